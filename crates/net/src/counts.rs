@@ -1,0 +1,139 @@
+//! Exact integer costs as functions of the group widths.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChannelGroups, Graph, GroupId, NodeId, Op};
+
+/// A cost with an upper bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cost {
+    /// Multiply-accumulates per image of convolutions and Linear nodes (the papers' "FLOPs").
+    Macs,
+    /// Weights, biases and BatchNorm scales and shifts (running statistics do not count).
+    Params,
+    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in place.
+    ActivationBytes,
+}
+
+impl Cost {
+    /// Name as in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Macs => "macs",
+            Self::Params => "params",
+            Self::ActivationBytes => "activation_bytes",
+        }
+    }
+}
+
+/// Counts of one network as functions of the widths of its groups. All three are monotone in every width, which the budget
+/// wall relies on.
+#[derive(Clone, Debug)]
+pub struct CostModel {
+    nodes: Vec<NodeCost>,
+}
+
+#[derive(Clone, Debug)]
+struct NodeCost {
+    op: Op,
+    inputs: Vec<NodeId>,
+    /// Output channels as a sum of widths: (group, positions per channel).
+    channels: Vec<(GroupId, usize)>,
+    pixels: u64,
+    last_reader: NodeId,
+}
+
+impl CostModel {
+    /// Prepares the counts of `graph` for `groups` derived from it.
+    pub fn new(graph: &Graph, groups: &ChannelGroups) -> Self {
+        let consumers = graph.consumers();
+        let nodes = graph.nodes().iter().enumerate().map(|(id, node)| {
+            let mut counts = std::collections::BTreeMap::new();
+            for slot in groups.axis(id) {
+                *counts.entry(slot.group).or_insert(0) += 1;
+            }
+            let channels = counts.into_iter().map(|(g, n)| (g, n / groups.group(g).n_channels)).collect();
+            let shape = graph.shape(id);
+            NodeCost {
+                op: node.op.clone(),
+                inputs: node.inputs.clone(),
+                channels,
+                pixels: (shape.h * shape.w) as u64,
+                last_reader: consumers[id].iter().copied().max().unwrap_or(usize::MAX),
+            }
+        });
+        Self { nodes: nodes.collect() }
+    }
+
+    /// The cost of the network with `widths[g]` channels in group `g`.
+    pub fn count(&self, cost: Cost, widths: &[usize]) -> u64 {
+        match cost {
+            Cost::Macs => (0..self.nodes.len()).map(|i| self.node_macs(i, widths)).sum(),
+            Cost::Params => (0..self.nodes.len()).map(|i| self.node_params(i, widths)).sum(),
+            Cost::ActivationBytes => self.activation_bytes(widths),
+        }
+    }
+
+    fn channels(&self, node: NodeId, widths: &[usize]) -> u64 {
+        self.nodes[node].channels.iter().map(|&(g, n)| (widths[g] * n) as u64).sum()
+    }
+
+    /// Multiply-accumulates of one node per image.
+    pub fn node_macs(&self, node: NodeId, widths: &[usize]) -> u64 {
+        let n = &self.nodes[node];
+        match n.op {
+            Op::Conv2d(_) | Op::Linear { .. } => self.weight_elements(node, widths) * n.pixels,
+            _ => 0,
+        }
+    }
+
+    /// Parameters of one node.
+    pub fn node_params(&self, node: NodeId, widths: &[usize]) -> u64 {
+        let out = self.channels(node, widths);
+        match &self.nodes[node].op {
+            Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
+            Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
+            Op::BatchNorm { .. } => 2 * out,
+            _ => 0,
+        }
+    }
+
+    fn weight_elements(&self, node: NodeId, widths: &[usize]) -> u64 {
+        let n = &self.nodes[node];
+        let (input, out) = (self.channels(n.inputs[0], widths), self.channels(node, widths));
+        match &n.op {
+            Op::Conv2d(c) => {
+                let per_filter = if c.is_depthwise() { 1 } else { input / c.groups as u64 };
+                out * per_filter * (c.kernel[0] * c.kernel[1]) as u64
+            }
+            _ => input * out,
+        }
+    }
+
+    fn activation_bytes(&self, widths: &[usize]) -> u64 {
+        let bytes = |node: NodeId| 4 * self.channels(node, widths) * self.nodes[node].pixels;
+        let mut live = bytes(0);
+        let mut peak = live;
+        for (id, node) in self.nodes.iter().enumerate().skip(1) {
+            let in_place = matches!(node.op, Op::BatchNorm { .. } | Op::Pointwise(_) | Op::Identity)
+                && self.nodes[node.inputs[0]].last_reader == id;
+            if in_place {
+                continue;
+            }
+            live += bytes(id);
+            peak = peak.max(live);
+            let mut read: Vec<NodeId> = node.inputs.clone();
+            read.sort_unstable();
+            read.dedup();
+            live -= read.iter().filter(|&&i| self.frees(i, id)).map(|&i| bytes(i)).sum::<u64>();
+        }
+        peak
+    }
+
+    /// Whether the memory of `tensor` is free after `reader`. An in-place node hands its memory on, so what counts is the last
+    /// reader of the last tensor in that memory, which is `tensor` itself: the earlier ones were skipped.
+    fn frees(&self, tensor: NodeId, reader: NodeId) -> bool {
+        self.nodes[tensor].last_reader == reader
+    }
+}

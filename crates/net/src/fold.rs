@@ -1,0 +1,74 @@
+//! Folding BatchNorm into the convolution or Linear node in front of it.
+
+use crate::{Graph, NetError, Network, Node, Op, Tensor, Weights};
+
+/// The same function with every BatchNorm that directly follows a convolution or Linear node (and is its only reader) folded
+/// into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and Linear node, so that a least-squares
+/// refit always has an intercept to write to. Sums are taken in f64.
+///
+/// # Errors
+/// None for a valid network; the result is checked like any other.
+pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
+    let graph = network.graph();
+    let readers = graph.consumers();
+    let mut nodes: Vec<Node> = Vec::new();
+    let mut weights = Weights::new();
+    let mut place: Vec<usize> = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let folds = |i: usize| readers[i].len() == 1 && matches!(graph.node(i).op, Op::Conv2d(_) | Op::Linear { .. });
+        let drop_node = match &node.op {
+            Op::BatchNorm { eps, .. } if folds(node.inputs[0]) => {
+                scale_filters(network, node, *eps, &graph.node(node.inputs[0]).name, &mut weights);
+                true
+            }
+            // The input of a network that is nothing but Identity nodes must stay followed by a node.
+            Op::Identity => node.inputs[0] != 0,
+            _ => false,
+        };
+        if drop_node {
+            place.push(place[node.inputs[0]]);
+            continue;
+        }
+        let op = with_bias(&node.op);
+        for (parameter, shape) in crate::parameter_shapes(&op) {
+            let name = format!("{}.{parameter}", node.name);
+            let tensor = match network.weights().get(&name) {
+                Some(tensor) => tensor.clone(),
+                None => Tensor::new(shape.clone(), vec![0.0; shape.iter().product()])?,
+            };
+            weights.insert(name, tensor);
+        }
+        place.push(nodes.len());
+        nodes.push(Node { name: node.name.clone(), op, inputs: node.inputs.iter().map(|&i| place[i]).collect() });
+    }
+    Network::new(Graph::new(graph.input(), nodes)?, weights)
+}
+
+fn with_bias(op: &Op) -> Op {
+    let mut op = op.clone();
+    match &mut op {
+        Op::Conv2d(c) => c.bias = true,
+        Op::Linear { bias, .. } => *bias = true,
+        _ => {}
+    }
+    op
+}
+
+fn scale_filters(network: &Network, norm: &Node, eps: f32, producer: &str, weights: &mut Weights) {
+    let statistic = |name: &str| network.parameter(&norm.name, name).data();
+    let (gamma, beta) = (statistic("weight"), statistic("bias"));
+    let (mean, var) = (statistic("running_mean"), statistic("running_var"));
+    let scale: Vec<f64> =
+        gamma.iter().zip(var).map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(eps)).sqrt()).collect();
+    if let Some(weight) = weights.get_mut(&format!("{producer}.weight")) {
+        let per_filter = weight.data().len() / scale.len();
+        for (filter, s) in weight.data_mut().chunks_exact_mut(per_filter).zip(&scale) {
+            filter.iter_mut().for_each(|w| *w = (f64::from(*w) * s) as f32);
+        }
+    }
+    if let Some(bias) = weights.get_mut(&format!("{producer}.bias")) {
+        for (o, b) in bias.data_mut().iter_mut().enumerate() {
+            *b = ((f64::from(*b) - f64::from(mean[o])) * scale[o] + f64::from(beta[o])) as f32;
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The network as a graph of operations. Every architecture, built in or imported, is this one graph.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::NetError;
+
+/// Index of a node in [`Graph::nodes`]. Nodes stand in topological order.
+pub type NodeId = usize;
+
+/// Shape of one image's tensor: channels, height, width. A flat vector is `[n, 1, 1]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shape {
+    /// Channels.
+    pub c: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+}
+
+impl Shape {
+    /// Number of elements.
+    pub const fn len(self) -> usize {
+        self.c * self.h * self.w
+    }
+    /// Whether the tensor holds no element.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}x{}", self.c, self.h, self.w)
+    }
+}
+
+/// A 2-D convolution. Weight `<node>.weight` is `[out, in / groups, kh, kw]`, bias `<node>.bias` is `[out]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conv2d {
+    /// Input channels.
+    pub in_channels: usize,
+    /// Output channels (filters).
+    pub out_channels: usize,
+    /// Kernel rows and columns.
+    pub kernel: [usize; 2],
+    /// Step in rows and columns.
+    pub stride: [usize; 2],
+    /// Zero padding on each side, rows and columns.
+    pub padding: [usize; 2],
+    /// Spacing of kernel taps, rows and columns.
+    pub dilation: [usize; 2],
+    /// Convolution groups; `groups == in_channels` is depthwise.
+    pub groups: usize,
+    /// Whether a bias is added.
+    pub bias: bool,
+}
+
+impl Conv2d {
+    /// A dense (`groups = 1`) square convolution without bias and dilation.
+    pub const fn square(in_channels: usize, out_channels: usize, kernel: usize, stride: usize, padding: usize) -> Self {
+        Self {
+            in_channels,
+            out_channels,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [padding; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias: false,
+        }
+    }
+    /// Whether every input channel has filters of its own.
+    pub const fn is_depthwise(&self) -> bool {
+        self.groups == self.in_channels && self.groups > 1
+    }
+}
+
+/// A pooling window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Rows and columns.
+    pub kernel: [usize; 2],
+    /// Step in rows and columns.
+    pub stride: [usize; 2],
+    /// Padding on each side; averages count the padding (PyTorch's default), maxima never choose it.
+    pub padding: [usize; 2],
+}
+
+/// An element-wise function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pointwise {
+    /// `max(x, 0)`
+    Relu,
+    /// `min(max(x, 0), 6)`
+    Relu6,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+    /// `tanh(x)`
+    Tanh,
+    /// `x * sigmoid(x)`
+    Silu,
+    /// `x * relu6(x + 3) / 6`
+    HardSwish,
+}
+
+impl Pointwise {
+    /// The function itself.
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::Relu => x.max(0.0),
+            Self::Relu6 => x.clamp(0.0, 6.0),
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Tanh => x.tanh(),
+            Self::Silu => x / (1.0 + (-x).exp()),
+            Self::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+        }
+    }
+}
+
+/// What a node computes from its inputs. Parameters live in [`crate::Weights`] under `<node name>.<parameter>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// The image; exactly one, node 0.
+    Input,
+    /// 2-D convolution.
+    Conv2d(Conv2d),
+    /// Per-channel normalisation with fixed statistics: `weight`, `bias`, `running_mean`, `running_var`, each `[channels]`.
+    BatchNorm {
+        /// Channels.
+        channels: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Fully connected: weight `[out, in]`, bias `[out]`. Its input must be flat (`h = w = 1`).
+    Linear {
+        /// Input features.
+        in_features: usize,
+        /// Output features.
+        out_features: usize,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// Element-wise function.
+    Pointwise(Pointwise),
+    /// Sum of two or more tensors of one shape.
+    Add,
+    /// Channels of the inputs, one after the other.
+    Concat,
+    /// Maximum over windows.
+    MaxPool(Window),
+    /// Mean over windows.
+    AvgPool(Window),
+    /// Mean over all pixels of a channel; output `[c, 1, 1]`.
+    GlobalAvgPool,
+    /// `[c, h, w]` to `[c*h*w, 1, 1]`, channel-major as in PyTorch.
+    Flatten,
+    /// Zero channels in front and behind, zero rows and columns around.
+    Pad {
+        /// Channels in front and behind.
+        channels: [usize; 2],
+        /// Rows above and below.
+        rows: [usize; 2],
+        /// Columns left and right.
+        cols: [usize; 2],
+    },
+    /// Channels `channels[0]..channels[1]`, and every `step`-th row and column from 0.
+    Slice {
+        /// Channel range, end exclusive.
+        channels: [usize; 2],
+        /// Row and column step.
+        step: [usize; 2],
+    },
+    /// Softmax over channels.
+    Softmax,
+    /// The input, unchanged (dropout at inference).
+    Identity,
+}
+
+impl Op {
+    /// Short name for messages and listings.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Input => "Input",
+            Self::Conv2d(_) => "Conv2d",
+            Self::BatchNorm { .. } => "BatchNorm",
+            Self::Linear { .. } => "Linear",
+            Self::Pointwise(_) => "Pointwise",
+            Self::Add => "Add",
+            Self::Concat => "Concat",
+            Self::MaxPool(_) => "MaxPool",
+            Self::AvgPool(_) => "AvgPool",
+            Self::GlobalAvgPool => "GlobalAvgPool",
+            Self::Flatten => "Flatten",
+            Self::Pad { .. } => "Pad",
+            Self::Slice { .. } => "Slice",
+            Self::Softmax => "Softmax",
+            Self::Identity => "Identity",
+        }
+    }
+}
+
+/// One operation and where its inputs come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Unique name; prefix of its parameters.
+    pub name: String,
+    /// The operation.
+    pub op: Op,
+    /// Producing nodes, all earlier in the list.
+    pub inputs: Vec<NodeId>,
+}
+
+/// A network's operations in topological order: node 0 is the input, the last node is the output.
+///
+/// A `Graph` is always well formed: shapes are inferred and checked by [`Graph::new`], the only way in (deserialising included).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "GraphFile")]
+pub struct Graph {
+    input: Shape,
+    nodes: Vec<Node>,
+    #[serde(skip_serializing)]
+    shapes: Vec<Shape>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GraphFile {
+    input: Shape,
+    nodes: Vec<Node>,
+}
+
+impl TryFrom<GraphFile> for Graph {
+    type Error = NetError;
+    fn try_from(file: GraphFile) -> Result<Self, NetError> {
+        Self::new(file.input, file.nodes)
+    }
+}
+
+impl Graph {
+    /// Checks order, names, arity and shapes of `nodes` for images of shape `input`.
+    ///
+    /// # Errors
+    /// The first malformed node, with what was expected and found.
+    pub fn new(input: Shape, nodes: Vec<Node>) -> Result<Self, NetError> {
+        let shapes = crate::shapes::infer(input, &nodes)?;
+        Ok(Self { input, nodes, shapes })
+    }
+    /// Shape of one input image.
+    pub const fn input(&self) -> Shape {
+        self.input
+    }
+    /// All nodes in topological order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+    /// Node by index.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id]
+    }
+    /// Output shape of a node.
+    pub fn shape(&self, id: NodeId) -> Shape {
+        self.shapes[id]
+    }
+    /// The node whose output is the network's output.
+    pub fn output(&self) -> NodeId {
+        self.nodes.len() - 1
+    }
+    /// Length of the output vector.
+    pub fn n_classes(&self) -> usize {
+        self.shapes[self.output()].len()
+    }
+    /// For every node, the nodes that read its output, in order.
+    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
+        let mut out = vec![Vec::new(); self.nodes.len()];
+        for (id, node) in self.nodes.iter().enumerate() {
+            for &input in &node.inputs {
+                out[input].push(id);
+            }
+        }
+        out
+    }
+}
+
+/// Appends nodes one after the other; each call returns the new node's id.
+#[derive(Debug)]
+pub struct GraphBuilder {
+    input: Shape,
+    nodes: Vec<Node>,
+}
+
+impl GraphBuilder {
+    /// Starts with the input node.
+    pub fn new(input: Shape) -> Self {
+        Self { input, nodes: vec![Node { name: "input".into(), op: Op::Input, inputs: vec![] }] }
+    }
+    /// Appends a node.
+    pub fn push(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
+        self.nodes.push(Node { name: name.into(), op, inputs: inputs.to_vec() });
+        self.nodes.len() - 1
+    }
+    /// Checks and closes the graph.
+    ///
+    /// # Errors
+    /// As [`Graph::new`].
+    pub fn finish(self) -> Result<Graph, NetError> {
+        Graph::new(self.input, self.nodes)
+    }
+}

@@ -1,0 +1,142 @@
+//! Removing channels: a smaller graph and its weights.
+
+use crate::{ChannelGroups, Conv2d, Graph, NetError, Network, Node, NodeId, Op, Tensor, Weights};
+
+/// Kept channels of every group, each list ascending: `[group][i]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeptChannels(Vec<Vec<usize>>);
+
+impl KeptChannels {
+    /// Everything kept.
+    pub fn all(groups: &ChannelGroups) -> Self {
+        Self(groups.groups().iter().map(|g| (0..g.n_channels).collect()).collect())
+    }
+    /// Checks one list per group: ascending, in range, not empty, and whole for frozen groups.
+    ///
+    /// # Errors
+    /// The first group whose list breaks a rule.
+    pub fn new(groups: &ChannelGroups, kept: Vec<Vec<usize>>) -> Result<Self, NetError> {
+        let fail = |group: &str, problem: String| NetError::KeptSet { group: group.into(), problem };
+        if kept.len() != groups.groups().len() {
+            return Err(fail("all", format!("expected {} kept sets, got {}", groups.groups().len(), kept.len())));
+        }
+        for (group, list) in groups.groups().iter().zip(&kept) {
+            if list.is_empty() || list.windows(2).any(|w| w[0] >= w[1]) {
+                return Err(fail(&group.name, format!("kept channels must be ascending and not empty, got {list:?}")));
+            }
+            if list[list.len() - 1] >= group.n_channels {
+                return Err(fail(&group.name, format!("has {} channels, asked to keep {list:?}", group.n_channels)));
+            }
+            if let (Some(reason), true) = (&group.frozen, list.len() < group.n_channels) {
+                return Err(fail(&group.name, format!("is frozen ({reason})")));
+            }
+        }
+        Ok(Self(kept))
+    }
+    /// Kept channels of one group.
+    pub fn group(&self, group: usize) -> &[usize] {
+        &self.0[group]
+    }
+    /// Replaces the kept channels of one group by a list the caller knows to be ascending, in range and not empty.
+    pub fn set(&mut self, group: usize, kept: Vec<usize>) {
+        debug_assert!(!kept.is_empty() && kept.windows(2).all(|w| w[0] < w[1]));
+        self.0[group] = kept;
+    }
+    /// Number kept in each group.
+    pub fn widths(&self) -> Vec<usize> {
+        self.0.iter().map(Vec::len).collect()
+    }
+    /// The lists themselves.
+    pub fn lists(&self) -> &[Vec<usize>] {
+        &self.0
+    }
+    /// Positions of `node`'s output that stay, ascending.
+    pub fn positions(&self, groups: &ChannelGroups, node: NodeId) -> Vec<usize> {
+        let axis = groups.axis(node);
+        (0..axis.len()).filter(|&p| self.0[axis[p].group].binary_search(&axis[p].channel).is_ok()).collect()
+    }
+}
+
+/// The network with only the `kept` channels: no weight is changed, only left out.
+///
+/// # Errors
+/// When the kept sets do not belong to this network's groups.
+pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> Result<Network, NetError> {
+    let graph = network.graph();
+    let positions: Vec<Vec<usize>> = (0..graph.nodes().len()).map(|id| kept.positions(groups, id)).collect();
+    let nodes = graph.nodes().iter().enumerate();
+    let nodes: Vec<Node> =
+        nodes.map(|(id, node)| Node { op: prune_op(node, id, &positions), ..node.clone() }).collect();
+    let mut weights = Weights::new();
+    for (id, node) in graph.nodes().iter().enumerate() {
+        for (parameter, _) in crate::parameter_shapes(&node.op) {
+            let tensor = network.parameter(&node.name, parameter);
+            let sliced = match &node.op {
+                Op::Conv2d(c) if parameter == "weight" => {
+                    slice_weight(tensor, &positions[id], &filter_inputs(c, &positions[node.inputs[0]]))
+                }
+                Op::Linear { .. } if parameter == "weight" => {
+                    slice_weight(tensor, &positions[id], &positions[node.inputs[0]])
+                }
+                _ => slice_vector(tensor, &positions[id]),
+            };
+            weights.insert(format!("{}.{parameter}", node.name), sliced?);
+        }
+    }
+    Network::new(Graph::new(graph.input(), nodes)?, weights)
+}
+
+fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
+    let out = positions[id].len();
+    let input = node.inputs.first().map_or(&[][..], |&i| &positions[i]);
+    match &node.op {
+        Op::Conv2d(c) => Op::Conv2d(Conv2d {
+            in_channels: input.len(),
+            out_channels: out,
+            groups: if c.is_depthwise() { input.len() } else { c.groups },
+            ..c.clone()
+        }),
+        Op::BatchNorm { eps, .. } => Op::BatchNorm { channels: out, eps: *eps },
+        Op::Linear { bias, .. } => Op::Linear { in_features: input.len(), out_features: out, bias: *bias },
+        Op::Pad { channels: [front, _], rows, cols } => {
+            let kept_front = positions[id].partition_point(|&p| p < *front);
+            Op::Pad { channels: [kept_front, out - kept_front - input.len()], rows: *rows, cols: *cols }
+        }
+        Op::Slice { channels: [from, _], step } => {
+            let kept_from = input.partition_point(|&p| p < *from);
+            Op::Slice { channels: [kept_from, kept_from + out], step: *step }
+        }
+        op => op.clone(),
+    }
+}
+
+/// Input positions within one conv group that each filter keeps (the same in every conv group; one for depthwise).
+pub fn filter_inputs(conv: &Conv2d, input_kept: &[usize]) -> Vec<usize> {
+    if conv.is_depthwise() {
+        return vec![0];
+    }
+    let per_group = conv.in_channels / conv.groups;
+    input_kept.iter().copied().take_while(|&p| p < per_group).collect()
+}
+
+/// Rows `out` and columns `input` of a weight `[out, in, ...]`.
+///
+/// # Errors
+/// Never for positions within the tensor.
+pub fn slice_weight(weight: &Tensor, out: &[usize], input: &[usize]) -> Result<Tensor, NetError> {
+    let tap: usize = weight.shape()[2..].iter().product();
+    let n_in = weight.shape()[1];
+    let mut data = Vec::with_capacity(out.len() * input.len() * tap);
+    for &o in out {
+        for &i in input {
+            data.extend_from_slice(&weight.data()[(o * n_in + i) * tap..][..tap]);
+        }
+    }
+    let mut shape = weight.shape().to_vec();
+    (shape[0], shape[1]) = (out.len(), input.len());
+    Tensor::new(shape, data)
+}
+
+fn slice_vector(vector: &Tensor, kept: &[usize]) -> Result<Tensor, NetError> {
+    Tensor::new(vec![kept.len()], kept.iter().map(|&p| vector.data()[p]).collect())
+}

@@ -1,0 +1,132 @@
+//! Parameters of a network, by name.
+
+use std::collections::BTreeMap;
+
+use crate::{Graph, NetError, Op};
+
+/// A dense row-major f32 tensor. Invariant: `data.len()` is the product of `shape`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Tensor {
+    /// Couples a shape with its elements.
+    ///
+    /// # Errors
+    /// When the number of elements does not match the shape (or the product overflows).
+    pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Result<Self, NetError> {
+        let expected = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if expected != Some(data.len()) {
+            return Err(NetError::TensorLength { shape, got: data.len() });
+        }
+        Ok(Self { shape, data })
+    }
+    /// Dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Elements, row-major.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+    /// Elements, row-major.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
+
+/// All parameters of a network, sorted by name.
+pub type Weights = BTreeMap<String, Tensor>;
+
+/// A graph together with its parameters. Built by [`Network::new`], which checks that the two fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    graph: Graph,
+    weights: Weights,
+}
+
+impl Network {
+    /// Checks that every parameter of `graph` is in `weights` with its shape, is finite, and that none is left over
+    /// (`num_batches_tracked` counters are dropped).
+    ///
+    /// # Errors
+    /// A missing, misshapen, non-finite or unused parameter, by name.
+    pub fn new(graph: Graph, mut weights: Weights) -> Result<Self, NetError> {
+        weights.retain(|name, _| !name.ends_with("num_batches_tracked"));
+        let mut n_used = 0;
+        for node in graph.nodes() {
+            for (parameter, shape) in parameter_shapes(&node.op) {
+                let name = format!("{}.{parameter}", node.name);
+                let tensor = weights.get(&name).ok_or_else(|| NetError::MissingParameter {
+                    name: name.clone(),
+                    shape: shape.clone(),
+                    nearest: nearest(&name, &weights),
+                })?;
+                if tensor.shape != shape {
+                    return Err(NetError::ParameterShape { name, expected: shape, got: tensor.shape.clone() });
+                }
+                if let Some(at) = tensor.data.iter().position(|x| !x.is_finite()) {
+                    return Err(NetError::NotFinite { name, at, value: tensor.data[at] });
+                }
+                n_used += 1;
+            }
+        }
+        if n_used != weights.len() {
+            let known: std::collections::BTreeSet<String> = graph
+                .nodes()
+                .iter()
+                .flat_map(|n| parameter_shapes(&n.op).into_iter().map(move |(p, _)| format!("{}.{p}", n.name)))
+                .collect();
+            let name = weights.keys().find(|k| !known.contains(*k)).cloned().unwrap_or_default();
+            return Err(NetError::UnusedParameter { name });
+        }
+        Ok(Self { graph, weights })
+    }
+    /// The operations.
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
+    }
+    /// The parameters.
+    pub const fn weights(&self) -> &Weights {
+        &self.weights
+    }
+    /// Parameter `<node>.<parameter>`; `Network::new` has checked that each one an operation needs is there.
+    pub fn parameter(&self, node: &str, parameter: &str) -> &Tensor {
+        &self.weights[&format!("{node}.{parameter}")]
+    }
+    /// Takes the network apart.
+    pub fn into_parts(self) -> (Graph, Weights) {
+        (self.graph, self.weights)
+    }
+}
+
+/// Names (without the node's prefix) and shapes of the parameters of one operation.
+pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
+    match op {
+        Op::Conv2d(c) => {
+            let mut out = vec![("weight", vec![c.out_channels, c.in_channels / c.groups, c.kernel[0], c.kernel[1]])];
+            if c.bias {
+                out.push(("bias", vec![c.out_channels]));
+            }
+            out
+        }
+        Op::BatchNorm { channels, .. } => {
+            ["weight", "bias", "running_mean", "running_var"].map(|p| (p, vec![*channels])).to_vec()
+        }
+        Op::Linear { in_features, out_features, bias } => {
+            let mut out = vec![("weight", vec![*out_features, *in_features])];
+            if *bias {
+                out.push(("bias", vec![*out_features]));
+            }
+            out
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn nearest(name: &str, weights: &Weights) -> Option<String> {
+    let common = |a: &str| a.bytes().rev().zip(name.bytes().rev()).take_while(|(x, y)| x == y).count();
+    weights.keys().max_by_key(|k| common(k)).filter(|k| common(k) >= 6).cloned()
+}
