@@ -1,0 +1,113 @@
+//! What can be wrong with foreign bytes.
+
+use std::path::{Path, PathBuf};
+
+use secateur_net::NetError;
+use thiserror::Error;
+
+/// Errors of this crate: operation, expected, got, and which file.
+#[derive(Debug, Error)]
+pub enum FormatError {
+    /// The operating system refused.
+    #[error("{op} '{}': {source}", path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file whose contents cannot be used.
+    #[error("'{}': {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its contents.
+        problem: Problem,
+    },
+    /// A data set that is not where it was looked for.
+    #[error("'{file}' is not in '{}'; {expected}", folder.display())]
+    MissingDataset {
+        /// File looked for.
+        file: String,
+        /// Folder it was looked for in.
+        folder: PathBuf,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// Mean and standard deviation that cannot normalise an image.
+    #[error("preprocessing: {problem}")]
+    Preprocessing {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// What is wrong inside a file.
+#[derive(Debug, Error)]
+pub enum Problem {
+    /// The file holds no byte.
+    #[error("the file is empty")]
+    Empty,
+    /// A folder stands where a file was expected.
+    #[error("expected a file, got a folder")]
+    Folder,
+    /// A file that is larger than this crate reads.
+    #[error("the file has {got} bytes; at most {limit} are read")]
+    TooLarge {
+        /// Size in bytes.
+        got: u64,
+        /// Limit in bytes.
+        limit: u64,
+    },
+    /// The bytes are not those of any known format, or of one that is not read.
+    #[error("{0}")]
+    UnknownFormat(&'static str),
+    /// Fewer or other bytes than the format calls for.
+    #[error("{format}: {problem}")]
+    Malformed {
+        /// The format.
+        format: &'static str,
+        /// What was expected and found, and where.
+        problem: String,
+    },
+    /// A pickle that names something other than tensors and containers; it is never executed.
+    #[error(
+        "the pickle asks for '{global}', which is no part of a state dict (save model.state_dict()); nothing was executed"
+    )]
+    ForbiddenGlobal {
+        /// Module and name.
+        global: String,
+    },
+    /// Network description of a newer format than this program knows.
+    #[error("secateur.format is '{got}', this version reads '{known}'; use a newer secateur")]
+    NewerFormat {
+        /// Version in the file.
+        got: String,
+        /// Version known here.
+        known: &'static str,
+    },
+    /// A graph or its parameters that do not fit.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+impl Problem {
+    /// Bytes that break the rules of `format`.
+    pub(crate) fn malformed(format: &'static str, problem: impl Into<String>) -> Self {
+        Self::Malformed { format, problem: problem.into() }
+    }
+
+    /// Says which file.
+    pub(crate) fn at(self, path: &Path) -> FormatError {
+        FormatError::File { path: path.into(), problem: self }
+    }
+}
+
+impl FormatError {
+    /// A refusal of the operating system.
+    pub(crate) fn io(op: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::Io { op, path: path.into(), source }
+    }
+}

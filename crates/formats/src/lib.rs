@@ -1,0 +1,26 @@
+//! Foreign bytes in and out: weights (safetensors, PyTorch pickles), data sets. Only this crate knows foreign formats; it
+//! never runs anything it reads and never takes more memory than a small multiple of the bytes given.
+
+mod atomic;
+mod cifar;
+mod dataset;
+mod element;
+mod error;
+mod file_bytes;
+mod memory_budget;
+mod metadata;
+mod pickle;
+pub mod procedural;
+mod safetensors;
+mod state_dict;
+mod strided;
+mod torch_legacy;
+mod torch_zip;
+mod weights_file;
+
+pub use atomic::write_atomic;
+pub use cifar::read_cifar10;
+pub use dataset::{Dataset, Preprocessing, Split};
+pub use error::{FormatError, Problem};
+pub use metadata::NetworkDescription;
+pub use weights_file::{WeightsFile, read_weights, write_network};

@@ -1,0 +1,80 @@
+//! What our weight files say about their network, in the string map `__metadata__` of safetensors.
+
+use std::collections::{BTreeMap, HashMap};
+
+use secateur_net::{Graph, Network};
+use serde::de::DeserializeOwned;
+
+use crate::{FormatError, Preprocessing, Problem};
+
+const VERSION: &str = "1";
+const FORMAT_KEY: &str = "secateur.format";
+const GRAPH_KEY: &str = "secateur.graph";
+const MEAN_KEY: &str = "secateur.mean";
+const STD_KEY: &str = "secateur.std";
+const CLASSES_KEY: &str = "secateur.classes";
+
+/// What a file of ours says beside the weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkDescription {
+    /// The operations.
+    pub graph: Graph,
+    /// What the network expects of its input; as many channels as the graph's input.
+    pub preprocessing: Preprocessing,
+    /// Number of classes, the length of the graph's output.
+    pub n_classes: usize,
+}
+
+/// The entries for `network`, sorted by key.
+///
+/// # Errors
+/// When the preprocessing is not one for the network's input.
+pub(crate) fn encode(network: &Network, prep: &Preprocessing) -> Result<BTreeMap<&'static str, String>, FormatError> {
+    // The fields are public: they are checked again before they are written.
+    let prep = Preprocessing::new(prep.mean.clone(), prep.std.clone())?;
+    check_channels(network.graph(), &prep).map_err(|problem| FormatError::Preprocessing { problem })?;
+    Ok(BTreeMap::from([
+        (FORMAT_KEY, VERSION.to_owned()),
+        (GRAPH_KEY, json(network.graph())),
+        (MEAN_KEY, json(&prep.mean)),
+        (STD_KEY, json(&prep.std)),
+        (CLASSES_KEY, network.graph().n_classes().to_string()),
+    ]))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("structs and vectors of numbers and strings are always JSON")
+}
+
+/// The description in `metadata`, or `None` when the file is not one of ours.
+///
+/// # Errors
+/// A newer format, a missing or unreadable entry, or entries that contradict each other.
+pub(crate) fn decode(metadata: &HashMap<String, String>) -> Result<Option<NetworkDescription>, Problem> {
+    let Some(version) = metadata.get(FORMAT_KEY) else { return Ok(None) };
+    if version != VERSION {
+        return Err(Problem::NewerFormat { got: version.escape_debug().take(40).collect(), known: VERSION });
+    }
+    let graph: Graph = entry(metadata, GRAPH_KEY)?;
+    let prep = Preprocessing::new(entry(metadata, MEAN_KEY)?, entry(metadata, STD_KEY)?);
+    let preprocessing = prep.map_err(|e| Problem::malformed("safetensors", e.to_string()))?;
+    check_channels(&graph, &preprocessing).map_err(|problem| Problem::malformed("safetensors", problem))?;
+    let n_classes: usize = entry(metadata, CLASSES_KEY)?;
+    if n_classes != graph.n_classes() {
+        let problem = format!("{CLASSES_KEY} is {n_classes}, the graph has {} outputs", graph.n_classes());
+        return Err(Problem::malformed("safetensors", problem));
+    }
+    Ok(Some(NetworkDescription { graph, preprocessing, n_classes }))
+}
+
+fn check_channels(graph: &Graph, prep: &Preprocessing) -> Result<(), String> {
+    if prep.n_channels() == graph.input().c {
+        return Ok(());
+    }
+    Err(format!("expected mean and std of {} channels, got {}", graph.input().c, prep.n_channels()))
+}
+
+fn entry<T: DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, Problem> {
+    let text = metadata.get(key).ok_or_else(|| Problem::malformed("safetensors", format!("{key} is missing")))?;
+    serde_json::from_str(text).map_err(|e| Problem::malformed("safetensors", format!("{key}: {e}")))
+}

@@ -1,0 +1,109 @@
+//! A pickle reader that runs nothing: it knows the opcodes a state dict is made of, and the few names it may mention.
+//!
+//! Values live in arenas and refer to each other by number, so deep nesting and cycles cost neither stack nor care. Each
+//! opcode makes at most one value, and copying is charged to the same allowance, so memory is a small multiple of the bytes.
+
+mod globals;
+mod machine;
+mod objects;
+
+use crate::Problem;
+use crate::pickle::globals::Global;
+use crate::pickle::machine::Machine;
+pub(crate) use crate::pickle::objects::{Objects, StorageRef, TensorRef};
+
+/// Longest string that is used as a name: of a parameter, a storage or a global.
+const MAX_NAME_BYTES: usize = 512;
+
+/// Bytes `start..end` of the pickle.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// A value on the stack. Containers, storages and tensors are indices into [`Objects`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Value {
+    /// `None`, numbers nobody reads, byte strings, devices: allowed anywhere, used nowhere.
+    Opaque,
+    Bool(bool),
+    Int(i64),
+    /// An integer of more than 8 bytes, little-endian.
+    BigInt(Span),
+    Str(Span),
+    /// A tuple or a list.
+    Sequence(usize),
+    Dict(usize),
+    Global(Global),
+    Storage(usize),
+    Tensor(usize),
+}
+
+impl Value {
+    /// What it is, for messages.
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            Self::Opaque => "None or another value of no use here",
+            Self::Bool(_) => "a truth value",
+            Self::Int(_) | Self::BigInt(_) => "an integer",
+            Self::Str(_) => "a string",
+            Self::Sequence(_) => "a tuple or list",
+            Self::Dict(_) => "a dict",
+            Self::Global(_) => "a global",
+            Self::Storage(_) => "a storage",
+            Self::Tensor(_) => "a tensor",
+        }
+    }
+}
+
+/// A pickle that has been read.
+#[derive(Debug)]
+pub(crate) struct Pickle<'a> {
+    bytes: &'a [u8],
+    /// What the pickle holds.
+    pub(crate) root: Value,
+    /// What its values refer to.
+    pub(crate) objects: Objects,
+    /// Where the pickle ends; legacy files go on from here.
+    pub(crate) end: usize,
+}
+
+impl<'a> Pickle<'a> {
+    /// Reads the pickle at the start of `bytes`.
+    ///
+    /// # Errors
+    /// An unknown opcode, a name outside the allow-list, or bytes that end early, with the position.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Problem> {
+        let mut machine = Machine::new(bytes);
+        let root = machine.run()?;
+        Ok(Self { bytes, root, objects: machine.objects, end: machine.at })
+    }
+
+    /// The string `value` is, or `None` for any other value and for strings too long to be a name.
+    pub(crate) fn str(&self, value: Value) -> Option<&'a str> {
+        name(self.bytes, value)
+    }
+
+    /// The name in `span`; spans of storages have been checked.
+    pub(crate) fn name_in(&self, span: Span) -> &'a str {
+        name(self.bytes, Value::Str(span)).unwrap_or_default()
+    }
+
+    /// The little-endian bytes of a long integer.
+    pub(crate) fn big_int(&self, value: Value) -> Option<&'a [u8]> {
+        match value {
+            Value::BigInt(span) => Some(&self.bytes[span.start..span.end]),
+            _ => None,
+        }
+    }
+}
+
+fn name(bytes: &[u8], value: Value) -> Option<&str> {
+    match value {
+        Value::Str(span) if span.end - span.start <= MAX_NAME_BYTES => {
+            std::str::from_utf8(&bytes[span.start..span.end]).ok()
+        }
+        _ => None,
+    }
+}

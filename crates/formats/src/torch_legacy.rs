@@ -1,0 +1,88 @@
+//! Checkpoints of torch before 1.6: five pickles (magic number, protocol, system, object, storage keys), then the storages,
+//! each after its number of elements as 8 bytes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use secateur_net::Weights;
+
+use crate::Problem;
+use crate::memory_budget::MemoryBudget;
+use crate::pickle::{Pickle, StorageRef, Value};
+use crate::state_dict::{Storages, gather_all, named_tensors};
+
+const FORMAT: &str = "PyTorch legacy";
+/// 0x1950a86a20f9469cfc6c, little-endian.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+const PROTOCOL: i64 = 1001;
+
+/// Reads the state dict in a file of pickles.
+///
+/// # Errors
+/// Other pickles, big-endian machines, missing or misshapen storages.
+pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<Weights, Problem> {
+    let mut rest = bytes;
+    let magic = next_pickle(&mut rest)?;
+    if magic.big_int(magic.root) != Some(MAGIC.as_slice()) {
+        return Err(malformed("a pickle without the magic number of torch.save"));
+    }
+    match next_pickle(&mut rest)?.root {
+        Value::Int(PROTOCOL) => {}
+        Value::Int(other) => return Err(malformed(format!("expected protocol {PROTOCOL}, got {other}"))),
+        other => return Err(malformed(format!("expected protocol {PROTOCOL}, got {}", other.kind()))),
+    }
+    let system = next_pickle(&mut rest)?;
+    if !is_little_endian(&system) {
+        return Err(malformed("expected a little-endian file"));
+    }
+    let object = next_pickle(&mut rest)?;
+    let tensors = named_tensors(&object)?;
+    let keys = next_pickle(&mut rest)?;
+    let storages = slice_storages(&object, &keys, rest)?;
+    gather_all(&object, &tensors, &storages, &mut MemoryBudget::for_file(bytes.len()))
+}
+
+fn malformed(problem: impl Into<String>) -> Problem {
+    Problem::malformed(FORMAT, problem)
+}
+
+fn next_pickle<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>, Problem> {
+    let pickle = Pickle::read(rest)?;
+    *rest = &rest[pickle.end..];
+    Ok(pickle)
+}
+
+fn is_little_endian(system: &Pickle) -> bool {
+    let Value::Dict(id) = system.root else { return false };
+    let wanted =
+        |&(key, value): &(Value, Value)| system.str(key) == Some("little_endian") && value == Value::Bool(true);
+    system.objects.dicts[id].iter().any(wanted)
+}
+
+/// The storages that follow the pickles, in the order of `keys`; types and sizes are those the object mentioned.
+fn slice_storages<'a>(object: &Pickle<'a>, keys: &Pickle<'a>, mut rest: &'a [u8]) -> Result<Storages<'a>, Problem> {
+    let known: HashMap<&str, StorageRef> =
+        object.objects.storages.iter().map(|s| (object.name_in(s.key), *s)).collect();
+    let Value::Sequence(id) = keys.root else {
+        return Err(malformed("expected a list of storage keys"));
+    };
+    let mut storages = Storages::new();
+    for &key in &keys.objects.sequences[id] {
+        let key = keys.str(key).ok_or_else(|| malformed("a storage key is not a readable name"))?;
+        let place = known.get(key).ok_or_else(|| malformed(format!("storage '{key}' belongs to no tensor")))?;
+        let truncated = || malformed(format!("storage '{key}' of {} elements is truncated", place.n_elements));
+        let (n_elements, after) = rest.split_first_chunk::<8>().ok_or_else(truncated)?;
+        let n_elements = u64::from_le_bytes(*n_elements);
+        if n_elements != place.n_elements as u64 {
+            return Err(malformed(format!(
+                "storage '{key}': expected {} elements, got {n_elements}",
+                place.n_elements
+            )));
+        }
+        let n_bytes = place.n_elements.checked_mul(place.element.size()).ok_or_else(truncated)?;
+        let (storage, after) = after.split_at_checked(n_bytes).ok_or_else(truncated)?;
+        storages.insert(key, Cow::Borrowed(storage));
+        rest = after;
+    }
+    Ok(storages)
+}

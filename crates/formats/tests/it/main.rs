@@ -1,0 +1,11 @@
+//! The boundary of the crate: files in, files out, hostile files refused.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
+
+mod handmade;
+mod hostile;
+mod real_models;
+mod refused_pickles;
+mod round_trip;
+mod safetensors_files;
+mod torch_files;
