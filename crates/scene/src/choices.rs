@@ -1,0 +1,167 @@
+//! The choices a scene makes: plain enums and the image counts, the same type in the text and after the checks.
+
+use serde::{Deserialize, Serialize};
+
+/// Which channel groups may be pruned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// Only channels inside a block; the residual stream stays frozen.
+    #[default]
+    Inner,
+    /// Every group that surgery can handle.
+    Full,
+}
+
+/// How the channels that stay are chosen once a width is fixed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SelectionMethod {
+    /// Largest sum of absolute filter weights.
+    L1,
+    /// Largest Euclidean filter norm.
+    L2,
+    /// Channel-wise backward elimination on the least-squares error of the consumer.
+    #[default]
+    Reconstruction,
+    /// Seeded random choice.
+    Random,
+}
+
+/// Whether consumers are refitted after their inputs were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RepairMode {
+    /// Least-squares refit of each consumer's weights.
+    #[default]
+    LeastSquares,
+    /// Weights stay as they are.
+    Off,
+}
+
+/// What a finished walk is paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RewardKind {
+    /// Top-1 accuracy on the reward images.
+    #[default]
+    Accuracy,
+    /// Divergence from the dense network's logits, for networks that saturate on the training images.
+    Kl,
+}
+
+/// How actors and learners share time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SchedulerKind {
+    /// Deterministic: actors and learner alternate.
+    #[default]
+    Lockstep,
+}
+
+/// Which settings an agent runs with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// Whatever wins.
+    #[default]
+    Tuned,
+    /// The published settings.
+    Paper,
+}
+
+/// Who decides the keep ratios.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Agent {
+    /// Multi-task actor-critic (IMPALA, V-trace, LSTM).
+    Mtacp {
+        /// Settings; `Tuned` when absent.
+        #[serde(default)]
+        profile: Profile,
+    },
+    /// The same keep ratio everywhere.
+    Uniform,
+    /// Keep ratios drawn at random.
+    Random,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self::Mtacp { profile: Profile::Tuned }
+    }
+}
+
+impl Agent {
+    /// Whether the published settings are asked for, which changes the defaults of `keep_ratio_min` and `spend_leftover`.
+    pub fn is_paper(self) -> bool {
+        matches!(self, Self::Mtacp { profile: Profile::Paper })
+    }
+}
+
+/// A reference that runs beside the agent on every task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Control {
+    /// One candidate: the same keep ratio everywhere.
+    Uniform,
+    /// Random keep ratios, the best of them counts.
+    Random {
+        /// Candidates scored; 100 when absent.
+        #[serde(default = "default_candidates")]
+        candidates: usize,
+    },
+}
+
+fn default_candidates() -> usize {
+    100
+}
+
+impl Control {
+    /// The controls of a scene that names none.
+    pub(crate) fn defaults() -> Vec<Self> {
+        vec![Self::Uniform, Self::Random { candidates: default_candidates() }]
+    }
+}
+
+/// Which pictures a procedural data set draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProceduralKind {
+    /// Geometric shapes.
+    Shapes,
+    /// Periodic textures.
+    Textures,
+}
+
+/// Where a data set comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum DatasetSource {
+    /// `cifar-10-batches-bin` under the data root.
+    Cifar10,
+    /// Drawn from a seed; needs no file.
+    Procedural {
+        /// Which pictures.
+        kind: ProceduralKind,
+        /// Seed of the pictures.
+        seed: u64,
+        /// Number of training images.
+        train: usize,
+        /// Number of test images.
+        test: usize,
+    },
+}
+
+/// How many training images each purpose gets, and the seed that picks them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Images {
+    /// Images a candidate is scored on.
+    pub reward: usize,
+    /// Images behind the repair's Gram matrices; disjoint from the reward images.
+    pub calibration: usize,
+    /// Images of the finalists' sequential refit.
+    pub refit: usize,
+    /// Seed that picks the images.
+    pub seed: u64,
+}
+
+impl Default for Images {
+    fn default() -> Self {
+        Self { reward: 2000, calibration: 2000, refit: 6000, seed: 0 }
+    }
+}

@@ -1,0 +1,308 @@
+//! [`Scene`]: checked values, the only way in.
+
+use std::collections::BTreeMap;
+use std::ops::{Deref, Range};
+
+use ron::ser::PrettyConfig;
+use ron::value::RawValue;
+
+use crate::SCENE_VERSION;
+use crate::check::check;
+use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
+use crate::choices::{SchedulerKind, SelectionMethod};
+use crate::error::{Problem, SceneError, Source, line_col};
+use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile, ron_options};
+use crate::locate::Node;
+use crate::path::parse_path;
+use crate::plugin::PluginConfig;
+use crate::ron_error::read;
+use crate::walk::locate;
+
+/// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    data: SceneData,
+    source: Source,
+}
+
+/// The values of a scene, every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SceneData {
+    /// Seed of every random stream of the run.
+    pub seed: u64,
+    /// Networks to prune; at least one.
+    pub networks: Vec<NetworkSpec>,
+    /// Data sets; at least one.
+    pub datasets: Vec<DatasetSpec>,
+    /// Upper bounds; at least one, no two alike.
+    pub budgets: Vec<Budget>,
+    /// Every network x (its data sets) x budget, in that order; at least one, names unique.
+    pub tasks: Vec<TaskSpec>,
+    /// Which groups may be pruned.
+    pub protocol: Protocol,
+    /// Widths are multiples of this many channels, 1..=64.
+    pub channel_multiple: usize,
+    /// Smallest keep ratio of a group, (0, 1].
+    pub keep_ratio_min: f64,
+    /// How the channels that stay are chosen.
+    pub selection: SelectionMethod,
+    /// Whether consumers are refitted.
+    pub repair: RepairMode,
+    /// Candidates per task that are refitted sequentially at the end, 1..=64.
+    pub finalists: usize,
+    /// Whether budget left after a walk is spent.
+    pub spend_leftover: bool,
+    /// Training images per purpose, each at least 1.
+    pub images: Images,
+    /// What a walk is paid for.
+    pub reward: RewardKind,
+    /// Who decides.
+    pub agent: Agent,
+    /// Actors that work on each task, 1..=4096.
+    pub actors_per_task: usize,
+    /// Walks each task gets, at least 1.
+    pub walks_per_task: u64,
+    /// How actors and learners share time.
+    pub scheduler: SchedulerKind,
+    /// Capacity of the queue between actors and learners in trajectories, 1..=1,000,000.
+    pub queue_capacity: usize,
+    /// References that run beside the agent, no kind twice; may be empty.
+    pub controls: Vec<Control>,
+    /// Settings of plugins, by name.
+    pub plugins: Vec<PluginConfig>,
+}
+
+/// One network to prune.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkSpec {
+    /// File-system-safe name, unique among the networks.
+    pub name: String,
+    /// Weights, as the scene spells them: `./x` and `../x` are relative to the scene file, an absolute path is taken as is,
+    /// anything else lies under the model root.
+    pub file: String,
+    /// Architecture of a bare state dict, if given; not checked here.
+    pub arch: Option<String>,
+    /// Per-channel input mean and standard deviation, same length, finite, deviation > 0.
+    pub normalisation: Option<(Vec<f32>, Vec<f32>)>,
+    /// Indices into the scene's data sets; at least one.
+    pub datasets: Vec<usize>,
+}
+
+/// One data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DatasetSpec {
+    /// File-system-safe name, unique among the data sets.
+    pub name: String,
+    /// Where its images come from.
+    pub source: DatasetSource,
+}
+
+/// What a budget bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BudgetKind {
+    /// Multiply-accumulates per image.
+    Macs,
+    /// Parameters of the emitted network.
+    Params,
+    /// Peak bytes of live activations, one image.
+    ActivationBytes,
+}
+
+impl BudgetKind {
+    /// The word in task names and reports: `macs`, `params`, `activation_bytes`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Macs => "macs",
+            Self::Params => "params",
+            Self::ActivationBytes => "activation_bytes",
+        }
+    }
+}
+
+/// How a budget is given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BudgetBound {
+    /// Share of the original network's count, (0, 1].
+    Ratio(f64),
+    /// Absolute count, > 0.
+    Max(u64),
+}
+
+/// One upper bound.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// What is bounded.
+    pub kind: BudgetKind,
+    /// The bound.
+    pub bound: BudgetBound,
+}
+
+impl Budget {
+    /// The largest count allowed for a network whose own count is `original`; a ratio is rounded down.
+    pub fn max(&self, original: u64) -> u64 {
+        match self.bound {
+            BudgetBound::Max(max) => max,
+            BudgetBound::Ratio(ratio) => (original as f64 * ratio).floor() as u64,
+        }
+    }
+}
+
+/// One task: a network, a data set and a budget, as indices into the scene's lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// Unique and file-system-safe, for example `resnet20-cifar10-macs0.5`.
+    pub name: String,
+    /// Index of the network.
+    pub network: usize,
+    /// Index of the data set.
+    pub dataset: usize,
+    /// Index of the budget.
+    pub budget: usize,
+}
+
+impl Scene {
+    /// Reads and checks a scene. `origin` is the file name that messages show.
+    ///
+    /// # Errors
+    /// The first problem of syntax or type, else every value that breaks a rule, all with line and column.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, SceneError> {
+        let source = Source::new(origin, text);
+        let root = locate(text);
+        if let Some(problem) = wrong_version(&root, text) {
+            return Err(source.error(vec![problem]));
+        }
+        let file: SceneFile = match read(text) {
+            Ok(file) => file,
+            Err(problem) => return Err(source.error(vec![problem])),
+        };
+        match check(file, &root, &source) {
+            Ok(data) => Ok(Self { data, source }),
+            Err(problems) => Err(source.error(problems)),
+        }
+    }
+
+    /// The resolved scene as RON: every default filled in; parses back to an equal scene.
+    pub fn to_ron(&self) -> String {
+        let config = PrettyConfig::new().new_line("\n").depth_limit(2);
+        let mut text = ron_options()
+            .to_string_pretty(&self.data.to_file(), config)
+            .expect("a checked scene holds nothing that RON cannot write");
+        text.push('\n');
+        text
+    }
+
+    /// An error at the value of `path` (such as `budgets[1].ratio`), for problems found while resolving the scene. Where a
+    /// default stands for the value, it points at the nearest enclosing value that is there.
+    pub fn error_at(&self, path: &str, message: impl Into<String>, help: Option<String>) -> SceneError {
+        let problem = Problem::new(self.span_at(path), message, help);
+        self.source.clone().error(vec![problem])
+    }
+
+    /// Line and column, both from 1, of the place that [`Self::error_at`] points at.
+    pub fn line_col(&self, path: &str) -> (usize, usize) {
+        line_col(&self.source.text, self.span_at(path).start)
+    }
+
+    /// The file name that messages show.
+    pub fn origin(&self) -> &str {
+        &self.source.origin
+    }
+
+    /// The text as it was parsed.
+    pub fn text(&self) -> &str {
+        &self.source.text
+    }
+
+    fn span_at(&self, path: &str) -> Range<usize> {
+        nearest_span(&locate(&self.source.text), path)
+    }
+}
+
+impl Deref for Scene {
+    type Target = SceneData;
+
+    fn deref(&self) -> &SceneData {
+        &self.data
+    }
+}
+
+impl PartialEq for Scene {
+    fn eq(&self, other: &Self) -> bool {
+        self.data == other.data
+    }
+}
+
+/// The value at `path`, else the head of the nearest enclosing value.
+pub(crate) fn nearest_span(root: &Node, path: &str) -> Range<usize> {
+    match root.follow(&parse_path(path).unwrap_or_default()) {
+        Ok(node) if node.body.is_none() => node.span.clone(),
+        Ok(node) => node.head(),
+        Err(missing) => missing.nearest.head(),
+    }
+}
+
+/// Checked before anything else: a later version may well have fields that look like mistakes here.
+fn wrong_version(root: &Node, text: &str) -> Option<Problem> {
+    let node = &root.entry("version")?.value;
+    let version: u64 = text[node.span.clone()].parse().ok()?;
+    (version != u64::from(SCENE_VERSION)).then(|| {
+        let message = format!("`version`: scene format {version} is not supported, expected {SCENE_VERSION}");
+        Problem::new(node.span.clone(), message, Some(format!("this program reads `version: {SCENE_VERSION}`")))
+    })
+}
+
+impl SceneData {
+    fn to_file(&self) -> SceneFile {
+        SceneFile {
+            version: SCENE_VERSION,
+            seed: self.seed,
+            networks: self.networks.iter().map(|network| self.network_file(network)).collect(),
+            datasets: self.datasets.iter().map(|d| DatasetFile { name: d.name.clone(), source: d.source }).collect(),
+            budgets: self.budgets.iter().map(budget_file).collect(),
+            protocol: self.protocol,
+            channel_multiple: self.channel_multiple,
+            keep_ratio_min: Some(self.keep_ratio_min),
+            selection: self.selection,
+            repair: self.repair,
+            finalists: self.finalists,
+            spend_leftover: Some(self.spend_leftover),
+            images: self.images,
+            reward: self.reward,
+            agent: self.agent,
+            actors_per_task: self.actors_per_task,
+            walks_per_task: self.walks_per_task,
+            scheduler: self.scheduler,
+            queue_capacity: self.queue_capacity,
+            controls: self.controls.clone(),
+            plugins: self.plugins.iter().map(plugin_file).collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    fn network_file(&self, network: &NetworkSpec) -> NetworkFile {
+        NetworkFile {
+            name: network.name.clone(),
+            file: network.file.clone(),
+            arch: network.arch.clone(),
+            mean: network.normalisation.as_ref().map(|(mean, _)| mean.clone()),
+            std: network.normalisation.as_ref().map(|(_, std)| std.clone()),
+            datasets: Some(network.datasets.iter().map(|i| self.datasets[*i].name.clone()).collect()),
+        }
+    }
+}
+
+fn budget_file(budget: &Budget) -> BudgetFile {
+    let (ratio, max) = match budget.bound {
+        BudgetBound::Ratio(ratio) => (Some(ratio), None),
+        BudgetBound::Max(max) => (None, Some(max)),
+    };
+    match budget.kind {
+        BudgetKind::Macs => BudgetFile::Macs { ratio, max },
+        BudgetKind::Params => BudgetFile::Params { ratio, max },
+        BudgetKind::ActivationBytes => BudgetFile::ActivationBytes { ratio, max },
+    }
+}
+
+fn plugin_file(plugin: &PluginConfig) -> (String, Box<RawValue>) {
+    let raw = RawValue::from_ron(&plugin.ron).expect("the text was read as RON when the scene was parsed");
+    (plugin.name.clone(), raw.to_owned())
+}
