@@ -1,0 +1,37 @@
+//! Agents, losses, returns and serialisable optimisers, on candle. Knows nothing of ECS, files or threads.
+//!
+//! An actor asks a [`Policy`] for one keep ratio per channel group ([`ActRequest`] to [`Decision`]); what it
+//! lived through goes as [`Unroll`]s to a [`Learner`], which publishes the next policy. All randomness comes
+//! from [`rng::RngStream`]s; results depend neither on threads nor on which rows share a batch.
+//!
+//! How other algorithms fit the same two traits:
+//! * DDPG with replay (AMC, CACP): `unroll_length` = one walk; `learn` copies the last reward to every step,
+//!   appends to its own replay ring and takes as many gradient steps as the unroll has steps; `log_prob` and
+//!   `value` stay 0; `raw_action` is the action before the wall, which the published agents store.
+//! * PPO: `unroll_length` = one walk; `learn` computes its advantages from the stored `value` and
+//!   `log_prob`, then takes several epochs over the batch.
+//! * QMIX, one agent per layer, all deciding at once: at layer 0 the policy decides for all `n_layers` agents from
+//!   the task's observation and keeps the plan in `recurrent`; later layers read it from there. `learn` gets
+//!   whole walks: one joint action, one reward.
+//! * Gradient-free searches (cross-entropy, evolution): as QMIX, the plan of walk `walk` is drawn at layer 0
+//!   from a stream keyed by (seed, task, walk) and the published distribution; `learn` ranks whole walks by
+//!   their reward and moves the distribution.
+
+pub mod agents;
+pub mod controls;
+mod error;
+pub mod gaussian;
+mod interface;
+pub mod mtacp;
+pub mod net;
+pub mod optim;
+pub mod params;
+pub mod rng;
+pub mod squash;
+mod state;
+pub mod vtrace;
+
+pub use agents::{Agent, AgentKind, AgentSettings, build};
+pub use error::RlError;
+pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy, Unroll};
+pub use mtacp::Profile;
