@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 /// Errors of this crate: operation or parameter, expected, got.
-#[derive(Debug, Error, Clone, PartialEq)]
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum NetError {
     /// A graph that breaks a structural rule.
     #[error("node '{node}': {problem}")]
@@ -54,8 +54,8 @@ pub enum NetError {
         name: String,
         /// Flat index.
         at: usize,
-        /// The value.
-        value: f32,
+        /// NaN or infinity.
+        value: String,
     },
     /// A kept set that does not fit its group.
     #[error("group '{group}': {problem}")]

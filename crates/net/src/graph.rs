@@ -108,7 +108,14 @@ impl Pointwise {
     /// The function itself.
     pub fn apply(self, x: f32) -> f32 {
         match self {
-            Self::Relu => x.max(0.0),
+            // Not `max`: NaN must stay NaN.
+            Self::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
             Self::Relu6 => x.clamp(0.0, 6.0),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Self::Tanh => x.tanh(),

@@ -83,7 +83,7 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Option<Shape> {
     match op {
         Op::Input => None,
         Op::Conv2d(c) => conv_shape(c, x),
-        Op::BatchNorm { channels, eps } => (*channels == x.c && *eps >= 0.0).then_some(x),
+        Op::BatchNorm { channels, eps } => (*channels == x.c && *eps >= 0.0 && eps.is_finite()).then_some(x),
         Op::Linear { in_features, out_features, .. } => {
             (x.c == *in_features && x.h == 1 && x.w == 1).then_some(Shape { c: *out_features, h: 1, w: 1 })
         }

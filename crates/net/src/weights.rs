@@ -67,9 +67,7 @@ impl Network {
                 if tensor.shape != shape {
                     return Err(NetError::ParameterShape { name, expected: shape, got: tensor.shape.clone() });
                 }
-                if let Some(at) = tensor.data.iter().position(|x| !x.is_finite()) {
-                    return Err(NetError::NotFinite { name, at, value: tensor.data[at] });
-                }
+                check_finite(&name, tensor)?;
                 n_used += 1;
             }
         }
@@ -95,6 +93,20 @@ impl Network {
     /// Parameter `<node>.<parameter>`; `Network::new` has checked that each one an operation needs is there.
     pub fn parameter(&self, node: &str, parameter: &str) -> &Tensor {
         &self.weights[&format!("{node}.{parameter}")]
+    }
+    /// Replaces parameter `<node>.<parameter>` by one of the same shape.
+    ///
+    /// # Errors
+    /// Another shape, an unknown name, or a value that is not finite.
+    pub fn set_parameter(&mut self, node: &str, parameter: &str, tensor: Tensor) -> Result<(), NetError> {
+        let name = format!("{node}.{parameter}");
+        let Some(old) = self.weights.get_mut(&name) else { return Err(NetError::UnusedParameter { name }) };
+        if old.shape != tensor.shape {
+            return Err(NetError::ParameterShape { name, expected: old.shape.clone(), got: tensor.shape });
+        }
+        check_finite(&name, &tensor)?;
+        *old = tensor;
+        Ok(())
     }
     /// Takes the network apart.
     pub fn into_parts(self) -> (Graph, Weights) {
@@ -123,6 +135,13 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
             out
         }
         _ => Vec::new(),
+    }
+}
+
+fn check_finite(name: &str, tensor: &Tensor) -> Result<(), NetError> {
+    match tensor.data.iter().position(|x| !x.is_finite()) {
+        Some(at) => Err(NetError::NotFinite { name: name.into(), at, value: tensor.data[at].to_string() }),
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,70 @@
+//! A growable f32 buffer that starts on a cache line, so that full vectors never straddle two lines.
+#![allow(unsafe_code)]
+
+use std::ops::{Deref, DerefMut};
+
+const LINE: usize = 16;
+
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// f32 values starting on a 64-byte boundary.
+#[derive(Clone, Debug, Default)]
+pub struct AlignedVec {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl AlignedVec {
+    /// `len` zeros.
+    pub fn zeros(len: usize) -> Self {
+        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+    }
+    /// At least `len` values; what was there before is unspecified afterwards. Allocates only when it grows.
+    pub fn grow(&mut self, len: usize) {
+        if len > self.len {
+            *self = Self::zeros(len);
+        }
+    }
+}
+
+impl Deref for AlignedVec {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `lines` holds at least `len` consecutive f32 (`Line` is repr(C), 64 bytes, no padding), all initialised.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for AlignedVec {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`; the exclusive borrow of `self` covers the lines.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_on_a_cache_line_and_keeps_its_length() {
+        for len in [0, 1, 15, 16, 17, 1000] {
+            let mut v = AlignedVec::zeros(len);
+            assert_eq!(v.len(), len);
+            assert!(v.is_empty() || (v.as_ptr() as usize).is_multiple_of(64));
+            v.iter_mut().enumerate().for_each(|(i, x)| *x = i as f32);
+            assert!(v.iter().enumerate().all(|(i, &x)| x == i as f32));
+        }
+    }
+
+    #[test]
+    fn grows_but_never_shrinks() {
+        let mut v = AlignedVec::zeros(20);
+        v.grow(10);
+        assert_eq!(v.len(), 20);
+        v.grow(33);
+        assert_eq!(v.len(), 33);
+    }
+}

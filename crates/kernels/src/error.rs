@@ -1,0 +1,103 @@
+//! What can go wrong when a network is compiled or run.
+
+use thiserror::Error;
+
+use crate::Isa;
+
+/// Errors of this crate: operation, expected, got, and which node or image.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum KernelError {
+    /// A buffer of the wrong length.
+    #[error("{what}: expected {expected} values, got {got}")]
+    Length {
+        /// Which buffer, of which node.
+        what: String,
+        /// Values the shapes call for.
+        expected: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// Images that do not come in whole numbers.
+    #[error("images: {got} values are not a multiple of the {per_image} values of one image")]
+    PartialImage {
+        /// Values given.
+        got: usize,
+        /// Values per image.
+        per_image: usize,
+    },
+    /// As many labels as images are needed.
+    #[error("labels: expected {expected}, one per image, got {got}")]
+    LabelCount {
+        /// Number of images.
+        expected: usize,
+        /// Number of labels.
+        got: usize,
+    },
+    /// A prediction cannot be read off logits that are not numbers.
+    #[error("image {image}: its logits hold NaN; is the image or a weight not finite?")]
+    NanLogits {
+        /// Index of the first such image.
+        image: usize,
+    },
+    /// Predictions are 16-bit class indices.
+    #[error("{got} classes are more than the {max} that a prediction can name")]
+    TooManyClasses {
+        /// Largest number of classes.
+        max: usize,
+        /// Classes of the network.
+        got: usize,
+    },
+    /// A node was given another number of inputs than it reads.
+    #[error("node '{node}': expected {expected} inputs, got {got}")]
+    InputCount {
+        /// The node.
+        node: String,
+        /// Inputs it reads.
+        expected: usize,
+        /// Inputs given.
+        got: usize,
+    },
+    /// A node index past the end of the graph.
+    #[error("the graph has {n_nodes} nodes, there is no node {node}")]
+    NoSuchNode {
+        /// Index asked for.
+        node: usize,
+        /// Nodes of the graph.
+        n_nodes: usize,
+    },
+    /// A parameter is not there or does not have the length of its operation.
+    #[error("parameter '{name}': expected {expected} values, got {}", got.map_or_else(|| "none".to_owned(), |n| n.to_string()))]
+    Parameter {
+        /// Full name.
+        name: String,
+        /// Values the operation calls for.
+        expected: usize,
+        /// Values found; `None` when the parameter is missing.
+        got: Option<usize>,
+    },
+    /// Padding or kernel so large that the padded input would not fit in memory.
+    #[error("node '{node}': its padded input of {shape:?} values is larger than the {max} allowed")]
+    PaddedInputTooLarge {
+        /// The node.
+        node: String,
+        /// Rows, columns, channels after padding.
+        shape: [usize; 3],
+        /// Largest number of values.
+        max: usize,
+    },
+    /// The processor lacks the instructions asked for.
+    #[error("this processor does not have {isa:?}")]
+    IsaUnavailable {
+        /// Instruction set asked for.
+        isa: Isa,
+    },
+    /// NaN or infinity where numbers are needed.
+    #[error("{what} met NaN or infinity; are the images and weights finite?")]
+    NotFinite {
+        /// Which computation.
+        what: String,
+    },
+    /// Surgery or parameters that do not fit.
+    #[error(transparent)]
+    Net(#[from] secateur_net::NetError),
+}

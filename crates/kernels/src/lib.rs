@@ -1,0 +1,46 @@
+//! The CPU engine: evaluates a [`secateur_net::Network`] on images, on a thread pool it is given. Knows `unsafe` and SIMD; opens no file.
+//!
+//! Activations of one image are `[H, W, C]`, channels dense; several images are `[N, H, W, C]`. Everything is f32.
+//! The plain loops of [`run_reference`] define every operation; all other paths are tested against them.
+
+mod activations;
+mod aligned;
+mod calibrate;
+mod conv;
+mod depthwise;
+mod elementwise;
+mod eliminate;
+mod error;
+mod gram;
+mod layout;
+mod linear_map;
+mod node_kernel;
+mod norms;
+mod op_kernel;
+mod plan;
+mod pool;
+mod problem;
+mod reference;
+mod refit;
+mod refit_state;
+mod refit_target;
+mod repair;
+mod schedule;
+mod segment;
+mod simd;
+mod tile;
+mod tiling;
+
+pub use calibrate::calibrate;
+pub use eliminate::{RIDGE, Reader, RemovalPath, eliminate};
+pub use error::KernelError;
+pub use gram::NormalEquations;
+pub use linear_map::LinearMap;
+pub use node_kernel::NodeKernel;
+pub use norms::{Norm, channel_norms};
+pub use op_kernel::Scratch;
+pub use plan::Plan;
+pub use reference::run_reference;
+pub use refit::SequentialRefit;
+pub use repair::{Refit, write_refit};
+pub use simd::Isa;

@@ -1,0 +1,161 @@
+//! One dense linear map of a network, and the rows of the least-squares problem that its output pixels make.
+
+use secateur_net::{Graph, NodeId, Op, Shape};
+
+/// A convolution, one conv group of a grouped convolution, or a Linear node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearMap {
+    /// The convolution or Linear node.
+    pub node: NodeId,
+    /// Which conv group; 0 for all others.
+    pub conv_group: usize,
+    /// First input channel and number of input channels.
+    pub inputs: (usize, usize),
+    /// First output channel and number of output channels.
+    pub outputs: (usize, usize),
+    input: Shape,
+    output: Shape,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+}
+
+impl LinearMap {
+    /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other nodes.
+    pub fn of(graph: &Graph, node: NodeId) -> Vec<Self> {
+        let Some(&source) = graph.node(node).inputs.first() else { return Vec::new() };
+        let (input, output) = (graph.shape(source), graph.shape(node));
+        let whole = Self {
+            node,
+            conv_group: 0,
+            inputs: (0, input.c),
+            outputs: (0, output.c),
+            input,
+            output,
+            kernel: [1; 2],
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+        };
+        match &graph.node(node).op {
+            Op::Linear { .. } => vec![whole],
+            Op::Conv2d(c) if !c.is_depthwise() => {
+                let (n_in, n_out) = (c.in_channels / c.groups, c.out_channels / c.groups);
+                let group = |g| Self {
+                    conv_group: g,
+                    inputs: (g * n_in, n_in),
+                    outputs: (g * n_out, n_out),
+                    kernel: c.kernel,
+                    stride: c.stride,
+                    padding: c.padding,
+                    dilation: c.dilation,
+                    ..whole.clone()
+                };
+                (0..c.groups).map(group).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+    /// Kernel taps per input channel.
+    pub const fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+    /// Columns of X: inputs times taps, and the intercept.
+    pub const fn columns(&self) -> usize {
+        self.inputs.1 * self.taps() + 1
+    }
+    /// Shape of the whole node's input and output.
+    pub(crate) const fn shapes(&self) -> [Shape; 2] {
+        [self.input, self.output]
+    }
+
+    /// Writes the inputs under the kernel at output pixel `pixel` of one image `[H, W, C]`: taps in order, the map's `channels`
+    /// (positions within its inputs) within a tap, then 1.
+    pub(crate) fn write_inputs(&self, image: &[f32], pixel: usize, channels: &[usize], row: &mut [f32]) {
+        let (oy, ox) = (pixel / self.output.w, pixel % self.output.w);
+        let (from, n) = self.inputs;
+        let (intercept, parts) = row.split_last_mut().expect("a row has at least its intercept");
+        *intercept = 1.0;
+        for (tap, into) in parts.chunks_exact_mut(channels.len()).enumerate() {
+            let (ky, kx) = (tap / self.kernel[1], tap % self.kernel[1]);
+            let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.padding[0]);
+            let x = (ox * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.padding[1]);
+            if y >= self.input.h || x >= self.input.w {
+                into.fill(0.0);
+                continue;
+            }
+            let values = &image[(y * self.input.w + x) * self.input.c + from..][..n];
+            if channels.len() == n {
+                into.copy_from_slice(values);
+            } else {
+                into.iter_mut().zip(channels).for_each(|(to, &c)| *to = values[c]);
+            }
+        }
+    }
+
+    /// The map's outputs at output pixel `pixel` of one image `[H, W, C]` of the node's output.
+    pub(crate) fn outputs_at<'a>(&self, image: &'a [f32], pixel: usize) -> &'a [f32] {
+        &image[pixel * self.output.c + self.outputs.0..][..self.outputs.1]
+    }
+}
+
+/// Which output pixels of every image enter a least-squares problem: neighbouring pixels say nearly the same, so a spread sample
+/// of many images is worth more than all pixels of few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PixelSample {
+    /// Output pixels used of each image.
+    pub per_image: usize,
+    n_pixels: usize,
+    step: usize,
+}
+
+impl PixelSample {
+    /// As many pixels of each of `n_images` images as make about `n_rows` rows.
+    pub fn new(n_pixels: usize, n_images: usize, n_rows: usize) -> Self {
+        let per_image = n_rows.div_ceil(n_images.max(1)).clamp(1, n_pixels);
+        // Steps near the golden section of a cycle spread any number of points evenly; prime to its length, they meet no pixel twice.
+        let golden = (n_pixels as f64 * 0.618) as usize;
+        let step = (1..=golden.max(1)).rev().find(|&s| gcd(s, n_pixels) == 1).unwrap_or(1);
+        Self { per_image, n_pixels, step }
+    }
+    /// The pixels of image `image`, shifted from image to image.
+    pub fn pixels(&self, image: usize) -> impl Iterator<Item = usize> + use<> {
+        let Self { per_image, n_pixels, step } = *self;
+        let shift = (image as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let shift = ((shift * n_pixels as u64) >> 32) as usize;
+        (0..per_image).map(move |i| (shift + i * step) % n_pixels)
+    }
+}
+
+const fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_sample_meets_no_pixel_of_an_image_twice() {
+        for n_pixels in [1, 2, 6, 49, 64, 100, 1024] {
+            for n_rows in [1, 10, 1000, 1_000_000] {
+                let sample = PixelSample::new(n_pixels, 10, n_rows);
+                assert_eq!(sample.per_image, n_rows.div_ceil(10).min(n_pixels));
+                for image in 0..5 {
+                    let pixels: BTreeSet<usize> = sample.pixels(image).collect();
+                    assert_eq!(pixels.len(), sample.per_image, "{n_pixels} pixels, {n_rows} rows");
+                    assert!(pixels.iter().all(|&p| p < n_pixels));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_of_many_images_cover_all_pixels() {
+        let sample = PixelSample::new(64, 1000, 2000);
+        let met: BTreeSet<usize> = (0..1000).flat_map(|image| sample.pixels(image)).collect();
+        assert_eq!((sample.per_image, met.len()), (2, 64));
+    }
+}

@@ -1,0 +1,185 @@
+//! A whole network, compiled: fused steps over a few shared buffers, images spread over a thread pool.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::ThreadPool;
+use secateur_net::{Graph, Network, Pointwise};
+
+use crate::aligned::AlignedVec;
+use crate::op_kernel::{OpKernel, Scratch, Tail};
+use crate::schedule::{Source, schedule};
+use crate::{Isa, KernelError};
+
+/// A network ready to run on any number of images. Results do not depend on the number of threads, bit for bit.
+#[derive(Debug)]
+pub struct Plan {
+    steps: Vec<PlanStep>,
+    slot_lens: Vec<usize>,
+    image_len: usize,
+    n_classes: usize,
+    /// Images that pass through the network together.
+    batch: usize,
+    /// Buffers of finished workers, for the next call.
+    idle: Mutex<Vec<Worker>>,
+}
+
+#[derive(Debug)]
+struct PlanStep {
+    kernel: OpKernel,
+    inputs: Vec<Source>,
+    residual: Option<Source>,
+    activation: Option<Pointwise>,
+    out_slot: usize,
+    out_len: usize,
+}
+
+/// One thread's buffers.
+#[derive(Debug)]
+struct Worker {
+    slots: Vec<AlignedVec>,
+    scratch: Scratch,
+}
+
+/// Most images that pass through a network together.
+const BATCH_MAX: usize = 16;
+/// Parameters, in values, that stay in a core's own cache from one image to the next: no need to share their loading.
+const RESIDENT_PARAMETERS: usize = 1 << 18;
+
+impl Plan {
+    /// Compiles `net` for the best instruction set of this processor. Fold BatchNorm first where speed matters: here it is a step of its own.
+    ///
+    /// # Errors
+    /// A padded input that would be too large, naming the node.
+    pub fn compile(net: &Network) -> Result<Self, KernelError> {
+        Self::compile_for(net, Isa::detect())
+    }
+
+    /// As [`Plan::compile`], for a given instruction set.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`], or when this processor lacks `isa`.
+    pub fn compile_for(net: &Network, isa: Isa) -> Result<Self, KernelError> {
+        let isa = isa.checked()?;
+        let graph = net.graph();
+        let schedule = schedule(graph);
+        let batch = batch_size(net);
+        let compile = |step: crate::schedule::Step| {
+            let kernel = OpKernel::new(graph, net.weights(), step.node, isa, batch)?;
+            let crate::schedule::Step { inputs, residual, activation, out_slot, out_len, .. } = step;
+            Ok(PlanStep { kernel, inputs, residual, activation, out_slot, out_len })
+        };
+        Ok(Self {
+            steps: schedule.steps.into_iter().map(compile).collect::<Result<_, KernelError>>()?,
+            slot_lens: schedule.slot_lens,
+            image_len: graph.input().len(),
+            n_classes: graph.n_classes(),
+            batch,
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Length of the network's output for one image.
+    pub const fn n_classes(&self) -> usize {
+        self.n_classes
+    }
+
+    /// Outputs `[N, n_classes]` of `images` `[N, H, W, C]` (an output with rows and columns comes as `[H, W, C]`).
+    /// Runs on the threads of `pool`.
+    ///
+    /// # Errors
+    /// When `images` does not hold whole images.
+    pub fn logits(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<f32>, KernelError> {
+        let n_images = self.n_images(images)?;
+        let mut logits = vec![0.0; n_images * self.n_classes];
+        let n_chunks = n_images.div_ceil(self.batch);
+        let images = images.chunks(self.batch * self.image_len);
+        let chunks = Mutex::new(images.zip(logits.chunks_mut(self.batch * self.n_classes)));
+        let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            let mut worker = self.take_worker();
+            while let Some((images, logits)) = next() {
+                self.run(images, logits, &mut worker);
+            }
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        };
+        pool.scope(|scope| {
+            (0..n_chunks.min(pool.current_num_threads())).for_each(|_| scope.spawn(|_| work()));
+        });
+        Ok(logits)
+    }
+
+    /// Index of the largest logit of every image; of equal ones the first.
+    ///
+    /// # Errors
+    /// As [`Plan::logits`]; NaN among the logits, naming the first such image; more classes than a `u16` can count.
+    pub fn predictions(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<u16>, KernelError> {
+        let max = usize::from(u16::MAX) + 1;
+        if self.n_classes > max {
+            return Err(KernelError::TooManyClasses { max, got: self.n_classes });
+        }
+        let logits = self.logits(pool, images)?;
+        let largest = |(image, row): (usize, &[f32])| {
+            if row.iter().any(|x| x.is_nan()) {
+                return Err(KernelError::NanLogits { image });
+            }
+            let at = row.iter().enumerate().fold(0, |best, (i, &x)| if x > row[best] { i } else { best });
+            Ok(u16::try_from(at).expect("checked above"))
+        };
+        logits.chunks_exact(self.n_classes).enumerate().map(largest).collect()
+    }
+
+    /// How many of `images` are predicted as their label.
+    ///
+    /// # Errors
+    /// As [`Plan::predictions`]; labels that are not one per image.
+    pub fn n_correct(&self, pool: &ThreadPool, images: &[f32], labels: &[u16]) -> Result<usize, KernelError> {
+        let expected = self.n_images(images)?;
+        if labels.len() != expected {
+            return Err(KernelError::LabelCount { expected, got: labels.len() });
+        }
+        let predictions = self.predictions(pool, images)?;
+        Ok(predictions.iter().zip(labels).filter(|(p, l)| p == l).count())
+    }
+
+    fn n_images(&self, images: &[f32]) -> Result<usize, KernelError> {
+        if !images.len().is_multiple_of(self.image_len) {
+            return Err(KernelError::PartialImage { got: images.len(), per_image: self.image_len });
+        }
+        Ok(images.len() / self.image_len)
+    }
+
+    fn take_worker(&self) -> Worker {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| Worker {
+            slots: self.slot_lens.iter().map(|len| AlignedVec::zeros(len * self.batch)).collect(),
+            scratch: Scratch::new(),
+        })
+    }
+
+    /// Runs up to `batch` images.
+    fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker) {
+        let n = images.len() / self.image_len;
+        for step in &self.steps {
+            let mut out = std::mem::take(&mut worker.slots[step.out_slot]);
+            let slots = &worker.slots;
+            let read = |source: Source| match source {
+                Source::Image { .. } => images,
+                Source::Slot { slot, len } => &slots[slot][..n * len],
+            };
+            let tail = Tail { residual: step.residual.map(read), activation: step.activation };
+            step.kernel.run(&|i| read(step.inputs[i]), n, tail, &mut out[..n * step.out_len], &mut worker.scratch);
+            worker.slots[step.out_slot] = out;
+        }
+        let last = &self.steps[self.steps.len() - 1];
+        logits.copy_from_slice(&worker.slots[last.out_slot][..n * last.out_len]);
+    }
+}
+
+/// How many images pass through the network together. One, so that its activations stay in the core's own cache, unless the
+/// parameters outweigh the activations: then loading them is shared.
+fn batch_size(net: &Network) -> usize {
+    let graph: &Graph = net.graph();
+    let n_parameters: usize = net.weights().values().map(|t| t.data().len()).sum();
+    let n_activations: usize = (0..graph.nodes().len()).map(|id| graph.shape(id).len()).sum();
+    if n_parameters <= RESIDENT_PARAMETERS { 1 } else { (n_parameters / n_activations).clamp(1, BATCH_MAX) }
+}

@@ -1,0 +1,54 @@
+//! Pooling over windows or over the whole image.
+
+use secateur_net::{Shape, Window};
+
+/// Which mean or maximum a window yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Maximum of the pixels inside the image; NaN wins.
+    Max,
+    /// Sum divided by the full window size, padding counted as zeros.
+    Average,
+}
+
+/// Pools one image of `shape` into one of `out_shape`.
+pub fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_shape: Shape, out: &mut [f32]) {
+    let scale = 1.0 / (window.kernel[0] * window.kernel[1]) as f32;
+    for (at, to) in out.chunks_exact_mut(shape.c).enumerate() {
+        let rows = taps(window, 0, at / out_shape.w, shape.h);
+        let cols = taps(window, 1, at % out_shape.w, shape.w);
+        to.fill(if kind == Pooling::Max { f32::NEG_INFINITY } else { 0.0 });
+        for y in rows {
+            let row = &x[(y * shape.w + cols.start) * shape.c..(y * shape.w + cols.end) * shape.c];
+            for from in row.chunks_exact(shape.c) {
+                accumulate(kind, from, to);
+            }
+        }
+        if kind == Pooling::Average {
+            to.iter_mut().for_each(|t| *t *= scale);
+        }
+    }
+}
+
+/// Mean over all pixels of one image, per channel.
+pub fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
+    out.fill(0.0);
+    x.chunks_exact(shape.c).for_each(|from| accumulate(Pooling::Average, from, out));
+    let scale = 1.0 / (shape.h * shape.w) as f32;
+    out.iter_mut().for_each(|t| *t *= scale);
+}
+
+/// The rows (`axis` 0) or columns (1) of a window that lie inside the image.
+fn taps(window: &Window, axis: usize, at: usize, size: usize) -> std::ops::Range<usize> {
+    let start = at * window.stride[axis];
+    let end = (start + window.kernel[axis]).saturating_sub(window.padding[axis]).min(size);
+    start.saturating_sub(window.padding[axis]).min(end)..end
+}
+
+fn accumulate(kind: Pooling, from: &[f32], to: &mut [f32]) {
+    let pairs = to.iter_mut().zip(from);
+    match kind {
+        Pooling::Max => pairs.for_each(|(t, &v)| *t = if v > *t || v.is_nan() { v } else { *t }),
+        Pooling::Average => pairs.for_each(|(t, &v)| *t += v),
+    }
+}

@@ -1,0 +1,125 @@
+//! What a sequential refit aims at: the original network's sums, at the pixels that enter the least-squares problems.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use secateur_net::{Graph, Network, NodeId, Op, Pointwise};
+
+use crate::calibrate::ROWS_PER_COLUMN;
+use crate::linear_map::PixelSample;
+use crate::segment::{Segment, SegmentBuffers};
+use crate::{KernelError, LinearMap};
+
+/// Images a thread takes at a time.
+const JOB_IMAGES: usize = 16;
+
+/// What stands behind a sum, and so which of its errors matter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Behind {
+    /// Anything: all errors count alike.
+    Anything,
+    /// An activation that clamps it to this range.
+    Clamp([f32; 2]),
+    /// The softmax of a classifier.
+    Softmax,
+}
+
+impl Behind {
+    fn of(graph: &Graph, readers: &[Vec<NodeId>], sum: NodeId) -> Self {
+        let shape = graph.shape(sum);
+        let is_vector = shape.h * shape.w == 1 && shape.c > 1;
+        match readers[sum][..] {
+            [] if is_vector => Self::Softmax,
+            [reader] => match graph.node(reader).op {
+                Op::Pointwise(Pointwise::Relu) => Self::Clamp([0.0, f32::INFINITY]),
+                Op::Pointwise(Pointwise::Relu6) => Self::Clamp([0.0, 6.0]),
+                Op::Softmax if is_vector && reader == graph.output() => Self::Softmax,
+                _ => Self::Anything,
+            },
+            _ => Self::Anything,
+        }
+    }
+}
+
+/// What the maps of one node are fitted to.
+#[derive(Debug)]
+pub struct Target {
+    /// The sum that the node is part of, or the node itself.
+    pub sum: NodeId,
+    /// The sum's other addends, all computed before the node.
+    pub others: Vec<NodeId>,
+    /// What becomes of the sum.
+    pub behind: Behind,
+    /// Pixels used.
+    pub sample: PixelSample,
+    /// The original `sum` there, `[image, pixel, channel]`.
+    pub values: Vec<f32>,
+}
+
+impl Target {
+    /// The target of `node`, its values still zero; `None` when it has no linear map.
+    fn of(graph: &Graph, readers: &[Vec<NodeId>], node: NodeId, n_images: usize) -> Option<Self> {
+        let maps = LinearMap::of(graph, node);
+        let columns = maps.first()?.columns();
+        let (mut sum, mut others) = (node, Vec::new());
+        if let [reader] = readers[node][..] {
+            let addends = &graph.node(reader).inputs;
+            let rest: Vec<NodeId> = addends.iter().copied().filter(|&i| i != node).collect();
+            if graph.node(reader).op == Op::Add && rest.iter().all(|&i| i < node) {
+                (sum, others) = (reader, rest);
+            }
+        }
+        // A softmax couples all outputs, which the maps of a grouped convolution do not see.
+        let behind = match Behind::of(graph, readers, sum) {
+            Behind::Softmax if maps.len() > 1 => Behind::Anything,
+            behind => behind,
+        };
+        let shape = graph.shape(node);
+        let sample = PixelSample::new(shape.h * shape.w, n_images, ROWS_PER_COLUMN * columns);
+        let values = vec![0.0; n_images * sample.per_image * shape.c];
+        Some(Self { sum, others, behind, sample, values })
+    }
+}
+
+/// The targets of all nodes from `first` on, from one run of the original network on `images` `[N, H, W, C]`.
+///
+/// # Errors
+/// As [`crate::NodeKernel::new`].
+pub fn targets(
+    pool: &rayon::ThreadPool,
+    network: &Network,
+    images: &[f32],
+    first: NodeId,
+) -> Result<BTreeMap<NodeId, Target>, KernelError> {
+    let graph = network.graph();
+    let readers = graph.consumers();
+    let image_len = graph.input().len();
+    let n_images = images.len() / image_len;
+    let nodes = first..graph.nodes().len();
+    let with_target = nodes.filter_map(|node| Some((node, Target::of(graph, &readers, node, n_images)?)));
+    let mut targets: BTreeMap<NodeId, Target> = with_target.collect();
+    let mut per_image: Vec<Vec<(NodeId, PixelSample, &mut [f32])>> = (0..n_images).map(|_| Vec::new()).collect();
+    for target in targets.values_mut() {
+        let len = target.values.len() / n_images.max(1);
+        for (list, values) in per_image.iter_mut().zip(target.values.chunks_exact_mut(len.max(1))) {
+            list.push((target.sum, target.sample, values));
+        }
+    }
+    let segment = Segment::new(network, 1..graph.nodes().len())?;
+    pool.install(|| {
+        per_image.par_iter_mut().enumerate().with_min_len(JOB_IMAGES).try_for_each_init(
+            SegmentBuffers::default,
+            |buffers, (i, list)| {
+                segment.run(buffers, &|_| &images[i * image_len..][..image_len], |node, _, output| {
+                    for (_, sample, values) in list.iter_mut().filter(|(sum, ..)| *sum == node) {
+                        let c = values.len() / sample.per_image;
+                        for (pixel, to) in sample.pixels(i).zip(values.chunks_exact_mut(c)) {
+                            to.copy_from_slice(&output[pixel * c..][..c]);
+                        }
+                    }
+                })
+            },
+        )
+    })?;
+    Ok(targets)
+}

@@ -1,0 +1,109 @@
+//! Least-squares refit of a consumer's weights after its inputs were removed.
+
+use faer::linalg::solvers::{Llt, Solve};
+use faer::{Mat, Side};
+use secateur_net::{Network, NodeId};
+
+use crate::eliminate::RIDGE;
+use crate::{KernelError, NormalEquations};
+
+/// New weights of one linear map: `weight[o]` holds the kept inputs' taps, channel-major; `bias[o]` the intercept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refit {
+    /// `[outputs, kept inputs * taps]`, row-major.
+    pub weight: Vec<f32>,
+    /// `[outputs]`.
+    pub bias: Vec<f32>,
+}
+
+/// Normal equations factored for some of their inputs: solves for any targets.
+pub struct Solver<'a> {
+    equations: &'a NormalEquations,
+    /// Rows and columns of X^T X in use, the intercept last.
+    columns: Vec<usize>,
+    factor: Llt<f64>,
+}
+
+impl Solver<'_> {
+    /// The weights for `moment` = X^T Y, all rows of it.
+    ///
+    /// # Errors
+    /// When the moment holds NaN or infinity.
+    pub fn refit(&self, moment: &[f64]) -> Result<Refit, KernelError> {
+        let (n, n_out) = (self.columns.len() - 1, self.equations.map.outputs.1);
+        let solved = self.factor.solve(Mat::from_fn(n + 1, n_out, |i, o| moment[self.columns[i] * n_out + o]));
+        let weight = (0..n_out * n).map(|i| solved[(i % n, i / n)] as f32).collect();
+        let refit = Refit { weight, bias: (0..n_out).map(|o| solved[(n, o)] as f32).collect() };
+        if refit.weight.iter().chain(&refit.bias).any(|w| !w.is_finite()) {
+            return Err(KernelError::NotFinite { what: self.equations.describe() });
+        }
+        Ok(refit)
+    }
+}
+
+impl NormalEquations {
+    /// Least-squares weights of all outputs from the inputs in `kept` (positions within the map's inputs, ascending), with
+    /// intercept, by Cholesky of the sub-block.
+    ///
+    /// # Errors
+    /// When the equations hold NaN or infinity.
+    pub fn refit(&self, kept: &[usize]) -> Result<Refit, KernelError> {
+        self.solver(kept)?.refit(&self.moment)
+    }
+
+    /// The equations factored for the inputs in `kept`.
+    ///
+    /// # Errors
+    /// When the equations hold NaN or infinity.
+    pub(crate) fn solver(&self, kept: &[usize]) -> Result<Solver<'_>, KernelError> {
+        let taps = self.map.taps();
+        let intercept = self.map.columns() - 1;
+        let columns: Vec<usize> = kept.iter().flat_map(|&c| c * taps..(c + 1) * taps).chain([intercept]).collect();
+        Ok(Solver { equations: self, factor: self.factor(&columns)?, columns })
+    }
+
+    /// Cholesky factor of the sub-block `columns` of X^T X, with the ridge on all but the intercept (the last column of X).
+    pub(crate) fn factor(&self, columns: &[usize]) -> Result<Llt<f64>, KernelError> {
+        let d = self.map.columns();
+        let mean = (0..d).map(|i| self.gram[i * d + i]).sum::<f64>() / d as f64;
+        let ridge = |i: usize| if i == d - 1 { 0.0 } else { RIDGE * mean };
+        let block = Mat::from_fn(columns.len(), columns.len(), |i, j| {
+            let (i, j) = (columns[i], columns[j]);
+            self.gram[i * d + j] + if i == j { ridge(i) } else { 0.0 }
+        });
+        block.llt(Side::Lower).map_err(|_| KernelError::NotFinite { what: self.describe() })
+    }
+
+    fn describe(&self) -> String {
+        format!("the least-squares refit of node {} ({} rows)", self.map.node, self.n_rows)
+    }
+}
+
+/// Writes refitted weights to the positions `outputs` x `inputs` (of the unpruned node) of a full-size network.
+///
+/// # Errors
+/// A weight that is not finite.
+pub fn write_refit(
+    network: &mut Network,
+    node: NodeId,
+    refit: &Refit,
+    outputs: &[usize],
+    inputs: &[usize],
+) -> Result<(), KernelError> {
+    let name = network.graph().node(node).name.clone();
+    let mut weight = network.parameter(&name, "weight").clone();
+    let mut bias = network.parameter(&name, "bias").clone();
+    let per_filter = weight.shape()[1];
+    let taps: usize = weight.shape()[2..].iter().product();
+    for (o, &out) in outputs.iter().enumerate() {
+        bias.data_mut()[out] = refit.bias[o];
+        for (i, &input) in inputs.iter().enumerate() {
+            let from = (o * inputs.len() + i) * taps;
+            let to = (out * per_filter + input % per_filter) * taps;
+            weight.data_mut()[to..to + taps].copy_from_slice(&refit.weight[from..from + taps]);
+        }
+    }
+    network.set_parameter(&name, "weight", weight)?;
+    network.set_parameter(&name, "bias", bias)?;
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! Vectors of f32 lanes: one small trait, three implementations, chosen once at run time.
+#![allow(unsafe_code)]
+
+use crate::KernelError;
+
+/// Instruction set of the inner kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// 16 lanes, 32 registers, masked loads and stores.
+    Avx512,
+    /// 8 lanes with fused multiply-add.
+    Avx2,
+    /// 8 lanes of plain Rust, for any processor.
+    Portable,
+}
+
+impl Isa {
+    /// The best instruction set of this processor.
+    pub fn detect() -> Self {
+        *Self::available().first().expect("Portable is always available")
+    }
+    /// All instruction sets of this processor, best first.
+    pub fn available() -> Vec<Self> {
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+    }
+    /// Values per vector.
+    pub const fn lanes(self) -> usize {
+        match self {
+            Self::Avx512 => 16,
+            Self::Avx2 | Self::Portable => 8,
+        }
+    }
+    /// `self` when this processor has it.
+    pub(crate) fn checked(self) -> Result<Self, KernelError> {
+        if self.is_available() { Ok(self) } else { Err(KernelError::IsaUnavailable { isa: self }) }
+    }
+    fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
+        }
+    }
+}
+
+/// Operations on one vector. All methods are inlined into a function compiled for the instruction set.
+///
+/// # Safety
+/// Every method may be called only on a processor with the instruction set. `load` and `store` touch `LANES` values at `p`,
+/// the `_first` forms only as many as their mask was made for; those must be valid for reads or writes. No alignment is asked for.
+pub unsafe trait Lanes: Copy {
+    /// Values per vector.
+    const LANES: usize;
+    /// The vector.
+    type V: Copy;
+    /// Selects the first few lanes.
+    type Mask: Copy;
+    /// Mask of the first `n <= LANES` lanes.
+    unsafe fn mask(n: usize) -> Self::Mask;
+    /// `x` in every lane.
+    unsafe fn splat(x: f32) -> Self::V;
+    /// All lanes.
+    unsafe fn load(p: *const f32) -> Self::V;
+    /// The masked lanes, zero in the others.
+    unsafe fn load_first(p: *const f32, mask: Self::Mask) -> Self::V;
+    /// All lanes.
+    unsafe fn store(p: *mut f32, v: Self::V);
+    /// The masked lanes; memory behind them stays.
+    unsafe fn store_first(p: *mut f32, v: Self::V, mask: Self::Mask);
+    /// `a * b + c`
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a + b`
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `low` where `v < low`, `high` where `v > high`, else `v`: NaN stays NaN.
+    unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
+}
+
+#[cfg(target_arch = "x86_64")]
+pub use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
+    /// 16 lanes.
+    #[derive(Clone, Copy)]
+    pub struct Avx512;
+
+    // SAFETY: each method is one or two intrinsics of AVX-512F, whose presence and whose pointers are the caller's promise (see the trait);
+    // masked-off lanes are not accessed.
+    unsafe impl Lanes for Avx512 {
+        const LANES: usize = 16;
+        type V = __m512;
+        type Mask = __mmask16;
+        #[inline(always)]
+        unsafe fn mask(n: usize) -> __mmask16 {
+            ((1u32 << n) - 1) as __mmask16
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(p: *const f32, mask: __mmask16) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_maskz_loadu_ps(mask, p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512) {
+            // SAFETY: trait contract.
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m512, mask: __mmask16) {
+            // SAFETY: trait contract.
+            unsafe { _mm512_mask_storeu_ps(p, mask, v) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m512, low: __m512, high: __m512) -> __m512 {
+            // SAFETY: trait contract. max and min return their second operand when either is NaN.
+            unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
+        }
+    }
+
+    /// 8 lanes.
+    #[derive(Clone, Copy)]
+    pub struct Avx2;
+
+    // SAFETY: as for `Avx512`, with AVX2 and FMA.
+    unsafe impl Lanes for Avx2 {
+        const LANES: usize = 8;
+        type V = __m256;
+        type Mask = __m256i;
+        #[inline(always)]
+        unsafe fn mask(n: usize) -> __m256i {
+            // SAFETY: trait contract.
+            unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(p: *const f32, mask: __m256i) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe { _mm256_maskload_ps(p, mask) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256) {
+            // SAFETY: trait contract.
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(p: *mut f32, v: __m256, mask: __m256i) {
+            // SAFETY: trait contract.
+            unsafe { _mm256_maskstore_ps(p, mask, v) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
+            // SAFETY: trait contract. max and min return their second operand when either is NaN.
+            unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
+        }
+    }
+}
+
+/// 8 lanes of plain Rust.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+// SAFETY: plain Rust; accesses exactly the values the trait's contract names.
+unsafe impl Lanes for Portable {
+    const LANES: usize = 8;
+    type V = [f32; 8];
+    type Mask = usize;
+    #[inline(always)]
+    unsafe fn mask(n: usize) -> usize {
+        n
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; 8] {
+        // SAFETY: trait contract.
+        unsafe { p.cast::<[f32; 8]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn load_first(p: *const f32, mask: usize) -> [f32; 8] {
+        // SAFETY: trait contract; only lanes below the mask are read.
+        std::array::from_fn(|i| if i < mask { unsafe { *p.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 8]) {
+        // SAFETY: trait contract.
+        unsafe { p.cast::<[f32; 8]>().write(v) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(p: *mut f32, v: [f32; 8], mask: usize) {
+        for (i, &x) in v.iter().enumerate().take(mask) {
+            // SAFETY: trait contract; only lanes below the mask are written.
+            unsafe { *p.add(i) = x }
+        }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn clamp(v: [f32; 8], low: [f32; 8], high: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| {
+            let raised = if v[i] < low[i] { low[i] } else { v[i] };
+            if raised > high[i] { high[i] } else { raised }
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! Normal equations, refits and channel selection against naive f64 computations.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use secateur_kernels::{LinearMap, NormalEquations, RIDGE, Reader, calibrate, eliminate, run_reference};
+use secateur_net::random::{SplitMix, with_random_weights};
+use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Network, NodeId, Op, Pointwise, Protocol, Shape};
+
+fn pool(n: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()
+}
+
+fn images(shape: Shape, n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = SplitMix(seed);
+    (0..n * shape.len()).map(|_| rng.signed()).collect()
+}
+
+/// image -> 3x3 convolution to 4 channels -> ReLU -> `conv` -> ReLU -> (Flatten or mean) -> Linear
+fn network_around(conv: Conv2d, flatten: bool) -> Network {
+    let mut b = GraphBuilder::new(Shape { c: 2, h: 7, w: 6 });
+    let first = b.push("first", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(2, 4, 3, 1, 1) }), &[0]);
+    let relu = b.push("relu", Op::Pointwise(Pointwise::Relu), &[first]);
+    let middle = b.push("middle", Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), &[relu]);
+    let relu = b.push("relu2", Op::Pointwise(Pointwise::Relu), &[middle]);
+    let flat = b.push("flat", if flatten { Op::Flatten } else { Op::GlobalAvgPool }, &[relu]);
+    let pixels = |n: usize, i: usize| {
+        (n + 2 * conv.padding[i] - conv.dilation[i] * (conv.kernel[i] - 1) - 1) / conv.stride[i] + 1
+    };
+    let in_features = conv.out_channels * if flatten { pixels(7, 0) * pixels(6, 1) } else { 1 };
+    b.push("last", Op::Linear { in_features, out_features: 3, bias: true }, &[flat]);
+    with_random_weights(b.finish().unwrap(), 5)
+}
+
+/// Output of one node for one image, by the reference.
+fn output_of(net: &Network, node: NodeId, image: &[f32]) -> Vec<f32> {
+    run_reference(net, image).unwrap().swap_remove(node)
+}
+
+/// Rows (columns channel-major, then 1) and targets of a node's conv group over all pixels of all images.
+fn naive_rows(net: &Network, node: NodeId, group: usize, images: &[f32]) -> (Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let graph = net.graph();
+    let source = graph.node(node).inputs[0];
+    let (input, output) = (graph.shape(source), graph.shape(node));
+    let conv = match &graph.node(node).op {
+        Op::Conv2d(c) => c.clone(),
+        _ => Conv2d::square(input.c, output.c, 1, 1, 0),
+    };
+    let (n_in, n_out) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let (mut xs, mut ys) = (Vec::new(), Vec::new());
+    for image in images.chunks(graph.input().len()) {
+        let (x, y) = (output_of(net, source, image), output_of(net, node, image));
+        for oy in 0..output.h {
+            for ox in 0..output.w {
+                let mut row = Vec::new();
+                for c in group * n_in..(group + 1) * n_in {
+                    for ky in 0..conv.kernel[0] {
+                        for kx in 0..conv.kernel[1] {
+                            let at = |o: usize, k: usize, i: usize| {
+                                (o * conv.stride[i] + k * conv.dilation[i]) as i64 - conv.padding[i] as i64
+                            };
+                            let (iy, ix) = (at(oy, ky, 0), at(ox, kx, 1));
+                            let inside = iy >= 0 && ix >= 0 && iy < input.h as i64 && ix < input.w as i64;
+                            let index = || (iy as usize * input.w + ix as usize) * input.c + c;
+                            row.push(if inside { f64::from(x[index()]) } else { 0.0 });
+                        }
+                    }
+                }
+                row.push(1.0);
+                xs.push(row);
+                let from = (oy * output.w + ox) * output.c + group * n_out;
+                ys.push(y[from..from + n_out].iter().map(|&v| f64::from(v)).collect());
+            }
+        }
+    }
+    (xs, ys)
+}
+
+/// Solves `a x = b` by Gaussian elimination with pivoting.
+fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
+    let n = b.len();
+    for i in 0..n {
+        let pivot = (i..n).max_by(|&p, &q| a[p][i].abs().total_cmp(&a[q][i].abs())).unwrap();
+        a.swap(i, pivot);
+        b.swap(i, pivot);
+        let (pivot_row, pivot_b) = (a[i].clone(), b[i]);
+        for (row, b) in a.iter_mut().zip(&mut b).skip(i + 1) {
+            let f = row[i] / pivot_row[i];
+            row.iter_mut().zip(&pivot_row).for_each(|(v, p)| *v -= f * p);
+            *b -= f * pivot_b;
+        }
+    }
+    for i in (0..n).rev() {
+        let rest: f64 = (i + 1..n).map(|c| a[i][c] * b[c]).sum();
+        b[i] = (b[i] - rest) / a[i][i];
+    }
+    b
+}
+
+/// X^T X of some columns with the ridge (not on the last, the intercept), and X^T y of one target.
+fn ridge_system(xs: &[Vec<f64>], ys: &[Vec<f64>], columns: &[usize], o: usize) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let d = xs[0].len();
+    let mean = (0..d).map(|i| xs.iter().map(|x| x[i] * x[i]).sum::<f64>()).sum::<f64>() / d as f64;
+    let dot = |i: usize, j: usize| xs.iter().map(|x| x[i] * x[j]).sum::<f64>();
+    let ridge = |i: usize, j: usize| if i == j && i != d - 1 { RIDGE * mean } else { 0.0 };
+    let a = columns.iter().map(|&i| columns.iter().map(|&j| dot(i, j) + ridge(i, j)).collect()).collect();
+    let b = columns.iter().map(|&i| xs.iter().zip(ys).map(|(x, y)| x[i] * y[o]).sum()).collect();
+    (a, b)
+}
+
+fn assert_near(got: f64, expected: f64, scale: f64, what: &str) {
+    assert!((got - expected).abs() <= 2e-5 * scale, "{what}: got {got}, expected {expected} (scale {scale})");
+}
+
+/// With `n_images` images, few enough that every pixel is used.
+fn check_equations(conv: Conv2d, flatten: bool, n_images: usize) {
+    let net = network_around(conv, flatten);
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let images = images(net.graph().input(), n_images, 9);
+    let mut told = 0;
+    let all = calibrate(&pool(2), &net, &groups, &images, |done| told = done).unwrap();
+    assert_eq!(told, n_images);
+    assert!(all.iter().any(|e| e.map.node == 3) && all.iter().any(|e| e.map.node == 6));
+    for equations in &all {
+        let (xs, ys) = naive_rows(&net, equations.map.node, equations.map.conv_group, &images);
+        let (d, n_out) = (xs[0].len(), ys[0].len());
+        assert_eq!((equations.n_rows as usize, equations.map.columns()), (xs.len(), d));
+        let scale = xs.len() as f64;
+        for i in 0..d {
+            for j in 0..d {
+                let expected: f64 = xs.iter().map(|x| x[i] * x[j]).sum();
+                assert_near(equations.gram[i * d + j], expected, scale, "X^T X");
+            }
+            for o in 0..n_out {
+                let expected: f64 = xs.iter().zip(&ys).map(|(x, y)| x[i] * y[o]).sum();
+                assert_near(equations.moment[i * n_out + o], expected, scale, "X^T Y");
+            }
+        }
+        let energy = |o: usize| {
+            let mean = ys.iter().map(|y| y[o]).sum::<f64>() / ys.len() as f64;
+            ys.iter().map(|y| (y[o] - mean).powi(2)).sum::<f64>()
+        };
+        assert_near(equations.target_energy, (0..n_out).map(energy).sum(), scale, "target energy");
+        check_refit(equations, &xs, &ys);
+    }
+}
+
+/// A refit on every second input is the least-squares solution.
+fn check_refit(equations: &NormalEquations, xs: &[Vec<f64>], ys: &[Vec<f64>]) {
+    let taps = equations.map.taps();
+    let kept: Vec<usize> = (0..equations.map.inputs.1).step_by(2).collect();
+    let mut columns: Vec<usize> = kept.iter().flat_map(|&c| c * taps..(c + 1) * taps).collect();
+    columns.push(xs[0].len() - 1);
+    let refit = equations.refit(&kept).unwrap();
+    for o in 0..ys[0].len() {
+        let (a, b) = ridge_system(xs, ys, &columns, o);
+        let expected = solve(a, b);
+        let n = columns.len() - 1;
+        let scale = expected.iter().fold(1.0f64, |m, w| m.max(w.abs()));
+        for (i, w) in expected.iter().enumerate() {
+            let got = if i < n { refit.weight[o * n + i] } else { refit.bias[o] };
+            assert!((f64::from(got) - w).abs() <= 2e-3 * scale, "output {o}, column {i}: got {got}, expected {w}");
+        }
+    }
+}
+
+#[test]
+fn equations_and_refits_of_plain_convolutions_equal_the_naive_ones() {
+    check_equations(Conv2d::square(4, 5, 3, 1, 1), false, 70);
+    check_equations(Conv2d::square(4, 3, 1, 1, 0), false, 15);
+}
+
+#[test]
+fn equations_of_uneven_kernels_strides_paddings_and_dilations_equal_the_naive_ones() {
+    let conv =
+        Conv2d { kernel: [1, 3], stride: [2, 1], padding: [0, 2], dilation: [1, 2], ..Conv2d::square(4, 3, 3, 1, 1) };
+    check_equations(conv, false, 70);
+    check_equations(Conv2d { kernel: [5, 2], ..Conv2d::square(4, 3, 5, 2, 2) }, false, 70);
+}
+
+#[test]
+fn equations_of_grouped_convolutions_and_flattened_inputs_equal_the_naive_ones() {
+    check_equations(Conv2d { groups: 2, ..Conv2d::square(4, 6, 3, 2, 1) }, false, 70);
+    check_equations(Conv2d::square(4, 2, 3, 3, 0), true, 70);
+}
+
+#[test]
+fn calibration_does_not_depend_on_the_number_of_threads() {
+    let net = network_around(Conv2d::square(4, 5, 3, 1, 1), false);
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let images = images(net.graph().input(), 130, 1);
+    let runs = [1, 2, 3].map(|n| calibrate(&pool(n), &net, &groups, &images, |_| ()).unwrap());
+    for run in &runs[1..] {
+        assert!(run.iter().zip(&runs[0]).all(|(a, b)| a.gram == b.gram && a.moment == b.moment));
+    }
+}
+
+#[test]
+fn calibration_refuses_images_that_are_cut_or_not_finite() {
+    let net = network_around(Conv2d::square(4, 5, 3, 1, 1), false);
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let mut images = images(net.graph().input(), 3, 1);
+    assert!(calibrate(&pool(1), &net, &groups, &images[1..], |_| ()).unwrap_err().to_string().contains("84"));
+    assert!(calibrate(&pool(1), &net, &groups, &[], |_| ()).is_err());
+    images[100] = f32::NAN;
+    assert!(calibrate(&pool(1), &net, &groups, &images, |_| ()).unwrap_err().to_string().contains("NaN"));
+}
+
+/// Random equations of a 1x2 convolution of 5 inputs, with the rows they are of.
+fn random_equations(seed: u64) -> (NormalEquations, Vec<Vec<f64>>, Vec<Vec<f64>>) {
+    let mut b = GraphBuilder::new(Shape { c: 5, h: 3, w: 4 });
+    let conv = Conv2d { kernel: [1, 2], bias: true, ..Conv2d::square(5, 3, 1, 1, 0) };
+    let node = b.push("conv", Op::Conv2d(conv), &[0]);
+    let map = LinearMap::of(&b.finish().unwrap(), node).remove(0);
+    let mut rng = SplitMix(seed);
+    let d = map.columns();
+    let mix: Vec<f64> = (0..d * 3).map(|_| f64::from(rng.signed())).collect();
+    let xs: Vec<Vec<f64>> = (0..60)
+        .map(|_| {
+            let common = f64::from(rng.signed());
+            (0..d).map(|i| if i + 1 < d { f64::from(rng.signed()) + common } else { 1.0 }).collect()
+        })
+        .collect();
+    let target = |x: &Vec<f64>, o: usize| (0..d).map(|i| x[i] * mix[i * 3 + o]).sum::<f64>();
+    let ys: Vec<Vec<f64>> =
+        xs.iter().map(|x| (0..3).map(|o| target(x, o) + 0.3 * f64::from(rng.signed())).collect()).collect();
+    let gram = (0..d * d).map(|i| xs.iter().map(|x| x[i / d] * x[i % d]).sum()).collect();
+    let moment = (0..d * 3).map(|i| xs.iter().zip(&ys).map(|(x, y)| x[i / 3] * y[i % 3]).sum()).collect();
+    let equations = NormalEquations { map, gram, moment, target_energy: 7.0, n_rows: 60 };
+    (equations, xs, ys)
+}
+
+/// Least penalised squared error (less the energy of Y) with the inputs in `kept`.
+fn brute_force_error(xs: &[Vec<f64>], ys: &[Vec<f64>], kept: &[usize]) -> f64 {
+    let columns: Vec<usize> = kept.iter().flat_map(|&c| 2 * c..2 * c + 2).chain([10]).collect();
+    let error = |o: usize| {
+        let (a, b) = ridge_system(xs, ys, &columns, o);
+        -solve(a, b.clone()).iter().zip(&b).map(|(w, b)| w * b).sum::<f64>()
+    };
+    (0..ys[0].len()).map(error).sum()
+}
+
+#[test]
+fn elimination_removes_what_brute_force_would_and_counts_the_same_error() {
+    for seed in 0..20 {
+        let (first, xs1, ys1) = random_equations(seed);
+        let (second, xs2, ys2) = random_equations(seed + 1000);
+        let readers = [&first, &second].map(|e| Reader::new(e, Some, 5));
+        let path = eliminate(&pool(2), &readers, 5, 1, None).unwrap();
+        let error = |kept: &[usize]| (brute_force_error(&xs1, &ys1, kept) + brute_force_error(&xs2, &ys2, kept)) / 7.0;
+        let mut alive: Vec<usize> = (0..5).collect();
+        let full = error(&alive);
+        assert_eq!((path.removed.len(), path.errors.len(), path.errors[0]), (4, 5, 0.0));
+        for (step, removed) in path.removed.iter().enumerate() {
+            let without = |c: usize| alive.iter().copied().filter(|&a| a != c).collect::<Vec<_>>();
+            let best =
+                alive.iter().copied().min_by(|&a, &b| error(&without(a)).total_cmp(&error(&without(b)))).unwrap();
+            assert_eq!(*removed, best, "seed {seed}, step {step}");
+            alive = without(best);
+            let expected = error(&alive) - full;
+            assert!((path.errors[step + 1] - expected).abs() < 1e-8 * expected.max(1.0), "seed {seed}, step {step}");
+            assert_eq!(path.kept(5, alive.len()), alive, "kept sets are nested");
+        }
+    }
+}
+
+#[test]
+fn a_given_order_of_removal_is_followed() {
+    let (equations, xs, ys) = random_equations(3);
+    let readers = [Reader::new(&equations, Some, 5)];
+    let path = eliminate(&pool(1), &readers, 5, 2, Some(&[4, 0, 2, 1, 3])).unwrap();
+    assert_eq!(path.removed, [4, 0, 2]);
+    let expected = (brute_force_error(&xs, &ys, &[1, 3]) - brute_force_error(&xs, &ys, &[0, 1, 2, 3, 4])) / 7.0;
+    assert!((path.errors[3] - expected).abs() < 1e-8 * expected.max(1.0));
+    assert_eq!(path.kept(5, 3), [1, 2, 3]);
+}
+
+#[test]
+fn equations_that_hold_nan_are_an_error() {
+    let (mut equations, ..) = random_equations(3);
+    equations.moment[4] = f64::NAN;
+    assert!(equations.refit(&[0, 1, 2, 3, 4]).is_err());
+    assert!(eliminate(&pool(1), &[Reader::new(&equations, Some, 5)], 5, 1, None).is_err());
+    equations.gram[0] = f64::NAN;
+    assert!(equations.refit(&[0]).unwrap_err().to_string().contains("NaN"));
+}

@@ -1,0 +1,258 @@
+//! Every operation, on every instruction set of this processor, against the plain loops of the reference.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+use proptest::prelude::*;
+use secateur_kernels::{Isa, KernelError, NodeKernel, Scratch, run_reference};
+use secateur_net::random::{SplitMix, with_random_weights};
+use secateur_net::{Conv2d, Graph, GraphBuilder, Network, Op, Pointwise, Shape, Weights, Window};
+
+/// Largest difference from the f64 reference, relative to the sum of magnitudes that f32 rounding acts on (all values are near 1).
+const TOLERANCE: f32 = 2e-5;
+
+fn shape(c: usize, h: usize, w: usize) -> Shape {
+    Shape { c, h, w }
+}
+
+fn single(op: Op, input: Shape) -> Network {
+    let mut builder = GraphBuilder::new(input);
+    builder.push("op", op, &[0]);
+    with_random_weights(builder.finish().unwrap(), 3)
+}
+
+fn image(len: usize, seed: u64) -> Vec<f32> {
+    let mut rng = SplitMix(seed);
+    (0..len).map(|_| 3.0 * rng.signed()).collect()
+}
+
+fn assert_close(got: &[f32], expected: &[f32], context: &str) {
+    assert_eq!(got.len(), expected.len(), "{context}");
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let same = g == e || (g.is_nan() && e.is_nan()) || (g - e).abs() <= TOLERANCE * (1.0 + e.abs());
+        assert!(same, "{context}: element {i}: got {g}, expected {e}");
+    }
+}
+
+/// Runs all nodes of `net` one by one, each fed with the reference values of its inputs.
+fn check(net: &Network, image: &[f32]) {
+    let expected = run_reference(net, image).unwrap();
+    let mut scratch = Scratch::new();
+    for isa in Isa::available() {
+        for (id, node) in net.graph().nodes().iter().enumerate().skip(1) {
+            let kernel = NodeKernel::with_isa(net.graph(), net.weights(), id, isa).unwrap();
+            let inputs: Vec<&[f32]> = node.inputs.iter().map(|&i| &expected[i][..]).collect();
+            let mut out = vec![f32::NAN; kernel.out_len()];
+            kernel.run(&inputs, &mut out, &mut scratch).unwrap();
+            assert_close(&out, &expected[id], &format!("{isa:?} {:?}", node.op));
+        }
+    }
+}
+
+fn check_single(op: Op, input: Shape) {
+    let net = single(op, input);
+    check(&net, &image(input.len(), 5));
+}
+
+#[test]
+fn convolutions_of_every_width_match_the_reference() {
+    for c_in in [1, 3, 7, 13, 16, 29] {
+        for c_out in [1, 7, 8, 9, 13, 16, 17, 29, 33, 48, 65] {
+            let conv = Conv2d { bias: c_out % 2 == 1, ..Conv2d::square(c_in, c_out, 3, 1, 1) };
+            check_single(Op::Conv2d(conv), shape(c_in, 5, 7));
+        }
+    }
+}
+
+#[test]
+fn convolutions_of_every_map_size_match_the_reference() {
+    for (h, w) in [(1, 1), (1, 9), (2, 2), (4, 4), (3, 5), (8, 8), (11, 13), (16, 16), (9, 32)] {
+        for stride in [1, 2] {
+            check_single(Op::Conv2d(Conv2d::square(6, 20, 3, stride, 1)), shape(6, h, w));
+            check_single(Op::Conv2d(Conv2d::square(6, 40, 1, stride, 0)), shape(6, h, w));
+        }
+    }
+}
+
+#[test]
+fn linear_layers_match_the_reference() {
+    for (in_features, out_features, bias) in [(1, 1, true), (64, 10, true), (37, 100, false), (256, 129, true)] {
+        check_single(Op::Linear { in_features, out_features, bias }, shape(in_features, 1, 1));
+    }
+}
+
+#[test]
+fn depthwise_convolutions_match_the_reference() {
+    for c in [2, 7, 8, 13, 16, 29, 40] {
+        for (stride, multiplier) in [(1, 1), (2, 1), (1, 2)] {
+            let conv = Conv2d { groups: c, bias: c % 2 == 0, ..Conv2d::square(c, c * multiplier, 3, stride, 1) };
+            check_single(Op::Conv2d(conv), shape(c, 7, 9));
+        }
+    }
+}
+
+#[test]
+fn operations_without_parameters_match_the_reference() {
+    let x = shape(7, 6, 5);
+    for function in
+        [Pointwise::Relu, Pointwise::Relu6, Pointwise::Sigmoid, Pointwise::Tanh, Pointwise::Silu, Pointwise::HardSwish]
+    {
+        check_single(Op::Pointwise(function), x);
+    }
+    for kernel in [[1, 1], [2, 2], [3, 2], [4, 5]] {
+        for stride in [[1, 1], [2, 3]] {
+            for padding in [[0, 0], [kernel[0] / 2, kernel[1] / 2]] {
+                let window = Window { kernel, stride, padding };
+                check_single(Op::MaxPool(window.clone()), x);
+                check_single(Op::AvgPool(window), x);
+            }
+        }
+    }
+    check_single(Op::BatchNorm { channels: 7, eps: 1e-5 }, x);
+    check_single(Op::GlobalAvgPool, x);
+    check_single(Op::Flatten, x);
+    check_single(Op::Softmax, x);
+    check_single(Op::Identity, x);
+    check_single(Op::Pad { channels: [2, 3], rows: [1, 0], cols: [0, 2] }, x);
+    check_single(Op::Pad { channels: [0, 0], rows: [0, 1], cols: [2, 1] }, x);
+    check_single(Op::Slice { channels: [2, 6], step: [2, 3] }, x);
+    check_single(Op::Slice { channels: [0, 7], step: [1, 2] }, x);
+}
+
+#[test]
+fn flatten_is_channel_major() {
+    let net = single(Op::Flatten, shape(2, 1, 3));
+    // HWC (c0, c1) of three pixels; PyTorch flattens CHW.
+    let values = run_reference(&net, &[1.0, 10.0, 2.0, 20.0, 3.0, 30.0]).unwrap();
+    assert_eq!(values[1], [1.0, 2.0, 3.0, 10.0, 20.0, 30.0]);
+}
+
+#[test]
+fn a_convolution_worked_out_by_hand() {
+    // One channel, 2x2 image, 3x3 kernel of ones with padding 1: every output sees the whole image.
+    let mut builder = GraphBuilder::new(shape(1, 2, 2));
+    builder.push("op", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(1, 1, 3, 1, 1) }), &[0]);
+    let mut net = with_random_weights(builder.finish().unwrap(), 0);
+    net.set_parameter("op", "weight", secateur_net::Tensor::new(vec![1, 1, 3, 3], vec![1.0; 9]).unwrap()).unwrap();
+    net.set_parameter("op", "bias", secateur_net::Tensor::new(vec![1], vec![0.5]).unwrap()).unwrap();
+    for isa in Isa::available() {
+        let kernel = NodeKernel::with_isa(net.graph(), net.weights(), 1, isa).unwrap();
+        let mut out = [0.0; 4];
+        kernel.run(&[&[1.0, 2.0, 3.0, 4.0]], &mut out, &mut Scratch::new()).unwrap();
+        assert_eq!(out, [10.5; 4]);
+    }
+}
+
+#[test]
+fn nan_and_infinity_spread_as_in_the_reference() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for at in [0, 40, 104] {
+            let x = shape(3, 5, 7);
+            let mut values = image(x.len(), 9);
+            values[at] = bad;
+            let conv = |groups, out| Op::Conv2d(Conv2d { groups, ..Conv2d::square(3, out, 3, 1, 1) });
+            let window = Window { kernel: [2, 2], stride: [1, 1], padding: [1, 1] };
+            let ops = [conv(1, 17), conv(3, 3), Op::MaxPool(window.clone()), Op::AvgPool(window), Op::GlobalAvgPool];
+            let more = [Op::Pointwise(Pointwise::Relu), Op::Pointwise(Pointwise::Relu6), Op::Softmax];
+            ops.into_iter().chain(more).for_each(|op| check(&single(op, x), &values));
+        }
+    }
+}
+
+#[test]
+fn denormal_inputs_are_not_flushed() {
+    let tiny = f32::from_bits(3);
+    let net = single(Op::Pointwise(Pointwise::Relu), shape(5, 1, 1));
+    let kernel = NodeKernel::new(net.graph(), net.weights(), 1).unwrap();
+    let mut out = [0.0; 5];
+    kernel.run(&[&[tiny, -tiny, tiny, 0.0, 1.0]], &mut out, &mut Scratch::new()).unwrap();
+    assert_eq!(out, [tiny, 0.0, tiny, 0.0, 1.0]);
+    let conv = single(Op::Conv2d(Conv2d::square(4, 9, 3, 1, 1)), shape(4, 3, 3));
+    let values: Vec<f32> = (0..36).map(|i| f32::from_bits(i * 1000)).collect();
+    for isa in Isa::available() {
+        let kernel = NodeKernel::with_isa(conv.graph(), conv.weights(), 1, isa).unwrap();
+        let mut out = vec![0.0; kernel.out_len()];
+        kernel.run(&[&values], &mut out, &mut Scratch::new()).unwrap();
+        let expected = run_reference(&conv, &values).unwrap();
+        // Each of the 36 additions may round to the next denormal.
+        let apart = out.iter().zip(&expected[1]).map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
+        assert!(out.iter().any(|&x| x != 0.0) && apart <= f32::from_bits(40), "{isa:?}: {apart:e}");
+    }
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_by_name() {
+    let net = single(Op::Conv2d(Conv2d::square(3, 4, 3, 1, 1)), shape(3, 4, 4));
+    let kernel = NodeKernel::new(net.graph(), net.weights(), 1).unwrap();
+    let (mut out, mut scratch) = (vec![0.0; 64], Scratch::new());
+    let error = kernel.run(&[&[0.0; 47]], &mut out, &mut scratch).unwrap_err();
+    assert_eq!(error.to_string(), "input 0 of node 'op': expected 48 values, got 47");
+    let error = kernel.run(&[&[0.0; 48]], &mut out[1..], &mut scratch).unwrap_err();
+    assert_eq!(error.to_string(), "output of node 'op': expected 64 values, got 63");
+    let error = kernel.run(&[], &mut out, &mut scratch).unwrap_err();
+    assert_eq!(error, KernelError::InputCount { node: "op".into(), expected: 1, got: 0 });
+    let error = NodeKernel::new(net.graph(), net.weights(), 2).unwrap_err();
+    assert_eq!(error, KernelError::NoSuchNode { node: 2, n_nodes: 2 });
+    let error = NodeKernel::new(net.graph(), &Weights::new(), 1).unwrap_err();
+    assert_eq!(error.to_string(), "parameter 'op.weight': expected 108 values, got none");
+    let error = run_reference(&net, &[0.0; 3]).unwrap_err();
+    assert_eq!(error.to_string(), "image of shape 3x4x4: expected 48 values, got 3");
+}
+
+#[test]
+fn a_padding_beyond_memory_is_refused() {
+    let huge = Conv2d { stride: [1 << 30; 2], ..Conv2d::square(1, 1, 1, 1, 1 << 40) };
+    for groups in [1, 2] {
+        let conv = Conv2d { groups, in_channels: groups, out_channels: groups, ..huge.clone() };
+        let net = single(Op::Conv2d(conv), shape(groups, 2, 2));
+        let error = NodeKernel::new(net.graph(), net.weights(), 1).unwrap_err();
+        assert!(matches!(error, KernelError::PaddedInputTooLarge { .. }), "{error}");
+    }
+}
+
+#[test]
+fn the_input_node_copies_its_image() {
+    let net = single(Op::Identity, shape(2, 2, 1));
+    let kernel = NodeKernel::new(net.graph(), net.weights(), 0).unwrap();
+    let mut out = [0.0; 4];
+    kernel.run(&[&[1.0, 2.0, 3.0, 4.0]], &mut out, &mut Scratch::new()).unwrap();
+    assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
+}
+
+fn any_conv() -> impl Strategy<Value = (Conv2d, Shape)> {
+    let widths = (1..=3usize, 1..=6usize, 1..=20usize);
+    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
+    let window = (pair(1..=4), pair(1..=3), pair(0..=3), pair(1..=3), any::<bool>());
+    (widths, window, 1..=12usize, 1..=12usize).prop_filter_map("the window fits", |(widths, window, h, w)| {
+        let (groups, i, o) = widths;
+        let (kernel, stride, padding, dilation, bias) = window;
+        let (in_channels, out_channels) = (groups * i, groups * o);
+        let fits = (0..2).all(|d| dilation[d] * (kernel[d] - 1) < [h, w][d] + 2 * padding[d]);
+        let conv = Conv2d { in_channels, out_channels, kernel, stride, padding, dilation, groups, bias };
+        fits.then_some((conv, Shape { c: in_channels, h, w }))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_convolution_matches_the_reference((conv, input) in any_conv(), seed in any::<u64>()) {
+        let net = single(Op::Conv2d(conv), input);
+        check(&net, &image(input.len(), seed));
+    }
+
+    #[test]
+    fn every_node_of_a_random_network_matches_the_reference(seed in any::<u64>()) {
+        let net = secateur_net::random::random_network(seed);
+        check(&net, &image(net.graph().input().len(), seed));
+    }
+}
+
+#[test]
+fn one_scratch_serves_nodes_of_all_sizes() {
+    let graphs: Vec<Graph> = (0..20).map(secateur_net::random::random_graph).collect();
+    assert!(graphs.iter().any(|g| g.nodes().len() > 5));
+    for (seed, graph) in graphs.into_iter().enumerate() {
+        let net = with_random_weights(graph, seed as u64);
+        check(&net, &image(net.graph().input().len(), seed as u64));
+    }
+}

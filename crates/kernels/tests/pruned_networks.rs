@@ -1,0 +1,218 @@
+//! Surgery, folding and sequential refit on random networks.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+use secateur_kernels::{KernelError, LinearMap, Plan, SequentialRefit, calibrate, run_reference, write_refit};
+use secateur_net::random::{SplitMix, random_network, with_random_weights};
+use secateur_net::{
+    ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, NodeId, Op, Pointwise, Protocol, Shape,
+    fold_batch_norm, prune,
+};
+
+fn pool(n: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()
+}
+
+fn images(net: &Network, n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = SplitMix(seed ^ 77);
+    (0..n * net.graph().input().len()).map(|_| rng.signed()).collect()
+}
+
+/// Output of one node for all images, by the reference.
+fn node_outputs(net: &Network, node: NodeId, images: &[f32]) -> Vec<f32> {
+    let images = images.chunks(net.graph().input().len());
+    images.flat_map(|image| run_reference(net, image).unwrap().swap_remove(node)).collect()
+}
+
+fn outputs(net: &Network, images: &[f32]) -> Vec<f32> {
+    node_outputs(net, net.graph().output(), images)
+}
+
+fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(got.len(), expected.len());
+    let scale = expected.iter().fold(1.0f32, |m, e| m.max(e.abs()));
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        assert!((g - e).abs() <= tolerance * scale, "element {i}: got {g}, expected {e}");
+    }
+}
+
+/// A random non-empty subset of every prunable group.
+fn random_kept(groups: &ChannelGroups, seed: u64) -> KeptChannels {
+    let mut rng = SplitMix(seed);
+    let list = |n: usize, frozen: bool, rng: &mut SplitMix| -> Vec<usize> {
+        let must = rng.below(n);
+        (0..n).filter(|&c| frozen || c == must || rng.below(2) == 0).collect()
+    };
+    let lists = groups.groups().iter().map(|g| list(g.n_channels, g.frozen.is_some(), &mut rng));
+    KeptChannels::new(groups, lists.collect()).unwrap()
+}
+
+/// The full network with the weights that read removed channels set to zero.
+fn masked(net: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> Network {
+    let mut out = net.clone();
+    for (id, node) in net.graph().nodes().iter().enumerate() {
+        for map in LinearMap::of(net.graph(), id) {
+            let there = kept.positions(groups, node.inputs[0]);
+            let mut weight = out.parameter(&node.name, "weight").clone();
+            let per_filter = map.inputs.1 * map.taps();
+            for i in (0..map.inputs.1).filter(|i| there.binary_search(&(map.inputs.0 + i)).is_err()) {
+                for o in map.outputs.0..map.outputs.0 + map.outputs.1 {
+                    weight.data_mut()[o * per_filter + i * map.taps()..][..map.taps()].fill(0.0);
+                }
+            }
+            out.set_parameter(&node.name, "weight", weight).unwrap();
+        }
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(120))]
+
+    #[test]
+    fn a_compact_network_computes_what_the_masked_one_does(seed in any::<u64>(), full in any::<bool>()) {
+        let net = random_network(seed);
+        let protocol = if full { Protocol::Full } else { Protocol::Inner };
+        let groups = ChannelGroups::derive(net.graph(), protocol);
+        let kept = random_kept(&groups, seed);
+        let images = images(&net, 2, seed);
+        let compact = prune(&net, &groups, &kept).unwrap();
+        assert_close(&outputs(&compact, &images), &outputs(&masked(&net, &groups, &kept), &images), 1e-4);
+    }
+
+    #[test]
+    fn folding_batch_norm_keeps_the_function(seed in any::<u64>()) {
+        let net = random_network(seed);
+        let images = images(&net, 2, seed);
+        assert_close(&outputs(&fold_batch_norm(&net).unwrap(), &images), &outputs(&net, &images), 1e-4);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(25))]
+
+    #[test]
+    fn a_sequential_refit_keeps_widths_and_runs(seed in any::<u64>(), full in any::<bool>(), reselect in any::<bool>()) {
+        let net = fold_batch_norm(&random_network(seed)).unwrap();
+        let protocol = if full { Protocol::Full } else { Protocol::Inner };
+        let groups = ChannelGroups::derive(net.graph(), protocol);
+        let kept = random_kept(&groups, seed);
+        let images = images(&net, 40, seed);
+        let refit = |n| {
+            let pool = pool(n);
+            SequentialRefit::new(&pool, &net, &groups, &images).unwrap().run(&kept, reselect).unwrap()
+        };
+        let (compact, chosen) = refit(1);
+        prop_assert_eq!(chosen.widths(), kept.widths());
+        prop_assert!(reselect || chosen == kept);
+        let pruned = prune(&net, &groups, &chosen).unwrap();
+        prop_assert_eq!(compact.graph(), pruned.graph());
+        let logits = Plan::compile(&compact).unwrap().logits(&pool(2), &images).unwrap();
+        prop_assert!(logits.iter().all(|l| l.is_finite()));
+        prop_assert!(refit(2) == (compact.clone(), chosen.clone()) && refit(3) == (compact, chosen));
+    }
+}
+
+/// Two residual blocks of `c` channels with `inner` channels inside, and a classifier.
+fn two_blocks() -> Network {
+    let (c, inner) = (4, 6);
+    let conv = |i, o| Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(i, o, 3, 1, 1) });
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 8, w: 8 });
+    let mut x = b.push("stem", conv(3, c), &[0]);
+    for block in 0..2 {
+        let y = b.push(format!("{block}.conv1"), conv(c, inner), &[x]);
+        let y = b.push(format!("{block}.relu1"), Op::Pointwise(Pointwise::Relu), &[y]);
+        let y = b.push(format!("{block}.conv2"), conv(inner, c), &[y]);
+        let sum = b.push(format!("{block}.add"), Op::Add, &[y, x]);
+        x = b.push(format!("{block}.relu2"), Op::Pointwise(Pointwise::Relu), &[sum]);
+    }
+    let mean = b.push("mean", Op::GlobalAvgPool, &[x]);
+    b.push("fc", Op::Linear { in_features: c, out_features: 3, bias: true }, &[mean]);
+    with_random_weights(b.finish().unwrap(), 11)
+}
+
+/// Mean squared difference of a node's output between two networks of the same nodes.
+fn difference(a: &Network, b: &Network, node: NodeId, images: &[f32]) -> f64 {
+    let [a, b] = [a, b].map(|net| node_outputs(net, node, images));
+    a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / a.len() as f64
+}
+
+/// Widths 3 of 6 inside both blocks.
+fn halved(groups: &ChannelGroups) -> KeptChannels {
+    let lists = groups.groups().iter().map(|g| match g.frozen {
+        None => vec![0, 2, 5],
+        Some(_) => (0..g.n_channels).collect(),
+    });
+    KeptChannels::new(groups, lists.collect()).unwrap()
+}
+
+/// The compact network with every consumer refitted on original activations.
+fn repaired_in_parallel(net: &Network, groups: &ChannelGroups, kept: &KeptChannels, images: &[f32]) -> Network {
+    let mut work = net.clone();
+    for equations in calibrate(&pool(1), net, groups, images, |_| ()).unwrap() {
+        let inputs = kept.positions(groups, net.graph().node(equations.map.node).inputs[0]);
+        let outputs: Vec<usize> = (0..equations.map.outputs.1).collect();
+        write_refit(&mut work, equations.map.node, &equations.refit(&inputs).unwrap(), &outputs, &inputs).unwrap();
+    }
+    prune(&work, groups, kept).unwrap()
+}
+
+#[test]
+fn a_sequential_refit_is_closer_to_the_original_than_a_parallel_one_and_reselection_closer_still() {
+    let net = two_blocks();
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let kept = halved(&groups);
+    let images = images(&net, 60, 4);
+    let parallel = repaired_in_parallel(&net, &groups, &kept, &images);
+    let pool = pool(2);
+    let refit = SequentialRefit::new(&pool, &net, &groups, &images).unwrap();
+    let (sequential, _) = refit.run(&kept, false).unwrap();
+    let (reselected, _) = refit.run(&kept, true).unwrap();
+    let (first, second) = (6, 11);
+    assert!(
+        matches!(net.graph().node(first).op, Op::Pointwise(_))
+            && matches!(net.graph().node(second).op, Op::Pointwise(_))
+    );
+    for block in [first, second] {
+        let error = |other: &Network| difference(&net, other, block, &images);
+        assert!(error(&parallel) < error(&prune(&net, &groups, &kept).unwrap()));
+        assert!(error(&sequential) < error(&parallel), "{} {}", error(&sequential), error(&parallel));
+        assert!(error(&reselected) < error(&sequential), "{} {}", error(&reselected), error(&sequential));
+    }
+}
+
+#[test]
+fn a_refit_with_nothing_removed_is_the_original() {
+    let net = two_blocks();
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let images = images(&net, 5, 4);
+    let pool = pool(1);
+    let all = KeptChannels::all(&groups);
+    let (same, kept) = SequentialRefit::new(&pool, &net, &groups, &images).unwrap().run(&all, true).unwrap();
+    assert_eq!((same, kept), (net, all));
+}
+
+#[test]
+fn a_second_candidate_is_refitted_as_if_it_were_the_first() {
+    let net = two_blocks();
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let images = images(&net, 30, 4);
+    let pool = pool(2);
+    let refit = SequentialRefit::new(&pool, &net, &groups, &images).unwrap();
+    let first = refit.run(&halved(&groups), true).unwrap();
+    refit.run(&KeptChannels::all(&groups), true).unwrap();
+    assert!(refit.run(&halved(&groups), true).unwrap() == first);
+}
+
+#[test]
+fn refit_refuses_images_that_are_cut_missing_or_not_finite() {
+    let net = two_blocks();
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let mut images = images(&net, 3, 4);
+    let pool = pool(1);
+    let refuse = |images: &[f32]| SequentialRefit::new(&pool, &net, &groups, images).unwrap_err();
+    assert!(matches!(refuse(&images[5..]), KernelError::PartialImage { per_image: 192, .. }));
+    assert!(matches!(refuse(&[]), KernelError::PartialImage { got: 0, .. }));
+    images[7] = f32::NAN;
+    assert!(matches!(refuse(&images), KernelError::NotFinite { .. }));
+}
