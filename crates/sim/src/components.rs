@@ -1,0 +1,189 @@
+//! What the entities of the world are made of. Plain data; every order-sensitive system sorts by the stable indices here,
+//! never by `Entity` or iteration order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use secateur_kernels::{NormalEquations, RemovalPath};
+use secateur_net::{GroupId, KeptChannels, Network};
+
+use crate::observation::GroupShape;
+use crate::prepare::Prepared;
+use crate::score::Score;
+use crate::wall::BudgetWall;
+
+/// A network on one data set: graph, counts, images. Its index counts the (network, data set) pairs of the run.
+#[derive(Component, Clone, Debug)]
+pub struct PrunedNetwork {
+    /// Place among the pairs.
+    pub index: usize,
+    /// Everything about it that does not change during a run.
+    pub prepared: Arc<Prepared>,
+}
+
+/// A prunable group of a network; `place` is its place in the walk.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The network's entity.
+    pub network: Entity,
+    /// Place in the walk, from 0.
+    pub place: usize,
+    /// The group.
+    pub group: GroupId,
+}
+
+/// The observable shape of a layer.
+#[derive(Component, Clone, Copy, Debug, PartialEq)]
+pub struct LayerShape(pub GroupShape);
+
+/// In which order a layer loses its channels, and what each loss costs.
+#[derive(Component, Clone, Debug)]
+pub struct Importance(pub Arc<RemovalPath>);
+
+/// An operation that is refitted when inputs of it go; reads one or more layers.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumer {
+    /// The network's entity.
+    pub network: Entity,
+    /// Place among the network's refitted linear maps.
+    pub index: usize,
+}
+
+/// A consumer's normal equations on the original activations.
+#[derive(Component, Clone, Debug)]
+pub struct RepairGram(pub Arc<NormalEquations>);
+
+/// One network, one data set, one budget.
+#[derive(Component, Clone, Debug)]
+pub struct PruneTask {
+    /// Place in the scene's list of tasks.
+    pub index: usize,
+    /// Unique name.
+    pub name: String,
+    /// The network's entity.
+    pub network: Entity,
+    /// Bound over original cost, α.
+    pub budget_ratio: f32,
+}
+
+/// The budget of a task, as a wall no walk can cross.
+#[derive(Component, Clone, Debug)]
+pub struct Budget(pub Arc<BudgetWall>);
+
+/// Walks of a task.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct TaskStats {
+    /// Walks begun.
+    pub n_begun: u64,
+    /// Walks ended, hence candidates scored (cache hits included).
+    pub n_ended: u64,
+    /// Candidates whose score was in the cache.
+    pub n_cache_hits: u64,
+    /// Walks to do.
+    pub n_wanted: u64,
+}
+
+/// The best distinct candidates of a task so far, best first.
+#[derive(Component, Clone, Debug, Default)]
+pub struct Finalists {
+    /// Most candidates to keep.
+    pub capacity: usize,
+    /// Best first: higher reward, then fewer multiply-accumulates, then the earlier walk.
+    pub best: Vec<Candidate>,
+}
+
+/// An actor, which works on one task for its whole life.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Place among all actors of the run.
+    pub index: usize,
+    /// The task's entity.
+    pub task: Entity,
+}
+
+/// Whether an actor takes part in this tick.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It decides.
+    Acting,
+    /// It waits for room in the trajectory queue.
+    Waiting,
+    /// Its task has no walks left.
+    Retired,
+}
+
+/// Where an actor stands in its walk.
+#[derive(Component, Clone, Debug, PartialEq)]
+pub struct Walk {
+    /// Number of the walk within its task, from 0.
+    pub number: u64,
+    /// Place of the next decision.
+    pub cursor: usize,
+    /// Width of every group: decided, or the least allowed, or whole if frozen.
+    pub widths: Vec<usize>,
+    /// Realised keep ratio of the previous decision; 0 at the start.
+    pub last_action: f32,
+    /// Reward of the previous decision; 0 at the start.
+    pub last_reward: f32,
+    /// Whether the policy acts without exploration noise.
+    pub noise_free: bool,
+}
+
+/// What the actor sees before its next decision.
+#[derive(Component, Clone, Debug, Default, PartialEq)]
+pub struct Observation {
+    /// `[F]`, in [0, 1].
+    pub features: Vec<f32>,
+    /// Keep ratio that this and all later groups can share.
+    pub even_ratio: f32,
+}
+
+/// The keep ratio the policy asks for.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct KeepRatio(pub f32);
+
+/// What became of the decision: clamped by the wall, rounded to a width.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct Realised {
+    /// Place of the decision in the walk.
+    pub place: usize,
+    /// Kept over original channels.
+    pub keep_ratio: f32,
+}
+
+/// The candidate at the end of a walk, while a tick works on it.
+#[derive(Component, Clone, Debug, Default)]
+pub struct Outcome(pub Option<Candidate>);
+
+/// Reward of this tick's decision.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReward {
+    /// 0 before the last decision of a walk.
+    pub reward: f32,
+    /// Whether the decision was the last of its walk.
+    pub ends_walk: bool,
+}
+
+/// A set of kept channels and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The walk it ended.
+    pub walk: u64,
+    /// Whether that walk was free of noise.
+    pub noise_free: bool,
+    /// Kept channels of every group.
+    pub kept: KeptChannels,
+    /// Multiply-accumulates per image.
+    pub macs: u64,
+    /// Widths bought with leftover budget after the walk: (place in the walk, channels added).
+    pub spent: BTreeMap<usize, usize>,
+    /// The repaired compact network; dropped once scored.
+    pub compact: Option<Arc<Network>>,
+    /// Score on the reward images.
+    pub score: Option<Score>,
+    /// Whether the score came from the cache.
+    pub cached: bool,
+    /// What the walk is paid: the score, unless a plugin changes it.
+    pub reward: f32,
+}

@@ -1,0 +1,52 @@
+//! What can go wrong in the pruning process.
+
+use secateur_kernels::KernelError;
+use thiserror::Error;
+
+/// Errors of this crate.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum SimError {
+    /// Scoring or repairing a candidate failed.
+    #[error("task '{task}', walk {walk}: {source}")]
+    Candidate {
+        /// The task.
+        task: String,
+        /// Number of the walk.
+        walk: u64,
+        /// What failed.
+        source: KernelError,
+    },
+    /// A policy asked for something that is not a number.
+    #[error("task '{task}', walk {walk}: the policy asked for a keep ratio of {got}, expected a number in (0, 1]")]
+    KeepRatio {
+        /// The task.
+        task: String,
+        /// Number of the walk.
+        walk: u64,
+        /// What it asked for.
+        got: String,
+    },
+    /// A plugin turned a reward into something that is not a number.
+    #[error("task '{task}', walk {walk}: the reward is {got}, expected a finite number; a plugin may have changed it")]
+    Reward {
+        /// The task.
+        task: String,
+        /// Number of the walk.
+        walk: u64,
+        /// The reward.
+        got: String,
+    },
+    /// A budget below the least cost of any candidate.
+    #[error("task '{task}': the budget is {max} but no candidate costs less than {minimum}")]
+    Unreachable {
+        /// The task.
+        task: String,
+        /// The bound.
+        max: u64,
+        /// Least reachable cost.
+        minimum: u64,
+    },
+    /// An agent or scheduler stopped the run.
+    #[error("{0}")]
+    Agent(String),
+}

@@ -1,0 +1,49 @@
+//! What happened, in order: the driver drains this after every tick and writes it to wherever runs are recorded.
+
+use bevy_ecs::prelude::*;
+
+use crate::score::Score;
+
+/// Something worth recording.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A walk ended and its candidate was scored.
+    Candidate {
+        /// Index of the task.
+        task: usize,
+        /// Index of the actor.
+        actor: usize,
+        /// Number of the walk within its task.
+        walk: u64,
+        /// Whether the walk was free of noise.
+        noise_free: bool,
+        /// Whether the score was known.
+        cached: bool,
+        /// What the walk was paid.
+        reward: f32,
+        /// Its score.
+        score: Score,
+        /// Multiply-accumulates per image.
+        macs: u64,
+        /// Whether it is the best of its task so far.
+        is_best: bool,
+    },
+    /// A learner updated its policy: named numbers, in a fixed order.
+    Learned {
+        /// Updates so far.
+        n_updates: u64,
+        /// Losses and the like.
+        numbers: Vec<(&'static str, f64)>,
+    },
+    /// Anything a plugin wants in `metrics.jsonl`.
+    Note {
+        /// The plugin's name.
+        plugin: String,
+        /// Named numbers.
+        numbers: Vec<(String, f64)>,
+    },
+}
+
+/// Events since the driver last looked.
+#[derive(Resource, Debug, Default)]
+pub struct EventLog(pub Vec<Event>);

@@ -1,0 +1,74 @@
+//! After the walks: the finalists of a task are refitted sequentially, and the best of them on the reward images wins.
+
+use secateur_kernels::{KernelError, SequentialRefit};
+use secateur_net::{Cost, KeptChannels, Network};
+
+use crate::components::Candidate;
+use crate::error::SimError;
+use crate::prepare::{Prepared, Repair};
+use crate::score::{RewardKind, Score};
+
+/// A task's result: the network to ship.
+#[derive(Clone, Debug)]
+pub struct Winner {
+    /// The walk whose candidate won.
+    pub walk: u64,
+    /// Channels kept, after re-selection.
+    pub kept: KeptChannels,
+    /// The compact network.
+    pub network: Network,
+    /// Its score on the reward images.
+    pub score: Score,
+    /// Multiply-accumulates per image.
+    pub macs: u64,
+}
+
+/// The final refit of one network's finalists, whichever search they come from.
+#[derive(Debug)]
+pub struct FinalRefit<'a> {
+    pool: &'a rayon::ThreadPool,
+    prepared: &'a Prepared,
+    /// None with repair off.
+    refit: Option<SequentialRefit<'a>>,
+}
+
+impl<'a> FinalRefit<'a> {
+    /// Runs the original network on the refit images once, for all finalists.
+    ///
+    /// # Errors
+    /// NaN in activations.
+    pub fn new(pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Self, KernelError> {
+        let images = &prepared.refit_images;
+        let refit = match prepared.repair {
+            Repair::Off => None,
+            _ => Some(SequentialRefit::new(pool, &prepared.network, &prepared.groups, images)?),
+        };
+        Ok(Self { pool, prepared, refit })
+    }
+
+    /// Refits a finalist (or, with repair off, only removes its channels) and scores it.
+    ///
+    /// # Errors
+    /// NaN in activations.
+    pub fn run(&self, task: &str, candidate: &Candidate) -> Result<Winner, SimError> {
+        let prepared = self.prepared;
+        let refitted = || {
+            let (network, kept) = match &self.refit {
+                Some(refit) => refit.run(&candidate.kept, prepared.reselect)?,
+                None => (prepared.compact(&candidate.kept)?, candidate.kept.clone()),
+            };
+            let score = prepared.reward.score(self.pool, &network)?;
+            let macs = prepared.model.count(Cost::Macs, &kept.widths());
+            Ok(Winner { walk: candidate.walk, kept, network, score, macs })
+        };
+        refitted().map_err(|source| SimError::Candidate { task: task.into(), walk: candidate.walk, source })
+    }
+}
+
+impl Winner {
+    /// Whether this one is to be preferred: higher reward, then fewer multiply-accumulates, then the earlier walk.
+    pub fn beats(&self, other: &Self, reward: RewardKind) -> bool {
+        let (mine, theirs) = (self.score.reward(reward), other.score.reward(reward));
+        theirs.total_cmp(&mine).then((self.macs, self.walk).cmp(&(other.macs, other.walk))).is_lt()
+    }
+}

@@ -1,0 +1,288 @@
+//! Everything about one network on one data set that a run computes once: groups, counts, normal equations, removal paths,
+//! reward images. Shared by the agent and the controls.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use secateur_kernels::{
+    KernelError, Norm, NormalEquations, Reader, Refit, RemovalPath, SequentialRefit, calibrate, channel_norms,
+    eliminate, write_refit,
+};
+use secateur_net::random::SplitMix;
+use secateur_net::{ChannelGroups, CostModel, GroupId, KeptChannels, Network, Protocol, prune};
+
+use crate::observation::GroupShape;
+use crate::score::{RewardImages, Score};
+
+/// How the channels that stay are chosen once a width is fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Largest sum of absolute weights over the channel's filters and the weights that read it.
+    L1,
+    /// Largest Euclidean norm of the same weights.
+    L2,
+    /// Backward elimination on the least-squares error of the consumers.
+    Reconstruction,
+    /// A random order drawn from this seed.
+    Random(u64),
+}
+
+/// How consumers are refitted when a walk is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Weights stay as they are.
+    Off,
+    /// Least squares on the original network's activations.
+    Original,
+    /// Least squares in graph order on what the already pruned network makes of this many images.
+    Sequential(usize),
+}
+
+/// What [`Prepared::new`] works from.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Name of the network.
+    pub network_name: String,
+    /// Name of the data set.
+    pub dataset_name: String,
+    /// Place of the network among the run's networks, and their number.
+    pub network_index: (usize, usize),
+    /// Place of the data set among the run's data sets, and their number.
+    pub dataset_index: (usize, usize),
+    /// The network, BatchNorm folded.
+    pub network: Network,
+    /// Which groups may be pruned.
+    pub protocol: Protocol,
+    /// How channels are chosen.
+    pub selection: Selection,
+    /// How consumers are refitted when a walk is scored.
+    pub repair: Repair,
+    /// Calibration images `[N, H, W, C]`.
+    pub calibration: Vec<f32>,
+    /// Images of the final refit `[N, H, W, C]`.
+    pub refit: Vec<f32>,
+    /// Reward images `[N, H, W, C]` and labels.
+    pub reward: (Vec<f32>, Vec<u16>),
+}
+
+/// A network ready to be pruned on one data set.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Names and places.
+    pub network_name: String,
+    /// Name of the data set.
+    pub dataset_name: String,
+    /// Place of the network among the run's networks, and their number.
+    pub network_index: (usize, usize),
+    /// Place of the data set among the run's data sets, and their number.
+    pub dataset_index: (usize, usize),
+    /// The network, BatchNorm folded.
+    pub network: Network,
+    /// Its groups.
+    pub groups: ChannelGroups,
+    /// Its counts.
+    pub model: Arc<CostModel>,
+    /// Observable shape of each prunable group, in walk order.
+    pub shapes: Vec<GroupShape>,
+    /// Removal path of each prunable group, in walk order.
+    pub paths: Vec<Arc<RemovalPath>>,
+    /// Normal equations of every consumer.
+    pub equations: Vec<Arc<NormalEquations>>,
+    /// How consumers are refitted when a walk is scored.
+    pub repair: Repair,
+    /// Whether the final refit may choose channels anew.
+    pub reselect: bool,
+    /// Images of the final refit.
+    pub refit_images: Vec<f32>,
+    /// Images that walks are paid on.
+    pub reward: RewardImages,
+    /// The unpruned network's score.
+    pub original_score: Score,
+    repairs: RepairCache,
+}
+
+/// Most bytes of refitted weights that are remembered; past it they are computed anew.
+const REPAIR_CACHE_BYTES: usize = 1 << 30;
+
+/// Refitted weights by (equations, kept inputs), so that a layer that keeps what it kept before costs nothing.
+#[derive(Debug, Default)]
+struct RepairCache(Mutex<Repairs>);
+
+#[derive(Debug, Default)]
+struct Repairs {
+    by_kept: HashMap<(usize, Vec<usize>), Arc<Refit>>,
+    bytes: usize,
+}
+
+impl RepairCache {
+    fn get_or_solve(
+        &self,
+        index: usize,
+        equations: &NormalEquations,
+        kept: Vec<usize>,
+    ) -> Result<Arc<Refit>, KernelError> {
+        let key = (index, kept);
+        if let Some(refit) = self.lock().by_kept.get(&key) {
+            return Ok(refit.clone());
+        }
+        let refit = Arc::new(equations.refit(&key.1)?);
+        let bytes = 4 * (refit.weight.len() + refit.bias.len());
+        let mut cache = self.lock();
+        if cache.bytes + bytes <= REPAIR_CACHE_BYTES {
+            cache.bytes += bytes;
+            cache.by_kept.insert(key, refit.clone());
+        }
+        Ok(refit)
+    }
+    /// A panic elsewhere leaves at worst a missing entry, so a poisoned lock is as good as new.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Repairs> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Prepared {
+    /// Gathers the normal equations and ranks the channels of every prunable group down to `n_kept_min(channels)`.
+    /// `progress` is told what is being done and which share of it.
+    ///
+    /// # Errors
+    /// NaN in the activations, images that do not fit the network.
+    pub fn new(
+        pool: &rayon::ThreadPool,
+        inputs: Inputs,
+        n_kept_min: impl Fn(usize) -> usize,
+        mut progress: impl FnMut(&str, f64),
+    ) -> Result<Self, KernelError> {
+        let network = inputs.network;
+        let groups = ChannelGroups::derive(network.graph(), inputs.protocol);
+        let model = Arc::new(CostModel::new(network.graph(), &groups));
+        let n_images = inputs.calibration.len() / network.graph().input().len();
+        let equations = calibrate(pool, &network, &groups, &inputs.calibration, |done| {
+            progress("calibrating", done as f64 / n_images.max(1) as f64);
+        })?;
+        let order = groups.prunable();
+        let mut paths = Vec::with_capacity(order.len());
+        for (place, &group) in order.iter().enumerate() {
+            progress("ranking channels", place as f64 / order.len() as f64);
+            let path =
+                removal_path(pool, &network, &groups, &equations, group, (place, inputs.selection), &n_kept_min)?;
+            paths.push(Arc::new(path));
+        }
+        let reward = RewardImages::new(pool, &network, inputs.reward.0, inputs.reward.1)?;
+        let original_score = reward.score(pool, &network)?;
+        let shapes = order.iter().map(|&g| GroupShape::of(network.graph(), &groups, &model, g)).collect();
+        Ok(Self {
+            network_name: inputs.network_name,
+            dataset_name: inputs.dataset_name,
+            network_index: inputs.network_index,
+            dataset_index: inputs.dataset_index,
+            network,
+            groups,
+            model,
+            shapes,
+            paths,
+            equations: equations.into_iter().map(Arc::new).collect(),
+            repair: inputs.repair,
+            reselect: inputs.selection == Selection::Reconstruction,
+            refit_images: inputs.refit,
+            reward,
+            original_score,
+            repairs: RepairCache::default(),
+        })
+    }
+
+    /// The kept channels of given widths, by the removal paths.
+    pub fn select(&self, widths: &[usize]) -> KeptChannels {
+        let mut kept = KeptChannels::all(&self.groups);
+        for (&group, path) in self.groups.prunable().iter().zip(&self.paths) {
+            kept.set(group, path.kept(self.groups.group(group).n_channels, widths[group]));
+        }
+        kept
+    }
+
+    /// Relative reconstruction error of the group at place `place` of the walk at a width.
+    pub fn error(&self, place: usize, group: GroupId, width: usize) -> f64 {
+        let n = self.groups.group(group).n_channels;
+        self.paths[place].errors[n - width]
+    }
+
+    /// What the sequential refits of several walks share; none for other kinds of repair.
+    ///
+    /// # Errors
+    /// NaN in the activations.
+    pub fn walk_refit<'a>(&'a self, pool: &'a rayon::ThreadPool) -> Result<Option<SequentialRefit<'a>>, KernelError> {
+        let Repair::Sequential(n_images) = self.repair else { return Ok(None) };
+        let len = self.network.graph().input().len();
+        let images = &self.refit_images[..(n_images * len).min(self.refit_images.len())];
+        SequentialRefit::new(pool, &self.network, &self.groups, images).map(Some)
+    }
+
+    /// The compact network of a candidate, without refit or refitted on the original activations.
+    ///
+    /// # Errors
+    /// Kept sets of another network, NaN in the equations.
+    pub fn compact(&self, kept: &KeptChannels) -> Result<Network, KernelError> {
+        if self.repair == Repair::Off {
+            return Ok(prune(&self.network, &self.groups, kept)?);
+        }
+        let mut work = self.network.clone();
+        for (index, equations) in self.equations.iter().enumerate() {
+            let map = &equations.map;
+            let source = work.graph().node(map.node).inputs[0];
+            let (from, n) = map.inputs;
+            let local: Vec<usize> = kept
+                .positions(&self.groups, source)
+                .into_iter()
+                .filter(|p| (from..from + n).contains(p))
+                .map(|p| p - from)
+                .collect();
+            if local.len() < n {
+                let refit = self.repairs.get_or_solve(index, equations, local.clone())?;
+                let outputs: Vec<usize> = (map.outputs.0..map.outputs.0 + map.outputs.1).collect();
+                let inputs: Vec<usize> = local.iter().map(|p| p + from).collect();
+                write_refit(&mut work, map.node, &refit, &outputs, &inputs)?;
+            }
+        }
+        Ok(prune(&work, &self.groups, kept)?)
+    }
+}
+
+fn removal_path(
+    pool: &rayon::ThreadPool,
+    network: &Network,
+    groups: &ChannelGroups,
+    equations: &[NormalEquations],
+    group: GroupId,
+    (place, selection): (usize, Selection),
+    n_kept_min: impl Fn(usize) -> usize,
+) -> Result<RemovalPath, KernelError> {
+    let n = groups.group(group).n_channels;
+    let readers: Vec<Reader<'_>> = equations
+        .iter()
+        .filter_map(|equations| {
+            let axis = groups.axis(network.graph().node(equations.map.node).inputs[0]);
+            let (from, len) = equations.map.inputs;
+            axis[from..from + len]
+                .iter()
+                .any(|s| s.group == group)
+                .then(|| Reader::new(equations, |p| (axis[p].group == group).then_some(axis[p].channel), n))
+        })
+        .collect();
+    let by_norm = |norm| {
+        let norms = channel_norms(network, groups, group, norm);
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|&a, &b| norms[a].total_cmp(&norms[b]).then(b.cmp(&a)));
+        order
+    };
+    let order = match selection {
+        Selection::L1 => Some(by_norm(Norm::L1)),
+        Selection::L2 => Some(by_norm(Norm::L2)),
+        Selection::Reconstruction => None,
+        Selection::Random(seed) => {
+            let mut rng = SplitMix(seed ^ (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut order: Vec<usize> = (0..n).collect();
+            (1..n).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+            Some(order)
+        }
+    };
+    eliminate(pool, &readers, n, n_kept_min(n), order.as_deref())
+}

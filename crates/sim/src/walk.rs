@@ -1,0 +1,94 @@
+//! The walk of an actor through its network: observe, clamp, and begin again.
+
+use bevy_ecs::prelude::*;
+
+use crate::components::*;
+use crate::error::SimError;
+use crate::observation::{Standing, observe};
+use crate::world::{Failure, ObservationSpace, Settings};
+
+/// Writes what every acting actor sees before its next decision.
+pub fn observe_layers(
+    (space, settings): (Res<ObservationSpace>, Res<Settings>),
+    tasks: Query<(&PruneTask, &Budget)>,
+    networks: Query<&PrunedNetwork>,
+    mut actors: Query<(&Actor, &Readiness, &Walk, &mut Observation)>,
+) {
+    for (actor, readiness, walk, mut observation) in &mut actors {
+        let Ok((task, wall)) = tasks.get(actor.task) else { continue };
+        let Ok(network) = networks.get(task.network) else { continue };
+        if *readiness != Readiness::Acting {
+            continue;
+        }
+        let prepared = &network.prepared;
+        let order = wall.0.order();
+        let full = prepared.groups.full_widths();
+        // Reduced counts what earlier decisions saved: groups not yet decided stand at full width.
+        let mut so_far = walk.widths.clone();
+        order[walk.cursor..].iter().for_each(|&g| so_far[g] = full[g]);
+        let standing = Standing {
+            layer: (walk.cursor, order.len()),
+            shapes: &prepared.shapes,
+            budget_ratio: task.budget_ratio,
+            network: prepared.network_index,
+            dataset: prepared.dataset_index,
+            last_action: walk.last_action,
+        };
+        observation.features = observe(&standing, &space.scale, &prepared.model, &full, &so_far);
+        let even = wall.0.even_ratio(&walk.widths, walk.cursor);
+        observation.even_ratio = even.max(settings.keep_ratio_min as f32);
+    }
+}
+
+/// Turns the keep ratio the policy asks for into a width that the budget allows, and steps on.
+pub fn clamp_keep_ratio(
+    tasks: Query<(&PruneTask, &Budget)>,
+    mut actors: Query<(&Actor, &Readiness, &KeepRatio, &mut Walk, &mut Realised)>,
+    mut failure: ResMut<Failure>,
+) {
+    for (actor, readiness, wanted, mut walk, mut realised) in &mut actors {
+        let Ok((task, wall)) = tasks.get(actor.task) else { continue };
+        if *readiness != Readiness::Acting {
+            continue;
+        }
+        if !wanted.0.is_finite() {
+            let (task, got) = (task.name.clone(), wanted.0.to_string());
+            failure.note(SimError::KeepRatio { task, walk: walk.number, got });
+            continue;
+        }
+        let place = walk.cursor;
+        let width = wall.0.clamp(&mut walk.widths, place, wanted.0);
+        let keep_ratio = width as f32 / wall.0.bounds(place).full() as f32;
+        *realised = Realised { place, keep_ratio };
+        walk.last_action = keep_ratio;
+        walk.cursor += 1;
+    }
+}
+
+/// Starts the next walk of every actor whose walk ended, in actor order; retires actors whose task has none left.
+pub fn begin_walks(
+    settings: Res<Settings>,
+    mut tasks: Query<(&Budget, &mut TaskStats)>,
+    mut actors: Query<(&Actor, &mut Readiness, &mut Walk, &mut Outcome, &mut StepReward)>,
+) {
+    let mut ended: Vec<_> = actors.iter_mut().filter(|(.., reward)| reward.ends_walk).collect();
+    ended.sort_by_key(|(actor, ..)| actor.index);
+    for (actor, readiness, walk, outcome, reward) in &mut ended {
+        let Ok((wall, mut stats)) = tasks.get_mut(actor.task) else { continue };
+        outcome.0 = None;
+        **reward = StepReward::default();
+        if stats.n_begun == stats.n_wanted {
+            **readiness = Readiness::Retired;
+            continue;
+        }
+        **walk = Walk {
+            number: stats.n_begun,
+            cursor: 0,
+            widths: wall.0.least_widths().to_vec(),
+            last_action: 0.0,
+            last_reward: 0.0,
+            noise_free: settings.noise_free.holds(stats.n_begun, stats.n_wanted),
+        };
+        stats.n_begun += 1;
+    }
+}

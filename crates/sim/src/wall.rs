@@ -1,0 +1,185 @@
+//! The exact budget wall: integer arithmetic that lets no walk end above its budget, whatever the policy asks for.
+
+use std::sync::Arc;
+
+use secateur_net::{ChannelGroups, Cost, CostModel, GroupId};
+
+/// Widths a group may take, ascending; the last is its full width.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WidthBounds(Vec<usize>);
+
+impl WidthBounds {
+    /// Multiples of `channel_multiple` in [max(1, ceil(`keep_ratio_min` · n)), n], and n itself.
+    pub fn new(n_channels: usize, channel_multiple: usize, keep_ratio_min: f64) -> Self {
+        // The tolerance keeps 0.1 * 30 = 3.0000000000000004 from becoming 4.
+        let least = ((keep_ratio_min * n_channels as f64 - 1e-9).ceil() as usize).clamp(1, n_channels);
+        let mut widths: Vec<usize> =
+            (least..n_channels).filter(|w| w.is_multiple_of(channel_multiple.max(1))).collect();
+        widths.push(n_channels);
+        Self(widths)
+    }
+    /// All widths, ascending.
+    pub fn widths(&self) -> &[usize] {
+        &self.0
+    }
+    /// Smallest width.
+    pub fn least(&self) -> usize {
+        self.0[0]
+    }
+    /// Full width.
+    pub fn full(&self) -> usize {
+        self.0[self.0.len() - 1]
+    }
+    /// The width nearest to `keep_ratio` of all channels; of two equally near, the larger.
+    pub fn nearest(&self, keep_ratio: f32) -> usize {
+        let wanted = f64::from(keep_ratio) * self.full() as f64;
+        let distance = |w: usize| (w as f64 - wanted).abs();
+        self.0.iter().copied().rev().min_by(|&a, &b| distance(a).total_cmp(&distance(b))).unwrap_or(self.full())
+    }
+    /// The next larger width.
+    pub fn above(&self, width: usize) -> Option<usize> {
+        self.0.iter().copied().find(|&w| w > width)
+    }
+}
+
+/// One budget on one network, for widths decided in walk order.
+///
+/// All costs are monotone in every width, so a decision is safe exactly when the network with the widths decided so far and the
+/// least widths after them meets the bound.
+#[derive(Clone, Debug)]
+pub struct BudgetWall {
+    model: Arc<CostModel>,
+    cost: Cost,
+    max: u64,
+    order: Vec<GroupId>,
+    bounds: Vec<WidthBounds>,
+    least: Vec<usize>,
+}
+
+/// A budget that even the narrowest network exceeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Least cost any candidate can have.
+    pub minimum: u64,
+}
+
+impl BudgetWall {
+    /// The wall of `max` on `cost` for the prunable groups, in walk order.
+    ///
+    /// # Errors
+    /// When the least widths of all groups together still exceed `max`.
+    pub fn new(
+        groups: &ChannelGroups,
+        model: Arc<CostModel>,
+        (cost, max): (Cost, u64),
+        channel_multiple: usize,
+        keep_ratio_min: f64,
+    ) -> Result<Self, Unreachable> {
+        let order = groups.prunable();
+        let bounds: Vec<WidthBounds> = order
+            .iter()
+            .map(|&g| WidthBounds::new(groups.group(g).n_channels, channel_multiple, keep_ratio_min))
+            .collect();
+        let mut least = groups.full_widths();
+        for (&g, bounds) in order.iter().zip(&bounds) {
+            least[g] = bounds.least();
+        }
+        let minimum = model.count(cost, &least);
+        if minimum > max {
+            return Err(Unreachable { minimum });
+        }
+        Ok(Self { model, cost, max, order, bounds, least })
+    }
+    /// Groups in walk order.
+    pub fn order(&self) -> &[GroupId] {
+        &self.order
+    }
+    /// Allowed widths of the group at place `layer` of the walk.
+    pub fn bounds(&self, layer: usize) -> &WidthBounds {
+        &self.bounds[layer]
+    }
+    /// Widths at the start of a walk: the least of every prunable group, frozen groups whole.
+    pub fn least_widths(&self) -> &[usize] {
+        &self.least
+    }
+    /// What is bounded.
+    pub const fn cost(&self) -> Cost {
+        self.cost
+    }
+    /// The bound.
+    pub const fn max(&self) -> u64 {
+        self.max
+    }
+    /// Whether a network of these widths meets the budget.
+    pub fn allows(&self, widths: &[usize]) -> bool {
+        self.model.count(self.cost, widths) <= self.max
+    }
+
+    /// The width for the group at place `layer`: the allowed width nearest to `keep_ratio`, or the largest that some
+    /// completion can afford if that is less. `widths` holds the decisions so far and the least widths after them.
+    pub fn clamp(&self, widths: &mut [usize], layer: usize, keep_ratio: f32) -> usize {
+        let allowed = &self.bounds[layer].0;
+        let group = self.order[layer];
+        let wanted = self.bounds[layer].nearest(keep_ratio);
+        let n = allowed.partition_point(|&w| w <= wanted);
+        let affordable = allowed[..n].partition_point(|&w| {
+            widths[group] = w;
+            self.allows(widths)
+        });
+        // The least width is affordable as long as every earlier decision went through here.
+        let width = allowed[affordable.saturating_sub(1)];
+        widths[group] = width;
+        width
+    }
+
+    /// The largest keep ratio that this and every later group can share, between the least ratio and 1: what `uniform` keeps.
+    pub fn even_ratio(&self, widths: &[usize], layer: usize) -> f32 {
+        let mut trial = widths.to_vec();
+        let mut affordable = |ratio: f32| {
+            for (bounds, &group) in self.bounds.iter().zip(&self.order).skip(layer) {
+                trial[group] = bounds.nearest(ratio);
+            }
+            self.allows(&trial)
+        };
+        if affordable(1.0) {
+            return 1.0;
+        }
+        let (mut low, mut high) = (0.0f32, 1.0f32);
+        for _ in 0..16 {
+            let middle = 0.5 * (low + high);
+            if affordable(middle) {
+                low = middle;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Spends what is left of the budget after a walk, one width step at a time, each time on the group whose step buys the
+    /// largest drop of reconstruction error per multiply-accumulate; ties go to the earlier group.
+    /// `error(layer, width)` is the relative reconstruction error of a group at a width.
+    pub fn spend_leftover(&self, widths: &mut [usize], error: impl Fn(usize, usize) -> f64) {
+        loop {
+            let macs = self.model.count(Cost::Macs, widths);
+            let mut best: Option<(f64, GroupId, usize)> = None;
+            for (layer, (&group, bounds)) in self.order.iter().zip(&self.bounds).enumerate() {
+                let width = widths[group];
+                let Some(wider) = bounds.above(width) else { continue };
+                widths[group] = wider;
+                if self.allows(widths) {
+                    let spent = (self.model.count(Cost::Macs, widths) - macs).max(1) as f64;
+                    let gain = (error(layer, width) - error(layer, wider)) / spent;
+                    if best.is_none_or(|(most, ..)| gain > most) {
+                        best = Some((gain, group, wider));
+                    }
+                }
+                widths[group] = width;
+            }
+            match best {
+                Some((_, group, wider)) => widths[group] = wider,
+                None => return,
+            }
+        }
+    }
+}

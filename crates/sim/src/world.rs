@@ -1,0 +1,183 @@
+//! Building the world: one entity per network, layer, consumer, task and actor.
+
+use std::sync::Arc;
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use secateur_net::Cost;
+
+use crate::components::*;
+use crate::error::SimError;
+use crate::observation::{FeatureScale, observation_len};
+use crate::prepare::Prepared;
+use crate::score::{RewardKind, ScoreCache};
+use crate::wall::BudgetWall;
+
+/// Numbers that hold for the whole run.
+#[derive(Resource, Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Widths are multiples of this.
+    pub channel_multiple: usize,
+    /// Smallest keep ratio of a group.
+    pub keep_ratio_min: f64,
+    /// Whether budget left after a walk is spent.
+    pub spend_leftover: bool,
+    /// What a walk is paid for.
+    pub reward: RewardKind,
+    /// Candidates remembered per task for the final refit.
+    pub finalists: usize,
+    /// Actors per task.
+    pub actors_per_task: usize,
+    /// Walks per task.
+    pub walks_per_task: u64,
+    /// Which walks are free of noise.
+    pub noise_free: NoiseFree,
+}
+
+/// Which walks of a task act without exploration noise: every `every`-th, for the learning curve, and the last `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoiseFree {
+    /// Every so many walks; 0 for none.
+    pub every: u64,
+    /// The last so many walks.
+    pub last: u64,
+}
+
+impl NoiseFree {
+    /// Whether walk `number` of `n_walks` is free of noise.
+    pub const fn holds(self, number: u64, n_walks: u64) -> bool {
+        (self.every > 0 && (number + 1).is_multiple_of(self.every)) || number + self.last >= n_walks
+    }
+}
+
+/// One task to be spawned.
+#[derive(Clone, Debug)]
+pub struct TaskSetup {
+    /// Unique name.
+    pub name: String,
+    /// Index into the networks given to [`populate`].
+    pub network: usize,
+    /// What is bounded, and the bound.
+    pub budget: (Cost, u64),
+    /// Bound over original cost, α.
+    pub budget_ratio: f32,
+}
+
+/// Threads that evaluate and repair candidates. The scheduler's own threads are others.
+#[derive(Resource, Clone)]
+pub struct Pool(pub Arc<rayon::ThreadPool>);
+
+/// Scale of the observations, and their length.
+#[derive(Resource, Clone, Copy, Debug)]
+pub struct ObservationSpace {
+    /// Divisors of the static features.
+    pub scale: FeatureScale,
+    /// Length of an observation.
+    pub n_features: usize,
+}
+
+/// The first error of a tick. Systems do not panic on bad candidates: they note the error here and the driver stops the run.
+#[derive(Resource, Debug, Default)]
+pub struct Failure(pub Option<SimError>);
+
+impl Failure {
+    /// Notes an error unless there is one already.
+    pub fn note(&mut self, error: SimError) {
+        self.0.get_or_insert(error);
+    }
+}
+
+/// Fills the world. Actors are numbered task by task within a round, so that the first actors of all tasks come first.
+///
+/// # Errors
+/// A budget no candidate can meet.
+pub fn populate(
+    app: &mut App,
+    pool: Pool,
+    settings: Settings,
+    networks: &[Arc<Prepared>],
+    tasks: &[TaskSetup],
+) -> Result<(), SimError> {
+    let world = app.world_mut();
+    let network_entities: Vec<Entity> = networks.iter().enumerate().map(|(i, p)| spawn_network(world, i, p)).collect();
+    let mut task_entities = Vec::with_capacity(tasks.len());
+    for (index, task) in tasks.iter().enumerate() {
+        let prepared = &networks[task.network];
+        let multiple = settings.channel_multiple;
+        let model = prepared.model.clone();
+        let wall = BudgetWall::new(&prepared.groups, model, task.budget, multiple, settings.keep_ratio_min);
+        let wall = wall.map_err(|e| SimError::Unreachable {
+            task: task.name.clone(),
+            max: task.budget.1,
+            minimum: e.minimum,
+        })?;
+        let spawned = world.spawn((
+            PruneTask {
+                index,
+                name: task.name.clone(),
+                network: network_entities[task.network],
+                budget_ratio: task.budget_ratio,
+            },
+            Budget(Arc::new(wall)),
+            TaskStats { n_wanted: settings.walks_per_task, ..TaskStats::default() },
+            Finalists { capacity: settings.finalists, best: Vec::new() },
+        ));
+        task_entities.push(spawned.id());
+    }
+    for round in 0..settings.actors_per_task {
+        for (place, &task) in task_entities.iter().enumerate() {
+            spawn_actor(world, Actor { index: round * tasks.len() + place, task }, settings);
+        }
+    }
+    let shapes = networks.iter().flat_map(|n| &n.shapes);
+    let counts = networks.first().map_or((1, 1), |n| (n.network_index.1, n.dataset_index.1));
+    let n_features = observation_len(counts.0, counts.1);
+    world.insert_resource(ObservationSpace { scale: FeatureScale::of(shapes), n_features });
+    world.insert_resource(pool);
+    world.insert_resource(settings);
+    world.init_resource::<ScoreCache>();
+    world.init_resource::<Failure>();
+    Ok(())
+}
+
+fn spawn_network(world: &mut World, index: usize, prepared: &Arc<Prepared>) -> Entity {
+    let network = world.spawn(PrunedNetwork { index, prepared: prepared.clone() }).id();
+    for (place, group) in prepared.groups.prunable().into_iter().enumerate() {
+        let shape = LayerShape(prepared.shapes[place]);
+        world.spawn((Layer { network, place, group }, shape, Importance(prepared.paths[place].clone())));
+    }
+    for (index, equations) in prepared.equations.iter().enumerate() {
+        world.spawn((Consumer { network, index }, RepairGram(equations.clone())));
+    }
+    network
+}
+
+/// Spawns an actor at the start of its task's next walk; it retires at once if there is none.
+fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
+    let mut task = world.entity_mut(actor.task);
+    let widths = task.get::<Budget>().map(|b| b.0.least_widths().to_vec()).unwrap_or_default();
+    let number = match task.get_mut::<TaskStats>() {
+        Some(mut stats) if stats.n_begun < stats.n_wanted => {
+            stats.n_begun += 1;
+            Some(stats.n_begun - 1)
+        }
+        _ => None,
+    };
+    world.spawn((
+        actor,
+        if number.is_some() { Readiness::Acting } else { Readiness::Retired },
+        Walk {
+            number: number.unwrap_or(0),
+            cursor: 0,
+            widths,
+            last_action: 0.0,
+            last_reward: 0.0,
+            noise_free: settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task),
+        },
+        Observation::default(),
+        KeepRatio::default(),
+        Realised::default(),
+        Outcome::default(),
+        StepReward::default(),
+    ));
+}
