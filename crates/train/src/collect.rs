@@ -1,0 +1,101 @@
+//! Decisions become unrolls, unrolls become trajectories, trajectories go to the queue.
+
+use bevy_ecs::prelude::*;
+use crossbeam::channel::TrySendError;
+use secateur_rl::Unroll;
+use secateur_sim::{Actor, Failure, Readiness, Realised, SimError, StepReward, Walk};
+
+use crate::components::{Asked, Decided, Experience, PolicyVersion, Provenance, Trajectory, TrajectorySender};
+
+/// Appends the decision of this tick to each acting actor's unroll, and spawns the unrolls that are whole. Noise-free walks
+/// are not learned from: their actions do not come from the distribution that importance weights assume.
+#[expect(clippy::type_complexity, reason = "the parameters are the data flow")]
+pub fn collect_steps(
+    mut commands: Commands,
+    mut actors: Query<(
+        Entity,
+        &Actor,
+        &Readiness,
+        &Walk,
+        (&Asked, &Decided, &PolicyVersion),
+        (&Realised, &StepReward),
+        &mut Experience,
+    )>,
+) {
+    for (entity, actor, readiness, walk, (asked, decided, version), (realised, step), mut experience) in &mut actors {
+        if *readiness != Readiness::Acting || walk.noise_free {
+            continue;
+        }
+        let experience = &mut *experience;
+        let mut spawn = |experience: &mut Experience| {
+            let provenance = Provenance { actor: entity, actor_index: actor.index, sequence: experience.sequence };
+            commands.spawn((Trajectory(std::mem::take(&mut experience.unroll)), provenance));
+            experience.sequence += 1;
+        };
+        if experience.unroll.n_steps() == experience.length {
+            push_observation(&mut experience.unroll, asked);
+            spawn(experience);
+        }
+        let unroll = &mut experience.unroll;
+        if unroll.n_steps() == 0 {
+            unroll.task = asked.0.task;
+            unroll.first_recurrent.clone_from(&asked.0.recurrent);
+        }
+        push_observation(unroll, asked);
+        unroll.raw_action.push(decided.0.raw_action);
+        unroll.keep_ratio.push(realised.keep_ratio);
+        unroll.log_prob.push(decided.0.log_prob);
+        unroll.value.push(decided.0.value);
+        unroll.reward.push(step.reward);
+        unroll.ends_walk.push(step.ends_walk);
+        unroll.policy_version.push(version.0);
+        if unroll.n_steps() == experience.length && step.ends_walk {
+            // Nothing after the end of a walk counts, so there is no need to wait for the next one.
+            push_observation(unroll, asked);
+            spawn(experience);
+        }
+    }
+}
+
+fn push_observation(unroll: &mut Unroll, asked: &Asked) {
+    unroll.observation.extend_from_slice(&asked.0.observation);
+    unroll.layer.push(asked.0.layer);
+    unroll.even_ratio.push(asked.0.even_ratio);
+    unroll.last_action.push(asked.0.last_action);
+    unroll.last_reward.push(asked.0.last_reward);
+    unroll.starts_walk.push(asked.0.layer == 0);
+}
+
+/// Moves trajectories into the queue, in order of actor and age. One that does not fit stays an entity, and its actor waits:
+/// nothing grows, nothing is lost, nothing blocks.
+pub fn enqueue_trajectories(
+    mut commands: Commands,
+    queue: Res<TrajectorySender>,
+    mut trajectories: Query<(Entity, &mut Trajectory, &Provenance)>,
+    mut actors: Query<&mut Readiness, With<Actor>>,
+    mut failure: ResMut<Failure>,
+) {
+    let mut waiting: Vec<_> = trajectories.iter_mut().collect();
+    waiting.sort_by_key(|(_, _, p)| (p.sequence, p.actor_index));
+    for (entity, mut trajectory, provenance) in waiting {
+        let sent = queue.0.try_send(std::mem::take(&mut trajectory.0));
+        let Ok(mut readiness) = actors.get_mut(provenance.actor) else { continue };
+        match sent {
+            Ok(()) => {
+                commands.entity(entity).despawn();
+                if *readiness == Readiness::Waiting {
+                    *readiness = Readiness::Acting;
+                }
+            }
+            Err(TrySendError::Full(unroll)) => {
+                trajectory.0 = unroll;
+                if *readiness == Readiness::Acting {
+                    *readiness = Readiness::Waiting;
+                }
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                failure.note(SimError::Agent("the learner hung up its end of the trajectory queue".into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Components of acting and learning.
+
+use std::sync::{Arc, Mutex};
+
+use bevy_ecs::prelude::*;
+use crossbeam::channel::{Receiver, Sender};
+use secateur_rl::{ActRequest, Decision, Learner, Policy, Unroll};
+
+/// What an actor asked its policy before the decision of this tick.
+#[derive(Component, Clone, Debug, Default)]
+pub struct Asked(pub ActRequest);
+
+/// What the policy answered.
+#[derive(Component, Clone, Debug, Default)]
+pub struct Decided(pub Decision);
+
+/// The recurrent state the policy handed the actor, empty at the start of a walk.
+#[derive(Component, Clone, Debug, Default)]
+pub struct RecurrentState(pub Vec<f32>);
+
+/// The version of the policy that made the actor's last decision.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyVersion(pub u64);
+
+/// The unroll an actor is collecting.
+#[derive(Component, Clone, Debug, Default)]
+pub struct Experience {
+    /// Steps so far.
+    pub unroll: Unroll,
+    /// Steps of a whole unroll on this actor's task.
+    pub length: usize,
+    /// Trajectories made so far.
+    pub sequence: u64,
+}
+
+/// A finished unroll on its way to the queue; its entity is despawned once it is there.
+#[derive(Component, Clone, Debug, Default)]
+pub struct Trajectory(pub Unroll);
+
+/// Where a trajectory comes from.
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// The actor's entity.
+    pub actor: Entity,
+    /// Its stable index.
+    pub actor_index: usize,
+    /// Number of the trajectory among the actor's.
+    pub sequence: u64,
+}
+
+/// The learner. The lock is never contended: systems reach it through `&mut`.
+#[derive(Component)]
+pub struct LearnerState(pub Mutex<Box<dyn Learner>>);
+
+/// What a learner did so far.
+#[derive(Component, Clone, Debug, Default)]
+pub struct LearnerStats {
+    /// Learner calls.
+    pub n_updates: u64,
+    /// Trajectories learned from.
+    pub n_trajectories: u64,
+    /// Trajectories received and not yet learned from.
+    pub pending: Vec<Unroll>,
+}
+
+/// The actors' end of the trajectory queue.
+#[derive(Resource, Clone)]
+pub struct TrajectorySender(pub Sender<Unroll>);
+
+/// The learner's end of the trajectory queue.
+#[derive(Resource, Clone)]
+pub struct TrajectoryReceiver(pub Receiver<Unroll>);
+
+/// The newest published policy: every actor acts with it.
+#[derive(Resource, Clone)]
+pub struct CurrentPolicy(pub Arc<dyn Policy>);
+
+/// Decisions taken by all actors.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EnvSteps(pub u64);

@@ -1,0 +1,16 @@
+//! Actors, learners and the queue between them: the agents of `rl` at work in the process of `sim`.
+//!
+//! Knows agents and the queue; knows no file and no network format. A learner is a system that consumes the bounded crossbeam
+//! queue; actors act with the newest published policy.
+
+mod act;
+mod collect;
+mod components;
+mod learn;
+mod search;
+
+pub use act::{act, ask_policy};
+pub use collect::{collect_steps, enqueue_trajectories};
+pub use components::*;
+pub use learn::{learn, publish_policy};
+pub use search::{Search, SearchSetup, TaskResult};

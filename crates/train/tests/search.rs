@@ -1,0 +1,224 @@
+//! Whole searches on a tiny network with random weights: accounting, determinism, back-pressure, plugins.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::sync::Arc;
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use secateur_net::random::{SplitMix, with_random_weights};
+use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
+use secateur_rl::{AgentKind, Profile};
+use secateur_scene::{PluginConfig, Scene, SceneError};
+use secateur_sim::{
+    Event, Inputs, NoiseFree, Outcome, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection,
+    Settings, Step, TaskSetup, Tick, write_reward,
+};
+use secateur_train::{LearnerStats, Search, SearchSetup, TaskResult};
+
+const N_WALKS: u64 = 20;
+const N_TASKS: usize = 2;
+
+fn pool(n: usize) -> Pool {
+    Pool(Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()))
+}
+
+/// Four convolutions, so a walk has four decisions.
+fn tiny_network() -> secateur_net::Network {
+    let mut g = GraphBuilder::new(Shape { c: 2, h: 6, w: 6 });
+    let mut x = 0;
+    for (i, (from, to)) in [(2, 6), (6, 8), (8, 8), (8, 6)].into_iter().enumerate() {
+        let conv = g.push(format!("c{i}"), Op::Conv2d(Conv2d::square(from, to, 3, 1, 1)), &[x]);
+        let norm = g.push(format!("n{i}"), Op::BatchNorm { channels: to, eps: 1e-5 }, &[conv]);
+        x = g.push(format!("r{i}"), Op::Pointwise(Pointwise::Relu), &[norm]);
+    }
+    let pooled = g.push("pool", Op::GlobalAvgPool, &[x]);
+    g.push("out", Op::Linear { in_features: 6, out_features: 3, bias: true }, &[pooled]);
+    fold_batch_norm(&with_random_weights(g.finish().unwrap(), 5)).unwrap()
+}
+
+fn prepared(pool: &Pool) -> Arc<Prepared> {
+    let mut rng = SplitMix(9);
+    let mut images = |n: usize| (0..n * 72).map(|_| rng.signed()).collect::<Vec<f32>>();
+    let (calibration, refit, reward) = (images(40), images(40), images(60));
+    let network = tiny_network();
+    // The labels are what the dense network says, so a candidate's accuracy is its agreement with it.
+    let plan = secateur_kernels::Plan::compile(&network).unwrap();
+    let labels = plan.predictions(&pool.0, &reward).unwrap();
+    let inputs = Inputs {
+        network_name: "tiny".into(),
+        dataset_name: "noise".into(),
+        network_index: (0, 1),
+        dataset_index: (0, 1),
+        network,
+        protocol: Protocol::Inner,
+        selection: Selection::Reconstruction,
+        repair: Repair::Sequential(20),
+        calibration,
+        refit,
+        reward: (reward, labels),
+    };
+    Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())
+}
+
+struct Options {
+    agent: AgentKind,
+    threads: usize,
+    queue_capacity: usize,
+    plugins: PluginList,
+    configs: Vec<PluginConfig>,
+}
+
+impl Options {
+    fn new(agent: AgentKind) -> Self {
+        Self { agent, threads: 1, queue_capacity: 64, plugins: PluginList::default(), configs: Vec::new() }
+    }
+}
+
+fn search(options: &Options) -> Search {
+    let pool = pool(options.threads);
+    let prepared = prepared(&pool);
+    let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
+    let tasks: Vec<TaskSetup> = [0.4, 0.7]
+        .iter()
+        .map(|&ratio| TaskSetup {
+            name: format!("tiny-{ratio}"),
+            network: 0,
+            budget: (Cost::Macs, (full as f64 * ratio) as u64),
+            budget_ratio: ratio as f32,
+        })
+        .collect();
+    let settings = Settings {
+        channel_multiple: 1,
+        keep_ratio_min: 0.1,
+        spend_leftover: true,
+        reward: RewardKind::Accuracy,
+        finalists: 3,
+        actors_per_task: 3,
+        walks_per_task: N_WALKS,
+        noise_free: NoiseFree { every: 10, last: 2 },
+    };
+    let app = options.plugins.app(&options.configs).unwrap();
+    let setup = SearchSetup {
+        pool,
+        settings,
+        networks: &[prepared],
+        tasks: &tasks,
+        agent: options.agent,
+        seed: 3,
+        queue_capacity: options.queue_capacity,
+    };
+    Search::new(app, &setup).unwrap()
+}
+
+fn run(options: &Options) -> (Vec<Event>, Vec<TaskResult>, Search) {
+    let mut search = search(options);
+    let mut events = Vec::new();
+    for _ in 0..10_000 {
+        if search.is_done() {
+            let results = search.results();
+            return (events, results, search);
+        }
+        events.extend(search.tick().unwrap());
+    }
+    panic!("the search does not end");
+}
+
+fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
+    let of = |e: &Event| match e {
+        Event::Candidate { task, walk, reward, .. } => Some((*task, *walk, *reward)),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+const MTACP: AgentKind = AgentKind::Mtacp(Profile::Tuned);
+
+#[test]
+fn every_walk_is_walked_scored_and_counted_once() {
+    for agent in [AgentKind::Uniform, AgentKind::Random, MTACP, AgentKind::Mtacp(Profile::Paper)] {
+        let (events, results, search) = run(&Options::new(agent));
+        let mut walks: Vec<(usize, u64)> = rewards(&events).iter().map(|&(task, walk, _)| (task, walk)).collect();
+        walks.sort_unstable();
+        let expected: Vec<(usize, u64)> = (0..N_TASKS).flat_map(|t| (0..N_WALKS).map(move |w| (t, w))).collect();
+        assert_eq!(walks, expected, "{agent:?}");
+        assert_eq!(search.env_steps(), 4 * N_WALKS * N_TASKS as u64);
+        for result in &results {
+            assert_eq!((result.stats.n_begun, result.stats.n_ended), (N_WALKS, N_WALKS));
+            assert!(!result.finalists.is_empty() && result.finalists.len() <= 3);
+            assert!(result.finalists.windows(2).all(|w| w[0].reward >= w[1].reward && w[0].kept != w[1].kept));
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_search() {
+    let (one, two) = (run(&Options::new(MTACP)), run(&Options { threads: 2, ..Options::new(MTACP) }));
+    assert_eq!(one.0, two.0);
+    let kept = |results: &[TaskResult]| results[0].finalists.iter().map(|c| c.kept.clone()).collect::<Vec<_>>();
+    assert_eq!(kept(&one.1), kept(&two.1));
+}
+
+#[test]
+fn uniform_is_scored_once_and_then_known() {
+    let (_, results, _) = run(&Options::new(AgentKind::Uniform));
+    for result in results {
+        assert_eq!(result.stats.n_cache_hits, N_WALKS - 1);
+    }
+}
+
+#[test]
+fn a_full_queue_makes_actors_wait_and_loses_nothing() {
+    let learned = |capacity| {
+        let (events, _, mut search) = run(&Options { queue_capacity: capacity, ..Options::new(MTACP) });
+        let world = search.world_mut();
+        let stats = world.query::<&LearnerStats>().single(world).unwrap().clone();
+        (stats.n_trajectories + stats.pending.len() as u64, rewards(&events).len())
+    };
+    // Noise-free walks (two of ten plus the last two of twenty: 10th, 19th, 20th) are not learned from.
+    let expected = (N_TASKS as u64 * (N_WALKS - 3), N_TASKS * N_WALKS as usize);
+    assert_eq!(learned(64), expected);
+    assert_eq!(learned(1), expected);
+}
+
+struct Flat;
+
+impl PruningPlugin for Flat {
+    fn name(&self) -> &str {
+        "flat"
+    }
+    fn build(&self, app: &mut App, config: &PluginConfig) -> Result<(), SceneError> {
+        let reward: (f32,) = config.parse()?;
+        let pay = move |mut outcomes: Query<&mut Outcome>| {
+            outcomes.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward = reward.0);
+        };
+        app.add_systems(Tick, pay.in_set(Step::Reward).after(write_reward));
+        Ok(())
+    }
+}
+
+fn flat(value: &str) -> Options {
+    let text = format!(
+        "(version: 1, seed: 1, networks: [(name: \"n\", file: \"n\")], datasets: [(name: \"d\", source: Cifar10)],
+          budgets: [Macs(ratio: 0.5)], plugins: {{\"flat\": ({value},)}})"
+    );
+    let scene = Scene::parse("test.ron", &text).unwrap();
+    let mut plugins = PluginList::default();
+    plugins.add(Flat);
+    Options { plugins, configs: scene.plugins.clone(), ..Options::new(AgentKind::Random) }
+}
+
+#[test]
+fn a_plugin_changes_what_walks_are_paid() {
+    let (events, results, _) = run(&flat("0.25"));
+    assert!(rewards(&events).iter().all(|&(.., reward)| reward == 0.25));
+    // Of equal rewards, fewer multiply-accumulates come first.
+    assert!(results.iter().all(|r| r.finalists.windows(2).all(|w| w[0].macs <= w[1].macs)));
+}
+
+#[test]
+fn a_reward_that_is_not_a_number_stops_the_search_with_the_task() {
+    let mut search = search(&flat("NaN"));
+    let error = (0..10).find_map(|_| search.tick().err()).unwrap();
+    assert!(error.to_string().contains("tiny-0.4") && error.to_string().contains("plugin"), "{error}");
+}
