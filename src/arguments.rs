@@ -1,0 +1,269 @@
+//! The command line as it is typed.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use secateur_formats::Split;
+use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  secateur check --template > my.ron      a scene to start from
+  secateur run my.ron --out runs/first
+  secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
+
+The run directory gets scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
+tasks/<task>/model.safetensors with its certificate.json.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  secateur check my.ron
+  secateur check --template > my.ron      every field at its default, with a comment on each
+
+Networks and data sets are looked up as `run` would; nothing is written.";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  secateur inspect resnet20                    a name under the model root
+  secateur inspect ./nets/mine.pth --arch vgg16
+  secateur inspect resnet56 --protocol full --json";
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  secateur eval resnet20 --dataset cifar10
+  secateur eval runs/first/tasks/resnet20-cifar10-macs0.5/model.safetensors --dataset cifar10
+  secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
+
+Data sets: cifar10 (cifar-10-batches-bin under the data root), shapes[:SEED] and textures[:SEED] (drawn, no file needed).
+The last line reads `top1 0.9168 (9168 of 10000)`.";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 bad arguments or scene, 3 certificate over budget, 130 interrupted.";
+
+/// Prunes trained convolutional networks to a provable budget.
+#[derive(Debug, Parser)]
+#[command(name = "secateur", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Prune every network of a scene to every budget
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Check a scene and all it names: every problem with file, line and column
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Show a network's channel groups, counts and reachable budgets
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
+    /// Measure a network's top-1 accuracy
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(EvalArgs),
+    /// Show what this machine offers and which networks and data sets are found
+    Doctor(DoctorArgs),
+}
+
+/// Where names are looked up.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RootArgs {
+    /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_root: Option<PathBuf>,
+    /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_root: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The scene
+    #[arg(value_name = "SCENE.ron")]
+    pub(crate) scene: PathBuf,
+    /// Run directory; must be new or empty [default: runs/<name of the scene file>]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on from the run directory's last checkpoint (not built yet: this version writes no checkpoints)
+    #[arg(long)]
+    pub(crate) resume: bool,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    /// Change the scene for this run: walks_per_task=50, 'budgets[0].ratio=0.4'; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print nothing but the results
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// The scene
+    #[arg(value_name = "SCENE.ron", required_unless_present = "template")]
+    pub(crate) scene: Option<PathBuf>,
+    /// Print a scene to start from instead
+    #[arg(long, conflicts_with = "scene")]
+    pub(crate) template: bool,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+}
+
+/// A network and what its file may leave unsaid.
+#[derive(Args, Debug)]
+pub(crate) struct NetworkArgs {
+    /// A path, or a name under the model root (.safetensors, .pth or .th may be left out)
+    #[arg(value_name = "NETWORK")]
+    pub(crate) network: PathBuf,
+    /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_root: Option<PathBuf>,
+    /// Architecture of a file that holds parameters only [default: told by their names]
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Mean of each input channel, for pixels in [0, 1]: 0.485,0.456,0.406
+    #[arg(long, value_delimiter = ',', value_name = "M,M,M", requires = "std", allow_negative_numbers = true)]
+    pub(crate) mean: Option<Vec<f32>>,
+    /// Standard deviation of each input channel: 0.229,0.224,0.225
+    #[arg(long, value_delimiter = ',', value_name = "S,S,S", requires = "mean")]
+    pub(crate) std: Option<Vec<f32>>,
+}
+
+/// How many threads compute.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ThreadArgs {
+    /// Threads that compute [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Which groups may be pruned
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) protocol: ProtocolArg,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which groups may be pruned.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum ProtocolArg {
+    /// Channels inside each residual block
+    #[default]
+    Inner,
+    /// Residual streams too
+    Full,
+}
+
+impl From<ProtocolArg> for Protocol {
+    fn from(arg: ProtocolArg) -> Self {
+        match arg {
+            ProtocolArg::Inner => Self::Inner,
+            ProtocolArg::Full => Self::Full,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// cifar10, shapes[:SEED] or textures[:SEED]
+    #[arg(long)]
+    pub(crate) dataset: DatasetArg,
+    /// Which images
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) split: SplitArg,
+    /// Only the first N images
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroUsize>,
+    /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+}
+
+/// Which half of a data set.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum SplitArg {
+    /// Held-out images
+    #[default]
+    Test,
+    /// Training images
+    Train,
+}
+
+impl From<SplitArg> for Split {
+    fn from(arg: SplitArg) -> Self {
+        match arg {
+            SplitArg::Test => Self::Test,
+            SplitArg::Train => Self::Train,
+        }
+    }
+}
+
+/// A data set by name. Sizes and default seeds of the drawn ones are those the quickstart's networks were trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct DatasetArg(pub(crate) DatasetSource);
+
+impl FromStr for DatasetArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, seed) = text.split_once(':').map_or((text, None), |(name, seed)| (name, Some(seed)));
+        let (kind, default_seed) = match (name, seed) {
+            ("cifar10", None) => return Ok(Self(DatasetSource::Cifar10)),
+            ("shapes", _) => (ProceduralKind::Shapes, 1),
+            ("textures", _) => (ProceduralKind::Textures, 2),
+            _ => return Err("unknown data set; expected cifar10, shapes[:SEED] or textures[:SEED]".to_owned()),
+        };
+        let seed = seed.map_or(Ok(default_seed), |seed| {
+            seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
+        })?;
+        Ok(Self(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 }))
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn data_sets_are_named_with_an_optional_seed() {
+        let parse = |text: &str| text.parse::<DatasetArg>().map(|d| d.0);
+        assert_eq!(parse("cifar10"), Ok(DatasetSource::Cifar10));
+        let shapes = |seed| DatasetSource::Procedural { kind: ProceduralKind::Shapes, seed, train: 8000, test: 2000 };
+        assert_eq!(parse("shapes"), Ok(shapes(1)));
+        assert_eq!(parse("shapes:77"), Ok(shapes(77)));
+        assert!(matches!(parse("textures"), Ok(DatasetSource::Procedural { seed: 2, .. })));
+        for bad in ["cifar10:1", "shapes:", "shapes:-1", "imagenet", ""] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

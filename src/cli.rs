@@ -1,0 +1,63 @@
+//! From arguments to commands, and from their outcome to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use secateur_sim::{PluginList, PruningPlugin};
+
+use crate::arguments::{Arguments, Command};
+use crate::{Failure, check, doctor, eval, inspect, run, screen};
+
+/// The program, ready to run.
+#[derive(Default)]
+pub struct Cli {
+    plugins: PluginList,
+}
+
+/// The program. `secateur::cli().run()` is the whole binary.
+pub fn cli() -> Cli {
+    Cli::default()
+}
+
+impl Cli {
+    /// Compiles a plugin in: scenes can name it in their `plugins` field.
+    #[must_use]
+    pub fn add_plugins(mut self, plugin: impl PruningPlugin + 'static) -> Self {
+        self.plugins.add(plugin);
+        self
+    }
+
+    /// Does what the process's arguments ask for.
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let arguments = match Arguments::try_parse_from(arguments) {
+            Ok(arguments) => arguments,
+            Err(usage) => {
+                // Help goes to stdout, mistakes to stderr; there is nobody to tell when either is closed.
+                let _ = usage.print();
+                return if usage.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            }
+        };
+        match self.execute(arguments.command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                screen::failure(&failure);
+                ExitCode::from(failure.exit_code())
+            }
+        }
+    }
+
+    fn execute(self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Run(arguments) => run::run(&arguments, &self.plugins),
+            Command::Check(arguments) => check::check(&arguments, &self.plugins),
+            Command::Inspect(arguments) => inspect::inspect(&arguments),
+            Command::Eval(arguments) => eval::eval(&arguments),
+            Command::Doctor(arguments) => doctor::doctor(&arguments),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `doctor`: what this machine offers, and what is found under the roots.
+
+use std::path::Path;
+
+use secateur_formats::{Split, read_cifar10};
+use secateur_kernels::Isa;
+use serde::Serialize;
+
+use crate::arguments::DoctorArgs;
+use crate::load::load_network;
+use crate::roots::Roots;
+use crate::{Failure, screen};
+
+pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<(), Failure> {
+    let roots = Roots::new(arguments.roots.data_root.clone(), arguments.roots.model_root.clone(), Default::default());
+    let report = Report::new(&roots);
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?,
+        false => report.to_text(),
+    };
+    Ok(screen::result(text)?)
+}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    instruction_sets: Vec<String>,
+    threads: usize,
+    gpu: &'static str,
+    data_root: String,
+    datasets: Vec<Finding>,
+    model_root: String,
+    networks: Vec<Finding>,
+    /// What to do about what is missing.
+    advice: Vec<String>,
+}
+
+/// Something found under a root, or why it cannot be used.
+#[derive(Serialize)]
+struct Finding {
+    name: String,
+    usable: bool,
+    detail: String,
+}
+
+impl Report {
+    fn new(roots: &Roots) -> Self {
+        let mut advice = Vec::new();
+        let datasets = datasets(&roots.data);
+        if !datasets.iter().any(|found| found.name == "cifar10" && found.usable) {
+            advice.push(format!(
+                "cifar10: unpack the binary version of CIFAR-10 (cifar-10-batches-bin) under '{}', or set --data-root or \
+                 SECATEUR_DATA to the folder that has it",
+                roots.data.display()
+            ));
+        }
+        let networks = networks(&roots.models);
+        if !networks.iter().any(|found| found.usable) {
+            advice.push(format!(
+                "networks: put .safetensors, .pth or .th files under '{}', or set --model-root or SECATEUR_MODELS to the \
+                 folder that has them",
+                roots.models.display()
+            ));
+        }
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            instruction_sets: Isa::available().iter().map(|isa| format!("{isa:?}")).collect(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            gpu: "no GPU engine in this version",
+            data_root: roots.data.display().to_string(),
+            datasets,
+            model_root: roots.models.display().to_string(),
+            networks,
+            advice,
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let best = self.instruction_sets.first().map_or("", String::as_str);
+        let mut lines = vec![
+            format!("secateur     {}", self.version),
+            format!(
+                "CPU          {} threads, uses {best} (available: {})",
+                self.threads,
+                self.instruction_sets.join(", ")
+            ),
+            format!("GPU          {}", self.gpu),
+            format!("data root    {}", self.data_root),
+        ];
+        lines.extend(self.datasets.iter().map(Finding::line));
+        lines.push(format!("model root   {}", self.model_root));
+        lines.extend(self.networks.iter().map(Finding::line));
+        if !self.advice.is_empty() {
+            lines.push("to do".to_owned());
+            lines.extend(self.advice.iter().map(|advice| format!("  {advice}")));
+        }
+        lines.join("\n")
+    }
+}
+
+impl Finding {
+    fn line(&self) -> String {
+        let mark = if self.usable { "" } else { "not usable: " };
+        format!("  {}: {mark}{}", self.name, self.detail)
+    }
+}
+
+fn datasets(root: &Path) -> Vec<Finding> {
+    let cifar = match read_cifar10(root, Split::Train).and_then(|train| Ok((train, read_cifar10(root, Split::Test)?))) {
+        Ok((train, test)) => (true, format!("{} training images, {} test images", train.len(), test.len())),
+        Err(error) => (false, error.to_string()),
+    };
+    let drawn = |name: &str| Finding { name: name.into(), usable: true, detail: "drawn, needs no file".into() };
+    vec![Finding { name: "cifar10".into(), usable: cifar.0, detail: cifar.1 }, drawn("shapes"), drawn("textures")]
+}
+
+/// Every weight file directly under the root, by name.
+fn networks(root: &Path) -> Vec<Finding> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let is_weights = |path: &Path| {
+        let extension = path.extension().unwrap_or_default();
+        ["safetensors", "pth", "th"].iter().any(|known| extension == *known)
+    };
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_weights(path)).collect();
+    paths.sort();
+    paths.iter().map(|path| network(path)).collect()
+}
+
+fn network(path: &Path) -> Finding {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match load_network(path, None, None) {
+        Ok(network) => {
+            let graph = network.original.graph();
+            let arch = network.arch.as_deref().unwrap_or("graph in the file");
+            let (input, n_classes) = (graph.input(), graph.n_classes());
+            Finding { name, usable: true, detail: format!("{arch}, {input} -> {n_classes} classes") }
+        }
+        Err(error) => Finding { name, usable: false, detail: format!("{error:#}") },
+    }
+}

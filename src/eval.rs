@@ -1,0 +1,120 @@
+//! `eval`: top-1 accuracy of one network on one split.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use secateur_formats::{Dataset, Split};
+use secateur_kernels::Plan;
+
+use crate::arguments::{EvalArgs, NetworkArgs, ThreadArgs};
+use crate::load::{LoadedNetwork, load_network, load_split};
+use crate::roots::Roots;
+use crate::screen::Progress;
+use crate::{Failure, screen};
+
+/// Images prepared at a time: enough to keep every thread busy, few enough to need little memory.
+const CHUNK_IMAGES: usize = 512;
+/// More threads than this are a slip of the finger.
+const MAX_THREADS: usize = 1024;
+
+pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
+    let network = requested_network(&arguments.network)?;
+    let split = Split::from(arguments.split);
+    let roots = Roots::new(arguments.data_root.clone(), None, Default::default());
+    let data = load_split(arguments.dataset.0, &roots.data, split)
+        .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
+        .and_then(|data| check_fit(&network, &data).map(|()| data))
+        .map_err(Failure::BadArguments)?;
+    let n = arguments.limit.map_or(data.len(), NonZeroUsize::get).min(data.len());
+    let pool = thread_pool(arguments.threads)?;
+    let start = Instant::now();
+    let n_correct = count_correct(&network, &data, n, &pool)?;
+    let elapsed_s = start.elapsed().as_secs_f64();
+    let (mean, std) = (&network.preprocessing.mean, &network.preprocessing.std);
+    let split = if split == Split::Test { "test" } else { "training" };
+    screen::result(format_args!("network        {} ('{}')", network.name, network.path.display()))?;
+    for assumption in &network.assumptions {
+        screen::result(format_args!("               {assumption}"))?;
+    }
+    screen::result(format_args!("preprocessing  mean {mean:?}, std {std:?}"))?;
+    screen::result(format_args!("data           {n} of {} {split} images of {}", data.len(), data.name))?;
+    let (rate, threads) = (n as f64 / elapsed_s, pool.current_num_threads());
+    screen::result(format_args!("speed          {rate:.0} images/s ({elapsed_s:.2} s on {threads} threads)"))?;
+    Ok(screen::result(top1(n_correct, n))?)
+}
+
+/// The last line of the output.
+fn top1(n_correct: usize, n: usize) -> String {
+    format!("top1 {:.4} ({n_correct} of {n})", n_correct as f64 / n as f64)
+}
+
+/// The network a command names.
+///
+/// # Errors
+/// As [`Roots::find_network`] and [`load_network`]: exit code 2.
+pub(crate) fn requested_network(arguments: &NetworkArgs) -> Result<LoadedNetwork, Failure> {
+    let mean_std = arguments.mean.clone().zip(arguments.std.clone());
+    let roots = Roots::new(None, arguments.model_root.clone(), Default::default());
+    let load = || {
+        let path = roots.find_network(&arguments.network)?;
+        load_network(&path, arguments.arch.as_deref(), mean_std.as_ref())
+    };
+    load().map_err(Failure::BadArguments)
+}
+
+/// A pool of as many threads as asked for.
+///
+/// # Errors
+/// A number beyond reason, or threads the system does not give.
+pub(crate) fn thread_pool(arguments: ThreadArgs) -> Result<ThreadPool, Failure> {
+    let n = arguments.threads.map_or(0, NonZeroUsize::get);
+    if n > MAX_THREADS {
+        let refusal = anyhow::anyhow!("--threads: expected at most {MAX_THREADS}, got {n}");
+        return Err(Failure::BadArguments(refusal));
+    }
+    let pool = ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("compute {i}")).build();
+    Ok(pool.context("start the threads that compute")?)
+}
+
+fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let graph = network.folded.graph();
+    let (reads, name) = (graph.input(), &network.name);
+    ensure!(
+        reads == data.shape,
+        "network '{name}' reads images of {reads}, those of '{}' are {}",
+        data.name,
+        data.shape
+    );
+    let (outputs, n_classes) = (graph.n_classes(), data.n_classes);
+    ensure!(outputs == n_classes, "network '{name}' has {outputs} outputs, '{}' has {n_classes} classes", data.name);
+    ensure!(!data.is_empty(), "data set '{}' has no image", data.name);
+    Ok(())
+}
+
+fn count_correct(network: &LoadedNetwork, data: &Dataset, n: usize, pool: &ThreadPool) -> anyhow::Result<usize> {
+    let plan = Plan::compile(&network.folded)?;
+    let mut progress = Progress::new(n as u64);
+    let mut n_correct = 0;
+    for from in (0..n).step_by(CHUNK_IMAGES) {
+        let indices: Vec<usize> = (from..n.min(from + CHUNK_IMAGES)).collect();
+        let images = data.normalised_nhwc(&indices, &network.preprocessing);
+        n_correct += plan
+            .n_correct(pool, &images, &data.labels[from..from + indices.len()])
+            .with_context(|| format!("images {from} to {}", from + indices.len() - 1))?;
+        progress.set((from + indices.len()) as u64);
+    }
+    Ok(n_correct)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::top1;
+
+    #[test]
+    fn the_last_line_is_what_scripts_expect() {
+        assert_eq!(top1(9168, 10_000), "top1 0.9168 (9168 of 10000)");
+        assert_eq!(top1(1, 3), "top1 0.3333 (1 of 3)");
+    }
+}

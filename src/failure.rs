@@ -1,0 +1,64 @@
+//! How a command ends when it does not end well, and the exit code for it.
+
+use std::fmt;
+
+use secateur_scene::SceneError;
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The work itself failed: exit code 1.
+    Failed(anyhow::Error),
+    /// Arguments, or files named by arguments, that cannot be used: exit code 2.
+    BadArguments(anyhow::Error),
+    /// A scene that cannot be run: exit code 2.
+    BadScene(SceneError),
+    /// A written network exceeds its budget: exit code 3.
+    OverBudget(String),
+    /// The user asked to stop: exit code 130.
+    Interrupted,
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::BadArguments(_) | Self::BadScene(_) => 2,
+            Self::OverBudget(_) => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The alternate form has the causes too.
+            Self::Failed(error) | Self::BadArguments(error) => write!(f, "error: {error:#}"),
+            Self::BadScene(error) => error.fmt(f),
+            Self::OverBudget(what) => write!(f, "error: {what}"),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<SceneError> for Failure {
+    fn from(error: SceneError) -> Self {
+        Self::BadScene(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}

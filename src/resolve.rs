@@ -1,0 +1,240 @@
+//! From a checked scene to what it names: networks and data in memory, every budget known to be reachable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secateur_formats::{Dataset, Split};
+use secateur_net::Cost;
+use secateur_scene::{BudgetBound, DatasetSource, Protocol, Scene, SceneError, TaskSpec};
+
+use crate::load::{LoadedNetwork, load_network, load_split};
+use crate::reachable::{Reachable, cost, full_cost, least_ratio};
+use crate::roots::Roots;
+
+/// What a scene names, in the order of the scene's lists.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// One per entry of the scene's networks.
+    pub networks: Vec<LoadedNetwork>,
+    /// One per entry of the scene's data sets; sets from the same source share their images.
+    pub datasets: Vec<ResolvedDataset>,
+    /// One per task of the scene.
+    pub budgets: Vec<ResolvedBudget>,
+}
+
+/// Both splits of a data set.
+#[derive(Clone, Debug)]
+pub struct ResolvedDataset {
+    /// Name in the scene.
+    pub name: String,
+    /// Training images: reward, calibration and refit images are drawn from these.
+    pub train: Arc<Dataset>,
+    /// Held-out images, looked at once, at the end.
+    pub test: Arc<Dataset>,
+}
+
+/// The budget of one task in absolute numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolvedBudget {
+    /// What is bounded.
+    pub cost: Cost,
+    /// The bound; the emitted (folded) network must not exceed it.
+    pub max: u64,
+    /// Cost of the network as given.
+    pub original: u64,
+    /// The least that any candidate can cost.
+    pub minimum: u64,
+}
+
+/// Loads what `scene` names and checks that all of it fits together.
+///
+/// # Errors
+/// Every problem found, each with its place in the scene and what to do.
+pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
+    let mut problems = Problems { scene, found: None };
+    let networks: Vec<Option<LoadedNetwork>> = (0..scene.networks.len()).map(|i| problems.network(i, roots)).collect();
+    let datasets = problems.datasets(roots);
+    let mut budgets = Vec::new();
+    let mut reachable: BTreeMap<usize, Reachable> = BTreeMap::new();
+    for task in &scene.tasks {
+        let Some(network) = &networks[task.network] else { continue };
+        // A pair and a network are checked with their first task.
+        let is_first = |same: &dyn Fn(&TaskSpec) -> bool| {
+            scene.tasks.iter().find(|t| same(t)).is_some_and(|t| std::ptr::eq(t, task))
+        };
+        if let Some(dataset) = &datasets[task.dataset]
+            && is_first(&|t| (t.network, t.dataset) == (task.network, task.dataset))
+        {
+            problems.check_pair(task.network, network, &dataset.train);
+        }
+        let least = reachable.entry(task.network).or_insert_with(|| least(scene, network));
+        if is_first(&|t| t.network == task.network) {
+            problems.check_prunable(task.network, network, least);
+        }
+        let budget = resolve_budget(scene, task.budget, network, least);
+        if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
+            problems.check_budget(task.budget, &scene.networks[task.network].name, budget);
+        }
+        budgets.push(budget);
+    }
+    match problems.found {
+        Some(error) => Err(error),
+        None => Ok(Resolved {
+            networks: networks.into_iter().flatten().collect(),
+            datasets: datasets.into_iter().flatten().collect(),
+            budgets,
+        }),
+    }
+}
+
+fn least(scene: &Scene, network: &LoadedNetwork) -> Reachable {
+    Reachable::new(network.folded.graph(), scene.protocol, scene.channel_multiple, scene.keep_ratio_min)
+}
+
+fn resolve_budget(scene: &Scene, budget: usize, network: &LoadedNetwork, least: &Reachable) -> ResolvedBudget {
+    let budget = &scene.budgets[budget];
+    let cost = cost(budget.kind);
+    let original = full_cost(&network.original, cost);
+    ResolvedBudget { cost, max: budget.max(original), original, minimum: least.minimum(cost) }
+}
+
+/// Collects what is wrong.
+struct Problems<'a> {
+    scene: &'a Scene,
+    found: Option<SceneError>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
+        let error = self.scene.error_at(path, message, help);
+        self.found = Some(match self.found.take() {
+            Some(found) => found.merge(error),
+            None => error,
+        });
+    }
+
+    fn network(&mut self, i: usize, roots: &Roots) -> Option<LoadedNetwork> {
+        let spec = &self.scene.networks[i];
+        let loaded = roots
+            .find_in_scene(&spec.file)
+            .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()));
+        match loaded {
+            Ok(network) => Some(LoadedNetwork { name: spec.name.clone(), ..network }),
+            Err(error) => {
+                self.add(&format!("networks[{i}].file"), format!("{error:#}"), None);
+                None
+            }
+        }
+    }
+
+    /// Every data set, each source read once.
+    fn datasets(&mut self, roots: &Roots) -> Vec<Option<ResolvedDataset>> {
+        let mut read: Vec<(DatasetSource, Option<[Arc<Dataset>; 2]>)> = Vec::new();
+        let mut out = Vec::new();
+        for (i, spec) in self.scene.datasets.iter().enumerate() {
+            let known = read.iter().find(|(source, _)| *source == spec.source).map(|(_, splits)| splits.clone());
+            let splits = known.unwrap_or_else(|| self.splits(i, roots));
+            if let Some([train, _]) = &splits {
+                self.check_images(i, train.len());
+            }
+            read.push((spec.source, splits.clone()));
+            out.push(splits.map(|[train, test]| ResolvedDataset { name: spec.name.clone(), train, test }));
+        }
+        out
+    }
+
+    fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
+        let source = self.scene.datasets[i].source;
+        let load = |split| load_split(source, &roots.data, split).map(Arc::new);
+        match load(Split::Train).and_then(|train| Ok([train, load(Split::Test)?])) {
+            Ok(splits) => Some(splits),
+            Err(error) => {
+                let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
+                self.add(&format!("datasets[{i}].source"), error.to_string(), Some(help));
+                None
+            }
+        }
+    }
+
+    /// Reward images are disjoint from calibration and refit images, which may overlap each other.
+    fn check_images(&mut self, i: usize, available: usize) {
+        let images = &self.scene.images;
+        let (what, n) = [("calibration", images.calibration), ("refit", images.refit)]
+            .into_iter()
+            .max_by_key(|&(_, n)| n)
+            .expect("the list is not empty");
+        let needed = images.reward.saturating_add(n);
+        if needed > available {
+            let message = format!(
+                "data set '{}' has {available} training images, `images` asks for {needed}: {} for reward and {n} others \
+                 for {what}",
+                self.scene.datasets[i].name, images.reward
+            );
+            let help = "ask for fewer in `images`, or give the data set more training images";
+            self.add(&format!("datasets[{i}]"), message, Some(help.to_owned()));
+        }
+    }
+
+    fn check_pair(&mut self, i: usize, network: &LoadedNetwork, data: &Dataset) {
+        let graph = network.folded.graph();
+        let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
+        let (reads, outputs) = (graph.input(), graph.n_classes());
+        if reads != data.shape {
+            let message = format!(
+                "network '{}' reads images of {reads}, those of '{}' are {}",
+                network.name, data.name, data.shape
+            );
+            self.add(&format!("networks[{i}]"), message, help);
+        } else if outputs != data.n_classes {
+            let message = format!(
+                "network '{}' has {outputs} outputs, data set '{}' has {} classes",
+                network.name, data.name, data.n_classes
+            );
+            self.add(&format!("networks[{i}]"), message, help);
+        }
+    }
+
+    fn check_prunable(&mut self, i: usize, network: &LoadedNetwork, least: &Reachable) {
+        if !least.groups.prunable().is_empty() {
+            return;
+        }
+        let full = Reachable::new(network.folded.graph(), Protocol::Full, 1, 1.0);
+        let n_full = full.groups.prunable().len();
+        let help = match (self.scene.protocol, n_full) {
+            (Protocol::Inner, 1..) => Some(format!("`protocol: Full` could prune {n_full} of its groups")),
+            _ => None,
+        };
+        let reasons: Vec<String> = least
+            .groups
+            .groups()
+            .iter()
+            .filter_map(|group| Some(format!("{} ({})", group.name, group.frozen.as_ref()?)))
+            .take(4)
+            .collect();
+        let message = format!("network '{}' has no group that may be pruned: {}", network.name, reasons.join(", "));
+        self.add(&format!("networks[{i}]"), message, help);
+    }
+
+    fn check_budget(&mut self, i: usize, network: &str, budget: ResolvedBudget) {
+        let ResolvedBudget { cost, max, original, minimum } = budget;
+        if minimum <= max {
+            return;
+        }
+        let share = minimum as f64 / original as f64;
+        let message = format!(
+            "budget of {max} {} is below the least that network '{network}' can reach: {minimum}, {share:.4} of the original \
+             {original} (protocol {:?}, channel_multiple {}, keep_ratio_min {})",
+            cost.name(),
+            self.scene.protocol,
+            self.scene.channel_multiple,
+            self.scene.keep_ratio_min
+        );
+        let (field, at_least) = match self.scene.budgets[i].bound {
+            BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
+            BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
+        };
+        let looser = "a smaller channel_multiple or keep_ratio_min, or protocol Full, reaches lower";
+        let help = at_least.map_or(looser.to_owned(), |value| format!("at least `{field}: {value}`; {looser}"));
+        self.add(&format!("budgets[{i}].{field}"), message, Some(help));
+    }
+}

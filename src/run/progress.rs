@@ -1,0 +1,84 @@
+//! How a run shows that it lives: a bar with the time left on a terminal, a line now and then elsewhere.
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::screen;
+
+/// Lines between which at least this much time passes, where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(15);
+
+/// Progress of one stage after the other.
+pub(super) struct Progress {
+    quiet: bool,
+    stage: RefCell<Option<Stage>>,
+}
+
+struct Stage {
+    name: String,
+    total: u64,
+    start: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    pub(super) fn new(quiet: bool) -> Self {
+        Self { quiet, stage: RefCell::new(None) }
+    }
+
+    /// Begins a stage of `total` units.
+    pub(super) fn begin(&self, name: &str, total: u64) {
+        self.clear();
+        if self.quiet {
+            return;
+        }
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{msg:32} {bar:30} {pos}/{len}  {elapsed} gone, {eta} left");
+            let bar = ProgressBar::new(total).with_message(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(250));
+            match style {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            }
+        });
+        let now = Instant::now();
+        *self.stage.borrow_mut() = Some(Stage { name: name.into(), total, start: now, last_line: now, bar });
+    }
+
+    /// Tells how many units are done.
+    pub(super) fn set(&self, done: u64) {
+        let mut stage = self.stage.borrow_mut();
+        let Some(stage) = stage.as_mut() else { return };
+        if let Some(bar) = &stage.bar {
+            bar.set_position(done);
+        } else if stage.last_line.elapsed() >= LINE_EVERY && done > 0 {
+            let left = stage.start.elapsed().as_secs_f64() * (stage.total.saturating_sub(done)) as f64 / done as f64;
+            screen::status(format!("{}: {done} of {}, about {left:.0} s left", stage.name, stage.total));
+            stage.last_line = Instant::now();
+        }
+    }
+
+    /// A line above the bar.
+    pub(super) fn note(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match self.stage.borrow().as_ref().and_then(|s| s.bar.as_ref()) {
+            Some(bar) => bar.suspend(|| screen::status(text)),
+            None => screen::status(text),
+        }
+    }
+
+    /// Ends the stage.
+    pub(super) fn clear(&self) {
+        if let Some(stage) = self.stage.borrow_mut().take()
+            && let Some(bar) = stage.bar
+        {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal runs.
+
+use secateur_net::{ChannelGroups, Cost, KeptChannels};
+use serde::Serialize;
+
+use super::Run;
+use super::finish::Finished;
+use super::search::SearchOutcome;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    pub(super) scene: String,
+    pub(super) seed: u64,
+    pub(super) agent: String,
+    pub(super) scheduler: String,
+    pub(super) interrupted: bool,
+    pub(super) wall_s: f64,
+    pub(super) search_wall_s: f64,
+    pub(super) walks: u64,
+    pub(super) env_steps: u64,
+    pub(super) learner_updates: u64,
+    pub(super) candidates_scored: u64,
+    pub(super) cache_hits: u64,
+    pub(super) tasks: Vec<TaskSummary>,
+    pub(super) controls: Vec<ControlSummary>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct TaskSummary {
+    pub(super) name: String,
+    pub(super) network: String,
+    pub(super) dataset: String,
+    pub(super) budget: BudgetSummary,
+    pub(super) original: OriginalSummary,
+    pub(super) macs: u64,
+    pub(super) params: u64,
+    pub(super) activation_bytes: u64,
+    pub(super) groups: Vec<GroupSummary>,
+    pub(super) reward_accuracy: f64,
+    pub(super) reward_accuracy_original: f64,
+    pub(super) test_accuracy_original: f64,
+    pub(super) test_accuracy_before_tuning: f64,
+    pub(super) test_accuracy_after_tuning: Option<f64>,
+    /// Mean reward of the last noise-free walks; null for agents that do not learn.
+    pub(super) noise_free_reward_mean: Option<f64>,
+    pub(super) walk_of_best: u64,
+    pub(super) model_file: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct BudgetSummary {
+    pub(super) kind: &'static str,
+    pub(super) ratio: f64,
+    pub(super) max: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct OriginalSummary {
+    pub(super) macs: u64,
+    pub(super) params: u64,
+    pub(super) activation_bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct GroupSummary {
+    pub(super) name: String,
+    pub(super) channels: usize,
+    pub(super) kept: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ControlSummary {
+    pub(super) task: String,
+    pub(super) agent: String,
+    pub(super) candidates_scored: u64,
+    pub(super) reward_accuracy: f64,
+    pub(super) test_accuracy_before_tuning: f64,
+    pub(super) macs: u64,
+    /// Mean and standard error of the rewards of all walks, before the final refit.
+    pub(super) walk_reward_mean: f64,
+    pub(super) walk_reward_standard_error: f64,
+}
+
+pub(super) fn summary(
+    run: &Run<'_>,
+    searches: &[SearchOutcome],
+    finished: &[Vec<Finished>],
+    original_test: &[f64],
+    wall_s: f64,
+) -> Summary {
+    let agent = &searches[0];
+    let stats = || agent.tasks.iter().map(|t| t.stats);
+    let controls = searches.iter().zip(finished).skip(1);
+    Summary {
+        scene: run.scene.origin().to_owned(),
+        seed: run.scene.seed,
+        agent: agent.agent.to_owned(),
+        scheduler: "lockstep".to_owned(),
+        interrupted: run.interrupt.is_set(),
+        wall_s,
+        search_wall_s: agent.wall_s,
+        walks: stats().map(|s| s.n_ended).sum(),
+        env_steps: agent.env_steps,
+        learner_updates: agent.learner_updates,
+        candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum(),
+        cache_hits: stats().map(|s| s.n_cache_hits).sum(),
+        tasks: finished[0].iter().map(|f| task_summary(run, agent, f, original_test[f.task])).collect(),
+        controls: controls
+            .flat_map(|(search, finished)| finished.iter().map(|f| control_summary(run, search, f)))
+            .collect(),
+    }
+}
+
+/// Path of a task's network in the run directory.
+pub(super) fn model_file(task: &str) -> String {
+    format!("tasks/{task}/model.safetensors")
+}
+
+fn task_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished, original_test: f64) -> TaskSummary {
+    let (spec, budget) = (&run.scene.tasks[finished.task], &run.resolved.budgets[finished.task]);
+    let prepared = &run.networks[run.tasks[finished.task].network];
+    let original = &run.resolved.networks[spec.network].original;
+    let winner = &finished.winner;
+    let widths = winner.kept.widths();
+    let rewards = &search.rewards[finished.task].noise_free;
+    TaskSummary {
+        name: spec.name.clone(),
+        network: prepared.network_name.clone(),
+        dataset: prepared.dataset_name.clone(),
+        budget: BudgetSummary {
+            kind: budget.cost.name(),
+            ratio: budget.max as f64 / budget.original.max(1) as f64,
+            max: budget.max,
+        },
+        original: OriginalSummary {
+            macs: crate::reachable::full_cost(original, Cost::Macs),
+            params: crate::reachable::full_cost(original, Cost::Params),
+            activation_bytes: crate::reachable::full_cost(original, Cost::ActivationBytes),
+        },
+        macs: prepared.model.count(Cost::Macs, &widths),
+        params: prepared.model.count(Cost::Params, &widths),
+        activation_bytes: prepared.model.count(Cost::ActivationBytes, &widths),
+        groups: groups(&prepared.groups, &winner.kept),
+        reward_accuracy: winner.score.accuracy,
+        reward_accuracy_original: prepared.original_score.accuracy,
+        test_accuracy_original: original_test,
+        test_accuracy_before_tuning: finished.test_accuracy,
+        test_accuracy_after_tuning: None,
+        noise_free_reward_mean: (!rewards.is_empty()).then(|| mean(rewards)),
+        walk_of_best: winner.walk,
+        model_file: model_file(&spec.name),
+    }
+}
+
+fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {
+    let of = |id: usize| {
+        let group = groups.group(id);
+        GroupSummary { name: group.name.clone(), channels: group.n_channels, kept: kept.group(id).len() }
+    };
+    groups.prunable().into_iter().map(of).collect()
+}
+
+fn control_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished) -> ControlSummary {
+    let stats = search.tasks[finished.task].stats;
+    let rewards = &search.rewards[finished.task].noisy;
+    let (n, mean) = (rewards.len() as f64, mean(rewards));
+    let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    ControlSummary {
+        task: run.scene.tasks[finished.task].name.clone(),
+        agent: search.agent.to_owned(),
+        candidates_scored: stats.n_ended - stats.n_cache_hits,
+        reward_accuracy: finished.winner.score.accuracy,
+        test_accuracy_before_tuning: finished.test_accuracy,
+        macs: finished.winner.macs,
+        walk_reward_mean: mean,
+        walk_reward_standard_error: (variance / n.max(1.0)).sqrt(),
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}

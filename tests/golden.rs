@@ -1,0 +1,117 @@
+//! The released networks and those of the quickstart, end to end, against PyTorch's values.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::ThreadPoolBuilder;
+use secateur::formats::{Dataset, Split, procedural, read_cifar10};
+use secateur::kernels::Plan;
+use secateur::load::{LoadedNetwork, load_network};
+
+/// Model root and data root.
+fn roots() -> Option<(PathBuf, PathBuf)> {
+    let root = |name| std::env::var_os(name).map(PathBuf::from);
+    let found = root("SECATEUR_MODELS").zip(root("SECATEUR_DATA"));
+    if found.is_none() {
+        let is_required = std::env::var("SECATEUR_REQUIRE_DATA").as_deref() == Ok("1");
+        assert!(!is_required, "SECATEUR_REQUIRE_DATA=1, but SECATEUR_MODELS or SECATEUR_DATA is not set");
+        eprintln!(
+            "SKIPPED: set SECATEUR_MODELS and SECATEUR_DATA to the folders of the released networks and of CIFAR-10"
+        );
+    }
+    found
+}
+
+/// The tensors of a golden file by name: kind of element and bytes.
+struct Golden {
+    header: serde_json::Value,
+    data: Vec<u8>,
+}
+
+impl Golden {
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        Self { header, data: bytes[8 + length..].to_vec() }
+    }
+    fn bytes(&self, name: &str, dtype: &str) -> &[u8] {
+        let entry = &self.header[name];
+        assert_eq!(entry["dtype"], dtype, "{name}");
+        let at = |i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
+        &self.data[at(0)..at(1)]
+    }
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.bytes(name, "F32").as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    }
+    fn classes(&self, name: &str) -> Vec<u16> {
+        self.bytes(name, "U8").iter().map(|&class| u16::from(class)).collect()
+    }
+}
+
+fn predict(network: &LoadedNetwork, data: &Dataset) -> Vec<u16> {
+    let (plan, pool) = (Plan::compile(&network.folded).unwrap(), ThreadPoolBuilder::new().build().unwrap());
+    let indices: Vec<usize> = (0..data.len()).collect();
+    let chunks = indices.chunks(500).map(|chunk| data.normalised_nhwc(chunk, &network.preprocessing));
+    chunks.flat_map(|images| plan.predictions(&pool, &images).unwrap()).collect()
+}
+
+fn n_correct(predictions: &[u16], data: &Dataset) -> usize {
+    predictions.iter().zip(&data.labels).filter(|(p, l)| p == l).count()
+}
+
+fn check_released(name: &str, expected_correct: usize) {
+    let Some((models, data)) = roots() else { return };
+    let golden = Golden::read(&models.join(format!("../golden/{name}_cifar10_test.safetensors")));
+    let network = load_network(&models.join(format!("{name}.safetensors")), None, None).unwrap();
+    let test = Arc::new(read_cifar10(&data, Split::Test).unwrap());
+    let pool = ThreadPoolBuilder::new().build().unwrap();
+    let images = test.normalised_nhwc(&(0..256).collect::<Vec<_>>(), &network.preprocessing);
+    let logits = Plan::compile(&network.folded).unwrap().logits(&pool, &images).unwrap();
+    let expected = golden.floats("logits");
+    assert_eq!(logits.len(), expected.len());
+    let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-3, "{name}: largest difference of a logit is {worst}");
+    let predictions = predict(&network, &test);
+    let n_other = predictions.iter().zip(golden.classes("predictions_10000")).filter(|(p, g)| *p != g).count();
+    assert!(n_other <= 2, "{name}: {n_other} of 10,000 predictions differ from PyTorch's");
+    let n_correct = n_correct(&predictions, &test);
+    assert!(n_correct.abs_diff(expected_correct) <= n_other, "{name}: {n_correct} correct");
+}
+
+#[test]
+fn resnet20_predicts_as_pytorch() {
+    check_released("resnet20", 9168);
+}
+
+#[test]
+fn resnet56_predicts_as_pytorch() {
+    check_released("resnet56", 9334);
+}
+
+#[test]
+fn mobilenet_v1_predicts_as_pytorch() {
+    check_released("mobilenet_v1", 8396);
+}
+
+/// The counts are those that scenes/quickstart/train.py printed when it made the networks.
+fn check_quickstart(kind: procedural::Kind, seed: u64, expected: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenes/quickstart/{}.safetensors", kind.name()));
+    let network = load_network(&path, None, None).unwrap();
+    assert!(network.assumptions.is_empty(), "the file says all there is to know: {:?}", network.assumptions);
+    let test = procedural::generate(kind, seed, Split::Test, 2000);
+    let got = n_correct(&predict(&network, &test), &test);
+    assert!(got.abs_diff(expected) <= 2, "{}: {got} of 2,000 correct, expected {expected}", kind.name());
+}
+
+#[test]
+fn quickstart_shapes_are_recognised_as_when_trained() {
+    check_quickstart(procedural::Kind::Shapes, 1, 1844);
+}
+
+#[test]
+fn quickstart_textures_are_recognised_as_when_trained() {
+    check_quickstart(procedural::Kind::Textures, 2, 1857);
+}

@@ -1,0 +1,169 @@
+//! The main job through the binary, on the shipped quickstart networks with few walks.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Small enough for the dev profile: two tasks, few walks and images.
+const SMALL: [&str; 7] = [
+    "budgets=[Macs(ratio: 0.6)]",
+    "walks_per_task=12",
+    "actors_per_task=2",
+    "finalists=2",
+    "images=(reward: 120, calibration: 120, walk: 40, refit: 120)",
+    "controls=[Uniform, Random(candidates: 4)]",
+    "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 400, test: 200)),
+               (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 400, test: 200))]",
+];
+
+fn scene() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron")
+}
+
+fn run(program: &Path, out: &Path, extra: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.arg("run").arg(scene()).arg("--out").arg(out);
+    for set in SMALL {
+        command.args(["--set", set]);
+    }
+    command.args(extra).output().unwrap()
+}
+
+fn secateur() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_secateur"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Without the keys that may differ between equal runs.
+fn without_times(mut value: Value) -> Value {
+    if let Some(map) = value.as_object_mut() {
+        map.retain(|key, _| !key.ends_with("_s"));
+    }
+    value
+}
+
+#[test]
+fn a_run_leaves_networks_within_budget_and_is_the_same_for_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+    for (out, threads) in [(&one, "1"), (&two, "2")] {
+        let output = run(&secateur(), out, &["--threads", threads]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert!(table.contains("over uniform") && table.contains("shapes-shapes-macs0.6"), "{table}");
+    }
+    let summary = json(&one.join("summary.json"));
+    assert_eq!(without_times(summary.clone()), without_times(json(&two.join("summary.json"))));
+    assert_eq!(summary["walks"], 24);
+    assert_eq!(summary["controls"].as_array().unwrap().len(), 4);
+    for task in summary["tasks"].as_array().unwrap() {
+        let file = one.join(task["model_file"].as_str().unwrap());
+        let certificate = json(&file.with_file_name("certificate.json"));
+        assert_eq!(certificate["budgets"][0]["ok"], true);
+        assert_eq!(certificate["macs"], task["macs"]);
+        assert_eq!(certificate["params"], task["params"]);
+        assert!(task["macs"].as_u64().unwrap() <= task["budget"]["max"].as_u64().unwrap());
+        assert!(task["test_accuracy_after_tuning"].is_null());
+        let other = fs::read(two.join(task["model_file"].as_str().unwrap())).unwrap();
+        assert_eq!(fs::read(file).unwrap(), other, "written networks differ");
+    }
+    let metrics = fs::read_to_string(one.join("metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = metrics.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines[0]["schema"], 1);
+    let of = |agent: &str| lines.iter().filter(|l| l["event"] == "candidate" && l["agent"] == agent).count();
+    assert_eq!([of("mtacp"), of("random"), of("uniform")], [24, 8, 2]);
+    assert!(lines.iter().any(|l| l["event"] == "learned"));
+    // The resolved scene is a scene.
+    let check = Command::new(secateur()).arg("check").arg(one.join("scene.ron")).output().unwrap();
+    assert!(check.status.success(), "{}", stderr(&check));
+}
+
+#[test]
+fn a_written_network_evaluates_to_the_accuracy_in_the_summary() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let sets = ["--set", "controls=[]", "--set", "agent=Uniform"];
+    assert!(run(&secateur(), &out, &sets).status.success());
+    let summary = json(&out.join("summary.json"));
+    let task = &summary["tasks"][0];
+    let eval = Command::new(secateur())
+        .arg("eval")
+        .arg(out.join(task["model_file"].as_str().unwrap()))
+        .args(["--dataset", "shapes:1", "--limit", "200"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(eval.stdout).unwrap();
+    let last = text.lines().last().unwrap();
+    let accuracy = task["test_accuracy_before_tuning"].as_f64().unwrap();
+    assert_eq!(last, format!("top1 {accuracy:.4} ({} of 200)", (accuracy * 200.0).round() as u32));
+}
+
+#[test]
+fn a_run_directory_that_is_not_empty_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+    let output = run(&secateur(), dir.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("not an empty directory"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+/// The example program, built as `cargo test` without a filter would have done.
+fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", name]);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success());
+    profile.join("examples").join(name)
+}
+
+#[test]
+fn the_example_plugin_changes_rewards_through_the_whole_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = example("activation_penalty");
+    let rewards = |out: &str, extra: &[&str]| -> Vec<(f64, f64)> {
+        let out = dir.path().join(out);
+        let output = run(&program, &out, &[&["--set", "agent=Random", "--set", "controls=[]"], extra].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let lines = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+        let candidates = lines.filter(|l| l["event"] == "candidate");
+        candidates.map(|l| (l["reward"].as_f64().unwrap(), l["accuracy"].as_f64().unwrap())).collect()
+    };
+    let plain = rewards("plain", &[]);
+    assert!(plain.iter().all(|(reward, accuracy)| (reward - accuracy).abs() < 1e-6));
+    let paid = rewards("paid", &["--set", "plugins={\"activation_penalty\": (weight: 0.5)}"]);
+    assert!(
+        paid.iter().all(|(reward, accuracy)| (0.0..=0.5 + 1e-6).contains(&(accuracy - reward)) && reward < accuracy)
+    );
+}
+
+#[test]
+fn plugins_that_are_unknown_or_misconfigured_are_refused_with_their_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let sets = ["--set", "plugins={\"activation_penalty\": (weight: 0.5)}"];
+    let output = run(&secateur(), &out, &sets);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("unknown plugin 'activation_penalty'"), "{}", stderr(&output));
+    let sets = ["--set", "plugins={\"activation_penalty\": (wait: 0.5)}"];
+    let output = run(&example("activation_penalty"), &out, &sets);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("quickstart.ron:") && stderr(&output).contains("weight"), "{}", stderr(&output));
+    assert!(!out.exists());
+}
