@@ -69,7 +69,8 @@ pub(crate) fn requested_network(arguments: &NetworkArgs) -> Result<LoadedNetwork
 /// # Errors
 /// A number beyond reason, or threads the system does not give.
 pub(crate) fn thread_pool(arguments: ThreadArgs) -> Result<ThreadPool, Failure> {
-    let n = arguments.threads.map_or(0, NonZeroUsize::get);
+    let all_cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let n = arguments.threads.map_or_else(all_cores, NonZeroUsize::get);
     if n > MAX_THREADS {
         let refusal = anyhow::anyhow!("--threads: expected at most {MAX_THREADS}, got {n}");
         return Err(Failure::BadArguments(refusal));

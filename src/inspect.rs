@@ -94,13 +94,13 @@ impl Report {
         lines.extend(self.assumptions.iter().map(|assumption| format!("  {assumption}")));
         let (prunable, frozen): (Vec<&Group>, Vec<&Group>) = self.groups.iter().partition(|g| g.frozen.is_none());
         lines.push(format!("\n{} groups may be pruned (protocol {}):", prunable.len(), self.protocol));
-        let mut table = Table::new(["group", ">channels", ">MACs", "made by", "read by"]);
+        let mut table = Table::new(&["group", ">channels", ">MACs", "made by", "read by"]);
         for group in prunable {
             table.row(group.cells());
         }
         lines.push(table.to_string());
         lines.push(format!("\n{} groups stay whole:", frozen.len()));
-        let mut table = Table::new(["group", ">channels", "reason"]);
+        let mut table = Table::new(&["group", ">channels", "reason"]);
         for group in frozen {
             let reason = group.frozen.clone().unwrap_or_default();
             table.row([group.name.clone(), group.channels.to_string(), reason]);
@@ -113,7 +113,7 @@ impl Report {
         lines.push(format!(
             "\nleast that can be reached (keep_ratio_min {KEEP_RATIO_MIN}), absolute and as share of the total:"
         ));
-        let mut table = Table::new(["protocol", ">channel_multiple", "budget", ">minimum", ">ratio"]);
+        let mut table = Table::new(&["protocol", ">channel_multiple", "budget", ">minimum", ">ratio"]);
         for row in &self.reachable {
             let ratio = format!("{:.4}", row.ratio);
             let (multiple, minimum) = (row.channel_multiple.to_string(), row.minimum.to_string());

@@ -2,6 +2,7 @@
 
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Network};
 use secateur_scene::{BudgetKind, Protocol};
+use secateur_sim::WidthBounds;
 
 /// The same word in `net`, whose types know no scene.
 pub const fn net_protocol(protocol: Protocol) -> secateur_net::Protocol {
@@ -41,7 +42,7 @@ impl Reachable {
         let groups = ChannelGroups::derive(graph, net_protocol(protocol));
         let mut least = groups.full_widths();
         for g in groups.prunable() {
-            least[g] = least_width(least[g], channel_multiple, keep_ratio_min);
+            least[g] = WidthBounds::new(least[g], channel_multiple, keep_ratio_min).least();
         }
         let model = CostModel::new(graph, &groups);
         Self { groups, model, least }
@@ -51,13 +52,6 @@ impl Reachable {
     pub fn minimum(&self, cost: Cost) -> u64 {
         self.model.count(cost, &self.least)
     }
-}
-
-/// The smallest multiple of `multiple` in [max(1, ceil(`keep_ratio_min`·n)), n], else n.
-fn least_width(n: usize, multiple: usize, keep_ratio_min: f64) -> usize {
-    // The tolerance keeps 0.1 * 30 = 3.0000000000000004 from becoming 4.
-    let least = ((keep_ratio_min * n as f64 - 1e-9).ceil() as usize).clamp(1, n);
-    least.next_multiple_of(multiple.max(1)).min(n)
 }
 
 /// The smallest ratio with four decimals that allows `minimum` of `original`, if any up to 1 does.
@@ -72,17 +66,6 @@ pub fn least_ratio(minimum: u64, original: u64) -> Option<f64> {
 mod tests {
     use super::*;
     use secateur_net::{Shape, arch};
-
-    #[test]
-    fn least_widths_follow_multiple_and_ratio() {
-        assert_eq!(least_width(16, 1, 0.1), 2);
-        assert_eq!(least_width(30, 1, 0.1), 3);
-        assert_eq!(least_width(16, 8, 0.1), 8);
-        assert_eq!(least_width(64, 8, 0.2), 16);
-        assert_eq!(least_width(20, 8, 0.9), 20);
-        assert_eq!(least_width(3, 8, 0.1), 3);
-        assert_eq!(least_width(1, 1, 0.001), 1);
-    }
 
     #[test]
     fn resnet20_in_steps_of_eight_reaches_the_documented_share_of_its_macs() {

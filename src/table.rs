@@ -4,31 +4,32 @@ use std::fmt;
 
 /// Columns under a header; a header that starts with `>` aligns its column to the right.
 #[derive(Debug)]
-pub(crate) struct Table<const N: usize> {
-    right: [bool; N],
-    rows: Vec<[String; N]>,
+pub(crate) struct Table {
+    right: Vec<bool>,
+    rows: Vec<Vec<String>>,
 }
 
-impl<const N: usize> Table<N> {
-    pub(crate) fn new(header: [&str; N]) -> Self {
-        let right = header.map(|h| h.starts_with('>'));
-        Self { right, rows: vec![header.map(|h| h.trim_start_matches('>').to_owned())] }
+impl Table {
+    pub(crate) fn new(header: &[&str]) -> Self {
+        let right = header.iter().map(|h| h.starts_with('>')).collect();
+        Self { right, rows: vec![header.iter().map(|h| h.trim_start_matches('>').to_owned()).collect()] }
     }
 
-    pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+    /// A row of as many cells as the header has.
+    pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
+        self.rows.push(cells.into());
     }
 }
 
-impl<const N: usize> fmt::Display for Table<N> {
+impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |i: usize| self.rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0);
-        let widths: [usize; N] = std::array::from_fn(width);
+        let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
         for (n, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
-            for ((cell, width), right) in row.iter().zip(widths).zip(self.right) {
+            for ((cell, width), right) in row.iter().zip(&widths).zip(&self.right) {
                 line.push_str("  ");
-                let padded = if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+                let padded = if *right { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
                 line.push_str(&padded);
             }
             let end = if n + 1 < self.rows.len() { "\n" } else { "" };
@@ -44,7 +45,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_as_their_header_says() {
-        let mut table = Table::new(["name", ">n"]);
+        let mut table = Table::new(&["name", ">n"]);
         table.row(["é".into(), "7".into()]);
         table.row(["longer".into(), "1234".into()]);
         assert_eq!(table.to_string(), "  name       n\n  é          7\n  longer  1234");

@@ -119,12 +119,42 @@ fn a_run_directory_that_is_not_empty_is_refused_and_left_alone() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+/// Ctrl-C once the search has found something.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_keeps_the_best_so_far_and_says_so() {
+    use std::time::{Duration, Instant};
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let mut command = Command::new(secateur());
+    command.arg("run").arg(scene()).arg("--out").arg(&out).arg("--quiet");
+    for set in SMALL.iter().chain(&["walks_per_task=1000000", "controls=[]"]) {
+        command.args(["--set", set]);
+    }
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let both_found = |text: String| ["shapes-shapes", "textures-textures"].iter().all(|t| text.contains(t));
+    while !fs::read_to_string(out.join("metrics.jsonl")).is_ok_and(both_found) {
+        assert!(begun.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none(), "no candidate");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(summary["interrupted"], true);
+    for task in summary["tasks"].as_array().unwrap() {
+        let file = out.join(task["model_file"].as_str().unwrap());
+        assert_eq!(json(&file.with_file_name("certificate.json"))["budgets"][0]["ok"], true);
+    }
+    assert_eq!(summary["tasks"].as_array().unwrap().len(), 2);
+}
+
 /// The example program, built as `cargo test` without a filter would have done.
 fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().unwrap().parent().unwrap();
     let mut build = Command::new(env!("CARGO"));
-    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--example", name]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--workspace", "--example", name]);
     if profile.ends_with("release") {
         build.arg("--release");
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use secateur_formats::Dataset;
 use secateur_kernels::Plan;
 use secateur_net::Network;
-use secateur_sim::{FinalRefit, Winner};
+use secateur_sim::{Candidate, FinalRefit, Winner};
 
 use super::search::SearchOutcome;
 use super::{Run, prepare};
@@ -25,39 +25,58 @@ pub(super) struct Finished {
 }
 
 impl Run<'_> {
-    /// Results of every search, in its order, for every task that has a candidate. After Ctrl-C only the best candidate of each
-    /// task is refitted.
-    pub(super) fn finish(&self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, Failure> {
+    /// Results of every search, in its order, for every task that has a candidate. A network of the agent's is written as soon as
+    /// it is known. After Ctrl-C only the best candidate of each task is refitted.
+    pub(super) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, Failure> {
         let n_finalists = if self.interrupt.is_set() { 1 } else { usize::MAX };
         let total: usize = searches.iter().flat_map(|s| &s.tasks).map(|t| t.finalists.len().min(n_finalists)).sum();
         self.progress.begin("final refit", total as u64);
-        let mut winners = Vec::new();
+        let mut winners: Vec<Vec<(usize, Winner)>> = searches.iter().map(|_| Vec::new()).collect();
         let mut done = 0;
-        let refits = self.networks.iter().map(|prepared| FinalRefit::new(&self.pool.0, prepared));
-        let refits: Vec<FinalRefit<'_>> = refits.collect::<Result<_, _>>().context("preparing the final refit")?;
-        for search in searches {
-            let mut of_search = Vec::new();
-            for (task, result) in search.tasks.iter().enumerate() {
-                let mut best: Option<Winner> = None;
-                for candidate in result.finalists.iter().take(n_finalists) {
-                    if best.is_some() && self.interrupt.is_set() {
-                        break;
-                    }
-                    let setup = &self.tasks[task];
-                    let winner = refits[setup.network].run(&setup.name, candidate);
-                    let winner = winner.map_err(|error| Failure::Failed(error.into()))?;
-                    let reward = prepare::reward_kind(self.scene);
-                    if best.as_ref().is_none_or(|b| winner.beats(b, reward)) {
-                        best = Some(winner);
-                    }
-                    done += 1;
-                    self.progress.set(done);
-                }
-                of_search.extend(best.map(|winner| (task, winner)));
+        // One network's refit at a time is in memory.
+        for (index, prepared) in self.networks.iter().enumerate() {
+            let tasks: Vec<usize> = (0..self.tasks.len()).filter(|&t| self.tasks[t].network == index).collect();
+            if tasks.iter().all(|&t| searches.iter().all(|s| s.tasks[t].finalists.is_empty())) {
+                continue;
             }
-            winners.push(of_search);
+            let refit = FinalRefit::new(&self.pool.0, prepared, prepare::reward_kind(self.scene))
+                .with_context(|| format!("preparing the final refit of {}", prepared.network_name))?;
+            for (place, search) in searches.iter().enumerate() {
+                for &task in &tasks {
+                    let finalists = search.tasks[task].finalists.iter().take(n_finalists);
+                    let Some(winner) = self.best(&refit, task, finalists, &mut done)? else { continue };
+                    if place == 0 {
+                        self.directory.write_network(task, &winner, self.scene, self.resolved)?;
+                    }
+                    winners[place].push((task, winner));
+                }
+            }
         }
+        winners.iter_mut().for_each(|w| w.sort_by_key(|(task, _)| *task));
         self.test(winners)
+    }
+
+    /// The best of the finalists of one task after their refit; after Ctrl-C, of those refitted by then.
+    fn best<'c>(
+        &self,
+        refit: &FinalRefit<'_>,
+        task: usize,
+        finalists: impl Iterator<Item = &'c Candidate>,
+        done: &mut u64,
+    ) -> Result<Option<Winner>, Failure> {
+        let mut best: Option<Winner> = None;
+        for candidate in finalists {
+            if best.is_some() && self.interrupt.is_set() {
+                break;
+            }
+            let winner = refit.run(&self.tasks[task].name, candidate).map_err(|error| Failure::Failed(error.into()))?;
+            if best.as_ref().is_none_or(|b| winner.beats(b)) {
+                best = Some(winner);
+            }
+            *done += 1;
+            self.progress.set(*done);
+        }
+        Ok(best)
     }
 
     fn test(&self, winners: Vec<Vec<(usize, Winner)>>) -> Result<Vec<Vec<Finished>>, Failure> {

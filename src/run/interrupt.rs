@@ -10,7 +10,7 @@ use anyhow::Context;
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for Ctrl-C and SIGTERM.
+    /// Listens for Ctrl-C.
     pub(super) fn install() -> anyhow::Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
         let seen = flag.clone();

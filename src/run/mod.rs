@@ -9,6 +9,7 @@ mod search;
 mod summary;
 mod table;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -63,27 +64,38 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
             progress.note(&format!("{}: {assumption}", network.name));
         }
     }
+    let directory = RunDirectory::create(&out, &scene, &resolved)?;
+    progress.log_to(directory.log_file()?)?;
     let networks = prepare::networks(&scene, &resolved, &pool, &progress)?;
     let tasks = prepare::tasks(&scene, &resolved);
-    let directory = RunDirectory::create(&out, &scene, &resolved)?;
+    if interrupt.is_set() {
+        return Err(Failure::Interrupted);
+    }
     let mut run =
         Run { scene: &scene, resolved: &resolved, plugins, pool, networks, tasks, directory, progress, interrupt };
     let searches = run.search_all()?;
     let finished = run.finish(&searches)?;
-    run.report(&searches, &finished, start.elapsed().as_secs_f64())
+    run.report(searches, &finished, start.elapsed().as_secs_f64())
 }
 
 impl Run<'_> {
-    /// Controls first (they are quick), then the scene's agent, which comes first in the result.
+    /// The scene's agent, then the controls, until Ctrl-C or a failure.
     fn search_all(&mut self) -> Result<Vec<SearchOutcome>, Failure> {
-        let mut searches = Vec::new();
+        let mut searches = vec![self.search_agent()?];
         for control in &self.scene.controls {
             let (agent, walks) = match control {
                 Control::Uniform => (AgentKind::Uniform, 1),
                 Control::Random { candidates } => (AgentKind::Random, *candidates as u64),
             };
+            if self.interrupt.is_set() || searches.iter().any(|s| s.failure.is_some()) {
+                break;
+            }
             searches.push(self.search(agent, walks, NoiseFree { every: 0, last: 0 })?);
         }
+        Ok(searches)
+    }
+
+    fn search_agent(&mut self) -> Result<SearchOutcome, Failure> {
         let (agent, walks) = match self.scene.agent {
             Agent::Uniform => (AgentKind::Uniform, 1),
             Agent::Random => (AgentKind::Random, self.scene.walks_per_task),
@@ -95,10 +107,11 @@ impl Run<'_> {
                 (AgentKind::Mtacp(profile), self.scene.walks_per_task)
             }
         };
-        let learns = matches!(agent, AgentKind::Mtacp(_));
-        let noise_free = if learns { NOISE_FREE } else { NoiseFree { every: 0, last: 0 } };
-        searches.insert(0, self.search(agent, walks, noise_free)?);
-        Ok(searches)
+        let noise_free = match agent {
+            AgentKind::Mtacp(_) => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks / 4) },
+            AgentKind::Uniform | AgentKind::Random => NoiseFree { every: 0, last: 0 },
+        };
+        self.search(agent, walks, noise_free)
     }
 
     fn settings(&self, walks_per_task: u64, noise_free: NoiseFree) -> Settings {
@@ -114,14 +127,17 @@ impl Run<'_> {
         }
     }
 
-    fn report(self, searches: &[SearchOutcome], finished: &[Vec<Finished>], wall_s: f64) -> Result<(), Failure> {
+    fn report(self, searches: Vec<SearchOutcome>, finished: &[Vec<Finished>], wall_s: f64) -> Result<(), Failure> {
         let original_test = self.original_test_accuracies()?;
-        let summary = summary::summary(&self, searches, finished, &original_test, wall_s);
-        let over = self.directory.write_results(&self, &finished[0], &summary)?;
+        let summary = summary::summary(&self, &searches, finished, &original_test, wall_s);
+        self.directory.write_summary(&summary)?;
         self.progress.clear();
         screen::result(table::table(&summary, self.directory.path()))?;
-        if let Some(over) = over {
+        if let Some(over) = self.directory.over_budget() {
             return Err(Failure::OverBudget(over));
+        }
+        if let Some(error) = searches.into_iter().find_map(|s| s.failure) {
+            return Err(Failure::Failed(error.into()));
         }
         if self.interrupt.is_set() {
             return Err(Failure::Interrupted);
@@ -130,8 +146,10 @@ impl Run<'_> {
     }
 }
 
-/// Every 25th walk shows what the policy has learned; the last eight show what it ended as.
-const NOISE_FREE: NoiseFree = NoiseFree { every: 25, last: 8 };
+/// Every so many walks of a learning agent, one is free of noise and shows what the policy has learned.
+const CURVE_EVERY: u64 = 25;
+/// The last walks of a task are free of noise (at most a quarter of all): they show what the policy ended as.
+const LAST_NOISE_FREE: u64 = 8;
 
 /// The directory asked for, which must be empty, or the first free `runs/<scene>[-n]`.
 fn run_directory(arguments: &RunArgs) -> Result<PathBuf, Failure> {
@@ -150,8 +168,10 @@ fn run_directory(arguments: &RunArgs) -> Result<PathBuf, Failure> {
     for n in 1..10_000 {
         let name = if n == 1 { stem.clone() } else { format!("{stem}-{n}") };
         let path = Path::new("runs").join(name);
-        if is_free(&path) {
-            return Ok(path);
+        // Creating it claims it, so that runs started together do not meet.
+        match std::fs::create_dir_all("runs").and_then(|()| std::fs::create_dir(&path)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            claimed => return claimed.map(|()| path).map_err(Failure::from),
         }
     }
     let full = || -> anyhow::Result<PathBuf> { bail!("runs/ has 10,000 runs of '{stem}'; name another with --out") };

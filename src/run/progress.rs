@@ -1,7 +1,8 @@
-//! How a run shows that it lives: a bar with the time left on a terminal, a line now and then elsewhere.
+//! How a run shows that it lives: a bar with the time left on a terminal, a line now and then elsewhere, and log.txt.
 
 use std::cell::RefCell;
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,7 +15,15 @@ const LINE_EVERY: Duration = Duration::from_secs(15);
 /// Progress of one stage after the other.
 pub(super) struct Progress {
     quiet: bool,
+    start: Instant,
     stage: RefCell<Option<Stage>>,
+    /// What was said so far, until there is a file to write it to.
+    log: RefCell<Log>,
+}
+
+enum Log {
+    Kept(Vec<String>),
+    Written(File),
 }
 
 struct Stage {
@@ -27,12 +36,31 @@ struct Stage {
 
 impl Progress {
     pub(super) fn new(quiet: bool) -> Self {
-        Self { quiet, stage: RefCell::new(None) }
+        Self { quiet, start: Instant::now(), stage: RefCell::new(None), log: RefCell::new(Log::Kept(Vec::new())) }
+    }
+
+    /// Writes what was said so far, and from now on what is said, to `file`.
+    pub(super) fn log_to(&self, mut file: File) -> std::io::Result<()> {
+        if let Log::Kept(lines) = &*self.log.borrow() {
+            lines.iter().try_for_each(|line| writeln!(file, "{line}"))?;
+        }
+        self.log.replace(Log::Written(file));
+        Ok(())
+    }
+
+    fn log(&self, text: &str) {
+        let line = format!("{:9.2} {text}", self.start.elapsed().as_secs_f64());
+        match &mut *self.log.borrow_mut() {
+            Log::Kept(lines) => lines.push(line),
+            // The log is a view of metrics.jsonl, whose errors are reported: a lost line is no reason to stop.
+            Log::Written(file) => drop(writeln!(file, "{line}")),
+        }
     }
 
     /// Begins a stage of `total` units.
     pub(super) fn begin(&self, name: &str, total: u64) {
         self.clear();
+        self.log(&format!("{name}: 0 of {total}"));
         if self.quiet {
             return;
         }
@@ -64,6 +92,7 @@ impl Progress {
 
     /// A line above the bar.
     pub(super) fn note(&self, text: &str) {
+        self.log(text);
         if self.quiet {
             return;
         }

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use secateur_formats::{write_atomic, write_network};
 use secateur_scene::{Scene, apply_set};
-use secateur_sim::{Event, TaskSetup};
+use secateur_sim::{Event, TaskSetup, Winner};
 use serde_json::{Map, Value, json};
 
-use super::Run;
-use super::finish::Finished;
 use super::summary::{Summary, model_file};
 use crate::certificate::certify;
 use crate::resolve::Resolved;
@@ -23,6 +21,8 @@ const METRICS_SCHEMA: u32 = 1;
 pub(super) struct RunDirectory {
     path: PathBuf,
     metrics: BufWriter<File>,
+    /// Tasks whose certificate does not hold.
+    over_budget: Vec<String>,
 }
 
 impl RunDirectory {
@@ -31,8 +31,8 @@ impl RunDirectory {
         let at = || format!("run directory '{}'", path.display());
         std::fs::create_dir_all(path.join("tasks")).with_context(at)?;
         write_atomic(&path.join("scene.ron"), resolved_scene(scene, resolved)?.as_bytes())?;
-        let metrics = File::create(path.join("metrics.jsonl")).with_context(at)?;
-        let mut out = Self { path: path.to_owned(), metrics: BufWriter::new(metrics) };
+        let metrics = File::create_new(path.join("metrics.jsonl")).with_context(at)?;
+        let mut out = Self { path: path.to_owned(), metrics: BufWriter::new(metrics), over_budget: Vec::new() };
         out.line(&json!({"event": "start", "schema": METRICS_SCHEMA, "seed": scene.seed}))?;
         out.metrics.flush().with_context(at)?;
         Ok(out)
@@ -40,6 +40,11 @@ impl RunDirectory {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// An empty log.txt.
+    pub(super) fn log_file(&self) -> anyhow::Result<File> {
+        File::create(self.path.join("log.txt")).context("log.txt")
     }
 
     /// Appends the events of a tick.
@@ -54,34 +59,41 @@ impl RunDirectory {
         writeln!(self.metrics, "{value}").context("metrics.jsonl")
     }
 
-    /// Writes networks, certificates and, last, the summary. Tells which certificate does not hold, if any.
-    pub(super) fn write_results(
-        &self,
-        run: &Run<'_>,
-        finished: &[Finished],
-        summary: &Summary,
-    ) -> anyhow::Result<Option<String>> {
-        let mut over = None;
-        for finished in finished {
-            let name = &run.tasks[finished.task].name;
-            let file = self.path.join(model_file(name));
-            let folder = file.parent().unwrap_or(&self.path);
-            std::fs::create_dir_all(folder).with_context(|| format!("'{}'", folder.display()))?;
-            let preprocessing = &run.resolved.networks[run.scene.tasks[finished.task].network].preprocessing;
-            write_network(&file, &finished.winner.network, preprocessing)?;
-            let budget = &run.resolved.budgets[finished.task];
-            let certificate = certify(&file, &[(budget.cost.name(), budget.max)])?;
-            let text = serde_json::to_string_pretty(&certificate)?;
-            write_atomic(&folder.join("certificate.json"), format!("{text}\n").as_bytes())?;
-            if !certificate.holds() {
-                over.get_or_insert(format!(
-                    "the certificate of task '{name}' exceeds its budget; see certificate.json"
-                ));
-            }
+    /// Writes a task's network and its certificate, counted from the written file.
+    pub(super) fn write_network(
+        &mut self,
+        task: usize,
+        winner: &Winner,
+        scene: &Scene,
+        resolved: &Resolved,
+    ) -> anyhow::Result<()> {
+        let spec = &scene.tasks[task];
+        let file = self.path.join(model_file(&spec.name));
+        let folder = file.parent().unwrap_or(&self.path);
+        std::fs::create_dir_all(folder).with_context(|| format!("'{}'", folder.display()))?;
+        write_network(&file, &winner.network, &resolved.networks[spec.network].preprocessing)?;
+        let budget = &resolved.budgets[task];
+        let certificate = certify(&file, &[(budget.cost.name(), budget.max)])?;
+        let text = serde_json::to_string_pretty(&certificate)?;
+        write_atomic(&folder.join("certificate.json"), format!("{text}\n").as_bytes())?;
+        if !certificate.holds() {
+            self.over_budget.push(spec.name.clone());
         }
+        self.line(&json!({"event": "result", "task": spec.name, "walk": winner.walk, "reward": winner.reward,
+            "accuracy": winner.score.accuracy, "macs": winner.macs}))?;
+        self.metrics.flush().context("metrics.jsonl")
+    }
+
+    /// Which certificates do not hold, if any.
+    pub(super) fn over_budget(&self) -> Option<String> {
+        let tasks = self.over_budget.join(", ");
+        (!tasks.is_empty()).then(|| format!("the certificate of {tasks} exceeds its budget; see certificate.json"))
+    }
+
+    /// Writes the summary, which comes last.
+    pub(super) fn write_summary(&self, summary: &Summary) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(summary)?;
-        write_atomic(&self.path.join("summary.json"), format!("{text}\n").as_bytes())?;
-        Ok(over)
+        Ok(write_atomic(&self.path.join("summary.json"), format!("{text}\n").as_bytes())?)
     }
 }
 
@@ -98,11 +110,13 @@ fn resolved_scene(scene: &Scene, resolved: &Resolved) -> anyhow::Result<String> 
 
 fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
     match event {
-        Event::Candidate { task, actor, walk, noise_free, cached, reward, score, macs, is_best } => json!({
-            "event": "candidate", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
-            "noise_free": noise_free, "cached": cached, "reward": reward, "accuracy": score.accuracy,
-            "divergence": score.divergence, "macs": macs, "is_best": is_best,
-        }),
+        Event::Candidate { task, actor, walk, noise_free, cached, reward, score, macs, widths, spent, is_best } => {
+            json!({
+                "event": "candidate", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
+                "noise_free": noise_free, "cached": cached, "reward": reward, "accuracy": score.accuracy,
+                "divergence": score.divergence, "macs": macs, "widths": widths, "spent": spent, "is_best": is_best,
+            })
+        }
         Event::Learned { n_updates, numbers } => {
             let numbers = numbers.iter().map(|&(name, x)| (name.to_owned(), json!(x)));
             let head = [("event", json!("learned")), ("agent", json!(agent)), ("n_updates", json!(n_updates))];

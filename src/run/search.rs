@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use secateur_rl::AgentKind;
-use secateur_sim::{Event, NoiseFree};
+use secateur_sim::{Event, NoiseFree, SimError};
 use secateur_train::{Search, SearchSetup, TaskResult};
 
 use super::Run;
@@ -17,6 +17,8 @@ pub(super) struct SearchOutcome {
     pub(super) learner_updates: u64,
     /// Rewards of all noisy walks and of the last noise-free ones, per task.
     pub(super) rewards: Vec<WalkRewards>,
+    /// What stopped it before its end.
+    pub(super) failure: Option<SimError>,
     pub(super) wall_s: f64,
 }
 
@@ -37,10 +39,11 @@ impl Run<'_> {
         noise_free: NoiseFree,
     ) -> Result<SearchOutcome, Failure> {
         let start = Instant::now();
+        let settings = self.settings(walks_per_task, noise_free);
         let app = self.plugins.app(&self.scene.plugins)?;
         let setup = SearchSetup {
             pool: self.pool.clone(),
-            settings: self.settings(walks_per_task, noise_free),
+            settings,
             networks: &self.networks,
             tasks: &self.tasks,
             agent,
@@ -52,12 +55,21 @@ impl Run<'_> {
         self.progress.begin(&format!("{} walks", agent.name()), n_walks);
         let mut rewards = vec![WalkRewards::default(); self.tasks.len()];
         let mut n_ended = 0;
+        let mut failure = None;
         while !search.is_done() && !self.interrupt.is_set() {
-            let events = search.tick().map_err(|error| Failure::Failed(error.into()))?;
+            let events = match search.tick() {
+                Ok(events) => events,
+                Err(error) => {
+                    self.progress
+                        .note(&format!("{} stops: {error}; the best candidates so far are kept", agent.name()));
+                    failure = Some(error);
+                    break;
+                }
+            };
             for event in &events {
                 if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
                     n_ended += 1;
-                    let is_last = walk + NOISE_FREE_LAST >= walks_per_task;
+                    let is_last = walk + settings.noise_free.last >= walks_per_task;
                     match (noise_free, is_last) {
                         (false, _) => rewards[*task].noisy.push(f64::from(*reward)),
                         (true, true) => rewards[*task].noise_free.push(f64::from(*reward)),
@@ -76,6 +88,7 @@ impl Run<'_> {
             env_steps: search.env_steps(),
             learner_updates: search.learner_updates(),
             rewards,
+            failure,
             wall_s: start.elapsed().as_secs_f64(),
         })
     }
@@ -90,5 +103,3 @@ impl Run<'_> {
         }
     }
 }
-
-const NOISE_FREE_LAST: u64 = super::NOISE_FREE.last;

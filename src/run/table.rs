@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::summary::Summary;
+use crate::table::Table;
 
 /// One row per task: budget, cost, accuracy before and after pruning, gain over each control.
 pub(super) fn table(summary: &Summary, directory: &Path) -> String {
@@ -12,10 +13,10 @@ pub(super) fn table(summary: &Summary, directory: &Path) -> String {
             agents.push(&control.agent);
         }
     }
-    let mut header: Vec<String> =
-        ["task", "budget", "MACs", "params", "reward %", "test % dense", "test % pruned"].map(str::to_owned).to_vec();
-    header.extend(agents.iter().map(|a| format!("over {a}")));
-    let mut rows = vec![header];
+    let over: Vec<String> = agents.iter().map(|agent| format!(">over {agent}")).collect();
+    let mut header = vec!["task", "budget", ">MACs", ">params", ">reward %", ">test % dense", ">test % pruned"];
+    header.extend(over.iter().map(String::as_str));
+    let mut table = Table::new(&header);
     for task in &summary.tasks {
         let mut row = vec![
             task.name.clone(),
@@ -32,20 +33,15 @@ pub(super) fn table(summary: &Summary, directory: &Path) -> String {
                 format!("{:+.2}", 100.0 * (task.test_accuracy_before_tuning - c.test_accuracy_before_tuning))
             })
         }));
-        rows.push(row);
+        table.row(row);
     }
-    let widths: Vec<usize> =
-        (0..rows[0].len()).map(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate();
-        let cells = cells.map(|(i, (cell, &w))| if i < 2 { format!("{cell:<w$}") } else { format!("{cell:>w$}") });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    let mut lines: Vec<String> = rows.iter().map(line).collect();
-    lines.push(format!(
-        "{} walks, {} candidates scored, {} repeated; {:.0} s; test accuracy is before any fine-tuning, gains in points",
-        summary.walks, summary.candidates_scored, summary.cache_hits, summary.wall_s
-    ));
-    lines.push(format!("networks, certificates and summary.json are in {}", directory.display()));
-    lines.join("\n")
+    format!(
+        "{table}\n{} walks, {} candidates scored, {} repeated; {:.0} s; test accuracy is before any fine-tuning, gains in \
+         points\nnetworks, certificates and summary.json are in {}",
+        summary.walks,
+        summary.candidates_scored,
+        summary.cache_hits,
+        summary.wall_s,
+        directory.display()
+    )
 }

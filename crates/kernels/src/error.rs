@@ -34,7 +34,7 @@ pub enum KernelError {
         got: usize,
     },
     /// A prediction cannot be read off logits that are not numbers.
-    #[error("image {image}: its logits hold NaN; is the image or a weight not finite?")]
+    #[error("image {image}: its logits hold NaN or infinity; is the image or a weight not finite?")]
     NanLogits {
         /// Index of the first such image.
         image: usize,

@@ -66,7 +66,9 @@ impl GramBuilder {
         let moment = (0..d * n_out).map(|i| at(from[i / n_out], d + i % n_out)).collect();
         let rows = self.n_rows.max(1) as f64;
         let variance = |o: usize| at(d + o, d + o) - at(d - 1, d + o).powi(2) / rows;
-        let energy = (0..n_out).map(variance).sum();
+        // The floor keeps the rounding noise of a constant target from counting as all there is to explain.
+        let floor = 1e-6 * (0..n_out).map(|o| at(d + o, d + o)).sum::<f64>();
+        let energy = (0..n_out).map(variance).sum::<f64>().max(floor);
         NormalEquations { map: self.map, gram, moment, target_energy: energy, n_rows: self.n_rows }
     }
 }

@@ -24,6 +24,14 @@ pub struct LinearMap {
 impl LinearMap {
     /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other nodes.
     pub fn of(graph: &Graph, node: NodeId) -> Vec<Self> {
+        match &graph.node(node).op {
+            Op::Conv2d(c) if c.is_depthwise() => Vec::new(),
+            _ => Self::per_conv_group(graph, node),
+        }
+    }
+    /// As [`Self::of`], but a grouped convolution that pruning left with one input per conv group still counts as one: by its
+    /// own shape it cannot be told from a depthwise convolution.
+    pub fn per_conv_group(graph: &Graph, node: NodeId) -> Vec<Self> {
         let Some(&source) = graph.node(node).inputs.first() else { return Vec::new() };
         let (input, output) = (graph.shape(source), graph.shape(node));
         let whole = Self {
@@ -40,7 +48,7 @@ impl LinearMap {
         };
         match &graph.node(node).op {
             Op::Linear { .. } => vec![whole],
-            Op::Conv2d(c) if !c.is_depthwise() => {
+            Op::Conv2d(c) => {
                 let (n_in, n_out) = (c.in_channels / c.groups, c.out_channels / c.groups);
                 let group = |g| Self {
                     conv_group: g,

@@ -84,7 +84,7 @@ impl<'a> SequentialRefit<'a> {
         let before = state.positions(source);
         let held: Vec<(NodeId, Vec<usize>)> = activations.held().map(|n| (n, state.positions(n))).collect();
         let outputs = state.positions(node);
-        let problems: Vec<Problem<'_>> = LinearMap::of(state.compact.graph(), node)
+        let problems: Vec<Problem<'_>> = LinearMap::per_conv_group(state.compact.graph(), node)
             .into_iter()
             .map(|map| self.problem(map, source, target, &outputs, activations))
             .collect();

@@ -113,7 +113,7 @@ fn random_kept(groups: &ChannelGroups, rng: &mut SplitMix) -> KeptChannels {
         }
         list
     });
-    KeptChannels::new(groups, lists.collect()).unwrap()
+    KeptChannels::new(groups, lists.collect()).expect("the lists are subsets of prunable groups")
 }
 
 #[test]

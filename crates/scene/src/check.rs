@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use ron::value::RawValue;
 
-use crate::choices::{Control, DatasetSource, Images};
+use crate::choices::{Control, DatasetSource, Images, RepairMode};
 use crate::error::{Problem, Source};
 use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 use crate::locate::Node;
@@ -24,6 +24,8 @@ const IMAGES_MAX: usize = 1_000_000;
 const ACTORS_MAX: usize = 4096;
 const QUEUE_CAPACITY_MAX: usize = 1_000_000;
 const CANDIDATES_MAX: usize = 1_000_000;
+/// Most walks of one task.
+const WALKS_MAX: usize = 1_000_000_000;
 
 /// Checks a scene that was read from the text whose walk is `root`.
 pub(crate) fn check(file: SceneFile, root: &Node, source: &Source) -> Result<SceneData, Vec<Problem>> {
@@ -92,10 +94,11 @@ impl Checker<'_> {
             channel_multiple: file.channel_multiple,
             keep_ratio_min,
             selection: file.selection,
-            repair: file.repair,
+            repair: file.repair.unwrap_or(if paper { RepairMode::Original } else { RepairMode::Sequential }),
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
-            images: file.images,
+            // The walks' images are the first of the refit's.
+            images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
             reward: file.reward,
             agent: file.agent,
             actors_per_task: file.actors_per_task,
@@ -230,11 +233,12 @@ impl Checker<'_> {
         for (path, count) in [
             ("images.reward", images.reward),
             ("images.calibration", images.calibration),
+            ("images.walk", images.walk),
             ("images.refit", images.refit),
         ] {
             self.at_least_one(path, count as u64);
         }
-        self.at_least_one("walks_per_task", walks_per_task);
+        self.range("walks_per_task", walks_per_task as usize, 1..=WALKS_MAX);
     }
 
     fn controls(&mut self, controls: &[Control]) {

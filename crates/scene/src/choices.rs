@@ -26,13 +26,17 @@ pub enum SelectionMethod {
     Random,
 }
 
-/// Whether consumers are refitted after their inputs were removed.
+/// Whether and how consumers' weights are refitted after channels were removed. The finalists' last refit is sequential unless
+/// it is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RepairMode {
-    /// Least-squares refit of each consumer's weights.
+    /// Least squares in graph order, on what the already pruned network makes of a few images: what a walk is scored by then
+    /// ranks candidates as the last refit will.
     #[default]
-    LeastSquares,
-    /// Weights stay as they are.
+    Sequential,
+    /// Least squares on the original network's activations, from Gram matrices made once: cheaper, ranks worse.
+    Original,
+    /// None.
     Off,
 }
 
@@ -87,7 +91,7 @@ impl Default for Agent {
 }
 
 impl Agent {
-    /// Whether the published settings are asked for, which changes the defaults of `keep_ratio_min` and `spend_leftover`.
+    /// Whether the published settings are asked for, which changes the defaults of `keep_ratio_min`, `repair` and `spend_leftover`.
     pub fn is_paper(self) -> bool {
         matches!(self, Self::Mtacp { profile: Profile::Paper })
     }
@@ -154,6 +158,8 @@ pub struct Images {
     pub reward: usize,
     /// Images behind the repair's Gram matrices; disjoint from the reward images.
     pub calibration: usize,
+    /// Images of the sequential refit behind every walk; the first of the refit images.
+    pub walk: usize,
     /// Images of the finalists' sequential refit.
     pub refit: usize,
     /// Seed that picks the images.
@@ -162,6 +168,6 @@ pub struct Images {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { reward: 2000, calibration: 2000, refit: 6000, seed: 0 }
+        Self { reward: 2000, calibration: 2000, walk: 256, refit: 6000, seed: 0 }
     }
 }

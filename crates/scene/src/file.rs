@@ -35,9 +35,9 @@ pub struct SceneFile {
     /// How the channels that stay are chosen.
     #[serde(default)]
     pub selection: SelectionMethod,
-    /// Whether consumers are refitted.
-    #[serde(default)]
-    pub repair: RepairMode,
+    /// How consumers are refitted when a walk is scored; default `Sequential`, and `Original` for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairMode>,
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     #[serde(default = "default_finalists")]
     pub finalists: usize,

@@ -46,7 +46,7 @@ pub struct SceneData {
     pub keep_ratio_min: f64,
     /// How the channels that stay are chosen.
     pub selection: SelectionMethod,
-    /// Whether consumers are refitted.
+    /// How consumers are refitted when a walk is scored.
     pub repair: RepairMode,
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     pub finalists: usize,
@@ -263,7 +263,7 @@ impl SceneData {
             channel_multiple: self.channel_multiple,
             keep_ratio_min: Some(self.keep_ratio_min),
             selection: self.selection,
-            repair: self.repair,
+            repair: Some(self.repair),
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
             images: self.images,

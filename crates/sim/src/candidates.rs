@@ -106,7 +106,9 @@ fn build(pool: &rayon::ThreadPool, prepared: &Prepared, kept: Vec<&KeptChannels>
         Some(refit) => refit.run(kept, false).map(|(network, _)| network),
         None => prepared.compact(kept),
     };
-    pool.install(|| kept.par_iter().map(build).collect())
+    // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
+    let chunks = kept.chunks(pool.current_num_threads());
+    chunks.flat_map(|kept| pool.install(|| kept.par_iter().map(build).collect::<Vec<_>>())).collect()
 }
 
 /// Scores every compact network of the tick on its reward images, and fills in the scores of equal candidates.
@@ -174,13 +176,13 @@ pub fn close_decisions(
 /// Counts the candidates of the tick, remembers the best of each task and notes what happened, in actor order.
 pub fn record_candidates(
     mut log: ResMut<EventLog>,
-    mut tasks: Query<(&PruneTask, &mut TaskStats, &mut Finalists)>,
+    mut tasks: Query<(&PruneTask, &Budget, &mut TaskStats, &mut Finalists)>,
     actors: Query<(&Actor, &Outcome)>,
 ) {
     let mut ended: Vec<_> = actors.iter().filter_map(|(a, o)| Some((a, o.0.as_ref()?))).collect();
     ended.sort_by_key(|(actor, _)| actor.index);
     for (actor, candidate) in ended {
-        let Ok((task, mut stats, mut finalists)) = tasks.get_mut(actor.task) else { continue };
+        let Ok((task, wall, mut stats, mut finalists)) = tasks.get_mut(actor.task) else { continue };
         let Some(score) = candidate.score else { continue };
         stats.n_ended += 1;
         stats.n_cache_hits += u64::from(candidate.cached);
@@ -194,6 +196,8 @@ pub fn record_candidates(
             reward: candidate.reward,
             score,
             macs: candidate.macs,
+            widths: wall.0.order().iter().map(|&g| candidate.kept.group(g).len()).collect(),
+            spent: candidate.spent.clone(),
             is_best,
         });
     }

@@ -1,5 +1,7 @@
 //! What happened, in order: the driver drains this after every tick and writes it to wherever runs are recorded.
 
+use std::collections::BTreeMap;
+
 use bevy_ecs::prelude::*;
 
 use crate::score::Score;
@@ -25,6 +27,10 @@ pub enum Event {
         score: Score,
         /// Multiply-accumulates per image.
         macs: u64,
+        /// Width of every prunable group, in walk order.
+        widths: Vec<usize>,
+        /// Of these, widths bought with leftover budget after the walk: (place in the walk, channels).
+        spent: BTreeMap<usize, usize>,
         /// Whether it is the best of its task so far.
         is_best: bool,
     },

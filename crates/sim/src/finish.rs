@@ -19,6 +19,8 @@ pub struct Winner {
     pub network: Network,
     /// Its score on the reward images.
     pub score: Score,
+    /// What decides between finalists: the score's reward and what plugins added to the walk's.
+    pub reward: f64,
     /// Multiply-accumulates per image.
     pub macs: u64,
 }
@@ -28,6 +30,7 @@ pub struct Winner {
 pub struct FinalRefit<'a> {
     pool: &'a rayon::ThreadPool,
     prepared: &'a Prepared,
+    kind: RewardKind,
     /// None with repair off.
     refit: Option<SequentialRefit<'a>>,
 }
@@ -37,13 +40,13 @@ impl<'a> FinalRefit<'a> {
     ///
     /// # Errors
     /// NaN in activations.
-    pub fn new(pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Self, KernelError> {
+    pub fn new(pool: &'a rayon::ThreadPool, prepared: &'a Prepared, kind: RewardKind) -> Result<Self, KernelError> {
         let images = &prepared.refit_images;
         let refit = match prepared.repair {
             Repair::Off => None,
             _ => Some(SequentialRefit::new(pool, &prepared.network, &prepared.groups, images)?),
         };
-        Ok(Self { pool, prepared, refit })
+        Ok(Self { pool, prepared, kind, refit })
     }
 
     /// Refits a finalist (or, with repair off, only removes its channels) and scores it.
@@ -59,7 +62,10 @@ impl<'a> FinalRefit<'a> {
             };
             let score = prepared.reward.score(self.pool, &network)?;
             let macs = prepared.model.count(Cost::Macs, &kept.widths());
-            Ok(Winner { walk: candidate.walk, kept, network, score, macs })
+            // What plugins added to the walk's reward stays with the candidate.
+            let added = candidate.score.map_or(0.0, |s| f64::from(candidate.reward) - s.reward(self.kind));
+            let reward = score.reward(self.kind) + added;
+            Ok(Winner { walk: candidate.walk, kept, network, score, reward, macs })
         };
         refitted().map_err(|source| SimError::Candidate { task: task.into(), walk: candidate.walk, source })
     }
@@ -67,8 +73,7 @@ impl<'a> FinalRefit<'a> {
 
 impl Winner {
     /// Whether this one is to be preferred: higher reward, then fewer multiply-accumulates, then the earlier walk.
-    pub fn beats(&self, other: &Self, reward: RewardKind) -> bool {
-        let (mine, theirs) = (self.score.reward(reward), other.score.reward(reward));
-        theirs.total_cmp(&mine).then((self.macs, self.walk).cmp(&(other.macs, other.walk))).is_lt()
+    pub fn beats(&self, other: &Self) -> bool {
+        other.reward.total_cmp(&self.reward).then((self.macs, self.walk).cmp(&(other.macs, other.walk))).is_lt()
     }
 }

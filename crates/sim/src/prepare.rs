@@ -86,7 +86,7 @@ pub struct Prepared {
     pub shapes: Vec<GroupShape>,
     /// Removal path of each prunable group, in walk order.
     pub paths: Vec<Arc<RemovalPath>>,
-    /// Normal equations of every consumer.
+    /// Normal equations of every consumer, if walks are refitted on original activations.
     pub equations: Vec<Arc<NormalEquations>>,
     /// How consumers are refitted when a walk is scored.
     pub repair: Repair,
@@ -180,7 +180,11 @@ impl Prepared {
             model,
             shapes,
             paths,
-            equations: equations.into_iter().map(Arc::new).collect(),
+            // Walks read them only when they are refitted on original activations, and of a wide network they fill gigabytes.
+            equations: match inputs.repair {
+                Repair::Original => equations.into_iter().map(Arc::new).collect(),
+                Repair::Off | Repair::Sequential(_) => Vec::new(),
+            },
             repair: inputs.repair,
             reselect: inputs.selection == Selection::Reconstruction,
             refit_images: inputs.refit,

@@ -68,21 +68,21 @@ impl RewardImages {
     /// Scores a network.
     ///
     /// # Errors
-    /// As [`Plan::logits`], and NaN among the logits.
+    /// As [`Plan::logits`], and NaN or infinity among the logits.
     pub fn score(&self, pool: &rayon::ThreadPool, network: &Network) -> Result<Score, KernelError> {
         let logits = Plan::compile(network)?.logits(pool, &self.images)?;
         let n_classes = network.graph().n_classes();
         let rows = logits.chunks_exact(n_classes).zip(self.original_logits.chunks_exact(n_classes)).zip(&self.labels);
         let (mut n_correct, mut divergence) = (0u64, 0.0f64);
         for (image, ((row, original), &label)) in rows.enumerate() {
-            if row.iter().any(|x| x.is_nan()) {
+            if row.iter().any(|x| !x.is_finite()) {
                 return Err(KernelError::NanLogits { image });
             }
             n_correct += u64::from(argmax(row) == usize::from(label));
-            divergence += kl(original, row);
+            divergence += kl(original, row).max(0.0);
         }
         let n = self.labels.len().max(1) as f64;
-        Ok(Score { accuracy: n_correct as f64 / n, divergence: (divergence / n).max(0.0) })
+        Ok(Score { accuracy: n_correct as f64 / n, divergence: divergence / n })
     }
 }
 
@@ -128,5 +128,49 @@ impl ScoreCache {
     /// Whether nothing was scored yet.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::{GraphBuilder, Op, Shape, Tensor};
+
+    /// Two classes whose logits are `scale` times the two inputs.
+    fn scaled(scale: f32) -> Network {
+        let mut g = GraphBuilder::new(Shape { c: 2, h: 1, w: 1 });
+        g.push("l", Op::Linear { in_features: 2, out_features: 2, bias: false }, &[0]);
+        let weight = Tensor::new(vec![2, 2], vec![scale, 0.0, 0.0, scale]).unwrap();
+        Network::new(g.finish().unwrap(), [("l.weight".to_owned(), weight)].into()).unwrap()
+    }
+
+    fn images(pool: &rayon::ThreadPool) -> RewardImages {
+        let images = vec![1.0, 0.0, 0.0, 1.0, 2.0, 1.0, 0.0, 3.0];
+        RewardImages::new(pool, &scaled(1.0), images, vec![0, 1, 1, 1]).unwrap()
+    }
+
+    #[test]
+    fn scores_are_those_worked_out_by_hand() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let images = images(&pool);
+        let same = images.score(&pool, &scaled(1.0)).unwrap();
+        assert_eq!((same.accuracy, same.divergence), (0.75, 0.0));
+        assert_eq!(same.reward(RewardKind::Divergence), 1.0);
+        // Logits of 0: the class probabilities become (1/2, 1/2), the divergence ln 2 minus the entropy of the original's.
+        let flat = images.score(&pool, &scaled(0.0)).unwrap();
+        let entropy = |d: f64| {
+            let p = 1.0 / (1.0 + (-d).exp());
+            -p * p.ln() - (1.0 - p) * (1.0 - p).ln()
+        };
+        let by_hand = 2.0f64.ln() - [1.0, 1.0, 1.0, 3.0].map(entropy).iter().sum::<f64>() / 4.0;
+        assert_eq!(flat.accuracy, 0.25, "of equal logits the first class is chosen");
+        assert!((flat.divergence - by_hand).abs() < 1e-12, "{} {by_hand}", flat.divergence);
+    }
+
+    #[test]
+    fn logits_that_overflow_are_an_error_and_not_a_perfect_score() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let error = images(&pool).score(&pool, &scaled(3e38)).unwrap_err();
+        assert_eq!(error, KernelError::NanLogits { image: 2 });
     }
 }

@@ -66,7 +66,7 @@ fn push_observation(unroll: &mut Unroll, asked: &Asked) {
     unroll.starts_walk.push(asked.0.layer == 0);
 }
 
-/// Moves trajectories into the queue, in order of actor and age. One that does not fit stays an entity, and its actor waits:
+/// Moves trajectories into the queue, oldest first, of equal age in actor order. One that does not fit stays an entity, and its actor waits:
 /// nothing grows, nothing is lost, nothing blocks.
 pub fn enqueue_trajectories(
     mut commands: Commands,
