@@ -7,11 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
 
 use crate::activations::Activations;
+use crate::aligned::AlignedVec;
 use crate::eliminate::{Reader, eliminate};
+use crate::image_groups::ImageGroups;
 use crate::problem::Problem;
 use crate::refit_state::State;
 use crate::refit_target::{Target, targets};
-use crate::{KernelError, LinearMap, NormalEquations, write_refit};
+use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
 
 /// Refits any number of candidates of one network on the same images; the original network is run only once.
 ///
@@ -22,10 +24,10 @@ pub struct SequentialRefit<'a> {
     pool: &'a rayon::ThreadPool,
     network: &'a Network,
     groups: &'a ChannelGroups,
-    images: &'a [f32],
+    images: ImageGroups,
     targets: BTreeMap<NodeId, Target>,
     /// Memory of the last candidate's activations.
-    spare: Mutex<Vec<Vec<f32>>>,
+    spare: Mutex<Vec<AlignedVec>>,
 }
 
 impl<'a> SequentialRefit<'a> {
@@ -38,12 +40,13 @@ impl<'a> SequentialRefit<'a> {
         pool: &'a rayon::ThreadPool,
         network: &'a Network,
         groups: &'a ChannelGroups,
-        images: &'a [f32],
+        images: &[f32],
     ) -> Result<Self, KernelError> {
         check_images(network, images)?;
         let consumers = groups.prunable().into_iter().flat_map(|g| groups.group(g).consumers.iter().copied());
         let first = consumers.min().unwrap_or(network.graph().nodes().len());
-        let targets = targets(pool, network, images, first)?;
+        let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
+        let targets = targets(pool, network, &images, first)?;
         Ok(Self { pool, network, groups, images, targets, spare: Mutex::default() })
     }
 
@@ -60,7 +63,7 @@ impl<'a> SequentialRefit<'a> {
         let graph = self.network.graph();
         let mut state = State::new(self.network, self.groups, kept, reselect)?;
         let spare = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut activations = Activations::new(self.images, graph.input().len(), spare);
+        let mut activations = Activations::new(&self.images, spare);
         for node in 1..graph.nodes().len() {
             let target = self.targets.get(&node).filter(|_| state.reads_changed(node));
             if let Some(target) = target {
