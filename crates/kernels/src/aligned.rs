@@ -24,8 +24,15 @@ impl AlignedVec {
     /// At least `len` values; what was there before is unspecified afterwards. Allocates only when it grows.
     pub fn grow(&mut self, len: usize) {
         if len > self.len {
+            self.reset(len);
+        }
+    }
+    /// Exactly `len` values, unspecified ones. Allocates only when there never were as many.
+    pub fn reset(&mut self, len: usize) {
+        if len.div_ceil(LINE) > self.lines.len() {
             *self = Self::zeros(len);
         }
+        self.len = len;
     }
 }
 
@@ -66,5 +73,17 @@ mod tests {
         assert_eq!(v.len(), 20);
         v.grow(33);
         assert_eq!(v.len(), 33);
+    }
+
+    #[test]
+    fn takes_any_length_and_keeps_its_memory() {
+        let mut v = AlignedVec::zeros(200);
+        let at = v.as_ptr();
+        for len in [3, 200, 17] {
+            v.reset(len);
+            assert_eq!((v.len(), v.as_ptr()), (len, at));
+        }
+        v.reset(1000);
+        assert_eq!(v.iter().sum::<f32>(), 0.0);
     }
 }

@@ -48,6 +48,7 @@ pub use norms::{Norm, channel_norms};
 pub use op_kernel::Scratch;
 pub use plan::Plan;
 pub use reference::run_reference;
-pub use refit::SequentialRefit;
+pub use refit::{RefitData, SequentialRefit};
+pub use refit_target::Effort;
 pub use repair::{Refit, write_refit};
 pub use simd::Isa;

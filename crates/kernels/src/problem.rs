@@ -1,5 +1,7 @@
 //! The least-squares problem of one linear map inside a half-pruned network.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use secateur_net::{Conv2d, NodeId, Shape};
 
@@ -8,7 +10,7 @@ use crate::aligned::AlignedVec;
 use crate::conv::{ConvKernel, Epilogue};
 use crate::gram::GramSums;
 use crate::products::{Columns, add_products};
-use crate::refit_target::{Behind, Target};
+use crate::refit_target::{Behind, Effort, Target};
 use crate::{Isa, KernelError, LinearMap, NormalEquations, Refit};
 
 /// Rows (of a vector per column) whose products are summed in f32 before they go into f64 sums.
@@ -17,8 +19,6 @@ const BLOCK_ROWS: usize = 64;
 const SLOTS_MAX: usize = 16;
 /// Memory that they may take together, in values.
 const SLOTS_VALUES: usize = 8 << 20;
-/// How often targets that an activation hides are moved.
-const CLAMP_PASSES: usize = 4;
 /// How often the targets of a classifier's logits are moved: its steps are short, but its rows are few.
 const SOFTMAX_PASSES: usize = 60;
 /// Temperature at which logits are compared (Hinton et al. 2015).
@@ -39,10 +39,15 @@ pub struct Problem<'a> {
     pub target_channels: usize,
     /// The channel of the target that each output of the map stands for.
     pub outputs: Vec<usize>,
+    /// How much to take pains.
+    pub effort: Effort,
+    /// Working memory.
+    pub blocks: &'a Blocks,
 }
 
 /// The rows of one block: `BLOCK_ROWS` of them, those missing in the last block zero.
-struct Block {
+#[derive(Debug, Default)]
+pub struct Block {
     /// Inputs, `[rows, columns, LANES]`.
     x: AlignedVec,
     /// Targets less the other addends, `[rows, outputs, LANES]`.
@@ -52,6 +57,9 @@ struct Block {
     /// What the weights predict, then by how much the targets move, `[rows, outputs, LANES]`.
     fit: AlignedVec,
 }
+
+/// Working memory, to be used again.
+pub type Blocks = Mutex<Vec<Block>>;
 
 /// Where the inputs of a problem lie in memory.
 struct Reading {
@@ -69,11 +77,10 @@ impl Problem<'_> {
         let reading = self.reading(&channels);
         let n_columns = self.map.columns();
         let slots = pool.install(|| {
-            self.each_slot(n_columns * (n_columns + self.outputs.len()), |blocks| {
+            self.each_slot(n_columns, n_columns + self.outputs.len(), |blocks, block| {
                 let mut sums = GramSums::new(isa, &self.map);
-                let mut block = self.block(n_columns);
                 for at in blocks {
-                    self.fill(at, &reading, &mut block);
+                    self.fill(at, &reading, block);
                     sums.add(&block.x, &block.y);
                 }
                 sums
@@ -105,7 +112,7 @@ impl Problem<'_> {
         let mut refit = solver.refit(&equations.moment)?;
         let n_passes = match self.target.behind {
             Behind::Anything => 0,
-            Behind::Clamp(_) => CLAMP_PASSES,
+            Behind::Clamp(_) => self.effort.clamp_passes(),
             Behind::Softmax => SOFTMAX_PASSES,
         };
         let reading = self.reading(channels);
@@ -131,18 +138,27 @@ impl Problem<'_> {
         self.activations.images().len() * self.target.sample.per_image
     }
 
-    /// Runs `work` on the blocks of each slot, slots side by side; a slot's sums take `values` values.
-    fn each_slot<T: Send>(&self, values: usize, work: impl Fn(&mut dyn Iterator<Item = usize>) -> T + Sync) -> Vec<T> {
+    /// Runs `work` on the blocks of each slot, slots side by side; a slot's sums are `n_columns` by `n_sums` values.
+    fn each_slot<T: Send>(
+        &self,
+        n_columns: usize,
+        n_sums: usize,
+        work: impl Fn(&mut dyn Iterator<Item = usize>, &mut Block) -> T + Sync,
+    ) -> Vec<T> {
         let n_blocks = self.n_rows().div_ceil(BLOCK_ROWS);
-        let n_slots = (SLOTS_VALUES / values).clamp(1, SLOTS_MAX).min(n_blocks.max(1));
-        let slots = (0..n_slots).into_par_iter().with_max_len(1);
-        slots.map(|slot| work(&mut (slot..n_blocks).step_by(n_slots))).collect()
-    }
-
-    fn block(&self, n_columns: usize) -> Block {
+        let n_slots = (SLOTS_VALUES / (n_columns * n_sums)).clamp(1, SLOTS_MAX).min(n_blocks.max(1));
         let rows = BLOCK_ROWS * self.activations.images().lanes();
-        let of_outputs = || AlignedVec::zeros(rows * self.outputs.len());
-        Block { x: AlignedVec::zeros(rows * n_columns), y: of_outputs(), others: of_outputs(), fit: of_outputs() }
+        let idle = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let run = |slot: usize| {
+            let mut block = idle().pop().unwrap_or_default();
+            block.x.reset(rows * n_columns);
+            let of_outputs = [&mut block.y, &mut block.others, &mut block.fit];
+            of_outputs.into_iter().for_each(|values| values.reset(rows * self.outputs.len()));
+            let result = work(&mut (slot..n_blocks).step_by(n_slots), &mut block);
+            idle().push(block);
+            result
+        };
+        (0..n_slots).into_par_iter().with_max_len(1).map(run).collect()
     }
 
     /// Where to read the inputs `channels` (positions within the map's inputs) and the other addends.
@@ -217,12 +233,11 @@ impl Problem<'_> {
         let n_columns = n_channels * taps + 1;
         let predictor = predictor(isa, refit, [n_channels, taps, n_out]);
         let slots = pool.install(|| {
-            self.each_slot(n_columns * n_out, |blocks| {
+            self.each_slot(n_columns, n_out, |blocks, block| {
                 let mut change = vec![0.0f64; n_columns * n_out];
-                let mut block = self.block(n_columns);
                 for at in blocks {
-                    self.fill(at, reading, &mut block);
-                    let Block { x, y, others, fit } = &mut block;
+                    self.fill(at, reading, block);
+                    let Block { x, y, others, fit } = &mut *block;
                     let plain = Epilogue { residual: None, clamp: [f32::NEG_INFINITY, f32::INFINITY] };
                     predictor.run(x, plain, fit);
                     replace_by_moves(self.target.behind, isa.lanes(), n_out, fit, y, others);

@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are columns, and also make up addresses")]
 
+use std::mem::MaybeUninit;
+
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};
@@ -38,10 +40,19 @@ struct Job {
 /// and `J` vectors, writes of `I` rows of `J` sums.
 type ProductFn = unsafe fn(&Job);
 
+/// Most sums of a tile, and most lanes of a vector.
+const TILE_MAX: usize = 24;
+const LANES_MAX: usize = 16;
+
+/// The vectors of a tile's sums, one after the other.
+#[repr(C, align(64))]
+struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_MAX]>);
+
 #[inline(always)]
-unsafe fn add_tile<L: Lanes, const I: usize, const J: usize>(job: &Job) {
-    // SAFETY: the caller's promise (`ProductFn`) covers all rows and sums.
+unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &mut TileSums) {
+    // SAFETY: the caller's promise (`ProductFn`) covers all rows; `sums` has room for I * J vectors.
     unsafe {
+        let to = sums.0.as_mut_ptr().cast::<f32>();
         let mut acc = [[L::splat(0.0); J]; I];
         let (mut a, mut b) = (job.a, job.b);
         for _ in 0..job.n_rows {
@@ -60,18 +71,43 @@ unsafe fn add_tile<L: Lanes, const I: usize, const J: usize>(job: &Job) {
         }
         for i in 0..I {
             for j in 0..J {
-                *job.sums.add(i * job.pitch + j) += f64::from(L::sum(acc[i][j]));
+                L::store(to.add((i * J + j) * L::LANES), acc[i][j]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_sums<L: Lanes>(job: &Job, sums: &TileSums, [n_i, n_j]: [usize; 2]) {
+    for i in 0..n_i {
+        for j in 0..n_j {
+            // SAFETY: the caller's promise (`ProductFn`) covers the sums; the tile's were stored before.
+            unsafe {
+                let of_tile = L::load(sums.0.as_ptr().cast::<f32>().add((i * n_j + j) * L::LANES));
+                *job.sums.add(i * job.pitch + j) += f64::from(L::sum(of_tile));
             }
         }
     }
 }
 
 macro_rules! product_table {
-    ($name:ident, $run:ident, $lanes:ty, $([$feature:literal],)? $( $i:literal: [$($j:literal),*] ),*) => {
+    ($name:ident, $run:ident, $add:ident, $lanes:ty, $([$feature:literal],)? $( $i:literal: [$($j:literal),*] ),*) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $run<const I: usize, const J: usize>(job: &Job) {
+            const { assert!(I * J <= TILE_MAX && <$lanes>::LANES <= LANES_MAX) };
+            let mut sums = TileSums(MaybeUninit::uninit());
             // SAFETY: same contract, and this function enables the instructions.
-            unsafe { add_tile::<$lanes, I, J>(job) }
+            unsafe {
+                sum_rows::<$lanes, I, J>(job, &mut sums);
+                $add(job, &sums, [I, J]);
+            }
+        }
+        // On its own: the instructions that add up lanes reach only half of the registers, and would keep the loop over rows to them.
+        $(#[target_feature(enable = $feature)])?
+        #[inline(never)]
+        unsafe fn $add(job: &Job, sums: &TileSums, size: [usize; 2]) {
+            // SAFETY: same contract, and this function enables the instructions.
+            unsafe { add_sums::<$lanes>(job, sums, size) }
         }
         /// `(I, J, function)` for all `I` and `J` up to the largest.
         static $name: &[(usize, usize, ProductFn)] = &[$($(($i, $j, $run::<$i, $j>)),*),*];
@@ -80,12 +116,12 @@ macro_rules! product_table {
 
 // 32 registers hold I * J sums, I vectors and one.
 #[cfg(target_arch = "x86_64")]
-product_table!(AVX512, run_avx512, Avx512, ["avx512f"],
+product_table!(AVX512, run_avx512, add_avx512, Avx512, ["avx512f"],
     1: [1, 2, 3, 4, 5, 6], 2: [1, 2, 3, 4, 5, 6], 3: [1, 2, 3, 4, 5, 6], 4: [1, 2, 3, 4, 5, 6]);
 // 16 registers.
 #[cfg(target_arch = "x86_64")]
-product_table!(AVX2, run_avx2, Avx2, ["avx2,fma"], 1: [1, 2, 3, 4], 2: [1, 2, 3, 4], 3: [1, 2, 3, 4]);
-product_table!(PORTABLE, run_portable, Portable, 1: [1, 2, 3], 2: [1, 2, 3]);
+product_table!(AVX2, run_avx2, add_avx2, Avx2, ["avx2,fma"], 1: [1, 2, 3, 4], 2: [1, 2, 3, 4], 3: [1, 2, 3, 4]);
+product_table!(PORTABLE, run_portable, add_portable, Portable, 1: [1, 2, 3], 2: [1, 2, 3]);
 
 const fn products(isa: Isa) -> &'static [(usize, usize, ProductFn)] {
     match isa {
