@@ -9,6 +9,9 @@ const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
+// SAFETY: sixteen f32 and no padding; zero bits are f32 zeros.
+unsafe impl bytemuck::Zeroable for Line {}
+
 /// f32 values starting on a 64-byte boundary.
 #[derive(Clone, Debug, Default)]
 pub struct AlignedVec {
@@ -17,9 +20,9 @@ pub struct AlignedVec {
 }
 
 impl AlignedVec {
-    /// `len` zeros.
+    /// `len` zeros, which the operating system provides as they are first touched: by the threads that need them.
     pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+        Self { lines: bytemuck::zeroed_vec(len.div_ceil(LINE)), len }
     }
     /// At least `len` values; what was there before is unspecified afterwards. Allocates only when it grows.
     pub fn grow(&mut self, len: usize) {

@@ -8,15 +8,18 @@ use secateur_net::{Conv2d, NodeId, Shape};
 use crate::activations::Activations;
 use crate::aligned::AlignedVec;
 use crate::conv::{ConvKernel, Epilogue};
+use crate::elementwise;
 use crate::gram::GramSums;
 use crate::products::{Columns, add_products};
 use crate::refit_target::{Behind, Effort, Target};
 use crate::{Isa, KernelError, LinearMap, NormalEquations, Refit};
 
-/// Rows (of a vector per column) whose products are summed in f32 before they go into f64 sums.
-const BLOCK_ROWS: usize = 64;
+/// Most and fewest rows (of a vector per column) whose products are summed in f32 before they go into f64 sums.
+const BLOCK_ROWS: [usize; 2] = [64, 16];
+/// Values of a block's inputs that stay in the second-level cache.
+const BLOCK_VALUES: usize = 192 << 10;
 /// Most sums that are made side by side; fixed, so that they do not depend on the number of threads.
-const SLOTS_MAX: usize = 16;
+const SLOTS_MAX: usize = 8;
 /// Memory that they may take together, in values.
 const SLOTS_VALUES: usize = 8 << 20;
 /// How often the targets of a classifier's logits are moved: its steps are short, but its rows are few.
@@ -45,9 +48,10 @@ pub struct Problem<'a> {
     pub blocks: &'a Blocks,
 }
 
-/// The rows of one block: `BLOCK_ROWS` of them, those missing in the last block zero.
+/// The rows of one block; those missing in the last block are zero.
 #[derive(Debug, Default)]
 pub struct Block {
+    n_rows: usize,
     /// Inputs, `[rows, columns, LANES]`.
     x: AlignedVec,
     /// Targets less the other addends, `[rows, outputs, LANES]`.
@@ -145,12 +149,15 @@ impl Problem<'_> {
         n_sums: usize,
         work: impl Fn(&mut dyn Iterator<Item = usize>, &mut Block) -> T + Sync,
     ) -> Vec<T> {
-        let n_blocks = self.n_rows().div_ceil(BLOCK_ROWS);
+        let lanes = self.activations.images().lanes();
+        let block_rows = (BLOCK_VALUES / (n_columns * lanes)).clamp(BLOCK_ROWS[1], BLOCK_ROWS[0]);
+        let n_blocks = self.n_rows().div_ceil(block_rows);
         let n_slots = (SLOTS_VALUES / (n_columns * n_sums)).clamp(1, SLOTS_MAX).min(n_blocks.max(1));
-        let rows = BLOCK_ROWS * self.activations.images().lanes();
+        let rows = block_rows * lanes;
         let idle = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let run = |slot: usize| {
             let mut block = idle().pop().unwrap_or_default();
+            block.n_rows = block_rows;
             block.x.reset(rows * n_columns);
             let of_outputs = [&mut block.y, &mut block.others, &mut block.fit];
             of_outputs.into_iter().for_each(|values| values.reset(rows * self.outputs.len()));
@@ -177,30 +184,29 @@ impl Problem<'_> {
     /// Writes the rows of block `at`.
     fn fill(&self, at: usize, reading: &Reading, block: &mut Block) {
         let images = self.activations.images();
-        let (lanes, n_out) = (images.lanes(), self.outputs.len());
-        let (per_group, row_len) = (self.target.sample.per_image, block.x.len() / BLOCK_ROWS);
+        let lanes = images.lanes();
+        let (per_group, n_rows) = (self.target.sample.per_image, block.n_rows);
+        let [x_len, y_len] = [&block.x, &block.y].map(|values| values.len() / n_rows);
+        let first_row = at * n_rows;
+        let end = (first_row + n_rows).min(self.n_rows());
         let mut row = 0;
-        let end = ((at + 1) * BLOCK_ROWS).min(self.n_rows());
-        for group in at * BLOCK_ROWS / per_group..end.div_ceil(per_group) {
-            let first = (at * BLOCK_ROWS).max(group * per_group) - group * per_group;
+        for group in first_row / per_group..end.div_ceil(per_group) {
+            let skipped = first_row.saturating_sub(group * per_group);
             let last = end.min((group + 1) * per_group) - group * per_group;
-            let pixels = self.target.sample.pixels(group).take(last).skip(first);
             let source = self.activations.whole(self.source, group);
-            for (i, pixel) in pixels.enumerate() {
-                let [y, others] =
-                    [&mut block.y, &mut block.others].map(|v| &mut v[row * n_out * lanes..][..n_out * lanes]);
-                let x = &mut block.x[row * row_len..][..row_len];
+            for (i, pixel) in self.target.sample.pixels(group).enumerate().take(last).skip(skipped) {
+                let [y, others] = [&mut block.y, &mut block.others].map(|v| &mut v[row * y_len..][..y_len]);
+                let x = &mut block.x[row * x_len..][..x_len];
                 self.map.write_inputs((source, reading.source.0, lanes), pixel, &reading.source.1, x);
                 self.sum_others(group, pixel, reading, others);
-                self.write_targets(group * per_group + first + i, lanes, others, y);
+                self.write_targets(group * per_group + i, lanes, others, y);
                 [x, y, others].into_iter().for_each(|values| images.clear_missing(group, values));
                 row += 1;
             }
         }
-        for values in [&mut block.x, &mut block.y, &mut block.others] {
-            let len = values.len() / BLOCK_ROWS;
-            values[row * len..].fill(0.0);
-        }
+        block.x[row * x_len..].fill(0.0);
+        block.y[row * y_len..].fill(0.0);
+        block.others[row * y_len..].fill(0.0);
     }
 
     /// The sums of the other addends of one row, `[outputs, LANES]`.
@@ -209,8 +215,8 @@ impl Problem<'_> {
         sums.fill(0.0);
         for (&other, (n_channels, channels)) in self.target.others.iter().zip(&reading.others) {
             let values = &self.activations.whole(other, group)[pixel * n_channels * lanes..][..n_channels * lanes];
-            for (sum, &c) in sums.chunks_exact_mut(lanes).zip(channels) {
-                sum.iter_mut().zip(&values[c * lanes..][..lanes]).for_each(|(s, v)| *s += v);
+            for (from, to, n) in runs(channels) {
+                elementwise::add_to(&mut sums[to * lanes..][..n * lanes], &values[from * lanes..][..n * lanes]);
             }
         }
     }
@@ -219,8 +225,10 @@ impl Problem<'_> {
     fn write_targets(&self, row: usize, lanes: usize, others: &[f32], y: &mut [f32]) {
         let len = self.target_channels * lanes;
         let target = &self.target.values[row * len..][..len];
-        for ((y, others), &at) in y.chunks_exact_mut(lanes).zip(others.chunks_exact(lanes)).zip(&self.outputs) {
-            for ((y, other), target) in y.iter_mut().zip(others).zip(&target[at * lanes..][..lanes]) {
+        for (from, to, n) in runs(&self.outputs) {
+            let (part, n) = (to * lanes, n * lanes);
+            let targets = &target[from * lanes..][..n];
+            for ((y, other), target) in y[part..][..n].iter_mut().zip(&others[part..][..n]).zip(targets) {
                 *y = target - other;
             }
         }
@@ -231,19 +239,19 @@ impl Problem<'_> {
         let isa = Isa::detect();
         let (n_out, taps) = (self.outputs.len(), self.map.taps());
         let n_columns = n_channels * taps + 1;
-        let predictor = predictor(isa, refit, [n_channels, taps, n_out]);
         let slots = pool.install(|| {
             self.each_slot(n_columns, n_out, |blocks, block| {
                 let mut change = vec![0.0f64; n_columns * n_out];
+                let predictor = predictor(isa, refit, [n_channels, taps, n_out], block.n_rows);
                 for at in blocks {
                     self.fill(at, reading, block);
-                    let Block { x, y, others, fit } = &mut *block;
+                    let Block { n_rows, x, y, others, fit } = &mut *block;
                     let plain = Epilogue { residual: None, clamp: [f32::NEG_INFINITY, f32::INFINITY] };
                     predictor.run(x, plain, fit);
                     replace_by_moves(self.target.behind, isa.lanes(), n_out, fit, y, others);
                     let columns = |values, n| Columns { values, row_len: n, first: 0, n };
                     let pair = [columns(&x[..], n_columns), columns(&fit[..], n_out)];
-                    add_products(isa, pair, BLOCK_ROWS, false, &mut change, n_out);
+                    add_products(isa, pair, *n_rows, false, &mut change, n_out);
                 }
                 change
             })
@@ -254,8 +262,17 @@ impl Problem<'_> {
     }
 }
 
+/// Stretches of consecutive channels: the first, its place in the list, and how many.
+fn runs(channels: &[usize]) -> impl Iterator<Item = (usize, usize, usize)> {
+    let mut at = 0;
+    channels.chunk_by(|a, b| *b == a + 1).map(move |run| {
+        at += run.len();
+        (run[0], at - run.len(), run.len())
+    })
+}
+
 /// A refit as a 1x1 convolution over the rows of a block, columns in the order of `fill`.
-fn predictor(isa: Isa, refit: &Refit, [n_channels, taps, n_out]: [usize; 3]) -> ConvKernel {
+fn predictor(isa: Isa, refit: &Refit, [n_channels, taps, n_out]: [usize; 3], n_rows: usize) -> ConvKernel {
     let n = n_channels * taps;
     let weight: Vec<f32> = (0..n_out * (n + 1))
         .map(|i| match (i / (n + 1), i % (n + 1)) {
@@ -263,7 +280,7 @@ fn predictor(isa: Isa, refit: &Refit, [n_channels, taps, n_out]: [usize; 3]) -> 
             (o, column) => refit.weight[o * n + column % n_channels * taps + column / n_channels],
         })
         .collect();
-    let row = |c: usize| Shape { c, h: 1, w: BLOCK_ROWS };
+    let row = |c: usize| Shape { c, h: 1, w: n_rows };
     ConvKernel::new(isa, &Conv2d::square(n + 1, n_out, 1, 1, 0), [row(n + 1), row(n_out)], &weight, None)
 }
 
@@ -303,13 +320,11 @@ fn replace_by_softmax_move(fit: &mut [f32], y: &[f32], others: &[f32]) {
 
 /// The value nearest to `fit` that a clamp to `[low, high]` does not tell from `target`.
 fn hidden_target(target: f32, fit: f32, [low, high]: [f32; 2]) -> f32 {
-    if target <= low {
-        fit.min(low)
-    } else if target >= high {
-        fit.max(high)
-    } else {
-        target
-    }
+    // Plain comparisons without branches, which become vector instructions.
+    let below = if fit < low { fit } else { low };
+    let above = if fit > high { fit } else { high };
+    let raised = if target <= low { below } else { target };
+    if target >= high { above } else { raised }
 }
 
 fn softmax(mut logits: Vec<f32>) -> Vec<f32> {
