@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use secateur_formats::Dataset;
-use secateur_kernels::Plan;
+use secateur_kernels::{Effort, Plan};
 use secateur_net::Network;
 use secateur_sim::{Candidate, FinalRefit, Winner};
 
@@ -14,6 +14,20 @@ use crate::Failure;
 
 /// Test images normalised at a time.
 const TEST_BATCH: usize = 1000;
+
+/// Finalists of a task that are refitted on all refit images; more than these are first refitted on a share of them. The two
+/// orders agree well: what is left to choose after the first is within the noise of the reward images.
+const N_LAST: usize = 3;
+/// The first refit takes one in so many of the refit images, if it has enough left.
+const HEAT_SHARE: usize = 4;
+const HEAT_IMAGES_MIN: usize = 250;
+
+/// The finalists of one search on one task.
+struct Field<'c> {
+    search: usize,
+    task: usize,
+    finalists: Vec<&'c Candidate>,
+}
 
 /// The result of one agent on one task.
 pub(super) struct Finished {
@@ -28,55 +42,80 @@ impl Run<'_> {
     /// Results of every search, in its order, for every task that has a candidate. A network of the agent's is written as soon as
     /// it is known. After Ctrl-C only the best candidate of each task is refitted.
     pub(super) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, Failure> {
-        let n_finalists = if self.interrupt.is_set() { 1 } else { usize::MAX };
-        let total: usize = searches.iter().flat_map(|s| &s.tasks).map(|t| t.finalists.len().min(n_finalists)).sum();
-        self.progress.begin("final refit", total as u64);
         let mut winners: Vec<Vec<(usize, Winner)>> = searches.iter().map(|_| Vec::new()).collect();
-        let mut done = 0;
         // One network's refit at a time is in memory.
-        for (index, prepared) in self.networks.iter().enumerate() {
-            let tasks: Vec<usize> = (0..self.tasks.len()).filter(|&t| self.tasks[t].network == index).collect();
-            if tasks.iter().all(|&t| searches.iter().all(|s| s.tasks[t].finalists.is_empty())) {
+        for (index, prepared) in self.networks.clone().iter().enumerate() {
+            let (pool, kind) = (self.pool.clone(), prepare::reward_kind(self.scene));
+            let refit_on = |n_images, effort| {
+                let refit = FinalRefit::new(&pool.0, prepared, kind, (n_images, effort));
+                refit.with_context(|| format!("preparing the final refit of {}", prepared.network_name))
+            };
+            let mut fields = self.fields(index, searches);
+            let n_images = self.scene.images.refit;
+            if fields.iter().any(|field| field.finalists.len() > N_LAST) && n_images >= HEAT_SHARE * HEAT_IMAGES_MIN {
+                let heats = refit_on(n_images / HEAT_SHARE, Effort::Quick)?;
+                let mut done = 0;
+                self.begin(&format!("first refit of {}", prepared.network_name), &fields);
+                for field in &mut fields {
+                    let mut refitted = self.refit(&heats, field, &mut done)?;
+                    refitted.sort_by(|(_, a), (_, b)| a.best_first(b));
+                    field.finalists = refitted.into_iter().take(N_LAST).map(|(candidate, _)| candidate).collect();
+                }
+            }
+            if fields.iter().all(|field| field.finalists.is_empty()) {
                 continue;
             }
-            let refit = FinalRefit::new(&self.pool.0, prepared, prepare::reward_kind(self.scene))
-                .with_context(|| format!("preparing the final refit of {}", prepared.network_name))?;
-            for (place, search) in searches.iter().enumerate() {
-                for &task in &tasks {
-                    let finalists = search.tasks[task].finalists.iter().take(n_finalists);
-                    let Some(winner) = self.best(&refit, task, finalists, &mut done)? else { continue };
-                    if place == 0 {
-                        self.directory.write_network(task, &winner, self.scene, self.resolved)?;
-                    }
-                    winners[place].push((task, winner));
+            let refit = refit_on(n_images, Effort::Thorough)?;
+            let mut done = 0;
+            self.begin(&format!("final refit of {}", prepared.network_name), &fields);
+            for field in &fields {
+                let refitted = self.refit(&refit, field, &mut done)?.into_iter().map(|(_, winner)| winner);
+                let Some(winner) = refitted.min_by(Winner::best_first) else { continue };
+                if field.search == 0 {
+                    self.directory.write_network(field.task, &winner, self.scene, self.resolved)?;
                 }
+                winners[field.search].push((field.task, winner));
             }
         }
         winners.iter_mut().for_each(|w| w.sort_by_key(|(task, _)| *task));
         self.test(winners)
     }
 
-    /// The best of the finalists of one task after their refit; after Ctrl-C, of those refitted by then.
-    fn best<'c>(
+    /// The finalists of every search and task on one network.
+    fn fields<'c>(&self, network: usize, searches: &'c [SearchOutcome]) -> Vec<Field<'c>> {
+        let n_finalists = if self.interrupt.is_set() { 1 } else { usize::MAX };
+        let tasks = (0..self.tasks.len()).filter(|&task| self.tasks[task].network == network);
+        let of_task = |(search, outcome): (usize, &'c SearchOutcome), task: usize| Field {
+            search,
+            task,
+            finalists: outcome.tasks[task].finalists.iter().take(n_finalists).collect(),
+        };
+        let searches = || searches.iter().enumerate();
+        tasks.flat_map(|task| searches().map(move |search| of_task(search, task))).collect()
+    }
+
+    fn begin(&self, what: &str, fields: &[Field<'_>]) {
+        self.progress.begin(what, fields.iter().map(|field| field.finalists.len() as u64).sum());
+    }
+
+    /// The finalists with their refitted networks; after Ctrl-C, those refitted by then, one at least.
+    fn refit<'c>(
         &self,
         refit: &FinalRefit<'_>,
-        task: usize,
-        finalists: impl Iterator<Item = &'c Candidate>,
+        field: &Field<'c>,
         done: &mut u64,
-    ) -> Result<Option<Winner>, Failure> {
-        let mut best: Option<Winner> = None;
-        for candidate in finalists {
-            if best.is_some() && self.interrupt.is_set() {
+    ) -> Result<Vec<(&'c Candidate, Winner)>, Failure> {
+        let mut refitted = Vec::new();
+        for &candidate in &field.finalists {
+            if !refitted.is_empty() && self.interrupt.is_set() {
                 break;
             }
-            let winner = refit.run(&self.tasks[task].name, candidate).map_err(|error| Failure::Failed(error.into()))?;
-            if best.as_ref().is_none_or(|b| winner.beats(b)) {
-                best = Some(winner);
-            }
+            let winner = refit.run(&self.tasks[field.task].name, candidate);
+            refitted.push((candidate, winner.map_err(|error| Failure::Failed(error.into()))?));
             *done += 1;
             self.progress.set(*done);
         }
-        Ok(best)
+        Ok(refitted)
     }
 
     fn test(&self, winners: Vec<Vec<(usize, Winner)>>) -> Result<Vec<Vec<Finished>>, Failure> {

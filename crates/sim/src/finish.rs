@@ -1,5 +1,7 @@
 //! After the walks: the finalists of a task are refitted sequentially, and the best of them on the reward images wins.
 
+use std::cmp::Ordering;
+
 use secateur_kernels::{Effort, KernelError, RefitData, SequentialRefit};
 use secateur_net::{Cost, KeptChannels, Network};
 
@@ -36,15 +38,22 @@ pub struct FinalRefit<'a> {
 }
 
 impl<'a> FinalRefit<'a> {
-    /// Runs the original network on the refit images once, for all finalists.
+    /// Runs the original network on the first `n_images` of the refit images once, for all finalists. `Effort::Quick` is for those
+    /// that will be refitted again.
     ///
     /// # Errors
     /// NaN in activations.
-    pub fn new(pool: &'a rayon::ThreadPool, prepared: &'a Prepared, kind: RewardKind) -> Result<Self, KernelError> {
-        let images = &prepared.refit_images;
+    pub fn new(
+        pool: &'a rayon::ThreadPool,
+        prepared: &'a Prepared,
+        kind: RewardKind,
+        (n_images, effort): (usize, Effort),
+    ) -> Result<Self, KernelError> {
+        let n_values = n_images * prepared.network.graph().input().len();
+        let images = &prepared.refit_images[..n_values.min(prepared.refit_images.len())];
         let data = match prepared.repair {
             Repair::Off => None,
-            _ => Some(RefitData::new(pool, &prepared.network, &prepared.groups, images, Effort::Thorough)?),
+            _ => Some(RefitData::new(pool, &prepared.network, &prepared.groups, images, effort)?),
         };
         Ok(Self { pool, prepared, kind, data })
     }
@@ -73,8 +82,8 @@ impl<'a> FinalRefit<'a> {
 }
 
 impl Winner {
-    /// Whether this one is to be preferred: higher reward, then fewer multiply-accumulates, then the earlier walk.
-    pub fn beats(&self, other: &Self) -> bool {
-        other.reward.total_cmp(&self.reward).then((self.macs, self.walk).cmp(&(other.macs, other.walk))).is_lt()
+    /// Which one is to be preferred, the better one first: higher reward, then fewer multiply-accumulates, then the earlier walk.
+    pub fn best_first(&self, other: &Self) -> Ordering {
+        other.reward.total_cmp(&self.reward).then((self.macs, self.walk).cmp(&(other.macs, other.walk)))
     }
 }
