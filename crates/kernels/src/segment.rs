@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use secateur_net::{Network, NodeId};
+use secateur_net::{Network, NodeId, Op, Pointwise};
 
 use crate::aligned::AlignedVec;
+use crate::elementwise;
 use crate::{KernelError, NodeKernel, Scratch};
 
 /// Nodes `nodes` of a network, ready to run.
@@ -16,6 +17,8 @@ pub struct Segment {
     /// Buffer that holds each node's output until its last reader within the segment has run.
     slots: Vec<usize>,
     slot_lens: Vec<usize>,
+    /// Activations that are applied where their input lies, which nothing else reads.
+    in_place: Vec<Option<Pointwise>>,
 }
 
 /// Working memory of a [`Segment`], one per thread.
@@ -39,7 +42,18 @@ impl Segment {
         let inputs: Vec<Vec<NodeId>> = nodes.clone().map(|node| graph.node(node).inputs.clone()).collect();
         let readers = graph.consumers();
         let (mut slots, mut slot_lens, mut free) = (Vec::new(), Vec::<usize>::new(), Vec::<usize>::new());
+        let in_place: Vec<Option<Pointwise>> = nodes
+            .clone()
+            .map(|node| match (&graph.node(node).op, &inputs[node - nodes.start][..]) {
+                (Op::Pointwise(f), [input]) if nodes.contains(input) && readers[*input].len() == 1 => Some(*f),
+                _ => None,
+            })
+            .collect();
         for (i, node) in nodes.clone().enumerate() {
+            if in_place[i].is_some() {
+                slots.push(slots[inputs[i][0] - nodes.start]);
+                continue;
+            }
             let slot = free.pop().unwrap_or(slot_lens.len());
             if slot == slot_lens.len() {
                 slot_lens.push(0);
@@ -54,11 +68,11 @@ impl Segment {
                 done.filter(|&input| readers[input].iter().all(|&r| r <= node)).map(|i| slots[i - nodes.start]),
             );
         }
-        Ok(Self { nodes, kernels, inputs, slots, slot_lens })
+        Ok(Self { nodes, kernels, inputs, slots, slot_lens, in_place })
     }
 
     /// Runs the nodes on one group of images. `outside(node)` is the output of a node before the segment; `visit(node, input, output)` is
-    /// told each node's first input and its output as soon as it is computed.
+    /// told each node's first input and its output as soon as it is computed; an activation's input may be its output already.
     ///
     /// # Errors
     /// As [`NodeKernel::run`].
@@ -73,6 +87,12 @@ impl Segment {
             slot.grow(len);
         }
         for (i, node) in self.nodes.clone().enumerate() {
+            if let Some(function) = self.in_place[i] {
+                let out = &mut buffers.slots[self.slots[i]][..self.kernels[i].out_len()];
+                elementwise::activate_all(function, out);
+                visit(node, out, out);
+                continue;
+            }
             let mut out = std::mem::take(&mut buffers.slots[self.slots[i]]);
             let inputs: Vec<&[f32]> = self.inputs[i]
                 .iter()
