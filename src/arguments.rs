@@ -12,6 +12,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   secateur check --template > my.ron      a scene to start from
   secateur run my.ron --out runs/first
+  secateur run my.ron --out runs/first --resume       after Ctrl-C, a crash or kill -9
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
 
 The run directory gets scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
@@ -85,12 +86,15 @@ pub(crate) struct RunArgs {
     /// The scene
     #[arg(value_name = "SCENE.ron")]
     pub(crate) scene: PathBuf,
-    /// Run directory; must be new or empty [default: runs/<name of the scene file>]
+    /// Run directory; must be new or empty unless --resume [default: runs/<name of the scene file>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on from the run directory's last checkpoint (not built yet: this version writes no checkpoints)
+    /// Go on from the run directory's last checkpoint, with the same result as if it had never stopped
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Seconds between checkpoints
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) checkpoint_every: f64,
     #[command(flatten)]
     pub(crate) roots: RootArgs,
     #[command(flatten)]
@@ -101,6 +105,12 @@ pub(crate) struct RunArgs {
     /// Print nothing but the results
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// At most a year.
+fn seconds(text: &str) -> Result<f64, String> {
+    let expected = "expected a number of seconds from 0 to 31536000";
+    text.parse().ok().filter(|s| (0.0..=31_536_000.0).contains(s)).ok_or_else(|| expected.to_owned())
 }
 
 #[derive(Args, Debug)]

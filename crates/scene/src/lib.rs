@@ -5,6 +5,7 @@
 
 mod check;
 mod choices;
+mod difference;
 mod error;
 mod file;
 mod locate;
@@ -20,6 +21,7 @@ mod walk;
 
 pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
 pub use choices::{RepairMode, RewardKind, SchedulerKind, SelectionMethod};
+pub use difference::{Difference, first_difference};
 pub use error::{Problem, SceneError};
 pub use file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 pub use plugin::PluginConfig;

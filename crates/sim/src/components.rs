@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use secateur_kernels::{NormalEquations, RemovalPath};
 use secateur_net::{GroupId, KeptChannels, Network};
+use serde::{Deserialize, Serialize};
 
 use crate::observation::GroupShape;
 use crate::prepare::Prepared;
@@ -72,7 +73,7 @@ pub struct PruneTask {
 pub struct Budget(pub Arc<BudgetWall>);
 
 /// Walks of a task.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskStats {
     /// Walks begun.
     pub n_begun: u64,
@@ -103,7 +104,7 @@ pub struct Actor {
 }
 
 /// Whether an actor takes part in this tick.
-#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Readiness {
     /// It decides.
     Acting,
@@ -114,7 +115,7 @@ pub enum Readiness {
 }
 
 /// Where an actor stands in its walk.
-#[derive(Component, Clone, Debug, PartialEq)]
+#[derive(Component, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Walk {
     /// Number of the walk within its task, from 0.
     pub number: u64,

@@ -46,6 +46,14 @@ pub enum SimError {
         /// Least reachable cost.
         minimum: u64,
     },
+    /// A plugin does not accept what it saved.
+    #[error("plugin '{plugin}': load its saved state: {what}")]
+    PluginState {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        what: String,
+    },
     /// An agent or scheduler stopped the run.
     #[error("{0}")]
     Agent(String),

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use bevy_ecs::prelude::*;
 use secateur_kernels::{KernelError, Plan};
 use secateur_net::{KeptChannels, Network};
+use serde::{Deserialize, Serialize};
 
 /// What is measured on the reward images. Fractions and nats, not percent.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy, [0, 1].
     pub accuracy: f64,
@@ -120,6 +121,10 @@ impl ScoreCache {
     /// Remembers a score.
     pub fn insert(&mut self, network: usize, kept: KeptChannels, score: Score) {
         self.0.insert((network, kept), score);
+    }
+    /// All scores: network, kept sets, score; in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &KeptChannels, Score)> {
+        self.0.iter().map(|((network, kept), score)| (*network, kept, *score))
     }
     /// Distinct candidates scored.
     pub fn len(&self) -> usize {

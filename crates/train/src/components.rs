@@ -6,6 +6,8 @@ use bevy_ecs::prelude::*;
 use crossbeam::channel::{Receiver, Sender};
 use secateur_rl::{ActRequest, Decision, Learner, Policy, Unroll};
 
+use crate::error::TrainError;
+
 /// What an actor asked its policy before the decision of this tick.
 #[derive(Component, Clone, Debug, Default)]
 pub struct Asked(pub ActRequest);
@@ -78,3 +80,7 @@ pub struct CurrentPolicy(pub Arc<dyn Policy>);
 /// Decisions taken by all actors.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EnvSteps(pub u64);
+
+/// The learner's failure in this tick, if any; it stops the search.
+#[derive(Resource, Debug, Default)]
+pub struct LearningFailure(pub Option<TrainError>);

@@ -3,16 +3,17 @@
 use std::sync::PoisonError;
 
 use bevy_ecs::prelude::*;
-use secateur_sim::{Event, EventLog, Failure, SimError};
+use secateur_sim::{Event, EventLog};
 
-use crate::components::{CurrentPolicy, LearnerState, LearnerStats, TrajectoryReceiver};
+use crate::components::{CurrentPolicy, LearnerState, LearnerStats, LearningFailure, TrajectoryReceiver};
+use crate::error::TrainError;
 
-/// Takes what is in the queue and learns from every whole batch.
+/// Takes what is in the queue and learns from every whole batch. A batch that fails stays with the learner.
 pub fn learn(
     queue: Res<TrajectoryReceiver>,
     mut learners: Query<(&mut LearnerState, &mut LearnerStats)>,
     mut log: ResMut<EventLog>,
-    mut failure: ResMut<Failure>,
+    mut failure: ResMut<LearningFailure>,
 ) {
     for (mut state, mut stats) in &mut learners {
         stats.pending.extend(queue.0.try_iter());
@@ -21,7 +22,12 @@ pub fn learn(
         while stats.pending.len() >= batch_size {
             let report = match learner.learn(&stats.pending[..batch_size]) {
                 Ok(report) => report,
-                Err(error) => return failure.note(SimError::Agent(error.to_string())),
+                Err(source) => {
+                    let (n_updates, source, batch) =
+                        (stats.n_updates, Box::new(source), stats.pending[..batch_size].to_vec());
+                    failure.0.get_or_insert(TrainError::Learner { n_updates, source, batch });
+                    return;
+                }
             };
             stats.pending.drain(..batch_size);
             stats.n_trajectories += batch_size as u64;

@@ -6,11 +6,16 @@
 mod act;
 mod collect;
 mod components;
+mod error;
 mod learn;
+mod save;
+mod saved;
 mod search;
 
 pub use act::{act, ask_policy};
 pub use collect::{collect_steps, enqueue_trajectories};
 pub use components::*;
+pub use error::TrainError;
 pub use learn::{learn, publish_policy};
+pub use saved::*;
 pub use search::{Search, SearchSetup, TaskResult};

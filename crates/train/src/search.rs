@@ -7,12 +7,13 @@ use bevy_ecs::prelude::*;
 use secateur_rl::{Agent, AgentKind, AgentSettings};
 use secateur_sim::{
     Actor, Budget, Candidate, Event, EventLog, Failure, Finalists, ObservationSpace, Pool, Prepared, PruneTask,
-    Readiness, Settings, SimError, Step, TaskSetup, TaskStats, Tick, populate,
+    Readiness, Settings, Step, TaskSetup, TaskStats, Tick, populate,
 };
 
 use crate::act::{act, ask_policy};
 use crate::collect::{collect_steps, enqueue_trajectories};
 use crate::components::*;
+use crate::error::TrainError;
 use crate::learn::{learn, publish_policy};
 
 /// What a search works on.
@@ -54,7 +55,7 @@ impl Search {
     ///
     /// # Errors
     /// Budgets that cannot be met, settings the agent cannot run with.
-    pub fn new(mut app: App, setup: &SearchSetup<'_>) -> Result<Self, SimError> {
+    pub fn new(mut app: App, setup: &SearchSetup<'_>) -> Result<Self, TrainError> {
         let pool = setup.pool.clone();
         populate(&mut app, pool, setup.settings, setup.networks, setup.tasks)?;
         add_agent(&mut app, setup)?;
@@ -65,11 +66,15 @@ impl Search {
     ///
     /// # Errors
     /// The first failure of the tick; the search cannot go on after it.
-    pub fn tick(&mut self) -> Result<Vec<Event>, SimError> {
+    pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
         let world = self.app.world_mut();
         world.run_schedule(Tick);
-        match world.resource_mut::<Failure>().0.take() {
-            Some(error) => Err(error),
+        let failure = world.resource_mut::<Failure>().0.take();
+        if let Some(error) = world.resource_mut::<LearningFailure>().0.take() {
+            return Err(error);
+        }
+        match failure {
+            Some(error) => Err(error.into()),
             None => Ok(std::mem::take(&mut world.resource_mut::<EventLog>().0)),
         }
     }
@@ -112,7 +117,7 @@ impl Search {
     }
 }
 
-fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<(), SimError> {
+fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<(), TrainError> {
     let world = app.world_mut();
     let n_features = world.resource::<ObservationSpace>().n_features;
     let mut walls = world.query::<(&PruneTask, &Budget)>();
@@ -129,10 +134,10 @@ fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<(), SimError> {
             keep_ratio_min: setup.settings.keep_ratio_min as f32,
             seed: setup.seed,
         },
-    )
-    .map_err(|e| SimError::Agent(e.to_string()))?;
+    )?;
     world.insert_resource(CurrentPolicy(agent.policy()));
     world.init_resource::<EnvSteps>();
+    world.init_resource::<LearningFailure>();
     let (sender, receiver) = crossbeam::channel::bounded(setup.queue_capacity);
     world.insert_resource(TrajectorySender(sender));
     world.insert_resource(TrajectoryReceiver(receiver));

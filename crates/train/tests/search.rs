@@ -14,7 +14,7 @@ use secateur_sim::{
     Event, Inputs, NoiseFree, Outcome, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection,
     Settings, Step, TaskSetup, Tick, write_reward,
 };
-use secateur_train::{LearnerStats, Search, SearchSetup, TaskResult};
+use secateur_train::{LearnerStats, SavedSearch, Search, SearchSetup, TaskResult};
 
 const N_WALKS: u64 = 20;
 const N_TASKS: usize = 2;
@@ -181,6 +181,104 @@ fn a_full_queue_makes_actors_wait_and_loses_nothing() {
     assert_eq!(learned(1), expected);
 }
 
+#[test]
+fn a_search_saved_after_any_tick_goes_on_as_if_nothing_had_happened() {
+    // Walks of four decisions: unrolls of one walk, and of sixty steps; a queue with room, and one where actors wait.
+    for (agent, queue_capacity) in
+        [(MTACP, 64), (MTACP, 1), (AgentKind::Mtacp(Profile::Paper), 1), (AgentKind::Random, 1)]
+    {
+        let options = Options { queue_capacity, ..Options::new(agent) };
+        let (events, results, _) = run(&options);
+        let mut so_far = Vec::new();
+        let mut going = search(&options);
+        for tick in 0.. {
+            if going.is_done() {
+                break;
+            }
+            so_far.extend(going.tick().unwrap());
+            if tick % 5 == 3 {
+                let saved = going.save().unwrap();
+                going = search(&options);
+                going.restore(saved.clone()).unwrap();
+                assert_eq!(going.save().unwrap().actors, saved.actors);
+            }
+        }
+        assert!(so_far == events, "{agent:?} with a queue of {queue_capacity}");
+        let best =
+            |r: &[TaskResult]| r.iter().map(|t| (t.stats, t.finalists.len(), t.finalists[0].walk)).collect::<Vec<_>>();
+        assert_eq!(best(&going.results()), best(&results));
+    }
+}
+
+#[test]
+fn a_saved_search_of_another_setup_is_refused() {
+    let mut going = search(&Options::new(MTACP));
+    (0..9).for_each(|_| drop(going.tick().unwrap()));
+    let saved = going.save().unwrap();
+    let refused = |edit: &dyn Fn(&mut SavedSearch), why: &str| {
+        let mut edited = saved.clone();
+        edit(&mut edited);
+        let error = search(&Options::new(MTACP)).restore(edited).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&|s| s.actors.truncate(2), "number of actors is 2, expected 6");
+    refused(&|s| s.tasks.truncate(1), "number of tasks is 1, expected 2");
+    refused(&|s| s.learner = None, "number of learners is 0, expected 1");
+    refused(&|s| s.learner.as_mut().unwrap().state.truncate(50), "load learner state");
+    refused(&|s| s.tasks[0].stats.n_wanted = 7, "walks of a task is 7, expected 20");
+    refused(&|s| s.actors[0].walk.cursor = 4, "expected a walk within its budget");
+    refused(&|s| s.actors[1].walk.widths[1] = 1000, "expected a walk within its budget");
+    refused(&|s| s.scores[0].network = 9, "the network of a score is 9, expected below 1");
+    refused(&|s| s.scores[0].kept[1] = vec![5, 3], "ascending");
+}
+
+/// Pays every walk for how many ticks there were: what it remembers decides rewards.
+struct Clock;
+
+#[derive(Resource)]
+struct Ticks(u64);
+
+impl PruningPlugin for Clock {
+    fn name(&self) -> &str {
+        "clock"
+    }
+    fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
+        app.insert_resource(Ticks(0));
+        let pay = |mut ticks: ResMut<Ticks>, mut outcomes: Query<&mut Outcome>| {
+            ticks.0 += 1;
+            outcomes.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward = ticks.0 as f32);
+        };
+        app.add_systems(Tick, pay.in_set(Step::Reward).after(write_reward));
+        Ok(())
+    }
+    fn save(&self, world: &World) -> Vec<u8> {
+        world.resource::<Ticks>().0.to_le_bytes().to_vec()
+    }
+    fn load(&self, world: &mut World, saved: &[u8]) -> Result<(), String> {
+        let ticks = saved.try_into().map_err(|_| format!("{} bytes, expected 8", saved.len()))?;
+        world.resource_mut::<Ticks>().0 = u64::from_le_bytes(ticks);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_plugin_remembers_is_saved_with_the_search() {
+    let options = with_plugin(Clock, "\"clock\": ()");
+    let (events, ..) = run(&options);
+    let mut going = search(&options);
+    let mut so_far: Vec<Event> = (0..7).flat_map(|_| going.tick().unwrap()).collect();
+    let (saved, of_plugins) = (going.save().unwrap(), options.plugins.save(&options.configs, going.world_mut()));
+    going = search(&options);
+    going.restore(saved).unwrap();
+    options.plugins.load(&options.configs, going.world_mut(), &of_plugins).unwrap();
+    while !going.is_done() {
+        so_far.extend(going.tick().unwrap());
+    }
+    assert!(so_far == events);
+    let error = options.plugins.load(&options.configs, going.world_mut(), &[vec![1]]).unwrap_err();
+    assert_eq!(error.to_string(), "plugin 'clock': load its saved state: 1 bytes, expected 8");
+}
+
 struct Flat;
 
 impl PruningPlugin for Flat {
@@ -198,13 +296,17 @@ impl PruningPlugin for Flat {
 }
 
 fn flat(value: &str) -> Options {
+    with_plugin(Flat, &format!("\"flat\": ({value},)"))
+}
+
+fn with_plugin(plugin: impl PruningPlugin + 'static, config: &str) -> Options {
     let text = format!(
         "(version: 1, seed: 1, networks: [(name: \"n\", file: \"n\")], datasets: [(name: \"d\", source: Cifar10)],
-          budgets: [Macs(ratio: 0.5)], plugins: {{\"flat\": ({value},)}})"
+          budgets: [Macs(ratio: 0.5)], plugins: {{{config}}})"
     );
     let scene = Scene::parse("test.ron", &text).unwrap();
     let mut plugins = PluginList::default();
-    plugins.add(Flat);
+    plugins.add(plugin);
     Options { plugins, configs: scene.plugins.clone(), ..Options::new(AgentKind::Random) }
 }
 
