@@ -33,7 +33,8 @@ impl Cli {
         self.run_with(std::env::args_os())
     }
 
-    fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    /// Does what `arguments` ask for; the first is the program's name.
+    pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let arguments = match Arguments::try_parse_from(arguments) {
             Ok(arguments) => arguments,
             Err(usage) => {

@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM: the first one lets the run end with what it has, the second ends it at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 
@@ -12,6 +12,12 @@ pub(super) struct Interrupt(Arc<AtomicBool>);
 impl Interrupt {
     /// Listens for Ctrl-C and SIGTERM. SIGHUP is left alone, so that `nohup` works.
     pub(super) fn install() -> anyhow::Result<Self> {
+        // A process has one listener, however many runs it makes.
+        static INSTALLED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flag) = &*installed {
+            return Ok(Self(flag.clone()));
+        }
         let flag = Arc::new(AtomicBool::new(false));
         let seen = flag.clone();
         ctrlc::set_handler(move || {
@@ -23,6 +29,7 @@ impl Interrupt {
         .context("listening for Ctrl-C")?;
         #[cfg(unix)]
         listen_for_sigterm(&flag).context("listening for SIGTERM")?;
+        *installed = Some(flag.clone());
         Ok(Self(flag))
     }
 

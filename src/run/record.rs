@@ -154,6 +154,10 @@ fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
                 "divergence": score.divergence, "macs": macs, "widths": widths, "spent": spent, "is_best": is_best,
             })
         }
+        Event::Restarted { task, actor, walk, message } => json!({
+            "event": "restarted", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
+            "message": message,
+        }),
         Event::Learned { n_updates, numbers } => {
             let numbers = numbers.iter().map(|&(name, x)| (name.to_owned(), json!(x)));
             let head = [("event", json!("learned")), ("agent", json!(agent)), ("n_updates", json!(n_updates))];

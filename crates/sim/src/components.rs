@@ -108,8 +108,10 @@ pub struct Actor {
 pub enum Readiness {
     /// It decides.
     Acting,
-    /// It waits for room in the trajectory queue.
+    /// It waits: for room in the trajectory queue, or for a newer policy.
     Waiting,
+    /// Its candidate could not be scored; it begins its walk again at the end of this tick.
+    Restarting,
     /// Its task has no walks left.
     Retired,
 }
@@ -129,6 +131,15 @@ pub struct Walk {
     pub last_reward: f32,
     /// Whether the policy acts without exploration noise.
     pub noise_free: bool,
+}
+
+/// How often an actor began again after a panic.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// In its whole life: its incarnation.
+    pub n: u64,
+    /// In its present walk, because its own candidate panicked.
+    pub of_walk: u32,
 }
 
 /// What the actor sees before its next decision.
@@ -181,6 +192,8 @@ pub struct Candidate {
     pub spent: BTreeMap<usize, usize>,
     /// The repaired compact network; dropped once scored.
     pub compact: Option<Arc<Network>>,
+    /// What the panic said that kept the candidate from being repaired or scored.
+    pub fault: Option<String>,
     /// Score on the reward images.
     pub score: Option<Score>,
     /// Whether the score came from the cache.

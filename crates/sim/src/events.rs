@@ -34,6 +34,17 @@ pub enum Event {
         /// Whether it is the best of its task so far.
         is_best: bool,
     },
+    /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or scored.
+    Restarted {
+        /// Index of the task.
+        task: usize,
+        /// Index of the actor.
+        actor: usize,
+        /// Number of the walk within its task.
+        walk: u64,
+        /// What the panic said.
+        message: String,
+    },
     /// A learner updated its policy: named numbers, in a fixed order.
     Learned {
         /// Updates so far.

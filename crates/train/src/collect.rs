@@ -3,7 +3,7 @@
 use bevy_ecs::prelude::*;
 use crossbeam::channel::TrySendError;
 use secateur_rl::Unroll;
-use secateur_sim::{Actor, Failure, Readiness, Realised, SimError, StepReward, Walk};
+use secateur_sim::{Actor, Failure, Readiness, Realised, Restarts, SimError, StepReward, Walk};
 
 use crate::components::{Asked, Decided, Experience, PolicyVersion, Provenance, Trajectory, TrajectorySender};
 
@@ -16,19 +16,22 @@ pub fn collect_steps(
         Entity,
         &Actor,
         &Readiness,
-        &Walk,
+        (&Walk, &Restarts),
         (&Asked, &Decided, &PolicyVersion),
         (&Realised, &StepReward),
         &mut Experience,
     )>,
 ) {
-    for (entity, actor, readiness, walk, (asked, decided, version), (realised, step), mut experience) in &mut actors {
+    for (entity, actor, readiness, (walk, restarts), (asked, decided, version), (realised, step), mut experience) in
+        &mut actors
+    {
         if *readiness != Readiness::Acting || walk.noise_free {
             continue;
         }
         let experience = &mut *experience;
         let mut spawn = |experience: &mut Experience| {
-            let provenance = Provenance { actor: entity, actor_index: actor.index, sequence: experience.sequence };
+            let (incarnation, sequence) = (restarts.n, experience.sequence);
+            let provenance = Provenance { actor: entity, actor_index: actor.index, incarnation, sequence };
             commands.spawn((Trajectory(std::mem::take(&mut experience.unroll)), provenance));
             experience.sequence += 1;
         };
@@ -55,6 +58,38 @@ pub fn collect_steps(
             spawn(experience);
         }
     }
+}
+
+/// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice.
+pub fn forget_failed_walks(mut actors: Query<(&Readiness, &mut Experience), With<Actor>>) {
+    for (readiness, mut experience) in &mut actors {
+        if *readiness == Readiness::Restarting {
+            forget_last_walk(&mut experience.unroll);
+        }
+    }
+}
+
+/// Cuts an unroll off behind the last step that ends a walk.
+fn forget_last_walk(unroll: &mut Unroll) {
+    let n_steps = unroll.ends_walk.iter().rposition(|&ends| ends).map_or(0, |at| at + 1);
+    if n_steps == 0 {
+        *unroll = Unroll::default();
+        return;
+    }
+    // A collecting unroll has as many observations as steps; the one behind the last comes when it is whole.
+    let n_features = unroll.observation.len() / unroll.layer.len();
+    unroll.observation.truncate(n_steps * n_features);
+    for floats in [&mut unroll.even_ratio, &mut unroll.last_action, &mut unroll.last_reward] {
+        floats.truncate(n_steps);
+    }
+    for floats in [&mut unroll.raw_action, &mut unroll.keep_ratio, &mut unroll.log_prob, &mut unroll.value] {
+        floats.truncate(n_steps);
+    }
+    unroll.layer.truncate(n_steps);
+    unroll.starts_walk.truncate(n_steps);
+    unroll.reward.truncate(n_steps);
+    unroll.ends_walk.truncate(n_steps);
+    unroll.policy_version.truncate(n_steps);
 }
 
 fn push_observation(unroll: &mut Unroll, asked: &Asked) {

@@ -46,6 +46,8 @@ pub struct Provenance {
     pub actor: Entity,
     /// Its stable index.
     pub actor_index: usize,
+    /// How often the actor had been restarted.
+    pub incarnation: u64,
     /// Number of the trajectory among the actor's.
     pub sequence: u64,
 }

@@ -13,13 +13,16 @@ pub enum TrainError {
     /// An agent cannot be built, or cannot decide.
     #[error("agent: {0}")]
     Agent(Box<RlError>),
+    /// A system of the tick panicked, for example a plugin's.
+    #[error("the tick panicked: {0}")]
+    Panicked(String),
     /// The learner refused a batch, or its loss was not a number. It is as it was before the batch.
     #[error("learner, update {n_updates}, batch of {} trajectories: {source}", batch.len())]
     Learner {
         /// Updates made before.
         n_updates: u64,
         /// What is wrong.
-        source: Box<RlError>,
+        cause: Box<RlError>,
         /// The batch.
         batch: Vec<Unroll>,
     },
@@ -44,6 +47,6 @@ impl From<RlError> for TrainError {
 impl TrainError {
     /// Whether the search is as it was before the failure, so that what [`crate::Search::save`] returns can be continued.
     pub fn leaves_search_whole(&self) -> bool {
-        matches!(self, Self::Learner { .. })
+        matches!(self, Self::Learner { .. } | Self::Process(SimError::Panicked { .. }))
     }
 }

@@ -22,10 +22,10 @@ pub fn learn(
         while stats.pending.len() >= batch_size {
             let report = match learner.learn(&stats.pending[..batch_size]) {
                 Ok(report) => report,
-                Err(source) => {
-                    let (n_updates, source, batch) =
-                        (stats.n_updates, Box::new(source), stats.pending[..batch_size].to_vec());
-                    failure.0.get_or_insert(TrainError::Learner { n_updates, source, batch });
+                Err(cause) => {
+                    let (n_updates, cause, batch) =
+                        (stats.n_updates, Box::new(cause), stats.pending[..batch_size].to_vec());
+                    failure.0.get_or_insert(TrainError::Learner { n_updates, cause, batch });
                     return;
                 }
             };

@@ -13,7 +13,7 @@ mod saved;
 mod search;
 
 pub use act::{act, ask_policy};
-pub use collect::{collect_steps, enqueue_trajectories};
+pub use collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 pub use components::*;
 pub use error::TrainError;
 pub use learn::{learn, publish_policy};

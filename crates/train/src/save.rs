@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use bevy_ecs::prelude::*;
 use secateur_sim::{
-    Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, ScoreCache, TaskStats, Walk,
+    Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, Restarts, ScoreCache, TaskStats, Walk,
 };
 
 use crate::components::*;
@@ -48,7 +48,8 @@ impl Search {
                 expected: format!("below {}", by_index.len()),
                 got: trajectory.actor.to_string(),
             })?;
-            let provenance = Provenance { actor, actor_index, sequence: trajectory.sequence };
+            let SavedTrajectory { incarnation, sequence, .. } = trajectory;
+            let provenance = Provenance { actor, actor_index, incarnation, sequence };
             world.spawn((Trajectory(trajectory.unroll), provenance));
         }
         for unroll in saved.queued {
@@ -63,12 +64,14 @@ impl Search {
 }
 
 fn actors(world: &mut World) -> Vec<SavedActor> {
-    let mut query = world.query::<(&Actor, &Readiness, &Walk, &RecurrentState, &PolicyVersion, Option<&Experience>)>();
+    let mut query =
+        world.query::<(&Actor, &Readiness, (&Walk, &Restarts), &RecurrentState, &PolicyVersion, Option<&Experience>)>();
     let mut found: Vec<_> = query.iter(world).collect();
     found.sort_by_key(|(actor, ..)| actor.index);
-    let saved = found.into_iter().map(|(_, readiness, walk, recurrent, version, experience)| SavedActor {
+    let saved = found.into_iter().map(|(_, readiness, (walk, restarts), recurrent, version, experience)| SavedActor {
         readiness: *readiness,
         walk: walk.clone(),
+        restarts: *restarts,
         recurrent: recurrent.0.clone(),
         policy_version: version.0,
         experience: experience.map(|e| (e.unroll.clone(), e.sequence)),
@@ -80,6 +83,7 @@ fn trajectories(world: &mut World) -> Vec<SavedTrajectory> {
     let mut query = world.query::<(&Trajectory, &Provenance)>();
     let save = |(trajectory, from): (&Trajectory, &Provenance)| SavedTrajectory {
         actor: from.actor_index,
+        incarnation: from.incarnation,
         sequence: from.sequence,
         unroll: trajectory.0.clone(),
     };
@@ -142,7 +146,7 @@ fn restore_actors(world: &mut World, saved: Vec<SavedActor>) -> Result<Vec<(Enti
         check_count("actors that learn", usize::from(*learns), usize::from(actor.experience.is_some()))?;
         let mut to = world.entity_mut(*entity);
         let state = (RecurrentState(actor.recurrent), PolicyVersion(actor.policy_version));
-        to.insert((actor.readiness, actor.walk, state));
+        to.insert((actor.readiness, actor.walk, actor.restarts, state));
         if let (Some(mut experience), Some((unroll, sequence))) = (to.get_mut::<Experience>(), actor.experience) {
             experience.unroll = unroll;
             experience.sequence = sequence;

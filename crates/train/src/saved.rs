@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use secateur_rl::Unroll;
-use secateur_sim::{Candidate, Prepared, Readiness, Score, TaskStats, Walk};
+use secateur_sim::{Candidate, Prepared, Readiness, Restarts, Score, TaskStats, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -60,6 +60,8 @@ pub struct SavedActor {
     pub readiness: Readiness,
     /// Its walk.
     pub walk: Walk,
+    /// How often it began again.
+    pub restarts: Restarts,
     /// What its policy handed it.
     pub recurrent: Vec<f32>,
     /// Version of the policy behind its last decision.
@@ -73,6 +75,8 @@ pub struct SavedActor {
 pub struct SavedTrajectory {
     /// Index of its actor.
     pub actor: usize,
+    /// Incarnation of its actor.
+    pub incarnation: u64,
     /// Its number among the actor's.
     pub sequence: u64,
     /// The unroll.
@@ -125,6 +129,7 @@ impl SavedCandidate {
             macs: self.macs,
             spent: self.spent,
             compact: None,
+            fault: None,
             score: self.score,
             cached: self.cached,
             reward: self.reward,

@@ -1,5 +1,6 @@
 //! One search: an agent on the tasks of a scene, under the `lockstep` scheduler.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bevy_app::App;
@@ -7,11 +8,11 @@ use bevy_ecs::prelude::*;
 use secateur_rl::{Agent, AgentKind, AgentSettings};
 use secateur_sim::{
     Actor, Budget, Candidate, Event, EventLog, Failure, Finalists, ObservationSpace, Pool, Prepared, PruneTask,
-    Readiness, Settings, Step, TaskSetup, TaskStats, Tick, populate,
+    Readiness, Settings, Step, TaskSetup, TaskStats, Tick, panic_message, populate,
 };
 
 use crate::act::{act, ask_policy};
-use crate::collect::{collect_steps, enqueue_trajectories};
+use crate::collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 use crate::components::*;
 use crate::error::TrainError;
 use crate::learn::{learn, publish_policy};
@@ -68,7 +69,9 @@ impl Search {
     /// The first failure of the tick; the search cannot go on after it.
     pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
         let world = self.app.world_mut();
-        world.run_schedule(Tick);
+        // A panic outside of what is guarded candidate by candidate, such as in a plugin, leaves the world half way.
+        catch_unwind(AssertUnwindSafe(|| world.run_schedule(Tick)))
+            .map_err(|payload| TrainError::Panicked(panic_message(&*payload)))?;
         let failure = world.resource_mut::<Failure>().0.take();
         if let Some(error) = world.resource_mut::<LearningFailure>().0.take() {
             return Err(error);
@@ -160,7 +163,7 @@ fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<(), TrainError> {
         Tick,
         (
             (ask_policy, act).chain().in_set(Step::Act),
-            collect_steps.in_set(Step::Collect),
+            (forget_failed_walks, collect_steps).chain().in_set(Step::Collect),
             enqueue_trajectories.in_set(Step::Enqueue),
             learn.in_set(Step::Learn),
             publish_policy.in_set(Step::Publish),
