@@ -17,7 +17,7 @@ pub enum TrainError {
     #[error("the tick panicked: {0}")]
     Panicked(String),
     /// The learner refused a batch, or its loss was not a number. It is as it was before the batch.
-    #[error("learner, update {n_updates}, batch of {} trajectories: {source}", batch.len())]
+    #[error("learner, update {n_updates}, batch of {} trajectories: {cause}", batch.len())]
     Learner {
         /// Updates made before.
         n_updates: u64,

@@ -91,7 +91,7 @@ fn n_restarts(events: &[Event]) -> usize {
 
 fn sorted(events: &[Event]) -> Vec<(usize, u64, f32)> {
     let mut rewards = rewards(events);
-    rewards.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    rewards.sort_by_key(|&(task, walk, _)| (task, walk));
     rewards
 }
 
