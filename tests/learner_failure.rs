@@ -32,7 +32,7 @@ impl PruningPlugin for Cosmic {
         };
         let heal = move |mut learners: Query<&mut LearnerStats>| {
             let pending = learners.iter_mut().flat_map(|stats| stats.into_inner().pending.iter_mut());
-            pending.filter(|_| healed).for_each(|unroll| unroll.value[0] = 0.5);
+            pending.filter(|_| healed).for_each(|queued| queued.unroll.value[0] = 0.5);
         };
         app.add_systems(Tick, flip.after(collect_steps).in_set(Step::Collect));
         app.add_systems(Tick, heal.before(learn).in_set(Step::Learn));

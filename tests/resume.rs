@@ -228,6 +228,35 @@ fn with_format(bytes: &[u8], format: u32) -> Vec<u8> {
 }
 
 #[test]
+fn a_killed_run_with_a_learner_on_its_own_thread_goes_on_and_counts_every_walk_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for (i, scheduler) in ["scheduler=Async", "scheduler=BoundedLag(max: 1)"].into_iter().enumerate() {
+        let out = dir.path().join(i.to_string());
+        let args = ["--quiet", "--checkpoint-every", "0", "--set", scheduler, "--set", "executor=Multi"];
+        let mut child = command(&out, &args).stderr(Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        let walks = || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |t| t.matches("candidate").count());
+        while walks() < 20 {
+            assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output = run(&out, &[&args[1..], &["--resume"]].concat());
+        assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
+        let (summary, metrics, _) = results(&out);
+        assert_eq!(summary["walks"], 60, "{scheduler}");
+        let lines = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+        let of_agent = lines.filter(|l| l["event"] == "candidate" && l["agent"] == "mtacp");
+        let mut ended: Vec<(String, u64)> =
+            of_agent.map(|l| (l["task"].to_string(), l["walk"].as_u64().unwrap())).collect();
+        ended.sort();
+        ended.dedup();
+        assert_eq!(ended.len(), 60, "{scheduler}");
+    }
+}
+
+#[test]
 fn resume_without_a_checkpoint_starts_afresh_and_never_over_somebody_elses_files() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("new");

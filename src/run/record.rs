@@ -158,15 +158,19 @@ fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
             "event": "restarted", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
             "message": message,
         }),
-        Event::Learned { n_updates, numbers } => {
-            let numbers = numbers.iter().map(|&(name, x)| (name.to_owned(), json!(x)));
-            let head = [("event", json!("learned")), ("agent", json!(agent)), ("n_updates", json!(n_updates))];
-            let head = head.into_iter().map(|(name, x)| (name.to_owned(), x));
-            Value::Object(head.chain(numbers).collect::<Map<_, _>>())
-        }
+        Event::Learned { n_updates, numbers } => update_json("learned", agent, *n_updates, numbers),
+        Event::Scheduled { n_updates, numbers } => update_json("scheduled", agent, *n_updates, numbers),
         Event::Note { plugin, numbers } => {
             let numbers: Map<String, Value> = numbers.iter().map(|(name, x)| (name.clone(), json!(x))).collect();
             json!({"event": "note", "agent": agent, "plugin": plugin, "numbers": numbers})
         }
     }
+}
+
+/// An event of a learner's update.
+fn update_json(event: &str, agent: &str, n_updates: u64, numbers: &[(&'static str, f64)]) -> Value {
+    let numbers = numbers.iter().map(|&(name, x)| (name.to_owned(), json!(x)));
+    let head = [("event", json!(event)), ("agent", json!(agent)), ("n_updates", json!(n_updates))];
+    let head = head.into_iter().map(|(name, x)| (name.to_owned(), x));
+    Value::Object(head.chain(numbers).collect::<Map<_, _>>())
 }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use secateur_rl::{AgentKind, Profile};
-use secateur_scene::{Agent, Control};
+use secateur_scene::{Agent, Control, ExecutorKind, SchedulerKind};
 use secateur_sim::{Event, NoiseFree, Settings};
-use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
+use secateur_train::{Executor, SavedTask, Scheduler, Search, SearchSetup, TaskResult, TrainError};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
@@ -135,8 +135,10 @@ impl Run<'_> {
         let n_walks = plan.walks_per_task * self.tasks.len() as u64;
         self.progress.begin(&format!("{name} walks"), n_walks);
         let mut failure = None;
-        while !ongoing.search.is_done() && !self.interrupt.is_set() {
-            match ongoing.search.tick() {
+        let mut ended = false;
+        while !ended && !self.interrupt.is_set() {
+            ended = ongoing.search.is_done();
+            match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
                 Ok(events) => {
                     self.take_note(plan, &mut ongoing, &events);
                     self.directory.record(name, &self.tasks, &events)?;
@@ -148,14 +150,14 @@ impl Run<'_> {
                     break;
                 }
             }
-            if self.checkpoints.is_due() {
+            if !ended && self.checkpoints.is_due() {
                 self.checkpoint(before, Some(&mut ongoing))?;
             }
         }
         self.progress.clear();
         match &failure {
             Some(error) if error.leaves_search_whole() => self.stop_with_checkpoint(error, before, &mut ongoing)?,
-            None if self.interrupt.is_set() => self.checkpoint_and_wait(before, &mut ongoing)?,
+            None if self.interrupt.is_set() && !ended => self.checkpoint_and_wait(before, &mut ongoing)?,
             _ => {}
         }
         let wall_s = ongoing.wall_s();
@@ -181,6 +183,11 @@ impl Run<'_> {
             agent: plan.agent,
             seed: self.scene.seed,
             queue_capacity: self.scene.queue_capacity,
+            scheduler: scheduler(self.scene.scheduler),
+            executor: match self.scene.executor {
+                ExecutorKind::Single => Executor::Single,
+                ExecutorKind::Multi => Executor::Multi,
+            },
         };
         let app = self.plugins.app(&self.scene.plugins)?;
         let mut search = Search::new(app, &setup).map_err(|error| Failure::Failed(error.into()))?;
@@ -294,5 +301,13 @@ fn finished_search(outcome: &SearchOutcome) -> FinishedSearch {
         learner_updates: outcome.learner_updates,
         rewards: outcome.rewards.clone(),
         wall_s: outcome.wall_s,
+    }
+}
+
+fn scheduler(kind: SchedulerKind) -> Scheduler {
+    match kind {
+        SchedulerKind::Lockstep => Scheduler::Lockstep,
+        SchedulerKind::Async => Scheduler::Async,
+        SchedulerKind::BoundedLag { max } => Scheduler::BoundedLag { max },
     }
 }

@@ -108,8 +108,10 @@ pub struct Actor {
 pub enum Readiness {
     /// It decides.
     Acting,
-    /// It waits: for room in the trajectory queue, or for a newer policy.
+    /// It waits for room in the trajectory queue.
     Waiting,
+    /// It sees its layer, but waits for a newer policy before it decides.
+    Stale,
     /// Its candidate could not be scored; it begins its walk again at the end of this tick.
     Restarting,
     /// Its task has no walks left.

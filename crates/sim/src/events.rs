@@ -52,6 +52,13 @@ pub enum Event {
         /// Losses and the like.
         numbers: Vec<(&'static str, f64)>,
     },
+    /// Where time went between two updates of a learner that has a thread of its own.
+    Scheduled {
+        /// Updates so far.
+        n_updates: u64,
+        /// Times in seconds and shares.
+        numbers: Vec<(&'static str, f64)>,
+    },
     /// Anything a plugin wants in `metrics.jsonl`.
     Note {
         /// The plugin's name.

@@ -7,7 +7,7 @@ use crate::error::SimError;
 use crate::observation::{Standing, observe};
 use crate::world::{Failure, ObservationSpace, Settings};
 
-/// Writes what every acting actor sees before its next decision.
+/// Writes what every actor that acts, or will once there is a newer policy, sees before its next decision.
 pub fn observe_layers(
     (space, settings): (Res<ObservationSpace>, Res<Settings>),
     tasks: Query<(&PruneTask, &Budget)>,
@@ -17,7 +17,7 @@ pub fn observe_layers(
     for (actor, readiness, walk, mut observation) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
         let Ok(network) = networks.get(task.network) else { continue };
-        if *readiness != Readiness::Acting {
+        if !matches!(readiness, Readiness::Acting | Readiness::Stale) {
             continue;
         }
         let prepared = &network.prepared;

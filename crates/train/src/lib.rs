@@ -10,6 +10,7 @@ mod error;
 mod learn;
 mod save;
 mod saved;
+mod scheduler;
 mod search;
 
 pub use act::{act, ask_policy};
@@ -18,4 +19,5 @@ pub use components::*;
 pub use error::TrainError;
 pub use learn::{learn, publish_policy};
 pub use saved::*;
+pub use scheduler::{Executor, PolicySlot, Scheduler, Tickets, hold_stale_actors, receive_policy};
 pub use search::{Search, SearchSetup, TaskResult};

@@ -1,9 +1,10 @@
 //! From a search to its plain form and back, always at the end of a tick.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use bevy_ecs::prelude::*;
+use secateur_rl::Policy;
 use secateur_sim::{
     Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, Restarts, ScoreCache, TaskStats, Walk,
 };
@@ -11,16 +12,20 @@ use secateur_sim::{
 use crate::components::*;
 use crate::error::TrainError;
 use crate::saved::{
-    SavedActor, SavedLearner, SavedScore, SavedSearch, SavedTask, SavedTrajectory, check_count, foreign_candidate,
+    SavedActor, SavedExperience, SavedLearner, SavedScore, SavedSearch, SavedTask, SavedTrajectory, check_count,
+    foreign_candidate,
 };
+use crate::scheduler::{PolicySlot, Tickets};
 use crate::search::{Search, TaskResult};
 
 impl Search {
-    /// All that decides how the search goes on. Between ticks only.
+    /// All that decides how the search goes on. Between ticks only; brings a learner that is on its thread to rest.
     ///
     /// # Errors
     /// A learner that cannot be written.
     pub fn save(&mut self) -> Result<SavedSearch, TrainError> {
+        self.rest()?;
+        let learner = self.learner_world().map_or(Ok(None), learner)?;
         let tasks = self.results().iter().map(SavedTask::of).collect();
         let world = self.world_mut();
         Ok(SavedSearch {
@@ -28,9 +33,10 @@ impl Search {
             actors: actors(world),
             trajectories: trajectories(world),
             queued: queued(world),
-            learner: learner(world)?,
+            learner,
             scores: scores(world.resource::<ScoreCache>()),
             env_steps: world.resource::<EnvSteps>().0,
+            tickets: world.get_resource::<Tickets>().map(|t| (t.next, t.returned.clone())),
         })
     }
 
@@ -48,17 +54,29 @@ impl Search {
                 expected: format!("below {}", by_index.len()),
                 got: trajectory.actor.to_string(),
             })?;
-            let SavedTrajectory { incarnation, sequence, .. } = trajectory;
-            let provenance = Provenance { actor, actor_index, incarnation, sequence };
+            let SavedTrajectory { incarnation, sequence, ticket, .. } = trajectory;
+            let provenance = Provenance { actor, actor_index, incarnation, sequence, ticket };
             world.spawn((Trajectory(trajectory.unroll), provenance));
         }
         for unroll in saved.queued {
             let refused = world.resource::<TrajectorySender>().0.try_send(unroll).is_err();
             check_count("queued trajectories that fit", 0, usize::from(refused))?;
         }
-        restore_learner(world, saved.learner)?;
         restore_scores(world, saved.scores)?;
         world.resource_mut::<EnvSteps>().0 = saved.env_steps;
+        let found = world.get_resource_mut::<Tickets>();
+        check_count("ticket machines", usize::from(found.is_some()), usize::from(saved.tickets.is_some()))?;
+        if let (Some(mut tickets), Some((next, returned))) = (found, saved.tickets) {
+            (tickets.next, tickets.returned) = (next, returned);
+        }
+        let policy = self.learner_world().map_or(Ok(None), |world| restore_learner(world, saved.learner))?;
+        if let Some(policy) = policy {
+            let world = self.world_mut();
+            if let Some(slot) = world.get_resource::<PolicySlot>() {
+                slot.publish(policy.clone());
+            }
+            world.insert_resource(CurrentPolicy(policy));
+        }
         Ok(())
     }
 }
@@ -74,7 +92,11 @@ fn actors(world: &mut World) -> Vec<SavedActor> {
         restarts: *restarts,
         recurrent: recurrent.0.clone(),
         policy_version: version.0,
-        experience: experience.map(|e| (e.unroll.clone(), e.sequence)),
+        experience: experience.map(|e| SavedExperience {
+            unroll: e.unroll.clone(),
+            sequence: e.sequence,
+            tickets: (e.ticket, e.next_ticket),
+        }),
     });
     saved.collect()
 }
@@ -85,6 +107,7 @@ fn trajectories(world: &mut World) -> Vec<SavedTrajectory> {
         actor: from.actor_index,
         incarnation: from.incarnation,
         sequence: from.sequence,
+        ticket: from.ticket,
         unroll: trajectory.0.clone(),
     };
     let mut out: Vec<SavedTrajectory> = query.iter(world).map(save).collect();
@@ -93,7 +116,7 @@ fn trajectories(world: &mut World) -> Vec<SavedTrajectory> {
 }
 
 /// Takes everything out of the queue and puts it back in the same order; nobody else uses the queue between ticks.
-fn queued(world: &World) -> Vec<secateur_rl::Unroll> {
+fn queued(world: &World) -> Vec<Queued> {
     let unrolls: Vec<_> = world.resource::<TrajectoryReceiver>().0.try_iter().collect();
     for unroll in &unrolls {
         world.resource::<TrajectorySender>().0.try_send(unroll.clone()).expect("as much room as was just made");
@@ -147,9 +170,10 @@ fn restore_actors(world: &mut World, saved: Vec<SavedActor>) -> Result<Vec<(Enti
         let mut to = world.entity_mut(*entity);
         let state = (RecurrentState(actor.recurrent), PolicyVersion(actor.policy_version));
         to.insert((actor.readiness, actor.walk, actor.restarts, state));
-        if let (Some(mut experience), Some((unroll, sequence))) = (to.get_mut::<Experience>(), actor.experience) {
-            experience.unroll = unroll;
-            experience.sequence = sequence;
+        if let (Some(mut experience), Some(saved)) = (to.get_mut::<Experience>(), actor.experience) {
+            experience.unroll = saved.unroll;
+            experience.sequence = saved.sequence;
+            (experience.ticket, experience.next_ticket) = saved.tickets;
         }
     }
     Ok(found.into_iter().map(|(index, entity, ..)| (entity, index)).collect())
@@ -176,18 +200,16 @@ fn check_walk(wall: &BudgetWall, actor: &SavedActor) -> Result<(), TrainError> {
     })
 }
 
-fn restore_learner(world: &mut World, saved: Option<SavedLearner>) -> Result<(), TrainError> {
+fn restore_learner(world: &mut World, saved: Option<SavedLearner>) -> Result<Option<Arc<dyn Policy>>, TrainError> {
     let mut query = world.query::<(&mut LearnerState, &mut LearnerStats)>();
     let found = query.iter_mut(world).next();
     check_count("learners", usize::from(found.is_some()), usize::from(saved.is_some()))?;
-    let (Some((mut learner, mut stats)), Some(saved)) = (found, saved) else { return Ok(()) };
+    let (Some((mut learner, mut stats)), Some(saved)) = (found, saved) else { return Ok(None) };
     let learner = learner.0.get_mut().unwrap_or_else(PoisonError::into_inner);
     learner.load(&saved.state)?;
     let SavedLearner { n_updates, n_trajectories, pending, .. } = saved;
     *stats = LearnerStats { n_updates, n_trajectories, pending };
-    let policy = learner.policy();
-    world.insert_resource(CurrentPolicy(policy));
-    Ok(())
+    Ok(Some(learner.policy()))
 }
 
 fn restore_scores(world: &mut World, saved: Vec<SavedScore>) -> Result<(), TrainError> {

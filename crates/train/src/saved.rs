@@ -3,12 +3,13 @@
 //!
 //! Whoever writes this to a file gives the file a version, and raises it when a type here changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secateur_rl::Unroll;
 use secateur_sim::{Candidate, Prepared, Readiness, Restarts, Score, TaskStats, Walk};
 use serde::{Deserialize, Serialize};
 
+use crate::components::Queued;
 use crate::error::TrainError;
 use crate::search::TaskResult;
 
@@ -22,13 +23,15 @@ pub struct SavedSearch {
     /// Unrolls that found no room in the queue yet.
     pub trajectories: Vec<SavedTrajectory>,
     /// Content of the queue, oldest first.
-    pub queued: Vec<Unroll>,
+    pub queued: Vec<Queued>,
     /// The learner, if the agent has one.
     pub learner: Option<SavedLearner>,
     /// The score cache.
     pub scores: Vec<SavedScore>,
     /// Decisions taken.
     pub env_steps: u64,
+    /// The next ticket and those returned, where unrolls have tickets.
+    pub tickets: Option<(u64, BTreeSet<u64>)>,
 }
 
 /// Counts and best candidates of a task.
@@ -66,8 +69,19 @@ pub struct SavedActor {
     pub recurrent: Vec<f32>,
     /// Version of the policy behind its last decision.
     pub policy_version: u64,
-    /// The unroll it is collecting, and the trajectories it made; none for agents that do not learn.
-    pub experience: Option<(Unroll, u64)>,
+    /// What it is collecting; none for agents that do not learn.
+    pub experience: Option<SavedExperience>,
+}
+
+/// The unroll an actor is collecting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedExperience {
+    /// Steps so far.
+    pub unroll: Unroll,
+    /// Trajectories made so far.
+    pub sequence: u64,
+    /// Tickets of this unroll and the next.
+    pub tickets: (Option<u64>, Option<u64>),
 }
 
 /// An unroll that waits for room in the queue.
@@ -79,6 +93,8 @@ pub struct SavedTrajectory {
     pub incarnation: u64,
     /// Its number among the actor's.
     pub sequence: u64,
+    /// Its ticket.
+    pub ticket: u64,
     /// The unroll.
     pub unroll: Unroll,
 }
@@ -93,7 +109,7 @@ pub struct SavedLearner {
     /// Trajectories learned from.
     pub n_trajectories: u64,
     /// Trajectories taken from the queue and not yet learned from.
-    pub pending: Vec<Unroll>,
+    pub pending: Vec<Queued>,
 }
 
 /// An entry of the score cache.

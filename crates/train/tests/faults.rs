@@ -14,8 +14,8 @@ use secateur_net::Network;
 use secateur_rl::{AgentKind, Profile};
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Build, Evaluate, Evaluator, Event, Measured, Prepared, PruningPlugin, Score, Step, Tick};
-use secateur_train::{Experience, LearnerStats, Search, TaskResult, TrainError, Trajectory, collect_steps};
-use tiny::{MTACP, N_TASKS, N_WALKS, Options, rewards, run, search, with_plugin};
+use secateur_train::{TaskResult, TrainError, Trajectory, collect_steps};
+use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, learned, rewards, run, search, with_plugin};
 
 /// Which candidates panic.
 #[derive(Clone, Copy, PartialEq)]
@@ -95,11 +95,6 @@ fn sorted(events: &[Event]) -> Vec<(usize, u64, f32)> {
     rewards
 }
 
-fn learner(search: &mut Search) -> LearnerStats {
-    let world = search.world_mut();
-    world.query::<&LearnerStats>().single(world).unwrap().clone()
-}
-
 #[test]
 fn walks_whose_candidates_panic_are_done_again_and_counted_once() {
     // Random decides by task, walk and layer alone, so a walk done again must end where it would have ended.
@@ -121,12 +116,8 @@ fn steps_of_a_walk_done_again_are_learned_from_once() {
     for agent in [MTACP, AgentKind::Mtacp(Profile::Paper)] {
         let (events, _, mut search) = run(&faulty(agent, 1, AllOnce, AllOnce));
         assert!(n_restarts(&events) > 5, "nothing was injected");
-        let stats = learner(&mut search);
-        let world = search.world_mut();
-        let collecting: usize = world.query::<&Experience>().iter(world).map(|e| e.unroll.n_steps()).sum();
-        let pending: usize = stats.pending.iter().map(|u| u.n_steps()).sum();
-        let length = if agent == MTACP { 4 } else { 60 };
-        assert_eq!(collecting + pending + length * stats.n_trajectories as usize, 4 * n_learned, "{agent:?}");
+        assert_eq!(learned(&events, "n_steps").iter().sum::<f64>(), 4.0 * n_learned as f64, "{agent:?}");
+        assert!(search.learner_stats().unwrap().pending.is_empty());
     }
 }
 
@@ -144,10 +135,7 @@ fn a_candidate_that_always_panics_stops_the_search_with_task_and_walk_and_nothin
     let healthy = Options::new(AgentKind::Random);
     let mut going = tiny::search(&healthy);
     going.restore(saved).unwrap();
-    let mut events = Vec::new();
-    while !going.is_done() {
-        events.extend(going.tick().unwrap());
-    }
+    let events = go_on(&mut going);
     assert_eq!(sorted(&events), sorted(&run(&healthy).0));
 }
 

@@ -9,8 +9,8 @@ use bevy_ecs::prelude::*;
 use secateur_rl::{AgentKind, Profile};
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Event, Outcome, PruningPlugin, Step, Tick, write_reward};
-use secateur_train::{LearnerStats, SavedSearch, TaskResult};
-use tiny::{MTACP, N_TASKS, N_WALKS, Options, rewards, run, search, with_plugin};
+use secateur_train::{SavedSearch, TaskResult};
+use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, rewards, run, search, with_plugin};
 
 #[test]
 fn every_walk_is_walked_scored_and_counted_once() {
@@ -49,9 +49,9 @@ fn uniform_is_scored_once_and_then_known() {
 fn a_full_queue_makes_actors_wait_and_loses_nothing() {
     let learned = |capacity| {
         let (events, _, mut search) = run(&Options { queue_capacity: capacity, ..Options::new(MTACP) });
-        let world = search.world_mut();
-        let stats = world.query::<&LearnerStats>().single(world).unwrap().clone();
-        (stats.n_trajectories + stats.pending.len() as u64, rewards(&events).len())
+        let stats = search.learner_stats().unwrap();
+        assert!(stats.pending.is_empty());
+        (stats.n_trajectories, rewards(&events).len())
     };
     // Noise-free walks (two of ten plus the last two of twenty: 10th, 19th, 20th) are not learned from.
     let expected = (N_TASKS as u64 * (N_WALKS - 3), N_TASKS * N_WALKS as usize);
@@ -81,6 +81,7 @@ fn a_search_saved_after_any_tick_goes_on_as_if_nothing_had_happened() {
                 assert_eq!(going.save().unwrap().actors, saved.actors);
             }
         }
+        so_far.extend(going.finish().unwrap());
         assert!(so_far == events, "{agent:?} with a queue of {queue_capacity}");
         let best =
             |r: &[TaskResult]| r.iter().map(|t| (t.stats, t.finalists.len(), t.finalists[0].walk)).collect::<Vec<_>>();
@@ -149,9 +150,7 @@ fn what_a_plugin_remembers_is_saved_with_the_search() {
     going = search(&options);
     going.restore(saved).unwrap();
     options.plugins.load(&options.configs, going.world_mut(), &of_plugins).unwrap();
-    while !going.is_done() {
-        so_far.extend(going.tick().unwrap());
-    }
+    so_far.extend(go_on(&mut going));
     assert!(so_far == events);
     let error = options.plugins.load(&options.configs, going.world_mut(), &[vec![1]]).unwrap_err();
     assert_eq!(error.to_string(), "plugin 'clock': load its saved state: 1 bytes, expected 8");

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
@@ -12,7 +13,7 @@ use secateur_sim::{
     Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
     TaskSetup,
 };
-use secateur_train::{Search, SearchSetup, TaskResult};
+use secateur_train::{Executor, Scheduler, Search, SearchSetup, TaskResult};
 
 pub const MTACP: AgentKind = AgentKind::Mtacp(Profile::Tuned);
 
@@ -65,13 +66,23 @@ pub struct Options {
     pub agent: AgentKind,
     pub threads: usize,
     pub queue_capacity: usize,
+    pub scheduler: Scheduler,
+    pub executor: Executor,
     pub plugins: PluginList,
     pub configs: Vec<PluginConfig>,
 }
 
 impl Options {
     pub fn new(agent: AgentKind) -> Self {
-        Self { agent, threads: 1, queue_capacity: 64, plugins: PluginList::default(), configs: Vec::new() }
+        Self {
+            agent,
+            threads: 1,
+            queue_capacity: 64,
+            scheduler: Scheduler::Lockstep,
+            executor: Executor::Single,
+            plugins: PluginList::default(),
+            configs: Vec::new(),
+        }
     }
 }
 
@@ -107,21 +118,37 @@ pub fn search(options: &Options) -> Search {
         agent: options.agent,
         seed: 3,
         queue_capacity: options.queue_capacity,
+        scheduler: options.scheduler,
+        executor: options.executor,
     };
     Search::new(app, &setup).unwrap()
 }
 
-pub fn run(options: &Options) -> (Vec<Event>, Vec<TaskResult>, Search) {
-    let mut search = search(options);
+/// Runs a search to its end.
+pub fn go_on(search: &mut Search) -> Vec<Event> {
     let mut events = Vec::new();
-    for _ in 0..10_000 {
-        if search.is_done() {
-            let results = search.results();
-            return (events, results, search);
-        }
+    let start = Instant::now();
+    while !search.is_done() {
+        assert!(start.elapsed() < Duration::from_secs(120), "the search does not end");
         events.extend(search.tick().unwrap());
     }
-    panic!("the search does not end");
+    events.extend(search.finish().unwrap());
+    events
+}
+
+pub fn run(options: &Options) -> (Vec<Event>, Vec<TaskResult>, Search) {
+    let mut search = search(options);
+    let events = go_on(&mut search);
+    (events, search.results(), search)
+}
+
+/// The numbers of this name in the learner's updates.
+pub fn learned(events: &[Event], name: &str) -> Vec<f64> {
+    let of = |e: &Event| match e {
+        Event::Learned { numbers, .. } => numbers.iter().find(|(n, _)| *n == name).map(|(_, x)| *x),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
 }
 
 pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
