@@ -7,7 +7,7 @@ use clap::Parser;
 use secateur_sim::{PluginList, PruningPlugin};
 
 use crate::arguments::{Arguments, Command};
-use crate::{Failure, check, doctor, eval, inspect, run, screen};
+use crate::{Failure, bench, check, doctor, eval, inspect, run, screen};
 
 /// The program, ready to run.
 #[derive(Default)]
@@ -58,6 +58,7 @@ impl Cli {
             Command::Check(arguments) => check::check(&arguments, &self.plugins),
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Eval(arguments) => eval::eval(&arguments),
+            Command::Bench(arguments) => bench::bench(&arguments.what, &self.plugins),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
         }
     }

@@ -25,9 +25,11 @@ use crate::{Failure, screen};
 use checkpoint::Checkpoints;
 use finish::Finished;
 use interrupt::Interrupt;
+pub(crate) use prepare::reward_kind;
 use progress::Progress;
 use record::RunDirectory;
 use search::SearchOutcome;
+pub(crate) use search::agent_kind;
 
 /// Everything a run works on, and where it reports.
 struct Run<'a> {
@@ -95,6 +97,18 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
     let finished = run.finish(&searches)?;
     let wall_s = run.wall_s();
     run.report(searches, &finished, wall_s)
+}
+
+/// The networks and tasks of a scene, ready to be searched.
+///
+/// # Errors
+/// As [`Prepared::new`].
+pub(crate) fn prepared(
+    scene: &Scene,
+    resolved: &Resolved,
+    pool: &Pool,
+) -> anyhow::Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>)> {
+    Ok((prepare::networks(scene, resolved, pool, &Progress::new(true))?, prepare::tasks(scene, resolved)))
 }
 
 impl Run<'_> {

@@ -87,17 +87,8 @@ impl Run<'_> {
 
     fn plans(&self) -> Vec<Plan> {
         let all_noisy = NoiseFree { every: 0, last: 0 };
-        let (agent, walks_per_task) = match self.scene.agent {
-            Agent::Uniform => (AgentKind::Uniform, 1),
-            Agent::Random => (AgentKind::Random, self.scene.walks_per_task),
-            Agent::Mtacp { profile } => {
-                let profile = match profile {
-                    secateur_scene::Profile::Tuned => Profile::Tuned,
-                    secateur_scene::Profile::Paper => Profile::Paper,
-                };
-                (AgentKind::Mtacp(profile), self.scene.walks_per_task)
-            }
-        };
+        let agent = agent_kind(self.scene.agent);
+        let walks_per_task = if agent == AgentKind::Uniform { 1 } else { self.scene.walks_per_task };
         let noise_free = match agent {
             AgentKind::Mtacp(_) => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
             AgentKind::Uniform | AgentKind::Random => all_noisy,
@@ -309,5 +300,15 @@ fn scheduler(kind: SchedulerKind) -> Scheduler {
         SchedulerKind::Lockstep => Scheduler::Lockstep,
         SchedulerKind::Async => Scheduler::Async,
         SchedulerKind::BoundedLag { max } => Scheduler::BoundedLag { max },
+    }
+}
+
+/// The agent that a scene names.
+pub(crate) fn agent_kind(agent: Agent) -> AgentKind {
+    match agent {
+        Agent::Uniform => AgentKind::Uniform,
+        Agent::Random => AgentKind::Random,
+        Agent::Mtacp { profile: secateur_scene::Profile::Tuned } => AgentKind::Mtacp(Profile::Tuned),
+        Agent::Mtacp { profile: secateur_scene::Profile::Paper } => AgentKind::Mtacp(Profile::Paper),
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn for_each_candidate<I: Sync, T: Send>(
     // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
     let chunks = items.chunks(pool.current_num_threads());
     let run = |item: &I| guarded(|| work(item));
-    chunks.flat_map(|items| pool.install(|| items.par_iter().map(run).collect::<Vec<_>>())).collect()
+    pool.install(|| chunks.flat_map(|items| items.par_iter().map(run).collect::<Vec<_>>()).collect())
 }
 
 /// Turns a panic of `work` into a value. What `work` shares with other candidates is read only, or a cache whose entries are put

@@ -15,6 +15,7 @@ mod plugin;
 mod prepare;
 mod restart;
 mod score;
+mod step_times;
 mod walk;
 mod wall;
 mod world;
@@ -36,6 +37,7 @@ pub use plugin::{PluginList, PruningPlugin};
 pub use prepare::{Inputs, Prepared, Repair, Selection};
 pub use restart::{fail_candidates, restart_actors};
 pub use score::{RewardImages, RewardKind, Score, ScoreCache};
+pub use step_times::{StepTimes, measure_steps};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
 pub use wall::{BudgetWall, Unreachable, WidthBounds};
 pub use world::{Failure, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, populate};
@@ -71,6 +73,24 @@ pub enum Step {
     Publish,
     /// Statistics are kept, events noted, and new walks begun.
     Record,
+}
+
+impl Step {
+    /// All steps, in their order.
+    pub const ALL: [Self; 12] = [
+        Self::Observe,
+        Self::Act,
+        Self::Clamp,
+        Self::Select,
+        Self::Repair,
+        Self::Score,
+        Self::Reward,
+        Self::Collect,
+        Self::Enqueue,
+        Self::Learn,
+        Self::Publish,
+        Self::Record,
+    ];
 }
 
 /// Adds the schedule [`Tick`] with all sets in order and the systems of this crate. Two systems whose order matters and is not

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{MultiThreadedExecutor, SingleThreadedExecutor};
-use secateur_rl::{Agent, AgentKind, AgentSettings};
+use secateur_rl::{Agent, AgentKind, AgentSettings, RlError};
 use secateur_sim::{
     Actor, Budget, Candidate, Event, EventLog, Failure, Finalists, ObservationSpace, Pool, Prepared, PruneTask,
     Readiness, Settings, Step, TaskSetup, TaskStats, Tick, observe_layers, panic_message, populate,
@@ -78,7 +78,19 @@ impl Search {
     ///
     /// # Errors
     /// Budgets that cannot be met, settings the agent cannot run with.
-    pub fn new(mut app: App, setup: &SearchSetup<'_>) -> Result<Self, TrainError> {
+    pub fn new(app: App, setup: &SearchSetup<'_>) -> Result<Self, TrainError> {
+        Self::with_agent(app, setup, |settings| secateur_rl::build(setup.agent, settings))
+    }
+
+    /// As [`Self::new`], with an agent of the caller's own instead of that of `setup`.
+    ///
+    /// # Errors
+    /// Budgets that cannot be met, what `build` returns.
+    pub fn with_agent(
+        mut app: App,
+        setup: &SearchSetup<'_>,
+        build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>,
+    ) -> Result<Self, TrainError> {
         let pool = setup.pool.clone();
         populate(&mut app, pool, setup.settings, setup.networks, setup.tasks)?;
         app.edit_schedule(Tick, |schedule| {
@@ -87,7 +99,8 @@ impl Search {
                 Executor::Multi => schedule.set_executor(MultiThreadedExecutor::new()),
             };
         });
-        let learner = add_agent(&mut app, setup)?;
+        let agent = build(&agent_settings(app.world_mut(), setup))?;
+        let learner = add_agent(&mut app, setup, agent);
         Ok(Self { app, n_tasks: setup.tasks.len(), learner })
     }
 
@@ -245,11 +258,11 @@ impl Drop for Search {
     }
 }
 
-fn build_agent(world: &mut World, setup: &SearchSetup<'_>) -> Result<Agent, TrainError> {
+fn agent_settings(world: &mut World, setup: &SearchSetup<'_>) -> AgentSettings {
     let n_features = world.resource::<ObservationSpace>().n_features;
     let mut walls = world.query::<&Budget>();
     let walk_length_max = walls.iter(world).map(|wall| wall.0.order().len()).max().unwrap_or(1);
-    let settings = AgentSettings {
+    AgentSettings {
         n_features,
         n_tasks: setup.tasks.len(),
         n_actors: setup.tasks.len() * setup.settings.actors_per_task,
@@ -257,14 +270,12 @@ fn build_agent(world: &mut World, setup: &SearchSetup<'_>) -> Result<Agent, Trai
         walks_planned: setup.settings.walks_per_task * setup.tasks.len() as u64,
         keep_ratio_min: setup.settings.keep_ratio_min as f32,
         seed: setup.seed,
-    };
-    Ok(secateur_rl::build(setup.agent, &settings)?)
+    }
 }
 
-fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<LearnerSide, TrainError> {
-    let agent = build_agent(app.world_mut(), setup)?;
+fn add_agent(app: &mut App, setup: &SearchSetup<'_>, agent: Agent) -> LearnerSide {
     add_acting(app, &agent, setup.queue_capacity);
-    let Agent::Learning(learner) = agent else { return Ok(LearnerSide::Inline) };
+    let Agent::Learning(learner) = agent else { return LearnerSide::Inline };
     let world = app.world_mut();
     let rule = match setup.scheduler {
         Scheduler::BoundedLag { .. } => BatchRule::Ticket,
@@ -280,14 +291,14 @@ fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<LearnerSide, Trai
         world.insert_resource(rule);
         world.spawn((LearnerState(Mutex::new(learner)), LearnerStats::default()));
         app.add_systems(Tick, (learn.in_set(Step::Learn), publish_policy.in_set(Step::Publish)));
-        return Ok(LearnerSide::Inline);
+        return LearnerSide::Inline;
     }
     let slot = PolicySlot::new(learner.policy());
     world.insert_resource(slot.clone());
     let mut apart = learner_world(rule, world.resource::<TrajectoryReceiver>().clone(), slot);
     apart.spawn((LearnerState(Mutex::new(learner)), LearnerStats::default()));
     app.add_systems(Tick, receive_policy.in_set(Step::Publish));
-    Ok(LearnerSide::Resting(Box::new(apart)))
+    LearnerSide::Resting(Box::new(apart))
 }
 
 /// Everything on the actors' side: policy, queue, what each actor remembers, and the systems of acting and collecting.
