@@ -7,11 +7,15 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secateur_formats::Split;
 use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
+use secateur_train::Executor;
+
+use crate::bench::Variant;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   secateur check --template > my.ron      a scene to start from
   secateur run my.ron --out runs/first
+  secateur run my.ron --out runs/first --resume       after Ctrl-C, a crash or kill -9
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
 
 The run directory gets scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
@@ -39,6 +43,12 @@ Examples:
 Data sets: cifar10 (cifar-10-batches-bin under the data root), shapes[:SEED] and textures[:SEED] (drawn, no file needed).
 The last line reads `top1 0.9168 (9168 of 10000)`.";
 
+const BENCH_SCHEDULERS_EXAMPLES: &str = "\
+Examples:
+  secateur bench schedulers --threads 2 --actors 4,8,16 --json schedulers.json
+  secateur bench schedulers --score-ms 0 --learn-share 0 --variants lockstep --actors 64 --walks 20000
+  secateur bench schedulers scenes/quickstart.ron --walks 50 --actors 4";
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 bad arguments or scene, 3 certificate over budget, 130 interrupted.";
 
@@ -65,6 +75,8 @@ pub(crate) enum Command {
     /// Measure a network's top-1 accuracy
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+    /// Measure this machine
+    Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found
     Doctor(DoctorArgs),
 }
@@ -85,12 +97,15 @@ pub(crate) struct RunArgs {
     /// The scene
     #[arg(value_name = "SCENE.ron")]
     pub(crate) scene: PathBuf,
-    /// Run directory; must be new or empty [default: runs/<name of the scene file>]
+    /// Run directory; must be new or empty unless --resume [default: runs/<name of the scene file>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on from the run directory's last checkpoint (not built yet: this version writes no checkpoints)
+    /// Go on from the run directory's last checkpoint, with the same result as if it had never stopped
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Seconds between checkpoints
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) checkpoint_every: f64,
     #[command(flatten)]
     pub(crate) roots: RootArgs,
     #[command(flatten)]
@@ -101,6 +116,12 @@ pub(crate) struct RunArgs {
     /// Print nothing but the results
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// At most a year.
+fn seconds(text: &str) -> Result<f64, String> {
+    let expected = "expected a number of seconds from 0 to 31536000";
+    text.parse().ok().filter(|s| (0.0..=31_536_000.0).contains(s)).ok_or_else(|| expected.to_owned())
 }
 
 #[derive(Args, Debug)]
@@ -233,6 +254,92 @@ impl FromStr for DatasetArg {
         })?;
         Ok(Self(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 }))
     }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) what: Bench,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Every scheduler on the same work: a scene, or a synthetic environment
+    #[command(after_help = BENCH_SCHEDULERS_EXAMPLES)]
+    Schedulers(BenchSchedulersArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchSchedulersArgs {
+    /// The scene [default: a synthetic environment]
+    #[arg(value_name = "SCENE.ron")]
+    pub(crate) scene: Option<PathBuf>,
+    /// Schedulers: lockstep, async, bounded_lag[:MAX]
+    #[arg(long, value_delimiter = ',', default_value = "lockstep,async,bounded_lag:1")]
+    pub(crate) variants: Vec<Variant>,
+    /// Executors of the ECS systems
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "single")]
+    pub(crate) executors: Vec<ExecutorArg>,
+    /// Actors per task
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = actors)]
+    pub(crate) actors: Vec<usize>,
+    /// Walks per task
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) walks: u64,
+    /// Synthetic: CPU time of a score in milliseconds, 0 to 100
+    #[arg(long, value_name = "MS", default_value = "20", value_parser = score_ms)]
+    pub(crate) score_ms: f64,
+    /// Synthetic: CPU time of learning from a walk, in scores
+    #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = learn_share)]
+    pub(crate) learn_share: f64,
+    /// Trajectories that may wait for the learner
+    #[arg(long, value_name = "N", default_value = "64", value_parser = actors)]
+    pub(crate) queue_capacity: usize,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    /// Change the scene for this measurement; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// What runs the systems of a tick.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExecutorArg {
+    /// One after the other
+    Single,
+    /// Those that share no data at once
+    Multi,
+}
+
+impl From<ExecutorArg> for Executor {
+    fn from(arg: ExecutorArg) -> Self {
+        match arg {
+            ExecutorArg::Single => Self::Single,
+            ExecutorArg::Multi => Self::Multi,
+        }
+    }
+}
+
+fn actors(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| "expected a whole number, 1..=4096".to_owned())
+}
+
+fn score_ms(text: &str) -> Result<f64, String> {
+    within(text, 100.0)
+}
+
+fn learn_share(text: &str) -> Result<f64, String> {
+    within(text, 10.0)
+}
+
+fn within(text: &str, most: f64) -> Result<f64, String> {
+    text.parse().ok().filter(|x| (0.0..=most).contains(x)).ok_or_else(|| format!("expected a number, 0..={most}"))
 }
 
 #[derive(Args, Debug)]

@@ -7,7 +7,7 @@ use clap::Parser;
 use secateur_sim::{PluginList, PruningPlugin};
 
 use crate::arguments::{Arguments, Command};
-use crate::{Failure, check, doctor, eval, inspect, run, screen};
+use crate::{Failure, bench, check, doctor, eval, inspect, run, screen};
 
 /// The program, ready to run.
 #[derive(Default)]
@@ -33,7 +33,8 @@ impl Cli {
         self.run_with(std::env::args_os())
     }
 
-    fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    /// Does what `arguments` ask for; the first is the program's name.
+    pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let arguments = match Arguments::try_parse_from(arguments) {
             Ok(arguments) => arguments,
             Err(usage) => {
@@ -57,6 +58,7 @@ impl Cli {
             Command::Check(arguments) => check::check(&arguments, &self.plugins),
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Eval(arguments) => eval::eval(&arguments),
+            Command::Bench(arguments) => bench::bench(&arguments.what, &self.plugins),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
         }
     }

@@ -12,6 +12,7 @@ pub use secateur_sim as sim;
 pub use secateur_train as train;
 
 mod arguments;
+mod bench;
 pub mod certificate;
 mod check;
 mod cli;

@@ -271,9 +271,12 @@ fn edits_that_do_not_fit_the_scene_are_refused() {
 }
 
 #[test]
-fn resuming_is_refused_for_now() {
+fn the_time_between_checkpoints_is_a_number_of_seconds() {
     let place = Workplace::new();
-    place.check_refusal(&["run", "scene.ron", "--out", "out", "--resume"], &["--resume", "checkpoints"]);
+    for bad in ["-1", "soon", "NaN", "inf", "1e9"] {
+        let every = format!("--checkpoint-every={bad}");
+        place.check_refusal(&["run", "scene.ron", "--out", "out", &every], &["--checkpoint-every", "seconds"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Ctrl-C: the first one lets the run end with what it has, the second ends it at once.
+//! Ctrl-C and SIGTERM: the first one lets the run end with what it has, the second ends it at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 
@@ -10,8 +10,14 @@ use anyhow::Context;
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens for Ctrl-C.
+    /// Listens for Ctrl-C and SIGTERM. SIGHUP is left alone, so that `nohup` works.
     pub(super) fn install() -> anyhow::Result<Self> {
+        // A process has one listener, however many runs it makes.
+        static INSTALLED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+        let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flag) = &*installed {
+            return Ok(Self(flag.clone()));
+        }
         let flag = Arc::new(AtomicBool::new(false));
         let seen = flag.clone();
         ctrlc::set_handler(move || {
@@ -21,10 +27,22 @@ impl Interrupt {
             crate::screen::note("stopping: the best candidates so far are kept; once more to stop at once");
         })
         .context("listening for Ctrl-C")?;
+        #[cfg(unix)]
+        listen_for_sigterm(&flag).context("listening for SIGTERM")?;
+        *installed = Some(flag.clone());
         Ok(Self(flag))
     }
 
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+#[cfg(unix)]
+fn listen_for_sigterm(flag: &Arc<AtomicBool>) -> std::io::Result<()> {
+    use signal_hook::consts::SIGTERM;
+    // In this order: the first signal finds the flag unset and sets it.
+    signal_hook::flag::register_conditional_shutdown(SIGTERM, 130, flag.clone())?;
+    signal_hook::flag::register(SIGTERM, flag.clone())?;
+    Ok(())
 }

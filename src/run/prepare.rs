@@ -56,7 +56,7 @@ pub(super) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
 }
 
 /// What walks are paid for.
-pub(super) fn reward_kind(scene: &Scene) -> RewardKind {
+pub(crate) fn reward_kind(scene: &Scene) -> RewardKind {
     match scene.reward {
         SceneReward::Accuracy => RewardKind::Accuracy,
         SceneReward::Kl => RewardKind::Divergence,

@@ -48,7 +48,8 @@ impl Progress {
         Ok(())
     }
 
-    fn log(&self, text: &str) {
+    /// A line of log.txt only.
+    pub(super) fn log(&self, text: &str) {
         let line = format!("{:9.2} {text}", self.start.elapsed().as_secs_f64());
         match &mut *self.log.borrow_mut() {
             Log::Kept(lines) => lines.push(line),

@@ -1,11 +1,12 @@
 //! The run directory: scene, metrics, networks, certificates, summary. Whole files are written aside and renamed.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secateur_formats::{write_atomic, write_network};
+use secateur_rl::{Unroll, save_unrolls};
 use secateur_scene::{Scene, apply_set};
 use secateur_sim::{Event, TaskSetup, Winner};
 use serde_json::{Map, Value, json};
@@ -21,6 +22,7 @@ const METRICS_SCHEMA: u32 = 1;
 pub(super) struct RunDirectory {
     path: PathBuf,
     metrics: BufWriter<File>,
+    metrics_bytes: u64,
     /// Tasks whose certificate does not hold.
     over_budget: Vec<String>,
 }
@@ -31,20 +33,53 @@ impl RunDirectory {
         let at = || format!("run directory '{}'", path.display());
         std::fs::create_dir_all(path.join("tasks")).with_context(at)?;
         write_atomic(&path.join("scene.ron"), resolved_scene(scene, resolved)?.as_bytes())?;
-        let metrics = File::create_new(path.join("metrics.jsonl")).with_context(at)?;
-        let mut out = Self { path: path.to_owned(), metrics: BufWriter::new(metrics), over_budget: Vec::new() };
+        let metrics = File::create(path.join("metrics.jsonl")).with_context(at)?;
+        let mut out = Self::new(path, metrics, 0);
         out.line(&json!({"event": "start", "schema": METRICS_SCHEMA, "seed": scene.seed}))?;
         out.metrics.flush().with_context(at)?;
         Ok(out)
+    }
+
+    /// Opens the directory of a run that is to go on; `metrics.jsonl` is cut back to `metrics_bytes`.
+    pub(super) fn reopen(path: &Path, metrics_bytes: u64) -> anyhow::Result<Self> {
+        let open = || {
+            let mut metrics = OpenOptions::new().write(true).open(path.join("metrics.jsonl"))?;
+            metrics.set_len(metrics_bytes)?;
+            metrics.seek(SeekFrom::End(0))?;
+            Ok::<_, std::io::Error>(metrics)
+        };
+        let metrics = open().with_context(|| format!("metrics.jsonl of '{}'", path.display()))?;
+        Ok(Self::new(path, metrics, metrics_bytes))
+    }
+
+    fn new(path: &Path, metrics: File, metrics_bytes: u64) -> Self {
+        Self { path: path.to_owned(), metrics: BufWriter::new(metrics), metrics_bytes, over_budget: Vec::new() }
+    }
+
+    /// Length of `metrics.jsonl`.
+    pub(super) fn metrics_bytes(&self) -> u64 {
+        self.metrics_bytes
+    }
+
+    /// `metrics.jsonl`, for a thread that sees it safely onto the disk.
+    pub(super) fn metrics_file(&self) -> anyhow::Result<File> {
+        self.metrics.get_ref().try_clone().context("metrics.jsonl")
+    }
+
+    /// Writes a batch that could not be learned from; returns the file.
+    pub(super) fn write_batch(&self, n_updates: u64, batch: &[Unroll]) -> anyhow::Result<PathBuf> {
+        let file = self.path.join(format!("failed-batch-{n_updates}.safetensors"));
+        write_atomic(&file, &save_unrolls(batch)?)?;
+        Ok(file)
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// An empty log.txt.
+    /// log.txt, at its end.
     pub(super) fn log_file(&self) -> anyhow::Result<File> {
-        File::create(self.path.join("log.txt")).context("log.txt")
+        OpenOptions::new().create(true).append(true).open(self.path.join("log.txt")).context("log.txt")
     }
 
     /// Appends the events of a tick.
@@ -56,7 +91,9 @@ impl RunDirectory {
     }
 
     fn line(&mut self, value: &Value) -> anyhow::Result<()> {
-        writeln!(self.metrics, "{value}").context("metrics.jsonl")
+        let line = format!("{value}\n");
+        self.metrics_bytes += line.len() as u64;
+        self.metrics.write_all(line.as_bytes()).context("metrics.jsonl")
     }
 
     /// Writes a task's network and its certificate, counted from the written file.
@@ -117,15 +154,23 @@ fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
                 "divergence": score.divergence, "macs": macs, "widths": widths, "spent": spent, "is_best": is_best,
             })
         }
-        Event::Learned { n_updates, numbers } => {
-            let numbers = numbers.iter().map(|&(name, x)| (name.to_owned(), json!(x)));
-            let head = [("event", json!("learned")), ("agent", json!(agent)), ("n_updates", json!(n_updates))];
-            let head = head.into_iter().map(|(name, x)| (name.to_owned(), x));
-            Value::Object(head.chain(numbers).collect::<Map<_, _>>())
-        }
+        Event::Restarted { task, actor, walk, message } => json!({
+            "event": "restarted", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
+            "message": message,
+        }),
+        Event::Learned { n_updates, numbers } => update_json("learned", agent, *n_updates, numbers),
+        Event::Scheduled { n_updates, numbers } => update_json("scheduled", agent, *n_updates, numbers),
         Event::Note { plugin, numbers } => {
             let numbers: Map<String, Value> = numbers.iter().map(|(name, x)| (name.clone(), json!(x))).collect();
             json!({"event": "note", "agent": agent, "plugin": plugin, "numbers": numbers})
         }
     }
+}
+
+/// An event of a learner's update.
+fn update_json(event: &str, agent: &str, n_updates: u64, numbers: &[(&'static str, f64)]) -> Value {
+    let numbers = numbers.iter().map(|&(name, x)| (name.to_owned(), json!(x)));
+    let head = [("event", json!(event)), ("agent", json!(agent)), ("n_updates", json!(n_updates))];
+    let head = head.into_iter().map(|(name, x)| (name.to_owned(), x));
+    Value::Object(head.chain(numbers).collect::<Map<_, _>>())
 }

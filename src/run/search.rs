@@ -1,13 +1,22 @@
-//! Driving one search to its end, or to Ctrl-C.
+//! Driving the searches of a run to their end, or to Ctrl-C.
 
 use std::time::Instant;
 
-use secateur_rl::AgentKind;
-use secateur_sim::{Event, NoiseFree, SimError};
-use secateur_train::{Search, SearchSetup, TaskResult};
+use anyhow::Context;
+use secateur_rl::{AgentKind, Profile};
+use secateur_scene::{Agent, Control, ExecutorKind, SchedulerKind};
+use secateur_sim::{Event, NoiseFree, Settings};
+use secateur_train::{Executor, SavedTask, Scheduler, Search, SearchSetup, TaskResult, TrainError};
+use serde::{Deserialize, Serialize};
 
-use super::Run;
+use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use super::{Run, prepare};
 use crate::Failure;
+
+/// Every so many walks of a learning agent, one is free of noise and shows what the policy has learned.
+const CURVE_EVERY: u64 = 25;
+/// The last walks of a task are free of noise (at most a quarter of all): they show what the policy ended as.
+const LAST_NOISE_FREE: u64 = 8;
 
 /// What a search found.
 pub(super) struct SearchOutcome {
@@ -18,12 +27,12 @@ pub(super) struct SearchOutcome {
     /// Rewards of all noisy walks and of the last noise-free ones, per task.
     pub(super) rewards: Vec<WalkRewards>,
     /// What stopped it before its end.
-    pub(super) failure: Option<SimError>,
+    pub(super) failure: Option<TrainError>,
     pub(super) wall_s: f64,
 }
 
 /// Rewards of the walks of one task.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct WalkRewards {
     /// Walks with exploration noise (all walks, for agents that do not learn).
     pub(super) noisy: Vec<f64>,
@@ -31,66 +40,174 @@ pub(super) struct WalkRewards {
     pub(super) noise_free: Vec<f64>,
 }
 
+/// A search to be done.
+#[derive(Clone, Copy)]
+struct Plan {
+    agent: AgentKind,
+    walks_per_task: u64,
+    noise_free: NoiseFree,
+}
+
+/// A search on its way.
+struct Ongoing {
+    search: Search,
+    rewards: Vec<WalkRewards>,
+    n_ended: u64,
+    /// Time it took before this process.
+    wall_before_s: f64,
+    start: Instant,
+}
+
+impl Ongoing {
+    fn wall_s(&self) -> f64 {
+        self.wall_before_s + self.start.elapsed().as_secs_f64()
+    }
+}
+
 impl Run<'_> {
-    pub(super) fn search(
-        &mut self,
-        agent: AgentKind,
-        walks_per_task: u64,
-        noise_free: NoiseFree,
-    ) -> Result<SearchOutcome, Failure> {
-        let start = Instant::now();
-        let settings = self.settings(walks_per_task, noise_free);
-        let app = self.plugins.app(&self.scene.plugins)?;
-        let setup = SearchSetup {
-            pool: self.pool.clone(),
-            settings,
-            networks: &self.networks,
-            tasks: &self.tasks,
-            agent,
-            seed: self.scene.seed,
-            queue_capacity: self.scene.queue_capacity,
+    /// The scene's agent, then the controls, until Ctrl-C or a failure; `state` is where an earlier process got to.
+    pub(super) fn search_all(&mut self, state: RunState) -> Result<Vec<SearchOutcome>, Failure> {
+        let plans = self.plans();
+        let mut searches = Vec::new();
+        for (plan, finished) in plans.iter().zip(state.finished) {
+            searches.push(self.finished(plan.agent, finished)?);
+        }
+        let mut current = state.current;
+        for &plan in &plans[searches.len()..] {
+            let outcome = self.search(plan, &searches, current.take())?;
+            let stops = outcome.failure.is_some() || self.interrupt.is_set();
+            searches.push(outcome);
+            if stops {
+                return Ok(searches);
+            }
+        }
+        self.checkpoint(&searches, None)?;
+        Ok(searches)
+    }
+
+    fn plans(&self) -> Vec<Plan> {
+        let all_noisy = NoiseFree { every: 0, last: 0 };
+        let agent = agent_kind(self.scene.agent);
+        let walks_per_task = if agent == AgentKind::Uniform { 1 } else { self.scene.walks_per_task };
+        let noise_free = match agent {
+            AgentKind::Mtacp(_) => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
+            AgentKind::Uniform | AgentKind::Random => all_noisy,
         };
-        let mut search = Search::new(app, &setup).map_err(|error| Failure::Failed(error.into()))?;
-        let n_walks = walks_per_task * self.tasks.len() as u64;
-        self.progress.begin(&format!("{} walks", agent.name()), n_walks);
-        let mut rewards = vec![WalkRewards::default(); self.tasks.len()];
-        let mut n_ended = 0;
+        let controls = self.scene.controls.iter().map(|control| match control {
+            Control::Uniform => Plan { agent: AgentKind::Uniform, walks_per_task: 1, noise_free: all_noisy },
+            Control::Random { candidates } => {
+                Plan { agent: AgentKind::Random, walks_per_task: *candidates as u64, noise_free: all_noisy }
+            }
+        });
+        std::iter::once(Plan { agent, walks_per_task, noise_free }).chain(controls).collect()
+    }
+
+    fn settings(&self, plan: Plan) -> Settings {
+        Settings {
+            channel_multiple: self.scene.channel_multiple,
+            keep_ratio_min: self.scene.keep_ratio_min,
+            spend_leftover: self.scene.spend_leftover,
+            reward: prepare::reward_kind(self.scene),
+            finalists: self.scene.finalists,
+            actors_per_task: self.scene.actors_per_task,
+            walks_per_task: plan.walks_per_task,
+            noise_free: plan.noise_free,
+        }
+    }
+
+    fn search(
+        &mut self,
+        plan: Plan,
+        before: &[SearchOutcome],
+        saved: Option<CurrentSearch>,
+    ) -> Result<SearchOutcome, Failure> {
+        let mut ongoing = self.begin(plan, saved)?;
+        let name = plan.agent.name();
+        let n_walks = plan.walks_per_task * self.tasks.len() as u64;
+        self.progress.begin(&format!("{name} walks"), n_walks);
         let mut failure = None;
-        while !search.is_done() && !self.interrupt.is_set() {
-            let events = match search.tick() {
-                Ok(events) => events,
+        let mut ended = false;
+        while !ended && !self.interrupt.is_set() {
+            ended = ongoing.search.is_done();
+            match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
+                Ok(events) => {
+                    self.take_note(plan, &mut ongoing, &events);
+                    self.directory.record(name, &self.tasks, &events)?;
+                    self.progress.set(ongoing.n_ended);
+                }
                 Err(error) => {
-                    self.progress
-                        .note(&format!("{} stops: {error}; the best candidates so far are kept", agent.name()));
+                    self.progress.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
                     failure = Some(error);
                     break;
                 }
-            };
-            for event in &events {
-                if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
-                    n_ended += 1;
-                    let is_last = walk + settings.noise_free.last >= walks_per_task;
-                    match (noise_free, is_last) {
-                        (false, _) => rewards[*task].noisy.push(f64::from(*reward)),
-                        (true, true) => rewards[*task].noise_free.push(f64::from(*reward)),
-                        (true, false) => {}
-                    }
-                }
-                self.tell(agent, event);
             }
-            self.directory.record(agent.name(), &self.tasks, &events)?;
-            self.progress.set(n_ended);
+            if !ended && self.checkpoints.is_due() {
+                self.checkpoint(before, Some(&mut ongoing))?;
+            }
         }
         self.progress.clear();
+        match &failure {
+            Some(error) if error.leaves_search_whole() => self.stop_with_checkpoint(error, before, &mut ongoing)?,
+            None if self.interrupt.is_set() && !ended => self.checkpoint_and_wait(before, &mut ongoing)?,
+            _ => {}
+        }
+        let wall_s = ongoing.wall_s();
+        let Ongoing { mut search, rewards, .. } = ongoing;
         Ok(SearchOutcome {
-            agent: agent.name(),
+            agent: name,
             tasks: search.results(),
             env_steps: search.env_steps(),
             learner_updates: search.learner_updates(),
             rewards,
             failure,
-            wall_s: start.elapsed().as_secs_f64(),
+            wall_s,
         })
+    }
+
+    /// A search at its start, or where `saved` was.
+    fn begin(&self, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongoing, Failure> {
+        let setup = SearchSetup {
+            pool: self.pool.clone(),
+            settings: self.settings(plan),
+            networks: &self.networks,
+            tasks: &self.tasks,
+            agent: plan.agent,
+            seed: self.scene.seed,
+            queue_capacity: self.scene.queue_capacity,
+            scheduler: scheduler(self.scene.scheduler),
+            executor: match self.scene.executor {
+                ExecutorKind::Single => Executor::Single,
+                ExecutorKind::Multi => Executor::Multi,
+            },
+        };
+        let app = self.plugins.app(&self.scene.plugins)?;
+        let mut search = Search::new(app, &setup).map_err(|error| Failure::Failed(error.into()))?;
+        let start = Instant::now();
+        let Some(saved) = saved else {
+            let rewards = vec![WalkRewards::default(); self.tasks.len()];
+            return Ok(Ongoing { search, rewards, n_ended: 0, wall_before_s: 0.0, start });
+        };
+        search.restore(saved.search).context("--resume")?;
+        self.plugins.load(&self.scene.plugins, search.world_mut(), &saved.plugins).context("--resume")?;
+        if saved.rewards.len() != self.tasks.len() {
+            return Err(anyhow::anyhow!("--resume: the checkpoint has rewards of other tasks").into());
+        }
+        Ok(Ongoing { search, rewards: saved.rewards, n_ended: saved.n_ended, wall_before_s: saved.wall_s, start })
+    }
+
+    fn take_note(&self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) {
+        for event in events {
+            if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
+                ongoing.n_ended += 1;
+                let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
+                match (noise_free, is_last) {
+                    (false, _) => ongoing.rewards[*task].noisy.push(f64::from(*reward)),
+                    (true, true) => ongoing.rewards[*task].noise_free.push(f64::from(*reward)),
+                    (true, false) => {}
+                }
+            }
+            self.tell(plan.agent, event);
+        }
     }
 
     /// One line when a task has a better candidate; the learning agent's only, controls are many and short.
@@ -101,5 +218,97 @@ impl Run<'_> {
             self.progress
                 .note(&format!("{name}: walk {walk} keeps {accuracy:.2} % on the reward images at {macs} MACs"));
         }
+    }
+
+    /// A learner's failure: the batch is kept for whoever looks for the cause, and the search can go on from before it.
+    fn stop_with_checkpoint(
+        &mut self,
+        error: &TrainError,
+        before: &[SearchOutcome],
+        ongoing: &mut Ongoing,
+    ) -> Result<(), Failure> {
+        if let TrainError::Learner { n_updates, batch, .. } = error {
+            let file = self.directory.write_batch(*n_updates, batch)?;
+            self.progress.note(&format!("the batch that could not be learned from is in '{}'", file.display()));
+        }
+        self.checkpoint_and_wait(before, ongoing)
+    }
+
+    fn checkpoint_and_wait(&mut self, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<(), Failure> {
+        self.checkpoint(before, Some(ongoing))?;
+        Ok(self.checkpoints.wait()?)
+    }
+
+    /// Begins to write a checkpoint. One that cannot be written is told, and no reason to stop.
+    fn checkpoint(&mut self, before: &[SearchOutcome], ongoing: Option<&mut Ongoing>) -> Result<(), Failure> {
+        let start = Instant::now();
+        let current = match ongoing {
+            None => None,
+            Some(ongoing) => Some(CurrentSearch {
+                search: ongoing.search.save().map_err(|error| Failure::Failed(error.into()))?,
+                plugins: self.plugins.save(&self.scene.plugins, ongoing.search.world_mut()),
+                rewards: ongoing.rewards.clone(),
+                n_ended: ongoing.n_ended,
+                wall_s: ongoing.wall_s(),
+            }),
+        };
+        let state = RunState {
+            finished: before.iter().map(finished_search).collect(),
+            current,
+            metrics_bytes: self.directory.metrics_bytes(),
+            wall_s: self.wall_s(),
+        };
+        match self.checkpoints.write(&state, self.directory.metrics_file()?) {
+            Ok(()) => self.progress.log(&format!("checkpoint after {:.1} ms", start.elapsed().as_secs_f64() * 1e3)),
+            Err(error) => self.progress.note(&format!("warning: {error:#}; the run goes on")),
+        }
+        Ok(())
+    }
+
+    fn finished(&self, agent: AgentKind, saved: FinishedSearch) -> Result<SearchOutcome, Failure> {
+        let n_tasks = self.tasks.len();
+        if saved.tasks.len() != n_tasks || saved.rewards.len() != n_tasks {
+            return Err(anyhow::anyhow!("--resume: the checkpoint has other tasks, expected {n_tasks}").into());
+        }
+        let restore =
+            |(task, setup): (SavedTask, &secateur_sim::TaskSetup)| task.restore(&self.networks[setup.network]);
+        let tasks = saved.tasks.into_iter().zip(&self.tasks).map(restore).collect::<Result<_, _>>();
+        Ok(SearchOutcome {
+            agent: agent.name(),
+            tasks: tasks.context("--resume")?,
+            env_steps: saved.env_steps,
+            learner_updates: saved.learner_updates,
+            rewards: saved.rewards,
+            failure: None,
+            wall_s: saved.wall_s,
+        })
+    }
+}
+
+fn finished_search(outcome: &SearchOutcome) -> FinishedSearch {
+    FinishedSearch {
+        tasks: outcome.tasks.iter().map(SavedTask::of).collect(),
+        env_steps: outcome.env_steps,
+        learner_updates: outcome.learner_updates,
+        rewards: outcome.rewards.clone(),
+        wall_s: outcome.wall_s,
+    }
+}
+
+fn scheduler(kind: SchedulerKind) -> Scheduler {
+    match kind {
+        SchedulerKind::Lockstep => Scheduler::Lockstep,
+        SchedulerKind::Async => Scheduler::Async,
+        SchedulerKind::BoundedLag { max } => Scheduler::BoundedLag { max },
+    }
+}
+
+/// The agent that a scene names.
+pub(crate) fn agent_kind(agent: Agent) -> AgentKind {
+    match agent {
+        Agent::Uniform => AgentKind::Uniform,
+        Agent::Random => AgentKind::Random,
+        Agent::Mtacp { profile: secateur_scene::Profile::Tuned } => AgentKind::Mtacp(Profile::Tuned),
+        Agent::Mtacp { profile: secateur_scene::Profile::Paper } => AgentKind::Mtacp(Profile::Paper),
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn summary(
         scene: run.scene.origin().to_owned(),
         seed: run.scene.seed,
         agent: agent.agent.to_owned(),
-        scheduler: "lockstep".to_owned(),
+        scheduler: run.scene.scheduler.name().to_owned(),
         interrupted: run.interrupt.is_set(),
         wall_s,
         search_wall_s: agent.wall_s,

@@ -32,6 +32,8 @@ impl Cost {
 #[derive(Clone, Debug)]
 pub struct CostModel {
     nodes: Vec<NodeCost>,
+    /// Nodes with multiply-accumulates.
+    multiplying: Vec<NodeId>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +50,8 @@ impl CostModel {
     /// Prepares the counts of `graph` for `groups` derived from it.
     pub fn new(graph: &Graph, groups: &ChannelGroups) -> Self {
         let consumers = graph.consumers();
+        let multiplies = |id: &NodeId| matches!(graph.node(*id).op, Op::Conv2d(_) | Op::Linear { .. });
+        let multiplying = (0..graph.nodes().len()).filter(multiplies).collect();
         let nodes = graph.nodes().iter().enumerate().map(|(id, node)| {
             let mut counts = std::collections::BTreeMap::new();
             for slot in groups.axis(id) {
@@ -63,13 +67,13 @@ impl CostModel {
                 last_reader: consumers[id].iter().copied().max().unwrap_or(usize::MAX),
             }
         });
-        Self { nodes: nodes.collect() }
+        Self { nodes: nodes.collect(), multiplying }
     }
 
     /// The cost of the network with `widths[g]` channels in group `g`.
     pub fn count(&self, cost: Cost, widths: &[usize]) -> u64 {
         match cost {
-            Cost::Macs => (0..self.nodes.len()).map(|i| self.node_macs(i, widths)).sum(),
+            Cost::Macs => self.multiplying.iter().map(|&i| self.node_macs(i, widths)).sum(),
             Cost::Params => (0..self.nodes.len()).map(|i| self.node_params(i, widths)).sum(),
             Cost::ActivationBytes => self.activation_bytes(widths),
         }

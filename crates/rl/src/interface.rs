@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{RlError, check_finite, check_length};
 
 /// One decision to take: the state of one actor before one group.
@@ -59,7 +61,7 @@ pub trait Policy: Send + Sync {
 
 /// `T` consecutive steps of one actor on one task, as a struct of arrays. Arrays of `T+1` also hold the step
 /// after the last, whose value ends the return; its contents do not matter where the last step ends a walk.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Unroll {
     /// The task.
     pub task: u32,

@@ -29,9 +29,11 @@ pub mod params;
 pub mod rng;
 pub mod squash;
 mod state;
+mod unrolls;
 pub mod vtrace;
 
 pub use agents::{Agent, AgentKind, AgentSettings, build};
 pub use error::RlError;
 pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy, Unroll};
 pub use mtacp::Profile;
+pub use unrolls::save_unrolls;

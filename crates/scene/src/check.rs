@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use ron::value::RawValue;
 
-use crate::choices::{Control, DatasetSource, Images, RepairMode};
+use crate::choices::{Control, DatasetSource, Images, RepairMode, SchedulerKind};
 use crate::error::{Problem, Source};
 use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 use crate::locate::Node;
@@ -23,6 +23,8 @@ const NAME_LEN_MAX: usize = 64;
 const IMAGES_MAX: usize = 1_000_000;
 const ACTORS_MAX: usize = 4096;
 const QUEUE_CAPACITY_MAX: usize = 1_000_000;
+/// More lag than any agent learns from.
+const LAG_MAX: usize = 1000;
 const CANDIDATES_MAX: usize = 1_000_000;
 /// Most walks of one task.
 const WALKS_MAX: usize = 1_000_000_000;
@@ -79,6 +81,9 @@ impl Checker<'_> {
         self.range("channel_multiple", file.channel_multiple, 1..=64);
         self.range("finalists", file.finalists, 1..=64);
         self.range("actors_per_task", file.actors_per_task, 1..=ACTORS_MAX);
+        if let SchedulerKind::BoundedLag { max } = file.scheduler {
+            self.range("scheduler.max", usize::try_from(max).unwrap_or(usize::MAX), 0..=LAG_MAX);
+        }
         self.range("queue_capacity", file.queue_capacity, 1..=QUEUE_CAPACITY_MAX);
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
@@ -104,6 +109,7 @@ impl Checker<'_> {
             actors_per_task: file.actors_per_task,
             walks_per_task: file.walks_per_task,
             scheduler: file.scheduler,
+            executor: file.executor,
             queue_capacity: file.queue_capacity,
             controls: file.controls,
             plugins: self.plugins(source),

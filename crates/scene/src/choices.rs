@@ -52,10 +52,44 @@ pub enum RewardKind {
 
 /// How actors and learners share time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum SchedulerKind {
     /// Deterministic: actors and learner alternate.
     #[default]
     Lockstep,
+    /// The learner has a thread of its own; actors act with the newest policy there is, and wait only when the queue is full.
+    Async,
+    /// As `Async`, but actors wait rather than that a step is learned from too long after it was taken.
+    BoundedLag {
+        /// Most updates between the policy that acted and the one that learns, 0..=1000; 1 when absent.
+        #[serde(default = "default_lag_max")]
+        max: u64,
+    },
+}
+
+fn default_lag_max() -> u64 {
+    1
+}
+
+impl SchedulerKind {
+    /// The word in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lockstep => "lockstep",
+            Self::Async => "async",
+            Self::BoundedLag { .. } => "bounded_lag",
+        }
+    }
+}
+
+/// What runs the ECS systems of a tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecutorKind {
+    /// One system after the other.
+    #[default]
+    Single,
+    /// Systems that share no data at the same time.
+    Multi,
 }
 
 /// Which settings an agent runs with.

@@ -5,6 +5,7 @@
 
 mod check;
 mod choices;
+mod difference;
 mod error;
 mod file;
 mod locate;
@@ -19,7 +20,8 @@ mod template;
 mod walk;
 
 pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
-pub use choices::{RepairMode, RewardKind, SchedulerKind, SelectionMethod};
+pub use choices::{ExecutorKind, RepairMode, RewardKind, SchedulerKind, SelectionMethod};
+pub use difference::{Difference, first_difference};
 pub use error::{Problem, SceneError};
 pub use file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 pub use plugin::PluginConfig;

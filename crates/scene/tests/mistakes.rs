@@ -262,6 +262,22 @@ fn too_many_tasks_are_refused_without_expanding_them() {
 }
 
 #[test]
+fn mistakes_about_the_scheduler_are_explained() {
+    check(&[
+        (with_more("scheduler: Asynk"), "5:12", &["`scheduler`: unknown value `Asynk`", "did you mean `Async`?"]),
+        (with_more("scheduler: BoundedLag"), "5:12", &["write `BoundedLag()` to take all its defaults"]),
+        (with_more("scheduler: BoundedLag(max: 1001)"), "5:28", &["`scheduler.max` is 1001, expected 0..=1000"]),
+        (
+            with_more("scheduler: BoundedLag(lag: 1)"),
+            "5:23",
+            &["unknown field `lag` in `scheduler`", "expected one of `max`"],
+        ),
+        (with_more("scheduler: BoundedLag(max: -1)"), "5:28", &["scheduler.max"]),
+        (with_more("executor: Threads"), "5:11", &["`executor`: unknown value `Threads`", "`Single`, `Multi`"]),
+    ]);
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once_in_the_order_of_the_text() {
     let text = scene_with(
         r#"(name: "a/", file: "")"#,

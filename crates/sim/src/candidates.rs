@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
-use rayon::prelude::*;
-use secateur_kernels::KernelError;
 use secateur_net::{Cost, KeptChannels, Network};
 
 use crate::components::*;
 use crate::error::SimError;
+use crate::evaluate::{Evaluator, Fault, for_each_candidate, guarded};
 use crate::events::{Event, EventLog};
 use crate::prepare::Prepared;
 use crate::score::ScoreCache;
@@ -42,6 +41,7 @@ pub fn select_channels(
             macs: prepared.model.count(Cost::Macs, &walk.widths),
             spent: bought.filter(|&(_, n)| n > 0).collect::<BTreeMap<_, _>>(),
             compact: None,
+            fault: None,
             score: None,
             cached: false,
             reward: 0.0,
@@ -52,7 +52,7 @@ pub fn select_channels(
 /// Looks candidates up in the score cache; builds the compact, refitted network of those that are not there. Of several equal
 /// candidates in one tick, the first actor's is built.
 pub fn repair_candidates(
-    pool: Res<Pool>,
+    (pool, evaluator): (Res<Pool>, Res<Evaluator>),
     cache: Res<ScoreCache>,
     tasks: Query<&PruneTask>,
     networks: Query<&PrunedNetwork>,
@@ -81,60 +81,74 @@ pub fn repair_candidates(
     fresh.sort_by_key(|(index, network, ..)| (network.index, *index));
     for of_network in fresh.chunk_by_mut(|a, b| a.1.index == b.1.index) {
         let prepared = of_network[0].1.prepared.clone();
-        let results = build(&pool.0, &prepared, of_network.iter().map(|(.., candidate)| &candidate.kept).collect());
+        let kept: Vec<&KeptChannels> = of_network.iter().map(|(.., candidate)| &candidate.kept).collect();
+        let results = build(&pool.0, &evaluator, &prepared, &kept);
         for ((_, _, task, candidate), result) in of_network.iter_mut().zip(results) {
             match result {
-                Ok(network) => candidate.compact = Some(Arc::new(network)),
-                Err(source) => {
-                    failure.note(SimError::Candidate { task: task.name.clone(), walk: candidate.walk, source });
-                }
+                Ok(network) => candidate.compact = Some(network),
+                Err(fault) => candidate.note(fault, task, &mut failure),
             }
         }
     }
 }
 
 /// The refitted compact networks of several candidates of one network.
-///
-/// Candidates are spread over the threads; what runs in parallel within one fills the gaps at the end.
-fn build(pool: &rayon::ThreadPool, prepared: &Prepared, kept: Vec<&KeptChannels>) -> Vec<Result<Network, KernelError>> {
-    let refit = prepared.walk_refit(pool);
-    let build = |kept: &&KeptChannels| match &refit {
-        Some(refit) => refit.run(kept, false).map(|(network, _)| network),
-        None => prepared.compact(kept),
-    };
-    // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
-    let chunks = kept.chunks(pool.current_num_threads());
-    chunks.flat_map(|kept| pool.install(|| kept.par_iter().map(build).collect::<Vec<_>>())).collect()
+fn build(
+    pool: &rayon::ThreadPool,
+    evaluator: &Evaluator,
+    prepared: &Prepared,
+    kept: &[&KeptChannels],
+) -> Vec<Result<Arc<Network>, Fault>> {
+    match guarded(|| evaluator.0.begin(pool, prepared)) {
+        Ok(build) => for_each_candidate(pool, kept, |kept| build(kept)),
+        Err(fault) => kept.iter().map(|_| Err(fault.clone())).collect(),
+    }
 }
 
 /// Scores every compact network of the tick on its reward images, and fills in the scores of equal candidates.
 pub fn score_candidates(
-    pool: Res<Pool>,
+    (pool, evaluator): (Res<Pool>, Res<Evaluator>),
     mut cache: ResMut<ScoreCache>,
     tasks: Query<&PruneTask>,
     networks: Query<&PrunedNetwork>,
     mut actors: Query<(&Actor, &mut Outcome)>,
     mut failure: ResMut<Failure>,
 ) {
-    let mut waiting: Vec<_> = actors.iter_mut().filter_map(|(a, o)| Some((a, o.into_inner().0.as_mut()?))).collect();
-    waiting.retain(|(_, candidate)| candidate.score.is_none());
-    // Those with a network first: the others wait for one of their scores.
-    waiting.sort_by_key(|(actor, candidate)| (candidate.compact.is_none(), actor.index));
-    for (actor, candidate) in waiting {
-        let Ok(task) = tasks.get(actor.task) else { continue };
-        let Ok(network) = networks.get(task.network) else { continue };
-        let Some(compact) = candidate.compact.take() else {
-            candidate.score = cache.get(network.index, &candidate.kept);
-            continue;
-        };
-        match network.prepared.reward.score(&pool.0, &compact) {
+    let of_actor = |(actor, outcome): (&Actor, _)| {
+        let candidate = Mut::<Outcome>::into_inner(outcome).0.as_mut()?;
+        let task = tasks.get(actor.task).ok()?;
+        Some((actor.index, task, networks.get(task.network).ok()?, candidate))
+    };
+    let mut waiting: Vec<_> = actors.iter_mut().filter_map(of_actor).collect();
+    waiting.retain(|(.., candidate)| candidate.score.is_none() && candidate.fault.is_none());
+    waiting.sort_by_key(|(index, ..)| *index);
+    let (mut built, equal): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(.., c)| c.compact.is_some());
+    let jobs: Vec<_> =
+        built.iter_mut().filter_map(|(_, _, n, c)| Some((n.prepared.clone(), c.compact.take()?))).collect();
+    let score = |(prepared, compact): &(Arc<Prepared>, Arc<Network>)| evaluator.0.score(&pool.0, prepared, compact);
+    let scores = for_each_candidate(&pool.0, &jobs, score);
+    for ((_, task, network, candidate), score) in built.iter_mut().zip(scores) {
+        match score {
             Ok(score) => {
                 candidate.score = Some(score);
                 cache.insert(network.index, candidate.kept.clone(), score);
             }
-            Err(source) => {
-                failure.note(SimError::Candidate { task: task.name.clone(), walk: candidate.walk, source });
+            Err(fault) => candidate.note(fault, task, &mut failure),
+        }
+    }
+    for (_, _, network, candidate) in equal {
+        candidate.score = cache.get(network.index, &candidate.kept);
+    }
+}
+
+impl Candidate {
+    /// Errors stop the run; what panicked is tried again, see [`crate::restart_actors`].
+    fn note(&mut self, fault: Fault, task: &PruneTask, failure: &mut Failure) {
+        match fault {
+            Fault::Error(source) => {
+                failure.note(SimError::Candidate { task: task.name.clone(), walk: self.walk, source });
             }
+            Fault::Panic(message) => self.fault = Some(message),
         }
     }
 }

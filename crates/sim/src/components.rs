@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bevy_ecs::prelude::*;
 use secateur_kernels::{NormalEquations, RemovalPath};
 use secateur_net::{GroupId, KeptChannels, Network};
+use serde::{Deserialize, Serialize};
 
 use crate::observation::GroupShape;
 use crate::prepare::Prepared;
@@ -72,7 +73,7 @@ pub struct PruneTask {
 pub struct Budget(pub Arc<BudgetWall>);
 
 /// Walks of a task.
-#[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskStats {
     /// Walks begun.
     pub n_begun: u64,
@@ -103,18 +104,22 @@ pub struct Actor {
 }
 
 /// Whether an actor takes part in this tick.
-#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Readiness {
     /// It decides.
     Acting,
     /// It waits for room in the trajectory queue.
     Waiting,
+    /// It sees its layer, but waits for a newer policy before it decides.
+    Stale,
+    /// Its candidate could not be scored; it begins its walk again at the end of this tick.
+    Restarting,
     /// Its task has no walks left.
     Retired,
 }
 
 /// Where an actor stands in its walk.
-#[derive(Component, Clone, Debug, PartialEq)]
+#[derive(Component, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Walk {
     /// Number of the walk within its task, from 0.
     pub number: u64,
@@ -128,6 +133,15 @@ pub struct Walk {
     pub last_reward: f32,
     /// Whether the policy acts without exploration noise.
     pub noise_free: bool,
+}
+
+/// How often an actor began again after a panic.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// In its whole life: its incarnation.
+    pub n: u64,
+    /// In its present walk, because its own candidate panicked.
+    pub of_walk: u32,
 }
 
 /// What the actor sees before its next decision.
@@ -180,6 +194,8 @@ pub struct Candidate {
     pub spent: BTreeMap<usize, usize>,
     /// The repaired compact network; dropped once scored.
     pub compact: Option<Arc<Network>>,
+    /// What the panic said that kept the candidate from being repaired or scored.
+    pub fault: Option<String>,
     /// Score on the reward images.
     pub score: Option<Score>,
     /// Whether the score came from the cache.

@@ -16,6 +16,18 @@ pub enum SimError {
         /// What failed.
         source: KernelError,
     },
+    /// Repairing or scoring a candidate panicked again and again.
+    #[error("task '{task}', walk {walk}: its candidate panicked {n_times} times, last with: {message}")]
+    Panicked {
+        /// The task.
+        task: String,
+        /// Number of the walk.
+        walk: u64,
+        /// Tries.
+        n_times: u32,
+        /// What the last panic said.
+        message: String,
+    },
     /// A policy asked for something that is not a number.
     #[error("task '{task}', walk {walk}: the policy asked for a keep ratio of {got}, expected a number in (0, 1]")]
     KeepRatio {
@@ -45,6 +57,14 @@ pub enum SimError {
         max: u64,
         /// Least reachable cost.
         minimum: u64,
+    },
+    /// A plugin does not accept what it saved.
+    #[error("plugin '{plugin}': load its saved state: {what}")]
+    PluginState {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        what: String,
     },
     /// An agent or scheduler stopped the run.
     #[error("{0}")]

@@ -34,11 +34,29 @@ pub enum Event {
         /// Whether it is the best of its task so far.
         is_best: bool,
     },
+    /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or scored.
+    Restarted {
+        /// Index of the task.
+        task: usize,
+        /// Index of the actor.
+        actor: usize,
+        /// Number of the walk within its task.
+        walk: u64,
+        /// What the panic said.
+        message: String,
+    },
     /// A learner updated its policy: named numbers, in a fixed order.
     Learned {
         /// Updates so far.
         n_updates: u64,
         /// Losses and the like.
+        numbers: Vec<(&'static str, f64)>,
+    },
+    /// Where time went between two updates of a learner that has a thread of its own.
+    Scheduled {
+        /// Updates so far.
+        n_updates: u64,
+        /// Times in seconds and shares.
         numbers: Vec<(&'static str, f64)>,
     },
     /// Anything a plugin wants in `metrics.jsonl`.

@@ -7,12 +7,15 @@
 mod candidates;
 mod components;
 mod error;
+mod evaluate;
 mod events;
 mod finish;
 mod observation;
 mod plugin;
 mod prepare;
+mod restart;
 mod score;
+mod step_times;
 mod walk;
 mod wall;
 mod world;
@@ -26,12 +29,15 @@ pub use candidates::{
 };
 pub use components::*;
 pub use error::SimError;
+pub use evaluate::{Build, Evaluate, Evaluator, Measured, panic_message};
 pub use events::{Event, EventLog};
 pub use finish::{FinalRefit, Winner};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use plugin::{PluginList, PruningPlugin};
 pub use prepare::{Inputs, Prepared, Repair, Selection};
+pub use restart::{fail_candidates, restart_actors};
 pub use score::{RewardImages, RewardKind, Score, ScoreCache};
+pub use step_times::{StepTimes, measure_steps};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
 pub use wall::{BudgetWall, Unreachable, WidthBounds};
 pub use world::{Failure, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, populate};
@@ -69,6 +75,24 @@ pub enum Step {
     Record,
 }
 
+impl Step {
+    /// All steps, in their order.
+    pub const ALL: [Self; 12] = [
+        Self::Observe,
+        Self::Act,
+        Self::Clamp,
+        Self::Select,
+        Self::Repair,
+        Self::Score,
+        Self::Reward,
+        Self::Collect,
+        Self::Enqueue,
+        Self::Learn,
+        Self::Publish,
+        Self::Record,
+    ];
+}
+
 /// Adds the schedule [`Tick`] with all sets in order and the systems of this crate. Two systems whose order matters and is not
 /// given are an error when the schedule is built.
 pub fn add_process(app: &mut App) {
@@ -97,10 +121,10 @@ pub fn add_process(app: &mut App) {
         clamp_keep_ratio.in_set(Step::Clamp),
         select_channels.in_set(Step::Select),
         repair_candidates.in_set(Step::Repair),
-        score_candidates.in_set(Step::Score),
+        (score_candidates, fail_candidates).chain().in_set(Step::Score),
         write_reward.in_set(Step::Reward),
         close_decisions.after(Step::Reward).before(Step::Collect),
-        (record_candidates, begin_walks).chain().in_set(Step::Record),
+        (record_candidates, begin_walks, restart_actors).chain().in_set(Step::Record),
     ));
     app.add_schedule(schedule);
     app.init_resource::<EventLog>();

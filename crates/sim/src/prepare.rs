@@ -9,7 +9,7 @@ use secateur_kernels::{
     channel_norms, eliminate, write_refit,
 };
 use secateur_net::random::SplitMix;
-use secateur_net::{ChannelGroups, CostModel, GroupId, KeptChannels, Network, Protocol, prune};
+use secateur_net::{ChannelGroups, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
 
 use crate::observation::GroupShape;
 use crate::score::{RewardImages, Score};
@@ -210,6 +210,14 @@ impl Prepared {
             kept.set(group, path.kept(self.groups.group(group).n_channels, widths[group]));
         }
         kept
+    }
+
+    /// Kept channels as lists, checked.
+    ///
+    /// # Errors
+    /// The first group that the lists do not fit.
+    pub fn kept(&self, lists: Vec<Vec<usize>>) -> Result<KeptChannels, NetError> {
+        KeptChannels::new(&self.groups, lists)
     }
 
     /// Relative reconstruction error of the group at place `place` of the walk at a width.

@@ -1,13 +1,15 @@
 //! Scoring a compact network on the reward images, and remembering scores.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use secateur_kernels::{KernelError, Plan};
 use secateur_net::{KeptChannels, Network};
+use serde::{Deserialize, Serialize};
 
 /// What is measured on the reward images. Fractions and nats, not percent.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Top-1 accuracy, [0, 1].
     pub accuracy: f64,
@@ -107,27 +109,48 @@ fn kl(p: &[f32], q: &[f32]) -> f64 {
         .sum()
 }
 
+/// Most scores remembered: those of the candidates scored last.
+const SCORES_MAX: usize = 16_384;
+
+type Key = (usize, KeptChannels);
+
 /// Scores by everything that determines them and may differ within a run: the network (on its data set) and the kept sets.
 /// Weights, selection, repair, images and engine are the same throughout.
 #[derive(Resource, Debug, Default)]
-pub struct ScoreCache(HashMap<(usize, KeptChannels), Score>);
+pub struct ScoreCache {
+    scores: HashMap<Arc<Key>, Score>,
+    /// Oldest first.
+    order: VecDeque<Arc<Key>>,
+}
 
 impl ScoreCache {
     /// The score, if known.
     pub fn get(&self, network: usize, kept: &KeptChannels) -> Option<Score> {
-        self.0.get(&(network, kept.clone())).copied()
+        self.scores.get(&(network, kept.clone())).copied()
     }
-    /// Remembers a score.
+    /// Remembers a score; forgets the oldest if there are too many.
     pub fn insert(&mut self, network: usize, kept: KeptChannels, score: Score) {
-        self.0.insert((network, kept), score);
+        let key = Arc::new((network, kept));
+        if self.scores.insert(key.clone(), score).is_none() {
+            self.order.push_back(key);
+        }
+        if self.order.len() > SCORES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.scores.remove(&oldest);
+        }
     }
-    /// Distinct candidates scored.
+    /// All scores, oldest first: network, kept sets, score.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &KeptChannels, Score)> {
+        self.order.iter().filter_map(|key| Some((key.0, &key.1, *self.scores.get(key)?)))
+    }
+    /// Distinct candidates remembered.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.scores.len()
     }
     /// Whether nothing was scored yet.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.scores.is_empty()
     }
 }
 
@@ -165,6 +188,23 @@ mod tests {
         let by_hand = 2.0f64.ln() - [1.0, 1.0, 1.0, 3.0].map(entropy).iter().sum::<f64>() / 4.0;
         assert_eq!(flat.accuracy, 0.25, "of equal logits the first class is chosen");
         assert!((flat.divergence - by_hand).abs() < 1e-12, "{} {by_hand}", flat.divergence);
+    }
+
+    #[test]
+    fn the_cache_forgets_the_oldest_and_lists_the_rest_in_order() {
+        let mut g = GraphBuilder::new(Shape { c: 1, h: 1, w: 1 });
+        g.push("l", Op::Linear { in_features: 1, out_features: 2, bias: false }, &[0]);
+        let groups = secateur_net::ChannelGroups::derive(&g.finish().unwrap(), secateur_net::Protocol::Full);
+        let kept = KeptChannels::all(&groups);
+        let score = |i: usize| Score { accuracy: i as f64, divergence: 0.0 };
+        let mut cache = ScoreCache::default();
+        // Networks tell the candidates apart here.
+        (0..SCORES_MAX + 3).for_each(|i| cache.insert(i, kept.clone(), score(i)));
+        cache.insert(7, kept.clone(), score(8));
+        assert_eq!((cache.len(), cache.get(2, &kept), cache.get(3, &kept)), (SCORES_MAX, None, Some(score(3))));
+        assert_eq!(cache.get(7, &kept), Some(score(8)));
+        let order: Vec<usize> = cache.iter().map(|(network, ..)| network).collect();
+        assert_eq!(order, (3..SCORES_MAX + 3).collect::<Vec<_>>());
     }
 
     #[test]

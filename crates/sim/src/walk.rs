@@ -7,7 +7,7 @@ use crate::error::SimError;
 use crate::observation::{Standing, observe};
 use crate::world::{Failure, ObservationSpace, Settings};
 
-/// Writes what every acting actor sees before its next decision.
+/// Writes what every actor that acts, or will once there is a newer policy, sees before its next decision.
 pub fn observe_layers(
     (space, settings): (Res<ObservationSpace>, Res<Settings>),
     tasks: Query<(&PruneTask, &Budget)>,
@@ -17,7 +17,7 @@ pub fn observe_layers(
     for (actor, readiness, walk, mut observation) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
         let Ok(network) = networks.get(task.network) else { continue };
-        if *readiness != Readiness::Acting {
+        if !matches!(readiness, Readiness::Acting | Readiness::Stale) {
             continue;
         }
         let prepared = &network.prepared;
@@ -69,26 +69,28 @@ pub fn clamp_keep_ratio(
 pub fn begin_walks(
     settings: Res<Settings>,
     mut tasks: Query<(&Budget, &mut TaskStats)>,
-    mut actors: Query<(&Actor, &mut Readiness, &mut Walk, &mut Outcome, &mut StepReward)>,
+    mut actors: Query<(&Actor, &mut Readiness, &mut Walk, &mut Outcome, &mut Restarts, &mut StepReward)>,
 ) {
     let mut ended: Vec<_> = actors.iter_mut().filter(|(.., reward)| reward.ends_walk).collect();
     ended.sort_by_key(|(actor, ..)| actor.index);
-    for (actor, readiness, walk, outcome, reward) in &mut ended {
+    for (actor, readiness, walk, outcome, restarts, reward) in &mut ended {
         let Ok((wall, mut stats)) = tasks.get_mut(actor.task) else { continue };
         outcome.0 = None;
+        restarts.of_walk = 0;
         **reward = StepReward::default();
         if stats.n_begun == stats.n_wanted {
             **readiness = Readiness::Retired;
             continue;
         }
-        **walk = Walk {
-            number: stats.n_begun,
-            cursor: 0,
-            widths: wall.0.least_widths().to_vec(),
-            last_action: 0.0,
-            last_reward: 0.0,
-            noise_free: settings.noise_free.holds(stats.n_begun, stats.n_wanted),
-        };
+        let noise_free = settings.noise_free.holds(stats.n_begun, stats.n_wanted);
+        **walk = Walk::new(stats.n_begun, noise_free, wall.0.least_widths().to_vec());
         stats.n_begun += 1;
+    }
+}
+
+impl Walk {
+    /// A walk before its first decision.
+    pub fn new(number: u64, noise_free: bool, least_widths: Vec<usize>) -> Self {
+        Self { number, cursor: 0, widths: least_widths, last_action: 0.0, last_reward: 0.0, noise_free }
     }
 }

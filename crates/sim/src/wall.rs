@@ -33,8 +33,12 @@ impl WidthBounds {
     /// The width nearest to `keep_ratio` of all channels; of two equally near, the larger.
     pub fn nearest(&self, keep_ratio: f32) -> usize {
         let wanted = f64::from(keep_ratio) * self.full() as f64;
-        let distance = |w: usize| (w as f64 - wanted).abs();
-        self.0.iter().copied().rev().min_by(|&a, &b| distance(a).total_cmp(&distance(b))).unwrap_or(self.full())
+        let above = self.0.partition_point(|&w| (w as f64) < wanted);
+        let Some(&wide) = self.0.get(above) else { return self.full() };
+        match above.checked_sub(1).map(|below| self.0[below]) {
+            Some(narrow) if wanted - (narrow as f64) < wide as f64 - wanted => narrow,
+            _ => wide,
+        }
     }
     /// The next larger width.
     pub fn above(&self, width: usize) -> Option<usize> {

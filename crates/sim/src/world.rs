@@ -8,6 +8,7 @@ use secateur_net::Cost;
 
 use crate::components::*;
 use crate::error::SimError;
+use crate::evaluate::{Evaluator, Measured};
 use crate::observation::{FeatureScale, observation_len};
 use crate::prepare::Prepared;
 use crate::score::{RewardKind, ScoreCache};
@@ -83,11 +84,15 @@ pub struct Failure(pub Option<SimError>);
 impl Failure {
     /// Notes an error unless there is one already.
     pub fn note(&mut self, error: SimError) {
-        self.0.get_or_insert(error);
+        // Any other error is worse than a panic that was caught, after which the walk stands at its beginning.
+        let only_panicked = |e: &SimError| matches!(e, SimError::Panicked { .. });
+        if self.0.as_ref().is_none_or(|known| only_panicked(known) && !only_panicked(&error)) {
+            self.0 = Some(error);
+        }
     }
 }
 
-/// Fills the world. Actors are numbered task by task within a round, so that the first actors of all tasks come first.
+/// Fills the world. Candidates are [`Measured`] unless a plugin put another [`Evaluator`] in. Actors are numbered task by task within a round, so that the first actors of all tasks come first.
 ///
 /// # Errors
 /// A budget no candidate can meet.
@@ -137,6 +142,9 @@ pub fn populate(
     world.insert_resource(settings);
     world.init_resource::<ScoreCache>();
     world.init_resource::<Failure>();
+    if !world.contains_resource::<Evaluator>() {
+        world.insert_resource(Evaluator(Arc::new(Measured)));
+    }
     Ok(())
 }
 
@@ -166,18 +174,12 @@ fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
     world.spawn((
         actor,
         if number.is_some() { Readiness::Acting } else { Readiness::Retired },
-        Walk {
-            number: number.unwrap_or(0),
-            cursor: 0,
-            widths,
-            last_action: 0.0,
-            last_reward: 0.0,
-            noise_free: settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task),
-        },
+        Walk::new(number.unwrap_or(0), settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task), widths),
         Observation::default(),
         KeepRatio::default(),
         Realised::default(),
         Outcome::default(),
         StepReward::default(),
+        Restarts::default(),
     ));
 }

@@ -112,6 +112,21 @@ fn widths_are_multiples_above_the_least_ratio_and_the_full_width() {
 }
 
 #[test]
+fn the_nearest_width_is_the_one_that_a_search_through_all_finds() {
+    for (n, multiple) in [(1, 1), (7, 1), (16, 4), (30, 8), (64, 1), (64, 16)] {
+        let bounds = WidthBounds::new(n, multiple, 0.1);
+        for i in -10..=1100 {
+            let keep_ratio = i as f32 / 1000.0;
+            let wanted = f64::from(keep_ratio) * n as f64;
+            let distance = |w: usize| (w as f64 - wanted).abs();
+            // Of two equally near, the larger.
+            let slow = bounds.widths().iter().copied().rev().min_by(|&a, &b| distance(a).total_cmp(&distance(b)));
+            assert_eq!(Some(bounds.nearest(keep_ratio)), slow, "{n} {multiple} {keep_ratio}");
+        }
+    }
+}
+
+#[test]
 fn leftover_budget_is_spent_to_the_last_affordable_step() {
     let mut rng = SplitMix(3);
     for seed in 0..60 {

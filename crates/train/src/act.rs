@@ -6,14 +6,14 @@ use secateur_sim::{Actor, Failure, KeepRatio, Observation, PruneTask, Readiness,
 
 use crate::components::{Asked, CurrentPolicy, Decided, EnvSteps, PolicyVersion, RecurrentState};
 
-/// Writes every acting actor's question, in the form policies take.
+/// Writes the question of every actor that acts, or will once there is a newer policy, in the form policies take.
 pub fn ask_policy(
     tasks: Query<(&PruneTask, &secateur_sim::Budget)>,
     mut actors: Query<(&Actor, &Readiness, &Walk, &Observation, &RecurrentState, &mut Asked)>,
 ) {
     for (actor, readiness, walk, observation, recurrent, mut asked) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
-        if *readiness != Readiness::Acting {
+        if !matches!(readiness, Readiness::Acting | Readiness::Stale) {
             continue;
         }
         asked.0 = ActRequest {

@@ -3,11 +3,12 @@
 use bevy_ecs::prelude::*;
 use crossbeam::channel::TrySendError;
 use secateur_rl::Unroll;
-use secateur_sim::{Actor, Failure, Readiness, Realised, SimError, StepReward, Walk};
+use secateur_sim::{Actor, Failure, Readiness, Realised, Restarts, SimError, StepReward, Walk};
 
-use crate::components::{Asked, Decided, Experience, PolicyVersion, Provenance, Trajectory, TrajectorySender};
+use crate::components::{Asked, Decided, Experience, PolicyVersion, Provenance, Queued, Trajectory, TrajectorySender};
 
-/// Appends the decision of this tick to each acting actor's unroll, and spawns the unrolls that are whole. Noise-free walks
+/// Appends the decision of this tick to each acting actor's unroll, and spawns the unrolls that are whole, or whose actor
+/// retired. Noise-free walks
 /// are not learned from: their actions do not come from the distribution that importance weights assume.
 #[expect(clippy::type_complexity, reason = "the parameters are the data flow")]
 pub fn collect_steps(
@@ -16,26 +17,36 @@ pub fn collect_steps(
         Entity,
         &Actor,
         &Readiness,
-        &Walk,
+        (&Walk, &Restarts),
         (&Asked, &Decided, &PolicyVersion),
         (&Realised, &StepReward),
         &mut Experience,
     )>,
 ) {
-    for (entity, actor, readiness, walk, (asked, decided, version), (realised, step), mut experience) in &mut actors {
-        if *readiness != Readiness::Acting || walk.noise_free {
-            continue;
-        }
+    for (entity, actor, readiness, (walk, restarts), (asked, decided, version), (realised, step), mut experience) in
+        &mut actors
+    {
         let experience = &mut *experience;
         let mut spawn = |experience: &mut Experience| {
-            let provenance = Provenance { actor: entity, actor_index: actor.index, sequence: experience.sequence };
+            let (incarnation, sequence) = (restarts.n, experience.sequence);
+            let ticket = experience.ticket.take().unwrap_or(0);
+            let provenance = Provenance { actor: entity, actor_index: actor.index, incarnation, sequence, ticket };
             commands.spawn((Trajectory(std::mem::take(&mut experience.unroll)), provenance));
             experience.sequence += 1;
         };
-        if experience.unroll.n_steps() == experience.length {
+        let n_steps = experience.unroll.n_steps();
+        let sees_next = matches!(readiness, Readiness::Acting | Readiness::Stale);
+        if n_steps == experience.length && sees_next {
             push_observation(&mut experience.unroll, asked);
             spawn(experience);
+        } else if n_steps > 0 && *readiness == Readiness::Retired {
+            repeat_last_observation(&mut experience.unroll);
+            spawn(experience);
         }
+        if *readiness != Readiness::Acting || walk.noise_free {
+            continue;
+        }
+        experience.ticket = experience.ticket.or(experience.next_ticket.take());
         let unroll = &mut experience.unroll;
         if unroll.n_steps() == 0 {
             unroll.task = asked.0.task;
@@ -55,6 +66,50 @@ pub fn collect_steps(
             spawn(experience);
         }
     }
+}
+
+/// What comes after the last step of an actor's life does not matter, because that step ends a walk, but it must be there.
+fn repeat_last_observation(unroll: &mut Unroll) {
+    let last = unroll.layer.len() - 1;
+    let n_features = unroll.observation.len() / unroll.layer.len();
+    unroll.observation.extend_from_within(last * n_features..);
+    unroll.layer.push(unroll.layer[last]);
+    unroll.even_ratio.push(unroll.even_ratio[last]);
+    unroll.last_action.push(unroll.last_action[last]);
+    unroll.last_reward.push(unroll.last_reward[last]);
+    unroll.starts_walk.push(true);
+}
+
+/// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice.
+pub fn forget_failed_walks(mut actors: Query<(&Readiness, &mut Experience), With<Actor>>) {
+    for (readiness, mut experience) in &mut actors {
+        if *readiness == Readiness::Restarting {
+            forget_last_walk(&mut experience.unroll);
+        }
+    }
+}
+
+/// Cuts an unroll off behind the last step that ends a walk.
+fn forget_last_walk(unroll: &mut Unroll) {
+    let n_steps = unroll.ends_walk.iter().rposition(|&ends| ends).map_or(0, |at| at + 1);
+    if n_steps == 0 {
+        *unroll = Unroll::default();
+        return;
+    }
+    // A collecting unroll has as many observations as steps; the one behind the last comes when it is whole.
+    let n_features = unroll.observation.len() / unroll.layer.len();
+    unroll.observation.truncate(n_steps * n_features);
+    for floats in [&mut unroll.even_ratio, &mut unroll.last_action, &mut unroll.last_reward] {
+        floats.truncate(n_steps);
+    }
+    for floats in [&mut unroll.raw_action, &mut unroll.keep_ratio, &mut unroll.log_prob, &mut unroll.value] {
+        floats.truncate(n_steps);
+    }
+    unroll.layer.truncate(n_steps);
+    unroll.starts_walk.truncate(n_steps);
+    unroll.reward.truncate(n_steps);
+    unroll.ends_walk.truncate(n_steps);
+    unroll.policy_version.truncate(n_steps);
 }
 
 fn push_observation(unroll: &mut Unroll, asked: &Asked) {
@@ -78,7 +133,7 @@ pub fn enqueue_trajectories(
     let mut waiting: Vec<_> = trajectories.iter_mut().collect();
     waiting.sort_by_key(|(_, _, p)| (p.sequence, p.actor_index));
     for (entity, mut trajectory, provenance) in waiting {
-        let sent = queue.0.try_send(std::mem::take(&mut trajectory.0));
+        let sent = queue.0.try_send(Queued { ticket: provenance.ticket, unroll: std::mem::take(&mut trajectory.0) });
         let Ok(mut readiness) = actors.get_mut(provenance.actor) else { continue };
         match sent {
             Ok(()) => {
@@ -87,8 +142,8 @@ pub fn enqueue_trajectories(
                     *readiness = Readiness::Acting;
                 }
             }
-            Err(TrySendError::Full(unroll)) => {
-                trajectory.0 = unroll;
+            Err(TrySendError::Full(refused)) => {
+                trajectory.0 = refused.unroll;
                 if *readiness == Readiness::Acting {
                     *readiness = Readiness::Waiting;
                 }

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex};
 use bevy_ecs::prelude::*;
 use crossbeam::channel::{Receiver, Sender};
 use secateur_rl::{ActRequest, Decision, Learner, Policy, Unroll};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
 
 /// What an actor asked its policy before the decision of this tick.
 #[derive(Component, Clone, Debug, Default)]
@@ -31,6 +34,10 @@ pub struct Experience {
     pub length: usize,
     /// Trajectories made so far.
     pub sequence: u64,
+    /// Place of the unroll among all unrolls begun, under [`crate::Scheduler::BoundedLag`].
+    pub ticket: Option<u64>,
+    /// Place of the unroll after it, if that begins with the next decision.
+    pub next_ticket: Option<u64>,
 }
 
 /// A finished unroll on its way to the queue; its entity is despawned once it is there.
@@ -44,8 +51,21 @@ pub struct Provenance {
     pub actor: Entity,
     /// Its stable index.
     pub actor_index: usize,
+    /// How often the actor had been restarted.
+    pub incarnation: u64,
     /// Number of the trajectory among the actor's.
     pub sequence: u64,
+    /// Place of the unroll among all unrolls begun; 0 where nobody asks.
+    pub ticket: u64,
+}
+
+/// A trajectory in the queue, or with the learner.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Queued {
+    /// Place of the unroll among all unrolls begun; 0 where nobody asks.
+    pub ticket: u64,
+    /// The unroll.
+    pub unroll: Unroll,
 }
 
 /// The learner. The lock is never contended: systems reach it through `&mut`.
@@ -60,16 +80,16 @@ pub struct LearnerStats {
     /// Trajectories learned from.
     pub n_trajectories: u64,
     /// Trajectories received and not yet learned from.
-    pub pending: Vec<Unroll>,
+    pub pending: Vec<Queued>,
 }
 
 /// The actors' end of the trajectory queue.
 #[derive(Resource, Clone)]
-pub struct TrajectorySender(pub Sender<Unroll>);
+pub struct TrajectorySender(pub Sender<Queued>);
 
 /// The learner's end of the trajectory queue.
 #[derive(Resource, Clone)]
-pub struct TrajectoryReceiver(pub Receiver<Unroll>);
+pub struct TrajectoryReceiver(pub Receiver<Queued>);
 
 /// The newest published policy: every actor acts with it.
 #[derive(Resource, Clone)]
@@ -78,3 +98,19 @@ pub struct CurrentPolicy(pub Arc<dyn Policy>);
 /// Decisions taken by all actors.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EnvSteps(pub u64);
+
+/// The learner's failure in this tick, if any; it stops the search.
+#[derive(Resource, Debug, Default)]
+pub struct LearningFailure(pub Option<TrainError>);
+
+/// Which trajectories make the learner's next batch.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchRule {
+    /// Those that came first.
+    #[default]
+    Arrival,
+    /// Those that were begun first: the batch waits until the last of them is there.
+    Ticket,
+    /// All that are there, the last batch however small: the end of a search.
+    Rest,
+}

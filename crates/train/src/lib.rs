@@ -6,11 +6,18 @@
 mod act;
 mod collect;
 mod components;
+mod error;
 mod learn;
+mod save;
+mod saved;
+mod scheduler;
 mod search;
 
 pub use act::{act, ask_policy};
-pub use collect::{collect_steps, enqueue_trajectories};
+pub use collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 pub use components::*;
+pub use error::TrainError;
 pub use learn::{learn, publish_policy};
+pub use saved::*;
+pub use scheduler::{Executor, PolicySlot, Scheduler, Tickets, hold_stale_actors, receive_policy};
 pub use search::{Search, SearchSetup, TaskResult};

@@ -1,19 +1,27 @@
-//! One search: an agent on the tasks of a scene, under the `lockstep` scheduler.
+//! One search: an agent on the tasks of a scene, under a scheduler.
 
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_rl::{Agent, AgentKind, AgentSettings};
+use bevy_ecs::schedule::{MultiThreadedExecutor, SingleThreadedExecutor};
+use secateur_rl::{Agent, AgentKind, AgentSettings, RlError};
 use secateur_sim::{
     Actor, Budget, Candidate, Event, EventLog, Failure, Finalists, ObservationSpace, Pool, Prepared, PruneTask,
-    Readiness, Settings, SimError, Step, TaskSetup, TaskStats, Tick, populate,
+    Readiness, Settings, Step, TaskSetup, TaskStats, Tick, observe_layers, panic_message, populate,
 };
 
 use crate::act::{act, ask_policy};
-use crate::collect::{collect_steps, enqueue_trajectories};
+use crate::collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 use crate::components::*;
+use crate::error::TrainError;
 use crate::learn::{learn, publish_policy};
+use crate::scheduler::{
+    Executor, LearnTick, LearnerThread, PolicySlot, Scheduler, Tickets, hold_stale_actors, learner_world,
+    receive_policy,
+};
 
 /// What a search works on.
 pub struct SearchSetup<'a> {
@@ -31,6 +39,10 @@ pub struct SearchSetup<'a> {
     pub seed: u64,
     /// Trajectories the queue holds.
     pub queue_capacity: usize,
+    /// How actors and learner share time.
+    pub scheduler: Scheduler,
+    /// What runs the systems of a tick.
+    pub executor: Executor,
 }
 
 /// What became of one task.
@@ -42,11 +54,23 @@ pub struct TaskResult {
     pub finalists: Vec<Candidate>,
 }
 
-/// A running search. Actors and learner take turns within each tick, so the same setup gives the same result on any number of
-/// threads.
+/// A running search.
 pub struct Search {
     app: App,
     n_tasks: usize,
+    learner: LearnerSide,
+}
+
+/// Where the learner is.
+enum LearnerSide {
+    /// In the actors' world, or there is none.
+    Inline,
+    /// In a world of its own, between two updates.
+    Resting(Box<World>),
+    /// In a world of its own, on a thread of its own.
+    Running(LearnerThread),
+    /// Gone in a panic.
+    Lost,
 }
 
 impl Search {
@@ -54,31 +78,141 @@ impl Search {
     ///
     /// # Errors
     /// Budgets that cannot be met, settings the agent cannot run with.
-    pub fn new(mut app: App, setup: &SearchSetup<'_>) -> Result<Self, SimError> {
-        let pool = setup.pool.clone();
-        populate(&mut app, pool, setup.settings, setup.networks, setup.tasks)?;
-        add_agent(&mut app, setup)?;
-        Ok(Self { app, n_tasks: setup.tasks.len() })
+    pub fn new(app: App, setup: &SearchSetup<'_>) -> Result<Self, TrainError> {
+        Self::with_agent(app, setup, |settings| secateur_rl::build(setup.agent, settings))
     }
 
-    /// One decision of every actor.
+    /// As [`Self::new`], with an agent of the caller's own instead of that of `setup`.
+    ///
+    /// # Errors
+    /// Budgets that cannot be met, what `build` returns.
+    pub fn with_agent(
+        mut app: App,
+        setup: &SearchSetup<'_>,
+        build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>,
+    ) -> Result<Self, TrainError> {
+        let pool = setup.pool.clone();
+        populate(&mut app, pool, setup.settings, setup.networks, setup.tasks)?;
+        app.edit_schedule(Tick, |schedule| {
+            match setup.executor {
+                Executor::Single => schedule.set_executor(SingleThreadedExecutor::new()),
+                Executor::Multi => schedule.set_executor(MultiThreadedExecutor::new()),
+            };
+        });
+        let agent = build(&agent_settings(app.world_mut(), setup))?;
+        let learner = add_agent(&mut app, setup, agent);
+        Ok(Self { app, n_tasks: setup.tasks.len(), learner })
+    }
+
+    /// One decision of every actor that can act. Where the learner has a thread of its own, this starts it.
     ///
     /// # Errors
     /// The first failure of the tick; the search cannot go on after it.
-    pub fn tick(&mut self) -> Result<Vec<Event>, SimError> {
+    pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
+        self.start_learner()?;
+        self.wait_for_learner();
         let world = self.app.world_mut();
-        world.run_schedule(Tick);
-        match world.resource_mut::<Failure>().0.take() {
-            Some(error) => Err(error),
-            None => Ok(std::mem::take(&mut world.resource_mut::<EventLog>().0)),
+        // A panic outside of what is guarded candidate by candidate, such as in a plugin, leaves the world half way.
+        catch_unwind(AssertUnwindSafe(|| world.run_schedule(Tick)))
+            .map_err(|payload| TrainError::Panicked(panic_message(&*payload)))?;
+        let failure = world.resource_mut::<Failure>().0.take();
+        if let Some(error) = self.learning_failure()? {
+            return Err(error);
+        }
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(self.take_events()),
         }
     }
 
-    /// Whether every actor has retired.
+    /// Whether every actor has retired and handed over what it lived through.
     pub fn is_done(&mut self) -> bool {
         let world = self.app.world_mut();
+        let mut actors = world.query_filtered::<(&Readiness, Option<&Experience>), With<Actor>>();
+        let handed_over = |e: Option<&Experience>| e.is_none_or(|e| e.unroll.n_steps() == 0);
+        let all_retired = actors.iter(world).all(|(r, e)| *r == Readiness::Retired && handed_over(e));
+        all_retired && world.query::<&Trajectory>().iter(world).next().is_none()
+    }
+
+    /// After the last walk: learns from what is left, the last batch however small, so that every trajectory was learned from.
+    ///
+    /// # Errors
+    /// A learner's failure.
+    pub fn finish(&mut self) -> Result<Vec<Event>, TrainError> {
+        self.rest()?;
+        match &mut self.learner {
+            LearnerSide::Inline => {
+                self.app.world_mut().insert_resource(BatchRule::Rest);
+                return self.tick();
+            }
+            LearnerSide::Resting(world) => {
+                world.insert_resource(BatchRule::Rest);
+                world.run_schedule(LearnTick);
+                let events = std::mem::take(&mut world.resource_mut::<EventLog>().0);
+                self.app.world_mut().resource_mut::<EventLog>().0.extend(events);
+            }
+            LearnerSide::Running(_) | LearnerSide::Lost => {}
+        }
+        match self.learning_failure()? {
+            Some(error) => Err(error),
+            None => Ok(self.take_events()),
+        }
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        let mut events = std::mem::take(&mut self.app.world_mut().resource_mut::<EventLog>().0);
+        if let LearnerSide::Running(thread) = &self.learner {
+            events.extend(thread.events());
+        }
+        events
+    }
+
+    fn start_learner(&mut self) -> Result<(), TrainError> {
+        if let LearnerSide::Resting(_) = &self.learner
+            && let LearnerSide::Resting(world) = std::mem::replace(&mut self.learner, LearnerSide::Lost)
+        {
+            self.learner = LearnerSide::Running(LearnerThread::start(*world)?);
+        }
+        Ok(())
+    }
+
+    /// Brings a learner that is on its thread to rest; what happened meanwhile is told by the next tick.
+    pub(crate) fn rest(&mut self) -> Result<(), TrainError> {
+        if let LearnerSide::Running(_) = &self.learner
+            && let LearnerSide::Running(thread) = std::mem::replace(&mut self.learner, LearnerSide::Lost)
+        {
+            let (world, events) = thread.stop()?;
+            self.learner = LearnerSide::Resting(Box::new(world));
+            self.app.world_mut().resource_mut::<EventLog>().0.extend(events);
+        }
+        Ok(())
+    }
+
+    /// Sleeps a little if no actor can act before the learner does something.
+    fn wait_for_learner(&mut self) {
+        let world = self.app.world_mut();
         let mut actors = world.query_filtered::<&Readiness, With<Actor>>();
-        actors.iter(world).all(|r| *r == Readiness::Retired)
+        let anybody_acts = actors.iter(world).any(|r| *r == Readiness::Acting);
+        if let (false, Some(slot)) = (anybody_acts, world.get_resource::<PolicySlot>()) {
+            slot.nap(world.resource::<CurrentPolicy>().0.version());
+        }
+    }
+
+    /// What stopped the learner, if anything.
+    fn learning_failure(&mut self) -> Result<Option<TrainError>, TrainError> {
+        if matches!(&self.learner, LearnerSide::Running(thread) if thread.ended()) {
+            self.rest()?;
+        }
+        Ok(self.learner_world().and_then(|world| world.resource_mut::<LearningFailure>().0.take()))
+    }
+
+    /// The world that the learner is in, unless it is on its thread.
+    pub(crate) fn learner_world(&mut self) -> Option<&mut World> {
+        match &mut self.learner {
+            LearnerSide::Inline => Some(self.app.world_mut()),
+            LearnerSide::Resting(world) => Some(world),
+            LearnerSide::Running(_) | LearnerSide::Lost => None,
+        }
     }
 
     /// Counts and best candidates so far, in task order.
@@ -99,67 +233,100 @@ impl Search {
         self.app.world().resource::<EnvSteps>().0
     }
 
-    /// Learner calls so far.
-    pub fn learner_updates(&mut self) -> u64 {
-        let world = self.app.world_mut();
-        let mut learners = world.query::<&LearnerStats>();
-        learners.iter(world).map(|s| s.n_updates).sum()
+    /// What the learner did so far; brings one that is on its thread to rest. None for agents that do not learn.
+    pub fn learner_stats(&mut self) -> Option<LearnerStats> {
+        self.rest().ok()?;
+        let world = self.learner_world()?;
+        world.query::<&LearnerStats>().iter(world).next().cloned()
     }
 
-    /// The world, for tests and plugins' tests.
+    /// Learner calls so far.
+    pub fn learner_updates(&mut self) -> u64 {
+        self.learner_stats().map_or(0, |stats| stats.n_updates)
+    }
+
+    /// The actors' world, for tests and plugins' tests.
     pub fn world_mut(&mut self) -> &mut World {
         self.app.world_mut()
     }
 }
 
-fn add_agent(app: &mut App, setup: &SearchSetup<'_>) -> Result<(), SimError> {
-    let world = app.world_mut();
+impl Drop for Search {
+    fn drop(&mut self) {
+        // Nobody is left to be told of a failure.
+        drop(self.rest());
+    }
+}
+
+fn agent_settings(world: &mut World, setup: &SearchSetup<'_>) -> AgentSettings {
     let n_features = world.resource::<ObservationSpace>().n_features;
-    let mut walls = world.query::<(&PruneTask, &Budget)>();
-    let mut lengths: Vec<(usize, usize)> = walls.iter(world).map(|(t, wall)| (t.index, wall.0.order().len())).collect();
-    lengths.sort_unstable();
-    let agent = secateur_rl::build(
-        setup.agent,
-        &AgentSettings {
-            n_features,
-            n_tasks: setup.tasks.len(),
-            n_actors: setup.tasks.len() * setup.settings.actors_per_task,
-            walk_length_max: lengths.iter().map(|(_, n)| *n).max().unwrap_or(1),
-            walks_planned: setup.settings.walks_per_task * setup.tasks.len() as u64,
-            keep_ratio_min: setup.settings.keep_ratio_min as f32,
-            seed: setup.seed,
-        },
-    )
-    .map_err(|e| SimError::Agent(e.to_string()))?;
+    let mut walls = world.query::<&Budget>();
+    let walk_length_max = walls.iter(world).map(|wall| wall.0.order().len()).max().unwrap_or(1);
+    AgentSettings {
+        n_features,
+        n_tasks: setup.tasks.len(),
+        n_actors: setup.tasks.len() * setup.settings.actors_per_task,
+        walk_length_max,
+        walks_planned: setup.settings.walks_per_task * setup.tasks.len() as u64,
+        keep_ratio_min: setup.settings.keep_ratio_min as f32,
+        seed: setup.seed,
+    }
+}
+
+fn add_agent(app: &mut App, setup: &SearchSetup<'_>, agent: Agent) -> LearnerSide {
+    add_acting(app, &agent, setup.queue_capacity);
+    let Agent::Learning(learner) = agent else { return LearnerSide::Inline };
+    let world = app.world_mut();
+    let rule = match setup.scheduler {
+        Scheduler::BoundedLag { .. } => BatchRule::Ticket,
+        Scheduler::Lockstep | Scheduler::Async => BatchRule::Arrival,
+    };
+    if let Scheduler::BoundedLag { max } = setup.scheduler {
+        let batch_size = learner.batch_size().max(1) as u64;
+        world.insert_resource(Tickets { next: 0, returned: BTreeSet::new(), batch_size, lag_max: max });
+        app.add_systems(Tick, hold_stale_actors.in_set(Step::Observe).before(observe_layers));
+    }
+    let world = app.world_mut();
+    if setup.scheduler == Scheduler::Lockstep {
+        world.insert_resource(rule);
+        world.spawn((LearnerState(Mutex::new(learner)), LearnerStats::default()));
+        app.add_systems(Tick, (learn.in_set(Step::Learn), publish_policy.in_set(Step::Publish)));
+        return LearnerSide::Inline;
+    }
+    let slot = PolicySlot::new(learner.policy());
+    world.insert_resource(slot.clone());
+    let mut apart = learner_world(rule, world.resource::<TrajectoryReceiver>().clone(), slot);
+    apart.spawn((LearnerState(Mutex::new(learner)), LearnerStats::default()));
+    app.add_systems(Tick, receive_policy.in_set(Step::Publish));
+    LearnerSide::Resting(Box::new(apart))
+}
+
+/// Everything on the actors' side: policy, queue, what each actor remembers, and the systems of acting and collecting.
+fn add_acting(app: &mut App, agent: &Agent, queue_capacity: usize) {
+    let world = app.world_mut();
     world.insert_resource(CurrentPolicy(agent.policy()));
     world.init_resource::<EnvSteps>();
-    let (sender, receiver) = crossbeam::channel::bounded(setup.queue_capacity);
+    world.init_resource::<LearningFailure>();
+    let (sender, receiver) = crossbeam::channel::bounded(queue_capacity);
     world.insert_resource(TrajectorySender(sender));
     world.insert_resource(TrajectoryReceiver(receiver));
-
     let mut actors = world.query::<(Entity, &Actor)>();
     let actors: Vec<(Entity, Entity)> = actors.iter(world).map(|(entity, actor)| (entity, actor.task)).collect();
     for (entity, task) in actors {
         let walk_length = world.get::<Budget>(task).map_or(1, |wall| wall.0.order().len());
         let state = (Asked::default(), Decided::default(), RecurrentState::default(), PolicyVersion::default());
         world.entity_mut(entity).insert(state);
-        if let Agent::Learning(learner) = &agent {
+        if let Agent::Learning(learner) = agent {
             let length = learner.unroll_length(walk_length).max(1);
             world.entity_mut(entity).insert(Experience { length, ..Experience::default() });
         }
-    }
-    if let Agent::Learning(learner) = agent {
-        world.spawn((LearnerState(Mutex::new(learner)), LearnerStats::default()));
     }
     app.add_systems(
         Tick,
         (
             (ask_policy, act).chain().in_set(Step::Act),
-            collect_steps.in_set(Step::Collect),
+            (forget_failed_walks, collect_steps).chain().in_set(Step::Collect),
             enqueue_trajectories.in_set(Step::Enqueue),
-            learn.in_set(Step::Learn),
-            publish_policy.in_set(Step::Publish),
         ),
     );
-    Ok(())
 }

@@ -2,137 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use std::sync::Arc;
+mod tiny;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_net::random::{SplitMix, with_random_weights};
-use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
 use secateur_rl::{AgentKind, Profile};
-use secateur_scene::{PluginConfig, Scene, SceneError};
-use secateur_sim::{
-    Event, Inputs, NoiseFree, Outcome, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection,
-    Settings, Step, TaskSetup, Tick, write_reward,
-};
-use secateur_train::{LearnerStats, Search, SearchSetup, TaskResult};
-
-const N_WALKS: u64 = 20;
-const N_TASKS: usize = 2;
-
-fn pool(n: usize) -> Pool {
-    Pool(Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()))
-}
-
-/// Four convolutions, so a walk has four decisions.
-fn tiny_network() -> secateur_net::Network {
-    let mut g = GraphBuilder::new(Shape { c: 2, h: 6, w: 6 });
-    let mut x = 0;
-    for (i, (from, to)) in [(2, 6), (6, 8), (8, 8), (8, 6)].into_iter().enumerate() {
-        let conv = g.push(format!("c{i}"), Op::Conv2d(Conv2d::square(from, to, 3, 1, 1)), &[x]);
-        let norm = g.push(format!("n{i}"), Op::BatchNorm { channels: to, eps: 1e-5 }, &[conv]);
-        x = g.push(format!("r{i}"), Op::Pointwise(Pointwise::Relu), &[norm]);
-    }
-    let pooled = g.push("pool", Op::GlobalAvgPool, &[x]);
-    g.push("out", Op::Linear { in_features: 6, out_features: 3, bias: true }, &[pooled]);
-    fold_batch_norm(&with_random_weights(g.finish().unwrap(), 5)).unwrap()
-}
-
-fn prepared(pool: &Pool) -> Arc<Prepared> {
-    let mut rng = SplitMix(9);
-    let mut images = |n: usize| (0..n * 72).map(|_| rng.signed()).collect::<Vec<f32>>();
-    let (calibration, refit, reward) = (images(40), images(40), images(60));
-    let network = tiny_network();
-    // The labels are what the dense network says, so a candidate's accuracy is its agreement with it.
-    let plan = secateur_kernels::Plan::compile(&network).unwrap();
-    let labels = plan.predictions(&pool.0, &reward).unwrap();
-    let inputs = Inputs {
-        network_name: "tiny".into(),
-        dataset_name: "noise".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
-        network,
-        protocol: Protocol::Inner,
-        selection: Selection::Reconstruction,
-        repair: Repair::Sequential(20),
-        calibration,
-        refit,
-        reward: (reward, labels),
-    };
-    Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())
-}
-
-struct Options {
-    agent: AgentKind,
-    threads: usize,
-    queue_capacity: usize,
-    plugins: PluginList,
-    configs: Vec<PluginConfig>,
-}
-
-impl Options {
-    fn new(agent: AgentKind) -> Self {
-        Self { agent, threads: 1, queue_capacity: 64, plugins: PluginList::default(), configs: Vec::new() }
-    }
-}
-
-fn search(options: &Options) -> Search {
-    let pool = pool(options.threads);
-    let prepared = prepared(&pool);
-    let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
-    let tasks: Vec<TaskSetup> = [0.4, 0.7]
-        .iter()
-        .map(|&ratio| TaskSetup {
-            name: format!("tiny-{ratio}"),
-            network: 0,
-            budget: (Cost::Macs, (full as f64 * ratio) as u64),
-            budget_ratio: ratio as f32,
-        })
-        .collect();
-    let settings = Settings {
-        channel_multiple: 1,
-        keep_ratio_min: 0.1,
-        spend_leftover: true,
-        reward: RewardKind::Accuracy,
-        finalists: 3,
-        actors_per_task: 3,
-        walks_per_task: N_WALKS,
-        noise_free: NoiseFree { every: 10, last: 2 },
-    };
-    let app = options.plugins.app(&options.configs).unwrap();
-    let setup = SearchSetup {
-        pool,
-        settings,
-        networks: &[prepared],
-        tasks: &tasks,
-        agent: options.agent,
-        seed: 3,
-        queue_capacity: options.queue_capacity,
-    };
-    Search::new(app, &setup).unwrap()
-}
-
-fn run(options: &Options) -> (Vec<Event>, Vec<TaskResult>, Search) {
-    let mut search = search(options);
-    let mut events = Vec::new();
-    for _ in 0..10_000 {
-        if search.is_done() {
-            let results = search.results();
-            return (events, results, search);
-        }
-        events.extend(search.tick().unwrap());
-    }
-    panic!("the search does not end");
-}
-
-fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
-    let of = |e: &Event| match e {
-        Event::Candidate { task, walk, reward, .. } => Some((*task, *walk, *reward)),
-        _ => None,
-    };
-    events.iter().filter_map(of).collect()
-}
-
-const MTACP: AgentKind = AgentKind::Mtacp(Profile::Tuned);
+use secateur_scene::{PluginConfig, SceneError};
+use secateur_sim::{Event, Outcome, PruningPlugin, Step, Tick, write_reward};
+use secateur_train::{SavedSearch, TaskResult};
+use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, rewards, run, search, with_plugin};
 
 #[test]
 fn every_walk_is_walked_scored_and_counted_once() {
@@ -171,14 +49,111 @@ fn uniform_is_scored_once_and_then_known() {
 fn a_full_queue_makes_actors_wait_and_loses_nothing() {
     let learned = |capacity| {
         let (events, _, mut search) = run(&Options { queue_capacity: capacity, ..Options::new(MTACP) });
-        let world = search.world_mut();
-        let stats = world.query::<&LearnerStats>().single(world).unwrap().clone();
-        (stats.n_trajectories + stats.pending.len() as u64, rewards(&events).len())
+        let stats = search.learner_stats().unwrap();
+        assert!(stats.pending.is_empty());
+        (stats.n_trajectories, rewards(&events).len())
     };
     // Noise-free walks (two of ten plus the last two of twenty: 10th, 19th, 20th) are not learned from.
     let expected = (N_TASKS as u64 * (N_WALKS - 3), N_TASKS * N_WALKS as usize);
     assert_eq!(learned(64), expected);
     assert_eq!(learned(1), expected);
+}
+
+#[test]
+fn a_search_saved_after_any_tick_goes_on_as_if_nothing_had_happened() {
+    // Walks of four decisions: unrolls of one walk, and of sixty steps; a queue with room, and one where actors wait.
+    for (agent, queue_capacity) in
+        [(MTACP, 64), (MTACP, 1), (AgentKind::Mtacp(Profile::Paper), 1), (AgentKind::Random, 1)]
+    {
+        let options = Options { queue_capacity, ..Options::new(agent) };
+        let (events, results, _) = run(&options);
+        let mut so_far = Vec::new();
+        let mut going = search(&options);
+        for tick in 0.. {
+            if going.is_done() {
+                break;
+            }
+            so_far.extend(going.tick().unwrap());
+            if tick % 5 == 3 {
+                let saved = going.save().unwrap();
+                going = search(&options);
+                going.restore(saved.clone()).unwrap();
+                assert_eq!(going.save().unwrap().actors, saved.actors);
+            }
+        }
+        so_far.extend(going.finish().unwrap());
+        assert!(so_far == events, "{agent:?} with a queue of {queue_capacity}");
+        let best =
+            |r: &[TaskResult]| r.iter().map(|t| (t.stats, t.finalists.len(), t.finalists[0].walk)).collect::<Vec<_>>();
+        assert_eq!(best(&going.results()), best(&results));
+    }
+}
+
+#[test]
+fn a_saved_search_of_another_setup_is_refused() {
+    let mut going = search(&Options::new(MTACP));
+    (0..9).for_each(|_| drop(going.tick().unwrap()));
+    let saved = going.save().unwrap();
+    let refused = |edit: &dyn Fn(&mut SavedSearch), why: &str| {
+        let mut edited = saved.clone();
+        edit(&mut edited);
+        let error = search(&Options::new(MTACP)).restore(edited).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&|s| s.actors.truncate(2), "number of actors is 2, expected 6");
+    refused(&|s| s.tasks.truncate(1), "number of tasks is 1, expected 2");
+    refused(&|s| s.learner = None, "number of learners is 0, expected 1");
+    refused(&|s| s.learner.as_mut().unwrap().state.truncate(50), "load learner state");
+    refused(&|s| s.tasks[0].stats.n_wanted = 7, "walks of a task is 7, expected 20");
+    refused(&|s| s.actors[0].walk.cursor = 4, "expected a walk within its budget");
+    refused(&|s| s.actors[1].walk.widths[1] = 1000, "expected a walk within its budget");
+    refused(&|s| s.scores[0].network = 9, "the network of a score is 9, expected below 1");
+    refused(&|s| s.scores[0].kept[1] = vec![5, 3], "ascending");
+}
+
+/// Pays every walk for how many ticks there were: what it remembers decides rewards.
+struct Clock;
+
+#[derive(Resource)]
+struct Ticks(u64);
+
+impl PruningPlugin for Clock {
+    fn name(&self) -> &str {
+        "clock"
+    }
+    fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
+        app.insert_resource(Ticks(0));
+        let pay = |mut ticks: ResMut<Ticks>, mut outcomes: Query<&mut Outcome>| {
+            ticks.0 += 1;
+            outcomes.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward = ticks.0 as f32);
+        };
+        app.add_systems(Tick, pay.in_set(Step::Reward).after(write_reward));
+        Ok(())
+    }
+    fn save(&self, world: &World) -> Vec<u8> {
+        world.resource::<Ticks>().0.to_le_bytes().to_vec()
+    }
+    fn load(&self, world: &mut World, saved: &[u8]) -> Result<(), String> {
+        let ticks = saved.try_into().map_err(|_| format!("{} bytes, expected 8", saved.len()))?;
+        world.resource_mut::<Ticks>().0 = u64::from_le_bytes(ticks);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_plugin_remembers_is_saved_with_the_search() {
+    let options = with_plugin(AgentKind::Random, Clock, "\"clock\": ()");
+    let (events, ..) = run(&options);
+    let mut going = search(&options);
+    let mut so_far: Vec<Event> = (0..7).flat_map(|_| going.tick().unwrap()).collect();
+    let (saved, of_plugins) = (going.save().unwrap(), options.plugins.save(&options.configs, going.world_mut()));
+    going = search(&options);
+    going.restore(saved).unwrap();
+    options.plugins.load(&options.configs, going.world_mut(), &of_plugins).unwrap();
+    so_far.extend(go_on(&mut going));
+    assert!(so_far == events);
+    let error = options.plugins.load(&options.configs, going.world_mut(), &[vec![1]]).unwrap_err();
+    assert_eq!(error.to_string(), "plugin 'clock': load its saved state: 1 bytes, expected 8");
 }
 
 struct Flat;
@@ -198,14 +173,7 @@ impl PruningPlugin for Flat {
 }
 
 fn flat(value: &str) -> Options {
-    let text = format!(
-        "(version: 1, seed: 1, networks: [(name: \"n\", file: \"n\")], datasets: [(name: \"d\", source: Cifar10)],
-          budgets: [Macs(ratio: 0.5)], plugins: {{\"flat\": ({value},)}})"
-    );
-    let scene = Scene::parse("test.ron", &text).unwrap();
-    let mut plugins = PluginList::default();
-    plugins.add(Flat);
-    Options { plugins, configs: scene.plugins.clone(), ..Options::new(AgentKind::Random) }
+    with_plugin(AgentKind::Random, Flat, &format!("\"flat\": ({value},)"))
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::error::RlError;
 use crate::interface::Unroll;
 use crate::state::{StateReader, StateWriter};
+use crate::unrolls::save_unroll;
 
 /// Running mean and variance of a task's rewards.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,32 +104,6 @@ pub(super) fn load(
         memories.push(TaskMemory { stats, best });
     }
     Ok(memories)
-}
-
-fn floats(walk: &Unroll) -> [(&'static str, &Vec<f32>); 10] {
-    [
-        ("first_recurrent", &walk.first_recurrent),
-        ("observation", &walk.observation),
-        ("even_ratio", &walk.even_ratio),
-        ("last_action", &walk.last_action),
-        ("last_reward", &walk.last_reward),
-        ("raw_action", &walk.raw_action),
-        ("keep_ratio", &walk.keep_ratio),
-        ("log_prob", &walk.log_prob),
-        ("value", &walk.value),
-        ("reward", &walk.reward),
-    ]
-}
-
-fn save_unroll(walk: &Unroll, prefix: &str, writer: &mut StateWriter) {
-    for (name, values) in floats(walk) {
-        writer.put_f32(format!("{prefix}.{name}"), values);
-    }
-    let flags = |values: &[bool]| values.iter().map(|&b| u64::from(b)).collect::<Vec<_>>();
-    writer.put_u64(format!("{prefix}.layer"), &walk.layer.iter().map(|&l| u64::from(l)).collect::<Vec<_>>());
-    writer.put_u64(format!("{prefix}.starts_walk"), &flags(&walk.starts_walk));
-    writer.put_u64(format!("{prefix}.ends_walk"), &flags(&walk.ends_walk));
-    writer.put_u64(format!("{prefix}.policy_version"), &walk.policy_version);
 }
 
 fn load_unroll(task: u32, n_features: usize, prefix: &str, reader: &StateReader) -> Result<Unroll, RlError> {

@@ -1,0 +1,90 @@
+//! How candidates become networks and scores, and what happens when that panics.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bevy_ecs::prelude::*;
+use rayon::prelude::*;
+use secateur_kernels::KernelError;
+use secateur_net::{KeptChannels, Network};
+
+use crate::prepare::Prepared;
+use crate::score::Score;
+
+/// Builds the network of one candidate.
+pub type Build<'a> = Box<dyn Fn(&KeptChannels) -> Result<Arc<Network>, KernelError> + Sync + 'a>;
+
+/// How candidates are built and scored. Runs replace it to measure or test everything around it.
+pub trait Evaluate: Send + Sync {
+    /// Does what all candidates of a network share in one tick.
+    ///
+    /// # Errors
+    /// Whatever stops all candidates of the network.
+    fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError>;
+
+    /// Scores a network on the images of `prepared`.
+    ///
+    /// # Errors
+    /// As [`crate::RewardImages::score`].
+    fn score(&self, pool: &rayon::ThreadPool, prepared: &Prepared, network: &Network) -> Result<Score, KernelError>;
+}
+
+/// The real thing: refit as the scene asks, score on the reward images.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured;
+
+impl Evaluate for Measured {
+    fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
+        let refit = prepared.walk_refit(pool);
+        Ok(Box::new(move |kept| match &refit {
+            Some(refit) => refit.run(kept, false).map(|(network, _)| Arc::new(network)),
+            None => prepared.compact(kept).map(Arc::new),
+        }))
+    }
+
+    fn score(&self, pool: &rayon::ThreadPool, prepared: &Prepared, network: &Network) -> Result<Score, KernelError> {
+        prepared.reward.score(pool, network)
+    }
+}
+
+/// Who evaluates the candidates of this world.
+#[derive(Resource, Clone)]
+pub struct Evaluator(pub Arc<dyn Evaluate>);
+
+/// Why a candidate has no network or no score.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// An error, which repeating would not cure.
+    Error(KernelError),
+    /// A panic, with its message.
+    Panic(String),
+}
+
+/// `work` on every item, in order of the items. Items are spread over the threads; what runs in parallel within one fills the gaps
+/// at the end. A panic costs its item only.
+pub(crate) fn for_each_candidate<I: Sync, T: Send>(
+    pool: &rayon::ThreadPool,
+    items: &[I],
+    work: impl Fn(&I) -> Result<T, KernelError> + Sync,
+) -> Vec<Result<T, Fault>> {
+    // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
+    let chunks = items.chunks(pool.current_num_threads());
+    let run = |item: &I| guarded(|| work(item));
+    pool.install(|| chunks.flat_map(|items| items.par_iter().map(run).collect::<Vec<_>>()).collect())
+}
+
+/// Turns a panic of `work` into a value. What `work` shares with other candidates is read only, or a cache whose entries are put
+/// in whole.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<T, Fault> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(Fault::Error),
+        Err(payload) => Err(Fault::Panic(panic_message(&*payload))),
+    }
+}
+
+/// What a panic said.
+pub fn panic_message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,52 @@
+//! What can go wrong while agents act and learn.
+
+use secateur_rl::{RlError, Unroll};
+use secateur_sim::SimError;
+use thiserror::Error;
+
+/// Errors of this crate.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The pruning process stopped.
+    #[error(transparent)]
+    Process(#[from] SimError),
+    /// An agent cannot be built, or cannot decide.
+    #[error("agent: {0}")]
+    Agent(Box<RlError>),
+    /// A system of the tick panicked, for example a plugin's.
+    #[error("the tick panicked: {0}")]
+    Panicked(String),
+    /// The learner refused a batch, or its loss was not a number. It is as it was before the batch.
+    #[error("learner, update {n_updates}, batch of {} trajectories: {cause}", batch.len())]
+    Learner {
+        /// Updates made before.
+        n_updates: u64,
+        /// What is wrong.
+        cause: Box<RlError>,
+        /// The batch.
+        batch: Vec<Unroll>,
+    },
+    /// A saved search that does not fit the search it is to continue.
+    #[error("continue a saved search: {what} is {got}, expected {expected}")]
+    Saved {
+        /// The part that does not fit.
+        what: String,
+        /// What this search has.
+        expected: String,
+        /// What was saved.
+        got: String,
+    },
+}
+
+impl From<RlError> for TrainError {
+    fn from(error: RlError) -> Self {
+        Self::Agent(Box::new(error))
+    }
+}
+
+impl TrainError {
+    /// Whether the search is as it was before the failure, so that what [`crate::Search::save`] returns can be continued.
+    pub fn leaves_search_whole(&self) -> bool {
+        matches!(self, Self::Learner { .. } | Self::Process(SimError::Panicked { .. }))
+    }
+}

@@ -1,0 +1,172 @@
+//! Searches on a tiny network with random weights.
+
+#![allow(dead_code, reason = "each file of tests uses a part")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use secateur_net::random::{SplitMix, with_random_weights};
+use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
+use secateur_rl::{AgentKind, Profile};
+use secateur_scene::{PluginConfig, Scene};
+use secateur_sim::{
+    Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
+    TaskSetup,
+};
+use secateur_train::{Executor, Scheduler, Search, SearchSetup, TaskResult};
+
+pub const MTACP: AgentKind = AgentKind::Mtacp(Profile::Tuned);
+
+pub const N_WALKS: u64 = 20;
+pub const N_TASKS: usize = 2;
+
+pub fn pool(n: usize) -> Pool {
+    Pool(Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()))
+}
+
+/// Four convolutions, so a walk has four decisions.
+pub fn tiny_network() -> secateur_net::Network {
+    let mut g = GraphBuilder::new(Shape { c: 2, h: 6, w: 6 });
+    let mut x = 0;
+    for (i, (from, to)) in [(2, 6), (6, 8), (8, 8), (8, 6)].into_iter().enumerate() {
+        let conv = g.push(format!("c{i}"), Op::Conv2d(Conv2d::square(from, to, 3, 1, 1)), &[x]);
+        let norm = g.push(format!("n{i}"), Op::BatchNorm { channels: to, eps: 1e-5 }, &[conv]);
+        x = g.push(format!("r{i}"), Op::Pointwise(Pointwise::Relu), &[norm]);
+    }
+    let pooled = g.push("pool", Op::GlobalAvgPool, &[x]);
+    g.push("out", Op::Linear { in_features: 6, out_features: 3, bias: true }, &[pooled]);
+    fold_batch_norm(&with_random_weights(g.finish().unwrap(), 5)).unwrap()
+}
+
+pub fn prepared(pool: &Pool) -> Arc<Prepared> {
+    let mut rng = SplitMix(9);
+    let mut images = |n: usize| (0..n * 72).map(|_| rng.signed()).collect::<Vec<f32>>();
+    let (calibration, refit, reward) = (images(40), images(40), images(60));
+    let network = tiny_network();
+    // The labels are what the dense network says, so a candidate's accuracy is its agreement with it.
+    let plan = secateur_kernels::Plan::compile(&network).unwrap();
+    let labels = plan.predictions(&pool.0, &reward).unwrap();
+    let inputs = Inputs {
+        network_name: "tiny".into(),
+        dataset_name: "noise".into(),
+        network_index: (0, 1),
+        dataset_index: (0, 1),
+        network,
+        protocol: Protocol::Inner,
+        selection: Selection::Reconstruction,
+        repair: Repair::Sequential(20),
+        calibration,
+        refit,
+        reward: (reward, labels),
+    };
+    Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())
+}
+
+pub struct Options {
+    pub agent: AgentKind,
+    pub threads: usize,
+    pub queue_capacity: usize,
+    pub scheduler: Scheduler,
+    pub executor: Executor,
+    pub plugins: PluginList,
+    pub configs: Vec<PluginConfig>,
+}
+
+impl Options {
+    pub fn new(agent: AgentKind) -> Self {
+        Self {
+            agent,
+            threads: 1,
+            queue_capacity: 64,
+            scheduler: Scheduler::Lockstep,
+            executor: Executor::Single,
+            plugins: PluginList::default(),
+            configs: Vec::new(),
+        }
+    }
+}
+
+pub fn search(options: &Options) -> Search {
+    let pool = pool(options.threads);
+    let prepared = prepared(&pool);
+    let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
+    let tasks: Vec<TaskSetup> = [0.4, 0.7]
+        .iter()
+        .map(|&ratio| TaskSetup {
+            name: format!("tiny-{ratio}"),
+            network: 0,
+            budget: (Cost::Macs, (full as f64 * ratio) as u64),
+            budget_ratio: ratio as f32,
+        })
+        .collect();
+    let settings = Settings {
+        channel_multiple: 1,
+        keep_ratio_min: 0.1,
+        spend_leftover: true,
+        reward: RewardKind::Accuracy,
+        finalists: 3,
+        actors_per_task: 3,
+        walks_per_task: N_WALKS,
+        noise_free: NoiseFree { every: 10, last: 2 },
+    };
+    let app = options.plugins.app(&options.configs).unwrap();
+    let setup = SearchSetup {
+        pool,
+        settings,
+        networks: &[prepared],
+        tasks: &tasks,
+        agent: options.agent,
+        seed: 3,
+        queue_capacity: options.queue_capacity,
+        scheduler: options.scheduler,
+        executor: options.executor,
+    };
+    Search::new(app, &setup).unwrap()
+}
+
+/// Runs a search to its end.
+pub fn go_on(search: &mut Search) -> Vec<Event> {
+    let mut events = Vec::new();
+    let start = Instant::now();
+    while !search.is_done() {
+        assert!(start.elapsed() < Duration::from_secs(120), "the search does not end");
+        events.extend(search.tick().unwrap());
+    }
+    events.extend(search.finish().unwrap());
+    events
+}
+
+pub fn run(options: &Options) -> (Vec<Event>, Vec<TaskResult>, Search) {
+    let mut search = search(options);
+    let events = go_on(&mut search);
+    (events, search.results(), search)
+}
+
+/// The numbers of this name in the learner's updates.
+pub fn learned(events: &[Event], name: &str) -> Vec<f64> {
+    let of = |e: &Event| match e {
+        Event::Learned { numbers, .. } => numbers.iter().find(|(n, _)| *n == name).map(|(_, x)| *x),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
+    let of = |e: &Event| match e {
+        Event::Candidate { task, walk, reward, .. } => Some((*task, *walk, *reward)),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
+/// Options with a plugin and its settings.
+pub fn with_plugin(agent: AgentKind, plugin: impl PruningPlugin + 'static, config: &str) -> Options {
+    let text = format!(
+        "(version: 1, seed: 1, networks: [(name: \"n\", file: \"n\")], datasets: [(name: \"d\", source: Cifar10)],
+          budgets: [Macs(ratio: 0.5)], plugins: {{{config}}})"
+    );
+    let scene = Scene::parse("test.ron", &text).unwrap();
+    let mut plugins = PluginList::default();
+    plugins.add(plugin);
+    Options { plugins, configs: scene.plugins.clone(), ..Options::new(agent) }
+}

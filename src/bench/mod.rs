@@ -1,0 +1,19 @@
+//! `bench`: measurements of this machine.
+
+mod queue;
+mod report;
+mod schedulers;
+mod synthetic;
+
+use secateur_sim::PluginList;
+
+pub(crate) use schedulers::Variant;
+
+use crate::Failure;
+use crate::arguments::Bench;
+
+pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
+    match what {
+        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, plugins),
+    }
+}

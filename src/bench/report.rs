@@ -1,0 +1,128 @@
+//! What `bench schedulers` found, as JSON and as a table.
+
+use secateur_sim::Step;
+use serde::Serialize;
+
+use crate::table::Table;
+
+/// All measurements.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// `synthetic`, or the scene.
+    pub(super) environment: String,
+    /// CPU milliseconds of a score and of learning from a trajectory; null for a scene.
+    pub(super) score_ms: Option<f64>,
+    pub(super) learn_ms: Option<f64>,
+    pub(super) threads: usize,
+    pub(super) queue_trajectories_per_s: f64,
+    pub(super) runs: Vec<Measured>,
+}
+
+/// One search under one scheduler.
+#[derive(Debug, Serialize)]
+pub(super) struct Measured {
+    pub(super) scheduler: String,
+    pub(super) executor: &'static str,
+    pub(super) actors: usize,
+    pub(super) wall_s: f64,
+    pub(super) walks: u64,
+    /// Until all that was lived through is learned from.
+    pub(super) walks_per_s: f64,
+    pub(super) walks_per_s_until_last_walk: f64,
+    pub(super) env_steps_per_s: f64,
+    /// As above, with the time in Act, Repair, Score and Learn taken off: what observing, clamping, collecting, queueing and
+    /// accounting would allow.
+    pub(super) free_env_steps_per_s: f64,
+    pub(super) updates_per_s: f64,
+    /// Policy lag in updates, over the updates' means (p50, p95) and their largest.
+    pub(super) lag_p50: f64,
+    pub(super) lag_p95: f64,
+    pub(super) lag_max: f64,
+    pub(super) learner_idle_share: Option<f64>,
+    pub(super) actors_wait_s: f64,
+    /// Share of the wall time in each step, as seen by the thread that ticks.
+    pub(super) step_shares: Vec<(String, f64)>,
+    /// Share of the wall time outside of Observe, Act, Repair, Score and Learn, waiting aside.
+    pub(super) scheduling_share: f64,
+    /// Mean over the tasks of the best reward at ten moments: (seconds, reward).
+    pub(super) best_reward_at_s: Vec<(f64, f64)>,
+    /// Resident memory of the process at those moments, bytes; empty where the system does not tell.
+    pub(super) resident_bytes: Vec<u64>,
+    /// Mean over the tasks of the best reward at the end, and per second.
+    pub(super) best_reward: f64,
+    pub(super) best_reward_per_s: f64,
+}
+
+/// Names of the steps, in order.
+pub(super) fn step_names() -> Vec<String> {
+    Step::ALL.iter().map(|step| format!("{step:?}")).collect()
+}
+
+/// One row per search.
+pub(super) fn table(report: &Report) -> String {
+    let header = [
+        "scheduler",
+        "executor",
+        ">actors",
+        ">walks/s",
+        ">env steps/s",
+        ">free steps/s",
+        ">updates/s",
+        ">lag p50",
+        ">p95",
+        ">max",
+        ">learner idle",
+        ">scheduling",
+        ">best reward",
+        ">per s",
+    ];
+    let mut table = Table::new(&header);
+    for run in &report.runs {
+        table.row(vec![
+            run.scheduler.clone(),
+            run.executor.to_owned(),
+            run.actors.to_string(),
+            format!("{:.2}", run.walks_per_s),
+            format!("{:.0}", run.env_steps_per_s),
+            format!("{:.0}", run.free_env_steps_per_s),
+            format!("{:.2}", run.updates_per_s),
+            format!("{:.1}", run.lag_p50),
+            format!("{:.1}", run.lag_p95),
+            format!("{:.0}", run.lag_max),
+            run.learner_idle_share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
+            format!("{:.2} %", 100.0 * run.scheduling_share),
+            format!("{:.4}", run.best_reward),
+            format!("{:.4}", run.best_reward_per_s),
+        ]);
+    }
+    let queue = format!("queue alone: {:.0} trajectories/s", report.queue_trajectories_per_s);
+    let names = step_names();
+    let shares = report.runs.iter().map(|run| {
+        let of =
+            |name: &String| run.step_shares.iter().find(|(n, _)| n == name).map_or(0.0, |(_, share)| 100.0 * share);
+        let parts: Vec<String> = names.iter().map(|name| format!("{name} {:.2}", of(name))).collect();
+        format!("{} {} {}: {}", run.scheduler, run.executor, run.actors, parts.join(", "))
+    });
+    let shares: Vec<String> = shares.collect();
+    format!("{table}\n{queue}\n% of wall time per step:\n{}", shares.join("\n"))
+}
+
+/// The value below which `share` of the values lie; 0 of none.
+pub(super) fn percentile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(at.max(1) - 1).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentile;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let values = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!([0.0, 0.25, 0.5, 0.51, 0.95, 1.0].map(|p| percentile(&values, p)), [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]);
+        assert_eq!(percentile(&[], 0.5), 0.0);
+    }
+}

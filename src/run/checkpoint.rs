@@ -1,0 +1,237 @@
+//! Checkpoint files: a run at the end of a tick, written aside and renamed, checked before it is believed.
+//!
+//! A file is the line `secateur checkpoint <format>`, the line `<blake3 of all but this line>`, and postcard of [`Identity`] and
+//! [`RunState`]. [`FORMAT`] rises whenever a type inside changes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use secateur_formats::write_atomic;
+use secateur_scene::first_difference;
+use secateur_train::{SavedSearch, SavedTask};
+use serde::{Deserialize, Serialize};
+
+use super::search::WalkRewards;
+
+/// Version of the files' content.
+const FORMAT: u32 = 1;
+const MAGIC: &str = "secateur checkpoint ";
+/// Files kept; the older ones are there for when the newest is damaged.
+const N_KEPT: usize = 3;
+const EXTENSION: &str = "checkpoint";
+
+/// What a run is a run of. A checkpoint continues only a run with an equal one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// Version of the program: another one may compute other numbers.
+    pub(super) program: String,
+    /// The resolved scene.
+    pub(super) scene: String,
+    /// Name and blake3 of every network and data set.
+    pub(super) inputs: Vec<(String, String)>,
+}
+
+/// A run between two ticks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct RunState {
+    /// Searches that ended, in order.
+    pub(super) finished: Vec<FinishedSearch>,
+    /// The search that was going on, if one was.
+    pub(super) current: Option<CurrentSearch>,
+    /// Length of `metrics.jsonl`.
+    pub(super) metrics_bytes: u64,
+    /// Time the run had taken.
+    pub(super) wall_s: f64,
+}
+
+/// A search that ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FinishedSearch {
+    pub(super) tasks: Vec<SavedTask>,
+    pub(super) env_steps: u64,
+    pub(super) learner_updates: u64,
+    pub(super) rewards: Vec<WalkRewards>,
+    pub(super) wall_s: f64,
+}
+
+/// A search that was going on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CurrentSearch {
+    pub(super) search: SavedSearch,
+    /// What each plugin saved, in the scene's order.
+    pub(super) plugins: Vec<Vec<u8>>,
+    pub(super) rewards: Vec<WalkRewards>,
+    pub(super) n_ended: u64,
+    pub(super) wall_s: f64,
+}
+
+/// The checkpoint folder of a run.
+pub(super) struct Checkpoints {
+    folder: PathBuf,
+    identity: Identity,
+    every: Duration,
+    last: Instant,
+    next_number: u64,
+    writing: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Checkpoints {
+    pub(super) fn new(run: &Path, identity: Identity, every: Duration) -> anyhow::Result<Self> {
+        let folder = run.join("checkpoints");
+        std::fs::create_dir_all(&folder).with_context(|| format!("'{}'", folder.display()))?;
+        let next_number = numbered(&folder)?.first().map_or(0, |(number, _)| number + 1);
+        Ok(Self { folder, identity, every, last: Instant::now(), next_number, writing: None })
+    }
+
+    /// Whether enough time has passed for another one, and the one before is on disk.
+    pub(super) fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.every && self.writing.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Hands `state` to a thread that writes it. `metrics` reaches the disk first.
+    ///
+    /// # Errors
+    /// What became of the checkpoint before this one; this one is written regardless.
+    pub(super) fn write(&mut self, state: &RunState, metrics: File) -> anyhow::Result<()> {
+        let before = self.wait();
+        let body = encode(&self.identity, state)?;
+        let path = self.folder.join(format!("{:06}.{EXTENSION}", self.next_number));
+        (self.next_number, self.last) = (self.next_number + 1, Instant::now());
+        let write = move || {
+            metrics.sync_data().context("metrics.jsonl")?;
+            write_atomic(&path, &seal(FORMAT, &body))?;
+            forget_old(path.parent().unwrap_or(&path))
+        };
+        let spawned = std::thread::Builder::new().name("checkpoint".into()).spawn(write);
+        self.writing = Some(spawned.context("start the thread that writes checkpoints")?);
+        before
+    }
+
+    /// Waits until the last checkpoint is on disk.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(super) fn wait(&mut self) -> anyhow::Result<()> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        let written = writing.join().unwrap_or_else(|_| Err(anyhow!("the thread that writes checkpoints panicked")));
+        written.context("write a checkpoint")
+    }
+}
+
+/// The newest checkpoint of the run directory `run` that can be read, and a warning for each newer one that cannot; none if there
+/// are no checkpoints at all.
+///
+/// # Errors
+/// A checkpoint of another run, naming the difference; checkpoints of which none can be read.
+pub(super) fn newest(run: &Path, identity: &Identity) -> anyhow::Result<Option<(RunState, Vec<String>)>> {
+    let mut warnings = Vec::new();
+    let metrics_bytes = std::fs::metadata(run.join("metrics.jsonl")).map_or(0, |m| m.len());
+    for (_, path) in numbered(&run.join("checkpoints"))? {
+        let bytes = std::fs::read(&path).map_err(anyhow::Error::from);
+        match bytes.and_then(|bytes| open(&bytes, metrics_bytes, identity)) {
+            Ok(Opened::Whole(state)) => return Ok(Some((*state, warnings))),
+            Ok(Opened::Foreign(difference)) => bail!("checkpoint '{}' is of another run: {difference}", path.display()),
+            Err(damage) => warnings.push(format!("checkpoint '{}' cannot be used: {damage:#}", path.display())),
+        }
+    }
+    if warnings.is_empty() {
+        return Ok(None);
+    }
+    bail!("{}; delete the folder 'checkpoints' to start afresh", warnings.join("; "))
+}
+
+enum Opened {
+    Whole(Box<RunState>),
+    /// How it differs.
+    Foreign(String),
+}
+
+/// Errors are damage.
+fn open(bytes: &[u8], metrics_bytes: u64, identity: &Identity) -> anyhow::Result<Opened> {
+    let (format, body) = unseal(bytes)?;
+    if format != FORMAT {
+        return Ok(Opened::Foreign(format!("it has format {format}, this program reads format {FORMAT}")));
+    }
+    let (theirs, rest) = postcard::take_from_bytes::<Identity>(body).context("its head")?;
+    if let Some(difference) = difference(&theirs, identity) {
+        return Ok(Opened::Foreign(difference));
+    }
+    let state: RunState = postcard::from_bytes(rest).context("its body")?;
+    if state.metrics_bytes > metrics_bytes {
+        bail!("metrics.jsonl has {metrics_bytes} bytes, expected at least {}", state.metrics_bytes);
+    }
+    Ok(Opened::Whole(Box::new(state)))
+}
+
+/// What tells a checkpoint's run from this one.
+fn difference(theirs: &Identity, ours: &Identity) -> Option<String> {
+    if theirs.program != ours.program {
+        return Some(format!("it was written by version {}, this is version {}", theirs.program, ours.program));
+    }
+    if let Some(d) = first_difference(&theirs.scene, &ours.scene) {
+        let or_nothing = |text: String| if text.is_empty() { "nothing".to_owned() } else { text };
+        return Some(format!("`{}` is {} there and {} here", d.path, or_nothing(d.first), or_nothing(d.second)));
+    }
+    let differs = theirs.inputs.iter().zip(&ours.inputs).find(|(a, b)| a != b);
+    differs.map(|((name, _), _)| format!("{name} has other content than it had then"))
+}
+
+fn encode(identity: &Identity, state: &RunState) -> anyhow::Result<Vec<u8>> {
+    let head = postcard::to_stdvec(identity).context("encode a checkpoint")?;
+    postcard::to_extend(state, head).context("encode a checkpoint")
+}
+
+/// The file of a body.
+fn seal(format: u32, body: &[u8]) -> Vec<u8> {
+    let head = format!("{MAGIC}{format}\n");
+    let mut out = format!("{head}{}\n", hash(head.as_bytes(), body)).into_bytes();
+    out.extend_from_slice(body);
+    out
+}
+
+/// Format and body of a file, if it is whole.
+fn unseal(bytes: &[u8]) -> anyhow::Result<(u32, &[u8])> {
+    let line = |from: usize| {
+        let end = bytes[from..].iter().take(256).position(|&b| b == b'\n').context("it is cut short")?;
+        Ok::<_, anyhow::Error>((std::str::from_utf8(&bytes[from..from + end]).unwrap_or_default(), from + end + 1))
+    };
+    let (head, at) = line(0)?;
+    let format = head.strip_prefix(MAGIC).and_then(|f| f.parse().ok()).context("its first line is damaged")?;
+    let (stated, from) = line(at)?;
+    let (found, body) = (hash(&bytes[..at], &bytes[from..]), &bytes[from..]);
+    anyhow::ensure!(found == stated, "its checksum is {found}, expected {stated}");
+    Ok((format, body))
+}
+
+fn hash(head: &[u8], body: &[u8]) -> String {
+    blake3::Hasher::new().update(head).update(body).finalize().to_hex().to_string()
+}
+
+/// Checkpoint files by number, newest first; none if there is no such folder.
+fn numbered(folder: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("'{}'", folder.display())),
+    };
+    let mut out = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("'{}'", folder.display()))?.path();
+        let is_one = path.extension().is_some_and(|e| e == EXTENSION);
+        if let (true, Some(Ok(number))) = (is_one, path.file_stem().map(|s| s.to_string_lossy().parse())) {
+            out.push((number, path));
+        }
+    }
+    out.sort_by(|a, b| b.cmp(a));
+    Ok(out)
+}
+
+fn forget_old(folder: &Path) -> anyhow::Result<()> {
+    for (_, path) in numbered(folder)?.into_iter().skip(N_KEPT) {
+        std::fs::remove_file(&path).with_context(|| format!("'{}'", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! A learner that cannot learn from a batch stops the whole program with a checkpoint and the batch in a file.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use secateur::scene::{PluginConfig, SceneError};
+use secateur::sim::{PruningPlugin, Step, Tick};
+use secateur::train::{CurrentPolicy, LearnerStats, Trajectory, collect_steps, learn};
+
+/// Makes trajectories that cannot be learned from after the second update; once `healed`, gives those that wait what they should
+/// have had.
+struct Cosmic {
+    healed: Arc<AtomicBool>,
+}
+
+impl PruningPlugin for Cosmic {
+    fn name(&self) -> &str {
+        "cosmic"
+    }
+    fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
+        let healed = self.healed.load(Ordering::SeqCst);
+        let flip = move |policy: Res<CurrentPolicy>, mut made: Query<&mut Trajectory>| {
+            let sound = healed || policy.0.version() < 2;
+            made.iter_mut().for_each(|mut t| t.0.value[0] = if sound { 0.5 } else { f32::INFINITY });
+        };
+        let heal = move |mut learners: Query<&mut LearnerStats>| {
+            let pending = learners.iter_mut().flat_map(|stats| stats.into_inner().pending.iter_mut());
+            pending.filter(|_| healed).for_each(|queued| queued.unroll.value[0] = 0.5);
+        };
+        app.add_systems(Tick, flip.after(collect_steps).in_set(Step::Collect));
+        app.add_systems(Tick, heal.before(learn).in_set(Step::Learn));
+        Ok(())
+    }
+}
+
+fn run(out: &Path, healed: bool, extra: &[&str]) -> ExitCode {
+    let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron");
+    let sets = [
+        "budgets=[Macs(ratio: 0.6)]",
+        "walks_per_task=12",
+        "actors_per_task=2",
+        "finalists=1",
+        "images=(reward: 100, calibration: 100, walk: 30, refit: 60)",
+        "controls=[]",
+        "plugins={\"cosmic\": ()}",
+        "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 300, test: 100)),
+                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 300, test: 100))]",
+    ];
+    let mut arguments =
+        ["secateur", "run", scene.to_str().unwrap(), "--quiet", "--out", out.to_str().unwrap()].to_vec();
+    sets.iter().for_each(|set| arguments.extend(["--set", set]));
+    arguments.extend(extra);
+    let healed = Arc::new(AtomicBool::new(healed));
+    secateur::cli().add_plugins(Cosmic { healed }).run_with(arguments.into_iter().map(Into::into))
+}
+
+fn summary(out: &Path) -> serde_json::Value {
+    let mut summary: serde_json::Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+    summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
+    summary
+}
+
+#[test]
+fn an_infinite_batch_stops_the_run_with_checkpoint_and_batch_and_resume_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sound, failed) = (dir.path().join("sound"), dir.path().join("failed"));
+    assert_eq!(run(&sound, true, &[]), ExitCode::SUCCESS);
+    assert_eq!(run(&failed, false, &[]), ExitCode::from(1));
+    assert!(summary(&failed)["walks"].as_u64().unwrap() < 24);
+    assert_eq!(summary(&failed)["learner_updates"], 2);
+    let batch = fs::read(failed.join("failed-batch-2.safetensors")).unwrap();
+    // Four unrolls, of which the first value is infinite.
+    let infinity = f32::INFINITY.to_le_bytes();
+    assert!(batch.windows(4).filter(|w| *w == infinity).count() >= 4);
+    assert_eq!(fs::read_dir(failed.join("checkpoints")).unwrap().count(), 1);
+    assert_eq!(run(&failed, true, &["--resume"]), ExitCode::SUCCESS);
+    assert_eq!(summary(&failed), summary(&sound));
+}
