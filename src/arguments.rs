@@ -43,6 +43,14 @@ Examples:
 Data sets: cifar10 (cifar-10-batches-bin under the data root), shapes[:SEED] and textures[:SEED] (drawn, no file needed).
 The last line reads `top1 0.9168 (9168 of 10000)`.";
 
+const BENCH_EVAL_EXAMPLES: &str = "\
+Examples:
+  secateur bench eval --network resnet56 --keep 0.5 --json eval.json
+  secateur bench eval --network vgg16 --keep 0.5        random weights where there is no such file
+  secateur bench eval --network resnet20 --keep 1 --threads 1
+
+Rates are medians of five runs after one to warm up; images are random, as speed does not depend on them.";
+
 const BENCH_SCHEDULERS_EXAMPLES: &str = "\
 Examples:
   secateur bench schedulers --threads 2 --actors 4,8,16 --json schedulers.json
@@ -265,9 +273,56 @@ pub(crate) struct BenchArgs {
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Candidates of one network: images and candidates per second, with and without repair
+    #[command(after_help = BENCH_EVAL_EXAMPLES)]
+    Eval(BenchEvalArgs),
+    /// One row per layer shape, one core
+    Kernels(BenchKernelsArgs),
     /// Every scheduler on the same work: a scene, or a synthetic environment
     #[command(after_help = BENCH_SCHEDULERS_EXAMPLES)]
     Schedulers(BenchSchedulersArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchEvalArgs {
+    /// A path, a name under the model root, or an architecture (with random weights)
+    #[arg(long, default_value = "resnet56")]
+    pub(crate) network: PathBuf,
+    /// Share of the channels inside each block that are kept
+    #[arg(long, default_value = "0.5", value_parser = share)]
+    pub(crate) keep: f64,
+    /// Images a candidate is scored on
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub(crate) images: NonZeroUsize,
+    /// Images handed to the engine at a time
+    #[arg(long, value_name = "B", default_value = "1000")]
+    pub(crate) batch: NonZeroUsize,
+    /// Images of the refit behind a walk
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub(crate) repair_images: NonZeroUsize,
+    /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_root: Option<PathBuf>,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let expected = "expected a share above 0, at most 1";
+    text.parse().ok().filter(|s| *s > 0.0 && *s <= 1.0).ok_or_else(|| expected.to_owned())
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchKernelsArgs {
+    /// Every instruction set this processor has, not only the best
+    #[arg(long)]
+    pub(crate) all_isas: bool,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

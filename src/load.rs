@@ -8,7 +8,7 @@ use secateur_net::{Graph, Network, Shape, Weights, arch, fold_batch_norm};
 use secateur_scene::{DatasetSource, ProceduralKind};
 
 /// Images of the architectures that are built in; a bare state dict does not say.
-const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
+pub(crate) const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
 /// Where the built-in architectures keep the weights `[classes, features]` of their last operation.
 const CLASSIFIERS: [&str; 3] = ["linear.weight", "classifier.0.weight", "classifier.weight"];
 

@@ -1,5 +1,8 @@
 //! `bench`: measurements of this machine.
 
+mod eval;
+mod json;
+mod kernels;
 mod queue;
 mod report;
 mod schedulers;
@@ -14,6 +17,8 @@ use crate::arguments::Bench;
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
     match what {
+        Bench::Eval(arguments) => eval::eval(arguments),
+        Bench::Kernels(arguments) => kernels::kernels(arguments),
         Bench::Schedulers(arguments) => schedulers::schedulers(arguments, plugins),
     }
 }

@@ -4,9 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use bevy_app::App;
-use secateur_formats::write_atomic;
 use secateur_rl::{Agent, AgentKind};
 use secateur_scene::Scene;
 use secateur_sim::{
@@ -15,9 +13,9 @@ use secateur_sim::{
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
-use super::queue;
 use super::report::{Measured, Report, percentile, step_names, table};
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
+use super::{json, queue};
 use crate::arguments::BenchSchedulersArgs;
 use crate::check::read_and_resolve;
 use crate::eval::thread_pool;
@@ -105,10 +103,7 @@ pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, plugins: &PluginList) 
             }
         }
     }
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report).context("bench schedulers")?;
-        write_atomic(file, format!("{text}\n").as_bytes()).with_context(|| format!("'{}'", file.display()))?;
-    }
+    json::write(arguments.json.as_deref(), &report)?;
     Ok(screen::result(table(&report))?)
 }
 

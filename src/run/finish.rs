@@ -55,7 +55,7 @@ impl Run<'_> {
             if fields.iter().any(|field| field.finalists.len() > N_LAST) && n_images >= HEAT_SHARE * HEAT_IMAGES_MIN {
                 let heats = refit_on(n_images / HEAT_SHARE, Effort::Quick)?;
                 let mut done = 0;
-                self.begin(&format!("first refit of {}", prepared.network_name), &fields);
+                self.begin_refit(&format!("first refit of {}", prepared.network_name), &fields);
                 for field in &mut fields {
                     let mut refitted = self.refit(&heats, field, &mut done)?;
                     refitted.sort_by(|(_, a), (_, b)| a.best_first(b));
@@ -67,7 +67,7 @@ impl Run<'_> {
             }
             let refit = refit_on(n_images, Effort::Thorough)?;
             let mut done = 0;
-            self.begin(&format!("final refit of {}", prepared.network_name), &fields);
+            self.begin_refit(&format!("final refit of {}", prepared.network_name), &fields);
             for field in &fields {
                 let refitted = self.refit(&refit, field, &mut done)?.into_iter().map(|(_, winner)| winner);
                 let Some(winner) = refitted.min_by(Winner::best_first) else { continue };
@@ -94,7 +94,7 @@ impl Run<'_> {
         tasks.flat_map(|task| searches().map(move |search| of_task(search, task))).collect()
     }
 
-    fn begin(&self, what: &str, fields: &[Field<'_>]) {
+    fn begin_refit(&self, what: &str, fields: &[Field<'_>]) {
         self.progress.begin(what, fields.iter().map(|field| field.finalists.len() as u64).sum());
     }
 

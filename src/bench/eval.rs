@@ -1,0 +1,145 @@
+//! `bench eval`: how fast candidates of one network are evaluated.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use rayon::ThreadPool;
+use secateur_kernels::{Effort, Plan, RefitData, SequentialRefit, peak_gflops};
+use secateur_net::random::{SplitMix, with_random_weights};
+use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
+use serde::Serialize;
+
+use super::json;
+use crate::arguments::BenchEvalArgs;
+use crate::eval::thread_pool;
+use crate::load::{BUILDER_INPUT, load_network};
+use crate::roots::Roots;
+use crate::{Failure, screen};
+
+/// Runs of which the median is taken, after one that is not counted.
+const N_RUNS: usize = 5;
+
+/// What is measured; rates are medians.
+#[derive(Debug, Serialize)]
+struct Measured {
+    network: String,
+    keep: f64,
+    macs: u64,
+    images: usize,
+    batch: usize,
+    threads: usize,
+    images_per_s: f64,
+    /// Compiling the compact network and evaluating all images.
+    candidates_per_s: f64,
+    plan_s: f64,
+    /// With the quick sequential refit that walks are scored after.
+    candidates_per_s_with_repair: f64,
+    repair_images: usize,
+    repair_s: f64,
+    gflops: f64,
+    /// Of all threads' highest rate of multiply-adds; above 1 where fewer multiplications than the convolution's are needed.
+    peak_share: f64,
+    peak_gflops_per_core: f64,
+}
+
+pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
+    let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
+    let pool = thread_pool(arguments.threads)?;
+    let measured = measure(arguments, name, &network, &pool)?;
+    let row = |name: &str, value: String| screen::result(format_args!("{name:<30}{value}"));
+    row("network", format!("{} keep {} ({} MACs)", measured.network, measured.keep, measured.macs))?;
+    row("work", format!("{} images, {} at a time, {} threads", measured.images, measured.batch, measured.threads))?;
+    row("images_per_s", format!("{:.0}", measured.images_per_s))?;
+    row("candidates_per_s", format!("{:.3} (plan {:.1} ms)", measured.candidates_per_s, 1e3 * measured.plan_s))?;
+    let repair = format!("refit on {} images {:.0} ms", measured.repair_images, 1e3 * measured.repair_s);
+    row("candidates_per_s_with_repair", format!("{:.3} ({repair})", measured.candidates_per_s_with_repair))?;
+    let peak = format!("peak_share {:.2} of {:.0} a core", measured.peak_share, measured.peak_gflops_per_core);
+    row("gflops", format!("{:.0} ({peak})", measured.gflops))?;
+    json::write(arguments.json.as_deref(), &measured)
+}
+
+/// A network under the model root or at a path, else an architecture with random weights.
+fn network(arguments: &BenchEvalArgs) -> anyhow::Result<(String, Network)> {
+    let roots = Roots::new(None, arguments.model_root.clone(), Default::default());
+    match roots.find_network(&arguments.network) {
+        Ok(path) => load_network(&path, None, None).map(|loaded| (loaded.name, loaded.folded)),
+        Err(missing) => {
+            let name = arguments.network.to_string_lossy().into_owned();
+            if !arch::ARCHITECTURES.contains(&&*name) {
+                let known = arch::ARCHITECTURES.join(", ");
+                return Err(missing.context(format!("'{name}' is no architecture either (known: {known})")));
+            }
+            let network = with_random_weights(arch::build(&name, BUILDER_INPUT, 10)?, 1);
+            Ok((format!("{name}, random weights"), fold_batch_norm(&network)?))
+        }
+    }
+}
+
+fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &ThreadPool) -> anyhow::Result<Measured> {
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let kept = keep_share(&groups, arguments.keep)?;
+    let compact = prune(network, &groups, &kept)?;
+    let macs = CostModel::new(network.graph(), &groups).count(Cost::Macs, &kept.widths());
+    let (n_images, batch, len) = (arguments.images.get(), arguments.batch.get(), network.graph().input().len());
+    let mut rng = SplitMix(1);
+    let images: Vec<f32> = (0..n_images * len).map(|_| 2.0 * rng.signed()).collect();
+    let run = |plan: &Plan| -> anyhow::Result<()> {
+        images.chunks(batch * len).try_for_each(|images| plan.logits(pool, images).map(drop)).context("evaluating")
+    };
+    let plan = Plan::compile(&compact)?;
+    let infer_s = median_s(|| run(&plan))?;
+    let plan_s = median_s(|| Ok(drop(Plan::compile(&compact)?)))?;
+    let candidate_s = median_s(|| run(&Plan::compile(&compact)?))?;
+    let repair_images = arguments.repair_images.get().min(n_images);
+    let data = RefitData::new(pool, network, &groups, &images[..repair_images * len], Effort::Quick)?;
+    let refit = SequentialRefit::new(pool, network, &groups, &data);
+    let repair_s = median_s(|| Ok(drop(refit.run(&kept, false)?)))?;
+    let repaired_s = median_s(|| run(&Plan::compile(&refit.run(&kept, false)?.0)?))?;
+    let (threads, peak) = (pool.current_num_threads(), peak_gflops());
+    let images_per_s = n_images as f64 / infer_s;
+    let gflops = 2.0 * macs as f64 * images_per_s / 1e9;
+    Ok(Measured {
+        network: name,
+        keep: arguments.keep,
+        macs,
+        images: n_images,
+        batch,
+        threads,
+        images_per_s,
+        candidates_per_s: 1.0 / candidate_s,
+        plan_s,
+        candidates_per_s_with_repair: 1.0 / repaired_s,
+        repair_images,
+        repair_s,
+        gflops,
+        peak_share: gflops / (peak * threads as f64),
+        peak_gflops_per_core: peak,
+    })
+}
+
+/// The first round(`keep` * n), at least one, of the n channels of every group: which ones does not matter to the speed.
+fn keep_share(groups: &ChannelGroups, keep: f64) -> anyhow::Result<KeptChannels> {
+    let prunable = groups.prunable();
+    let of_group = |(g, group): (usize, &secateur_net::ChannelGroup)| {
+        let n = if prunable.contains(&g) {
+            ((group.n_channels as f64 * keep).round() as usize).clamp(1, group.n_channels)
+        } else {
+            group.n_channels
+        };
+        (0..n).collect()
+    };
+    Ok(KeptChannels::new(groups, groups.groups().iter().enumerate().map(of_group).collect())?)
+}
+
+/// Median time of `N_RUNS` runs after one to warm up, seconds.
+fn median_s(mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    run()?;
+    let mut times = Vec::with_capacity(N_RUNS);
+    for _ in 0..N_RUNS {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[N_RUNS / 2])
+}
