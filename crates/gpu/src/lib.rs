@@ -1,0 +1,18 @@
+//! Compute shaders through wgpu: filter norms, and whole networks of many candidates at a time, on Vulkan, Metal or DX12.
+//!
+//! The CPU engine (`Plan` of `secateur-kernels`) defines what every shader computes; tests compare the two on any adapter found,
+//! software Vulkan included. Only this crate knows wgpu. It opens no file and knows nothing of walks, tasks or rewards.
+
+mod adapter;
+mod device;
+mod error;
+mod filter_norm;
+mod layout;
+mod pipelines;
+
+pub use adapter::{AdapterReport, adapters};
+pub use device::{ConvVariant, Gpu, GpuOptions};
+pub use error::GpuError;
+pub use filter_norm::{LayerNorms, filter_norms, group_norms};
+pub use layout::{StructLayout, layouts};
+pub use pipelines::Shader;

@@ -1,0 +1,7 @@
+//! The shaders on any adapter found, against the CPU engine; and what can be checked without an adapter.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
+
+mod adapter;
+mod norms;
+mod shaders;
