@@ -62,7 +62,8 @@ fn judge(@builtin(global_invocation_id) id: vec3<u32>) {
     let log_sum = most + log(sum);
     let start = (chunk.first_image + image) * n;
     var divergence = 0.0;
-    for (var i = 0u; i < n; i++) {
+    // Without the original's probabilities, the step says so.
+    for (var i = 0u; i < select(0u, n, step_.accumulates != 0u); i++) {
         let log_p = log_probabilities[start + i];
         divergence += exp(log_p) * (log_p - (logit(base, n_channels, i) - log_sum));
     }

@@ -155,6 +155,11 @@ impl Gpu {
         self.binding_max
     }
 
+    /// Most bytes of one buffer.
+    pub(crate) const fn buffer_max(&self) -> u64 {
+        self.limits.max_buffer_size
+    }
+
     /// Most bytes of one buffer of activations.
     pub(crate) const fn activations_max(&self) -> u64 {
         self.activations_max

@@ -4,15 +4,26 @@
 //! software Vulkan included. Only this crate knows wgpu. It opens no file and knows nothing of walks, tasks or rewards.
 
 mod adapter;
+mod arena;
+mod batch;
+mod candidates;
 mod device;
 mod error;
 mod filter_norm;
+mod fuse;
+mod images;
 mod layout;
 mod pipelines;
+mod program;
+mod score;
+mod weights;
 
 pub use adapter::{AdapterReport, adapters};
+pub use candidates::Candidates;
 pub use device::{ConvVariant, Gpu, GpuOptions};
 pub use error::GpuError;
 pub use filter_norm::{LayerNorms, filter_norms, group_norms};
+pub use images::{GpuImages, Truth};
 pub use layout::{StructLayout, layouts};
 pub use pipelines::Shader;
+pub use score::GpuScore;

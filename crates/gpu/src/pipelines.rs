@@ -96,7 +96,7 @@ pub struct Pipelines {
     pub activations: BindGroupLayout,
     /// Images of a chunk.
     pub chunk: BindGroupLayout,
-    /// As `activations`, with labels, the original's log-probabilities, verdicts and tallies.
+    /// Logits, labels, the original's log-probabilities, verdicts and tallies.
     pub top1: BindGroupLayout,
     /// All of pack_weights.wgsl.
     pub pack: BindGroupLayout,
@@ -118,25 +118,25 @@ const WRITE: BufferBindingType = BufferBindingType::Storage { read_only: false }
 impl Pipelines {
     /// The layouts; `checked` keeps bounds and loop checks in the shaders.
     pub fn new(device: &Device, checked: bool) -> Self {
-        let layout = |label: &str, kinds: &[BufferBindingType]| {
-            let entry = |(i, &ty): (usize, &BufferBindingType)| BindGroupLayoutEntry {
-                binding: i as u32,
+        let layout = |label: &str, kinds: &[(u32, BufferBindingType)]| {
+            let entry = |&(binding, ty): &(u32, BufferBindingType)| BindGroupLayoutEntry {
+                binding,
                 visibility: ShaderStages::COMPUTE,
                 ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
                 count: None,
             };
-            let entries: Vec<_> = kinds.iter().enumerate().map(entry).collect();
+            let entries: Vec<_> = kinds.iter().map(entry).collect();
             device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
         };
         Self {
             device: device.clone(),
             checked,
-            step: layout("step", &[UNIFORM, READ, READ]),
-            activations: layout("activations", &[READ, READ, WRITE]),
-            chunk: layout("chunk", &[UNIFORM]),
-            top1: layout("top1", &[READ, READ, WRITE, READ, READ, WRITE, WRITE]),
-            pack: layout("pack", &[UNIFORM, READ, READ, READ, WRITE]),
-            filter_norm: layout("filter norm", &[READ, READ, READ, WRITE, WRITE]),
+            step: layout("step", &[(0, UNIFORM), (1, READ), (2, READ)]),
+            activations: layout("activations", &[(0, READ), (1, READ), (2, WRITE)]),
+            chunk: layout("chunk", &[(0, UNIFORM)]),
+            top1: layout("top1", &[(0, READ), (3, READ), (4, READ), (5, WRITE), (6, WRITE)]),
+            pack: layout("pack", &[(0, UNIFORM), (1, READ), (2, READ), (3, READ), (4, WRITE)]),
+            filter_norm: layout("filter norm", &[(0, READ), (1, READ), (2, READ), (3, WRITE), (4, WRITE)]),
             made: Mutex::default(),
         }
     }

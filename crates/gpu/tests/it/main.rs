@@ -3,5 +3,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
 mod adapter;
+mod golden;
+mod masked;
+mod networks;
 mod norms;
 mod shaders;
