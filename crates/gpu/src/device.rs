@@ -285,3 +285,29 @@ impl Gpu {
         self.device.destroy();
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// The driver's complaints reach the caller as what they are, the first one only.
+    #[test]
+    fn failures_are_told_apart_and_consequences_are_dropped() {
+        let gpu = Gpu::noop();
+        let report = |error: wgpu::Error| {
+            gpu.faults.error.lock().unwrap().get_or_insert_with(|| (&error).into());
+        };
+        report(wgpu::Error::OutOfMemory { source: "no room".into() });
+        report(wgpu::Error::Validation { source: "x".into(), description: "invalid buffer".into() });
+        let error = gpu.check("packing").unwrap_err();
+        assert_eq!(error, GpuError::OutOfMemory { doing: "packing".into(), problem: "no room".into() });
+        assert_eq!(gpu.check("packing"), Ok(()));
+        // A real mistake: larger than any buffer may be.
+        gpu.buffer("too large", gpu.buffer_max() + 16, BufferUsages::STORAGE);
+        assert!(matches!(gpu.check("buffers"), Err(GpuError::Refused { .. })));
+        *gpu.faults.lost.lock().unwrap() = Some("Unknown reset".into());
+        let error = gpu.check("scoring").unwrap_err();
+        assert_eq!(error.to_string(), "scoring: the device was lost: Unknown reset");
+    }
+}

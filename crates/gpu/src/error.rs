@@ -93,8 +93,8 @@ pub enum GpuError {
 }
 
 impl GpuError {
-    /// Whether another try, on a rebuilt device or on the CPU, may succeed.
-    pub const fn is_worth_another_try(&self) -> bool {
+    /// Whether the device failed, so that another try on a rebuilt one may succeed.
+    pub const fn is_of_device(&self) -> bool {
         matches!(
             self,
             Self::Lost { .. }
@@ -102,7 +102,6 @@ impl GpuError {
                 | Self::Timeout { .. }
                 | Self::Refused { .. }
                 | Self::NoDevice { .. }
-                | Self::TooLarge { .. }
         )
     }
 }

@@ -16,6 +16,7 @@ mod layout;
 mod pipelines;
 mod program;
 mod score;
+mod session;
 mod weights;
 
 pub use adapter::{AdapterReport, adapters};
@@ -27,3 +28,4 @@ pub use images::{GpuImages, Truth};
 pub use layout::{StructLayout, layouts};
 pub use pipelines::Shader;
 pub use score::GpuScore;
+pub use session::{ImageSet, Scored, Session};

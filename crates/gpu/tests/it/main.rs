@@ -7,4 +7,5 @@ mod golden;
 mod masked;
 mod networks;
 mod norms;
+mod recovery;
 mod shaders;
