@@ -4,6 +4,7 @@
 //! `secateur::cli().run()` is the whole binary.
 
 pub use secateur_formats as formats;
+pub use secateur_gpu as gpu;
 pub use secateur_kernels as kernels;
 pub use secateur_net as net;
 pub use secateur_rl as rl;

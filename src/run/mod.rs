@@ -1,5 +1,6 @@
 //! `run`: from a scene to smaller networks on disk.
 
+pub(crate) mod card;
 mod finish;
 mod interrupt;
 mod prepare;
@@ -24,6 +25,7 @@ use crate::check::read_and_resolve;
 use crate::eval::thread_pool;
 use crate::resolve::Resolved;
 use crate::{Failure, screen};
+use card::Card;
 use finish::Finished;
 use interrupt::Interrupt;
 use progress::Progress;
@@ -41,6 +43,8 @@ struct Run<'a> {
     directory: RunDirectory,
     progress: Progress,
     interrupt: Interrupt,
+    /// Where walks are scored, if not on the processor.
+    card: Option<Card>,
 }
 
 /// Runs the scene of the arguments.
@@ -54,7 +58,8 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
         return Err(Failure::BadArguments(anyhow::anyhow!(why)));
     }
     let start = Instant::now();
-    let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.set, &arguments.roots, plugins)?;
+    let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
+    let card = Card::of(&scene)?;
     let out = run_directory(arguments)?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
@@ -71,8 +76,18 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
     if interrupt.is_set() {
         return Err(Failure::Interrupted);
     }
-    let mut run =
-        Run { scene: &scene, resolved: &resolved, plugins, pool, networks, tasks, directory, progress, interrupt };
+    let mut run = Run {
+        scene: &scene,
+        resolved: &resolved,
+        plugins,
+        pool,
+        networks,
+        tasks,
+        directory,
+        progress,
+        interrupt,
+        card,
+    };
     let searches = run.search_all()?;
     let finished = run.finish(&searches)?;
     run.report(searches, &finished, start.elapsed().as_secs_f64())

@@ -40,7 +40,10 @@ impl Run<'_> {
     ) -> Result<SearchOutcome, Failure> {
         let start = Instant::now();
         let settings = self.settings(walks_per_task, noise_free);
-        let app = self.plugins.app(&self.scene.plugins)?;
+        let mut app = self.plugins.app(&self.scene.plugins)?;
+        if let Some(card) = &self.card {
+            card.join(&mut app);
+        }
         let setup = SearchSetup {
             pool: self.pool.clone(),
             settings,
@@ -66,6 +69,7 @@ impl Run<'_> {
                     break;
                 }
             };
+            self.card.iter().for_each(|card| card.tell(&self.progress));
             for event in &events {
                 if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
                     n_ended += 1;

@@ -4,6 +4,7 @@ use secateur_net::{ChannelGroups, Cost, KeptChannels};
 use serde::Serialize;
 
 use super::Run;
+use super::card::Card;
 use super::finish::Finished;
 use super::search::SearchOutcome;
 
@@ -13,6 +14,10 @@ pub(super) struct Summary {
     pub(super) seed: u64,
     pub(super) agent: String,
     pub(super) scheduler: String,
+    /// Where walks were scored, at the end.
+    pub(super) device: String,
+    /// What went wrong and was made good.
+    pub(super) warnings: Vec<String>,
     pub(super) interrupted: bool,
     pub(super) wall_s: f64,
     pub(super) search_wall_s: f64,
@@ -96,6 +101,8 @@ pub(super) fn summary(
         seed: run.scene.seed,
         agent: agent.agent.to_owned(),
         scheduler: "lockstep".to_owned(),
+        device: run.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
+        warnings: run.card.as_ref().map_or_else(Vec::new, Card::warnings),
         interrupted: run.interrupt.is_set(),
         wall_s,
         search_wall_s: agent.wall_s,

@@ -104,6 +104,7 @@ impl Checker<'_> {
             actors_per_task: file.actors_per_task,
             walks_per_task: file.walks_per_task,
             scheduler: file.scheduler,
+            device: file.device,
             queue_capacity: file.queue_capacity,
             controls: file.controls,
             plugins: self.plugins(source),

@@ -7,7 +7,7 @@ use ron::value::RawValue;
 use serde::{Deserialize, Serialize};
 
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
-use crate::choices::{SchedulerKind, SelectionMethod};
+use crate::choices::{Device, SchedulerKind, SelectionMethod};
 
 /// The text of a scene as serde sees it; holds anything of the right types. [`crate::Scene`] is the checked form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct SceneFile {
     /// How actors and learners share time.
     #[serde(default)]
     pub scheduler: SchedulerKind,
+    /// Where walks are scored.
+    #[serde(default)]
+    pub device: Device,
     /// Capacity of the queue between actors and learners, in trajectories.
     #[serde(default = "default_queue_capacity")]
     pub queue_capacity: usize,

@@ -19,7 +19,7 @@ mod template;
 mod walk;
 
 pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
-pub use choices::{RepairMode, RewardKind, SchedulerKind, SelectionMethod};
+pub use choices::{Device, RepairMode, RewardKind, SchedulerKind, SelectionMethod};
 pub use error::{Problem, SceneError};
 pub use file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 pub use plugin::PluginConfig;

@@ -9,7 +9,7 @@ use ron::value::RawValue;
 use crate::SCENE_VERSION;
 use crate::check::check;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
-use crate::choices::{SchedulerKind, SelectionMethod};
+use crate::choices::{Device, SchedulerKind, SelectionMethod};
 use crate::error::{Problem, SceneError, Source, line_col};
 use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile, ron_options};
 use crate::locate::Node;
@@ -64,6 +64,8 @@ pub struct SceneData {
     pub walks_per_task: u64,
     /// How actors and learners share time.
     pub scheduler: SchedulerKind,
+    /// Where walks are scored.
+    pub device: Device,
     /// Capacity of the queue between actors and learners in trajectories, 1..=1,000,000.
     pub queue_capacity: usize,
     /// References that run beside the agent, no kind twice; may be empty.
@@ -272,6 +274,7 @@ impl SceneData {
             actors_per_task: self.actors_per_task,
             walks_per_task: self.walks_per_task,
             scheduler: self.scheduler,
+            device: self.device,
             queue_capacity: self.queue_capacity,
             controls: self.controls.clone(),
             plugins: self.plugins.iter().map(plugin_file).collect::<BTreeMap<_, _>>(),
