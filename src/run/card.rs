@@ -113,6 +113,9 @@ impl State {
     }
 }
 
+/// A candidate with its actor's index and its task.
+type Fresh<'a> = (usize, &'a PruneTask, &'a mut Candidate);
+
 /// Scores all compact networks of the tick, those of one network in one batch. What it cannot score keeps its network, and
 /// `score_candidates` does it on the processor.
 fn score_on_card(
@@ -123,7 +126,7 @@ fn score_on_card(
     mut actors: Query<(&Actor, &mut Outcome)>,
     mut failure: ResMut<SimFailure>,
 ) {
-    let mut batches: BTreeMap<usize, (Arc<Prepared>, Vec<(usize, &PruneTask, &mut Candidate)>)> = BTreeMap::new();
+    let mut batches: BTreeMap<usize, (Arc<Prepared>, Vec<Fresh<'_>>)> = BTreeMap::new();
     for (actor, outcome) in &mut actors {
         let Some(candidate) = &mut outcome.into_inner().0 else { continue };
         let Ok(task) = tasks.get(actor.task) else { continue };
@@ -161,7 +164,6 @@ fn score_on_card(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 mod tests {
     use secateur_net::random::with_random_weights;
     use secateur_net::{Conv2d, GraphBuilder, Op, Protocol, Shape};

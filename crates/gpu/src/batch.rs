@@ -300,7 +300,6 @@ fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<(Buffer, Vec<Piece>), GpuEr
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::candidates::{Candidates, Widths};

@@ -248,12 +248,14 @@ impl Gpu {
         let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(self.timeout) };
         let waited = self.device.poll(wait);
         self.check(doing)?;
-        match waited {
-            Ok(_) => Ok(()),
-            Err(PollError::Timeout) => {
-                Err(GpuError::Timeout { doing: doing.to_owned(), limit_s: self.timeout.as_secs() })
-            }
-            Err(error) => Err(GpuError::Refused { doing: doing.to_owned(), problem: error.to_string() }),
+        waited.map(|_| ()).map_err(|error| self.wait_error(error, doing))
+    }
+
+    fn wait_error(&self, error: PollError, doing: &str) -> GpuError {
+        let doing = doing.to_owned();
+        match error {
+            PollError::Timeout => GpuError::Timeout { doing, limit_s: self.timeout.as_secs() },
+            error => GpuError::Refused { doing, problem: error.to_string() },
         }
     }
 
@@ -287,7 +289,6 @@ impl Gpu {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -306,6 +307,9 @@ mod tests {
         // A real mistake: larger than any buffer may be.
         gpu.buffer("too large", gpu.buffer_max() + 16, BufferUsages::STORAGE);
         assert!(matches!(gpu.check("buffers"), Err(GpuError::Refused { .. })));
+        let error = gpu.wait_error(PollError::Timeout, "scoring");
+        assert_eq!(error.to_string(), "scoring: the queue did not finish within 60 s");
+        assert!(error.is_of_device());
         *gpu.faults.lost.lock().unwrap() = Some("Unknown reset".into());
         let error = gpu.check("scoring").unwrap_err();
         assert_eq!(error.to_string(), "scoring: the device was lost: Unknown reset");

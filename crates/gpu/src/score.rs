@@ -27,10 +27,10 @@ pub struct GpuScore {
 
 /// Some images of one part.
 #[derive(Clone, Copy, Debug)]
-struct Slice {
-    part: usize,
-    first: usize,
-    n: usize,
+pub(crate) struct Slice {
+    pub(crate) part: usize,
+    pub(crate) first: usize,
+    pub(crate) n: usize,
 }
 
 impl Gpu {
@@ -137,7 +137,7 @@ impl Gpu {
     }
 
     /// Bind groups of the chunks.
-    fn chunks(&self, batch: &Batch, slices: &[Slice]) -> Vec<BindGroup> {
+    pub(crate) fn chunks(&self, batch: &Batch, slices: &[Slice]) -> Vec<BindGroup> {
         let mut arena = Arena::new(self);
         let piece = |(i, slice): (usize, &Slice)| {
             arena.push(&[Chunk {
@@ -154,7 +154,7 @@ impl Gpu {
 }
 
 /// The images in pieces of at most `chunk`, none across two parts.
-fn slices(images: &GpuImages, chunk: usize) -> Vec<Slice> {
+pub(crate) fn slices(images: &GpuImages, chunk: usize) -> Vec<Slice> {
     let parts = images.parts.iter().enumerate();
     let cut = |n: usize| (0..n).step_by(chunk).map(move |first| first..n.min(first + chunk));
     parts

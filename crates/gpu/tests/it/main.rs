@@ -5,6 +5,7 @@
 mod adapter;
 mod golden;
 mod masked;
+mod measuring;
 mod networks;
 mod norms;
 mod recovery;

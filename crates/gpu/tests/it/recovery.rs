@@ -1,10 +1,8 @@
 //! What happens when the device fails in the middle of a run.
 
-use std::time::Duration;
-
 use secateur_gpu::{Candidates, GpuError, GpuOptions, GpuScore, ImageSet, Session, Truth};
-use secateur_net::random::{random_network, with_random_weights};
-use secateur_net::{Network, Shape, arch};
+use secateur_net::Network;
+use secateur_net::random::random_network;
 
 use crate::adapter::checked;
 use crate::networks::{cpu_logits, random_images};
@@ -61,22 +59,6 @@ fn a_lost_device_is_rebuilt_and_the_batch_scored_again() {
     let scored = session.score(Some(0), &case.set(), &candidates).unwrap();
     assert_eq!(scored.recovered, None, "the rebuilt device stays");
     case.check(&scored.scores);
-}
-
-#[test]
-fn a_queue_that_does_not_finish_in_time_is_an_error_after_the_second_try() {
-    if checked().is_none() {
-        return;
-    }
-    // Work enough that no adapter has done it by the time it is asked for.
-    let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
-    let network = with_random_weights(graph, 1);
-    let images = random_images(network.graph().input(), 64, 1);
-    let truth = Truth { labels: &[0; 64], n_classes: 10, original_logits: None };
-    let set = ImageSet { shape: network.graph().input(), images: &images, truth };
-    let mut session = Session::open(GpuOptions { timeout: Some(Duration::ZERO), ..GpuOptions::default() }).unwrap();
-    let error = session.score(Some(0), &set, &Candidates::Repaired(&[&network])).unwrap_err();
-    assert!(matches!(error, GpuError::Timeout { .. }), "{error}");
 }
 
 #[test]
