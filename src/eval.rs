@@ -47,7 +47,10 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let rate = n as f64 / elapsed_s;
     let device = match &engine {
         Engine::Cpu(_) => format!("{} threads", pool.current_num_threads()),
-        Engine::Gpu(session) => session.name().to_owned(),
+        Engine::Gpu(session) => {
+            card::keep_pipelines(session);
+            session.name().to_owned()
+        }
     };
     screen::result(format_args!("speed          {rate:.0} images/s ({elapsed_s:.2} s on {device})"))?;
     Ok(screen::result(top1(n_correct, n))?)

@@ -21,6 +21,7 @@ mod eval;
 mod failure;
 mod inspect;
 pub mod load;
+mod pipeline_files;
 pub mod reachable;
 pub mod resolve;
 pub mod roots;

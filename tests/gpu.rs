@@ -22,7 +22,7 @@ fn has_adapter() -> bool {
 
 fn secateur(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
-    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
@@ -118,6 +118,11 @@ fn eval_on_the_card_counts_as_the_processor_does() {
     };
     let (cpu, gpu) = (eval("cpu"), eval("gpu"));
     assert!(cpu.abs_diff(gpu) <= 1, "{cpu} {gpu}");
+    // What was compiled is kept, and read by the next process.
+    let hands_out = secateur::gpu::adapters()[0].features.contains(&"pipeline cache");
+    let kept = fs::read_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("secateur"));
+    assert_eq!(kept.is_ok_and(|mut files| files.next().is_some()), hands_out);
+    assert_eq!(eval("gpu"), gpu);
 }
 
 #[test]

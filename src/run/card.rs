@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_gpu::{Candidates, GpuError, GpuOptions, GpuScore, ImageSet, Scored, Session, Truth};
+use secateur_gpu::{Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Scored, Session, Truth};
 use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_scene::{Device, Scene};
@@ -15,7 +15,7 @@ use secateur_sim::{
 };
 
 use super::progress::Progress;
-use crate::Failure;
+use crate::{Failure, pipeline_files};
 
 /// The device of a run, shared by its searches.
 #[derive(Resource, Clone)]
@@ -50,6 +50,11 @@ impl Card {
         app.add_systems(Tick, score_on_card.in_set(Step::Score).before(score_candidates));
     }
 
+    /// Keeps the pipelines that were compiled, for the next process.
+    pub(super) fn keep_pipelines(&self) {
+        self.state().session.iter().for_each(keep_pipelines);
+    }
+
     /// Says what went wrong since the last time.
     pub(super) fn tell(&self, progress: &Progress) {
         let mut state = self.state();
@@ -80,8 +85,16 @@ impl Card {
 /// # Errors
 /// As [`Session::open`]: a mistake in what was asked for.
 pub(crate) fn open() -> Result<Session, Failure> {
-    let options = GpuOptions::default();
-    Session::open(options).map_err(|error| Failure::BadArguments(anyhow::anyhow!("--device gpu: {error}")))
+    let compiled = |key: &str| pipeline_files::read(&pipeline_files::folder()?, key);
+    Session::open_with(GpuOptions::default(), &compiled)
+        .map_err(|error| Failure::BadArguments(anyhow::anyhow!("--device gpu: {error}")))
+}
+
+/// Keeps the pipelines that were compiled, for the next process.
+pub(crate) fn keep_pipelines(session: &Session) {
+    if let (Some(folder), Some((key, compiled))) = (pipeline_files::folder(), session.gpu().and_then(Gpu::compiled)) {
+        pipeline_files::write(&folder, &key, &compiled);
+    }
 }
 
 impl State {

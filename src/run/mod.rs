@@ -143,6 +143,7 @@ impl Run<'_> {
     }
 
     fn report(self, searches: Vec<SearchOutcome>, finished: &[Vec<Finished>], wall_s: f64) -> Result<(), Failure> {
+        self.card.iter().for_each(Card::keep_pipelines);
         let original_test = self.original_test_accuracies()?;
         let summary = summary::summary(&self, &searches, finished, &original_test, wall_s);
         self.directory.write_summary(&summary)?;

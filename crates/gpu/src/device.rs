@@ -40,6 +40,8 @@ pub struct GpuOptions {
 #[derive(Debug)]
 pub struct Gpu {
     name: String,
+    /// Under which compiled pipelines are kept.
+    key: Option<String>,
     pub(crate) device: Device,
     pub(crate) queue: Queue,
     pub(crate) pipelines: Pipelines,
@@ -85,10 +87,27 @@ impl Gpu {
     /// # Errors
     /// No adapter, or one that gives no device.
     pub fn open(options: &GpuOptions) -> Result<Self, GpuError> {
-        Self::on(&choose()?, options)
+        Self::open_with(options, &|_| None)
     }
 
-    fn on(adapter: &Adapter, options: &GpuOptions) -> Result<Self, GpuError> {
+    /// As [`Gpu::open`], with pipelines compiled earlier: `compiled` is asked for what [`Gpu::compiled`] returned under a key. Other
+    /// bytes must never be given: drivers trust them.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(options: &GpuOptions, compiled: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Self, GpuError> {
+        let adapter = choose()?;
+        let key = wgpu::util::pipeline_cache_key(&adapter.get_info());
+        let compiled = key.as_deref().and_then(compiled);
+        Self::on(&adapter, options, key, compiled.as_deref())
+    }
+
+    fn on(
+        adapter: &Adapter,
+        options: &GpuOptions,
+        key: Option<String>,
+        compiled: Option<&[u8]>,
+    ) -> Result<Self, GpuError> {
         let info = adapter.get_info();
         let description = DeviceDescriptor {
             label: Some("secateur"),
@@ -98,17 +117,27 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&description))
             .map_err(|e| GpuError::NoDevice { adapter: info.name.clone(), problem: e.to_string() })?;
-        Ok(Self::with(device, queue, info.name, info.device_type, options))
+        let pipelines = Pipelines::new(&device, options.checked, compiled);
+        let gpu = Self { key, ..Self::with(device, queue, pipelines, (info.name, info.device_type), options) };
+        gpu.check("opening the device")?;
+        Ok(gpu)
     }
 
     /// A device that does nothing: every call is checked, nothing runs. For tests of what is asked of a device.
     #[cfg(test)]
     pub(crate) fn noop() -> Self {
         let (device, queue) = Device::noop(&DeviceDescriptor::default());
-        Self::with(device, queue, "noop".into(), DeviceType::Other, &GpuOptions::default())
+        let pipelines = Pipelines::new(&device, true, None);
+        Self::with(device, queue, pipelines, ("noop".into(), DeviceType::Other), &GpuOptions::default())
     }
 
-    fn with(device: Device, queue: Queue, name: String, kind: DeviceType, options: &GpuOptions) -> Self {
+    fn with(
+        device: Device,
+        queue: Queue,
+        pipelines: Pipelines,
+        (name, kind): (String, DeviceType),
+        options: &GpuOptions,
+    ) -> Self {
         let faults = Arc::new(Faults::default());
         let on_error = faults.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -133,7 +162,8 @@ impl Gpu {
         let variant = if is_software { ConvVariant::Direct } else { ConvVariant::Tiled };
         Self {
             name,
-            pipelines: Pipelines::new(&device, options.checked),
+            key: None,
+            pipelines,
             device,
             queue,
             timeout: options.timeout.unwrap_or(Duration::from_secs(seconds)),
@@ -148,6 +178,12 @@ impl Gpu {
     /// Name of the adapter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the adapter does not
+    /// hand them out.
+    pub fn compiled(&self) -> Option<(String, Vec<u8>)> {
+        Some((self.key.clone()?, self.pipelines.compiled()?))
     }
 
     /// Most bytes of one binding.

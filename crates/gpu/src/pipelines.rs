@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{
     BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline,
-    ComputePipelineDescriptor, Device, PipelineCompilationOptions, PipelineLayout, PipelineLayoutDescriptor,
-    ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource, ShaderStages,
+    ComputePipelineDescriptor, Device, Features, PipelineCache, PipelineCacheDescriptor, PipelineCompilationOptions,
+    PipelineLayout, PipelineLayoutDescriptor, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
+    ShaderStages,
 };
 
 /// A shader file.
@@ -90,6 +91,8 @@ impl PipelineKey {
 pub struct Pipelines {
     device: Device,
     checked: bool,
+    /// Compiled pipelines of earlier processes, and of this one; none where the adapter has no such thing.
+    cache: Option<PipelineCache>,
     /// Step, candidates, weights.
     pub step: BindGroupLayout,
     /// Input, residual, output.
@@ -116,8 +119,9 @@ const READ: BufferBindingType = BufferBindingType::Storage { read_only: true };
 const WRITE: BufferBindingType = BufferBindingType::Storage { read_only: false };
 
 impl Pipelines {
-    /// The layouts; `checked` keeps bounds and loop checks in the shaders.
-    pub fn new(device: &Device, checked: bool) -> Self {
+    /// The layouts; `checked` keeps bounds and loop checks in the shaders, `compiled` is what [`Pipelines::compiled`] of an earlier
+    /// process returned.
+    pub fn new(device: &Device, checked: bool, compiled: Option<&[u8]>) -> Self {
         let layout = |label: &str, kinds: &[(u32, BufferBindingType)]| {
             let entry = |&(binding, ty): &(u32, BufferBindingType)| BindGroupLayoutEntry {
                 binding,
@@ -131,6 +135,7 @@ impl Pipelines {
         Self {
             device: device.clone(),
             checked,
+            cache: device.features().contains(Features::PIPELINE_CACHE).then(|| pipeline_cache(device, compiled)),
             step: layout("step", &[(0, UNIFORM), (1, READ), (2, READ)]),
             activations: layout("activations", &[(0, READ), (1, READ), (2, WRITE)]),
             chunk: layout("chunk", &[(0, UNIFORM)]),
@@ -159,10 +164,15 @@ impl Pipelines {
                 // Every invocation writes what others read.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref(),
         }));
         made.pipelines.insert(key, pipeline.clone());
         pipeline
+    }
+
+    /// The pipelines compiled so far, as the driver keeps them.
+    pub fn compiled(&self) -> Option<Vec<u8>> {
+        self.cache.as_ref().and_then(PipelineCache::get_data)
     }
 
     fn layout_of(&self, shader: Shader) -> PipelineLayout {
@@ -178,6 +188,14 @@ impl Pipelines {
             immediate_size: 0,
         })
     }
+}
+
+#[expect(unsafe_code, reason = "the driver reads what an earlier process left")]
+fn pipeline_cache(device: &Device, compiled: Option<&[u8]>) -> PipelineCache {
+    let description = PipelineCacheDescriptor { label: Some("pipelines"), data: compiled, fallback: true };
+    // SAFETY: callers promise that the bytes are those that `compiled` returned for an adapter of the same key; wgpu and the driver
+    // check their own headers in them (version, adapter, driver) and start anew where those do not fit.
+    unsafe { device.create_pipeline_cache(&description) }
 }
 
 #[expect(unsafe_code, reason = "the only way to leave out checks that cost a hundredfold in inner loops (wgpu#7698)")]

@@ -49,7 +49,15 @@ impl Session {
     /// # Errors
     /// As [`Gpu::open`].
     pub fn open(options: GpuOptions) -> Result<Self, GpuError> {
-        let gpu = Gpu::open(&options)?;
+        Self::open_with(options, &|_| None)
+    }
+
+    /// As [`Session::open`], with pipelines compiled earlier; see [`Gpu::open_with`].
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_with(options: GpuOptions, compiled: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Self, GpuError> {
+        let gpu = Gpu::open_with(&options, compiled)?;
         let name = gpu.name().to_owned();
         Ok(Self { options, name, open: Some(Open { gpu, images: HashMap::new() }) })
     }

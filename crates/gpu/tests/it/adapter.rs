@@ -45,3 +45,27 @@ fn a_missing_adapter_is_named_and_so_is_doctor() {
     let error = GpuError::NoAdapter { wanted: None, found: vec![] }.to_string();
     assert!(error.contains("found none through Vulkan, Metal or DX12"), "{error}");
 }
+
+#[test]
+fn compiled_pipelines_are_handed_out_and_taken_back() {
+    let Some(gpu) = checked() else { return };
+    let network = secateur_net::random::random_network(3);
+    let images = vec![0.5; network.graph().input().len()];
+    let logits = |gpu: &Gpu| {
+        let images = secateur_gpu::GpuImages::new(gpu, network.graph().input(), &images, None).unwrap();
+        gpu.logits(&images, &secateur_gpu::Candidates::Repaired(&[&network])).unwrap()
+    };
+    let expected = logits(&gpu);
+    let Some((key, compiled)) = gpu.compiled() else {
+        assert!(!adapters()[0].features.contains(&"pipeline cache"));
+        return;
+    };
+    let options = GpuOptions { checked: true, ..GpuOptions::default() };
+    let asked = std::cell::RefCell::new(Vec::new());
+    let again = Gpu::open_with(&options, &|key| {
+        asked.borrow_mut().push(key.to_owned());
+        Some(compiled.clone())
+    });
+    assert_eq!(logits(&again.unwrap()), expected);
+    assert_eq!(asked.into_inner(), [key]);
+}
