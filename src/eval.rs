@@ -13,9 +13,8 @@ use secateur_net::Network;
 use crate::arguments::{DeviceArg, EvalArgs, NetworkArgs, ThreadArgs};
 use crate::load::{LoadedNetwork, load_network, load_split};
 use crate::roots::Roots;
-use crate::run::card;
 use crate::screen::Progress;
-use crate::{Failure, screen};
+use crate::{Failure, card, screen};
 
 /// Images prepared at a time: enough to keep every thread busy, few enough to need little memory.
 const CHUNK_IMAGES: usize = 512;

@@ -13,6 +13,7 @@ pub use secateur_sim as sim;
 pub use secateur_train as train;
 
 mod arguments;
+mod card;
 pub mod certificate;
 mod check;
 mod cli;

@@ -1,6 +1,5 @@
 //! `run`: from a scene to smaller networks on disk.
 
-pub(crate) mod card;
 mod finish;
 mod interrupt;
 mod prepare;
@@ -21,11 +20,11 @@ use secateur_scene::{Agent, Control, Scene};
 use secateur_sim::{NoiseFree, PluginList, Pool, Prepared, Settings, TaskSetup};
 
 use crate::arguments::RunArgs;
+use crate::card::Card;
 use crate::check::read_and_resolve;
 use crate::eval::thread_pool;
 use crate::resolve::Resolved;
 use crate::{Failure, screen};
-use card::Card;
 use finish::Finished;
 use interrupt::Interrupt;
 use progress::Progress;
@@ -37,14 +36,14 @@ struct Run<'a> {
     scene: &'a Scene,
     resolved: &'a Resolved,
     plugins: &'a PluginList,
+    /// Where walks are scored, if not on the processor.
+    card: Option<Card>,
     pool: Pool,
     networks: Vec<Arc<Prepared>>,
     tasks: Vec<TaskSetup>,
     directory: RunDirectory,
     progress: Progress,
     interrupt: Interrupt,
-    /// Where walks are scored, if not on the processor.
-    card: Option<Card>,
 }
 
 /// Runs the scene of the arguments.

@@ -8,6 +8,7 @@ use secateur_train::{Search, SearchSetup, TaskResult};
 
 use super::Run;
 use crate::Failure;
+use crate::card::Card;
 
 /// What a search found.
 pub(super) struct SearchOutcome {
@@ -69,7 +70,7 @@ impl Run<'_> {
                     break;
                 }
             };
-            self.card.iter().for_each(|card| card.tell(&self.progress));
+            self.card.iter().flat_map(Card::news).for_each(|warning| self.progress.note(&warning));
             for event in &events {
                 if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
                     n_ended += 1;

@@ -4,9 +4,9 @@ use secateur_net::{ChannelGroups, Cost, KeptChannels};
 use serde::Serialize;
 
 use super::Run;
-use super::card::Card;
 use super::finish::Finished;
 use super::search::SearchOutcome;
+use crate::card::Card;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {

@@ -127,7 +127,7 @@ impl Batch {
         }
         let (packed, pieces) = pack(gpu, weights)?;
         let slot_bytes = |quads: &usize| 16 * (quads * chunk * n_candidates) as u64;
-        let slots: Vec<Buffer> = program.slot_quads.iter().map(|q| gpu.storage("activations", slot_bytes(q))).collect();
+        let slots: Vec<Buffer> = program.slot_quads.iter().map(|q| gpu.activations(slot_bytes(q))).collect();
         let mut uniforms = Arena::new(gpu);
         let mut parts = Arena::new(gpu);
         let mut where_: Vec<(Piece, Piece)> = Vec::new();

@@ -122,20 +122,21 @@ const fn shift(op: &Op) -> i32 {
 }
 
 fn same_topology(first: &Graph, other: &Graph, candidate: usize) -> Result<(), GpuError> {
+    let alike = |id: NodeId| {
+        let (Some(a), Some(b)) = (first.nodes().get(id), other.nodes().get(id)) else { return false };
+        let size = |graph: &Graph| (graph.shape(id).h, graph.shape(id).w);
+        a.inputs == b.inputs && size(first) == size(other) && skeleton(&a.op) == skeleton(&b.op)
+    };
     let describe = |graph: &Graph, id: NodeId| {
         graph.nodes().get(id).map_or_else(
             || "no node".to_owned(),
             |n| format!("{:?} of {:?} to {}x{}", skeleton(&n.op), n.inputs, graph.shape(id).h, graph.shape(id).w),
         )
     };
-    for id in 0..first.nodes().len().max(other.nodes().len()) {
-        let (expected, got) = (describe(first, id), describe(other, id));
-        if expected != got {
-            let node = first.nodes().get(id).or_else(|| other.nodes().get(id)).map_or("", |n| &n.name).to_owned();
-            return Err(GpuError::Topology { candidate, node, expected, got });
-        }
-    }
-    Ok(())
+    let n = first.nodes().len().max(other.nodes().len());
+    let Some(id) = (0..n).find(|&id| !alike(id)) else { return Ok(()) };
+    let node = first.nodes().get(id).or_else(|| other.nodes().get(id)).map_or("", |n| &n.name).to_owned();
+    Err(GpuError::Topology { candidate, node, expected: describe(first, id), got: describe(other, id) })
 }
 
 /// The operation without its numbers of channels.

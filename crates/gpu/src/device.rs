@@ -51,6 +51,8 @@ pub struct Gpu {
     activations_max: u64,
     conv: ConvVariant,
     faults: Arc<Faults>,
+    /// Buffers of finished batches, for the next ones.
+    spare: Mutex<Vec<Buffer>>,
 }
 
 /// What the driver reported, whenever it did.
@@ -172,6 +174,7 @@ impl Gpu {
             conv: options.conv.unwrap_or(variant),
             limits,
             faults,
+            spare: Mutex::default(),
         }
     }
 
@@ -235,6 +238,22 @@ impl Gpu {
     /// A storage buffer of `bytes` that can be copied from and to.
     pub(crate) fn storage(&self, label: &str, bytes: u64) -> Buffer {
         self.buffer(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC)
+    }
+
+    /// A storage buffer of at least `bytes` with any content: one given back earlier, or a new one. Making large buffers takes the
+    /// driver longer than filling them.
+    pub(crate) fn activations(&self, bytes: u64) -> Buffer {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |(i, buffer): (usize, &Buffer)| (buffer.size() >= bytes).then_some((buffer.size(), i));
+        match spare.iter().enumerate().filter_map(fits).min() {
+            Some((_, at)) => spare.swap_remove(at),
+            None => self.storage("activations", bytes),
+        }
+    }
+
+    /// Takes buffers back; those that were too small for the batch that just ended are dropped.
+    pub(crate) fn give_back(&self, buffers: Vec<Buffer>) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
     }
 
     /// A storage buffer with this content.

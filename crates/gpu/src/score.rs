@@ -80,7 +80,9 @@ impl Gpu {
             let widths = part.widths()?;
             let program = Program::new(graph, &widths)?;
             let weights = gather(&program, &part, &widths);
-            run(&Batch::new(self, images, program, &weights, chunk)?)?;
+            let batch = Batch::new(self, images, program, &weights, chunk)?;
+            run(&batch)?;
+            self.give_back(batch.slots);
         }
         Ok(())
     }

@@ -6,8 +6,9 @@ use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::{Deserialize, Serialize};
 
+use crate::choices::Device;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
-use crate::choices::{Device, SchedulerKind, SelectionMethod};
+use crate::choices::{SchedulerKind, SelectionMethod};
 
 /// The text of a scene as serde sees it; holds anything of the right types. [`crate::Scene`] is the checked form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub struct SceneFile {
     /// What a walk is paid for.
     #[serde(default)]
     pub reward: RewardKind,
+    /// Where walks are scored.
+    #[serde(default)]
+    pub device: Device,
     /// Who decides.
     #[serde(default)]
     pub agent: Agent,
@@ -62,9 +66,6 @@ pub struct SceneFile {
     /// How actors and learners share time.
     #[serde(default)]
     pub scheduler: SchedulerKind,
-    /// Where walks are scored.
-    #[serde(default)]
-    pub device: Device,
     /// Capacity of the queue between actors and learners, in trajectories.
     #[serde(default = "default_queue_capacity")]
     pub queue_capacity: usize,

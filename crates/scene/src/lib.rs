@@ -18,8 +18,9 @@ mod tasks;
 mod template;
 mod walk;
 
+pub use choices::Device;
 pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
-pub use choices::{Device, RepairMode, RewardKind, SchedulerKind, SelectionMethod};
+pub use choices::{RepairMode, RewardKind, SchedulerKind, SelectionMethod};
 pub use error::{Problem, SceneError};
 pub use file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 pub use plugin::PluginConfig;

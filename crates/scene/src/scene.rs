@@ -8,8 +8,9 @@ use ron::value::RawValue;
 
 use crate::SCENE_VERSION;
 use crate::check::check;
+use crate::choices::Device;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
-use crate::choices::{Device, SchedulerKind, SelectionMethod};
+use crate::choices::{SchedulerKind, SelectionMethod};
 use crate::error::{Problem, SceneError, Source, line_col};
 use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile, ron_options};
 use crate::locate::Node;
@@ -56,6 +57,8 @@ pub struct SceneData {
     pub images: Images,
     /// What a walk is paid for.
     pub reward: RewardKind,
+    /// Where walks are scored.
+    pub device: Device,
     /// Who decides.
     pub agent: Agent,
     /// Actors that work on each task, 1..=4096.
@@ -64,8 +67,6 @@ pub struct SceneData {
     pub walks_per_task: u64,
     /// How actors and learners share time.
     pub scheduler: SchedulerKind,
-    /// Where walks are scored.
-    pub device: Device,
     /// Capacity of the queue between actors and learners in trajectories, 1..=1,000,000.
     pub queue_capacity: usize,
     /// References that run beside the agent, no kind twice; may be empty.
@@ -270,11 +271,11 @@ impl SceneData {
             spend_leftover: Some(self.spend_leftover),
             images: self.images,
             reward: self.reward,
+            device: self.device,
             agent: self.agent,
             actors_per_task: self.actors_per_task,
             walks_per_task: self.walks_per_task,
             scheduler: self.scheduler,
-            device: self.device,
             queue_capacity: self.queue_capacity,
             controls: self.controls.clone(),
             plugins: self.plugins.iter().map(plugin_file).collect::<BTreeMap<_, _>>(),

@@ -14,12 +14,11 @@ use secateur_sim::{
     Step, Tick, score_candidates,
 };
 
-use super::progress::Progress;
 use crate::{Failure, pipeline_files};
 
 /// The device of a run, shared by its searches.
 #[derive(Resource, Clone)]
-pub(super) struct Card(Arc<Mutex<State>>);
+pub(crate) struct Card(Arc<Mutex<State>>);
 
 struct State {
     name: String,
@@ -34,7 +33,7 @@ impl Card {
     ///
     /// # Errors
     /// No adapter, or one that gives no device.
-    pub(super) fn of(scene: &Scene) -> Result<Option<Self>, Failure> {
+    pub(crate) fn of(scene: &Scene) -> Result<Option<Self>, Failure> {
         if scene.device == Device::Cpu {
             return Ok(None);
         }
@@ -45,32 +44,33 @@ impl Card {
     }
 
     /// Adds the system that scores on this card.
-    pub(super) fn join(&self, app: &mut App) {
+    pub(crate) fn join(&self, app: &mut App) {
         app.insert_resource(self.clone());
         app.add_systems(Tick, score_on_card.in_set(Step::Score).before(score_candidates));
     }
 
     /// Keeps the pipelines that were compiled, for the next process.
-    pub(super) fn keep_pipelines(&self) {
+    pub(crate) fn keep_pipelines(&self) {
         self.state().session.iter().for_each(keep_pipelines);
     }
 
-    /// Says what went wrong since the last time.
-    pub(super) fn tell(&self, progress: &Progress) {
+    /// What went wrong since the last time this was asked.
+    pub(crate) fn news(&self) -> Vec<String> {
         let mut state = self.state();
-        state.warnings[state.n_told..].iter().for_each(|warning| progress.note(&format!("warning: {warning}")));
+        let news = state.warnings[state.n_told..].iter().map(|warning| format!("warning: {warning}")).collect();
         state.n_told = state.warnings.len();
+        news
     }
 
     /// Where walks are scored now.
-    pub(super) fn device(&self) -> String {
+    pub(crate) fn device(&self) -> String {
         let state = self.state();
         let given_up = if state.session.is_some() { "" } else { ", then cpu" };
         format!("gpu: {}{given_up}", state.name)
     }
 
     /// What went wrong so far.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         self.state().warnings.clone()
     }
 
