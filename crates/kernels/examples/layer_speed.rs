@@ -1,4 +1,4 @@
-//! Prints GFLOP/s of one core for a table of layer shapes, best of several runs: `cargo run --release -p secateur-kernels --example layer_speed`.
+//! Prints GFLOP/s of one core (of the multiply-adds of the plain convolution) for a table of layer shapes, best of several runs: `cargo run --release -p secateur-kernels --example layer_speed`.
 #![allow(clippy::print_stdout, reason = "printing is what this example is for")]
 
 use std::error::Error;
@@ -61,8 +61,10 @@ fn gflops((c_in, c_out, size, kernel, stride, groups): Layer, isa: Isa) -> Resul
     let out = graph.shape(node);
     let kernel = NodeKernel::with_isa(&graph, &weights, node, isa)?;
     let macs = shape.iter().product::<usize>() * out.h * out.w;
-    let (image, mut output, mut scratch) = (values(graph.input().len()), vec![0.0; out.len()], Scratch::new());
-    let n_runs = (40_000_000 / macs).max(1);
+    let lanes = kernel.lanes();
+    let (image, mut output, mut scratch) =
+        (values(graph.input().len() * lanes), vec![0.0; out.len() * lanes], Scratch::new());
+    let n_runs = (40_000_000 / (macs * lanes)).max(1);
     let mut best = f64::INFINITY;
     for _ in 0..12 {
         let start = Instant::now();
@@ -71,5 +73,5 @@ fn gflops((c_in, c_out, size, kernel, stride, groups): Layer, isa: Isa) -> Resul
         }
         best = best.min(start.elapsed().as_secs_f64());
     }
-    Ok(2.0 * (macs * n_runs) as f64 / best / 1e9)
+    Ok(2.0 * (macs * lanes * n_runs) as f64 / best / 1e9)
 }

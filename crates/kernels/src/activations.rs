@@ -7,28 +7,25 @@ use rayon::prelude::*;
 use secateur_net::{Network, NodeId};
 
 use crate::KernelError;
+use crate::aligned::AlignedVec;
+use crate::image_groups::ImageGroups;
 use crate::segment::{Segment, SegmentBuffers};
 
-/// Images a thread takes at a time.
-const JOB_IMAGES: usize = 16;
-
-/// Outputs of some nodes for all images, `[N, H, W, C]` each. Memory of outputs no longer needed is used again.
+/// Outputs of some nodes for all images, `[groups, H, W, C, LANES]` each. Memory of outputs no longer needed is used again.
 #[derive(Debug)]
 pub struct Activations<'a> {
-    images: &'a [f32],
-    image_len: usize,
-    n: usize,
+    images: &'a ImageGroups,
     held: BTreeMap<NodeId, Held>,
     /// First node not yet computed.
     next: NodeId,
-    spare: Vec<Vec<f32>>,
+    spare: Vec<AlignedVec>,
 }
 
 /// One node's output.
 #[derive(Debug)]
 struct Held {
-    data: Vec<f32>,
-    /// Values per image.
+    data: AlignedVec,
+    /// Values per group.
     len: usize,
     n_channels: usize,
     /// Which of the channels are still part of the network; the others are skipped when read.
@@ -36,18 +33,18 @@ struct Held {
 }
 
 impl<'a> Activations<'a> {
-    /// Nothing computed yet; `images` is `[N, H, W, C]`, `spare` is memory to use.
-    pub fn new(images: &'a [f32], image_len: usize, spare: Vec<Vec<f32>>) -> Self {
-        Self { images, image_len, n: images.len() / image_len, held: BTreeMap::new(), next: 1, spare }
+    /// Nothing computed yet; `spare` is memory to use.
+    pub fn new(images: &'a ImageGroups, spare: Vec<AlignedVec>) -> Self {
+        Self { images, held: BTreeMap::new(), next: 1, spare }
+    }
+    /// The images.
+    pub const fn images(&self) -> &'a ImageGroups {
+        self.images
     }
     /// The memory, for another network.
-    pub fn into_spare(mut self) -> Vec<Vec<f32>> {
+    pub fn into_spare(mut self) -> Vec<AlignedVec> {
         self.spare.extend(self.held.into_values().map(|held| held.data));
         self.spare
-    }
-    /// Number of images.
-    pub const fn n_images(&self) -> usize {
-        self.n
     }
     /// Nodes whose outputs are held.
     pub fn held(&self) -> impl Iterator<Item = NodeId> {
@@ -63,16 +60,31 @@ impl<'a> Activations<'a> {
         });
     }
 
-    /// One image's output of a held node with the channels to be seen; `buffer` is used where some are not.
-    pub fn read<'b>(&'b self, node: NodeId, image: usize, buffer: &'b mut Vec<f32>) -> &'b [f32] {
-        if node == 0 {
-            return &self.images[image * self.image_len..][..self.image_len];
+    /// A group's output of a held node, those of its channels included that are no longer to be seen.
+    pub fn whole(&self, node: NodeId, group: usize) -> &[f32] {
+        match self.held.get(&node) {
+            Some(held) => &held.data[group * held.len..][..held.len],
+            None => self.images.group(group),
         }
-        let held = &self.held[&node];
-        let data = &held.data[image * held.len..][..held.len];
-        let Some(view) = &held.view else { return data };
+    }
+
+    /// Channels of [`Self::whole`], and where among them the `n` to be seen are.
+    pub fn channels(&self, node: NodeId, n: usize) -> (usize, Vec<usize>) {
+        match self.held.get(&node) {
+            Some(Held { n_channels, view: Some(view), .. }) => (*n_channels, view.clone()),
+            _ => (n, (0..n).collect()),
+        }
+    }
+
+    /// A group's output of a held node with the channels to be seen; `buffer` is used where some are not.
+    fn read<'b>(&'b self, node: NodeId, group: usize, buffer: &'b mut Vec<f32>) -> &'b [f32] {
+        let data = self.whole(node, group);
+        let Some(Held { n_channels, view: Some(view), .. }) = self.held.get(&node) else { return data };
+        let lanes = self.images.lanes();
         buffer.clear();
-        buffer.extend(data.chunks_exact(held.n_channels).flat_map(|pixel| view.iter().map(|&c| pixel[c])));
+        for pixel in data.chunks_exact(n_channels * lanes) {
+            view.iter().for_each(|&c| buffer.extend_from_slice(&pixel[c * lanes..][..lanes]));
+        }
         buffer
     }
 
@@ -87,22 +99,25 @@ impl<'a> Activations<'a> {
         let graph = network.graph();
         let readers = graph.consumers();
         let segment = Segment::new(network, self.next..until)?;
+        let (lanes, n_groups) = (self.images.lanes(), self.images.len());
         let is_needed = |node: NodeId| readers[node].iter().any(|&r| r >= until);
         let stored: Vec<NodeId> = (self.next..until).filter(|&n| is_needed(n)).collect();
-        let mut outputs: Vec<Vec<f32>> =
-            stored.iter().map(|&node| take_spare(&mut self.spare, self.n * graph.shape(node).len())).collect();
-        let mut per_image: Vec<Vec<&mut [f32]>> = (0..self.n).map(|_| Vec::with_capacity(stored.len())).collect();
+        let mut outputs: Vec<AlignedVec> = stored
+            .iter()
+            .map(|&node| take_spare(&mut self.spare, n_groups * graph.shape(node).len() * lanes))
+            .collect();
+        let mut per_group: Vec<Vec<&mut [f32]>> = (0..n_groups).map(|_| Vec::with_capacity(stored.len())).collect();
         for (data, &node) in outputs.iter_mut().zip(&stored) {
-            let images = per_image.iter_mut().zip(data.chunks_exact_mut(graph.shape(node).len()));
-            images.for_each(|(list, values)| list.push(values));
+            let groups = per_group.iter_mut().zip(data.chunks_exact_mut(graph.shape(node).len() * lanes));
+            groups.for_each(|(list, values)| list.push(values));
         }
         let sources: Vec<NodeId> = read_by(network, self.next..until);
         let this = &*self;
         pool.install(|| {
-            per_image.par_iter_mut().enumerate().with_min_len(JOB_IMAGES).try_for_each_init(
+            per_group.par_iter_mut().enumerate().try_for_each_init(
                 || (SegmentBuffers::default(), vec![Vec::new(); sources.len()]),
-                |(buffers, views), (image, list)| {
-                    let inputs = sources.iter().zip(views).map(|(&n, view)| this.read(n, image, view));
+                |(buffers, views), (group, list)| {
+                    let inputs = sources.iter().zip(views).map(|(&n, view)| this.read(n, group, view));
                     let inputs: Vec<&[f32]> = inputs.collect();
                     let outside = |node| inputs[sources.binary_search(&node).unwrap_or(0)];
                     segment.run(buffers, &outside, |node, _, out| {
@@ -115,7 +130,7 @@ impl<'a> Activations<'a> {
         })?;
         for (data, node) in outputs.into_iter().zip(stored) {
             let shape = graph.shape(node);
-            self.held.insert(node, Held { data, len: shape.len(), n_channels: shape.c, view: None });
+            self.held.insert(node, Held { data, len: shape.len() * lanes, n_channels: shape.c, view: None });
         }
         let done: Vec<NodeId> = self.held.keys().copied().filter(|&n| !is_needed(n)).collect();
         self.spare.extend(done.into_iter().filter_map(|n| self.held.remove(&n)).map(|held| held.data));
@@ -131,10 +146,8 @@ fn read_by(network: &Network, nodes: Range<NodeId>) -> Vec<NodeId> {
     sources.into_iter().collect()
 }
 
-/// A buffer of `len` values, the smallest spare one that is large enough if there is one; its values are arbitrary.
-fn take_spare(spare: &mut Vec<Vec<f32>>, len: usize) -> Vec<f32> {
-    let fitting = (0..spare.len()).filter(|&i| spare[i].capacity() >= len).min_by_key(|&i| spare[i].capacity());
-    let mut buffer = fitting.map_or_else(Vec::new, |i| spare.swap_remove(i));
-    buffer.resize(len, 0.0);
-    buffer
+/// A buffer of at least `len` values, the smallest spare one that is large enough if there is one; its values are arbitrary.
+fn take_spare(spare: &mut Vec<AlignedVec>, len: usize) -> AlignedVec {
+    let fitting = (0..spare.len()).filter(|&i| spare[i].len() >= len).min_by_key(|&i| spare[i].len());
+    fitting.map_or_else(|| AlignedVec::zeros(len), |i| spare.swap_remove(i))
 }

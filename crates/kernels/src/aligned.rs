@@ -9,6 +9,9 @@ const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
+// SAFETY: sixteen f32 and no padding; zero bits are f32 zeros.
+unsafe impl bytemuck::Zeroable for Line {}
+
 /// f32 values starting on a 64-byte boundary.
 #[derive(Clone, Debug, Default)]
 pub struct AlignedVec {
@@ -17,15 +20,22 @@ pub struct AlignedVec {
 }
 
 impl AlignedVec {
-    /// `len` zeros.
+    /// `len` zeros, which the operating system provides as they are first touched: by the threads that need them.
     pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+        Self { lines: bytemuck::zeroed_vec(len.div_ceil(LINE)), len }
     }
     /// At least `len` values; what was there before is unspecified afterwards. Allocates only when it grows.
     pub fn grow(&mut self, len: usize) {
         if len > self.len {
+            self.reset(len);
+        }
+    }
+    /// Exactly `len` values, unspecified ones. Allocates only when there never were as many.
+    pub fn reset(&mut self, len: usize) {
+        if len.div_ceil(LINE) > self.lines.len() {
             *self = Self::zeros(len);
         }
+        self.len = len;
     }
 }
 
@@ -66,5 +76,17 @@ mod tests {
         assert_eq!(v.len(), 20);
         v.grow(33);
         assert_eq!(v.len(), 33);
+    }
+
+    #[test]
+    fn takes_any_length_and_keeps_its_memory() {
+        let mut v = AlignedVec::zeros(200);
+        let at = v.as_ptr();
+        for len in [3, 200, 17] {
+            v.reset(len);
+            assert_eq!((v.len(), v.as_ptr()), (len, at));
+        }
+        v.reset(1000);
+        assert_eq!(v.iter().sum::<f32>(), 0.0);
     }
 }

@@ -3,32 +3,39 @@
 use rayon::prelude::*;
 use secateur_net::{ChannelGroups, Network, NodeId};
 
-use crate::gram::GramBuilder;
+use crate::gram::GramSums;
+use crate::image_groups::ImageGroups;
 use crate::linear_map::PixelSample;
 use crate::refit::check_images;
 use crate::segment::{Segment, SegmentBuffers};
-use crate::{KernelError, LinearMap, NormalEquations};
+use crate::{Isa, KernelError, LinearMap, NormalEquations};
 
-/// Images evaluated together: enough rows for an efficient product, few enough for their rows to stay in the cache.
-const CHUNK_IMAGES: usize = 64;
-/// Images a thread takes at a time.
-const JOB_IMAGES: usize = 8;
+/// Groups of images evaluated together: enough for all threads and for products over many rows, few enough for their rows to be held.
+const CHUNK_GROUPS: usize = 8;
 
 /// Rows of a least-squares problem for each of its columns.
 pub const ROWS_PER_COLUMN: usize = 150;
 
 /// One linear map on its way to its equations.
 struct Collector {
-    builder: GramBuilder,
+    map: LinearMap,
+    sums: GramSums,
     sample: PixelSample,
-    /// All of the map's inputs.
+    /// All of the map's inputs, as channels of the node it reads.
     channels: Vec<usize>,
-    /// Rows of the current chunk.
-    rows: Vec<f32>,
+    /// Rows of the current chunk: X and Y, `[groups, pixels, columns, LANES]`.
+    x: Vec<f32>,
+    y: Vec<f32>,
 }
 
-/// Of one collector: its map, sample and channels, and the rows of one image.
-type ImageRows<'a> = (&'a LinearMap, PixelSample, &'a [usize], &'a mut [f32]);
+/// Of one collector: its map, sample and channels, and the rows of one group of images.
+struct GroupRows<'a> {
+    map: &'a LinearMap,
+    sample: PixelSample,
+    channels: &'a [usize],
+    x: &'a mut [f32],
+    y: &'a mut [f32],
+}
 
 /// The equations of every linear map that reads a prunable group (others are never refitted on original activations).
 /// `images` is `[N, H, W, C]`; `progress` is told the number of images done.
@@ -51,70 +58,84 @@ pub fn calibrate(
         source.is_some_and(|&i| groups.axis(i).iter().any(|s| groups.group(s.group).frozen.is_none()))
     };
     let maps = (1..graph.nodes().len()).filter(|&n| reads_prunable(n)).flat_map(|n| LinearMap::of(graph, n));
-    let mut collectors: Vec<Collector> = maps.map(|map| Collector::new(map, n_images)).collect();
-    let last = collectors.iter().map(|c| c.builder.map().node + 1).max().unwrap_or(1);
+    let isa = Isa::detect();
+    let mut collectors: Vec<Collector> = maps.map(|map| Collector::new(isa, map, n_images)).collect();
+    let last = collectors.iter().map(|c| c.map.node + 1).max().unwrap_or(1);
     let segment = Segment::new(network, 1..last)?;
-    for (chunk, images) in images.chunks(CHUNK_IMAGES * image_len).enumerate() {
+    for (chunk, images) in images.chunks(CHUNK_GROUPS * isa.lanes() * image_len).enumerate() {
+        let n = images.len() / image_len;
         pool.install(|| -> Result<(), KernelError> {
-            collect_rows(&segment, images, image_len, chunk * CHUNK_IMAGES, &mut collectors)?;
-            let n = images.len() / image_len;
-            collectors.par_iter_mut().for_each(|c| c.builder.add(&c.rows[..n * c.rows_len()]));
+            let groups = ImageGroups::new(images, image_len, isa.lanes());
+            collect_rows(&segment, &groups, chunk * CHUNK_GROUPS, &mut collectors)?;
+            collectors.par_iter_mut().for_each(|c| {
+                let [x, y] = c.row_lens(isa.lanes()).map(|len| len * groups.len());
+                c.sums.add(&c.x[..x], &c.y[..y]);
+            });
             Ok(())
         })?;
-        progress(chunk * CHUNK_IMAGES + images.len() / image_len);
+        progress(chunk * CHUNK_GROUPS * isa.lanes() + n);
     }
-    Ok(collectors.into_iter().map(|c| c.builder.finish()).collect())
+    Ok(collectors.into_iter().map(|c| c.finish(n_images)).collect())
 }
 
 impl Collector {
-    fn new(map: LinearMap, n_images: usize) -> Self {
+    fn new(isa: Isa, map: LinearMap, n_images: usize) -> Self {
         let [_, output] = map.shapes();
         let sample = PixelSample::new(output.h * output.w, n_images, ROWS_PER_COLUMN * map.columns());
-        let channels = (0..map.inputs.1).collect();
-        let builder = GramBuilder::new(map);
-        let rows = vec![0.0; CHUNK_IMAGES * sample.per_image * builder.row_len()];
-        Self { builder, sample, channels, rows }
+        let channels = (map.inputs.0..map.inputs.0 + map.inputs.1).collect();
+        let sums = GramSums::new(isa, &map);
+        let mut collector = Self { map, sums, sample, channels, x: Vec::new(), y: Vec::new() };
+        let [x, y] = collector.row_lens(isa.lanes()).map(|len| len * CHUNK_GROUPS);
+        (collector.x, collector.y) = (vec![0.0; x], vec![0.0; y]);
+        collector
     }
-    /// Values that one image adds.
-    const fn rows_len(&self) -> usize {
-        self.sample.per_image * self.builder.row_len()
+    /// Values of X and Y that one group of images adds.
+    const fn row_lens(&self, lanes: usize) -> [usize; 2] {
+        let n = self.sample.per_image * lanes;
+        [n * self.map.columns(), n * self.map.outputs.1]
+    }
+    fn finish(self, n_images: usize) -> NormalEquations {
+        let n_rows = (n_images * self.sample.per_image) as u64;
+        self.sums.finish(self.map, n_rows)
     }
 }
 
-/// Runs the network on a chunk of images and writes the rows of every collector.
+/// Runs the network on some groups of images and writes the rows of every collector.
 fn collect_rows(
     segment: &Segment,
-    images: &[f32],
-    image_len: usize,
-    first_image: usize,
+    groups: &ImageGroups,
+    first_group: usize,
     collectors: &mut [Collector],
 ) -> Result<(), KernelError> {
-    let n = images.len() / image_len;
-    let mut per_image: Vec<Vec<ImageRows<'_>>> = (0..n).map(|_| Vec::new()).collect();
+    let lanes = groups.lanes();
+    let mut per_group: Vec<Vec<GroupRows<'_>>> = (0..groups.len()).map(|_| Vec::new()).collect();
     for collector in collectors {
-        let len = collector.rows_len();
-        let Collector { builder, sample, channels, rows } = collector;
-        for (list, rows) in per_image.iter_mut().zip(rows.chunks_exact_mut(len)) {
-            list.push((builder.map(), *sample, channels, rows));
+        let [x_len, y_len] = collector.row_lens(lanes);
+        let Collector { map, sample, channels, x, y, .. } = collector;
+        for ((list, x), y) in per_group.iter_mut().zip(x.chunks_exact_mut(x_len)).zip(y.chunks_exact_mut(y_len)) {
+            list.push(GroupRows { map, sample: *sample, channels, x, y });
         }
     }
-    per_image.par_chunks_mut(JOB_IMAGES).enumerate().try_for_each_init(
-        SegmentBuffers::default,
-        |buffers, (job, lists)| {
-            lists.iter_mut().enumerate().try_for_each(|(i, list)| {
-                let i = job * JOB_IMAGES + i;
-                let image = &images[i * image_len..][..image_len];
-                segment.run(buffers, &|_| image, |node, input, output| {
-                    for (map, sample, channels, rows) in list.iter_mut().filter(|(map, ..)| map.node == node) {
-                        let row_len = rows.len() / sample.per_image;
-                        for (pixel, row) in sample.pixels(first_image + i).zip(rows.chunks_exact_mut(row_len)) {
-                            let (x, y) = row.split_at_mut(map.columns());
-                            map.write_inputs(input, pixel, channels, x);
-                            y.copy_from_slice(map.outputs_at(output, pixel));
-                        }
-                    }
-                })
-            })
-        },
-    )
+    per_group.par_iter_mut().enumerate().try_for_each_init(SegmentBuffers::default, |buffers, (group, list)| {
+        segment.run(buffers, &|_| groups.group(group), |node, input, output| {
+            for rows in list.iter_mut().filter(|rows| rows.map.node == node) {
+                rows.write(first_group + group, lanes, input, output);
+                for row in [&mut *rows.x, &mut *rows.y] {
+                    groups.clear_missing(group, row);
+                }
+            }
+        })
+    })
+}
+
+impl GroupRows<'_> {
+    fn write(&mut self, group: usize, lanes: usize, input: &[f32], output: &[f32]) {
+        let [in_shape, out_shape] = self.map.shapes();
+        let (x_len, (from, n)) = (self.map.columns() * lanes, self.map.outputs);
+        let rows = self.x.chunks_exact_mut(x_len).zip(self.y.chunks_exact_mut(n * lanes));
+        for (pixel, (x, y)) in self.sample.pixels(group).zip(rows) {
+            self.map.write_inputs((input, in_shape.c, lanes), pixel, self.channels, x);
+            y.copy_from_slice(&output[(pixel * out_shape.c + from) * lanes..][..n * lanes]);
+        }
+    }
 }

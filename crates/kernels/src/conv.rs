@@ -1,121 +1,17 @@
-//! Direct convolution on register tiles. The input is copied once into a zero-padded buffer (only when there is padding), and every
-//! output pixel is a window of that buffer; weights are packed in the order in which the tiles read them.
+//! Direct convolution of a group of images on register tiles. Taps outside the image are skipped, so there is no padded copy.
 #![allow(unsafe_code)]
+
+use std::ops::Range;
 
 use secateur_net::{Conv2d, Shape};
 
-use crate::KernelError;
 use crate::aligned::AlignedVec;
-use crate::layout;
 use crate::simd::Isa;
-use crate::tile::TileJob;
-use crate::tiling::{PixelRun, pixel_runs, vector_groups};
+use crate::tile::{Finish, TileJob};
+use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
 
-/// Largest padded input, in values, over all images processed together.
-const MAX_PADDED: usize = 1 << 28;
-
-/// A convolution (any kernel, stride, padding, dilation, groups) with its weights packed for one instruction set.
-#[derive(Clone, Debug)]
-pub struct ConvKernel {
-    windows: Windows,
-    out_shape: Shape,
-    batch: usize,
-    /// How many inputs of a window are neighbours in memory.
-    segment_len: usize,
-    groups: Vec<VectorGroup>,
-    /// By number of vectors in a group: how the pixels of one image, and of a whole batch, are cut into tiles.
-    runs_one: [Vec<PixelRun>; 5],
-    runs_batch: [Vec<PixelRun>; 5],
-    weights: AlignedVec,
-    bias: AlignedVec,
-}
-
-/// Output channels computed together; all offsets in values.
-#[derive(Clone, Debug)]
-struct VectorGroup {
-    n_vectors: usize,
-    last_lanes: usize,
-    x_at: usize,
-    out_at: usize,
-    weights_at: usize,
-    bias_at: usize,
-}
-
-/// Where the window of every output pixel lies in the padded input.
-#[derive(Clone, Debug)]
-pub struct Windows {
-    in_shape: Shape,
-    padding: [usize; 2],
-    padded_len: usize,
-    /// Start of every output pixel's window, images one after the other.
-    pub pixel_offsets: Vec<u32>,
-    /// Start of every kernel position (row-major) relative to the window.
-    pub tap_offsets: Vec<u32>,
-}
-
-impl Windows {
-    /// Windows of `batch` images of shape `in_shape`.
-    ///
-    /// # Errors
-    /// When the padded input is too large; `node` names the culprit.
-    pub fn new(
-        node: &str,
-        conv: &Conv2d,
-        in_shape: Shape,
-        out_shape: Shape,
-        batch: usize,
-    ) -> Result<Self, KernelError> {
-        let [h, w] = [in_shape.h, in_shape.w].map(|n| n as u128);
-        let [ph, pw] = conv.padding.map(|n| n as u128);
-        let padded = [h + 2 * ph, w + 2 * pw, in_shape.c as u128];
-        let len = padded.iter().fold(batch as u128, |n, &d| n.saturating_mul(d));
-        if len > MAX_PADDED as u128 {
-            let shape = padded.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-            return Err(KernelError::PaddedInputTooLarge { node: node.into(), shape, max: MAX_PADDED });
-        }
-        let [h, w, c] = padded.map(|n| n as usize);
-        let at = |image: usize, y: usize, x: usize| (((image * h + y) * w + x) * c) as u32;
-        let mut pixel_offsets = Vec::with_capacity(batch * out_shape.h * out_shape.w);
-        for image in 0..batch {
-            for y in 0..out_shape.h {
-                pixel_offsets.extend((0..out_shape.w).map(|x| at(image, y * conv.stride[0], x * conv.stride[1])));
-            }
-        }
-        let [kh, kw] = conv.kernel;
-        let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
-        let tap_offsets = taps.map(|(ky, kx)| at(0, ky * conv.dilation[0], kx * conv.dilation[1])).collect();
-        Ok(Self { in_shape, padding: conv.padding, padded_len: h * w * c, pixel_offsets, tap_offsets })
-    }
-
-    /// Makes one tap of those that are neighbours in memory (a kernel row without dilation, all channels); returns how many.
-    fn merge_taps(&mut self, conv: &Conv2d) -> usize {
-        if conv.dilation[1] != 1 {
-            return 1;
-        }
-        self.tap_offsets = self.tap_offsets.iter().copied().step_by(conv.kernel[1]).collect();
-        conv.kernel[1]
-    }
-
-    /// The padded form of `n` images: `x` itself when there is no padding, else a copy in `scratch`.
-    pub fn padded<'a>(&self, x: &'a [f32], n: usize, scratch: &'a mut AlignedVec) -> &'a [f32] {
-        assert_eq!(x.len(), n * self.in_shape.len(), "convolution input length");
-        if self.padding == [0, 0] {
-            return x;
-        }
-        scratch.grow(n * self.padded_len);
-        let images = x.chunks_exact(self.in_shape.len()).zip(scratch.chunks_exact_mut(self.padded_len));
-        let [rows, cols] = self.padding.map(|p| [p, p]);
-        images.for_each(|(from, to)| layout::pad(from, self.in_shape, [0, 0], rows, cols, to));
-        &scratch[..n * self.padded_len]
-    }
-
-    /// Checks that windows of `reach` values after the last tap, from channel `x_at` on, stay inside the padded images.
-    pub fn assert_inside(&self, batch: usize, x_at: usize, reach: usize) {
-        let last_pixel = self.pixel_offsets.iter().max().map_or(0, |&o| o as usize);
-        let last_tap = self.tap_offsets.iter().max().map_or(0, |&o| o as usize);
-        assert!(last_pixel + last_tap + x_at + reach <= batch * self.padded_len, "a window leaves the padded input");
-    }
-}
+/// Weights up to this many values stay in the first-level cache while all rows pass.
+const RESIDENT: usize = 6 << 10;
 
 /// What is added to and done with the sums before they are stored.
 #[derive(Clone, Copy, Debug)]
@@ -126,134 +22,201 @@ pub struct Epilogue<'a> {
     pub clamp: [f32; 2],
 }
 
-impl ConvKernel {
-    /// Packs `weight` `[out, in / groups, kh, kw]` and `bias` `[out]` for up to `batch` images of shape `in_shape` at a time.
-    ///
-    /// # Errors
-    /// When the padded input is too large; `node` names the culprit.
-    pub fn new(
-        (node, isa, batch): (&str, Isa, usize),
-        conv: &Conv2d,
-        [in_shape, out_shape]: [Shape; 2],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-    ) -> Result<Self, KernelError> {
-        let mut windows = Windows::new(node, conv, in_shape, out_shape, batch)?;
-        let in_group = conv.in_channels / conv.groups;
-        let out_group = conv.out_channels / conv.groups;
-        let [kh, kw] = conv.kernel;
-        assert_eq!(weight.len(), conv.out_channels * in_group * kh * kw, "convolution weight length");
-        windows.assert_inside(batch, conv.in_channels - in_group, in_group);
-        let steps = kh * kw * in_group;
-        let n_pixels = out_shape.h * out_shape.w;
-        let sizes = vector_groups(isa, out_group, batch * n_pixels, steps);
-        let n_lanes = conv.groups * sizes.iter().sum::<usize>() * isa.lanes();
-        let (weights, bias_lanes) = (AlignedVec::zeros(n_lanes * steps), AlignedVec::zeros(n_lanes));
-        let mut packed = Packed { weights, bias: bias_lanes, groups: Vec::new(), lanes: isa.lanes() };
-        for group in 0..conv.groups {
-            packed.push_conv_group(conv, group, &sizes, weight, bias);
-        }
-        let segment_len = in_group * if conv.groups == 1 { windows.merge_taps(conv) } else { 1 };
-        let runs = |n: usize| {
-            std::array::from_fn(|b| if sizes.contains(&b) { pixel_runs(isa, b, n, steps).0 } else { vec![] })
-        };
-        let runs_one = runs(n_pixels);
-        let runs_batch = if batch == 1 { runs_one.clone() } else { runs(batch * n_pixels) };
-        let Packed { weights, bias, groups, .. } = packed;
-        Ok(Self { windows, out_shape, batch, segment_len, groups, runs_one, runs_batch, weights, bias })
-    }
-
-    /// Convolves `n` images `[n, H, W, C]`.
-    pub fn run(&self, x: &[f32], n: usize, epilogue: Epilogue, out: &mut [f32], scratch: &mut AlignedVec) {
-        assert!(n <= self.batch, "at most {} images at a time", self.batch);
-        let out_len = self.out_shape.len();
-        assert_eq!(out.len(), n * out_len, "convolution output length");
-        assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
-        let x = self.windows.padded(x, n, scratch);
-        if n == self.batch {
-            return self.run_groups(x, &self.runs_batch, epilogue, out);
-        }
-        for image in 0..n {
-            let part = image * out_len..(image + 1) * out_len;
-            let residual = epilogue.residual.map(|r| &r[part.clone()]);
-            let x = &x[image * self.windows.padded_len..][..self.windows.padded_len];
-            self.run_groups(x, &self.runs_one, Epilogue { residual, ..epilogue }, &mut out[part]);
-        }
-    }
-
-    fn run_groups(&self, x: &[f32], runs: &[Vec<PixelRun>; 5], epilogue: Epilogue, out: &mut [f32]) {
-        let segments = &self.windows.tap_offsets;
-        for group in &self.groups {
-            let job = TileJob {
-                x: x[group.x_at..].as_ptr(),
-                pixel_offsets: &self.windows.pixel_offsets,
-                segments,
-                segment_len: self.segment_len,
-                weights: self.weights[group.weights_at..].as_ptr(),
-                bias: self.bias[group.bias_at..].as_ptr(),
-                out: out[group.out_at..].as_mut_ptr(),
-                residual: epilogue.residual.map_or(std::ptr::null(), |r| r[group.out_at..].as_ptr()),
-                out_pitch: self.out_shape.c,
-                last_lanes: group.last_lanes,
-                clamp: epilogue.clamp,
-            };
-            for run in &runs[group.n_vectors] {
-                assert!(
-                    run.end() <= job.pixel_offsets.len() && run.end() * self.out_shape.c <= out.len(),
-                    "tiles past the output"
-                );
-                // SAFETY: the instruction set was checked when the kernel was made. The runs cover exactly the pixels of `x` and `out`
-                // (lengths asserted in `run`), windows stay inside `x` (asserted in `new`), each group writes its own channels of
-                // `out`, weights and bias were packed for it, and `out` is borrowed exclusively.
-                unsafe { (run.run)(&job, run.start, run.n_tiles) }
-            }
-        }
+impl Epilogue<'_> {
+    /// The same for output from `at` on.
+    pub fn from(&self, at: usize) -> Finish {
+        let residual = self.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr());
+        Finish { residual, clamp: self.clamp }
     }
 }
 
-struct Packed {
-    weights: AlignedVec,
-    bias: AlignedVec,
-    groups: Vec<VectorGroup>,
+/// A convolution (any kernel, stride, padding, dilation, groups) with its weights packed for one instruction set.
+#[derive(Clone, Debug)]
+pub struct ConvKernel {
+    conv: Conv2d,
+    shapes: [Shape; 2],
     lanes: usize,
+    /// Rows and columns of taps inside the image, for every output row and column.
+    valid: [Vec<Range<usize>>; 2],
+    /// Output columns all of whose taps are inside.
+    inner: Range<usize>,
+    blocks: Vec<Block>,
+    weights: AlignedVec,
+    bias: Vec<f32>,
 }
 
-impl Packed {
-    fn push_conv_group(&mut self, conv: &Conv2d, group: usize, sizes: &[usize], weight: &[f32], bias: Option<&[f32]>) {
+/// Output channels computed together; all offsets in channels or values.
+#[derive(Clone, Debug)]
+struct Block {
+    n_channels: usize,
+    first_input: usize,
+    first_output: usize,
+    weights_at: usize,
+    inner: Vec<PixelRun>,
+    single: PixelRun,
+}
+
+/// For every output index along one axis, the taps that lie inside the input.
+pub fn valid_taps(conv: &Conv2d, axis: usize, n_in: usize, n_out: usize) -> Vec<Range<usize>> {
+    let (stride, padding, dilation) = (conv.stride[axis], conv.padding[axis], conv.dilation[axis]);
+    let taps = |o: usize| {
+        let start = padding.saturating_sub(o * stride).div_ceil(dilation);
+        let end = n_in.saturating_add(padding).saturating_sub(o * stride).div_ceil(dilation).min(conv.kernel[axis]);
+        start.min(end)..end
+    };
+    (0..n_out).map(taps).collect()
+}
+
+/// The longest stretch of outputs that have all `kernel` taps.
+pub fn inner_outputs(valid: &[Range<usize>], kernel: usize) -> Range<usize> {
+    let whole = |taps: &Range<usize>| taps.len() == kernel;
+    let Some(start) = valid.iter().position(whole) else { return 0..0 };
+    start..start + valid[start..].iter().take_while(|taps| whole(taps)).count()
+}
+
+impl ConvKernel {
+    /// Packs `weight` `[out, in / groups, kh, kw]` and `bias` `[out]`.
+    pub fn new(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
+        let [input, output] = shapes;
         let in_group = conv.in_channels / conv.groups;
         let out_group = conv.out_channels / conv.groups;
-        let steps = in_group * taps(conv);
-        let end = (group + 1) * out_group;
-        let mut first = group * out_group;
-        for &n_vectors in sizes {
-            let width = n_vectors * self.lanes;
-            let used = width.min(end - first);
-            let bias_at = self.groups.last().map_or(0, |g| g.bias_at + g.n_vectors * self.lanes);
-            let last_lanes = used - (n_vectors - 1) * self.lanes;
-            let weights_at = bias_at * steps;
-            let x_at = group * in_group;
-            self.groups.push(VectorGroup { n_vectors, last_lanes, x_at, out_at: first, weights_at, bias_at });
-            if let Some(bias) = bias {
-                self.bias[bias_at..bias_at + used].copy_from_slice(&bias[first..first + used]);
+        assert_eq!(weight.len(), conv.out_channels * in_group * taps(conv), "convolution weight length");
+        let valid = [valid_taps(conv, 0, input.h, output.h), valid_taps(conv, 1, input.w, output.w)];
+        let inner = inner_outputs(&valid[1], conv.kernel[1]);
+        let sizes = channel_blocks(isa, out_group, inner.len().max(1));
+        let mut blocks = Vec::new();
+        let mut weights = AlignedVec::zeros(weight.len());
+        for group in 0..conv.groups {
+            let mut first_output = group * out_group;
+            for &n_channels in &sizes {
+                let weights_at = first_output * in_group * taps(conv);
+                let filters = &weight[weights_at..][..n_channels * in_group * taps(conv)];
+                pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
+                let runs = |n: usize| pixel_runs(isa, n_channels, n).0;
+                blocks.push(Block {
+                    n_channels,
+                    first_input: group * in_group,
+                    first_output,
+                    weights_at,
+                    inner: runs(inner.len()),
+                    single: runs(1)[0],
+                });
+                first_output += n_channels;
             }
-            let filters = &weight[first * steps..(first + used) * steps];
-            pack_filters(filters, [in_group, taps(conv)], width, &mut self.weights[weights_at..]);
-            first += used;
+        }
+        let bias = bias.map_or_else(|| vec![0.0; conv.out_channels], <[f32]>::to_vec);
+        Self { conv: conv.clone(), shapes, lanes: isa.lanes(), valid, inner, blocks, weights, bias }
+    }
+
+    /// Convolves one group of images `[H, W, C, LANES]`.
+    pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
+        let [input, output] = self.shapes;
+        assert_eq!(x.len(), input.len() * self.lanes, "convolution input length");
+        assert_eq!(out.len(), output.len() * self.lanes, "convolution output length");
+        assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
+        // Light weights: all channels row by row, the rows of the input are read once. Heavy ones: block by block.
+        let rows_at_a_time = if self.weights.len() <= RESIDENT { 1 } else { output.h };
+        for first in (0..output.h).step_by(rows_at_a_time) {
+            for block in &self.blocks {
+                for row in first..(first + rows_at_a_time).min(output.h) {
+                    self.run_row(block, row, x, epilogue, out);
+                }
+            }
+        }
+    }
+
+    fn run_row(&self, block: &Block, row: usize, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
+        let inner = self.inner.clone();
+        let single = std::slice::from_ref(&block.single);
+        for column in (0..inner.start).chain(inner.end..self.shapes[1].w) {
+            self.run_pixels(block, [row, column], single, x, epilogue, out);
+        }
+        if !inner.is_empty() {
+            self.run_pixels(block, [row, inner.start], &block.inner, x, epilogue, out);
+        }
+    }
+
+    /// Computes the `runs` of pixels of one output row from column `at[1]` on, all of which have the same taps inside the image.
+    fn run_pixels(
+        &self,
+        block: &Block,
+        at: [usize; 2],
+        runs: &[PixelRun],
+        x: &[f32],
+        epilogue: Epilogue,
+        out: &mut [f32],
+    ) {
+        let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.lanes);
+        let [rows, columns] = [self.valid[0][at[0]].clone(), self.valid[1][at[1]].clone()];
+        let n_in = conv.in_channels / conv.groups;
+        let weights = block.weights_at + (rows.start * conv.kernel[1] + columns.start) * n_in * block.n_channels;
+        let taps = [rows.len(), columns.len()];
+        let has_taps = !rows.is_empty() && !columns.is_empty();
+        let pixel = if has_taps {
+            let y = at[0] * conv.stride[0] + rows.start * conv.dilation[0] - conv.padding[0];
+            let x = at[1] * conv.stride[1] + columns.start * conv.dilation[1] - conv.padding[1];
+            y * input.w + x
+        } else {
+            0
+        };
+        let row_step = input.w * conv.dilation[0] * input.c * lanes;
+        for run in runs {
+            let to = ((at[0] * output.w + at[1] + run.start) * output.c + block.first_output) * lanes;
+            let from = ((pixel + run.start * conv.stride[1]) * input.c + block.first_input) * lanes;
+            let job = TileJob {
+                x: if has_taps { x[from..].as_ptr() } else { x.as_ptr() },
+                pixel_step: conv.stride[1] * input.c * lanes,
+                taps: if has_taps { taps } else { [0, 0] },
+                tap_steps: [row_step, conv.dilation[1] * input.c * lanes],
+                n_in,
+                weights: if has_taps { self.weights[weights..].as_ptr() } else { self.weights.as_ptr() },
+                weights_step: conv.kernel[1] * n_in * block.n_channels,
+                bias: self.bias[block.first_output..].as_ptr(),
+                out: out[to..].as_mut_ptr(),
+                out_step: output.c * lanes,
+                finish: Some(epilogue.from(to)),
+            };
+            // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
+            // like that of `out` and the residual, is asserted in `run`; runs stay within the row's pixels that have these taps;
+            // each block writes its own channels, and weights and bias were packed for it; `out` is borrowed exclusively.
+            unsafe { (run.run)(&job, run.n_tiles) }
         }
     }
 }
 
-/// `[filters, in, taps]` to `[taps, in, width]`; what lies behind the filters stays.
-fn pack_filters(filters: &[f32], [n_in, n_taps]: [usize; 2], width: usize, packed: &mut [f32]) {
+/// `[filters, in, taps]` to `[taps, in, filters]`.
+pub fn pack_filters(filters: &[f32], [n_in, n_taps]: [usize; 2], n_filters: usize, packed: &mut [f32]) {
     for i in 0..n_in {
         for t in 0..n_taps {
             // Reads advance through all filters together, writes are dense: both stay within a few cache lines.
             let values = filters[i * n_taps + t..].iter().step_by(n_in * n_taps);
-            packed[(t * n_in + i) * width..].iter_mut().zip(values).for_each(|(to, &w)| *to = w);
+            packed[(t * n_in + i) * n_filters..].iter_mut().zip(values).for_each(|(to, &w)| *to = w);
         }
     }
 }
 
 const fn taps(conv: &Conv2d) -> usize {
     conv.kernel[0] * conv.kernel[1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn valid_taps_are_those_inside_the_input() {
+        let conv = Conv2d { stride: [2, 1], padding: [1, 3], dilation: [1, 2], ..Conv2d::square(1, 1, 3, 1, 1) };
+        for (axis, n_in) in [(0, 7), (1, 4), (1, 1)] {
+            let reach = conv.dilation[axis] * 2 + 1;
+            let n_out = (n_in + 2 * conv.padding[axis] - reach) / conv.stride[axis] + 1;
+            for (o, taps) in valid_taps(&conv, axis, n_in, n_out).into_iter().enumerate() {
+                let inside = |k: &usize| {
+                    let at = (o * conv.stride[axis] + k * conv.dilation[axis]).checked_sub(conv.padding[axis]);
+                    at.is_some_and(|at| at < n_in)
+                };
+                let expected: Vec<usize> = (0..3).filter(inside).collect();
+                assert_eq!(taps.collect::<Vec<_>>(), expected, "axis {axis}, output {o}");
+            }
+        }
+    }
 }

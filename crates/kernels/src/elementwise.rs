@@ -47,12 +47,14 @@ pub fn scale_shift(x: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Softmax over the `c` channels of every pixel.
-pub fn softmax(x: &[f32], c: usize, out: &mut [f32]) {
-    for (from, to) in x.chunks_exact(c).zip(out.chunks_exact_mut(c)) {
-        let max = from.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        from.iter().zip(to.iter_mut()).for_each(|(x, t)| *t = (x - max).exp());
-        let sum: f32 = to.iter().sum();
-        to.iter_mut().for_each(|t| *t /= sum);
+/// Softmax over the `c` channels of every pixel and lane.
+pub fn softmax(x: &[f32], c: usize, lanes: usize, out: &mut [f32]) {
+    for (from, to) in x.chunks_exact(c * lanes).zip(out.chunks_exact_mut(c * lanes)) {
+        for lane in 0..lanes {
+            let values = || from[lane..].iter().step_by(lanes);
+            let max = values().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f32 = values().map(|x| (x - max).exp()).sum();
+            to[lane..].iter_mut().step_by(lanes).zip(values()).for_each(|(t, x)| *t = (x - max).exp() / sum);
+        }
     }
 }

@@ -75,15 +75,13 @@ pub enum KernelError {
         /// Values found; `None` when the parameter is missing.
         got: Option<usize>,
     },
-    /// Padding or kernel so large that the padded input would not fit in memory.
-    #[error("node '{node}': its padded input of {shape:?} values is larger than the {max} allowed")]
-    PaddedInputTooLarge {
+    /// An operation whose output would not fit in memory.
+    #[error("node '{node}': its output of {shape:?} rows, columns and channels is too large")]
+    OutputTooLarge {
         /// The node.
         node: String,
-        /// Rows, columns, channels after padding.
+        /// Rows, columns, channels.
         shape: [usize; 3],
-        /// Largest number of values.
-        max: usize,
     },
     /// The processor lacks the instructions asked for.
     #[error("this processor does not have {isa:?}")]

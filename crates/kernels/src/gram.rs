@@ -4,72 +4,81 @@
 //! the energy of Y determine the least-squares weights of *any* subset of the inputs, so that a repair never looks at data
 //! again (algorithms 1.4).
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::LinearMap;
+use crate::products::{Columns, add_products};
+use crate::{Isa, LinearMap};
 
-/// Columns of one tile of the (symmetric) product; the unit of work of a thread.
+/// Rows of one tile of the (symmetric) product: few enough that the tile's columns stay in the second-level cache.
 const TILE: usize = 64;
 
 /// Sums of one [`LinearMap`] while data is read.
-#[derive(Debug)]
-pub struct GramBuilder {
-    map: LinearMap,
-    /// Upper triangle of Z^T Z for Z = [X, 1, Y], in tiles of columns: tile t holds rows `0..min(d, (t + 1) * TILE)`, column-major.
+#[derive(Clone, Debug)]
+pub struct GramSums {
+    isa: Isa,
+    /// Columns of X, outputs.
+    size: (usize, usize),
+    /// Upper triangle of X^T X in tiles of rows: tile t holds rows `t * TILE ..` of columns `t * TILE ..`.
     tiles: Vec<Vec<f64>>,
-    n_rows: u64,
+    /// X^T Y, `[columns, outputs]`.
+    moment: Vec<f64>,
+    /// Diagonal of Y^T Y.
+    energy: Vec<f64>,
 }
 
-impl GramBuilder {
-    /// Starts empty.
-    pub fn new(map: LinearMap) -> Self {
-        let d = map.columns() + map.outputs.1;
-        let tiles = (0..d.div_ceil(TILE)).map(|t| vec![0.0; tile_rows(t, d) * tile_columns(t, d)]).collect();
-        Self { map, tiles, n_rows: 0 }
+impl GramSums {
+    /// No rows yet.
+    pub fn new(isa: Isa, map: &LinearMap) -> Self {
+        let (d, n_out) = (map.columns(), map.outputs.1);
+        let tiles = (0..d).step_by(TILE).map(|first| vec![0.0; TILE.min(d - first) * (d - first)]).collect();
+        Self { isa, size: (d, n_out), tiles, moment: vec![0.0; d * n_out], energy: vec![0.0; n_out] }
     }
 
-    /// What the equations are of.
-    pub const fn map(&self) -> &LinearMap {
-        &self.map
+    /// Adds rows of X (taps in order, channels within a tap, 1) and Y, `[rows, columns, LANES]` each: a few hundred at most, since
+    /// their products are summed in f32 before they go into the f64 sums.
+    pub fn add(&mut self, x: &[f32], y: &[f32]) {
+        let (isa, (d, n_out)) = (self.isa, self.size);
+        let n_rows = x.len() / (d * isa.lanes());
+        let columns = |first: usize, n: usize| Columns { values: x, row_len: d, first, n };
+        self.tiles.par_iter_mut().enumerate().for_each(|(t, sums)| {
+            let first = t * TILE;
+            let pair = [columns(first, TILE.min(d - first)), columns(first, d - first)];
+            add_products(isa, pair, n_rows, true, sums, d - first);
+        });
+        let targets = Columns { values: y, row_len: n_out, first: 0, n: n_out };
+        add_products(isa, [columns(0, d), targets], n_rows, false, &mut self.moment, n_out);
+        for (o, sum) in self.energy.iter_mut().enumerate() {
+            let target = Columns { first: o, n: 1, ..targets };
+            add_products(isa, [target, target], n_rows, false, std::slice::from_mut(sum), 1);
+        }
     }
 
-    /// Length of a row of Z: X (taps in order, channels within a tap), the constant 1, Y.
-    pub const fn row_len(&self) -> usize {
-        self.map.columns() + self.map.outputs.1
+    /// Adds another's sums.
+    pub fn merge(&mut self, other: &Self) {
+        let mine = self.tiles.iter_mut().chain([&mut self.moment, &mut self.energy]);
+        for (sums, more) in mine.zip(other.tiles.iter().chain([&other.moment, &other.energy])) {
+            sums.iter_mut().zip(more).for_each(|(s, m)| *s += m);
+        }
     }
 
-    /// Adds rows of Z, row-major: a few thousand at most, since their products are summed in f32 before they go into the f64
-    /// sums. Runs on the current thread pool; the sums do not depend on its size.
-    pub fn add(&mut self, z: &[f32]) {
-        let d = self.row_len();
-        debug_assert_eq!(z.len() % d, 0);
-        let n_rows = z.len() / d;
-        let z = MatRef::from_row_major_slice(z, n_rows, d);
-        self.tiles.par_iter_mut().enumerate().for_each(|(t, tile)| add_tile(z, t, tile));
-        self.n_rows += n_rows as u64;
-    }
-
-    /// The finished equations, input columns reordered to channel-major as in a weight tensor.
-    pub fn finish(self) -> NormalEquations {
-        let (n, taps, d) = (self.map.inputs.1, self.map.taps(), self.map.columns());
-        let n_out = self.map.outputs.1;
+    /// The finished equations of `map` from `n_rows` rows, input columns reordered to channel-major as in a weight tensor.
+    pub fn finish(self, map: LinearMap, n_rows: u64) -> NormalEquations {
+        let (n, taps, (d, n_out)) = (map.inputs.1, map.taps(), self.size);
         let at = |i: usize, j: usize| {
             let (i, j) = (i.min(j), i.max(j));
-            let t = j / TILE;
-            self.tiles[t][(j % TILE) * tile_rows(t, d + n_out) + i]
+            let first = i / TILE * TILE;
+            self.tiles[i / TILE][(i - first) * (d - first) + j - first]
         };
-        // Column c * taps + k of the result is column k * n + c of Z.
+        // Column c * taps + k of the result is column k * n + c of X.
         let from: Vec<usize> = (0..n * taps).map(|j| (j % taps) * n + j / taps).chain([n * taps]).collect();
         let gram = (0..d * d).map(|i| at(from[i / d], from[i % d])).collect();
-        let moment = (0..d * n_out).map(|i| at(from[i / n_out], d + i % n_out)).collect();
-        let rows = self.n_rows.max(1) as f64;
-        let variance = |o: usize| at(d + o, d + o) - at(d - 1, d + o).powi(2) / rows;
+        let moment = (0..d * n_out).map(|i| self.moment[from[i / n_out] * n_out + i % n_out]).collect();
+        let rows = n_rows.max(1) as f64;
+        let variance = |o: usize| self.energy[o] - self.moment[(d - 1) * n_out + o].powi(2) / rows;
         // The floor keeps the rounding noise of a constant target from counting as all there is to explain.
-        let floor = 1e-6 * (0..n_out).map(|o| at(d + o, d + o)).sum::<f64>();
+        let floor = 1e-6 * self.energy.iter().sum::<f64>();
         let energy = (0..n_out).map(variance).sum::<f64>().max(floor);
-        NormalEquations { map: self.map, gram, moment, target_energy: energy, n_rows: self.n_rows }
+        NormalEquations { map, gram, moment, target_energy: energy, n_rows }
     }
 }
 
@@ -86,22 +95,4 @@ pub struct NormalEquations {
     pub target_energy: f64,
     /// Rows summed.
     pub n_rows: u64,
-}
-
-fn tile_rows(t: usize, d: usize) -> usize {
-    d.min((t + 1) * TILE)
-}
-
-fn tile_columns(t: usize, d: usize) -> usize {
-    tile_rows(t, d) - t * TILE
-}
-
-fn add_tile(z: MatRef<'_, f32>, t: usize, tile: &mut [f64]) {
-    let (rows, columns) = (tile_rows(t, z.ncols()), tile_columns(t, z.ncols()));
-    let mut product = vec![0.0f32; rows * columns];
-    let into = MatMut::from_column_major_slice_mut(&mut product, rows, columns);
-    matmul(into, Accum::Replace, z.subcols(0, rows).transpose(), z.subcols(t * TILE, columns), 1.0f32, Par::Seq);
-    for (sum, &p) in tile.iter_mut().zip(&product) {
-        *sum += f64::from(p);
-    }
 }

@@ -45,12 +45,11 @@ pub fn copy_channels(x: &[f32], c: usize, at: usize, width: usize, out: &mut [f3
     }
 }
 
-/// `[H, W, C]` to channel-major `[C, H, W]`, the order of PyTorch's flatten.
-pub fn flatten(x: &[f32], shape: Shape, out: &mut [f32]) {
+/// `[H, W, C, lanes]` to channel-major `[C, H, W, lanes]`, the order of PyTorch's flatten.
+pub fn flatten(x: &[f32], shape: Shape, lanes: usize, out: &mut [f32]) {
     let n_pixels = shape.h * shape.w;
-    for (pixel, from) in x.chunks_exact(shape.c).enumerate() {
-        for (c, &value) in from.iter().enumerate() {
-            out[c * n_pixels + pixel] = value;
-        }
+    for (i, from) in x.chunks_exact(lanes).enumerate() {
+        let (pixel, c) = (i / shape.c, i % shape.c);
+        out[(c * n_pixels + pixel) * lanes..][..lanes].copy_from_slice(from);
     }
 }

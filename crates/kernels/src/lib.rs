@@ -1,6 +1,7 @@
 //! The CPU engine: evaluates a [`secateur_net::Network`] on images, on a thread pool it is given. Knows `unsafe` and SIMD; opens no file.
 //!
-//! Activations of one image are `[H, W, C]`, channels dense; several images are `[N, H, W, C]`. Everything is f32.
+//! Images and outputs are `[N, H, W, C]`; inside, a group of images is `[H, W, C, LANES]`, one image to each lane of a vector, so
+//! that every number of channels fills the lanes. Everything is f32.
 //! The plain loops of [`run_reference`] define every operation; all other paths are tested against them.
 
 mod activations;
@@ -12,6 +13,8 @@ mod elementwise;
 mod eliminate;
 mod error;
 mod gram;
+mod image_groups;
+mod interleave;
 mod layout;
 mod linear_map;
 mod node_kernel;
@@ -20,6 +23,7 @@ mod op_kernel;
 mod plan;
 mod pool;
 mod problem;
+mod products;
 mod reference;
 mod refit;
 mod refit_state;
@@ -30,17 +34,21 @@ mod segment;
 mod simd;
 mod tile;
 mod tiling;
+mod winograd;
+mod winograd_transform;
 
 pub use calibrate::calibrate;
 pub use eliminate::{RIDGE, Reader, RemovalPath, eliminate};
 pub use error::KernelError;
 pub use gram::NormalEquations;
+pub use interleave::{interleave, separate};
 pub use linear_map::LinearMap;
 pub use node_kernel::NodeKernel;
 pub use norms::{Norm, channel_norms};
 pub use op_kernel::Scratch;
 pub use plan::Plan;
 pub use reference::run_reference;
-pub use refit::SequentialRefit;
+pub use refit::{RefitData, SequentialRefit};
+pub use refit_target::Effort;
 pub use repair::{Refit, write_refit};
 pub use simd::Isa;

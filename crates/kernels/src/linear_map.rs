@@ -78,14 +78,20 @@ impl LinearMap {
         [self.input, self.output]
     }
 
-    /// Writes the inputs under the kernel at output pixel `pixel` of one image `[H, W, C]`: taps in order, the map's `channels`
-    /// (positions within its inputs) within a tap, then 1.
-    pub(crate) fn write_inputs(&self, image: &[f32], pixel: usize, channels: &[usize], row: &mut [f32]) {
+    /// Writes the inputs under the kernel at output pixel `pixel` of a group of images whose pixels have `n_channels` channels: taps
+    /// in order, within a tap the channels `channels` (of those in memory), then 1. `row` is `[columns, lanes]`.
+    pub(crate) fn write_inputs(
+        &self,
+        (group, n_channels, lanes): (&[f32], usize, usize),
+        pixel: usize,
+        channels: &[usize],
+        row: &mut [f32],
+    ) {
         let (oy, ox) = (pixel / self.output.w, pixel % self.output.w);
-        let (from, n) = self.inputs;
-        let (intercept, parts) = row.split_last_mut().expect("a row has at least its intercept");
-        *intercept = 1.0;
-        for (tap, into) in parts.chunks_exact_mut(channels.len()).enumerate() {
+        let (taps, intercept) = row.split_at_mut(row.len() - lanes);
+        intercept.fill(1.0);
+        let is_run = channels.windows(2).all(|c| c[1] == c[0] + 1);
+        for (tap, into) in taps.chunks_exact_mut(channels.len() * lanes).enumerate() {
             let (ky, kx) = (tap / self.kernel[1], tap % self.kernel[1]);
             let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.padding[0]);
             let x = (ox * self.stride[1] + kx * self.dilation[1]).wrapping_sub(self.padding[1]);
@@ -93,18 +99,15 @@ impl LinearMap {
                 into.fill(0.0);
                 continue;
             }
-            let values = &image[(y * self.input.w + x) * self.input.c + from..][..n];
-            if channels.len() == n {
-                into.copy_from_slice(values);
+            let values = &group[(y * self.input.w + x) * n_channels * lanes..][..n_channels * lanes];
+            if is_run {
+                into.copy_from_slice(&values[channels[0] * lanes..][..into.len()]);
             } else {
-                into.iter_mut().zip(channels).for_each(|(to, &c)| *to = values[c]);
+                for (to, &c) in into.chunks_exact_mut(lanes).zip(channels) {
+                    to.copy_from_slice(&values[c * lanes..][..lanes]);
+                }
             }
         }
-    }
-
-    /// The map's outputs at output pixel `pixel` of one image `[H, W, C]` of the node's output.
-    pub(crate) fn outputs_at<'a>(&self, image: &'a [f32], pixel: usize) -> &'a [f32] {
-        &image[pixel * self.output.c + self.outputs.0..][..self.outputs.1]
     }
 }
 
@@ -127,10 +130,10 @@ impl PixelSample {
         let step = (1..=golden.max(1)).rev().find(|&s| gcd(s, n_pixels) == 1).unwrap_or(1);
         Self { per_image, n_pixels, step }
     }
-    /// The pixels of image `image`, shifted from image to image.
-    pub fn pixels(&self, image: usize) -> impl Iterator<Item = usize> + use<> {
+    /// The pixels of each image of group `group`, shifted from group to group.
+    pub fn pixels(&self, group: usize) -> impl Iterator<Item = usize> + use<> {
         let Self { per_image, n_pixels, step } = *self;
-        let shift = (image as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let shift = (group as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let shift = ((shift * n_pixels as u64) >> 32) as usize;
         (0..per_image).map(move |i| (shift + i * step) % n_pixels)
     }

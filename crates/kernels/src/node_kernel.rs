@@ -5,7 +5,8 @@ use secateur_net::{Graph, NodeId, Weights};
 use crate::op_kernel::{OpKernel, Scratch, Tail};
 use crate::{Isa, KernelError};
 
-/// One node of a graph, ready to run on one image at a time. Same inner kernels as [`crate::Plan`], nothing fused.
+/// One node of a graph, ready to run on a group of images, one to a lane (see [`crate::interleave`]). Same inner kernels as
+/// [`crate::Plan`], nothing fused.
 #[derive(Clone, Debug)]
 pub struct NodeKernel {
     name: String,
@@ -16,7 +17,7 @@ impl NodeKernel {
     /// Prepares `node` with its parameters from `weights`, for the best instruction set of this processor.
     ///
     /// # Errors
-    /// A missing or misshapen parameter, no such node, or a padded input that would be too large.
+    /// A missing or misshapen parameter, no such node, or an output that would be too large.
     pub fn new(graph: &Graph, weights: &Weights, node: NodeId) -> Result<Self, KernelError> {
         Self::with_isa(graph, weights, node, Isa::detect())
     }
@@ -30,16 +31,21 @@ impl NodeKernel {
         if node >= n_nodes {
             return Err(KernelError::NoSuchNode { node, n_nodes });
         }
-        let kernel = OpKernel::new(graph, weights, node, isa.checked()?, 1)?;
+        let kernel = OpKernel::new(graph, weights, node, isa.checked()?)?;
         Ok(Self { name: graph.node(node).name.clone(), kernel })
     }
 
-    /// Values of the output of one image.
+    /// Values of the output of a group of images.
     pub const fn out_len(&self) -> usize {
-        self.kernel.out_shape().len()
+        self.kernel.out_shape().len() * self.kernel.lanes()
     }
 
-    /// Computes one image: `inputs` as the node lists them, each `[H, W, C]`, into `out` `[H, W, C]`. `Op::Input` copies its one input.
+    /// Images of a group.
+    pub const fn lanes(&self) -> usize {
+        self.kernel.lanes()
+    }
+
+    /// Computes a group: `inputs` as the node lists them, each `[H, W, C, LANES]`, into `out`, the same. `Op::Input` copies its one input.
     /// Allocates nothing once `scratch` has grown.
     ///
     /// # Errors
@@ -53,10 +59,10 @@ impl NodeKernel {
             return Err(KernelError::InputCount { node, expected: shapes.len(), got: inputs.len() });
         }
         for (i, (input, shape)) in inputs.iter().zip(shapes).enumerate() {
-            self.check_len(|| format!("input {i}"), shape.len(), input.len())?;
+            self.check_len(|| format!("input {i}"), shape.len() * self.lanes(), input.len())?;
         }
         self.check_len(|| "output".into(), self.out_len(), out.len())?;
-        self.kernel.run(&|i| inputs[i], 1, Tail::default(), out, scratch);
+        self.kernel.run(&|i| inputs[i], Tail::default(), out, scratch);
         Ok(())
     }
 

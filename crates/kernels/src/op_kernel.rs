@@ -3,18 +3,18 @@
 use secateur_net::{Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
 
 use crate::KernelError;
-use crate::aligned::AlignedVec;
 use crate::conv::{ConvKernel, Epilogue};
 use crate::depthwise::DepthwiseKernel;
 use crate::elementwise;
 use crate::layout;
 use crate::pool::{self, Pooling};
 use crate::simd::Isa;
+use crate::winograd::{WinogradKernel, WinogradScratch};
 
 /// Working memory of the kernels, reusable for any operation of any network; grows as needed and never shrinks.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    padded: AlignedVec,
+    winograd: WinogradScratch,
 }
 
 impl Scratch {
@@ -33,17 +33,20 @@ pub struct Tail<'a> {
     pub activation: Option<Pointwise>,
 }
 
-/// An operation with its parameters prepared for one instruction set and its shapes fixed.
+/// An operation with its parameters prepared for one instruction set and its shapes fixed. It works on a group of images at a
+/// time, one to a lane: `[H, W, C, LANES]`.
 #[derive(Clone, Debug)]
 pub struct OpKernel {
     work: Work,
     in_shapes: Vec<Shape>,
     out_shape: Shape,
+    lanes: usize,
 }
 
 #[derive(Clone, Debug)]
 enum Work {
     Conv(Box<ConvKernel>),
+    Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
     ScaleShift { scale: Vec<f32>, shift: Vec<f32> },
     Activate(Pointwise),
@@ -59,18 +62,20 @@ enum Work {
 }
 
 impl OpKernel {
-    /// Prepares node `id` for up to `batch` images at a time.
+    /// Prepares node `id`.
     ///
     /// # Errors
-    /// A missing or misshapen parameter, or a padded input that is too large.
-    pub fn new(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa, batch: usize) -> Result<Self, KernelError> {
+    /// A missing or misshapen parameter, or an output that is too large.
+    pub fn new(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa) -> Result<Self, KernelError> {
         let node = graph.node(id);
         let in_shapes: Vec<Shape> = node.inputs.iter().map(|&i| graph.shape(i)).collect();
         let shapes = [in_shapes.first().copied().unwrap_or(graph.input()), graph.shape(id)];
+        let lanes = isa.lanes();
+        check_size(&node.name, shapes[1])?;
         let parameters = Parameters { node: &node.name, weights };
         let work = match &node.op {
-            Op::Conv2d(_) | Op::Linear { .. } => linear_work(&parameters, &node.op, shapes, isa, batch)?,
-            Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps)?,
+            Op::Conv2d(_) | Op::Linear { .. } => linear_work(&parameters, &node.op, shapes, isa)?,
+            Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps, lanes)?,
             Op::Pointwise(function) => Work::Activate(*function),
             Op::Add => Work::Add,
             Op::Concat => Work::Concat,
@@ -83,7 +88,7 @@ impl OpKernel {
             Op::Softmax => Work::Softmax,
             Op::Input | Op::Identity => Work::Copy,
         };
-        Ok(Self { work, in_shapes, out_shape: graph.shape(id) })
+        Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes })
     }
 
     /// Shapes of the inputs, one image each.
@@ -96,24 +101,26 @@ impl OpKernel {
         self.out_shape
     }
 
-    /// Computes `n` images. `input(i)` is the `i`-th input, `[n, H, W, C]`; `out` is `[n, H, W, C]` and wholly overwritten.
-    pub fn run<'a>(
-        &self,
-        input: &dyn Fn(usize) -> &'a [f32],
-        n: usize,
-        tail: Tail,
-        out: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
+    /// Images that are computed together.
+    pub const fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Computes one group of images. `input(i)` is the `i`-th input, `[H, W, C, LANES]`; `out`, the same, is wholly overwritten.
+    pub fn run<'a>(&self, input: &dyn Fn(usize) -> &'a [f32], tail: Tail, out: &mut [f32], scratch: &mut Scratch) {
         let clamp = tail.activation.and_then(elementwise::clamp_bounds);
         let epilogue = Epilogue { residual: tail.residual, clamp: clamp.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]) };
-        let fused = match &self.work {
+        let is_fused = match &self.work {
             Work::Conv(kernel) => {
-                kernel.run(input(0), n, epilogue, out, &mut scratch.padded);
+                kernel.run(input(0), epilogue, out);
+                true
+            }
+            Work::Winograd(kernel) => {
+                kernel.run(input(0), epilogue, out, &mut scratch.winograd);
                 true
             }
             Work::Depthwise(kernel) => {
-                kernel.run(input(0), n, epilogue, out, &mut scratch.padded);
+                kernel.run(input(0), epilogue, out);
                 true
             }
             _ => {
@@ -122,12 +129,17 @@ impl OpKernel {
                 false
             }
         };
-        if let Some(function) = tail.activation.filter(|_| !(fused && clamp.is_some())) {
+        if let Some(function) = tail.activation.filter(|_| !(is_fused && clamp.is_some())) {
             elementwise::activate_all(function, out);
         }
     }
 
+    /// Operations that treat all channels of a pixel alike see a group of images as one image with `LANES` times the channels.
     fn run_unfused<'a>(&self, input: &dyn Fn(usize) -> &'a [f32], out: &mut [f32]) {
+        let lanes = self.lanes;
+        let wide = |shape: Shape| Shape { c: shape.c * lanes, ..shape };
+        let narrow = self.in_shapes.first().copied().unwrap_or(self.out_shape);
+        let (shape, out_shape) = (wide(narrow), wide(self.out_shape));
         match &self.work {
             Work::Add => {
                 out.copy_from_slice(input(0));
@@ -136,35 +148,40 @@ impl OpKernel {
             Work::Concat => {
                 let mut at = 0;
                 for (i, shape) in self.in_shapes.iter().enumerate() {
-                    layout::copy_channels(input(i), shape.c, at, self.out_shape.c, out);
-                    at += shape.c;
+                    layout::copy_channels(input(i), shape.c * lanes, at, out_shape.c, out);
+                    at += shape.c * lanes;
                 }
             }
-            _ => {
-                let shape = self.in_shapes.first().copied().unwrap_or(self.out_shape);
-                let images = input(0).chunks_exact(shape.len()).zip(out.chunks_exact_mut(self.out_shape.len()));
-                images.for_each(|(x, out)| self.run_image(x, shape, out));
-            }
-        }
-    }
-
-    fn run_image(&self, x: &[f32], shape: Shape, out: &mut [f32]) {
-        match &self.work {
-            Work::ScaleShift { scale, shift } => elementwise::scale_shift(x, scale, shift, out),
+            Work::ScaleShift { scale, shift } => elementwise::scale_shift(input(0), scale, shift, out),
             Work::Activate(function) => {
-                out.copy_from_slice(x);
+                out.copy_from_slice(input(0));
                 elementwise::activate_all(*function, out);
             }
-            Work::Pool(kind, window) => pool::pool(*kind, window, x, shape, self.out_shape, out),
-            Work::GlobalAverage => pool::global_average(x, shape, out),
-            Work::Flatten => layout::flatten(x, shape, out),
-            Work::Pad { channels, rows, cols } => layout::pad(x, shape, *channels, *rows, *cols, out),
-            Work::Slice { channels, step } => layout::slice(x, shape, *channels, *step, out),
-            Work::Softmax => elementwise::softmax(x, shape.c, out),
-            Work::Copy => out.copy_from_slice(x),
-            Work::Conv(_) | Work::Depthwise(_) | Work::Add | Work::Concat => unreachable!("run above"),
+            Work::Pool(kind, window) => pool::pool(*kind, window, input(0), shape, out_shape, out),
+            Work::GlobalAverage => pool::global_average(input(0), shape, out),
+            Work::Flatten => layout::flatten(input(0), narrow, lanes, out),
+            Work::Pad { channels, rows, cols } => {
+                layout::pad(input(0), shape, channels.map(|c| c * lanes), *rows, *cols, out);
+            }
+            Work::Slice { channels, step } => {
+                layout::slice(input(0), shape, channels.map(|c| c * lanes), *step, out);
+            }
+            Work::Softmax => elementwise::softmax(input(0), narrow.c, lanes, out),
+            Work::Copy => out.copy_from_slice(input(0)),
+            Work::Conv(_) | Work::Winograd(_) | Work::Depthwise(_) => unreachable!("run above"),
         }
     }
+}
+
+/// Largest output of one operation for one image, in values.
+const MAX_VALUES: u128 = 1 << 26;
+
+fn check_size(node: &str, shape: Shape) -> Result<(), KernelError> {
+    let shape = [shape.h, shape.w, shape.c];
+    if shape.iter().fold(1, |n: u128, &d| n.saturating_mul(d as u128)) > MAX_VALUES {
+        return Err(KernelError::OutputTooLarge { node: node.into(), shape });
+    }
+    Ok(())
 }
 
 /// Looks up and checks the parameters of one node.
@@ -183,13 +200,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-fn linear_work(
-    parameters: &Parameters,
-    op: &Op,
-    shapes: [Shape; 2],
-    isa: Isa,
-    batch: usize,
-) -> Result<Work, KernelError> {
+fn linear_work(parameters: &Parameters, op: &Op, shapes: [Shape; 2], isa: Isa) -> Result<Work, KernelError> {
     let conv = match op {
         Op::Conv2d(conv) => conv.clone(),
         Op::Linear { in_features, out_features, bias } => {
@@ -200,21 +211,24 @@ fn linear_work(
     let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
     let weight = parameters.get("weight", n_weights)?;
     let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
-    let context = (parameters.node, isa, batch);
     Ok(if conv.is_depthwise() && conv.out_channels == conv.in_channels {
-        Work::Depthwise(Box::new(DepthwiseKernel::new(context, &conv, shapes, weight, bias)?))
+        Work::Depthwise(Box::new(DepthwiseKernel::new(isa, &conv, shapes, weight, bias)))
+    } else if WinogradKernel::suits(&conv, shapes) {
+        Work::Winograd(Box::new(WinogradKernel::new(isa, &conv, shapes, weight, bias)))
     } else {
-        Work::Conv(Box::new(ConvKernel::new(context, &conv, shapes, weight, bias)?))
+        Work::Conv(Box::new(ConvKernel::new(isa, &conv, shapes, weight, bias)))
     })
 }
 
-fn scale_shift(parameters: &Parameters, channels: usize, eps: f32) -> Result<Work, KernelError> {
+/// Scale and shift of a BatchNorm, once for every lane.
+fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize) -> Result<Work, KernelError> {
     let [weight, bias, mean, var] =
         ["weight", "bias", "running_mean", "running_var"].map(|name| parameters.get(name, channels));
     let (weight, bias, mean, var) = (weight?, bias?, mean?, var?);
     let scale: Vec<f64> =
         weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + f64::from(eps)).sqrt()).collect();
-    let shift =
-        bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
-    Ok(Work::ScaleShift { scale: scale.iter().map(|&s| s as f32).collect(), shift })
+    let shift = bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
+    let widen = |x: f32| std::iter::repeat_n(x, lanes);
+    let shift = shift.flat_map(widen).collect();
+    Ok(Work::ScaleShift { scale: scale.iter().flat_map(|&s| widen(s as f32)).collect(), shift })
 }

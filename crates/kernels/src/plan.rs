@@ -1,11 +1,13 @@
-//! A whole network, compiled: fused steps over a few shared buffers, images spread over a thread pool.
+//! A whole network, compiled: fused steps over a few shared buffers. A group of images, one to each lane of a vector, passes
+//! through the whole network together; groups are spread over a thread pool.
 
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
-use secateur_net::{Graph, Network, Pointwise};
+use secateur_net::{Network, Pointwise};
 
 use crate::aligned::AlignedVec;
+use crate::interleave::{interleave, separate};
 use crate::op_kernel::{OpKernel, Scratch, Tail};
 use crate::schedule::{Source, schedule};
 use crate::{Isa, KernelError};
@@ -18,7 +20,7 @@ pub struct Plan {
     image_len: usize,
     n_classes: usize,
     /// Images that pass through the network together.
-    batch: usize,
+    lanes: usize,
     /// Buffers of finished workers, for the next call.
     idle: Mutex<Vec<Worker>>,
 }
@@ -36,20 +38,16 @@ struct PlanStep {
 /// One thread's buffers.
 #[derive(Debug)]
 struct Worker {
+    images: AlignedVec,
     slots: Vec<AlignedVec>,
     scratch: Scratch,
 }
-
-/// Most images that pass through a network together.
-const BATCH_MAX: usize = 16;
-/// Parameters, in values, that stay in a core's own cache from one image to the next: no need to share their loading.
-const RESIDENT_PARAMETERS: usize = 1 << 18;
 
 impl Plan {
     /// Compiles `net` for the best instruction set of this processor. Fold BatchNorm first where speed matters: here it is a step of its own.
     ///
     /// # Errors
-    /// A padded input that would be too large, naming the node.
+    /// An output that would be too large, naming the node.
     pub fn compile(net: &Network) -> Result<Self, KernelError> {
         Self::compile_for(net, Isa::detect())
     }
@@ -62,9 +60,8 @@ impl Plan {
         let isa = isa.checked()?;
         let graph = net.graph();
         let schedule = schedule(graph);
-        let batch = batch_size(net);
         let compile = |step: crate::schedule::Step| {
-            let kernel = OpKernel::new(graph, net.weights(), step.node, isa, batch)?;
+            let kernel = OpKernel::new(graph, net.weights(), step.node, isa)?;
             let crate::schedule::Step { inputs, residual, activation, out_slot, out_len, .. } = step;
             Ok(PlanStep { kernel, inputs, residual, activation, out_slot, out_len })
         };
@@ -73,7 +70,7 @@ impl Plan {
             slot_lens: schedule.slot_lens,
             image_len: graph.input().len(),
             n_classes: graph.n_classes(),
-            batch,
+            lanes: isa.lanes(),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -91,9 +88,9 @@ impl Plan {
     pub fn logits(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<f32>, KernelError> {
         let n_images = self.n_images(images)?;
         let mut logits = vec![0.0; n_images * self.n_classes];
-        let n_chunks = n_images.div_ceil(self.batch);
-        let images = images.chunks(self.batch * self.image_len);
-        let chunks = Mutex::new(images.zip(logits.chunks_mut(self.batch * self.n_classes)));
+        let n_chunks = n_images.div_ceil(self.lanes);
+        let images = images.chunks(self.lanes * self.image_len);
+        let chunks = Mutex::new(images.zip(logits.chunks_mut(self.lanes * self.n_classes)));
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
             let mut worker = self.take_worker();
@@ -151,35 +148,32 @@ impl Plan {
     fn take_worker(&self) -> Worker {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         idle.unwrap_or_else(|| Worker {
-            slots: self.slot_lens.iter().map(|len| AlignedVec::zeros(len * self.batch)).collect(),
+            images: AlignedVec::zeros(self.image_len * self.lanes),
+            slots: self.slot_lens.iter().map(|len| AlignedVec::zeros(len * self.lanes)).collect(),
             scratch: Scratch::new(),
         })
     }
 
-    /// Runs up to `batch` images.
+    /// Runs up to `lanes` images.
     fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker) {
-        let n = images.len() / self.image_len;
+        interleave(images, self.image_len, self.lanes, &mut worker.images);
         for step in &self.steps {
             let mut out = std::mem::take(&mut worker.slots[step.out_slot]);
-            let slots = &worker.slots;
+            let (images, slots) = (&worker.images, &worker.slots);
             let read = |source: Source| match source {
-                Source::Image { .. } => images,
-                Source::Slot { slot, len } => &slots[slot][..n * len],
+                Source::Image { .. } => &images[..],
+                Source::Slot { slot, len } => &slots[slot][..len * self.lanes],
             };
             let tail = Tail { residual: step.residual.map(read), activation: step.activation };
-            step.kernel.run(&|i| read(step.inputs[i]), n, tail, &mut out[..n * step.out_len], &mut worker.scratch);
+            step.kernel.run(
+                &|i| read(step.inputs[i]),
+                tail,
+                &mut out[..step.out_len * self.lanes],
+                &mut worker.scratch,
+            );
             worker.slots[step.out_slot] = out;
         }
         let last = &self.steps[self.steps.len() - 1];
-        logits.copy_from_slice(&worker.slots[last.out_slot][..n * last.out_len]);
+        separate(&worker.slots[last.out_slot][..last.out_len * self.lanes], last.out_len, self.lanes, logits);
     }
-}
-
-/// How many images pass through the network together. One, so that its activations stay in the core's own cache, unless the
-/// parameters outweigh the activations: then loading them is shared.
-fn batch_size(net: &Network) -> usize {
-    let graph: &Graph = net.graph();
-    let n_parameters: usize = net.weights().values().map(|t| t.data().len()).sum();
-    let n_activations: usize = (0..graph.nodes().len()).map(|id| graph.shape(id).len()).sum();
-    if n_parameters <= RESIDENT_PARAMETERS { 1 } else { (n_parameters / n_activations).clamp(1, BATCH_MAX) }
 }

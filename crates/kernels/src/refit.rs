@@ -7,13 +7,47 @@ use std::sync::{Mutex, PoisonError};
 use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
 
 use crate::activations::Activations;
+use crate::aligned::AlignedVec;
 use crate::eliminate::{Reader, eliminate};
-use crate::problem::Problem;
+use crate::image_groups::ImageGroups;
+use crate::problem::{Blocks, Problem};
 use crate::refit_state::State;
-use crate::refit_target::{Target, targets};
-use crate::{KernelError, LinearMap, NormalEquations, write_refit};
+use crate::refit_target::{Effort, Target, targets};
+use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
 
-/// Refits any number of candidates of one network on the same images; the original network is run only once.
+/// What the refits of all candidates of one network share: the images, and what the original network makes of them.
+#[derive(Debug)]
+pub struct RefitData {
+    images: ImageGroups,
+    targets: BTreeMap<NodeId, Target>,
+    effort: Effort,
+    /// Memory of the last candidates' activations and least-squares rows.
+    spare: Mutex<Vec<Vec<AlignedVec>>>,
+    blocks: Blocks,
+}
+
+impl RefitData {
+    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`.
+    ///
+    /// # Errors
+    /// Images that are not whole, none, or not finite.
+    pub fn new(
+        pool: &rayon::ThreadPool,
+        network: &Network,
+        groups: &ChannelGroups,
+        images: &[f32],
+        effort: Effort,
+    ) -> Result<Self, KernelError> {
+        check_images(network, images)?;
+        let consumers = groups.prunable().into_iter().flat_map(|g| groups.group(g).consumers.iter().copied());
+        let first = consumers.min().unwrap_or(network.graph().nodes().len());
+        let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
+        let targets = targets(pool, network, &images, first, effort)?;
+        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: Blocks::default() })
+    }
+}
+
+/// Refits any number of candidates of one network on the same images.
 ///
 /// Memory: while a candidate is refitted, the activations that later nodes read of all images (two layers' worth, as a rule); in
 /// between, the original's outputs at the sampled pixels. Some 6,000 CIFAR images take 1.7 GB for ResNet-56, 5 GB for VGG-16.
@@ -22,29 +56,19 @@ pub struct SequentialRefit<'a> {
     pool: &'a rayon::ThreadPool,
     network: &'a Network,
     groups: &'a ChannelGroups,
-    images: &'a [f32],
-    targets: BTreeMap<NodeId, Target>,
-    /// Memory of the last candidate's activations.
-    spare: Mutex<Vec<Vec<f32>>>,
+    data: &'a RefitData,
 }
 
 impl<'a> SequentialRefit<'a> {
-    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`. Work is done on the threads of `pool`;
-    /// results do not depend on their number.
-    ///
-    /// # Errors
-    /// Images that are not whole, none, or not finite.
-    pub fn new(
+    /// Work is done on the threads of `pool`; results do not depend on their number. `data` was made for the same `network`, whose
+    /// BatchNorm is folded.
+    pub const fn new(
         pool: &'a rayon::ThreadPool,
         network: &'a Network,
         groups: &'a ChannelGroups,
-        images: &'a [f32],
-    ) -> Result<Self, KernelError> {
-        check_images(network, images)?;
-        let consumers = groups.prunable().into_iter().flat_map(|g| groups.group(g).consumers.iter().copied());
-        let first = consumers.min().unwrap_or(network.graph().nodes().len());
-        let targets = targets(pool, network, images, first)?;
-        Ok(Self { pool, network, groups, images, targets, spare: Mutex::default() })
+        data: &'a RefitData,
+    ) -> Self {
+        Self { pool, network, groups, data }
     }
 
     /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one consumer choose
@@ -59,17 +83,17 @@ impl<'a> SequentialRefit<'a> {
     pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
         let graph = self.network.graph();
         let mut state = State::new(self.network, self.groups, kept, reselect)?;
-        let spare = std::mem::take(&mut *self.spare.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut activations = Activations::new(self.images, graph.input().len(), spare);
+        let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut activations = Activations::new(&self.data.images, spare.unwrap_or_default());
         for node in 1..graph.nodes().len() {
-            let target = self.targets.get(&node).filter(|_| state.reads_changed(node));
+            let target = self.data.targets.get(&node).filter(|_| state.reads_changed(node));
             if let Some(target) = target {
                 activations.advance(self.pool, &state.compact, node)?;
                 self.refit_node(&mut state, node, target, &mut activations)?;
             }
             state.note_changed(node, target.is_some());
         }
-        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = activations.into_spare();
+        self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).push(activations.into_spare());
         Ok((state.compact, state.kept))
     }
 
@@ -111,7 +135,7 @@ impl<'a> SequentialRefit<'a> {
     }
 
     fn problem<'p>(
-        &self,
+        &'p self,
         map: LinearMap,
         source: NodeId,
         target: &'p Target,
@@ -126,6 +150,8 @@ impl<'a> SequentialRefit<'a> {
             activations,
             source,
             target,
+            effort: self.data.effort,
+            blocks: &self.data.blocks,
         }
     }
 

@@ -1,9 +1,10 @@
-//! Consecutive nodes of a network, run on one image at a time, so that what lies between them never leaves the core's cache.
+//! Consecutive nodes of a network, run on one group of images at a time, so that what lies between them never leaves the core's cache.
 
 use std::ops::Range;
 
 use secateur_net::{Network, NodeId};
 
+use crate::aligned::AlignedVec;
 use crate::{KernelError, NodeKernel, Scratch};
 
 /// Nodes `nodes` of a network, ready to run.
@@ -20,7 +21,7 @@ pub struct Segment {
 /// Working memory of a [`Segment`], one per thread.
 #[derive(Debug, Default)]
 pub struct SegmentBuffers {
-    slots: Vec<Vec<f32>>,
+    slots: Vec<AlignedVec>,
     scratch: Scratch,
 }
 
@@ -31,8 +32,10 @@ impl Segment {
     /// As [`NodeKernel::new`].
     pub fn new(network: &Network, nodes: Range<NodeId>) -> Result<Self, KernelError> {
         let graph = network.graph();
-        let kernels: Result<Vec<_>, _> =
-            nodes.clone().map(|node| NodeKernel::new(graph, network.weights(), node)).collect();
+        let kernels: Vec<NodeKernel> = nodes
+            .clone()
+            .map(|node| NodeKernel::new(graph, network.weights(), node))
+            .collect::<Result<_, KernelError>>()?;
         let inputs: Vec<Vec<NodeId>> = nodes.clone().map(|node| graph.node(node).inputs.clone()).collect();
         let readers = graph.consumers();
         let (mut slots, mut slot_lens, mut free) = (Vec::new(), Vec::<usize>::new(), Vec::<usize>::new());
@@ -41,7 +44,7 @@ impl Segment {
             if slot == slot_lens.len() {
                 slot_lens.push(0);
             }
-            slot_lens[slot] = slot_lens[slot].max(graph.shape(node).len());
+            slot_lens[slot] = slot_lens[slot].max(kernels[i].out_len());
             slots.push(slot);
             let mut done: Vec<NodeId> = inputs[i].clone();
             done.sort_unstable();
@@ -51,10 +54,10 @@ impl Segment {
                 done.filter(|&input| readers[input].iter().all(|&r| r <= node)).map(|i| slots[i - nodes.start]),
             );
         }
-        Ok(Self { nodes, kernels: kernels?, inputs, slots, slot_lens })
+        Ok(Self { nodes, kernels, inputs, slots, slot_lens })
     }
 
-    /// Runs the nodes on one image. `outside(node)` is the output of a node before the segment; `visit(node, input, output)` is
+    /// Runs the nodes on one group of images. `outside(node)` is the output of a node before the segment; `visit(node, input, output)` is
     /// told each node's first input and its output as soon as it is computed.
     ///
     /// # Errors
@@ -65,11 +68,9 @@ impl Segment {
         outside: &dyn Fn(NodeId) -> &'a [f32],
         mut visit: impl FnMut(NodeId, &[f32], &[f32]),
     ) -> Result<(), KernelError> {
-        buffers.slots.resize_with(self.slot_lens.len().max(buffers.slots.len()), Vec::new);
+        buffers.slots.resize_with(self.slot_lens.len().max(buffers.slots.len()), AlignedVec::default);
         for (slot, &len) in buffers.slots.iter_mut().zip(&self.slot_lens) {
-            if slot.len() < len {
-                slot.resize(len, 0.0);
-            }
+            slot.grow(len);
         }
         for (i, node) in self.nodes.clone().enumerate() {
             let mut out = std::mem::take(&mut buffers.slots[self.slots[i]]);

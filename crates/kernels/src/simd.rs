@@ -6,7 +6,7 @@ use crate::KernelError;
 /// Instruction set of the inner kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
-    /// 16 lanes, 32 registers, masked loads and stores.
+    /// 16 lanes, 32 registers.
     Avx512,
     /// 8 lanes with fused multiply-add.
     Avx2,
@@ -50,31 +50,27 @@ impl Isa {
 /// Operations on one vector. All methods are inlined into a function compiled for the instruction set.
 ///
 /// # Safety
-/// Every method may be called only on a processor with the instruction set. `load` and `store` touch `LANES` values at `p`,
-/// the `_first` forms only as many as their mask was made for; those must be valid for reads or writes. No alignment is asked for.
+/// Every method may be called only on a processor with the instruction set. `load` and `store` touch `LANES` values at `p`, which
+/// must be valid for reads or writes. No alignment is asked for.
 pub unsafe trait Lanes: Copy {
     /// Values per vector.
     const LANES: usize;
     /// The vector.
     type V: Copy;
-    /// Selects the first few lanes.
-    type Mask: Copy;
-    /// Mask of the first `n <= LANES` lanes.
-    unsafe fn mask(n: usize) -> Self::Mask;
     /// `x` in every lane.
     unsafe fn splat(x: f32) -> Self::V;
     /// All lanes.
     unsafe fn load(p: *const f32) -> Self::V;
-    /// The masked lanes, zero in the others.
-    unsafe fn load_first(p: *const f32, mask: Self::Mask) -> Self::V;
     /// All lanes.
     unsafe fn store(p: *mut f32, v: Self::V);
-    /// The masked lanes; memory behind them stays.
-    unsafe fn store_first(p: *mut f32, v: Self::V, mask: Self::Mask);
     /// `a * b + c`
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    /// Sum of the lanes, in a fixed order.
+    unsafe fn sum(v: Self::V) -> f32;
     /// `low` where `v < low`, `high` where `v > high`, else `v`: NaN stays NaN.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
 }
@@ -91,16 +87,10 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub struct Avx512;
 
-    // SAFETY: each method is one or two intrinsics of AVX-512F, whose presence and whose pointers are the caller's promise (see the trait);
-    // masked-off lanes are not accessed.
+    // SAFETY: each method is one or two intrinsics of AVX-512F, whose presence and whose pointers are the caller's promise (see the trait).
     unsafe impl Lanes for Avx512 {
         const LANES: usize = 16;
         type V = __m512;
-        type Mask = __mmask16;
-        #[inline(always)]
-        unsafe fn mask(n: usize) -> __mmask16 {
-            ((1u32 << n) - 1) as __mmask16
-        }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m512 {
             // SAFETY: trait contract.
@@ -112,19 +102,9 @@ mod x86 {
             unsafe { _mm512_loadu_ps(p) }
         }
         #[inline(always)]
-        unsafe fn load_first(p: *const f32, mask: __mmask16) -> __m512 {
-            // SAFETY: trait contract.
-            unsafe { _mm512_maskz_loadu_ps(mask, p) }
-        }
-        #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m512) {
             // SAFETY: trait contract.
             unsafe { _mm512_storeu_ps(p, v) }
-        }
-        #[inline(always)]
-        unsafe fn store_first(p: *mut f32, v: __m512, mask: __mmask16) {
-            // SAFETY: trait contract.
-            unsafe { _mm512_mask_storeu_ps(p, mask, v) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
@@ -135,6 +115,16 @@ mod x86 {
         unsafe fn add(a: __m512, b: __m512) -> __m512 {
             // SAFETY: trait contract.
             unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m512) -> f32 {
+            // SAFETY: trait contract.
+            unsafe { _mm512_reduce_add_ps(v) }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m512, low: __m512, high: __m512) -> __m512 {
@@ -151,12 +141,6 @@ mod x86 {
     unsafe impl Lanes for Avx2 {
         const LANES: usize = 8;
         type V = __m256;
-        type Mask = __m256i;
-        #[inline(always)]
-        unsafe fn mask(n: usize) -> __m256i {
-            // SAFETY: trait contract.
-            unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
-        }
         #[inline(always)]
         unsafe fn splat(x: f32) -> __m256 {
             // SAFETY: trait contract.
@@ -168,19 +152,9 @@ mod x86 {
             unsafe { _mm256_loadu_ps(p) }
         }
         #[inline(always)]
-        unsafe fn load_first(p: *const f32, mask: __m256i) -> __m256 {
-            // SAFETY: trait contract.
-            unsafe { _mm256_maskload_ps(p, mask) }
-        }
-        #[inline(always)]
         unsafe fn store(p: *mut f32, v: __m256) {
             // SAFETY: trait contract.
             unsafe { _mm256_storeu_ps(p, v) }
-        }
-        #[inline(always)]
-        unsafe fn store_first(p: *mut f32, v: __m256, mask: __m256i) {
-            // SAFETY: trait contract.
-            unsafe { _mm256_maskstore_ps(p, mask, v) }
         }
         #[inline(always)]
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
@@ -191,6 +165,20 @@ mod x86 {
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
             // SAFETY: trait contract.
             unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe { _mm256_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: __m256) -> f32 {
+            // SAFETY: trait contract.
+            unsafe {
+                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m256, low: __m256, high: __m256) -> __m256 {
@@ -208,11 +196,6 @@ pub struct Portable;
 unsafe impl Lanes for Portable {
     const LANES: usize = 8;
     type V = [f32; 8];
-    type Mask = usize;
-    #[inline(always)]
-    unsafe fn mask(n: usize) -> usize {
-        n
-    }
     #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 8] {
         [x; 8]
@@ -223,21 +206,9 @@ unsafe impl Lanes for Portable {
         unsafe { p.cast::<[f32; 8]>().read() }
     }
     #[inline(always)]
-    unsafe fn load_first(p: *const f32, mask: usize) -> [f32; 8] {
-        // SAFETY: trait contract; only lanes below the mask are read.
-        std::array::from_fn(|i| if i < mask { unsafe { *p.add(i) } } else { 0.0 })
-    }
-    #[inline(always)]
     unsafe fn store(p: *mut f32, v: [f32; 8]) {
         // SAFETY: trait contract.
         unsafe { p.cast::<[f32; 8]>().write(v) }
-    }
-    #[inline(always)]
-    unsafe fn store_first(p: *mut f32, v: [f32; 8], mask: usize) {
-        for (i, &x) in v.iter().enumerate().take(mask) {
-            // SAFETY: trait contract; only lanes below the mask are written.
-            unsafe { *p.add(i) = x }
-        }
     }
     #[inline(always)]
     unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
@@ -246,6 +217,14 @@ unsafe impl Lanes for Portable {
     #[inline(always)]
     unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+    #[inline(always)]
+    unsafe fn sum(v: [f32; 8]) -> f32 {
+        v.iter().sum()
     }
     #[inline(always)]
     unsafe fn clamp(v: [f32; 8], low: [f32; 8], high: [f32; 8]) -> [f32; 8] {

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use secateur_kernels::{Isa, KernelError, NodeKernel, Plan, Scratch, run_reference};
+use secateur_kernels::{Isa, KernelError, NodeKernel, Plan, Scratch, interleave, run_reference, separate};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Tensor};
 
@@ -32,7 +32,10 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, context: &str) {
 /// Output of the network evaluated node by node, nothing fused.
 fn node_by_node(net: &Network, image: &[f32], isa: Isa) -> Vec<f32> {
     let mut scratch = Scratch::new();
-    let mut values = vec![image.to_vec()];
+    let lanes = isa.lanes();
+    let mut group = vec![0.0; image.len() * lanes];
+    interleave(image, image.len(), lanes, &mut group);
+    let mut values = vec![group];
     for (id, node) in net.graph().nodes().iter().enumerate().skip(1) {
         let kernel = NodeKernel::with_isa(net.graph(), net.weights(), id, isa).unwrap();
         let mut out = vec![0.0; kernel.out_len()];
@@ -40,7 +43,10 @@ fn node_by_node(net: &Network, image: &[f32], isa: Isa) -> Vec<f32> {
         kernel.run(&inputs, &mut out, &mut scratch).unwrap();
         values.push(out);
     }
-    values.pop().unwrap()
+    let group = values.pop().unwrap();
+    let mut out = vec![0.0; group.len() / lanes];
+    separate(&group, out.len(), lanes, &mut out);
+    out
 }
 
 proptest! {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use secateur_kernels::{KernelError, LinearMap, Plan, SequentialRefit, calibrate, run_reference, write_refit};
+use secateur_kernels::{
+    Effort, KernelError, LinearMap, Plan, RefitData, SequentialRefit, calibrate, run_reference, write_refit,
+};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{
     ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, NodeId, Op, Pointwise, Protocol, Shape,
@@ -16,6 +18,10 @@ fn pool(n: usize) -> rayon::ThreadPool {
 fn images(net: &Network, n: usize, seed: u64) -> Vec<f32> {
     let mut rng = SplitMix(seed ^ 77);
     (0..n * net.graph().input().len()).map(|_| rng.signed()).collect()
+}
+
+fn refit_data(pool: &rayon::ThreadPool, net: &Network, groups: &ChannelGroups, images: &[f32]) -> RefitData {
+    RefitData::new(pool, net, groups, images, Effort::Thorough).unwrap()
 }
 
 /// Output of one node for all images, by the reference.
@@ -100,7 +106,7 @@ proptest! {
         let images = images(&net, 40, seed);
         let refit = |n| {
             let pool = pool(n);
-            SequentialRefit::new(&pool, &net, &groups, &images).unwrap().run(&kept, reselect).unwrap()
+            SequentialRefit::new(&pool, &net, &groups, &refit_data(&pool, &net, &groups, &images)).run(&kept, reselect).unwrap()
         };
         let (compact, chosen) = refit(1);
         prop_assert_eq!(chosen.widths(), kept.widths());
@@ -165,7 +171,8 @@ fn a_sequential_refit_is_closer_to_the_original_than_a_parallel_one_and_reselect
     let images = images(&net, 60, 4);
     let parallel = repaired_in_parallel(&net, &groups, &kept, &images);
     let pool = pool(2);
-    let refit = SequentialRefit::new(&pool, &net, &groups, &images).unwrap();
+    let data = refit_data(&pool, &net, &groups, &images);
+    let refit = SequentialRefit::new(&pool, &net, &groups, &data);
     let (sequential, _) = refit.run(&kept, false).unwrap();
     let (reselected, _) = refit.run(&kept, true).unwrap();
     let (first, second) = (6, 11);
@@ -188,7 +195,8 @@ fn a_refit_with_nothing_removed_is_the_original() {
     let images = images(&net, 5, 4);
     let pool = pool(1);
     let all = KeptChannels::all(&groups);
-    let (same, kept) = SequentialRefit::new(&pool, &net, &groups, &images).unwrap().run(&all, true).unwrap();
+    let (same, kept) =
+        SequentialRefit::new(&pool, &net, &groups, &refit_data(&pool, &net, &groups, &images)).run(&all, true).unwrap();
     assert_eq!((same, kept), (net, all));
 }
 
@@ -198,7 +206,8 @@ fn a_second_candidate_is_refitted_as_if_it_were_the_first() {
     let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
     let images = images(&net, 30, 4);
     let pool = pool(2);
-    let refit = SequentialRefit::new(&pool, &net, &groups, &images).unwrap();
+    let data = refit_data(&pool, &net, &groups, &images);
+    let refit = SequentialRefit::new(&pool, &net, &groups, &data);
     let first = refit.run(&halved(&groups), true).unwrap();
     refit.run(&KeptChannels::all(&groups), true).unwrap();
     assert!(refit.run(&halved(&groups), true).unwrap() == first);
@@ -210,7 +219,7 @@ fn refit_refuses_images_that_are_cut_missing_or_not_finite() {
     let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
     let mut images = images(&net, 3, 4);
     let pool = pool(1);
-    let refuse = |images: &[f32]| SequentialRefit::new(&pool, &net, &groups, images).unwrap_err();
+    let refuse = |images: &[f32]| RefitData::new(&pool, &net, &groups, images, Effort::Quick).unwrap_err();
     assert!(matches!(refuse(&images[5..]), KernelError::PartialImage { per_image: 192, .. }));
     assert!(matches!(refuse(&[]), KernelError::PartialImage { got: 0, .. }));
     images[7] = f32::NAN;

@@ -178,6 +178,6 @@ pub struct Images {
 
 impl Default for Images {
     fn default() -> Self {
-        Self { reward: 2000, calibration: 2000, walk: 256, refit: 6000, seed: 0 }
+        Self { reward: 2000, calibration: 2000, walk: 128, refit: 6000, seed: 0 }
     }
 }

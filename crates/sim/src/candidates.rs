@@ -78,7 +78,6 @@ pub fn repair_candidates(
         candidate.cached = !first;
     }
     let mut fresh: Vec<_> = fresh.into_iter().zip(firsts).filter_map(|(f, first)| first.then_some(f)).collect();
-    // One pass of the original network serves all candidates of the tick.
     fresh.sort_by_key(|(index, network, ..)| (network.index, *index));
     for of_network in fresh.chunk_by_mut(|a, b| a.1.index == b.1.index) {
         let prepared = of_network[0].1.prepared.clone();
@@ -98,10 +97,7 @@ pub fn repair_candidates(
 ///
 /// Candidates are spread over the threads; what runs in parallel within one fills the gaps at the end.
 fn build(pool: &rayon::ThreadPool, prepared: &Prepared, kept: Vec<&KeptChannels>) -> Vec<Result<Network, KernelError>> {
-    let refit = match prepared.walk_refit(pool) {
-        Ok(refit) => refit,
-        Err(error) => return kept.iter().map(|_| Err(error.clone())).collect(),
-    };
+    let refit = prepared.walk_refit(pool);
     let build = |kept: &&KeptChannels| match &refit {
         Some(refit) => refit.run(kept, false).map(|(network, _)| network),
         None => prepared.compact(kept),

@@ -1,6 +1,6 @@
 //! After the walks: the finalists of a task are refitted sequentially, and the best of them on the reward images wins.
 
-use secateur_kernels::{KernelError, SequentialRefit};
+use secateur_kernels::{Effort, KernelError, RefitData, SequentialRefit};
 use secateur_net::{Cost, KeptChannels, Network};
 
 use crate::components::Candidate;
@@ -32,7 +32,7 @@ pub struct FinalRefit<'a> {
     prepared: &'a Prepared,
     kind: RewardKind,
     /// None with repair off.
-    refit: Option<SequentialRefit<'a>>,
+    data: Option<RefitData>,
 }
 
 impl<'a> FinalRefit<'a> {
@@ -42,11 +42,11 @@ impl<'a> FinalRefit<'a> {
     /// NaN in activations.
     pub fn new(pool: &'a rayon::ThreadPool, prepared: &'a Prepared, kind: RewardKind) -> Result<Self, KernelError> {
         let images = &prepared.refit_images;
-        let refit = match prepared.repair {
+        let data = match prepared.repair {
             Repair::Off => None,
-            _ => Some(SequentialRefit::new(pool, &prepared.network, &prepared.groups, images)?),
+            _ => Some(RefitData::new(pool, &prepared.network, &prepared.groups, images, Effort::Thorough)?),
         };
-        Ok(Self { pool, prepared, kind, refit })
+        Ok(Self { pool, prepared, kind, data })
     }
 
     /// Refits a finalist (or, with repair off, only removes its channels) and scores it.
@@ -56,8 +56,9 @@ impl<'a> FinalRefit<'a> {
     pub fn run(&self, task: &str, candidate: &Candidate) -> Result<Winner, SimError> {
         let prepared = self.prepared;
         let refitted = || {
-            let (network, kept) = match &self.refit {
-                Some(refit) => refit.run(&candidate.kept, prepared.reselect)?,
+            let (network, kept) = match &self.data {
+                Some(data) => SequentialRefit::new(self.pool, &prepared.network, &prepared.groups, data)
+                    .run(&candidate.kept, prepared.reselect)?,
                 None => (prepared.compact(&candidate.kept)?, candidate.kept.clone()),
             };
             let score = prepared.reward.score(self.pool, &network)?;

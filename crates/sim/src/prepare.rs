@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use secateur_kernels::{
-    KernelError, Norm, NormalEquations, Reader, Refit, RemovalPath, SequentialRefit, calibrate, channel_norms,
-    eliminate, write_refit,
+    Effort, KernelError, Norm, NormalEquations, Reader, Refit, RefitData, RemovalPath, SequentialRefit, calibrate,
+    channel_norms, eliminate, write_refit,
 };
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, CostModel, GroupId, KeptChannels, Network, Protocol, prune};
@@ -98,6 +98,7 @@ pub struct Prepared {
     pub reward: RewardImages,
     /// The unpruned network's score.
     pub original_score: Score,
+    walk_refit_data: Option<RefitData>,
     repairs: RepairCache,
 }
 
@@ -169,6 +170,13 @@ impl Prepared {
         }
         let reward = RewardImages::new(pool, &network, inputs.reward.0, inputs.reward.1)?;
         let original_score = reward.score(pool, &network)?;
+        let walk_refit_data = match inputs.repair {
+            Repair::Sequential(n_images) => {
+                let images = &inputs.refit[..(n_images * network.graph().input().len()).min(inputs.refit.len())];
+                Some(RefitData::new(pool, &network, &groups, images, Effort::Quick)?)
+            }
+            Repair::Off | Repair::Original => None,
+        };
         let shapes = order.iter().map(|&g| GroupShape::of(network.graph(), &groups, &model, g)).collect();
         Ok(Self {
             network_name: inputs.network_name,
@@ -190,6 +198,7 @@ impl Prepared {
             refit_images: inputs.refit,
             reward,
             original_score,
+            walk_refit_data,
             repairs: RepairCache::default(),
         })
     }
@@ -209,15 +218,10 @@ impl Prepared {
         self.paths[place].errors[n - width]
     }
 
-    /// What the sequential refits of several walks share; none for other kinds of repair.
-    ///
-    /// # Errors
-    /// NaN in the activations.
-    pub fn walk_refit<'a>(&'a self, pool: &'a rayon::ThreadPool) -> Result<Option<SequentialRefit<'a>>, KernelError> {
-        let Repair::Sequential(n_images) = self.repair else { return Ok(None) };
-        let len = self.network.graph().input().len();
-        let images = &self.refit_images[..(n_images * len).min(self.refit_images.len())];
-        SequentialRefit::new(pool, &self.network, &self.groups, images).map(Some)
+    /// The sequential refit that walks are scored after; `None` when they are not.
+    pub fn walk_refit<'a>(&'a self, pool: &'a rayon::ThreadPool) -> Option<SequentialRefit<'a>> {
+        let data = self.walk_refit_data.as_ref()?;
+        Some(SequentialRefit::new(pool, &self.network, &self.groups, data))
     }
 
     /// The compact network of a candidate, without refit or refitted on the original activations.

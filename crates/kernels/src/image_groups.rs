@@ -1,0 +1,66 @@
+//! All images of a data set, in groups of one image to a lane.
+
+use crate::aligned::AlignedVec;
+use crate::interleave::interleave;
+
+/// Images `[groups, H, W, C, LANES]`; the last group may have lanes without an image, which are zero.
+#[derive(Clone, Debug)]
+pub struct ImageGroups {
+    values: AlignedVec,
+    lanes: usize,
+    image_len: usize,
+    n_images: usize,
+}
+
+impl ImageGroups {
+    /// Of `images` `[N, H, W, C]` of `image_len` values each.
+    pub fn new(images: &[f32], image_len: usize, lanes: usize) -> Self {
+        let n_images = images.len() / image_len;
+        let mut values = AlignedVec::zeros(n_images.div_ceil(lanes) * image_len * lanes);
+        let groups = images.chunks(image_len * lanes).zip(values.chunks_exact_mut(image_len * lanes));
+        groups.for_each(|(images, group)| interleave(images, image_len, lanes, group));
+        Self { values, lanes, image_len, n_images }
+    }
+    /// Number of groups.
+    pub const fn len(&self) -> usize {
+        self.n_images.div_ceil(self.lanes)
+    }
+    /// Images of a group.
+    pub const fn lanes(&self) -> usize {
+        self.lanes
+    }
+    /// Number of images.
+    pub const fn n_images(&self) -> usize {
+        self.n_images
+    }
+    /// One group `[H, W, C, LANES]`.
+    pub fn group(&self, group: usize) -> &[f32] {
+        let len = self.image_len * self.lanes;
+        &self.values[group * len..(group + 1) * len]
+    }
+    /// Sets the lanes without an image of values `[.., LANES]` of a group to zero.
+    pub fn clear_missing(&self, group: usize, values: &mut [f32]) {
+        let present = self.n_images - group * self.lanes;
+        if present < self.lanes {
+            values.chunks_exact_mut(self.lanes).for_each(|value| value[present..].fill(0.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_without_an_image_are_cleared_in_the_last_group_only() {
+        let images: Vec<f32> = (1..=22).map(|i| i as f32).collect();
+        let groups = ImageGroups::new(&images, 2, 8);
+        assert_eq!((groups.len(), groups.n_images()), (2, 11));
+        assert_eq!(groups.group(1)[..4], [17.0, 19.0, 21.0, 0.0]);
+        let mut values = vec![1.0; 16];
+        groups.clear_missing(0, &mut values);
+        assert_eq!(values, [1.0; 16]);
+        groups.clear_missing(1, &mut values);
+        assert_eq!(values.chunks(8).map(|v| v.iter().sum::<f32>()).collect::<Vec<_>>(), [3.0, 3.0]);
+    }
+}

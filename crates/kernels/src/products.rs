@@ -1,0 +1,205 @@
+//! Sums of products of columns: what Gram matrices are made of. A row holds a vector per column, whose lanes are different images,
+//! so products need neither transposing nor packing.
+#![allow(unsafe_code)]
+#![expect(clippy::needless_range_loop, reason = "indices are columns, and also make up addresses")]
+
+use std::mem::MaybeUninit;
+
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Isa, Lanes, Portable};
+
+/// Some columns of rows of vectors.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    /// `[rows, row_len, LANES]`
+    pub values: &'a [f32],
+    /// Columns of a row, those not meant included.
+    pub row_len: usize,
+    /// First column meant.
+    pub first: usize,
+    /// Number of columns meant.
+    pub n: usize,
+}
+
+/// Offsets in values.
+struct Job {
+    a: *const f32,
+    a_step: usize,
+    b: *const f32,
+    b_step: usize,
+    n_rows: usize,
+    sums: *mut f64,
+    pitch: usize,
+}
+
+/// Adds the products of `I` by `J` columns.
+///
+/// # Safety
+/// The processor must have the function's instruction set; every address the job names must be valid: reads of `n_rows` rows of `I`
+/// and `J` vectors, writes of `I` rows of `J` sums.
+type ProductFn = unsafe fn(&Job);
+
+/// Most sums of a tile, and most lanes of a vector.
+const TILE_MAX: usize = 24;
+const LANES_MAX: usize = 16;
+
+/// The vectors of a tile's sums, one after the other.
+#[repr(C, align(64))]
+struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_MAX]>);
+
+#[inline(always)]
+unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &mut TileSums) {
+    // SAFETY: the caller's promise (`ProductFn`) covers all rows; `sums` has room for I * J vectors.
+    unsafe {
+        let to = sums.0.as_mut_ptr().cast::<f32>();
+        let mut acc = [[L::splat(0.0); J]; I];
+        let (mut a, mut b) = (job.a, job.b);
+        for _ in 0..job.n_rows {
+            let mut av = [L::splat(0.0); I];
+            for i in 0..I {
+                av[i] = L::load(a.add(i * L::LANES));
+            }
+            for j in 0..J {
+                let bv = L::load(b.add(j * L::LANES));
+                for i in 0..I {
+                    acc[i][j] = L::fma(av[i], bv, acc[i][j]);
+                }
+            }
+            a = a.add(job.a_step);
+            b = b.add(job.b_step);
+        }
+        for i in 0..I {
+            for j in 0..J {
+                L::store(to.add((i * J + j) * L::LANES), acc[i][j]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_sums<L: Lanes>(job: &Job, sums: &TileSums, [n_i, n_j]: [usize; 2]) {
+    for i in 0..n_i {
+        for j in 0..n_j {
+            // SAFETY: the caller's promise (`ProductFn`) covers the sums; the tile's were stored before.
+            unsafe {
+                let of_tile = L::load(sums.0.as_ptr().cast::<f32>().add((i * n_j + j) * L::LANES));
+                *job.sums.add(i * job.pitch + j) += f64::from(L::sum(of_tile));
+            }
+        }
+    }
+}
+
+macro_rules! product_table {
+    ($name:ident, $run:ident, $add:ident, $lanes:ty, $([$feature:literal],)? $( $i:literal: [$($j:literal),*] ),*) => {
+        $(#[target_feature(enable = $feature)])?
+        unsafe fn $run<const I: usize, const J: usize>(job: &Job) {
+            const { assert!(I * J <= TILE_MAX && <$lanes>::LANES <= LANES_MAX) };
+            let mut sums = TileSums(MaybeUninit::uninit());
+            // SAFETY: same contract, and this function enables the instructions.
+            unsafe {
+                sum_rows::<$lanes, I, J>(job, &mut sums);
+                $add(job, &sums, [I, J]);
+            }
+        }
+        // On its own: the instructions that add up lanes reach only half of the registers, and would keep the loop over rows to them.
+        $(#[target_feature(enable = $feature)])?
+        #[inline(never)]
+        unsafe fn $add(job: &Job, sums: &TileSums, size: [usize; 2]) {
+            // SAFETY: same contract, and this function enables the instructions.
+            unsafe { add_sums::<$lanes>(job, sums, size) }
+        }
+        /// `(I, J, function)` for all `I` and `J` up to the largest.
+        static $name: &[(usize, usize, ProductFn)] = &[$($(($i, $j, $run::<$i, $j>)),*),*];
+    };
+}
+
+// 32 registers hold I * J sums, I vectors and one.
+#[cfg(target_arch = "x86_64")]
+product_table!(AVX512, run_avx512, add_avx512, Avx512, ["avx512f"],
+    1: [1, 2, 3, 4, 5, 6], 2: [1, 2, 3, 4, 5, 6], 3: [1, 2, 3, 4, 5, 6], 4: [1, 2, 3, 4, 5, 6]);
+// 16 registers.
+#[cfg(target_arch = "x86_64")]
+product_table!(AVX2, run_avx2, add_avx2, Avx2, ["avx2,fma"], 1: [1, 2, 3, 4], 2: [1, 2, 3, 4], 3: [1, 2, 3, 4]);
+product_table!(PORTABLE, run_portable, add_portable, Portable, 1: [1, 2, 3], 2: [1, 2, 3]);
+
+const fn products(isa: Isa) -> &'static [(usize, usize, ProductFn)] {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => AVX512,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => AVX2,
+        _ => PORTABLE,
+    }
+}
+
+/// Adds to `sums[i * pitch + j]` the sum over `n_rows` rows and all lanes of column `i` of `a` times column `j` of `b`. With `upper`,
+/// columns are counted from each row's start, and sums may be left out where `j < i`.
+pub fn add_products(isa: Isa, [a, b]: [Columns<'_>; 2], n_rows: usize, upper: bool, sums: &mut [f64], pitch: usize) {
+    let lanes = isa.lanes();
+    for columns in [&a, &b] {
+        assert!(columns.first + columns.n <= columns.row_len, "columns of a row");
+        assert!(n_rows * columns.row_len * lanes <= columns.values.len(), "rows of columns");
+    }
+    assert!(b.n <= pitch && a.n * pitch <= sums.len() + pitch - b.n, "sums of products");
+    if n_rows == 0 {
+        return;
+    }
+    let table = products(isa);
+    let &(most_a, most_b, _) = table.last().expect("the table has tiles");
+    for j in (0..b.n).step_by(most_b) {
+        for i in (0..a.n).step_by(most_a) {
+            let (n_a, n_b) = (most_a.min(a.n - i), most_b.min(b.n - j));
+            if upper && b.first + j + n_b <= a.first + i {
+                continue;
+            }
+            let run = table[(n_a - 1) * most_b + n_b - 1].2;
+            let job = Job {
+                a: a.values[(a.first + i) * lanes..].as_ptr(),
+                a_step: a.row_len * lanes,
+                b: b.values[(b.first + j) * lanes..].as_ptr(),
+                b_step: b.row_len * lanes,
+                n_rows,
+                sums: sums[i * pitch + j..].as_mut_ptr(),
+                pitch,
+            };
+            // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`); rows, columns and sums
+            // were checked above; `sums` is borrowed exclusively.
+            unsafe { run(&job) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_those_of_plain_loops() {
+        for isa in Isa::available() {
+            let lanes = isa.lanes();
+            for (row_len, a_n, b_n, n_rows) in [(1, 1, 1, 1), (9, 9, 9, 5), (23, 11, 17, 7), (30, 5, 25, 0)] {
+                let values: Vec<f32> = (0..n_rows * row_len * lanes).map(|i| (i * 7919 % 23) as f32 - 11.0).collect();
+                let columns = |first, n| Columns { values: &values, row_len, first, n };
+                let (a, b) = (columns(0, a_n), columns(row_len - b_n, b_n));
+                let pitch = b_n + 3;
+                let mut sums = vec![0.5; a_n * pitch];
+                add_products(isa, [a, b], n_rows, false, &mut sums, pitch);
+                let mut upper = vec![0.5; a_n * pitch];
+                add_products(isa, [a, b], n_rows, true, &mut upper, pitch);
+                for i in 0..a_n {
+                    for j in 0..pitch {
+                        let at = |row: usize, c: usize, l: usize| f64::from(values[(row * row_len + c) * lanes + l]);
+                        let pairs = (0..n_rows).flat_map(|row| (0..lanes).map(move |l| (row, l)));
+                        let sum: f64 =
+                            if j < b_n { pairs.map(|(r, l)| at(r, i, l) * at(r, b.first + j, l)).sum() } else { 0.0 };
+                        assert_eq!(sums[i * pitch + j], 0.5 + sum, "{isa:?}: {i}, {j}");
+                        if b.first + j >= i {
+                            assert_eq!(upper[i * pitch + j], sums[i * pitch + j], "{isa:?}: {i}, {j}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
