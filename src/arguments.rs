@@ -121,6 +121,9 @@ pub(crate) struct RunArgs {
     /// Change the scene for this run: walks_per_task=50, 'budgets[0].ratio=0.4'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Where walks are scored [default: the scene's device]
+    #[arg(long, value_enum)]
+    pub(crate) device: Option<DeviceArg>,
     /// Print nothing but the results
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -142,6 +145,27 @@ pub(crate) struct CheckArgs {
     pub(crate) template: bool,
     #[command(flatten)]
     pub(crate) roots: RootArgs,
+}
+
+/// Where networks are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceArg {
+    /// The processor
+    #[default]
+    Cpu,
+    /// The best adapter through Vulkan, Metal or DX12; `secateur doctor` lists them
+    Gpu,
+}
+
+impl RunArgs {
+    /// The changes to the scene, in order: the device is one of its fields.
+    pub(crate) fn sets(&self) -> Vec<String> {
+        let device = self.device.map(|device| match device {
+            DeviceArg::Cpu => "device=Cpu".to_owned(),
+            DeviceArg::Gpu => "device=Gpu".to_owned(),
+        });
+        self.set.iter().cloned().chain(device).collect()
+    }
 }
 
 /// A network and what its file may leave unsaid.
@@ -219,6 +243,9 @@ pub(crate) struct EvalArgs {
     /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_root: Option<PathBuf>,
+    /// Where the network is evaluated
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: DeviceArg,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
 }

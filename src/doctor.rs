@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use secateur_formats::{Split, read_cifar10};
+use secateur_gpu::AdapterReport;
 use secateur_kernels::Isa;
 use serde::Serialize;
 
@@ -26,13 +27,31 @@ struct Report {
     version: &'static str,
     instruction_sets: Vec<String>,
     threads: usize,
-    gpu: &'static str,
+    gpu: Vec<Adapter>,
     data_root: String,
     datasets: Vec<Finding>,
     model_root: String,
     networks: Vec<Finding>,
     /// What to do about what is missing.
     advice: Vec<String>,
+}
+
+/// A GPU adapter; sizes in bytes.
+#[derive(Serialize)]
+struct Adapter {
+    name: String,
+    backend: String,
+    kind: String,
+    driver: String,
+    subgroup_min: u32,
+    subgroup_max: u32,
+    binding_max: u64,
+    buffer_max: u64,
+    workgroup_memory: u32,
+    workgroup_invocations: u32,
+    features: Vec<&'static str>,
+    /// Whether `--device gpu` takes it.
+    chosen: bool,
 }
 
 /// Something found under a root, or why it cannot be used.
@@ -62,11 +81,19 @@ impl Report {
                 roots.models.display()
             ));
         }
+        let gpu: Vec<Adapter> = secateur_gpu::adapters().into_iter().map(Adapter::from).collect();
+        if gpu.is_empty() {
+            advice.push(
+                "GPU (only for --device gpu): install the card's Vulkan driver and loader (Debian: libvulkan1); a container \
+                 needs the driver's graphics part too (NVIDIA_DRIVER_CAPABILITIES=all)"
+                    .to_owned(),
+            );
+        }
         Self {
             version: env!("CARGO_PKG_VERSION"),
             instruction_sets: Isa::available().iter().map(|isa| format!("{isa:?}")).collect(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
-            gpu: "no GPU engine in this version",
+            gpu,
             data_root: roots.data.display().to_string(),
             datasets,
             model_root: roots.models.display().to_string(),
@@ -84,9 +111,11 @@ impl Report {
                 self.threads,
                 self.instruction_sets.join(", ")
             ),
-            format!("GPU          {}", self.gpu),
-            format!("data root    {}", self.data_root),
         ];
+        let gpu = if self.gpu.is_empty() { "none through Vulkan, Metal or DX12" } else { "WGPU_ADAPTER_NAME chooses" };
+        lines.push(format!("GPU          {gpu}"));
+        lines.extend(self.gpu.iter().map(Adapter::line));
+        lines.push(format!("data root    {}", self.data_root));
         lines.extend(self.datasets.iter().map(Finding::line));
         lines.push(format!("model root   {}", self.model_root));
         lines.extend(self.networks.iter().map(Finding::line));
@@ -95,6 +124,44 @@ impl Report {
             lines.extend(self.advice.iter().map(|advice| format!("  {advice}")));
         }
         lines.join("\n")
+    }
+}
+
+impl From<AdapterReport> for Adapter {
+    fn from(report: AdapterReport) -> Self {
+        Self {
+            name: report.name,
+            backend: report.backend,
+            kind: report.kind,
+            driver: report.driver,
+            subgroup_min: report.subgroup.0,
+            subgroup_max: report.subgroup.1,
+            binding_max: report.binding_max,
+            buffer_max: report.buffer_max,
+            workgroup_memory: report.workgroup.0,
+            workgroup_invocations: report.workgroup.1,
+            features: report.features,
+            chosen: report.is_chosen,
+        }
+    }
+}
+
+impl Adapter {
+    fn line(&self) -> String {
+        let mark = if self.chosen { "used by --device gpu" } else { "not used" };
+        format!(
+            "  {}: {mark}; {}, {} ({}), subgroups of {} to {}, bindings up to {} MiB, {} KiB and {} invocations per workgroup, {}",
+            self.name,
+            self.kind,
+            self.backend,
+            self.driver,
+            self.subgroup_min,
+            self.subgroup_max,
+            self.binding_max >> 20,
+            self.workgroup_memory >> 10,
+            self.workgroup_invocations,
+            if self.features.is_empty() { "no optional feature".to_owned() } else { self.features.join(", ") }
+        )
     }
 }
 

@@ -6,13 +6,15 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_formats::{Dataset, Split};
-use secateur_kernels::Plan;
+use secateur_gpu::{Candidates, ImageSet, Session, Truth};
+use secateur_kernels::{KernelError, Plan};
+use secateur_net::Network;
 
-use crate::arguments::{EvalArgs, NetworkArgs, ThreadArgs};
+use crate::arguments::{DeviceArg, EvalArgs, NetworkArgs, ThreadArgs};
 use crate::load::{LoadedNetwork, load_network, load_split};
 use crate::roots::Roots;
 use crate::screen::Progress;
-use crate::{Failure, screen};
+use crate::{Failure, card, screen};
 
 /// Images prepared at a time: enough to keep every thread busy, few enough to need little memory.
 const CHUNK_IMAGES: usize = 512;
@@ -29,8 +31,9 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
         .map_err(Failure::BadArguments)?;
     let n = arguments.limit.map_or(data.len(), NonZeroUsize::get).min(data.len());
     let pool = thread_pool(arguments.threads)?;
+    let mut engine = Engine::new(arguments.device, &network)?;
     let start = Instant::now();
-    let n_correct = count_correct(&network, &data, n, &pool)?;
+    let n_correct = count_correct(&network, &data, n, &mut engine, &pool)?;
     let elapsed_s = start.elapsed().as_secs_f64();
     let (mean, std) = (&network.preprocessing.mean, &network.preprocessing.std);
     let split = if split == Split::Test { "test" } else { "training" };
@@ -40,8 +43,15 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     }
     screen::result(format_args!("preprocessing  mean {mean:?}, std {std:?}"))?;
     screen::result(format_args!("data           {n} of {} {split} images of {}", data.len(), data.name))?;
-    let (rate, threads) = (n as f64 / elapsed_s, pool.current_num_threads());
-    screen::result(format_args!("speed          {rate:.0} images/s ({elapsed_s:.2} s on {threads} threads)"))?;
+    let rate = n as f64 / elapsed_s;
+    let device = match &engine {
+        Engine::Cpu(_) => format!("{} threads", pool.current_num_threads()),
+        Engine::Gpu(session) => {
+            card::keep_pipelines(session);
+            session.name().to_owned()
+        }
+    };
+    screen::result(format_args!("speed          {rate:.0} images/s ({elapsed_s:.2} s on {device})"))?;
     Ok(screen::result(top1(n_correct, n))?)
 }
 
@@ -94,15 +104,70 @@ fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn count_correct(network: &LoadedNetwork, data: &Dataset, n: usize, pool: &ThreadPool) -> anyhow::Result<usize> {
-    let plan = Plan::compile(&network.folded)?;
+/// What computes.
+enum Engine {
+    Cpu(Plan),
+    Gpu(Box<Session>),
+}
+
+impl Engine {
+    fn new(device: DeviceArg, network: &LoadedNetwork) -> Result<Self, Failure> {
+        Ok(match device {
+            DeviceArg::Cpu => Self::Cpu(Plan::compile(&network.folded).map_err(anyhow::Error::from)?),
+            DeviceArg::Gpu => Self::Gpu(Box::new(card::open()?)),
+        })
+    }
+
+    /// How many of the images are predicted as their label. A card that fails twice in a row is given up for the processor.
+    fn n_correct(
+        &mut self,
+        network: &Network,
+        pool: &ThreadPool,
+        images: &[f32],
+        labels: &[u16],
+    ) -> anyhow::Result<usize> {
+        let session = match self {
+            Self::Cpu(plan) => return Ok(plan.n_correct(pool, images, labels)?),
+            Self::Gpu(session) => session,
+        };
+        let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
+        let set = ImageSet { shape, images, truth: Truth { labels, n_classes, original_logits: None } };
+        match session.score(None, &set, &Candidates::Repaired(&[network])) {
+            Ok(scored) => {
+                if let Some(error) = scored.recovered {
+                    screen::note(format_args!("{error}; the device was rebuilt and the images run again"));
+                }
+                let score = scored.scores.first().copied().unwrap_or_default();
+                match score.first_not_finite {
+                    Some(image) => Err(KernelError::NanLogits { image }.into()),
+                    None => Ok(score.n_correct),
+                }
+            }
+            Err(error) => {
+                screen::note(format_args!("{error}; going on on the CPU"));
+                let plan = Plan::compile(network)?;
+                let n_correct = plan.n_correct(pool, images, labels)?;
+                *self = Self::Cpu(plan);
+                Ok(n_correct)
+            }
+        }
+    }
+}
+
+fn count_correct(
+    network: &LoadedNetwork,
+    data: &Dataset,
+    n: usize,
+    engine: &mut Engine,
+    pool: &ThreadPool,
+) -> anyhow::Result<usize> {
     let mut progress = Progress::new(n as u64);
     let mut n_correct = 0;
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let indices: Vec<usize> = (from..n.min(from + CHUNK_IMAGES)).collect();
         let images = data.normalised_nhwc(&indices, &network.preprocessing);
-        n_correct += plan
-            .n_correct(pool, &images, &data.labels[from..from + indices.len()])
+        n_correct += engine
+            .n_correct(&network.folded, pool, &images, &data.labels[from..from + indices.len()])
             .with_context(|| format!("images {from} to {}", from + indices.len() - 1))?;
         progress.set((from + indices.len()) as u64);
     }

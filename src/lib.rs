@@ -4,6 +4,7 @@
 //! `secateur::cli().run()` is the whole binary.
 
 pub use secateur_formats as formats;
+pub use secateur_gpu as gpu;
 pub use secateur_kernels as kernels;
 pub use secateur_net as net;
 pub use secateur_rl as rl;
@@ -13,6 +14,7 @@ pub use secateur_train as train;
 
 mod arguments;
 mod bench;
+mod card;
 pub mod certificate;
 mod check;
 mod cli;
@@ -21,6 +23,7 @@ mod eval;
 mod failure;
 mod inspect;
 pub mod load;
+mod pipeline_files;
 pub mod reachable;
 pub mod resolve;
 pub mod roots;

@@ -53,12 +53,16 @@ fn allowed_arrows() -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// Dependencies between the crates of the workspace, by short name. What tests and examples use is not a layer.
-fn actual_arrows() -> Vec<(String, String)> {
+fn metadata() -> serde_json::Value {
     let arguments = ["metadata", "--offline", "--no-deps", "--format-version", "1"];
     let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Dependencies between the crates of the workspace, by short name. What tests and examples use is not a layer.
+fn actual_arrows() -> Vec<(String, String)> {
+    let metadata = metadata();
     let short = |name: &str| name.strip_prefix("secateur-").unwrap_or(name).to_owned();
     let mut arrows = Vec::new();
     for package in metadata["packages"].as_array().unwrap() {
@@ -86,6 +90,21 @@ fn crates_use_only_what_the_architecture_page_allows() {
             "'{from}' depends on '{to}', which ARCHITECTURE.md does not allow; move the code down a layer, or add the arrow \
              there in a commit of its own that says why"
         );
+    }
+}
+
+/// The design has the shaders in `kernels`; ARCHITECTURE.md says why they are a crate of their own.
+#[test]
+fn only_the_crate_gpu_knows_wgpu() {
+    for package in metadata()["packages"].as_array().unwrap() {
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let is_wgpu = matches!(dependency["name"].as_str().unwrap(), "wgpu" | "naga");
+            assert!(
+                !is_wgpu || package["name"] == "secateur-gpu",
+                "{} depends on wgpu; ask secateur-gpu",
+                package["name"]
+            );
+        }
     }
 }
 

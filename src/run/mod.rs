@@ -18,6 +18,7 @@ use secateur_scene::Scene;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 use crate::arguments::RunArgs;
+use crate::card::Card;
 use crate::check::read_and_resolve;
 use crate::eval::thread_pool;
 use crate::resolve::Resolved;
@@ -36,6 +37,8 @@ struct Run<'a> {
     scene: &'a Scene,
     resolved: &'a Resolved,
     plugins: &'a PluginList,
+    /// Where walks are scored, if not on the processor.
+    card: Option<Card>,
     pool: Pool,
     networks: Vec<Arc<Prepared>>,
     tasks: Vec<TaskSetup>,
@@ -54,9 +57,10 @@ struct Run<'a> {
 /// Scenes that cannot be run (nothing is written then), failures on the way, certificates over budget, interruption.
 pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failure> {
     let start = Instant::now();
-    let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.set, &arguments.roots, plugins)?;
+    let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
     let identity = resume::identity(&scene, &resolved)?;
     let place = resume::place(arguments, &identity)?;
+    let card = Card::of(&scene)?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
     let interrupt = Interrupt::install()?;
@@ -90,6 +94,7 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
         checkpoints,
         progress,
         interrupt,
+        card,
         start,
         wall_before_s: state.wall_s,
     };
@@ -118,6 +123,7 @@ impl Run<'_> {
     }
 
     fn report(mut self, searches: Vec<SearchOutcome>, finished: &[Vec<Finished>], wall_s: f64) -> Result<(), Failure> {
+        self.card.iter().for_each(Card::keep_pipelines);
         let original_test = self.original_test_accuracies()?;
         let summary = summary::summary(&self, &searches, finished, &original_test, wall_s);
         self.directory.write_summary(&summary)?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
 use super::{Run, prepare};
 use crate::Failure;
+use crate::card::Card;
 
 /// Every so many walks of a learning agent, one is free of noise and shows what the policy has learned.
 const CURVE_EVERY: u64 = 25;
@@ -180,7 +181,10 @@ impl Run<'_> {
                 ExecutorKind::Multi => Executor::Multi,
             },
         };
-        let app = self.plugins.app(&self.scene.plugins)?;
+        let mut app = self.plugins.app(&self.scene.plugins)?;
+        if let Some(card) = &self.card {
+            card.join(&mut app);
+        }
         let mut search = Search::new(app, &setup).map_err(|error| Failure::Failed(error.into()))?;
         let start = Instant::now();
         let Some(saved) = saved else {
@@ -196,6 +200,7 @@ impl Run<'_> {
     }
 
     fn take_note(&self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) {
+        self.card.iter().flat_map(Card::news).for_each(|warning| self.progress.note(&warning));
         for event in events {
             if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
                 ongoing.n_ended += 1;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::Run;
 use super::finish::Finished;
 use super::search::SearchOutcome;
+use crate::card::Card;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -13,6 +14,10 @@ pub(super) struct Summary {
     pub(super) seed: u64,
     pub(super) agent: String,
     pub(super) scheduler: String,
+    /// Where walks were scored, at the end.
+    pub(super) device: String,
+    /// What went wrong and was made good.
+    pub(super) warnings: Vec<String>,
     pub(super) interrupted: bool,
     pub(super) wall_s: f64,
     pub(super) search_wall_s: f64,
@@ -96,6 +101,8 @@ pub(super) fn summary(
         seed: run.scene.seed,
         agent: agent.agent.to_owned(),
         scheduler: run.scene.scheduler.name().to_owned(),
+        device: run.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
+        warnings: run.card.as_ref().map_or_else(Vec::new, Card::warnings),
         interrupted: run.interrupt.is_set(),
         wall_s,
         search_wall_s: agent.wall_s,

@@ -105,6 +105,7 @@ impl Checker<'_> {
             // The walks' images are the first of the refit's.
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
             reward: file.reward,
+            device: file.device,
             agent: file.agent,
             actors_per_task: file.actors_per_task,
             walks_per_task: file.walks_per_task,

@@ -50,6 +50,16 @@ pub enum RewardKind {
     Kl,
 }
 
+/// Where walks are scored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Device {
+    /// On the processor.
+    #[default]
+    Cpu,
+    /// On the best adapter found through Vulkan, Metal or DX12.
+    Gpu,
+}
+
 /// How actors and learners share time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@ use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::{Deserialize, Serialize};
 
+use crate::choices::Device;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
 use crate::choices::{ExecutorKind, SchedulerKind, SelectionMethod};
 
@@ -50,6 +51,9 @@ pub struct SceneFile {
     /// What a walk is paid for.
     #[serde(default)]
     pub reward: RewardKind,
+    /// Where walks are scored.
+    #[serde(default)]
+    pub device: Device,
     /// Who decides.
     #[serde(default)]
     pub agent: Agent,

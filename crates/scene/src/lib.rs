@@ -19,6 +19,7 @@ mod tasks;
 mod template;
 mod walk;
 
+pub use choices::Device;
 pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
 pub use choices::{ExecutorKind, RepairMode, RewardKind, SchedulerKind, SelectionMethod};
 pub use difference::{Difference, first_difference};

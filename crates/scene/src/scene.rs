@@ -8,6 +8,7 @@ use ron::value::RawValue;
 
 use crate::SCENE_VERSION;
 use crate::check::check;
+use crate::choices::Device;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
 use crate::choices::{ExecutorKind, SchedulerKind, SelectionMethod};
 use crate::error::{Problem, SceneError, Source, line_col};
@@ -56,6 +57,8 @@ pub struct SceneData {
     pub images: Images,
     /// What a walk is paid for.
     pub reward: RewardKind,
+    /// Where walks are scored.
+    pub device: Device,
     /// Who decides.
     pub agent: Agent,
     /// Actors that work on each task, 1..=4096.
@@ -270,6 +273,7 @@ impl SceneData {
             spend_leftover: Some(self.spend_leftover),
             images: self.images,
             reward: self.reward,
+            device: self.device,
             agent: self.agent,
             actors_per_task: self.actors_per_task,
             walks_per_task: self.walks_per_task,

@@ -1,0 +1,357 @@
+//! A group of candidates on the card: weights packed, buffers bound, ready for images.
+
+use std::sync::Arc;
+
+use wgpu::{
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindingResource, Buffer, BufferUsages,
+    CommandEncoder, ComputePass, ComputePassDescriptor, ComputePipeline,
+};
+
+use crate::arena::{Arena, Piece};
+use crate::candidates::LayerKind;
+use crate::device::GROUPS_MAX;
+use crate::filter_norm::grid;
+use crate::fuse::Source;
+use crate::images::GpuImages;
+use crate::layout::{Candidate, Step, quads};
+use crate::pipelines::{PipelineKey, Shader};
+use crate::program::{Dispatch, Kernel, Program};
+use crate::weights::BatchWeights;
+use crate::{Gpu, GpuError};
+
+/// Invocations of a workgroup where there is no tile.
+const GROUP: usize = 64;
+
+/// How a dispatch's workgroups follow from the number of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// Pixels of one image, pixels of one workgroup, workgroups over quads.
+    Tiles { per_image: usize, tile: usize, quad_groups: usize },
+    /// Invocations per image.
+    Flat { per_image: usize },
+}
+
+impl Extent {
+    fn groups(self, n_images: usize) -> [u32; 2] {
+        match self {
+            Self::Tiles { per_image, tile, quad_groups } => {
+                [(n_images * per_image).div_ceil(tile) as u32, quad_groups as u32]
+            }
+            Self::Flat { per_image } => grid((n_images * per_image).div_ceil(GROUP)),
+        }
+    }
+}
+
+/// A dispatch with everything bound but the images of the chunk.
+#[derive(Debug)]
+pub struct Bound {
+    pipeline: Arc<ComputePipeline>,
+    step: BindGroup,
+    /// One, or one per part of the images where it reads those.
+    activations: Vec<BindGroup>,
+    extent: Extent,
+}
+
+/// Candidates ready to be run on images, `chunk` at a time.
+#[derive(Debug)]
+pub struct Batch {
+    /// What is run.
+    pub program: Program,
+    /// Number of candidates.
+    pub n_candidates: usize,
+    /// Most images at a time.
+    pub chunk: usize,
+    /// The dispatches.
+    pub bound: Vec<Bound>,
+    /// Activations.
+    pub slots: Vec<Buffer>,
+}
+
+/// Most pixels along one axis of a grid, for the smallest tile.
+const PIXELS_MAX: usize = GROUPS_MAX * 128;
+/// Images that should pass together at least, before more candidates do.
+const IMAGES_WANTED: usize = 16;
+
+/// How many candidates, and how many images at a time, fit the device's memory and bindings.
+///
+/// # Errors
+/// One candidate or one image that alone does not fit, naming the node.
+pub fn fit(
+    gpu: &Gpu,
+    program: &Program,
+    names: impl Fn(usize) -> String,
+    n_images: usize,
+) -> Result<[usize; 2], GpuError> {
+    let max = gpu.binding_max();
+    let mut n = program.n_out.len().min(GROUPS_MAX);
+    let mut total = 0;
+    for dispatch in &program.dispatches {
+        let Kernel::Layer(kind) = dispatch.kernel else { continue };
+        let taps = (dispatch.step.kernel_h * dispatch.step.kernel_w) as usize;
+        let quads = |c: &Candidate| crate::weights::packed_quads(kind, taps, c);
+        let bytes = 16 * dispatch.candidates.iter().map(quads).max().unwrap_or(0) as u64;
+        if bytes > max {
+            return Err(GpuError::TooLarge { what: format!("weights of node '{}'", names(dispatch.node)), bytes, max });
+        }
+        total += bytes + gpu.alignment();
+        n = n.min(usize::try_from(max / bytes.max(1)).unwrap_or(usize::MAX));
+    }
+    n = n.min(usize::try_from(gpu.buffer_max() / total.max(1)).unwrap_or(usize::MAX)).max(1);
+    let slot = 16 * program.slot_quads.iter().copied().max().unwrap_or(1).max(1) as u64;
+    if slot > max {
+        return Err(GpuError::TooLarge { what: "activations of one image".into(), bytes: slot, max });
+    }
+    let room = usize::try_from(gpu.activations_max().max(slot) / slot).unwrap_or(usize::MAX);
+    let n = n.min((room / IMAGES_WANTED.min(n_images.max(1))).max(1));
+    let pixels = program.dispatches.iter().map(|d| (d.step.out_h * d.step.out_w) as usize).max().unwrap_or(1);
+    let chunk = (room / n).min(n_images).min(PIXELS_MAX / pixels.max(1)).max(1);
+    Ok([n, chunk])
+}
+
+impl Batch {
+    /// Packs `weights` and binds everything. The packing is submitted; nothing is waited for.
+    ///
+    /// # Errors
+    /// Shared weights of a layer larger than a binding, failures of the device.
+    pub fn new(
+        gpu: &Gpu,
+        images: &GpuImages,
+        mut program: Program,
+        weights: &BatchWeights,
+        chunk: usize,
+    ) -> Result<Self, GpuError> {
+        let n_candidates = program.n_out.len();
+        for layer in &weights.layers {
+            let parts = program.dispatches[layer.dispatch].candidates.iter_mut();
+            parts.zip(&layer.jobs).for_each(|(part, job)| part.weights = job.packed);
+        }
+        let (packed, pieces) = pack(gpu, weights)?;
+        let slot_bytes = |quads: &usize| 16 * (quads * chunk * n_candidates) as u64;
+        let slots: Vec<Buffer> = program.slot_quads.iter().map(|q| gpu.activations(slot_bytes(q))).collect();
+        let mut uniforms = Arena::new(gpu);
+        let mut parts = Arena::new(gpu);
+        let mut where_: Vec<(Piece, Piece)> = Vec::new();
+        for dispatch in &program.dispatches {
+            where_.push((uniforms.push(&[scaled(&dispatch.step, chunk)]), parts.push(&dispatch.candidates)));
+        }
+        let uniforms = uniforms.buffer(gpu, "steps", BufferUsages::UNIFORM);
+        let parts = parts.buffer(gpu, "candidates", BufferUsages::STORAGE);
+        let mut bound = Vec::with_capacity(program.dispatches.len());
+        for (at, dispatch) in program.dispatches.iter().enumerate() {
+            let layer = weights.layers.iter().position(|l| l.dispatch == at);
+            // Steps without weights bind any.
+            let weights = layer.map_or_else(|| parts.as_entire_binding(), |l| pieces[l].of(&packed));
+            let step = [where_[at].0.of(&uniforms), where_[at].1.of(&parts), weights];
+            let (key, extent) = kernel(gpu, dispatch);
+            bound.push(Bound {
+                pipeline: gpu.pipelines.get(key),
+                step: bind(gpu, &gpu.pipelines.step, &step),
+                activations: activations(gpu, images, dispatch, &slots),
+                extent,
+            });
+        }
+        gpu.check("preparing candidates")?;
+        Ok(Self { n_candidates, program, chunk, bound, slots })
+    }
+
+    /// Adds all dispatches for one chunk of `n_images` of part `part`.
+    pub fn encode(&self, encoder: &mut CommandEncoder, part: usize, n_images: usize, chunk: &BindGroup) {
+        let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+        for bound in &self.bound {
+            self.dispatch(&mut pass, bound, part, n_images, chunk);
+        }
+    }
+
+    /// Adds one dispatch.
+    pub fn dispatch(&self, pass: &mut ComputePass<'_>, bound: &Bound, part: usize, n_images: usize, chunk: &BindGroup) {
+        let activations = bound.activations.get(part).unwrap_or(&bound.activations[0]);
+        pass.set_pipeline(&bound.pipeline);
+        pass.set_bind_group(0, &bound.step, &[]);
+        pass.set_bind_group(1, activations, &[]);
+        pass.set_bind_group(2, chunk, &[]);
+        let [x, y] = bound.extent.groups(n_images);
+        if y > 0 {
+            pass.dispatch_workgroups(x, y, self.n_candidates as u32);
+        }
+    }
+}
+
+/// Strides for `chunk` images.
+fn scaled(step: &Step, chunk: usize) -> Step {
+    let chunk = chunk as u32;
+    Step {
+        in_stride: step.in_stride * chunk,
+        residual_stride: step.residual_stride * chunk,
+        out_stride: step.out_stride * chunk,
+        ..*step
+    }
+}
+
+fn activations(gpu: &Gpu, images: &GpuImages, dispatch: &Dispatch, slots: &[Buffer]) -> Vec<BindGroup> {
+    let residual = dispatch.residual.unwrap_or(dispatch.input);
+    let reads_images = dispatch.input == Source::Image || residual == Source::Image;
+    let n = if reads_images { images.parts.len().max(1) } else { 1 };
+    let buffer = |source: Source, part: usize| match source {
+        Source::Slot(slot) => slots[slot].as_entire_binding(),
+        Source::Image => images.parts.get(part).map_or(&slots[0], |p| &p.images).as_entire_binding(),
+    };
+    let group = |part| {
+        let entries = [buffer(dispatch.input, part), buffer(residual, part), slots[dispatch.slot].as_entire_binding()];
+        bind(gpu, &gpu.pipelines.activations, &entries)
+    };
+    (0..n).map(group).collect()
+}
+
+/// Binds resources to bindings 0, 1, …
+pub fn bind(gpu: &Gpu, layout: &BindGroupLayout, resources: &[BindingResource<'_>]) -> BindGroup {
+    let numbered: Vec<(u32, BindingResource<'_>)> = (0..).zip(resources.iter().cloned()).collect();
+    bind_at(gpu, layout, &numbered)
+}
+
+/// Binds resources to the bindings given.
+pub fn bind_at(gpu: &Gpu, layout: &BindGroupLayout, resources: &[(u32, BindingResource<'_>)]) -> BindGroup {
+    let numbered = resources.iter().cloned();
+    let entries: Vec<BindGroupEntry<'_>> =
+        numbered.map(|(binding, resource)| BindGroupEntry { binding, resource }).collect();
+    gpu.device.create_bind_group(&BindGroupDescriptor { label: None, layout, entries: &entries })
+}
+
+/// The pipeline of a dispatch and its workgroups.
+fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
+    let pixels = (dispatch.step.out_h * dispatch.step.out_w) as usize;
+    let out_quads = dispatch.candidates.iter().map(|c| quads(c.n_out as usize)).max().unwrap_or(0);
+    let flat = |shader, entry| (PipelineKey::new(shader, entry), Extent::Flat { per_image: pixels * out_quads });
+    match dispatch.kernel {
+        Kernel::Layer(LayerKind::Dense) => match gpu.conv_tile(out_quads) {
+            None => {
+                let extent = Extent::Tiles { per_image: pixels, tile: 4 * GROUP, quad_groups: out_quads };
+                (PipelineKey::new(Shader::Conv, "direct"), extent)
+            }
+            Some(tile) => {
+                let quad_groups = out_quads.div_ceil(2 * tile[1] as usize);
+                let extent = Extent::Tiles { per_image: pixels, tile: 4 * tile[0] as usize, quad_groups };
+                (PipelineKey { shader: Shader::Conv, entry: "tiled", tile }, extent)
+            }
+        },
+        Kernel::Layer(LayerKind::Depthwise) => flat(Shader::Conv, "depthwise"),
+        Kernel::Layer(LayerKind::Grouped(_) | LayerKind::Multiplied) => flat(Shader::Conv, "grouped"),
+        Kernel::MaxPool => flat(Shader::Pool, "max_pool"),
+        Kernel::AveragePool => flat(Shader::Pool, "average_pool"),
+        Kernel::Shift => flat(Shader::Move, "shift"),
+        Kernel::Flatten => flat(Shader::Move, "flatten"),
+        Kernel::Combine => flat(Shader::Elementwise, "combine"),
+        Kernel::Softmax => (PipelineKey::new(Shader::Elementwise, "softmax"), Extent::Flat { per_image: pixels }),
+    }
+}
+
+/// Sends the weights as they are and packs them on the card, all layers in one submission. The buffer of packed weights, and
+/// each layer's part of it.
+fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<(Buffer, Vec<Piece>), GpuError> {
+    let alignment = gpu.alignment();
+    let mut pieces = Vec::with_capacity(weights.layers.len());
+    let (mut n_packed, mut n_source) = (0u64, 0u64);
+    let mut sources = Vec::with_capacity(weights.layers.len());
+    let piece = |at: &mut u64, bytes: u64| {
+        let offset = at.next_multiple_of(alignment);
+        let size = bytes.max(16).next_multiple_of(16);
+        *at = offset + size;
+        Piece { offset, size }
+    };
+    for layer in &weights.layers {
+        pieces.push(piece(&mut n_packed, 16 * layer.packed_quads.0 as u64));
+        sources.push(piece(&mut n_source, 4 * layer.source.len() as u64));
+        let bytes = sources[sources.len() - 1].size;
+        if bytes > gpu.binding_max() {
+            let what = "the shared weights of one layer".to_owned();
+            return Err(GpuError::TooLarge { what, bytes, max: gpu.binding_max() });
+        }
+    }
+    let packed = gpu.storage("packed weights", n_packed);
+    let source = gpu.storage("weights", n_source);
+    let masks = gpu.storage_of("masks", &weights.masks);
+    let (mut uniforms, mut jobs) = (Arena::new(gpu), Arena::new(gpu));
+    let mut where_ = Vec::new();
+    for (layer, at) in weights.layers.iter().zip(&sources) {
+        gpu.queue.write_buffer(&source, at.offset, bytemuck::cast_slice(&layer.source));
+        where_.push((uniforms.push(&[layer.layer]), jobs.push(&layer.jobs)));
+    }
+    let uniforms = uniforms.buffer(gpu, "layers", BufferUsages::UNIFORM);
+    let jobs = jobs.buffer(gpu, "jobs", BufferUsages::STORAGE);
+    let mut encoder = gpu.encoder();
+    let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+    pass.set_pipeline(&gpu.pipelines.get(PipelineKey::new(Shader::Pack, "pack")));
+    for (i, layer) in weights.layers.iter().enumerate() {
+        let (uniform, job) = where_[i];
+        let resources = [
+            uniform.of(&uniforms),
+            job.of(&jobs),
+            sources[i].of(&source),
+            masks.as_entire_binding(),
+            pieces[i].of(&packed),
+        ];
+        pass.set_bind_group(0, &bind(gpu, &gpu.pipelines.pack, &resources), &[]);
+        let [x, y] = grid(layer.packed_quads.1.div_ceil(GROUP));
+        pass.dispatch_workgroups(x, y, layer.jobs.len() as u32);
+    }
+    drop(pass);
+    gpu.submit(encoder);
+    gpu.check("packing weights")?;
+    Ok((packed, pieces))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::candidates::{Candidates, Widths};
+    use crate::images::Truth;
+    use crate::weights::gather;
+    use crate::{GpuOptions, filter_norms};
+    use secateur_net::random::{random_network, with_random_weights};
+    use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Op, Protocol, Shape};
+
+    /// Every call is checked against the least limits that any adapter must offer; nothing runs.
+    #[test]
+    fn whole_networks_are_accepted_by_a_device_that_only_checks() {
+        let gpu = Gpu::noop();
+        for seed in 0..40 {
+            let network = random_network(seed);
+            let groups = ChannelGroups::derive(network.graph(), Protocol::Full);
+            let kept = [KeptChannels::all(&groups), KeptChannels::all(&groups)];
+            let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
+            let (images, logits) = (vec![0.0; 3 * shape.len()], vec![0.0; 3 * n_classes]);
+            let truth = Truth { labels: &[0; 3], n_classes, original_logits: Some(&logits) };
+            let images = GpuImages::new(&gpu, shape, &images, Some(truth)).unwrap();
+            let masked = Candidates::Masked { network: &network, groups: &groups, kept: &kept };
+            assert_eq!(gpu.score(&images, &masked).unwrap().len(), 2);
+            assert_eq!(gpu.logits(&images, &Candidates::Repaired(&[&network])).unwrap()[0].len(), 3 * n_classes);
+            filter_norms(&gpu, &network).unwrap();
+        }
+    }
+
+    /// A layer that keeps nothing: what reads it is left with its biases.
+    #[test]
+    fn empty_masks_leave_the_biases() {
+        let mut b = GraphBuilder::new(Shape { c: 3, h: 5, w: 4 });
+        let a = b.push("a", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(3, 6, 3, 1, 1) }), &[0]);
+        let d = b.push("d", Op::Conv2d(Conv2d { groups: 6, ..Conv2d::square(6, 6, 3, 1, 1) }), &[a]);
+        let c = b.push("c", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(6, 5, 3, 1, 1) }), &[d]);
+        b.push("m", Op::GlobalAvgPool, &[c]);
+        let network = with_random_weights(b.finish().unwrap(), 1);
+        let none = Widths { channels: vec![3, 0, 0, 5, 5], shifts: vec![0; 5], groups: vec![1, 1, 0, 1, 1] };
+        for conv in [crate::ConvVariant::Direct, crate::ConvVariant::Tiled] {
+            let options = GpuOptions { checked: true, conv: Some(conv), ..GpuOptions::default() };
+            // Without an adapter the tests in tests/it say that they are skipped.
+            let Ok(gpu) = Gpu::open(&options) else { return };
+            let images = GpuImages::new(&gpu, network.graph().input(), &[1.0; 2 * 60], None).unwrap();
+            let program = Program::new(network.graph(), std::slice::from_ref(&none)).unwrap();
+            let weights = gather(&program, &Candidates::Repaired(&[&network]), std::slice::from_ref(&none));
+            let batch = Batch::new(&gpu, &images, program, &weights, 2).unwrap();
+            let logits = gpu.logits_of_batch(&images, &batch).unwrap();
+            for image in logits[0].chunks(5) {
+                for (got, bias) in image.iter().zip(network.parameter("c", "bias").data()) {
+                    assert!((got - bias).abs() < 1e-6, "{conv:?}: {got} {bias}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! L1 and L2 norms of all filters and all input channels of a network, in one submission; CPU twin: `channel_norms` of
+//! `secateur-kernels`.
+
+use secateur_kernels::Norm;
+use secateur_net::{ChannelGroups, GroupId, Network, NodeId, Op};
+use wgpu::{
+    BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferSize, ComputePassDescriptor,
+};
+
+use crate::device::GROUPS_MAX;
+use crate::layout::NormRow;
+use crate::pipelines::{PipelineKey, Shader};
+use crate::{Gpu, GpuError};
+
+/// Norms of one convolution or Linear node, each `(L1, L2)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorms {
+    /// The node.
+    pub node: NodeId,
+    /// Of every filter, `[out]`.
+    pub filters: Vec<(f32, f32)>,
+    /// Of all weights that read an input channel, `[in]`.
+    pub inputs: Vec<(f32, f32)>,
+}
+
+/// Elements that one invocation adds up; the shader's SEGMENT.
+const SEGMENT: usize = 64;
+/// Invocations of a workgroup.
+const GROUP: usize = 64;
+
+/// A layer as rows of weights.
+struct Layer<'a> {
+    node: NodeId,
+    weight: &'a [f32],
+    n_filters: usize,
+    rows: Vec<NormRow>,
+}
+
+/// The norms of every layer that has weights, in graph order. Layers whose weights together exceed what the adapter can bind are
+/// split over several bindings of one submission.
+///
+/// # Errors
+/// One layer alone larger than that; failures of the device.
+pub fn filter_norms(gpu: &Gpu, network: &Network) -> Result<Vec<LayerNorms>, GpuError> {
+    let layers = layers(network);
+    let max = gpu.binding_max() / 4;
+    let mut out = Vec::with_capacity(layers.len());
+    let mut encoder = gpu.encoder();
+    let mut parts: Vec<(std::ops::Range<usize>, Buffer)> = Vec::new();
+    let mut n_rows = 0;
+    let mut at = 0;
+    while at < layers.len() {
+        let (mut end, mut total) = (at, 0u64);
+        while end < layers.len() && (end == at || total + layers[end].weight.len() as u64 <= max) {
+            total += layers[end].weight.len() as u64;
+            end += 1;
+        }
+        if total > max {
+            let what = format!("weights of node '{}'", network.graph().node(layers[at].node).name);
+            return Err(GpuError::TooLarge { what, bytes: 4 * total, max: gpu.binding_max() });
+        }
+        let n: usize = layers[at..end].iter().map(|l| l.rows.len()).sum();
+        parts.push((n_rows..n_rows + n, encode(gpu, &mut encoder, &layers[at..end])));
+        n_rows += n;
+        at = end;
+    }
+    let all = gpu.storage("norms", 8 * n_rows as u64);
+    for (rows, norms) in &parts {
+        encoder.copy_buffer_to_buffer(norms, 0, &all, 8 * rows.start as u64, 8 * rows.len() as u64);
+    }
+    let sums: Vec<[f32; 2]> = gpu.fetch(encoder, &all, n_rows, "filter norms")?;
+    let mut sums = sums.into_iter().map(|[l1, squares]| (l1, squares.sqrt()));
+    for layer in &layers {
+        let filters = sums.by_ref().take(layer.n_filters).collect();
+        let inputs = sums.by_ref().take(layer.rows.len() - layer.n_filters).collect();
+        out.push(LayerNorms { node: layer.node, filters, inputs });
+    }
+    Ok(out)
+}
+
+fn layers(network: &Network) -> Vec<Layer<'_>> {
+    let graph = network.graph();
+    let nodes = graph.nodes().iter().enumerate();
+    nodes
+        .filter_map(|(node, n)| {
+            let (n_filters, n_in, groups) = match &n.op {
+                Op::Conv2d(c) => (c.out_channels, c.in_channels, c.groups),
+                Op::Linear { in_features, out_features, .. } => (*out_features, *in_features, 1),
+                _ => return None,
+            };
+            let weight = network.parameter(&n.name, "weight");
+            let taps = weight.shape()[2..].iter().product();
+            let rows = rows(n_filters, n_in, groups, taps);
+            Some(Layer { node, weight: weight.data(), n_filters, rows })
+        })
+        .collect()
+}
+
+/// Filters first, then input channels; `first` is relative to the layer's weights.
+fn rows(n_filters: usize, n_in: usize, groups: usize, taps: usize) -> Vec<NormRow> {
+    let (in_group, out_group) = (n_in / groups, n_filters / groups);
+    let per_filter = in_group * taps;
+    let row = |first: usize, n: usize, inner: usize| NormRow {
+        first: first as u32,
+        n: n as u32,
+        inner: inner as u32,
+        outer_stride: per_filter as u32,
+        n_segments: n.div_ceil(SEGMENT) as u32,
+        ..NormRow::default()
+    };
+    let filters = (0..n_filters).map(|o| row(o * per_filter, per_filter, per_filter));
+    let inputs = (0..n_in).map(|c| {
+        let (group, i) = (c / in_group, c % in_group);
+        row(group * out_group * per_filter + i * taps, out_group * taps, taps)
+    });
+    filters.chain(inputs).collect()
+}
+
+/// Adds the two dispatches for some layers; the result holds their rows one after the other.
+fn encode(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, layers: &[Layer<'_>]) -> Buffer {
+    let n_weights: usize = layers.iter().map(|l| l.weight.len()).sum();
+    let source = gpu.storage("weights", 4 * n_weights as u64);
+    let (mut rows, mut row_of) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    for layer in layers {
+        gpu.queue.write_buffer(&source, 4 * first as u64, bytemuck::cast_slice(layer.weight));
+        for row in &layer.rows {
+            row_of.extend(std::iter::repeat_n(rows.len() as u32, row.n_segments as usize));
+            let first_segment = row_of.len() as u32 - row.n_segments;
+            rows.push(NormRow { first: row.first + first as u32, first_segment, ..*row });
+        }
+        first += layer.weight.len();
+    }
+    let norms = gpu.storage("norms of layers", 8 * rows.len() as u64);
+    let partial = gpu.storage("norms of segments", 8 * row_of.len() as u64);
+    let (rows_buffer, row_of_buffer) = (gpu.storage_of("rows", &rows), gpu.storage_of("row of segment", &row_of));
+    let buffers = [(&rows_buffer, 32 * rows.len()), (&row_of_buffer, 4 * row_of.len()), (&source, 4 * n_weights)];
+    let mut entries: Vec<BindGroupEntry<'_>> = Vec::new();
+    for (binding, (buffer, bytes)) in buffers.into_iter().enumerate() {
+        // arrayLength() must see the elements only, not what rounding the buffer up added.
+        let part = BufferBinding { buffer, offset: 0, size: BufferSize::new(bytes as u64) };
+        entries.push(BindGroupEntry { binding: binding as u32, resource: BindingResource::Buffer(part) });
+    }
+    entries.push(BindGroupEntry { binding: 3, resource: partial.as_entire_binding() });
+    entries.push(BindGroupEntry { binding: 4, resource: norms.as_entire_binding() });
+    let layout = &gpu.pipelines.filter_norm;
+    let bind = gpu.device.create_bind_group(&BindGroupDescriptor { label: Some("norms"), layout, entries: &entries });
+    let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+    pass.set_bind_group(0, &bind, &[]);
+    for (entry, n) in [("segments", row_of.len()), ("rows", rows.len())] {
+        pass.set_pipeline(&gpu.pipelines.get(PipelineKey::new(Shader::FilterNorm, entry)));
+        let [x, y] = grid(n.div_ceil(GROUP));
+        pass.dispatch_workgroups(x, y, 1);
+    }
+    drop(pass);
+    norms
+}
+
+/// At least `n` workgroups along two axes.
+pub(crate) fn grid(n: usize) -> [u32; 2] {
+    let x = n.clamp(1, GROUPS_MAX);
+    [x as u32, n.max(1).div_ceil(x) as u32]
+}
+
+/// Norm of every channel of a group over all weights that go when it goes, as `channel_norms` of `secateur-kernels` defines it,
+/// from the norms of the layers.
+pub fn group_norms(
+    network: &Network,
+    groups: &ChannelGroups,
+    group: GroupId,
+    layers: &[LayerNorms],
+    norm: Norm,
+) -> Vec<f64> {
+    let mut sums = vec![0.0f64; groups.group(group).n_channels];
+    let term = |(l1, l2): (f32, f32)| match norm {
+        Norm::L1 => f64::from(l1),
+        Norm::L2 => f64::from(l2) * f64::from(l2),
+    };
+    for layer in layers {
+        let node = network.graph().node(layer.node);
+        for (slot, &filter) in groups.axis(layer.node).iter().zip(&layer.filters).filter(|(s, _)| s.group == group) {
+            sums[slot.channel] += term(filter);
+        }
+        // Depthwise filters count once.
+        if matches!(&node.op, Op::Conv2d(c) if c.is_depthwise()) {
+            continue;
+        }
+        let axis = groups.axis(node.inputs[0]);
+        for (slot, &input) in axis.iter().zip(&layer.inputs).filter(|(s, _)| s.group == group) {
+            sums[slot.channel] += term(input);
+        }
+    }
+    match norm {
+        Norm::L1 => sums,
+        Norm::L2 => sums.into_iter().map(f64::sqrt).collect(),
+    }
+}

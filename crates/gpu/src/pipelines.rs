@@ -1,0 +1,209 @@
+//! The shaders as pipelines: sources, bind group layouts, constants. Each pipeline is made when it is first used.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wgpu::{
+    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType, ComputePipeline,
+    ComputePipelineDescriptor, Device, Features, PipelineCache, PipelineCacheDescriptor, PipelineCompilationOptions,
+    PipelineLayout, PipelineLayoutDescriptor, ShaderModule, ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource,
+    ShaderStages,
+};
+
+/// A shader file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shader {
+    /// masked_conv2d.wgsl
+    Conv,
+    /// pool.wgsl
+    Pool,
+    /// move.wgsl
+    Move,
+    /// elementwise.wgsl
+    Elementwise,
+    /// top1.wgsl
+    Top1,
+    /// pack_weights.wgsl
+    Pack,
+    /// filter_norm.wgsl
+    FilterNorm,
+}
+
+impl Shader {
+    /// Every shader file.
+    pub const ALL: [Self; 7] =
+        [Self::Conv, Self::Pool, Self::Move, Self::Elementwise, Self::Top1, Self::Pack, Self::FilterNorm];
+
+    /// Its text, the shared part included.
+    pub fn source(self) -> String {
+        macro_rules! shader {
+            ($name:literal) => {
+                include_str!(concat!("../../../shaders/", $name))
+            };
+        }
+        let prelude = shader!("prelude.wgsl");
+        let (prelude, own) = match self {
+            Self::Conv => (prelude, shader!("masked_conv2d.wgsl")),
+            Self::Pool => (prelude, shader!("pool.wgsl")),
+            Self::Move => (prelude, shader!("move.wgsl")),
+            Self::Elementwise => (prelude, shader!("elementwise.wgsl")),
+            Self::Top1 => (prelude, shader!("top1.wgsl")),
+            Self::Pack => ("", shader!("pack_weights.wgsl")),
+            Self::FilterNorm => ("", shader!("filter_norm.wgsl")),
+        };
+        format!("{prelude}\n{own}")
+    }
+
+    /// Entry points of the file.
+    pub const fn entry_points(self) -> &'static [&'static str] {
+        match self {
+            Self::Conv => &["direct", "tiled", "depthwise", "grouped"],
+            Self::Pool => &["max_pool", "average_pool"],
+            Self::Move => &["shift", "flatten"],
+            Self::Elementwise => &["combine", "softmax"],
+            Self::Top1 => &["judge", "tally"],
+            Self::Pack => &["pack"],
+            Self::FilterNorm => &["segments", "rows"],
+        }
+    }
+}
+
+/// Which pipeline: file, entry point, and the tile for convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PipelineKey {
+    /// The file.
+    pub shader: Shader,
+    /// Its entry point.
+    pub entry: &'static str,
+    /// TILE_X and TILE_Y of masked_conv2d.wgsl.
+    pub tile: [u32; 2],
+}
+
+impl PipelineKey {
+    /// A pipeline without a tile.
+    pub const fn new(shader: Shader, entry: &'static str) -> Self {
+        Self { shader, entry, tile: [64, 1] }
+    }
+}
+
+/// Bind group layouts, and the pipelines made so far.
+#[derive(Debug)]
+pub struct Pipelines {
+    device: Device,
+    checked: bool,
+    /// Compiled pipelines of earlier processes, and of this one; none where the adapter has no such thing.
+    cache: Option<PipelineCache>,
+    /// Step, candidates, weights.
+    pub step: BindGroupLayout,
+    /// Input, residual, output.
+    pub activations: BindGroupLayout,
+    /// Images of a chunk.
+    pub chunk: BindGroupLayout,
+    /// Logits, labels, the original's log-probabilities, verdicts and tallies.
+    pub top1: BindGroupLayout,
+    /// All of pack_weights.wgsl.
+    pub pack: BindGroupLayout,
+    /// All of filter_norm.wgsl.
+    pub filter_norm: BindGroupLayout,
+    made: Mutex<Made>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    modules: HashMap<Shader, ShaderModule>,
+    pipelines: HashMap<PipelineKey, Arc<ComputePipeline>>,
+}
+
+const UNIFORM: BufferBindingType = BufferBindingType::Uniform;
+const READ: BufferBindingType = BufferBindingType::Storage { read_only: true };
+const WRITE: BufferBindingType = BufferBindingType::Storage { read_only: false };
+
+impl Pipelines {
+    /// The layouts; `checked` keeps bounds and loop checks in the shaders, `compiled` is what [`Pipelines::compiled`] of an earlier
+    /// process returned.
+    pub fn new(device: &Device, checked: bool, compiled: Option<&[u8]>) -> Self {
+        let layout = |label: &str, kinds: &[(u32, BufferBindingType)]| {
+            let entry = |&(binding, ty): &(u32, BufferBindingType)| BindGroupLayoutEntry {
+                binding,
+                visibility: ShaderStages::COMPUTE,
+                ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                count: None,
+            };
+            let entries: Vec<_> = kinds.iter().map(entry).collect();
+            device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
+        };
+        Self {
+            device: device.clone(),
+            checked,
+            cache: device.features().contains(Features::PIPELINE_CACHE).then(|| pipeline_cache(device, compiled)),
+            step: layout("step", &[(0, UNIFORM), (1, READ), (2, READ)]),
+            activations: layout("activations", &[(0, READ), (1, READ), (2, WRITE)]),
+            chunk: layout("chunk", &[(0, UNIFORM)]),
+            top1: layout("top1", &[(0, READ), (3, READ), (4, READ), (5, WRITE), (6, WRITE)]),
+            pack: layout("pack", &[(0, UNIFORM), (1, READ), (2, READ), (3, READ), (4, WRITE)]),
+            filter_norm: layout("filter norm", &[(0, READ), (1, READ), (2, READ), (3, WRITE), (4, WRITE)]),
+            made: Mutex::default(),
+        }
+    }
+
+    /// The pipeline, made on first use. A failure shows in the device's error handler.
+    pub fn get(&self, key: PipelineKey) -> Arc<ComputePipeline> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = made.pipelines.get(&key) {
+            return pipeline.clone();
+        }
+        let module = made.modules.entry(key.shader).or_insert_with(|| module(&self.device, key.shader, self.checked));
+        let tile = [("TILE_X", f64::from(key.tile[0])), ("TILE_Y", f64::from(key.tile[1]))];
+        let pipeline = Arc::new(self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: Some(key.entry),
+            layout: Some(&self.layout_of(key.shader)),
+            module,
+            entry_point: Some(key.entry),
+            compilation_options: PipelineCompilationOptions {
+                constants: if key.shader == Shader::Conv { &tile } else { &[] },
+                // Every invocation writes what others read.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: self.cache.as_ref(),
+        }));
+        made.pipelines.insert(key, pipeline.clone());
+        pipeline
+    }
+
+    /// The pipelines compiled so far, as the driver keeps them.
+    pub fn compiled(&self) -> Option<Vec<u8>> {
+        self.cache.as_ref().and_then(PipelineCache::get_data)
+    }
+
+    fn layout_of(&self, shader: Shader) -> PipelineLayout {
+        let groups: &[Option<&BindGroupLayout>] = match shader {
+            Shader::Pack => &[Some(&self.pack)],
+            Shader::FilterNorm => &[Some(&self.filter_norm)],
+            Shader::Top1 => &[Some(&self.step), Some(&self.top1), Some(&self.chunk)],
+            _ => &[Some(&self.step), Some(&self.activations), Some(&self.chunk)],
+        };
+        self.device.create_pipeline_layout(&PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: groups,
+            immediate_size: 0,
+        })
+    }
+}
+
+#[expect(unsafe_code, reason = "the driver reads what an earlier process left")]
+fn pipeline_cache(device: &Device, compiled: Option<&[u8]>) -> PipelineCache {
+    let description = PipelineCacheDescriptor { label: Some("pipelines"), data: compiled, fallback: true };
+    // SAFETY: callers promise that the bytes are those that `compiled` returned for an adapter of the same key; wgpu and the driver
+    // check their own headers in them (version, adapter, driver) and start anew where those do not fit.
+    unsafe { device.create_pipeline_cache(&description) }
+}
+
+#[expect(unsafe_code, reason = "the only way to leave out checks that cost a hundredfold in inner loops (wgpu#7698)")]
+fn module(device: &Device, shader: Shader, checked: bool) -> ShaderModule {
+    let source = ShaderSource::Wgsl(shader.source().into());
+    let description = ShaderModuleDescriptor { label: Some("shader"), source };
+    let checks = if checked { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
+    // SAFETY: the text is this crate's own, not a user's; its loops end and its indices stay within the buffers that this crate
+    // binds with it, which the tests run with all checks on and compare with the same run without.
+    unsafe { device.create_shader_module_trusted(description, checks) }
+}

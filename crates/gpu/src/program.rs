@@ -1,0 +1,253 @@
+//! From a topology and the widths of its candidates to a list of dispatches: pure, without a device.
+
+use secateur_net::{Graph, NodeId, Op, Pointwise, Shape, Window};
+
+use crate::GpuError;
+use crate::candidates::{LayerKind, Widths, layer_kind};
+use crate::fuse::{Fused, Source, schedule};
+use crate::layout::{Candidate, Step, quads};
+
+/// Which shader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Convolution of a kind, by its weights.
+    Layer(LayerKind),
+    /// Maximum over windows.
+    MaxPool,
+    /// Mean over windows.
+    AveragePool,
+    /// Pad, Slice, one part of a Concat.
+    Shift,
+    /// To a vector.
+    Flatten,
+    /// Sum and activation.
+    Combine,
+    /// Over channels.
+    Softmax,
+}
+
+/// One dispatch over all candidates and the images of a chunk. Strides of `step` are those of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// The shader.
+    pub kernel: Kernel,
+    /// Shapes and flags.
+    pub step: Step,
+    /// By candidate; `weights` is filled in when those are packed.
+    pub candidates: Vec<Candidate>,
+    /// Where it reads.
+    pub input: Source,
+    /// Where it reads what is added.
+    pub residual: Option<Source>,
+    /// Where it writes.
+    pub slot: usize,
+    /// Multiply-accumulates per image, of all candidates together.
+    pub macs: u64,
+}
+
+/// A whole network for several candidates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// In order.
+    pub dispatches: Vec<Dispatch>,
+    /// Quads per image and candidate of every slot.
+    pub slot_quads: Vec<usize>,
+    /// Quads per image of the images.
+    pub image_quads: usize,
+    /// Where the output is left, and its shape but for channels.
+    pub output: (usize, Shape),
+    /// Output channels of every candidate.
+    pub n_out: Vec<usize>,
+}
+
+impl Program {
+    /// Compiles.
+    ///
+    /// # Errors
+    /// Candidates whose groups differ.
+    pub fn new(graph: &Graph, widths: &[Widths]) -> Result<Self, GpuError> {
+        let size = |node: NodeId| {
+            let shape = graph.shape(node);
+            let most = widths.iter().map(|w| quads(w.channels[node])).max().unwrap_or(0);
+            shape.h * shape.w * most
+        };
+        let schedule = schedule(graph, size);
+        let mut slot_quads = vec![0; schedule.n_slots];
+        let mut dispatches = Vec::new();
+        for step in &schedule.steps {
+            slot_quads[step.slot] = slot_quads[step.slot].max(size(step.value));
+            lower(graph, widths, step, &mut dispatches)?;
+        }
+        let image = graph.input();
+        let image_quads = image.h * image.w * quads(image.c);
+        for dispatch in &mut dispatches {
+            let stride = |source: Source| match source {
+                Source::Image => 0,
+                Source::Slot(slot) => slot_quads[slot] as u32,
+            };
+            dispatch.step.input_is_image = u32::from(dispatch.input == Source::Image);
+            dispatch.step.in_stride = stride(dispatch.input);
+            dispatch.step.adds_residual = u32::from(dispatch.residual.is_some());
+            dispatch.step.residual_is_image = u32::from(dispatch.residual == Some(Source::Image));
+            dispatch.step.residual_stride = dispatch.residual.map_or(0, stride);
+            dispatch.step.out_stride = slot_quads[dispatch.slot] as u32;
+        }
+        let output = graph.output();
+        Ok(Self {
+            output: (schedule.steps.last().map_or(0, |s| s.slot), graph.shape(output)),
+            n_out: widths.iter().map(|w| w.channels[output]).collect(),
+            dispatches,
+            slot_quads,
+            image_quads,
+        })
+    }
+}
+
+/// The code of an activation in shaders/prelude.wgsl.
+const fn activation_code(function: Option<Pointwise>) -> u32 {
+    match function {
+        None => 0,
+        Some(Pointwise::Relu) => 1,
+        Some(Pointwise::Relu6) => 2,
+        Some(Pointwise::Sigmoid) => 3,
+        Some(Pointwise::Tanh) => 4,
+        Some(Pointwise::Silu) => 5,
+        Some(Pointwise::HardSwish) => 6,
+    }
+}
+
+/// What the dispatches of one step have in common.
+struct Lowering<'a> {
+    graph: &'a Graph,
+    widths: &'a [Widths],
+    fused: &'a Fused,
+    step: Step,
+}
+
+impl Lowering<'_> {
+    /// A dispatch that reads input number `i`.
+    fn dispatch(&self, kernel: Kernel, i: usize, step: Step) -> Dispatch {
+        let node = self.fused.node;
+        let (value, input) = self.fused.inputs[i];
+        let candidate = |w: &Widths| Candidate {
+            n_in: w.channels[value] as u32,
+            n_out: w.channels[node] as u32,
+            weights: 0,
+            shift: w.shifts[node],
+        };
+        let candidates = self.widths.iter().map(candidate).collect();
+        Dispatch { node, kernel, step, candidates, input, residual: None, slot: self.fused.slot, macs: 0 }
+    }
+
+    fn windowed(&self, window: &Window) -> Step {
+        Step {
+            kernel_h: window.kernel[0] as u32,
+            kernel_w: window.kernel[1] as u32,
+            stride_h: window.stride[0] as u32,
+            stride_w: window.stride[1] as u32,
+            pad_h: window.padding[0] as u32,
+            pad_w: window.padding[1] as u32,
+            ..self.step
+        }
+    }
+
+    /// Convolution, Linear, BatchNorm: with bias, residual and activation.
+    fn layer(&self, window: &Window, dilation: [usize; 2]) -> Result<Dispatch, GpuError> {
+        let (node, value) = (self.fused.node, self.fused.inputs[0].0);
+        let kind = layer_kind(self.graph, node, self.widths)?;
+        let step = Step {
+            dilation_h: dilation[0] as u32,
+            dilation_w: dilation[1] as u32,
+            groups: if let LayerKind::Grouped(n) = kind { n as u32 } else { 0 },
+            activation: activation_code(self.fused.activation),
+            ..self.windowed(window)
+        };
+        let shape = self.graph.shape(node);
+        let per_output = |w: &Widths| (w.channels[value] / w.groups[node].max(1)) * window.kernel[0] * window.kernel[1];
+        let macs = |w: &Widths| (shape.h * shape.w * w.channels[node] * per_output(w)) as u64;
+        let counts = !matches!(self.graph.node(node).op, Op::BatchNorm { .. });
+        Ok(Dispatch {
+            residual: self.fused.residual.map(|(_, source)| source),
+            macs: if counts { self.widths.iter().map(macs).sum() } else { 0 },
+            ..self.dispatch(Kernel::Layer(kind), 0, step)
+        })
+    }
+}
+
+fn lower(graph: &Graph, widths: &[Widths], fused: &Fused, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
+    let (from, to) = (graph.shape(fused.inputs[0].0), graph.shape(fused.node));
+    let step = Step {
+        in_h: from.h as u32,
+        in_w: from.w as u32,
+        out_h: to.h as u32,
+        out_w: to.w as u32,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        clears: 1,
+        ..Step::default()
+    };
+    let l = Lowering { graph, widths, fused, step };
+    let unit = Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2] };
+    match &graph.node(fused.node).op {
+        Op::Conv2d(c) => {
+            let window = Window { kernel: c.kernel, stride: c.stride, padding: c.padding };
+            out.push(l.layer(&window, c.dilation)?);
+        }
+        Op::Linear { .. } | Op::BatchNorm { .. } => out.push(l.layer(&unit, [1; 2])?),
+        Op::MaxPool(window) => out.push(l.dispatch(Kernel::MaxPool, 0, l.windowed(window))),
+        Op::AvgPool(window) => out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(window))),
+        Op::GlobalAvgPool => {
+            let window = Window { kernel: [from.h, from.w], stride: [1; 2], padding: [0; 2] };
+            out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(&window)));
+        }
+        Op::Flatten => out.push(l.dispatch(Kernel::Flatten, 0, step)),
+        Op::Pad { rows, cols, .. } => {
+            let step = Step { pad_h: rows[0] as u32, pad_w: cols[0] as u32, ..step };
+            out.push(l.dispatch(Kernel::Shift, 0, step));
+        }
+        Op::Slice { step: [rows, cols], .. } => {
+            let step = Step { stride_h: *rows as u32, stride_w: *cols as u32, ..step };
+            out.push(l.dispatch(Kernel::Shift, 0, step));
+        }
+        Op::Concat => concat(&l, out),
+        Op::Add => add(&l, out),
+        Op::Softmax => out.push(l.dispatch(Kernel::Softmax, 0, step)),
+        Op::Pointwise(function) => {
+            let step = Step { activation: activation_code(Some(*function)), ..step };
+            out.push(l.dispatch(Kernel::Combine, 0, step));
+        }
+        Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, step)),
+    }
+    Ok(())
+}
+
+/// One dispatch per part; later ones leave the lanes of earlier ones alone.
+fn concat(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
+    let mut before = vec![0; l.widths.len()];
+    for i in 0..l.fused.inputs.len() {
+        let mut dispatch = l.dispatch(Kernel::Shift, i, Step { clears: u32::from(i == 0), ..l.step });
+        for (candidate, before) in dispatch.candidates.iter_mut().zip(&mut before) {
+            candidate.shift = *before;
+            *before += candidate.n_in as i32;
+        }
+        out.push(dispatch);
+    }
+}
+
+/// The first two operands at once, then the others one by one; the activation comes with the last.
+fn add(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
+    let n = l.fused.inputs.len();
+    for i in 1..n {
+        let activation = if i == n - 1 { activation_code(l.fused.activation) } else { 0 };
+        let step = Step { activation, accumulates: u32::from(i > 1), ..l.step };
+        let mut dispatch = l.dispatch(Kernel::Combine, i, step);
+        if i == 1 {
+            dispatch.residual = Some(l.fused.inputs[0].1);
+        }
+        out.push(dispatch);
+    }
+}

@@ -1,0 +1,158 @@
+//! Weights of the layers of many candidates, as they are sent to the card and as they lie there once packed.
+
+use std::borrow::Cow;
+
+use secateur_net::{KeptChannels, Network, NodeId, Op, filter_inputs};
+
+use crate::candidates::{Candidates, LayerKind, Widths};
+use crate::layout::{Candidate, NONE, PackJob, PackLayer, quads};
+use crate::program::{Kernel, Program};
+
+/// One layer of all candidates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerWeights {
+    /// Index of its dispatch.
+    pub dispatch: usize,
+    /// What all candidates share.
+    pub layer: PackLayer,
+    /// By candidate. Masks count from the first mask of the batch.
+    pub jobs: Vec<PackJob>,
+    /// Weights as networks hold them: every candidate's, or those that all share.
+    pub source: Vec<f32>,
+    /// Quads that all candidates take once packed, and the most that one takes.
+    pub packed_quads: (usize, usize),
+}
+
+/// All layers of a batch, and the bit masks that their jobs point into.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BatchWeights {
+    /// In the order of the dispatches.
+    pub layers: Vec<LayerWeights>,
+    /// Masks, 32 channels to a word.
+    pub masks: Vec<u32>,
+}
+
+/// Gathers the weights of every layer of `program`.
+pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths]) -> BatchWeights {
+    let mut out = BatchWeights::default();
+    for (dispatch, d) in program.dispatches.iter().enumerate() {
+        let Kernel::Layer(kind) = d.kernel else { continue };
+        let taps = (d.step.kernel_h * d.step.kernel_w) as usize;
+        let mut layer = LayerWeights {
+            dispatch,
+            layer: PackLayer { taps: taps as u32, in_multiple: in_multiple(kind) as u32, ..PackLayer::default() },
+            jobs: Vec::with_capacity(widths.len()),
+            source: Vec::new(),
+            packed_quads: (0, 0),
+        };
+        let node = d.node;
+        for (i, candidate) in d.candidates.iter().enumerate() {
+            let job = match candidates {
+                Candidates::Repaired(networks) => own(&mut layer.source, networks[i], node),
+                Candidates::Masked { network, groups, kept } => {
+                    let shared = if i == 0 { own(&mut layer.source, network, node) } else { layer.jobs[0] };
+                    let positions = |node| KeptChannels::positions(&kept[i], groups, node);
+                    masked(&mut out.masks, shared, network, node, positions)
+                }
+            };
+            let n_quads = packed_quads(kind, taps, candidate);
+            let packed = layer.packed_quads.0 as u32;
+            layer.packed_quads = (layer.packed_quads.0 + n_quads, layer.packed_quads.1.max(n_quads));
+            layer.jobs.push(PackJob { n_in: filter_in(kind, candidate) as u32, n_out: candidate.n_out, packed, ..job });
+        }
+        out.layers.push(layer);
+    }
+    out
+}
+
+const fn in_multiple(kind: LayerKind) -> usize {
+    if matches!(kind, LayerKind::Dense) { 4 } else { 1 }
+}
+
+/// Inputs of one filter.
+fn filter_in(kind: LayerKind, candidate: &Candidate) -> usize {
+    match kind {
+        LayerKind::Dense => candidate.n_in as usize,
+        LayerKind::Depthwise | LayerKind::Multiplied => 1,
+        LayerKind::Grouped(groups) => candidate.n_in as usize / groups,
+    }
+}
+
+/// Quads that one candidate's weights and biases take once packed.
+pub fn packed_quads(kind: LayerKind, taps: usize, candidate: &Candidate) -> usize {
+    (taps * filter_in(kind, candidate).next_multiple_of(in_multiple(kind)) + 1) * quads(candidate.n_out as usize)
+}
+
+/// Appends the weights of a node; the job says where they are and that all of them stay.
+fn own(source: &mut Vec<f32>, network: &Network, node: NodeId) -> PackJob {
+    let (weight, bias, full_in) = parameters(network, node);
+    let at = source.len() as u32;
+    source.extend_from_slice(&weight);
+    let bias = bias.map(|bias| {
+        source.extend_from_slice(&bias);
+        (source.len() - bias.len()) as u32
+    });
+    PackJob {
+        weight: at,
+        bias: bias.unwrap_or(NONE),
+        full_in: full_in as u32,
+        in_mask: NONE,
+        out_mask: NONE,
+        ..PackJob::default()
+    }
+}
+
+type Values<'a> = Cow<'a, [f32]>;
+
+/// Weight `[out, in of a group, taps]`, bias, and inputs of a filter. BatchNorm is one scale and one shift per channel.
+fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>>, usize) {
+    let n = network.graph().node(node);
+    let get = |name: &str| network.parameter(&n.name, name).data();
+    match &n.op {
+        Op::Conv2d(c) => {
+            (Cow::Borrowed(get("weight")), c.bias.then(|| Cow::Borrowed(get("bias"))), c.in_channels / c.groups)
+        }
+        Op::Linear { in_features, bias, .. } => {
+            (Cow::Borrowed(get("weight")), bias.then(|| Cow::Borrowed(get("bias"))), *in_features)
+        }
+        Op::BatchNorm { eps, .. } => {
+            let scale = |(&w, &v): (&f32, &f32)| f64::from(w) / (f64::from(v) + f64::from(*eps)).sqrt();
+            let scale: Vec<f64> = get("weight").iter().zip(get("running_var")).map(scale).collect();
+            let shifted = get("bias").iter().zip(get("running_mean")).zip(&scale);
+            let shift = shifted.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
+            (Cow::Owned(scale.iter().map(|&s| s as f32).collect()), Some(Cow::Owned(shift)), 1)
+        }
+        _ => (Cow::Borrowed(&[]), None, 0),
+    }
+}
+
+/// The job of a candidate that keeps some channels of shared weights.
+fn masked(
+    masks: &mut Vec<u32>,
+    shared: PackJob,
+    network: &Network,
+    node: NodeId,
+    positions: impl Fn(NodeId) -> Vec<usize>,
+) -> PackJob {
+    let n = network.graph().node(node);
+    let input = || positions(n.inputs[0]);
+    let inputs = match &n.op {
+        Op::Conv2d(c) => filter_inputs(c, &input()),
+        Op::Linear { .. } => input(),
+        _ => vec![0],
+    };
+    let in_mask = push_mask(masks, &inputs, shared.full_in as usize);
+    let outputs = positions(node);
+    let n_full = network.graph().shape(node).c;
+    PackJob { in_mask, out_mask: push_mask(masks, &outputs, n_full), ..shared }
+}
+
+/// Appends a bit mask over `n` channels; its first word.
+fn push_mask(masks: &mut Vec<u32>, kept: &[usize], n: usize) -> u32 {
+    let at = masks.len();
+    masks.resize(at + n.div_ceil(32).max(1), 0);
+    for &channel in kept {
+        masks[at + channel / 32] |= 1 << (channel % 32);
+    }
+    at as u32
+}

@@ -1,0 +1,262 @@
+//! Whole networks on the card against the CPU engine.
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use secateur_gpu::{Candidates, ConvVariant, Gpu, GpuError, GpuImages, GpuOptions, Truth};
+use secateur_kernels::Plan;
+use secateur_net::random::{SplitMix, random_network, with_random_weights};
+use secateur_net::{
+    ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, arch, fold_batch_norm,
+    prune,
+};
+
+use crate::adapter::{checked, open};
+
+/// Sums in another order: relative to the largest logit.
+const TOLERANCE: f32 = 1e-4;
+
+pub fn pool() -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(1).build().unwrap()
+}
+
+pub fn random_images(shape: Shape, n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = SplitMix(seed);
+    (0..n * shape.len()).map(|_| 2.0 * rng.signed()).collect()
+}
+
+pub fn cpu_logits(network: &Network, images: &[f32]) -> Vec<f32> {
+    Plan::compile(network).unwrap().logits(&pool(), images).unwrap()
+}
+
+pub fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, context: &str) {
+    assert_eq!(got.len(), expected.len(), "{context}");
+    let scale = expected.iter().filter(|e| e.is_finite()).fold(1.0f32, |m, e| m.max(e.abs()));
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let same = (g.is_nan() && e.is_nan()) || (g - e).abs() <= tolerance * scale;
+        assert!(same, "{context}: element {i}: got {g}, expected {e}");
+    }
+}
+
+/// A random kept set of every prunable group.
+pub fn random_kept(groups: &ChannelGroups, rng: &mut SplitMix) -> KeptChannels {
+    let mut kept = KeptChannels::all(groups);
+    for group in groups.prunable() {
+        let n = groups.group(group).n_channels;
+        let mut list: Vec<usize> = (0..n).filter(|_| rng.below(2) == 0).collect();
+        if list.is_empty() {
+            list.push(rng.below(n));
+        }
+        kept.set(group, list);
+    }
+    kept
+}
+
+fn both_variants() -> Vec<Gpu> {
+    let of = |conv| open(&GpuOptions { checked: true, conv: Some(conv), ..GpuOptions::default() });
+    [ConvVariant::Direct, ConvVariant::Tiled].into_iter().filter_map(of).collect()
+}
+
+/// Candidates of one random network, pruned differently, against their own CPU plans.
+fn check_random(gpu: &Gpu, seed: u64) {
+    let mut rng = SplitMix(seed);
+    let network = random_network(seed);
+    let network = if rng.below(2) == 0 { fold_batch_norm(&network).unwrap() } else { network };
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Full);
+    let kept: Vec<KeptChannels> = (0..3).map(|_| random_kept(&groups, &mut rng)).collect();
+    let mut compact: Vec<Network> = kept.iter().map(|k| prune(&network, &groups, k).unwrap()).collect();
+    let shape = network.graph().input();
+    let images = random_images(shape, 5, seed);
+    let on_card = GpuImages::new(gpu, shape, &images, None).unwrap();
+    let masked = Candidates::Masked { network: &network, groups: &groups, kept: &kept };
+    let by_mask = gpu.logits(&on_card, &masked).unwrap();
+    compact.push(network.clone());
+    let own = gpu.logits(&on_card, &Candidates::Repaired(&compact.iter().collect::<Vec<_>>())).unwrap();
+    for (i, network) in compact.iter().enumerate() {
+        let expected = cpu_logits(network, &images);
+        assert_close(&own[i], &expected, TOLERANCE, &format!("seed {seed}, candidate {i}"));
+        if let Some(got) = by_mask.get(i) {
+            assert_close(got, &expected, TOLERANCE, &format!("seed {seed}, candidate {i} by mask"));
+        }
+    }
+}
+
+#[test]
+fn random_networks_agree_with_the_cpu_without_barriers_and_in_tiles() {
+    for gpu in both_variants() {
+        (0..60).for_each(|seed| check_random(&gpu, seed));
+    }
+}
+
+#[test]
+fn shaders_without_checks_give_the_same_bits() {
+    let (Some(with), Some(without)) = (checked(), open(&GpuOptions::default())) else { return };
+    for seed in 0..12 {
+        let network = random_network(seed);
+        let shape = network.graph().input();
+        let images = random_images(shape, 3, seed);
+        let bits = |gpu: &Gpu| -> Vec<u32> {
+            let on_card = GpuImages::new(gpu, shape, &images, None).unwrap();
+            let logits = gpu.logits(&on_card, &Candidates::Repaired(&[&network])).unwrap();
+            logits[0].iter().map(|x| x.to_bits()).collect()
+        };
+        assert_eq!(bits(&with), bits(&without), "seed {seed}");
+    }
+}
+
+/// Residual, option-A shortcut, Concat, several addends, the image read twice, an output with rows and columns.
+fn awkward() -> Network {
+    let mut b = GraphBuilder::new(Shape { c: 5, h: 7, w: 9 });
+    let a = b.push("a", Op::Conv2d(Conv2d::square(5, 5, 3, 1, 1)), &[0]);
+    let sum = b.push("sum", Op::Add, &[0, a]);
+    let same = b.push("same", Op::Identity, &[0]);
+    let both = b.push("both", Op::Concat, &[sum, same, 0]);
+    let act = b.push("act", Op::Pointwise(Pointwise::Tanh), &[both]);
+    let thrice = b.push("thrice", Op::Add, &[act, both, act]);
+    let slice = b.push("slice", Op::Slice { channels: [3, 14], step: [2, 3] }, &[thrice]);
+    let pad = b.push("pad", Op::Pad { channels: [2, 1], rows: [1, 0], cols: [0, 2] }, &[slice]);
+    let soft = b.push("soft", Op::Softmax, &[pad]);
+    let hard = b.push("hard", Op::Pointwise(Pointwise::HardSwish), &[soft]);
+    b.push("out", Op::Identity, &[hard]);
+    with_random_weights(b.finish().unwrap(), 4)
+}
+
+#[test]
+fn odd_wirings_agree_with_the_cpu() {
+    for gpu in both_variants() {
+        let network = awkward();
+        let shape = network.graph().input();
+        let images = random_images(shape, 4, 9);
+        let on_card = GpuImages::new(&gpu, shape, &images, None).unwrap();
+        let logits = gpu.logits(&on_card, &Candidates::Repaired(&[&network, &network])).unwrap();
+        assert_close(&logits[1], &cpu_logits(&network, &images), TOLERANCE, "awkward");
+    }
+    let Some(gpu) = checked() else { return };
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 1, w: 1 });
+    b.push("out", Op::Identity, &[0]);
+    let nothing = with_random_weights(b.finish().unwrap(), 0);
+    let on_card = GpuImages::new(&gpu, nothing.graph().input(), &[1.0, 2.0, 3.0], None).unwrap();
+    assert_eq!(gpu.logits(&on_card, &Candidates::Repaired(&[&nothing])).unwrap(), [[1.0, 2.0, 3.0]]);
+}
+
+#[test]
+fn every_activation_agrees_with_the_cpu_at_its_edges_and_lets_nan_through() {
+    let Some(gpu) = checked() else { return };
+    let edges = [0.0, -0.0, 1.0, -1.0, 2.9, -2.9, 3.1, -3.1, 6.0, 7.0, 30.0, -30.0, 90.0, -90.0, f32::NAN];
+    for function in
+        [Pointwise::Relu, Pointwise::Relu6, Pointwise::Sigmoid, Pointwise::Tanh, Pointwise::Silu, Pointwise::HardSwish]
+    {
+        let mut b = GraphBuilder::new(Shape { c: edges.len(), h: 1, w: 1 });
+        b.push("f", Op::Pointwise(function), &[0]);
+        let network = with_random_weights(b.finish().unwrap(), 0);
+        let on_card = GpuImages::new(&gpu, network.graph().input(), &edges, None).unwrap();
+        let got = gpu.logits(&on_card, &Candidates::Repaired(&[&network])).unwrap();
+        for (&x, &got) in edges.iter().zip(&got[0]) {
+            let expected = function.apply(x);
+            let close = (got - expected).abs() <= 2e-6 * expected.abs().max(1.0);
+            assert!(if x.is_nan() { got.is_nan() } else { close }, "{function:?}({x}): got {got}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn nan_in_one_image_stays_in_that_image_and_is_reported() {
+    for gpu in both_variants() {
+        let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
+        let network = fold_batch_norm(&with_random_weights(graph, 2)).unwrap();
+        let shape = network.graph().input();
+        let mut images = random_images(shape, 3, 1);
+        images[shape.len() + 100] = f32::NAN;
+        let expected = cpu_logits(&network, &images);
+        let truth = Truth { labels: &[0, 0, 0], n_classes: 10, original_logits: Some(&expected[..10].repeat(3)) };
+        let on_card = GpuImages::new(&gpu, shape, &images, Some(truth)).unwrap();
+        let candidates = Candidates::Repaired(&[&network]);
+        let got = gpu.logits(&on_card, &candidates).unwrap();
+        assert_close(&got[0], &expected, TOLERANCE, "resnet20 with a broken image");
+        assert!(got[0][10].is_nan() && got[0][9].is_finite() && got[0][20].is_finite());
+        assert_eq!(gpu.score(&on_card, &candidates).unwrap()[0].first_not_finite, Some(1));
+    }
+}
+
+/// Logits are the image itself: counts and divergences can be worked out by hand.
+#[test]
+fn counts_and_divergences_are_those_worked_out_by_hand() {
+    let Some(gpu) = checked() else { return };
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 1, w: 1 });
+    b.push("out", Op::Identity, &[0]);
+    let network = with_random_weights(b.finish().unwrap(), 0);
+    let images = [1.0, 2.0, 3.0, 5.0, 5.0, 4.0, -3.0, -2.0, -2.0, -9.0, -9.0, -9.0];
+    // Predictions are 2, 0 (the first of equal ones), 1, 0.
+    let labels = [2, 1, 1, 0];
+    // The original is sure of nothing: the divergence is ln of the mean of exp(logit) minus the mean logit.
+    let truth = Truth { labels: &labels, n_classes: 3, original_logits: Some(&[0.0; 12]) };
+    let on_card = GpuImages::new(&gpu, network.graph().input(), &images, Some(truth)).unwrap();
+    let score = gpu.score(&on_card, &Candidates::Repaired(&[&network])).unwrap()[0];
+    let by_hand = |row: &[f32]| {
+        let mean = |f: &dyn Fn(f64) -> f64| row.iter().map(|&x| f(f64::from(x))).sum::<f64>() / 3.0;
+        mean(&f64::exp).ln() - mean(&|x| x)
+    };
+    let expected: f64 = images.chunks(3).map(by_hand).sum();
+    assert_eq!((score.n_correct, score.first_not_finite), (3, None));
+    assert!((score.divergence - expected).abs() < 1e-5, "{} {expected}", score.divergence);
+}
+
+#[test]
+fn small_bindings_cut_candidates_and_images_without_changing_a_bit() {
+    let (Some(whole), Some(cut)) = (
+        open(&GpuOptions { activations_max: Some(64 << 20), ..GpuOptions::default() }),
+        // Two images of 16 KiB each per binding, one candidate at a time.
+        open(&GpuOptions { binding_max: Some(160 << 10), ..GpuOptions::default() }),
+    ) else {
+        return;
+    };
+    let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
+    let network = fold_batch_norm(&with_random_weights(graph, 2)).unwrap();
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let mut rng = SplitMix(3);
+    let kept: Vec<KeptChannels> = (0..3).map(|_| random_kept(&groups, &mut rng)).collect();
+    let compact: Vec<Network> = kept.iter().map(|k| prune(&network, &groups, k).unwrap()).collect();
+    let compact: Vec<&Network> = compact.iter().collect();
+    let images = random_images(network.graph().input(), 23, 1);
+    let original = cpu_logits(&network, &images);
+    let labels: Vec<u16> = (0..23).map(|i| i % 10).collect();
+    let truth = Truth { labels: &labels, n_classes: 10, original_logits: Some(&original) };
+    let run = |gpu: &Gpu| {
+        let on_card = GpuImages::new(gpu, network.graph().input(), &images, Some(truth)).unwrap();
+        let logits = gpu.logits(&on_card, &Candidates::Repaired(&compact)).unwrap();
+        (logits, gpu.score(&on_card, &Candidates::Repaired(&compact)).unwrap())
+    };
+    let ((logits, scores), (logits_cut, scores_cut)) = (run(&whole), run(&cut));
+    assert_eq!(logits, logits_cut);
+    for (i, (a, b)) in scores.iter().zip(&scores_cut).enumerate() {
+        assert_eq!(a.n_correct, b.n_correct);
+        assert!((a.divergence - b.divergence).abs() <= 1e-5 * a.divergence, "sums are cut at other places");
+        let rows = logits[i].chunks(10).zip(&labels);
+        let right =
+            rows.filter(|(row, l)| (0..10).fold(0, |b, i| if row[i] > row[b] { i } else { b }) == usize::from(**l));
+        assert_eq!(a.n_correct, right.count(), "candidate {i}");
+    }
+}
+
+#[test]
+fn candidates_of_another_topology_and_buffers_of_other_lengths_are_refused() {
+    let Some(gpu) = checked() else { return };
+    let build = |name| {
+        let graph = arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
+        with_random_weights(graph, 1)
+    };
+    let (a, b) = (build("resnet20"), build("resnet32"));
+    let shape = a.graph().input();
+    let images = random_images(shape, 2, 1);
+    let on_card = GpuImages::new(&gpu, shape, &images, None).unwrap();
+    let error = gpu.logits(&on_card, &Candidates::Repaired(&[&a, &b])).unwrap_err();
+    assert!(matches!(&error, GpuError::Topology { candidate: 1, .. }), "{error}");
+    let error = gpu.score(&on_card, &Candidates::Repaired(&[&a])).unwrap_err();
+    assert_eq!(error.to_string(), "labels: expected 2 values, got 0");
+    let error = GpuImages::new(&gpu, shape, &images[1..], None).unwrap_err();
+    assert!(matches!(error, GpuError::Length { what: "images", .. }), "{error}");
+    let truth = Truth { labels: &[1], n_classes: 10, original_logits: None };
+    let error = GpuImages::new(&gpu, shape, &images, Some(truth)).unwrap_err();
+    assert_eq!(error.to_string(), "labels: expected 2 values, got 1");
+    assert_eq!(gpu.logits(&on_card, &Candidates::Repaired(&[])).unwrap(), Vec::<Vec<f32>>::new());
+    let other = GpuImages::new(&gpu, Shape { c: 1, h: 1, w: 1 }, &[1.0], None).unwrap();
+    assert!(matches!(gpu.logits(&other, &Candidates::Repaired(&[&a])), Err(GpuError::Length { .. })));
+}

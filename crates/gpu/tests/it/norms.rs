@@ -1,0 +1,79 @@
+//! Filter norms against `channel_norms` of the CPU.
+
+use secateur_gpu::{Gpu, GpuError, GpuOptions, filter_norms, group_norms};
+use secateur_kernels::{Norm, channel_norms};
+use secateur_net::random::{random_network, with_random_weights};
+use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, Shape, arch};
+
+use crate::adapter::{checked, open};
+
+/// f32 sums in pieces of 64 against f64.
+const TOLERANCE: f64 = 1e-5;
+
+fn check(gpu: &Gpu, network: &Network, name: &str) {
+    let layers = filter_norms(gpu, network).unwrap();
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Full);
+    for group in 0..groups.groups().len() {
+        for norm in [Norm::L1, Norm::L2] {
+            let got = group_norms(network, &groups, group, &layers, norm);
+            let expected = channel_norms(network, &groups, group, norm);
+            assert_eq!(got.len(), expected.len());
+            for (channel, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let error = (got - expected).abs();
+                assert!(
+                    error <= TOLERANCE * expected,
+                    "{name}: {norm:?} of channel {channel} of group {group}: {got} {expected}"
+                );
+            }
+        }
+    }
+    for layer in &layers {
+        let node = network.graph().node(layer.node);
+        let weight = network.parameter(&node.name, "weight");
+        let per_filter = weight.data().len() / layer.filters.len();
+        for (filter, &(l1, l2)) in weight.data().chunks(per_filter).zip(&layer.filters) {
+            let sum: f64 = filter.iter().map(|w| f64::from(w.abs())).sum();
+            let squares: f64 = filter.iter().map(|w| f64::from(*w).powi(2)).sum();
+            assert!((f64::from(l1) - sum).abs() <= TOLERANCE * sum, "{name} '{}': {l1} {sum}", node.name);
+            assert!((f64::from(l2) - squares.sqrt()).abs() <= TOLERANCE * squares.sqrt(), "{name} '{}'", node.name);
+        }
+    }
+}
+
+#[test]
+fn filter_norms_of_any_network_are_those_of_the_cpu() {
+    let Some(gpu) = checked() else { return };
+    for seed in 0..40 {
+        check(&gpu, &random_network(seed), &format!("random network {seed}"));
+    }
+    for name in ["resnet56", "mobilenet_v1"] {
+        let graph = arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
+        check(&gpu, &with_random_weights(graph, 1), name);
+    }
+}
+
+/// Filters of 1, 63, 64, 65 and 4,608 weights: around the length of a segment, and far beyond.
+#[test]
+fn filters_of_odd_lengths_lose_no_weight() {
+    let Some(gpu) = checked() else { return };
+    for (n_in, kernel) in [(1, [1, 1]), (7, [3, 3]), (64, [1, 1]), (13, [1, 5]), (512, [3, 3])] {
+        let mut b = GraphBuilder::new(Shape { c: n_in, h: 5, w: 5 });
+        let conv = Conv2d { kernel, ..Conv2d::square(n_in, 3, 1, 1, 2) };
+        let x = b.push("a", Op::Conv2d(conv), &[0]);
+        b.push("b", Op::GlobalAvgPool, &[x]);
+        check(&gpu, &with_random_weights(b.finish().unwrap(), 3), &format!("{n_in} inputs, kernel {kernel:?}"));
+    }
+}
+
+#[test]
+fn weights_larger_than_a_binding_are_split_and_one_layer_too_large_is_refused() {
+    // The largest layer of ResNet-20 has 64 * 64 * 9 weights of 4 bytes.
+    let small = GpuOptions { binding_max: Some(4 * 64 * 64 * 9), ..GpuOptions::default() };
+    let Some(gpu) = open(&small) else { return };
+    let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
+    let network = with_random_weights(graph, 1);
+    check(&gpu, &network, "resnet20 in pieces");
+    let gpu = open(&GpuOptions { binding_max: Some(4 * 64 * 64 * 9 - 4), ..GpuOptions::default() }).unwrap();
+    let error = filter_norms(&gpu, &network).unwrap_err();
+    assert!(matches!(&error, GpuError::TooLarge { what, .. } if what.contains("layer3.0.conv2")), "{error}");
+}

@@ -1,0 +1,120 @@
+// What every step of a network shares. Put in front of each shader by crates/gpu/src/pipelines.rs.
+//
+// Activations are channels last in groups of four ("quads"): `[candidate][image][row][column][quad]`, each candidate with as
+// many quads as its own width needs. Channels past the width are zero, always.
+
+// One operation; the same for all candidates. Mirrored by `Step` in crates/gpu/src/layout.rs.
+struct Step {
+    in_h: u32,
+    in_w: u32,
+    out_h: u32,
+    out_w: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    stride_h: u32,
+    stride_w: u32,
+    pad_h: u32,
+    pad_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    // Groups of an ordinary grouped convolution; 0 when every input channel is a group of its own.
+    groups: u32,
+    // 0 none, 1 relu, 2 relu6, 3 sigmoid, 4 tanh, 5 silu, 6 hard swish
+    activation: u32,
+    // Whether `residual` is added before the activation.
+    adds_residual: u32,
+    // Whether the input, the residual, are the images: shared by all candidates.
+    input_is_image: u32,
+    residual_is_image: u32,
+    // Quads from one candidate's part of a buffer to the next.
+    in_stride: u32,
+    residual_stride: u32,
+    out_stride: u32,
+    // Whether output lanes that this dispatch does not compute become zero, or stay.
+    clears: u32,
+    // Whether the output's old value is added.
+    accumulates: u32,
+    reserved_0: u32,
+    reserved_1: u32,
+}
+
+// One candidate's part in a step. Mirrored by `Candidate` in crates/gpu/src/layout.rs.
+struct Candidate {
+    // Kept input and output channels.
+    n_in: u32,
+    n_out: u32,
+    // First quad of its weights.
+    weights: u32,
+    // Channel `c` of the output is channel `c - shift` of the input, for steps that move channels.
+    shift: i32,
+}
+
+// The images that pass through together. Mirrored by `Chunk` in crates/gpu/src/layout.rs.
+struct Chunk {
+    n_images: u32,
+    // First quad of the first image, in the buffer of images.
+    image_offset: u32,
+    // Number of the first image, among all.
+    first_image: u32,
+    // Where the chunk's tallies go.
+    first_tally: u32,
+}
+
+@group(0) @binding(0) var<uniform> step_: Step;
+@group(0) @binding(1) var<storage, read> candidates: array<Candidate>;
+@group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
+@group(1) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(1) @binding(1) var<storage, read> residual: array<vec4<f32>>;
+@group(1) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
+@group(2) @binding(0) var<uniform> chunk: Chunk;
+
+fn quads(channels: u32) -> u32 {
+    return (channels + 3u) / 4u;
+}
+
+// NaN by its bits: compilers may assume that `x != x` never holds.
+fn is_nan(x: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
+}
+
+fn activate(x: vec4<f32>) -> vec4<f32> {
+    var y = x;
+    switch step_.activation {
+        case 1u: { y = max(x, vec4(0.0)); }
+        case 2u: { y = clamp(x, vec4(0.0), vec4(6.0)); }
+        case 3u: { y = 1.0 / (1.0 + exp(-x)); }
+        case 4u: { y = tanh(clamp(x, vec4(-20.0), vec4(20.0))); }
+        case 5u: { y = x / (1.0 + exp(-x)); }
+        case 6u: { y = x * clamp(x + 3.0, vec4(0.0), vec4(6.0)) / 6.0; }
+        default: {}
+    }
+    // A broken image must not look sound: rectifiers let NaN through.
+    return select(y, x, is_nan(x));
+}
+
+fn input_base(candidate: u32) -> u32 {
+    return select(candidate * step_.in_stride, chunk.image_offset, step_.input_is_image != 0u);
+}
+
+fn residual_base(candidate: u32) -> u32 {
+    return select(candidate * step_.residual_stride, chunk.image_offset, step_.residual_is_image != 0u);
+}
+
+// Which lanes of a quad are channels of a tensor of `n` channels.
+fn lanes(quad: u32, n: u32) -> vec4<bool> {
+    return vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(n);
+}
+
+// Adds what is added, applies the activation, zeroes the lanes past the width and writes quad `at` (`quad` within its pixel)
+// of a candidate's output.
+fn finish(candidate: u32, n_out: u32, at: u32, quad: u32, value: vec4<f32>) {
+    var v = value;
+    if step_.adds_residual != 0u {
+        v += residual[residual_base(candidate) + at];
+    }
+    let to = candidate * step_.out_stride + at;
+    if step_.accumulates != 0u {
+        v += output[to];
+    }
+    output[to] = select(vec4(0.0), activate(v), lanes(quad, n_out));
+}

@@ -1,0 +1,92 @@
+// How many images a candidate gets right, and how far its class probabilities are from the original network's: only these
+// numbers leave the card. `judge` looks at one image of one candidate, `tally` adds up the images of a chunk, in order, so that
+// sums are the same every time.
+
+struct Verdict {
+    // 1 right, 0 wrong, NOT_FINITE where a logit is NaN or infinite.
+    verdict: u32,
+    // Kullback-Leibler divergence from the original's probabilities, nats.
+    divergence: f32,
+}
+
+// Mirrored by `Tally` in crates/gpu/src/layout.rs.
+struct Tally {
+    n_correct: u32,
+    // Number of the first image whose logits are not finite; NONE if there is none.
+    first_not_finite: u32,
+    divergence: f32,
+    reserved: u32,
+}
+
+const NOT_FINITE: u32 = 2u;
+const NONE: u32 = 0xffffffffu;
+
+@group(1) @binding(3) var<storage, read> labels: array<u32>;
+// Logarithms of the original's class probabilities, `[image][class]`.
+@group(1) @binding(4) var<storage, read> log_probabilities: array<f32>;
+@group(1) @binding(5) var<storage, read_write> verdicts: array<Verdict>;
+@group(1) @binding(6) var<storage, read_write> tallies: array<Tally>;
+
+// The `i`-th logit of an image: outputs with rows and columns are `[h, w, c]`.
+fn logit(base: u32, n_channels: u32, i: u32) -> f32 {
+    let pixel = i / n_channels;
+    let c = i - pixel * n_channels;
+    return input[base + pixel * quads(n_channels) + c / 4u][c % 4u];
+}
+
+@compute @workgroup_size(64, 1, 1)
+fn judge(@builtin(global_invocation_id) id: vec3<u32>) {
+    let image = id.x;
+    if image >= chunk.n_images {
+        return;
+    }
+    let n_channels = candidates[id.z].n_out;
+    let n_pixels = step_.out_h * step_.out_w;
+    let n = n_pixels * n_channels;
+    let base = input_base(id.z) + image * n_pixels * quads(n_channels);
+    var best = 0u;
+    var most = logit(base, n_channels, 0u);
+    var is_finite = true;
+    for (var i = 0u; i < n; i++) {
+        let x = logit(base, n_channels, i);
+        is_finite = is_finite && (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
+        if x > most {
+            most = x;
+            best = i;
+        }
+    }
+    var sum = 0.0;
+    for (var i = 0u; i < n; i++) {
+        sum += exp(logit(base, n_channels, i) - most);
+    }
+    let log_sum = most + log(sum);
+    let start = (chunk.first_image + image) * n;
+    var divergence = 0.0;
+    // Without the original's probabilities, the step says so.
+    for (var i = 0u; i < select(0u, n, step_.accumulates != 0u); i++) {
+        let log_p = log_probabilities[start + i];
+        divergence += exp(log_p) * (log_p - (logit(base, n_channels, i) - log_sum));
+    }
+    let right = u32(best == labels[chunk.first_image + image]);
+    verdicts[id.z * step_.out_stride + image] =
+        Verdict(select(NOT_FINITE, right, is_finite), select(0.0, max(divergence, 0.0), is_finite));
+}
+
+@compute @workgroup_size(1, 1, 1)
+fn tally(@builtin(global_invocation_id) id: vec3<u32>) {
+    var total = Tally(0u, NONE, 0.0, 0u);
+    // In blocks: a long sum of small numbers would lose digits.
+    for (var block = 0u; block < chunk.n_images; block += 32u) {
+        var part = 0.0;
+        for (var image = block; image < min(block + 32u, chunk.n_images); image++) {
+            let v = verdicts[id.z * step_.out_stride + image];
+            total.n_correct += u32(v.verdict == 1u);
+            if v.verdict == NOT_FINITE {
+                total.first_not_finite = min(total.first_not_finite, chunk.first_image + image);
+            }
+            part += v.divergence;
+        }
+        total.divergence += part;
+    }
+    tallies[chunk.first_tally + id.z] = total;
+}
