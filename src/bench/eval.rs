@@ -88,12 +88,12 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
     };
     let plan = Plan::compile(&compact)?;
     let infer_s = median_s(|| run(&plan))?;
-    let plan_s = median_s(|| Ok(drop(Plan::compile(&compact)?)))?;
+    let plan_s = median_s(|| Plan::compile(&compact).map(drop).context("compiling"))?;
     let candidate_s = median_s(|| run(&Plan::compile(&compact)?))?;
     let repair_images = arguments.repair_images.get().min(n_images);
     let data = RefitData::new(pool, network, &groups, &images[..repair_images * len], Effort::Quick)?;
     let refit = SequentialRefit::new(pool, network, &groups, &data);
-    let repair_s = median_s(|| Ok(drop(refit.run(&kept, false)?)))?;
+    let repair_s = median_s(|| refit.run(&kept, false).map(drop).context("refitting"))?;
     let repaired_s = median_s(|| run(&Plan::compile(&refit.run(&kept, false)?.0)?))?;
     let (threads, peak) = (pool.current_num_threads(), peak_gflops());
     let images_per_s = n_images as f64 / infer_s;
