@@ -2,6 +2,7 @@
 
 mod finish;
 mod interrupt;
+mod learning;
 mod prepare;
 mod progress;
 mod record;
