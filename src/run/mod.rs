@@ -3,6 +3,7 @@
 mod checkpoint;
 mod finish;
 mod interrupt;
+mod learning;
 mod prepare;
 mod progress;
 mod record;

@@ -1,10 +1,12 @@
 //! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal runs.
 
 use secateur_net::{ChannelGroups, Cost, KeptChannels};
+use secateur_rl::AgentKind;
 use serde::Serialize;
 
 use super::Run;
 use super::finish::Finished;
+use super::learning::{AgainstRandom, mean, standard_error};
 use super::search::SearchOutcome;
 use crate::card::Card;
 
@@ -48,6 +50,8 @@ pub(super) struct TaskSummary {
     pub(super) test_accuracy_after_tuning: Option<f64>,
     /// Mean reward of the last noise-free walks; null for agents that do not learn.
     pub(super) noise_free_reward_mean: Option<f64>,
+    /// What the final policy learned; null for agents that do not learn and without the control `random`.
+    pub(super) against_random: Option<AgainstRandom>,
     pub(super) walk_of_best: u64,
     pub(super) model_file: String,
 }
@@ -81,9 +85,12 @@ pub(super) struct ControlSummary {
     pub(super) reward_accuracy: f64,
     pub(super) test_accuracy_before_tuning: f64,
     pub(super) macs: u64,
-    /// Mean and standard error of the rewards of all walks, before the final refit.
-    pub(super) walk_reward_mean: f64,
-    pub(super) walk_reward_standard_error: f64,
+    /// What the run's agent has more than this control, after the final refit; null if the agent has no network for the task.
+    pub(super) reward_accuracy_gain: Option<f64>,
+    pub(super) test_accuracy_gain: Option<f64>,
+    /// Mean and standard error of the rewards of all walks, before the final refit; null for too few walks.
+    pub(super) walk_reward_mean: Option<f64>,
+    pub(super) walk_reward_standard_error: Option<f64>,
 }
 
 pub(super) fn summary(
@@ -111,9 +118,9 @@ pub(super) fn summary(
         learner_updates: agent.learner_updates,
         candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum(),
         cache_hits: stats().map(|s| s.n_cache_hits).sum(),
-        tasks: finished[0].iter().map(|f| task_summary(run, agent, f, original_test[f.task])).collect(),
+        tasks: finished[0].iter().map(|f| task_summary(run, searches, f, original_test[f.task])).collect(),
         controls: controls
-            .flat_map(|(search, finished)| finished.iter().map(|f| control_summary(run, search, f)))
+            .flat_map(|(search, of_control)| of_control.iter().map(|f| control_summary(run, search, f, &finished[0])))
             .collect(),
     }
 }
@@ -123,13 +130,14 @@ pub(super) fn model_file(task: &str) -> String {
     format!("tasks/{task}/model.safetensors")
 }
 
-fn task_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished, original_test: f64) -> TaskSummary {
+fn task_summary(run: &Run<'_>, searches: &[SearchOutcome], finished: &Finished, original_test: f64) -> TaskSummary {
     let (spec, budget) = (&run.scene.tasks[finished.task], &run.resolved.budgets[finished.task]);
     let prepared = &run.networks[run.tasks[finished.task].network];
     let original = &run.resolved.networks[spec.network].original;
     let winner = &finished.winner;
     let widths = winner.kept.widths();
-    let rewards = &search.rewards[finished.task].noise_free;
+    let noise_free = &searches[0].rewards[finished.task].noise_free;
+    let random = searches.iter().skip(1).find(|search| search.agent == AgentKind::Random.name());
     TaskSummary {
         name: spec.name.clone(),
         network: prepared.network_name.clone(),
@@ -153,7 +161,9 @@ fn task_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished, orig
         test_accuracy_original: original_test,
         test_accuracy_before_tuning: finished.test_accuracy,
         test_accuracy_after_tuning: None,
-        noise_free_reward_mean: (!rewards.is_empty()).then(|| mean(rewards)),
+        noise_free_reward_mean: mean(noise_free),
+        against_random: random
+            .and_then(|random| AgainstRandom::judge(noise_free, &random.rewards[finished.task].noisy)),
         walk_of_best: winner.walk,
         model_file: model_file(&spec.name),
     }
@@ -167,11 +177,11 @@ fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {
     groups.prunable().into_iter().map(of).collect()
 }
 
-fn control_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished) -> ControlSummary {
+/// `agents` are the results of the run's agent, which the control is compared with.
+fn control_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished, agents: &[Finished]) -> ControlSummary {
     let stats = search.tasks[finished.task].stats;
     let rewards = &search.rewards[finished.task].noisy;
-    let (n, mean) = (rewards.len() as f64, mean(rewards));
-    let variance = rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let agent = agents.iter().find(|f| f.task == finished.task);
     ControlSummary {
         task: run.scene.tasks[finished.task].name.clone(),
         agent: search.agent.to_owned(),
@@ -179,11 +189,9 @@ fn control_summary(run: &Run<'_>, search: &SearchOutcome, finished: &Finished) -
         reward_accuracy: finished.winner.score.accuracy,
         test_accuracy_before_tuning: finished.test_accuracy,
         macs: finished.winner.macs,
-        walk_reward_mean: mean,
-        walk_reward_standard_error: (variance / n.max(1.0)).sqrt(),
+        reward_accuracy_gain: agent.map(|f| f.winner.score.accuracy - finished.winner.score.accuracy),
+        test_accuracy_gain: agent.map(|f| f.test_accuracy - finished.test_accuracy),
+        walk_reward_mean: mean(rewards),
+        walk_reward_standard_error: standard_error(rewards),
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
 }

@@ -1,0 +1,202 @@
+//! Plugins through the whole command line: what they do to a run's results, its report and its exit code.
+
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Two tasks, few walks and images.
+const SMALL: [&str; 6] = [
+    "budgets=[Macs(ratio: 0.6)]",
+    "walks_per_task=12",
+    "actors_per_task=2",
+    "finalists=2",
+    "images=(reward: 120, calibration: 120, walk: 40, refit: 120)",
+    "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 400, test: 200)),
+               (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 400, test: 200))]",
+];
+
+const TASKS: [&str; 2] = ["shapes-shapes-macs0.6", "textures-textures-macs0.6"];
+
+/// A program with plugins, built as `cargo test` without a filter would have done.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().unwrap().parent().unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--workspace", "--example", name]);
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success());
+    profile.join("examples").join(name)
+}
+
+fn run(program: &Path, out: &Path, sets: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron")).arg("--out").arg(out);
+    for set in SMALL.iter().chain(sets) {
+        command.args(["--set", set]);
+    }
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Candidates of one task and agent in the metrics, by walk: (reward, accuracy).
+fn candidates(out: &Path, agent: &str, task: &str) -> Vec<(f64, f64)> {
+    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut walks: Vec<Value> =
+        lines.filter(|l| l["event"] == "candidate" && l["agent"] == agent && l["task"] == task).collect();
+    walks.sort_by_key(|l| l["walk"].as_u64().unwrap());
+    walks.iter().map(|l| (l["reward"].as_f64().unwrap(), l["accuracy"].as_f64().unwrap())).collect()
+}
+
+fn near(got: &Value, expected: f64) {
+    let got = got.as_f64().unwrap();
+    assert!((got - expected).abs() < 1e-6, "expected {expected}, got {got}");
+}
+
+#[test]
+fn a_network_that_grew_behind_the_wall_fails_its_certificate_and_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let regrowth = format!("plugins={{\"regrowth\": (tasks: [{:?}])}}", TASKS[1]);
+    let output = run(&program("plugins_for_tests"), &out, &["agent=Uniform", "controls=[]", &regrowth]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let message = stderr(&output);
+    assert!(message.contains(TASKS[1]) && message.contains("exceeds its budget"), "{message}");
+    assert!(!message.contains(&format!("certificate of {}", TASKS[0])), "{message}");
+    // The results are there all the same, with what is wrong in them.
+    let summary = json(&out.join("summary.json"));
+    for (task, holds) in summary["tasks"].as_array().unwrap().iter().zip([true, false]) {
+        let file = out.join(task["model_file"].as_str().unwrap());
+        let certificate = json(&file.with_file_name("certificate.json"));
+        let budget = &certificate["budgets"][0];
+        assert_eq!((&budget["kind"], &budget["ok"]), (&"macs".into(), &holds.into()));
+        assert_eq!(budget["max"], task["budget"]["max"]);
+        assert_eq!(budget["value"].as_u64().unwrap() <= budget["max"].as_u64().unwrap(), holds);
+        assert_eq!(certificate["macs"] == task["original"]["macs"], !holds, "{certificate}");
+        assert_eq!(certificate["blake3"], blake3::hash(&fs::read(&file).unwrap()).to_hex().as_str());
+    }
+}
+
+/// Winner of a task: its walk, and the share of the original's activation memory that the written file needs by its certificate.
+fn winner(out: &Path, task: usize) -> (usize, f64) {
+    let summary = json(&out.join("summary.json"));
+    let task = &summary["tasks"][task];
+    let certificate = json(&out.join(task["model_file"].as_str().unwrap()).with_file_name("certificate.json"));
+    let bytes = |value: &Value| value["activation_bytes"].as_u64().unwrap() as f64;
+    (task["walk_of_best"].as_u64().unwrap() as usize, bytes(&certificate) / bytes(&task["original"]))
+}
+
+#[test]
+fn a_plugin_that_charges_for_memory_makes_a_smaller_network_win() {
+    let weight = 50.0;
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, paid) = (dir.path().join("plain"), dir.path().join("paid"));
+    let program = program("activation_penalty");
+    // Random walks are the same whatever they are paid, so the two runs choose between the same candidates.
+    // With residual streams frozen, the first operation alone would decide on the peak.
+    let random = ["agent=Random", "controls=[]", "finalists=1", "protocol=Full", "channel_multiple=1"];
+    let plugins = format!("plugins={{\"activation_penalty\": (weight: {weight})}}");
+    stdout(&run(&program, &plain, &random));
+    stdout(&run(&program, &paid, &[&random[..], &[&plugins]].concat()));
+    for (task, name) in TASKS.iter().enumerate() {
+        let accuracies: Vec<f64> = candidates(&plain, "random", name).iter().map(|c| c.1).collect();
+        let walks = candidates(&paid, "random", name);
+        assert_eq!(accuracies, walks.iter().map(|c| c.1).collect::<Vec<_>>());
+        // What the plugin took off each walk, as a share of the original's memory.
+        let shares: Vec<f64> = walks.iter().map(|(reward, accuracy)| (accuracy - reward) / weight).collect();
+        let ((plain_walk, plain_share), (paid_walk, paid_share)) = (winner(&plain, task), winner(&paid, task));
+        assert_ne!(plain_walk, paid_walk, "{name}");
+        assert!(paid_share < plain_share, "{name}: {paid_share} {plain_share}");
+        // The certificates agree with what was charged: the plugin's reason is the reason.
+        assert!((shares[plain_walk] - plain_share).abs() < 1e-6, "{name}: {} {plain_share}", shares[plain_walk]);
+        assert!((shares[paid_walk] - paid_share).abs() < 1e-6, "{name}: {} {paid_share}", shares[paid_walk]);
+        // Without the plugin the most accurate walk wins, with it the one that needs the least memory.
+        assert!(accuracies.iter().all(|&a| a <= accuracies[plain_walk]), "{name}");
+        assert!(shares.iter().all(|&s| s >= paid_share - 1e-6), "{name}: {shares:?}");
+    }
+}
+
+#[test]
+fn the_final_policy_is_held_against_random_walks() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = program("plugins_for_tests");
+    // Four random walks are paid 0.1 to 0.4: mean 0.25, variance 0.05/3, standard error √(0.05/12) = 0.0645497, so the bar is at
+    // 0.3790994. The last quarter of twelve walks, three, is free of noise.
+    for (last, mean, beats) in [("0.35, 0.38, 0.41", 0.38, true), ("0.35, 0.38, 0.407", 0.379, false)] {
+        let out = dir.path().join(beats.to_string());
+        let pay = format!("0.1, 0.2, 0.3, 0.4, 0.9, 0.9, 0.9, 0.9, 0.9, {last}");
+        let plugins = format!("plugins={{\"fixed_pay\": (rewards: [{pay}])}}");
+        let text = stdout(&run(&program, &out, &["controls=[Uniform, Random(candidates: 4)]", &plugins]));
+        let summary = json(&out.join("summary.json"));
+        for task in summary["tasks"].as_array().unwrap() {
+            let judged = &task["against_random"];
+            near(&task["noise_free_reward_mean"], mean);
+            near(&judged["noise_free_reward_mean"], mean);
+            near(&judged["random_reward_mean"], 0.25);
+            near(&judged["random_reward_standard_error"], 0.064_549_7);
+            assert_eq!((&judged["noise_free_walks"], &judged["random_walks"]), (&3.into(), &4.into()));
+            assert_eq!(judged["beats_random"], beats);
+            let verdict =
+                format!("{mean:.4} (3 walks)  0.2500 ± 0.0645 (4 walks)  {}", if beats { "yes" } else { "no" });
+            let name = task["name"].as_str().unwrap();
+            let line = text.lines().find(|l| l.contains(name) && l.contains('±')).unwrap();
+            assert_eq!(
+                line.split_whitespace().skip(1).collect::<Vec<_>>(),
+                verdict.split_whitespace().collect::<Vec<_>>()
+            );
+        }
+        // One walk of `uniform` has no standard error.
+        let uniform = summary["controls"].as_array().unwrap().iter().find(|c| c["agent"] == "uniform").unwrap();
+        near(&uniform["walk_reward_mean"], 0.1);
+        assert!(uniform["walk_reward_standard_error"].is_null());
+    }
+}
+
+#[test]
+fn a_control_that_beats_the_agent_is_named_with_the_gains_over_each_control() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    // One random walk has little chance against the best of eight, the first of which is itself.
+    let sets = ["agent=Random", "walks_per_task=1", "controls=[Uniform, Random(candidates: 8)]"];
+    let text = stdout(&run(Path::new(env!("CARGO_BIN_EXE_secateur")), &out, &sets));
+    let summary = json(&out.join("summary.json"));
+    let mut n_beaten = 0;
+    for task in summary["tasks"].as_array().unwrap() {
+        // An agent that does not learn has no final policy.
+        assert!(task["against_random"].is_null() && !text.contains("final policy"));
+        let name = task["name"].as_str().unwrap();
+        let row = text.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        for control in summary["controls"].as_array().unwrap().iter().filter(|c| c["task"] == name) {
+            let gain = |key: &str| task[key].as_f64().unwrap() - control[key].as_f64().unwrap();
+            let gains = [gain("reward_accuracy"), gain("test_accuracy_before_tuning")];
+            near(&control["reward_accuracy_gain"], gains[0]);
+            near(&control["test_accuracy_gain"], gains[1]);
+            assert!(row.contains(&format!("{:+.2}, {:+.2}", 100.0 * gains[0], 100.0 * gains[1])), "{row}");
+            let [theirs, ours] = [control, task].map(|of| 100.0 * of["reward_accuracy"].as_f64().unwrap());
+            let agent = control["agent"].as_str().unwrap();
+            let note =
+                format!("note: {agent} beats random on {name}: {theirs:.2} against {ours:.2} % of the reward images");
+            assert_eq!(text.lines().any(|line| line == note), theirs > ours, "{note}\n{text}");
+            n_beaten += usize::from(theirs > ours);
+        }
+    }
+    assert!(n_beaten > 0, "{text}");
+}

@@ -1,0 +1,77 @@
+//! The program with plugins of use to tests alone; `tests/plugins.rs` runs it.
+
+use bevy_app::App;
+use bevy_ecs::prelude::*;
+use secateur::net::KeptChannels;
+use secateur::scene::{PluginConfig, SceneError};
+use secateur::sim::{
+    Actor, Outcome, PruneTask, PrunedNetwork, PruningPlugin, Step, Tick, select_channels, write_reward,
+};
+use serde::Deserialize;
+
+/// Pays the first walks of every task and search these rewards, in order, whatever they scored.
+#[derive(Resource, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FixedPay {
+    rewards: Vec<f32>,
+}
+
+fn pay_by_walk(pay: Res<FixedPay>, mut actors: Query<&mut Outcome, With<Actor>>) {
+    for mut outcome in &mut actors {
+        let Some(candidate) = &mut outcome.0 else { continue };
+        let fixed = usize::try_from(candidate.walk).ok().and_then(|walk| pay.rewards.get(walk));
+        candidate.reward = fixed.copied().unwrap_or(candidate.reward);
+    }
+}
+
+struct FixedPayPlugin;
+
+impl PruningPlugin for FixedPayPlugin {
+    fn name(&self) -> &str {
+        "fixed_pay"
+    }
+    fn build(&self, app: &mut App, config: &PluginConfig) -> Result<(), SceneError> {
+        app.insert_resource(config.parse::<FixedPay>()?);
+        app.add_systems(Tick, pay_by_walk.in_set(Step::Reward).after(write_reward));
+        Ok(())
+    }
+}
+
+/// Gives every candidate of these tasks all its channels back, behind the budget wall.
+#[derive(Resource, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Regrowth {
+    tasks: Vec<String>,
+}
+
+fn regrow_channels(
+    regrowth: Res<Regrowth>,
+    tasks: Query<&PruneTask>,
+    networks: Query<&PrunedNetwork>,
+    mut actors: Query<(&Actor, &mut Outcome)>,
+) {
+    for (actor, mut outcome) in &mut actors {
+        let (Some(candidate), Ok(task)) = (&mut outcome.0, tasks.get(actor.task)) else { continue };
+        let Ok(network) = networks.get(task.network) else { continue };
+        if regrowth.tasks.contains(&task.name) {
+            candidate.kept = KeptChannels::all(&network.prepared.groups);
+        }
+    }
+}
+
+struct RegrowthPlugin;
+
+impl PruningPlugin for RegrowthPlugin {
+    fn name(&self) -> &str {
+        "regrowth"
+    }
+    fn build(&self, app: &mut App, config: &PluginConfig) -> Result<(), SceneError> {
+        app.insert_resource(config.parse::<Regrowth>()?);
+        app.add_systems(Tick, regrow_channels.in_set(Step::Select).after(select_channels));
+        Ok(())
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    secateur::cli().add_plugins(FixedPayPlugin).add_plugins(RegrowthPlugin).run()
+}
