@@ -43,9 +43,13 @@ fn plan(c: &mut Criterion) {
 
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("layers");
-    for (n_in, n_out, size, kernel, stride, groups) in
-        [(16, 16, 32, 3, 1, 1), (16, 7, 32, 3, 1, 1), (64, 64, 8, 3, 1, 1), (16, 32, 32, 3, 2, 1), (64, 64, 16, 3, 1, 64)]
-    {
+    for (n_in, n_out, size, kernel, stride, groups) in [
+        (16, 16, 32, 3, 1, 1),
+        (16, 7, 32, 3, 1, 1),
+        (64, 64, 8, 3, 1, 1),
+        (16, 32, 32, 3, 2, 1),
+        (64, 64, 16, 3, 1, 64),
+    ] {
         let conv = Conv2d { groups, ..Conv2d::square(n_in, n_out, kernel, stride, kernel / 2) };
         let mut b = GraphBuilder::new(Shape { c: n_in, h: size, w: size });
         let node = b.push("conv", Op::Conv2d(conv), &[0]);
