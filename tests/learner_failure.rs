@@ -12,7 +12,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur::scene::{PluginConfig, SceneError};
 use secateur::sim::{PruningPlugin, Step, Tick};
-use secateur::train::{CurrentPolicy, LearnerStats, Trajectory, collect_steps, learn};
+use secateur::train::{CurrentPolicy, LearnerStats, Trajectory, collect_steps};
 
 /// Makes trajectories that cannot be learned from after the second update; once `healed`, gives those that wait what they should
 /// have had.
@@ -30,12 +30,14 @@ impl PruningPlugin for Cosmic {
             let sound = healed || policy.0.version() < 2;
             made.iter_mut().for_each(|mut t| t.0.value[0] = if sound { 0.5 } else { f32::INFINITY });
         };
-        let heal = move |mut learners: Query<&mut LearnerStats>| {
-            let pending = learners.iter_mut().flat_map(|stats| stats.into_inner().pending.iter_mut());
-            pending.filter(|_| healed).for_each(|queued| queued.unroll.value[0] = 0.5);
-        };
         app.add_systems(Tick, flip.after(collect_steps).in_set(Step::Collect));
-        app.add_systems(Tick, heal.before(learn).in_set(Step::Learn));
+        Ok(())
+    }
+    fn load(&self, world: &mut World, _saved: &[u8]) -> Result<(), String> {
+        let healed = self.healed.load(Ordering::SeqCst);
+        for mut stats in world.query::<&mut LearnerStats>().iter_mut(world) {
+            stats.pending.iter_mut().filter(|_| healed).for_each(|queued| queued.unroll.value[0] = 0.5);
+        }
         Ok(())
     }
 }

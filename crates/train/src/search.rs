@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
@@ -109,6 +109,7 @@ impl Search {
     /// # Errors
     /// The first failure of the tick; the search cannot go on after it.
     pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
+        self.catch_up()?;
         self.start_learner()?;
         self.wait_for_learner();
         let world = self.app.world_mut();
@@ -157,6 +158,26 @@ impl Search {
             Some(error) => Err(error),
             None => Ok(self.take_events()),
         }
+    }
+
+    /// A batch that a learner in the actors' world failed on waits for it still when the search goes on from a checkpoint: it is
+    /// learned from before anybody acts, as it would have been.
+    fn catch_up(&mut self) -> Result<(), TrainError> {
+        if !matches!(self.learner, LearnerSide::Inline) {
+            return Ok(());
+        }
+        let world = self.app.world_mut();
+        let mut learners = world.query::<(&mut LearnerState, &LearnerStats)>();
+        let waits = learners.iter_mut(world).any(|(mut state, stats)| {
+            let learner = state.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+            stats.pending.len() >= learner.batch_size().max(1)
+        });
+        if !waits {
+            return Ok(());
+        }
+        let ran = world.run_system_cached(learn).and_then(|()| world.run_system_cached(publish_policy));
+        ran.map_err(|error| TrainError::Panicked(error.to_string()))?;
+        self.learning_failure()?.map_or(Ok(()), Err)
     }
 
     fn take_events(&mut self) -> Vec<Event> {
