@@ -87,10 +87,12 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
         images.chunks(batch * len).try_for_each(|images| plan.logits(pool, images).map(drop)).context("evaluating")
     };
     let plan = Plan::compile(&compact)?;
+    screen::status(format_args!("evaluating {n_images} images, {} times", 2 * (N_RUNS + 1)));
     let infer_s = median_s(|| run(&plan))?;
     let plan_s = median_s(|| Plan::compile(&compact).map(drop).context("compiling"))?;
     let candidate_s = median_s(|| run(&Plan::compile(&compact)?))?;
     let repair_images = arguments.repair_images.get().min(n_images);
+    screen::status(format_args!("refitting on {repair_images} images, {} times", 2 * (N_RUNS + 1)));
     let data = RefitData::new(pool, network, &groups, &images[..repair_images * len], Effort::Quick)?;
     let refit = SequentialRefit::new(pool, network, &groups, &data);
     let repair_s = median_s(|| refit.run(&kept, false).map(drop).context("refitting"))?;

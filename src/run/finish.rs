@@ -15,8 +15,8 @@ use crate::Failure;
 /// Test images normalised at a time.
 const TEST_BATCH: usize = 1000;
 
-/// Finalists of a task that are refitted on all refit images; more than these are first refitted on a share of them. The two
-/// orders agree well: what is left to choose after the first is within the noise of the reward images.
+/// Finalists of a task that are refitted on all refit images; more than these are first refitted quickly on a share of them, which
+/// takes a third of the time.
 const N_LAST: usize = 3;
 /// The first refit takes one in so many of the refit images, if it has enough left.
 const HEAT_SHARE: usize = 4;
