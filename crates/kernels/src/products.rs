@@ -43,10 +43,12 @@ type ProductFn = unsafe fn(&Job);
 /// Most sums of a tile, and most lanes of a vector.
 const TILE_MAX: usize = 24;
 const LANES_MAX: usize = 16;
+/// Vectors that a tile's sums take: their lanes are added up for as many vectors at a time as there are lanes.
+const TILE_ROOM: usize = TILE_MAX.next_multiple_of(LANES_MAX);
 
 /// The vectors of a tile's sums, one after the other.
 #[repr(C, align(64))]
-struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_MAX]>);
+struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_ROOM]>);
 
 #[inline(always)]
 unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &mut TileSums) {
@@ -74,18 +76,25 @@ unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &m
                 L::store(to.add((i * J + j) * L::LANES), acc[i][j]);
             }
         }
+        for tail in I * J..(I * J).next_multiple_of(L::LANES) {
+            L::store(to.add(tail * L::LANES), L::splat(0.0));
+        }
     }
 }
 
 #[inline(always)]
-unsafe fn add_sums<L: Lanes>(job: &Job, sums: &TileSums, [n_i, n_j]: [usize; 2]) {
-    for i in 0..n_i {
-        for j in 0..n_j {
-            // SAFETY: the caller's promise (`ProductFn`) covers the sums; the tile's were stored before.
-            unsafe {
-                let of_tile = L::load(sums.0.as_ptr().cast::<f32>().add((i * n_j + j) * L::LANES));
-                *job.sums.add(i * job.pitch + j) += f64::from(L::sum(of_tile));
-            }
+unsafe fn add_sums<L: Lanes, const I: usize, const J: usize>(job: &Job, tile: &TileSums) {
+    let mut sums = [0.0f32; TILE_ROOM];
+    for first in (0..I * J).step_by(L::LANES) {
+        // SAFETY: the tile's vectors were stored before, up to a multiple of the lanes.
+        unsafe {
+            L::store(sums.as_mut_ptr().add(first), L::sums(tile.0.as_ptr().cast::<f32>().add(first * L::LANES)));
+        }
+    }
+    for i in 0..I {
+        for j in 0..J {
+            // SAFETY: the caller's promise (`ProductFn`) covers the sums.
+            unsafe { *job.sums.add(i * job.pitch + j) += f64::from(sums[i * J + j]) };
         }
     }
 }
@@ -99,15 +108,15 @@ macro_rules! product_table {
             // SAFETY: same contract, and this function enables the instructions.
             unsafe {
                 sum_rows::<$lanes, I, J>(job, &mut sums);
-                $add(job, &sums, [I, J]);
+                $add::<I, J>(job, &sums);
             }
         }
         // On its own: the instructions that add up lanes reach only half of the registers, and would keep the loop over rows to them.
         $(#[target_feature(enable = $feature)])?
         #[inline(never)]
-        unsafe fn $add(job: &Job, sums: &TileSums, size: [usize; 2]) {
+        unsafe fn $add<const I: usize, const J: usize>(job: &Job, sums: &TileSums) {
             // SAFETY: same contract, and this function enables the instructions.
-            unsafe { add_sums::<$lanes>(job, sums, size) }
+            unsafe { add_sums::<$lanes, I, J>(job, sums) }
         }
         /// `(I, J, function)` for all `I` and `J` up to the largest.
         static $name: &[(usize, usize, ProductFn)] = &[$($(($i, $j, $run::<$i, $j>)),*),*];

@@ -16,6 +16,14 @@ pub struct Refit {
     pub bias: Vec<f32>,
 }
 
+impl Refit {
+    /// Goes `step` of the way to `other`, further than all of it where that is more than 1.
+    pub(crate) fn move_towards(&mut self, other: &Self, step: f32) {
+        let mine = self.weight.iter_mut().chain(&mut self.bias);
+        mine.zip(other.weight.iter().chain(&other.bias)).for_each(|(w, to)| *w += step * (to - *w));
+    }
+}
+
 /// Normal equations factored for some of their inputs: solves for any targets.
 pub struct Solver<'a> {
     equations: &'a NormalEquations,

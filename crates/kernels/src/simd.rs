@@ -69,8 +69,9 @@ pub unsafe trait Lanes: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
-    /// Sum of the lanes, in a fixed order.
-    unsafe fn sum(v: Self::V) -> f32;
+    /// For each of `LANES` vectors, one after the other at `vectors`, the sum of its lanes, added up in a fixed order; all at once,
+    /// since that takes a third of the instructions. Touches `LANES * LANES` values.
+    unsafe fn sums(vectors: *const f32) -> Self::V;
     /// `low` where `v < low`, `high` where `v > high`, else `v`: NaN stays NaN.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
 }
@@ -122,9 +123,25 @@ mod x86 {
             unsafe { _mm512_sub_ps(a, b) }
         }
         #[inline(always)]
-        unsafe fn sum(v: __m512) -> f32 {
+        unsafe fn sums(vectors: *const f32) -> __m512 {
             // SAFETY: trait contract.
-            unsafe { _mm512_reduce_add_ps(v) }
+            unsafe {
+                let mut fours = [_mm512_setzero_ps(); 4];
+                for i in 0..4 {
+                    let at = vectors.add(4 * i * Self::LANES);
+                    let [a, b] = [Self::load(at), Self::load(at.add(Self::LANES))];
+                    let [c, d] = [Self::load(at.add(2 * Self::LANES)), Self::load(at.add(3 * Self::LANES))];
+                    let ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+                    let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+                    let [low, high] = [_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd)];
+                    // In each quarter of the vector: what the quarters of a, b, c and d add up to.
+                    fours[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+                }
+                let [p, q, r, s] = fours;
+                let pq = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(p, q), _mm512_shuffle_f32x4::<0xdd>(p, q));
+                let rs = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(r, s), _mm512_shuffle_f32x4::<0xdd>(r, s));
+                _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(pq, rs), _mm512_shuffle_f32x4::<0xdd>(pq, rs))
+            }
         }
         #[inline(always)]
         unsafe fn clamp(v: __m512, low: __m512, high: __m512) -> __m512 {
@@ -172,12 +189,18 @@ mod x86 {
             unsafe { _mm256_sub_ps(a, b) }
         }
         #[inline(always)]
-        unsafe fn sum(v: __m256) -> f32 {
+        unsafe fn sums(vectors: *const f32) -> __m256 {
             // SAFETY: trait contract.
             unsafe {
-                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+                let mut fours = [_mm256_setzero_ps(); 2];
+                for i in 0..2 {
+                    let at = vectors.add(4 * i * Self::LANES);
+                    let ab = _mm256_hadd_ps(Self::load(at), Self::load(at.add(Self::LANES)));
+                    let cd = _mm256_hadd_ps(Self::load(at.add(2 * Self::LANES)), Self::load(at.add(3 * Self::LANES)));
+                    fours[i] = _mm256_hadd_ps(ab, cd);
+                }
+                let [p, q] = fours;
+                _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(p, q), _mm256_permute2f128_ps::<0x31>(p, q))
             }
         }
         #[inline(always)]
@@ -223,8 +246,9 @@ unsafe impl Lanes for Portable {
         std::array::from_fn(|i| a[i] - b[i])
     }
     #[inline(always)]
-    unsafe fn sum(v: [f32; 8]) -> f32 {
-        v.iter().sum()
+    unsafe fn sums(vectors: *const f32) -> [f32; 8] {
+        // SAFETY: trait contract.
+        unsafe { std::array::from_fn(|i| Self::load(vectors.add(i * Self::LANES)).iter().sum()) }
     }
     #[inline(always)]
     unsafe fn clamp(v: [f32; 8], low: [f32; 8], high: [f32; 8]) -> [f32; 8] {
