@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::products::{Columns, add_products};
+use crate::products::{Columns, add_products, add_squares};
 use crate::{Isa, LinearMap};
 
 /// Rows of one tile of the (symmetric) product: few enough that the tile's columns stay in the second-level cache.
@@ -39,18 +39,16 @@ impl GramSums {
     pub fn add(&mut self, x: &[f32], y: &[f32]) {
         let (isa, (d, n_out)) = (self.isa, self.size);
         let n_rows = x.len() / (d * isa.lanes());
-        let columns = |first: usize, n: usize| Columns { values: x, row_len: d, first, n };
+        let columns = |first: usize, n: usize| Columns::of_rows(x, d, first, n);
+        let counts = [1, 1, n_rows];
         self.tiles.par_iter_mut().enumerate().for_each(|(t, sums)| {
             let first = t * TILE;
             let pair = [columns(first, TILE.min(d - first)), columns(first, d - first)];
-            add_products(isa, pair, n_rows, true, sums, d - first);
+            add_products(isa, pair, counts, true, sums, d - first);
         });
-        let targets = Columns { values: y, row_len: n_out, first: 0, n: n_out };
-        add_products(isa, [columns(0, d), targets], n_rows, false, &mut self.moment, n_out);
-        for (o, sum) in self.energy.iter_mut().enumerate() {
-            let target = Columns { first: o, n: 1, ..targets };
-            add_products(isa, [target, target], n_rows, false, std::slice::from_mut(sum), 1);
-        }
+        let targets = Columns::of_rows(y, n_out, 0, n_out);
+        add_products(isa, [columns(0, d), targets], counts, false, &mut self.moment, n_out);
+        add_squares(isa, targets, counts, &mut self.energy);
     }
 
     /// Adds another's sums.
@@ -63,7 +61,7 @@ impl GramSums {
 
     /// The finished equations of `map` from `n_rows` rows, input columns reordered to channel-major as in a weight tensor.
     pub fn finish(self, map: LinearMap, n_rows: u64) -> NormalEquations {
-        let (n, taps, (d, n_out)) = (map.inputs.1, map.taps(), self.size);
+        let (n, taps, (d, _)) = (map.inputs.1, map.taps(), self.size);
         let at = |i: usize, j: usize| {
             let (i, j) = (i.min(j), i.max(j));
             let first = i / TILE * TILE;
@@ -72,13 +70,7 @@ impl GramSums {
         // Column c * taps + k of the result is column k * n + c of X.
         let from: Vec<usize> = (0..n * taps).map(|j| (j % taps) * n + j / taps).chain([n * taps]).collect();
         let gram = (0..d * d).map(|i| at(from[i / d], from[i % d])).collect();
-        let moment = (0..d * n_out).map(|i| self.moment[from[i / n_out] * n_out + i % n_out]).collect();
-        let rows = n_rows.max(1) as f64;
-        let variance = |o: usize| self.energy[o] - self.moment[(d - 1) * n_out + o].powi(2) / rows;
-        // The floor keeps the rounding noise of a constant target from counting as all there is to explain.
-        let floor = 1e-6 * self.energy.iter().sum::<f64>();
-        let energy = (0..n_out).map(variance).sum::<f64>().max(floor);
-        NormalEquations { map, gram, moment, target_energy: energy, n_rows }
+        NormalEquations::new(map, gram, &self.moment, &self.energy, n_rows)
     }
 }
 
@@ -95,4 +87,20 @@ pub struct NormalEquations {
     pub target_energy: f64,
     /// Rows summed.
     pub n_rows: u64,
+}
+
+impl NormalEquations {
+    /// From the sums of `n_rows` rows: X^T X as it is to be, X^T Y with its taps in order, channels within a tap, and Y^T Y's diagonal.
+    pub(crate) fn new(map: LinearMap, gram: Vec<f64>, moment: &[f64], energy: &[f64], n_rows: u64) -> Self {
+        let (n, taps, n_out) = (map.inputs.1, map.taps(), energy.len());
+        let intercept = n * taps;
+        let from = |row: usize| if row == intercept { row } else { row % taps * n + row / taps };
+        let ordered = (0..=intercept).flat_map(|row| &moment[from(row) * n_out..][..n_out]).copied().collect();
+        let rows = n_rows.max(1) as f64;
+        let variance = |o: usize| energy[o] - moment[intercept * n_out + o].powi(2) / rows;
+        // The floor keeps the rounding noise of a constant target from counting as all there is to explain.
+        let floor = 1e-6 * energy.iter().sum::<f64>();
+        let target_energy = (0..n_out).map(variance).sum::<f64>().max(floor);
+        Self { map, gram, moment: ordered, target_energy, n_rows }
+    }
 }

@@ -21,6 +21,18 @@ pub struct LinearMap {
     dilation: [usize; 2],
 }
 
+/// A map's geometry along rows or columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Axis {
+    pub kernel: usize,
+    pub stride: usize,
+    pub padding: usize,
+    pub dilation: usize,
+    /// Input and output pixels.
+    pub n_in: usize,
+    pub n_out: usize,
+}
+
 impl LinearMap {
     /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other nodes.
     pub fn of(graph: &Graph, node: NodeId) -> Vec<Self> {
@@ -73,6 +85,19 @@ impl LinearMap {
     pub const fn columns(&self) -> usize {
         self.inputs.1 * self.taps() + 1
     }
+    /// Rows, then columns.
+    pub(crate) fn axes(&self) -> [Axis; 2] {
+        let (kernel, stride, padding, dilation) = (self.kernel, self.stride, self.padding, self.dilation);
+        let axis = |i: usize, n_in, n_out| Axis {
+            kernel: kernel[i],
+            stride: stride[i],
+            padding: padding[i],
+            dilation: dilation[i],
+            n_in,
+            n_out,
+        };
+        [axis(0, self.input.h, self.output.h), axis(1, self.input.w, self.output.w)]
+    }
     /// Shape of the whole node's input and output.
     pub(crate) const fn shapes(&self) -> [Shape; 2] {
         [self.input, self.output]
@@ -90,7 +115,6 @@ impl LinearMap {
         let (oy, ox) = (pixel / self.output.w, pixel % self.output.w);
         let (taps, intercept) = row.split_at_mut(row.len() - lanes);
         intercept.fill(1.0);
-        let is_run = channels.windows(2).all(|c| c[1] == c[0] + 1);
         for (tap, into) in taps.chunks_exact_mut(channels.len() * lanes).enumerate() {
             let (ky, kx) = (tap / self.kernel[1], tap % self.kernel[1]);
             let y = (oy * self.stride[0] + ky * self.dilation[0]).wrapping_sub(self.padding[0]);
@@ -99,13 +123,20 @@ impl LinearMap {
                 into.fill(0.0);
                 continue;
             }
-            let values = &group[(y * self.input.w + x) * n_channels * lanes..][..n_channels * lanes];
-            if is_run {
-                into.copy_from_slice(&values[channels[0] * lanes..][..into.len()]);
-            } else {
-                for (to, &c) in into.chunks_exact_mut(lanes).zip(channels) {
-                    to.copy_from_slice(&values[c * lanes..][..lanes]);
-                }
+            gather(&group[(y * self.input.w + x) * n_channels * lanes..][..n_channels * lanes], lanes, channels, into);
+        }
+    }
+}
+
+/// Copies the channels `channels` (ascending) of a pixel `[channels, lanes]`.
+pub fn gather(pixel: &[f32], lanes: usize, channels: &[usize], into: &mut [f32]) {
+    match channels {
+        &[first, .., last] if last - first + 1 == channels.len() => {
+            into.copy_from_slice(&pixel[first * lanes..][..into.len()]);
+        }
+        _ => {
+            for (to, &c) in into.chunks_exact_mut(lanes).zip(channels) {
+                to.copy_from_slice(&pixel[c * lanes..][..lanes]);
             }
         }
     }
@@ -130,9 +161,18 @@ impl PixelSample {
         let step = (1..=golden.max(1)).rev().find(|&s| gcd(s, n_pixels) == 1).unwrap_or(1);
         Self { per_image, n_pixels, step }
     }
-    /// The pixels of each image of group `group`, shifted from group to group.
+    /// All pixels of every image, in order.
+    pub const fn whole(n_pixels: usize) -> Self {
+        Self { per_image: n_pixels, n_pixels, step: 1 }
+    }
+    /// Whether every pixel is used.
+    pub const fn is_whole(&self) -> bool {
+        self.per_image == self.n_pixels
+    }
+    /// The pixels of each image of group `group`, shifted from group to group; all of them come in order.
     pub fn pixels(&self, group: usize) -> impl Iterator<Item = usize> + use<> {
         let Self { per_image, n_pixels, step } = *self;
+        let (group, step) = if self.is_whole() { (0, 1) } else { (group, step) };
         let shift = (group as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let shift = ((shift * n_pixels as u64) >> 32) as usize;
         (0..per_image).map(move |i| (shift + i * step) % n_pixels)

@@ -1,6 +1,6 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
-use secateur_net::{Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
+use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
 
 use crate::KernelError;
 use crate::conv::{ConvKernel, Epilogue};
@@ -89,6 +89,12 @@ impl OpKernel {
             Op::Input | Op::Identity => Work::Copy,
         };
         Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes })
+    }
+
+    /// A convolution with weights `[out, in / groups, kh, kw]` and bias `[out]`.
+    pub fn convolution(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
+        let work = convolution_work(isa, conv, shapes, weight, bias);
+        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
     }
 
     /// Shapes of the inputs, one image each.
@@ -204,20 +210,25 @@ fn linear_work(parameters: &Parameters, op: &Op, shapes: [Shape; 2], isa: Isa) -
     let conv = match op {
         Op::Conv2d(conv) => conv.clone(),
         Op::Linear { in_features, out_features, bias } => {
-            secateur_net::Conv2d { bias: *bias, ..secateur_net::Conv2d::square(*in_features, *out_features, 1, 1, 0) }
+            Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }
         }
         _ => unreachable!("called for convolutions and linear layers only"),
     };
     let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
     let weight = parameters.get("weight", n_weights)?;
     let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
-    Ok(if conv.is_depthwise() && conv.out_channels == conv.in_channels {
-        Work::Depthwise(Box::new(DepthwiseKernel::new(isa, &conv, shapes, weight, bias)))
-    } else if WinogradKernel::suits(&conv, shapes) {
-        Work::Winograd(Box::new(WinogradKernel::new(isa, &conv, shapes, weight, bias)))
+    Ok(convolution_work(isa, &conv, shapes, weight, bias))
+}
+
+/// The kernel that needs the fewest operations.
+fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Work {
+    if conv.is_depthwise() && conv.out_channels == conv.in_channels {
+        Work::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)))
+    } else if WinogradKernel::suits(conv, shapes) {
+        Work::Winograd(Box::new(WinogradKernel::new(isa, conv, shapes, weight, bias)))
     } else {
-        Work::Conv(Box::new(ConvKernel::new(isa, &conv, shapes, weight, bias)))
-    })
+        Work::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias)))
+    }
 }
 
 /// Scale and shift of a BatchNorm, once for every lane.

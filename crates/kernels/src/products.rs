@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};
 
-/// Some columns of rows of vectors.
+/// Some columns of rows of vectors, and the way through the rows: three nested loops, as over images, rows and columns of pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<'a> {
     /// `[rows, row_len, LANES]`
@@ -20,15 +20,34 @@ pub struct Columns<'a> {
     pub first: usize,
     /// Number of columns meant.
     pub n: usize,
+    /// First row.
+    pub start: usize,
+    /// Rows from one turn of each loop to the next, the outermost loop first.
+    pub steps: [usize; 3],
 }
 
-/// Offsets in values.
+impl<'a> Columns<'a> {
+    /// Columns of all rows, one row after the other in the innermost loop.
+    pub const fn of_rows(values: &'a [f32], row_len: usize, first: usize, n: usize) -> Self {
+        Self { values, row_len, first, n, start: 0, steps: [0, 0, 1] }
+    }
+    /// Checks that all rows are there, and returns where the first begins and the steps, in values.
+    fn place(&self, counts: [usize; 3], lanes: usize) -> (*const f32, [usize; 3]) {
+        assert!(self.first + self.n <= self.row_len, "columns of a row");
+        let last = self.start + self.steps.iter().zip(counts).map(|(step, n)| step * (n - 1)).sum::<usize>();
+        let row = self.row_len * lanes;
+        assert!((last + 1) * row <= self.values.len(), "rows of columns");
+        (self.values[self.start * row + self.first * lanes..].as_ptr(), self.steps.map(|step| step * row))
+    }
+}
+
+/// Steps in values.
 struct Job {
     a: *const f32,
-    a_step: usize,
+    a_steps: [usize; 3],
     b: *const f32,
-    b_step: usize,
-    n_rows: usize,
+    b_steps: [usize; 3],
+    counts: [usize; 3],
     sums: *mut f64,
     pitch: usize,
 }
@@ -36,8 +55,8 @@ struct Job {
 /// Adds the products of `I` by `J` columns.
 ///
 /// # Safety
-/// The processor must have the function's instruction set; every address the job names must be valid: reads of `n_rows` rows of `I`
-/// and `J` vectors, writes of `I` rows of `J` sums.
+/// The processor must have the function's instruction set; every address the job names must be valid: reads of `I` and `J`
+/// vectors of all rows, writes of `I` rows of `J` sums.
 type ProductFn = unsafe fn(&Job);
 
 /// Most sums of a tile, and most lanes of a vector.
@@ -56,20 +75,25 @@ unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &m
     unsafe {
         let to = sums.0.as_mut_ptr().cast::<f32>();
         let mut acc = [[L::splat(0.0); J]; I];
-        let (mut a, mut b) = (job.a, job.b);
-        for _ in 0..job.n_rows {
-            let mut av = [L::splat(0.0); I];
-            for i in 0..I {
-                av[i] = L::load(a.add(i * L::LANES));
-            }
-            for j in 0..J {
-                let bv = L::load(b.add(j * L::LANES));
-                for i in 0..I {
-                    acc[i][j] = L::fma(av[i], bv, acc[i][j]);
+        for outer in 0..job.counts[0] {
+            for middle in 0..job.counts[1] {
+                let mut a = job.a.add(outer * job.a_steps[0] + middle * job.a_steps[1]);
+                let mut b = job.b.add(outer * job.b_steps[0] + middle * job.b_steps[1]);
+                for _ in 0..job.counts[2] {
+                    let mut av = [L::splat(0.0); I];
+                    for i in 0..I {
+                        av[i] = L::load(a.add(i * L::LANES));
+                    }
+                    for j in 0..J {
+                        let bv = L::load(b.add(j * L::LANES));
+                        for i in 0..I {
+                            acc[i][j] = L::fma(av[i], bv, acc[i][j]);
+                        }
+                    }
+                    a = a.add(job.a_steps[2]);
+                    b = b.add(job.b_steps[2]);
                 }
             }
-            a = a.add(job.a_step);
-            b = b.add(job.b_step);
         }
         for i in 0..I {
             for j in 0..J {
@@ -142,18 +166,22 @@ const fn products(isa: Isa) -> &'static [(usize, usize, ProductFn)] {
     }
 }
 
-/// Adds to `sums[i * pitch + j]` the sum over `n_rows` rows and all lanes of column `i` of `a` times column `j` of `b`. With `upper`,
-/// columns are counted from each row's start, and sums may be left out where `j < i`.
-pub fn add_products(isa: Isa, [a, b]: [Columns<'_>; 2], n_rows: usize, upper: bool, sums: &mut [f64], pitch: usize) {
-    let lanes = isa.lanes();
-    for columns in [&a, &b] {
-        assert!(columns.first + columns.n <= columns.row_len, "columns of a row");
-        assert!(n_rows * columns.row_len * lanes <= columns.values.len(), "rows of columns");
-    }
+/// Adds to `sums[i * pitch + j]` the sum over rows (`counts` turns of the loops) and all lanes of column `i` of `a` times column `j` of
+/// `b`. With `upper`, columns are counted from each row's start, and sums may be left out where `j < i`.
+pub fn add_products(
+    isa: Isa,
+    [a, b]: [Columns<'_>; 2],
+    counts: [usize; 3],
+    upper: bool,
+    sums: &mut [f64],
+    pitch: usize,
+) {
     assert!(b.n <= pitch && a.n * pitch <= sums.len() + pitch - b.n, "sums of products");
-    if n_rows == 0 {
+    if counts.contains(&0) {
         return;
     }
+    let lanes = isa.lanes();
+    let [(a_first, a_steps), (b_first, b_steps)] = [a.place(counts, lanes), b.place(counts, lanes)];
     let table = products(isa);
     let &(most_a, most_b, _) = table.last().expect("the table has tiles");
     for j in (0..b.n).step_by(most_b) {
@@ -163,19 +191,24 @@ pub fn add_products(isa: Isa, [a, b]: [Columns<'_>; 2], n_rows: usize, upper: bo
                 continue;
             }
             let run = table[(n_a - 1) * most_b + n_b - 1].2;
-            let job = Job {
-                a: a.values[(a.first + i) * lanes..].as_ptr(),
-                a_step: a.row_len * lanes,
-                b: b.values[(b.first + j) * lanes..].as_ptr(),
-                b_step: b.row_len * lanes,
-                n_rows,
-                sums: sums[i * pitch + j..].as_mut_ptr(),
-                pitch,
-            };
+            let [a, b] = [a_first.wrapping_add(i * lanes), b_first.wrapping_add(j * lanes)];
+            let job = Job { a, a_steps, b, b_steps, counts, sums: sums[i * pitch + j..].as_mut_ptr(), pitch };
             // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`); rows, columns and sums
             // were checked above; `sums` is borrowed exclusively.
             unsafe { run(&job) }
         }
+    }
+}
+
+/// Adds to `sums[i]` the sum of the squares of column `i`.
+pub fn add_squares(isa: Isa, columns: Columns<'_>, counts: [usize; 3], sums: &mut [f64]) {
+    // A few columns at a time: one chain of sums alone would wait for itself.
+    const SIDE: usize = 4;
+    for (at, sums) in sums[..columns.n].chunks_mut(SIDE).enumerate() {
+        let mut products = [0.0; SIDE * SIDE];
+        let part = Columns { first: columns.first + at * SIDE, n: sums.len(), ..columns };
+        add_products(isa, [part, part], counts, true, &mut products, SIDE);
+        sums.iter_mut().zip(products.iter().step_by(SIDE + 1)).for_each(|(sum, square)| *sum += square);
     }
 }
 
@@ -189,13 +222,13 @@ mod tests {
             let lanes = isa.lanes();
             for (row_len, a_n, b_n, n_rows) in [(1, 1, 1, 1), (9, 9, 9, 5), (23, 11, 17, 7), (30, 5, 25, 0)] {
                 let values: Vec<f32> = (0..n_rows * row_len * lanes).map(|i| (i * 7919 % 23) as f32 - 11.0).collect();
-                let columns = |first, n| Columns { values: &values, row_len, first, n };
+                let columns = |first, n| Columns::of_rows(&values, row_len, first, n);
                 let (a, b) = (columns(0, a_n), columns(row_len - b_n, b_n));
                 let pitch = b_n + 3;
                 let mut sums = vec![0.5; a_n * pitch];
-                add_products(isa, [a, b], n_rows, false, &mut sums, pitch);
+                add_products(isa, [a, b], [1, 1, n_rows], false, &mut sums, pitch);
                 let mut upper = vec![0.5; a_n * pitch];
-                add_products(isa, [a, b], n_rows, true, &mut upper, pitch);
+                add_products(isa, [a, b], [1, 1, n_rows], true, &mut upper, pitch);
                 for i in 0..a_n {
                     for j in 0..pitch {
                         let at = |row: usize, c: usize, l: usize| f64::from(values[(row * row_len + c) * lanes + l]);
@@ -208,6 +241,31 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_may_be_reached_in_steps() {
+        for isa in Isa::available() {
+            let lanes = isa.lanes();
+            let (row_len, counts) = (5, [2, 3, 4]);
+            let values: Vec<f32> = (0..60 * row_len * lanes).map(|i| (i * 7919 % 23) as f32 - 11.0).collect();
+            let a = Columns { values: &values, row_len, first: 1, n: 4, start: 3, steps: [20, 6, 1] };
+            let b = Columns { values: &values, row_len, first: 0, n: 5, start: 0, steps: [0, 7, 2] };
+            let mut sums = vec![0.0; 20];
+            add_products(isa, [a, b], counts, false, &mut sums, 5);
+            for (at, sum) in sums.iter().enumerate() {
+                let mut expected = 0.0;
+                for turn in 0..24 {
+                    let turns = [turn / 12, turn / 4 % 3, turn % 4];
+                    let row = |c: &Columns<'_>| c.start + (0..3).map(|k| c.steps[k] * turns[k]).sum::<usize>();
+                    let value =
+                        |c: &Columns<'_>, i: usize| &values[(row(c) * row_len + c.first + i) * lanes..][..lanes];
+                    let pairs = value(&a, at / 5).iter().zip(value(&b, at % 5));
+                    expected += pairs.map(|(x, y)| f64::from(x * y)).sum::<f64>();
+                }
+                assert_eq!(*sum, expected, "{isa:?}: {at}");
             }
         }
     }

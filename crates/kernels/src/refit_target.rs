@@ -8,6 +8,7 @@ use secateur_net::{Graph, Network, NodeId, Op, Pointwise};
 use crate::calibrate::ROWS_PER_COLUMN;
 use crate::image_groups::ImageGroups;
 use crate::linear_map::PixelSample;
+use crate::map_sums::MapProducts;
 use crate::segment::{Segment, SegmentBuffers};
 use crate::{KernelError, LinearMap};
 
@@ -100,7 +101,11 @@ impl Target {
             behind => behind,
         };
         let shape = graph.shape(node);
-        let sample = PixelSample::new(shape.h * shape.w, groups.n_images(), effort.rows_per_column() * columns);
+        let n_pixels = shape.h * shape.w;
+        let sample = PixelSample::new(n_pixels, groups.n_images(), effort.rows_per_column() * columns);
+        // Sums over all pixels of a map take less time than over half of them, written out.
+        let is_shifted = maps.iter().all(MapProducts::suits);
+        let sample = if is_shifted && 2 * sample.per_image >= n_pixels { PixelSample::whole(n_pixels) } else { sample };
         let values = vec![0.0; groups.len() * sample.per_image * shape.c * groups.lanes()];
         Some(Self { sum, others, behind, sample, values })
     }

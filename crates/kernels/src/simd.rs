@@ -127,7 +127,7 @@ mod x86 {
             // SAFETY: trait contract.
             unsafe {
                 let mut fours = [_mm512_setzero_ps(); 4];
-                for i in 0..4 {
+                for (i, four) in fours.iter_mut().enumerate() {
                     let at = vectors.add(4 * i * Self::LANES);
                     let [a, b] = [Self::load(at), Self::load(at.add(Self::LANES))];
                     let [c, d] = [Self::load(at.add(2 * Self::LANES)), Self::load(at.add(3 * Self::LANES))];
@@ -135,7 +135,7 @@ mod x86 {
                     let cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
                     let [low, high] = [_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd)];
                     // In each quarter of the vector: what the quarters of a, b, c and d add up to.
-                    fours[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+                    *four = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
                 }
                 let [p, q, r, s] = fours;
                 let pq = _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(p, q), _mm512_shuffle_f32x4::<0xdd>(p, q));
@@ -193,11 +193,11 @@ mod x86 {
             // SAFETY: trait contract.
             unsafe {
                 let mut fours = [_mm256_setzero_ps(); 2];
-                for i in 0..2 {
+                for (i, four) in fours.iter_mut().enumerate() {
                     let at = vectors.add(4 * i * Self::LANES);
                     let ab = _mm256_hadd_ps(Self::load(at), Self::load(at.add(Self::LANES)));
                     let cd = _mm256_hadd_ps(Self::load(at.add(2 * Self::LANES)), Self::load(at.add(3 * Self::LANES)));
-                    fours[i] = _mm256_hadd_ps(ab, cd);
+                    *four = _mm256_hadd_ps(ab, cd);
                 }
                 let [p, q] = fours;
                 _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(p, q), _mm256_permute2f128_ps::<0x31>(p, q))
