@@ -1,10 +1,11 @@
 //! `bench eval`: how fast candidates of one network are evaluated.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use rayon::ThreadPool;
-use secateur_kernels::{Effort, Plan, RefitData, SequentialRefit, peak_gflops};
+use secateur_kernels::{Effort, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, peak_gflops, repair};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
 use serde::Serialize;
@@ -36,6 +37,10 @@ struct Measured {
     candidates_per_s_with_repair: f64,
     repair_images: usize,
     repair_s: f64,
+    /// Refitting on the original activations instead (`repair: Original`), its equations made once beforehand.
+    repair_original_s: f64,
+    /// Compiling and refitting on the original activations, by evaluating all images.
+    plan_and_repair_original_share: f64,
     gflops: f64,
     /// Of all threads' highest rate of multiply-adds; above 1 where fewer multiplications than the convolution's are needed.
     peak_share: f64,
@@ -53,6 +58,9 @@ pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     row("candidates_per_s", format!("{:.3} (plan {:.1} ms)", measured.candidates_per_s, 1e3 * measured.plan_s))?;
     let repair = format!("refit on {} images {:.0} ms", measured.repair_images, 1e3 * measured.repair_s);
     row("candidates_per_s_with_repair", format!("{:.3} ({repair})", measured.candidates_per_s_with_repair))?;
+    let share = 100.0 * measured.plan_and_repair_original_share;
+    let original = format!("{:.1} ms; with the plan {share:.1} % of evaluating", 1e3 * measured.repair_original_s);
+    row("refit on original activations", original)?;
     let peak = format!("peak_share {:.2} of {:.0} a core", measured.peak_share, measured.peak_gflops_per_core);
     row("gflops", format!("{:.0} ({peak})", measured.gflops))?;
     json::write(arguments.json.as_deref(), &measured)
@@ -97,6 +105,11 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
     let refit = SequentialRefit::new(pool, network, &groups, &data);
     let repair_s = median_s(|| refit.run(&kept, false).map(drop).context("refitting"))?;
     let repaired_s = median_s(|| run(&Plan::compile(&refit.run(&kept, false)?.0)?))?;
+    let equations = calibrate(pool, network, &groups, &images[..repair_images * len], |_| ())?;
+    let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
+    let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
+    let on_original = || pool.install(|| repair(network, &groups, &equations, &kept, solve));
+    let repair_original_s = median_s(|| on_original().map(drop).context("refitting on original activations"))?;
     let (threads, peak) = (pool.current_num_threads(), peak_gflops());
     let images_per_s = n_images as f64 / infer_s;
     let gflops = 2.0 * macs as f64 * images_per_s / 1e9;
@@ -113,6 +126,8 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
         candidates_per_s_with_repair: 1.0 / repaired_s,
         repair_images,
         repair_s,
+        repair_original_s,
+        plan_and_repair_original_share: (plan_s + repair_original_s) / infer_s,
         gflops,
         peak_share: gflops / (peak * threads as f64),
         peak_gflops_per_core: peak,

@@ -57,5 +57,5 @@ pub use plan::Plan;
 pub use reference::run_reference;
 pub use refit::{RefitData, SequentialRefit};
 pub use refit_target::Effort;
-pub use repair::{Refit, write_refit};
+pub use repair::{Refit, repair, write_refit};
 pub use simd::Isa;

@@ -1,11 +1,14 @@
 //! Least-squares refit of a consumer's weights after its inputs were removed.
 
+use std::sync::Arc;
+
 use faer::linalg::solvers::{Llt, Solve};
 use faer::{Mat, Side};
-use secateur_net::{Network, NodeId};
+use rayon::prelude::*;
+use secateur_net::{ChannelGroups, KeptChannels, Network, NodeId, prune};
 
 use crate::eliminate::RIDGE;
-use crate::{KernelError, NormalEquations};
+use crate::{KernelError, LinearMap, NormalEquations};
 
 /// New weights of one linear map: `weight[o]` holds the kept inputs' taps, channel-major; `bias[o]` the intercept.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,4 +117,37 @@ pub fn write_refit(
     network.set_parameter(&name, "weight", weight)?;
     network.set_parameter(&name, "bias", bias)?;
     Ok(())
+}
+
+/// The compact network with the channels of `kept`, every map that lost inputs refitted on the original activations: `solve` gives
+/// the weights of equations (index, equations, positions kept of the map's inputs), maps side by side on the threads at hand.
+///
+/// # Errors
+/// Kept sets of another network, and what `solve` returns.
+pub fn repair(
+    network: &Network,
+    groups: &ChannelGroups,
+    equations: &[Arc<NormalEquations>],
+    kept: &KeptChannels,
+    solve: impl Fn(usize, &NormalEquations, Vec<usize>) -> Result<Arc<Refit>, KernelError> + Sync,
+) -> Result<Network, KernelError> {
+    let local = |map: &LinearMap| -> Vec<usize> {
+        let (from, n) = map.inputs;
+        let positions = kept.positions(groups, network.graph().node(map.node).inputs[0]);
+        positions.into_iter().filter(|p| (from..from + n).contains(p)).map(|p| p - from).collect()
+    };
+    let refit = |index: usize| {
+        let kept = local(&equations[index].map);
+        let is_whole = kept.len() == equations[index].map.inputs.1;
+        (!is_whole).then(|| Ok((index, solve(index, &equations[index], kept.clone())?, kept)))
+    };
+    let refits: Vec<_> = (0..equations.len()).into_par_iter().filter_map(refit).collect::<Result<_, KernelError>>()?;
+    let mut work = network.clone();
+    for (index, refit, kept) in refits {
+        let map = &equations[index].map;
+        let outputs: Vec<usize> = (map.outputs.0..map.outputs.0 + map.outputs.1).collect();
+        let inputs: Vec<usize> = kept.iter().map(|p| p + map.inputs.0).collect();
+        write_refit(&mut work, map.node, &refit, &outputs, &inputs)?;
+    }
+    Ok(prune(&work, groups, kept)?)
 }

@@ -5,11 +5,11 @@
 use secateur_net::{Conv2d, Shape};
 
 use crate::aligned::AlignedVec;
-use crate::conv::{Epilogue, pack_filters};
+use crate::conv::Epilogue;
 use crate::simd::Isa;
 use crate::tile::TileJob;
 use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
-use crate::winograd_transform::{InputJob, OutputJob, Transforms, transform_filter};
+use crate::winograd_transform::{FILTERS, InputJob, OutputJob, Transforms, transform_filters};
 
 /// Output pixels along each side of a tile.
 pub const TILE: usize = 4;
@@ -87,14 +87,10 @@ impl WinogradKernel {
         let mut weights = AlignedVec::zeros(POINTS * output.c * input.c);
         let mut blocks = Vec::new();
         let mut first_output = 0;
-        let transformed = transform_filters(weight, output.c * input.c);
         for n_channels in sizes {
             let weights_at = first_output * input.c;
-            for (point, of_point) in transformed.chunks_exact(output.c * input.c).enumerate() {
-                let filters = &of_point[weights_at..][..n_channels * input.c];
-                let packed = &mut weights[point * output.c * input.c + weights_at..];
-                pack_filters(filters, [input.c, 1], n_channels, packed);
-            }
+            let filters = &weight[weights_at * 9..][..n_channels * input.c * 9];
+            pack_transformed(filters, [input.c, n_channels], output.c * input.c, &mut weights[weights_at..]);
             let runs = (1..=tiles).map(|n| pixel_runs(isa, n_channels, n).0).collect();
             blocks.push(Block { first_output, weights_at, runs });
             first_output += n_channels;
@@ -207,14 +203,17 @@ impl WinogradKernel {
     }
 }
 
-/// `[filters, 3, 3]` to `[POINTS, filters]`.
-fn transform_filters(weight: &[f32], n_filters: usize) -> Vec<f32> {
-    let mut out = vec![0.0; POINTS * n_filters];
-    for (filter, taps) in weight.chunks_exact(9).enumerate() {
-        let taps: &[f32; 9] = taps.try_into().expect("chunks of nine");
-        for (point, value) in transform_filter(taps).into_iter().enumerate() {
-            out[point * n_filters + filter] = value;
+/// Transforms filters `[filters, n_in, 3, 3]` and writes them as `[POINTS, n_in, filters]`, points `point_step` values apart.
+fn pack_transformed(filters: &[f32], [n_in, n_filters]: [usize; 2], point_step: usize, packed: &mut [f32]) {
+    for (i, first) in (0..n_in).flat_map(|i| (0..n_filters).step_by(FILTERS).map(move |first| (i, first))) {
+        let n = FILTERS.min(n_filters - first);
+        let mut taps = [[0.0; FILTERS]; 9];
+        for filter in 0..n {
+            let values = &filters[((first + filter) * n_in + i) * 9..][..9];
+            taps.iter_mut().zip(values).for_each(|(tap, &value)| tap[filter] = value);
+        }
+        for (point, values) in transform_filters(&taps).iter().enumerate() {
+            packed[point * point_step + i * n_filters + first..][..n].copy_from_slice(&values[..n]);
         }
     }
-    out
 }

@@ -72,19 +72,32 @@ impl Transforms {
     }
 }
 
-/// G g G^T of one 3x3 filter.
-pub fn transform_filter(g: &[f32; 9]) -> [f32; POINTS] {
-    let line = |a: f64, b: f64, c: f64| -> [f64; 6] {
-        let (even, odd) = (a + c, b);
-        let (even2, odd2) = (a + 4.0 * c, 2.0 * b);
-        [a / 4.0, -(even + odd) / 6.0, -(even - odd) / 6.0, (even2 + odd2) / 24.0, (even2 - odd2) / 24.0, c]
+/// Filters transformed together.
+pub const FILTERS: usize = 8;
+
+/// G g G^T of some 3x3 filters, `[tap][filter]` to `[point][filter]`.
+pub fn transform_filters(g: &[[f32; FILTERS]; 9]) -> [[f32; FILTERS]; POINTS] {
+    let line = |taps: [&[f64; FILTERS]; 3]| -> [[f64; FILTERS]; 6] {
+        let mut out = [[0.0; FILTERS]; 6];
+        for f in 0..FILTERS {
+            let [a, b, c] = taps.map(|tap| tap[f]);
+            let (even, odd) = (a + c, b);
+            let (even2, odd2) = (a + 4.0 * c, 2.0 * b);
+            out[0][f] = a / 4.0;
+            out[1][f] = -(even + odd) / 6.0;
+            out[2][f] = -(even - odd) / 6.0;
+            out[3][f] = (even2 + odd2) / 24.0;
+            out[4][f] = (even2 - odd2) / 24.0;
+            out[5][f] = c;
+        }
+        out
     };
-    let g = g.map(f64::from);
-    let columns: [[f64; 6]; 3] = std::array::from_fn(|j| line(g[j], g[3 + j], g[6 + j]));
-    let mut out = [0.0; POINTS];
+    let g = g.map(|tap| tap.map(f64::from));
+    let columns: [[[f64; FILTERS]; 6]; 3] = std::array::from_fn(|j| line([&g[j], &g[3 + j], &g[6 + j]]));
+    let mut out = [[0.0; FILTERS]; POINTS];
     for i in 0..6 {
-        for (j, value) in line(columns[0][i], columns[1][i], columns[2][i]).into_iter().enumerate() {
-            out[i * 6 + j] = value as f32;
+        for (j, values) in line([&columns[0][i], &columns[1][i], &columns[2][i]]).into_iter().enumerate() {
+            out[i * 6 + j] = values.map(|value| value as f32);
         }
     }
     out

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use secateur_kernels::{
     Effort, KernelError, Norm, NormalEquations, Reader, Refit, RefitData, RemovalPath, SequentialRefit, calibrate,
-    channel_norms, eliminate, write_refit,
+    channel_norms, eliminate, repair,
 };
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
@@ -240,25 +240,9 @@ impl Prepared {
         if self.repair == Repair::Off {
             return Ok(prune(&self.network, &self.groups, kept)?);
         }
-        let mut work = self.network.clone();
-        for (index, equations) in self.equations.iter().enumerate() {
-            let map = &equations.map;
-            let source = work.graph().node(map.node).inputs[0];
-            let (from, n) = map.inputs;
-            let local: Vec<usize> = kept
-                .positions(&self.groups, source)
-                .into_iter()
-                .filter(|p| (from..from + n).contains(p))
-                .map(|p| p - from)
-                .collect();
-            if local.len() < n {
-                let refit = self.repairs.get_or_solve(index, equations, local.clone())?;
-                let outputs: Vec<usize> = (map.outputs.0..map.outputs.0 + map.outputs.1).collect();
-                let inputs: Vec<usize> = local.iter().map(|p| p + from).collect();
-                write_refit(&mut work, map.node, &refit, &outputs, &inputs)?;
-            }
-        }
-        Ok(prune(&work, &self.groups, kept)?)
+        repair(&self.network, &self.groups, &self.equations, kept, |index, equations, kept| {
+            self.repairs.get_or_solve(index, equations, kept)
+        })
     }
 }
 
