@@ -85,7 +85,9 @@ impl Problem<'_> {
     pub fn equations(&self, pool: &rayon::ThreadPool) -> NormalEquations {
         let channels: Vec<usize> = (0..self.map.inputs.1).collect();
         let reading = self.reading(&channels);
-        let n_rows = (self.activations.images().n_images() * self.target.sample.per_image) as u64;
+        let images = self.activations.images();
+        let n_images = images.n_images().min(self.target.n_groups * images.lanes());
+        let n_rows = (n_images * self.target.sample.per_image) as u64;
         pool.install(|| {
             if self.is_whole() {
                 self.equations_of_maps(&reading, n_rows)

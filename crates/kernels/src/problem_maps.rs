@@ -82,7 +82,7 @@ impl Problem<'_> {
     }
 
     fn cut_maps(&self, lens: MapLens, n_sums: usize) -> Cut {
-        let n_blocks = self.activations.images().len().div_ceil(lens.n_groups);
+        let n_blocks = self.target.n_groups.div_ceil(lens.n_groups);
         Cut { n_blocks, lens: [lens.x, lens.y].map(|len| lens.n_groups * len), n_sums }
     }
 
@@ -91,7 +91,7 @@ impl Problem<'_> {
         let images = self.activations.images();
         let lanes = images.lanes();
         let first = at * lens.n_groups;
-        let n_groups = lens.n_groups.min(images.len() - first);
+        let n_groups = lens.n_groups.min(self.target.n_groups - first);
         let [_, output] = self.map.shapes();
         let (in_memory, channels) = &reading.source;
         for (i, group) in (first..first + n_groups).enumerate() {

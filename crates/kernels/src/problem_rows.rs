@@ -60,7 +60,7 @@ impl Problem<'_> {
     }
 
     fn n_rows(&self) -> usize {
-        self.activations.images().len() * self.target.sample.per_image
+        self.target.n_groups * self.target.sample.per_image
     }
 
     /// Blocks of rows for sums of `n_columns` by `n_sums` values, and how many rows they have.

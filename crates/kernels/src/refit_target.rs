@@ -78,6 +78,8 @@ pub struct Target {
     pub behind: Behind,
     /// Pixels used.
     pub sample: PixelSample,
+    /// Groups of images used, from the first on.
+    pub n_groups: usize,
     /// The original `sum` there, `[group of images, pixel, channel, LANES]`.
     pub values: Vec<f32>,
 }
@@ -101,14 +103,28 @@ impl Target {
             behind => behind,
         };
         let shape = graph.shape(node);
-        let n_pixels = shape.h * shape.w;
-        let sample = PixelSample::new(n_pixels, groups.n_images(), effort.rows_per_column() * columns);
-        // Sums over all pixels of a map take less time than over half of them, written out.
-        let is_shifted = maps.iter().all(MapProducts::suits);
-        let sample = if is_shifted && 2 * sample.per_image >= n_pixels { PixelSample::whole(n_pixels) } else { sample };
-        let values = vec![0.0; groups.len() * sample.per_image * shape.c * groups.lanes()];
-        Some(Self { sum, others, behind, sample, values })
+        let n_rows = effort.rows_per_column() * columns;
+        let (sample, n_groups) = choose_pixels(&maps, shape.h * shape.w, groups, n_rows);
+        let values = vec![0.0; n_groups * sample.per_image * shape.c * groups.lanes()];
+        Some(Self { sum, others, behind, sample, n_groups, values })
     }
+}
+
+/// About `n_rows` rows for each of `maps`: some pixels of every image, or, where that takes less time, all pixels of some images, and
+/// then more rows, since neighbouring pixels say nearly the same. Returns the pixels and the number of groups of images, the first.
+///
+/// Measured on ResNet-20 with 18 candidates and thorough refits on 6,000 images: all pixels of a third of them for the last stage's layers
+/// make a refit a fifth shorter, and accuracies on other images 0.0 to 0.1 points higher; those of a quarter up to 0.2 lower.
+fn choose_pixels(maps: &[LinearMap], n_pixels: usize, groups: &ImageGroups, n_rows: usize) -> (PixelSample, usize) {
+    let of_every_image = (PixelSample::new(n_pixels, groups.n_images(), n_rows), groups.len());
+    let n_all = groups.n_images() * n_pixels;
+    let n_whole = (n_rows + n_rows / 4).max(n_all / 3);
+    let is_shifted = maps.iter().all(|map| map.taps() > 1 && MapProducts::suits(map));
+    if n_rows >= n_all || !is_shifted || 2 * n_whole > 3 * n_rows {
+        return of_every_image;
+    }
+    let n_groups = n_whole.div_ceil(n_pixels * groups.lanes());
+    (PixelSample::whole(n_pixels), n_groups.min(groups.len()))
 }
 
 /// The targets of all nodes from `first` on, from one run of the original network.
@@ -130,7 +146,7 @@ pub fn targets(
     let mut targets: BTreeMap<NodeId, Target> = with_target.collect();
     let mut per_group: Vec<Vec<(NodeId, PixelSample, &mut [f32])>> = (0..n_groups).map(|_| Vec::new()).collect();
     for target in targets.values_mut() {
-        let len = target.values.len() / n_groups;
+        let len = target.values.len() / target.n_groups;
         for (list, values) in per_group.iter_mut().zip(target.values.chunks_exact_mut(len.max(1))) {
             list.push((target.sum, target.sample, values));
         }
