@@ -22,7 +22,11 @@ pub struct Epilogue<'a> {
     pub clamp: [f32; 2],
 }
 
-impl Epilogue<'_> {
+impl<'a> Epilogue<'a> {
+    /// The same for the values `part` of the output alone.
+    pub fn part(&self, part: Range<usize>) -> Self {
+        Self { residual: self.residual.map(|r| &r[part]), clamp: self.clamp }
+    }
     /// The same for output from `at` on.
     pub fn from(&self, at: usize) -> Finish {
         let residual = self.residual.map_or(std::ptr::null(), |r| r[at..].as_ptr());
@@ -110,21 +114,30 @@ impl ConvKernel {
 
     /// Convolves one group of images `[H, W, C, LANES]`.
     pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
+        self.run_rows(x, 0..self.shapes[1].h, epilogue, out);
+    }
+
+    /// Computes the output rows `rows`; `out` and the residual are theirs alone.
+    pub fn run_rows(&self, x: &[f32], rows: Range<usize>, epilogue: Epilogue, out: &mut [f32]) {
         let [input, output] = self.shapes;
+        assert!(rows.end <= output.h, "convolution output rows");
         assert_eq!(x.len(), input.len() * self.lanes, "convolution input length");
-        assert_eq!(out.len(), output.len() * self.lanes, "convolution output length");
+        assert_eq!(out.len(), rows.len() * output.w * output.c * self.lanes, "convolution output length");
         assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
         // Light weights: all channels row by row, the rows of the input are read once. Heavy ones: block by block.
         let rows_at_a_time = if self.weights.len() <= RESIDENT { 1 } else { output.h };
-        for first in (0..output.h).step_by(rows_at_a_time) {
+        for first in rows.clone().step_by(rows_at_a_time) {
             for block in &self.blocks {
-                for row in first..(first + rows_at_a_time).min(output.h) {
-                    self.run_row(block, row, x, epilogue, out);
+                for row in first..(first + rows_at_a_time).min(rows.end) {
+                    let row_len = output.w * output.c * self.lanes;
+                    let part = (row - rows.start) * row_len..(row - rows.start + 1) * row_len;
+                    self.run_row(block, row, x, epilogue.part(part.clone()), &mut out[part]);
                 }
             }
         }
     }
 
+    /// Computes one row; `out` and the residual are the row's.
     fn run_row(&self, block: &Block, row: usize, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
         let inner = self.inner.clone();
         let single = std::slice::from_ref(&block.single);
@@ -136,7 +149,7 @@ impl ConvKernel {
         }
     }
 
-    /// Computes the `runs` of pixels of one output row from column `at[1]` on, all of which have the same taps inside the image.
+    /// Computes the `runs` of pixels of output row `at[0]`, whose values `out` holds, from column `at[1]` on, all of which have the same taps inside the image.
     fn run_pixels(
         &self,
         block: &Block,
@@ -161,7 +174,7 @@ impl ConvKernel {
         };
         let row_step = input.w * conv.dilation[0] * input.c * lanes;
         for run in runs {
-            let to = ((at[0] * output.w + at[1] + run.start) * output.c + block.first_output) * lanes;
+            let to = ((at[1] + run.start) * output.c + block.first_output) * lanes;
             let from = ((pixel + run.start * conv.stride[1]) * input.c + block.first_input) * lanes;
             let job = TileJob {
                 x: if has_taps { x[from..].as_ptr() } else { x.as_ptr() },
@@ -176,8 +189,8 @@ impl ConvKernel {
                 out_step: output.c * lanes,
                 finish: Some(epilogue.from(to)),
             };
-            // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
-            // like that of `out` and the residual, is asserted in `run`; runs stay within the row's pixels that have these taps;
+            // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length
+            // is asserted in `run_rows`, where `out` and the residual are cut to one row; runs stay within the row's pixels that have these taps;
             // each block writes its own channels, and weights and bias were packed for it; `out` is borrowed exclusively.
             unsafe { (run.run)(&job, run.n_tiles) }
         }

@@ -9,7 +9,7 @@ use crate::elementwise;
 use crate::layout;
 use crate::pool::{self, Pooling};
 use crate::simd::Isa;
-use crate::winograd::{WinogradKernel, WinogradScratch};
+use crate::winograd::{TILE, WinogradKernel, WinogradScratch};
 
 /// Working memory of the kernels, reusable for any operation of any network; grows as needed and never shrinks.
 #[derive(Debug, Default)]
@@ -138,6 +138,37 @@ impl OpKernel {
         if let Some(function) = tail.activation.filter(|_| !(is_fused && clamp.is_some())) {
             elementwise::activate_all(function, out);
         }
+    }
+
+    /// As [`Self::run`], a convolution's rows spread over as many tasks as there is working memory for; others run as one. Results
+    /// are the same, bit for bit.
+    pub fn run_split<'a>(
+        &self,
+        input: &dyn Fn(usize) -> &'a [f32],
+        tail: Tail,
+        out: &mut [f32],
+        scratch: &mut [Scratch],
+    ) {
+        let n_rows = self.out_shape.h.div_ceil(scratch.len()).next_multiple_of(TILE);
+        let clamp = tail.activation.map_or(Some([f32::NEG_INFINITY, f32::INFINITY]), elementwise::clamp_bounds);
+        let is_splittable = matches!(self.work, Work::Conv(_) | Work::Winograd(_)) && n_rows < self.out_shape.h;
+        let Some(clamp) = clamp.filter(|_| is_splittable) else {
+            return self.run(input, tail, out, &mut scratch[0]);
+        };
+        let epilogue = Epilogue { residual: tail.residual, clamp };
+        let x = input(0);
+        let row_len = self.out_shape.w * self.out_shape.c * self.lanes;
+        rayon::scope(|scope| {
+            for ((part, out), scratch) in out.chunks_mut(n_rows * row_len).enumerate().zip(scratch) {
+                let rows = part * n_rows..part * n_rows + out.len() / row_len;
+                let epilogue = epilogue.part(rows.start * row_len..rows.end * row_len);
+                scope.spawn(move |_| match &self.work {
+                    Work::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
+                    Work::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
+                    _ => unreachable!("only convolutions are split"),
+                });
+            }
+        });
     }
 
     /// Operations that treat all channels of a pixel alike see a group of images as one image with `LANES` times the channels.

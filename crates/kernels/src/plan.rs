@@ -40,7 +40,8 @@ struct PlanStep {
 struct Worker {
     images: AlignedVec,
     slots: Vec<AlignedVec>,
-    scratch: Scratch,
+    /// One for each part in which rows are computed at a time.
+    scratch: Vec<Scratch>,
 }
 
 impl Plan {
@@ -89,13 +90,15 @@ impl Plan {
         let n_images = self.n_images(images)?;
         let mut logits = vec![0.0; n_images * self.n_classes];
         let n_chunks = n_images.div_ceil(self.lanes);
+        // Too few images for all threads: their rows are shared out as well.
+        let n_parts = (pool.current_num_threads() / n_chunks.max(1)).max(1);
         let images = images.chunks(self.lanes * self.image_len);
         let chunks = Mutex::new(images.zip(logits.chunks_mut(self.lanes * self.n_classes)));
         let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let work = || {
-            let mut worker = self.take_worker();
+            let mut worker = self.take_worker(n_parts);
             while let Some((images, logits)) = next() {
-                self.run(images, logits, &mut worker);
+                self.run(images, logits, &mut worker, n_parts);
             }
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
         };
@@ -145,17 +148,22 @@ impl Plan {
         Ok(images.len() / self.image_len)
     }
 
-    fn take_worker(&self) -> Worker {
+    /// Working memory for a group of images whose rows are computed in `n_parts` parts.
+    fn take_worker(&self, n_parts: usize) -> Worker {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| Worker {
+        let mut worker = idle.unwrap_or_else(|| Worker {
             images: AlignedVec::zeros(self.image_len * self.lanes),
             slots: self.slot_lens.iter().map(|len| AlignedVec::zeros(len * self.lanes)).collect(),
-            scratch: Scratch::new(),
-        })
+            scratch: Vec::new(),
+        });
+        if worker.scratch.len() < n_parts {
+            worker.scratch.resize_with(n_parts, Scratch::new);
+        }
+        worker
     }
 
-    /// Runs up to `lanes` images.
-    fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker) {
+    /// Runs up to `lanes` images, rows in `n_parts` parts side by side.
+    fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker, n_parts: usize) {
         interleave(images, self.image_len, self.lanes, &mut worker.images);
         for step in &self.steps {
             let mut out = std::mem::take(&mut worker.slots[step.out_slot]);
@@ -165,11 +173,11 @@ impl Plan {
                 Source::Slot { slot, len } => &slots[slot][..len * self.lanes],
             };
             let tail = Tail { residual: step.residual.map(read), activation: step.activation };
-            step.kernel.run(
+            step.kernel.run_split(
                 &|i| read(step.inputs[i]),
                 tail,
                 &mut out[..step.out_len * self.lanes],
-                &mut worker.scratch,
+                &mut worker.scratch[..n_parts],
             );
             worker.slots[step.out_slot] = out;
         }

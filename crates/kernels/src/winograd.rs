@@ -2,6 +2,8 @@
 //! (Winograd 1980; Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section 4.3).
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use secateur_net::{Conv2d, Shape};
 
 use crate::aligned::AlignedVec;
@@ -68,7 +70,7 @@ impl WinogradKernel {
         let n_tiles = (output.h.div_ceil(TILE) * output.w.div_ceil(TILE)) as f64;
         // Taps inside the image, of all outputs along an axis; cycles of two multiply-adds.
         let inside = |n_in: usize, n_out: usize, axis: usize| -> usize {
-            crate::conv::valid_taps(conv, axis, n_in, n_out).iter().map(std::ops::Range::len).sum()
+            crate::conv::valid_taps(conv, axis, n_in, n_out).iter().map(Range::len).sum()
         };
         let n_taps = (inside(input.h, output.h, 0) * inside(input.w, output.w, 1)) as f64;
         let (n_in, n_out) = (input.c as f64, output.c as f64);
@@ -111,18 +113,33 @@ impl WinogradKernel {
 
     /// Convolves one group of images `[H, W, C, LANES]`.
     pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32], scratch: &mut WinogradScratch) {
+        self.run_rows(x, 0..self.shapes[1].h, epilogue, out, scratch);
+    }
+
+    /// Computes the output rows `rows`, whose first is a multiple of `TILE`; `out` and the residual are theirs alone.
+    pub fn run_rows(
+        &self,
+        x: &[f32],
+        rows: Range<usize>,
+        epilogue: Epilogue,
+        out: &mut [f32],
+        scratch: &mut WinogradScratch,
+    ) {
         let ([input, output], lanes) = (&self.shapes, self.lanes);
+        assert!(rows.start.is_multiple_of(TILE) && rows.end <= output.h, "convolution output rows");
         assert_eq!(x.len(), input.len() * lanes, "convolution input length");
-        assert_eq!(out.len(), output.len() * lanes, "convolution output length");
+        assert_eq!(out.len(), rows.len() * output.w * output.c * lanes, "convolution output length");
         assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
         scratch.inputs.grow(POINTS * point_step(self.tiles * input.c * lanes, lanes));
         scratch.sums.grow(POINTS * point_step(self.tiles * output.c * lanes, lanes));
-        let n_tiles = self.n_tiles[0] * self.n_tiles[1];
-        for first in (0..n_tiles).step_by(self.tiles) {
-            let tiles = first..(first + self.tiles).min(n_tiles);
+        let all = rows.start / TILE * self.n_tiles[1]..rows.end.div_ceil(TILE) * self.n_tiles[1];
+        for first in all.clone().step_by(self.tiles) {
+            let tiles = first..(first + self.tiles).min(all.end);
             tiles.clone().for_each(|tile| self.transform_input(tile, tile - first, x, &mut scratch.inputs));
             self.multiply(tiles.len(), &scratch.inputs, &mut scratch.sums);
-            tiles.for_each(|tile| self.transform_output(tile, tile - first, &scratch.sums, epilogue, out));
+            for tile in tiles {
+                self.transform_output((tile, tile - first), &scratch.sums, epilogue, &rows, out);
+            }
         }
     }
 
@@ -180,25 +197,32 @@ impl WinogradKernel {
         }
     }
 
-    fn transform_output(&self, tile: usize, at: usize, sums: &AlignedVec, epilogue: Epilogue, out: &mut [f32]) {
+    fn transform_output(
+        &self,
+        (tile, at): (usize, usize),
+        sums: &AlignedVec,
+        epilogue: Epilogue,
+        rows: &Range<usize>,
+        out: &mut [f32],
+    ) {
         let (output, lanes) = (&self.shapes[1], self.lanes);
         let corner = self.corner(tile);
         let step = point_step(self.tiles * output.c * lanes, lanes);
         let from = &sums[at * output.c * lanes..];
         assert!((POINTS - 1) * step + output.c * lanes <= from.len(), "transformed sums");
-        let to = (corner[0] * output.w + corner[1]) * output.c * lanes;
+        let to = ((corner[0] - rows.start) * output.w + corner[1]) * output.c * lanes;
         let job = OutputJob {
             sums: from.as_ptr(),
             point_step: step,
             n_channels: output.c,
             bias: self.bias.as_ptr(),
-            size: [output.h - corner[0], output.w - corner[1]].map(|n| n.min(TILE)),
+            size: [rows.end - corner[0], output.w - corner[1]].map(|n| n.min(TILE)),
             out: out[to..].as_mut_ptr(),
             row_step: output.w * output.c * lanes,
             finish: epilogue.from(to),
         };
         // SAFETY: the instruction set was checked when the kernel was made; the last point's vectors end inside `sums` (asserted);
-        // `size` keeps to the pixels of `out`, whose length, like the residual's, is asserted in `run`; bias holds all channels.
+        // `size` keeps to the pixels of `out`, whose length, like the residual's, is asserted in `run_rows`; bias holds all channels.
         unsafe { (self.transforms.output)(&job) }
     }
 }

@@ -109,6 +109,33 @@ fn images_give_the_same_bits_alone_and_among_others() {
     }
 }
 
+/// Convolutions of both kinds, with residual, on a map of 13 rows, which no number of threads cuts evenly.
+fn tall_network() -> Network {
+    let mut builder = GraphBuilder::new(Shape { c: 3, h: 13, w: 9 });
+    let first = builder.push("first", Op::Conv2d(Conv2d::square(3, 16, 5, 1, 2)), &[0]);
+    let second = builder.push("second", Op::Conv2d(Conv2d::square(16, 16, 3, 1, 1)), &[first]);
+    let sum = builder.push("sum", Op::Add, &[first, second]);
+    let relu = builder.push("relu", Op::Pointwise(Pointwise::Relu), &[sum]);
+    let third = builder.push("third", Op::Conv2d(Conv2d::square(16, 7, 3, 2, 1)), &[relu]);
+    let silu = builder.push("silu", Op::Pointwise(Pointwise::Silu), &[third]);
+    builder.push("pool", Op::GlobalAvgPool, &[silu]);
+    with_random_weights(builder.finish().unwrap(), 3)
+}
+
+#[test]
+fn an_image_whose_rows_are_shared_out_gives_the_same_bits() {
+    let net = tall_network();
+    let images = images(&net, 3, 5);
+    for isa in Isa::available() {
+        let plan = Plan::compile_for(&net, isa).unwrap();
+        let expected = plan.logits(&pool(1), &images).unwrap();
+        assert_close(&expected, &reference_logits(&net, &images), 1e-4, "reference");
+        for n_threads in [2, 3, 4, 8] {
+            assert_eq!(plan.logits(&pool(n_threads), &images).unwrap(), expected, "{isa:?} on {n_threads} threads");
+        }
+    }
+}
+
 /// Two features pass through a 2x2 identity: logits are the image itself.
 fn pass_through(n: usize) -> Network {
     let mut b = GraphBuilder::new(Shape { c: n, h: 1, w: 1 });
