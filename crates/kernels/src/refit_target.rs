@@ -166,3 +166,34 @@ pub fn targets(
     })?;
     Ok(targets)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::{Conv2d, GraphBuilder, Shape};
+
+    fn maps(kernel: usize, stride: usize, size: usize) -> Vec<LinearMap> {
+        let mut builder = GraphBuilder::new(Shape { c: 4, h: size, w: size });
+        let node = builder.push("conv", Op::Conv2d(Conv2d::square(4, 4, kernel, stride, kernel / 2)), &[0]);
+        LinearMap::of(&builder.finish().unwrap(), node)
+    }
+
+    #[test]
+    fn all_pixels_of_some_images_replace_a_sample_of_all_images_where_that_is_less_work() {
+        let groups = ImageGroups::new(&[0.0; 6000], 1, 16);
+        let chosen = |kernel, stride, n_pixels, n_rows| {
+            let (sample, n_groups) = choose_pixels(&maps(kernel, stride, 8), n_pixels, &groups, n_rows);
+            (sample.per_image, n_groups)
+        };
+        assert_eq!(chosen(3, 1, 64, 100_000), (64, 125_000_usize.max(128_000).div_ceil(64 * 16)));
+        assert_eq!(chosen(3, 1, 64, 300_000), (64, 375_000_usize.div_ceil(64 * 16)));
+        assert_eq!(chosen(3, 1, 64, 384_000), (64, 375), "all there are");
+        assert_eq!(
+            chosen(3, 1, 64, 80_000),
+            (80_000_usize.div_ceil(6000), 375),
+            "a third would be far more than asked for"
+        );
+        assert_eq!(chosen(3, 2, 64, 100_000), (100_000_usize.div_ceil(6000), 375), "strides do not share products");
+        assert_eq!(chosen(1, 1, 64, 100_000), (100_000_usize.div_ceil(6000), 375), "one tap has nothing to share");
+    }
+}

@@ -1,9 +1,12 @@
 //! Surgery, folding and sequential refit on random networks.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use secateur_kernels::{
-    Effort, KernelError, LinearMap, Plan, RefitData, SequentialRefit, calibrate, run_reference, write_refit,
+    Effort, KernelError, LinearMap, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair,
+    run_reference, write_refit,
 };
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{
@@ -185,6 +188,25 @@ fn a_sequential_refit_is_closer_to_the_original_than_a_parallel_one_and_reselect
         assert!(error(&parallel) < error(&prune(&net, &groups, &kept).unwrap()));
         assert!(error(&sequential) < error(&parallel), "{} {}", error(&sequential), error(&parallel));
         assert!(error(&reselected) < error(&sequential), "{} {}", error(&reselected), error(&sequential));
+    }
+}
+
+#[test]
+fn repairs_side_by_side_are_those_made_one_after_the_other() {
+    let net = two_blocks();
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let (kept, images) = (halved(&groups), images(&net, 40, 9));
+    let expected = repaired_in_parallel(&net, &groups, &kept, &images);
+    for n_threads in [1, 3] {
+        let pool = pool(n_threads);
+        let equations = calibrate(&pool, &net, &groups, &images, |_| ()).unwrap();
+        let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
+        let solve = |_: usize, e: &NormalEquations, kept: Vec<usize>| e.refit(&kept).map(Arc::new);
+        let got = pool.install(|| repair(&net, &groups, &equations, &kept, solve)).unwrap();
+        assert!(got == expected, "{n_threads} threads");
+        let failing =
+            |_: usize, _: &NormalEquations, _: Vec<usize>| Err(KernelError::NotFinite { what: "test".into() });
+        assert!(pool.install(|| repair(&net, &groups, &equations, &kept, failing)).is_err());
     }
 }
 
