@@ -185,7 +185,7 @@ mod tests {
             let (sample, n_groups) = choose_pixels(&maps(kernel, stride, 8), n_pixels, &groups, n_rows);
             (sample.per_image, n_groups)
         };
-        assert_eq!(chosen(3, 1, 64, 100_000), (64, 125_000_usize.max(128_000).div_ceil(64 * 16)));
+        assert_eq!(chosen(3, 1, 64, 100_000), (64, 128_000_usize.div_ceil(64 * 16)));
         assert_eq!(chosen(3, 1, 64, 300_000), (64, 375_000_usize.div_ceil(64 * 16)));
         assert_eq!(chosen(3, 1, 64, 384_000), (64, 375), "all there are");
         assert_eq!(
