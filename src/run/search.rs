@@ -50,7 +50,7 @@ struct Plan {
 }
 
 /// A search on its way.
-struct Ongoing {
+pub(super) struct Ongoing {
     search: Search,
     rewards: Vec<WalkRewards>,
     n_ended: u64,
@@ -82,6 +82,7 @@ impl Run<'_> {
                 return Ok(searches);
             }
         }
+        self.searched_all = true;
         self.checkpoint(&searches, None)?;
         Ok(searches)
     }
@@ -245,7 +246,11 @@ impl Run<'_> {
     }
 
     /// Begins to write a checkpoint. One that cannot be written is told, and no reason to stop.
-    fn checkpoint(&mut self, before: &[SearchOutcome], ongoing: Option<&mut Ongoing>) -> Result<(), Failure> {
+    pub(super) fn checkpoint(
+        &mut self,
+        before: &[SearchOutcome],
+        ongoing: Option<&mut Ongoing>,
+    ) -> Result<(), Failure> {
         let start = Instant::now();
         let current = match ongoing {
             None => None,
@@ -260,6 +265,7 @@ impl Run<'_> {
         let state = RunState {
             finished: before.iter().map(finished_search).collect(),
             current,
+            refits: self.refits.save(),
             metrics_bytes: self.directory.metrics_bytes(),
             wall_s: self.wall_s(),
         };
