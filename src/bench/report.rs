@@ -30,8 +30,8 @@ pub(super) struct Measured {
     pub(super) walks_per_s: f64,
     pub(super) walks_per_s_until_last_walk: f64,
     pub(super) env_steps_per_s: f64,
-    /// As above, with the time in Act, Repair, Score and Learn taken off: what observing, clamping, collecting, queueing and
-    /// accounting would allow.
+    /// As above, with the arithmetic of policy, learner, repair and score, and waiting, taken off: what observing, clamping,
+    /// collecting, queueing and accounting would allow.
     pub(super) free_env_steps_per_s: f64,
     pub(super) updates_per_s: f64,
     /// Policy lag in updates, over the updates' means (p50, p95) and their largest.
@@ -40,9 +40,12 @@ pub(super) struct Measured {
     pub(super) lag_max: f64,
     pub(super) learner_idle_share: Option<f64>,
     pub(super) actors_wait_s: f64,
+    /// Time in the policy's and the learner's own arithmetic, wherever that ran.
+    pub(super) act_s: f64,
+    pub(super) learn_s: f64,
     /// Share of the wall time in each step, as seen by the thread that ticks.
     pub(super) step_shares: Vec<(String, f64)>,
-    /// Share of the wall time outside of Observe, Act, Repair, Score and Learn, waiting aside.
+    /// Share of the wall time outside of Observe, Repair, Score and the arithmetic of policy and learner, waiting aside.
     pub(super) scheduling_share: f64,
     /// Mean over the tasks of the best reward at ten moments: (seconds, reward).
     pub(super) best_reward_at_s: Vec<(f64, f64)>,
@@ -95,7 +98,10 @@ pub(super) fn table(report: &Report) -> String {
             format!("{:.4}", run.best_reward_per_s),
         ]);
     }
-    let queue = format!("queue alone: {:.0} trajectories/s", report.queue_trajectories_per_s);
+    let queue = format!(
+        "queue alone: {:.0} trajectories/s; free steps/s: the arithmetic of policy, learner, repair and score taken off",
+        report.queue_trajectories_per_s
+    );
     let names = step_names();
     let shares = report.runs.iter().map(|run| {
         let of =
