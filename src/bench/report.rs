@@ -61,7 +61,7 @@ pub(super) fn step_names() -> Vec<String> {
     Step::ALL.iter().map(|step| format!("{step:?}")).collect()
 }
 
-/// One row per search.
+/// One row per search, and where its time went.
 pub(super) fn table(report: &Report) -> String {
     let header = [
         "scheduler",
@@ -80,37 +80,38 @@ pub(super) fn table(report: &Report) -> String {
         ">per s",
     ];
     let mut table = Table::new(&header);
-    for run in &report.runs {
-        table.row(vec![
-            run.scheduler.clone(),
-            run.executor.to_owned(),
-            run.actors.to_string(),
-            format!("{:.2}", run.walks_per_s),
-            format!("{:.0}", run.env_steps_per_s),
-            format!("{:.0}", run.free_env_steps_per_s),
-            format!("{:.2}", run.updates_per_s),
-            format!("{:.1}", run.lag_p50),
-            format!("{:.1}", run.lag_p95),
-            format!("{:.0}", run.lag_max),
-            run.learner_idle_share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
-            format!("{:.2} %", 100.0 * run.scheduling_share),
-            format!("{:.4}", run.best_reward),
-            format!("{:.4}", run.best_reward_per_s),
-        ]);
-    }
+    report.runs.iter().for_each(|run| table.row(row(run)));
     let queue = format!(
         "queue alone: {:.0} trajectories/s; free steps/s: the arithmetic of policy, learner, repair and score taken off",
         report.queue_trajectories_per_s
     );
-    let names = step_names();
-    let shares = report.runs.iter().map(|run| {
-        let of =
-            |name: &String| run.step_shares.iter().find(|(n, _)| n == name).map_or(0.0, |(_, share)| 100.0 * share);
-        let parts: Vec<String> = names.iter().map(|name| format!("{name} {:.2}", of(name))).collect();
-        format!("{} {} {}: {}", run.scheduler, run.executor, run.actors, parts.join(", "))
-    });
-    let shares: Vec<String> = shares.collect();
+    let shares: Vec<String> = report.runs.iter().map(shares).collect();
     format!("{table}\n{queue}\n% of wall time per step:\n{}", shares.join("\n"))
+}
+
+fn row(run: &Measured) -> Vec<String> {
+    vec![
+        run.scheduler.clone(),
+        run.executor.to_owned(),
+        run.actors.to_string(),
+        format!("{:.2}", run.walks_per_s),
+        format!("{:.0}", run.env_steps_per_s),
+        format!("{:.0}", run.free_env_steps_per_s),
+        format!("{:.2}", run.updates_per_s),
+        format!("{:.1}", run.lag_p50),
+        format!("{:.1}", run.lag_p95),
+        format!("{:.0}", run.lag_max),
+        run.learner_idle_share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
+        format!("{:.2} %", 100.0 * run.scheduling_share),
+        format!("{:.4}", run.best_reward),
+        format!("{:.4}", run.best_reward_per_s),
+    ]
+}
+
+fn shares(run: &Measured) -> String {
+    let parts = run.step_shares.iter().map(|(name, share)| format!("{name} {:.2}", 100.0 * share));
+    let parts: Vec<String> = parts.collect();
+    format!("{} {} {}: {}", run.scheduler, run.executor, run.actors, parts.join(", "))
 }
 
 /// The value below which `share` of the values lie; 0 of none.

@@ -8,7 +8,7 @@ use secateur_kernels::{Effort, Plan};
 use secateur_net::Network;
 use secateur_sim::{Candidate, FinalRefit, Rank, SimError, Winner};
 
-use super::refits::Round;
+use super::refits::{Key, Round};
 use super::search::SearchOutcome;
 use super::{Run, prepare};
 use crate::Failure;
@@ -28,6 +28,12 @@ struct Field<'c> {
     search: usize,
     task: usize,
     finalists: Vec<&'c Candidate>,
+}
+
+impl Field<'_> {
+    fn key(&self, round: Round, candidate: &Candidate) -> Key {
+        (round, self.search, self.task, candidate.walk)
+    }
 }
 
 /// The result of one agent on one task.
@@ -91,7 +97,7 @@ impl Run<'_> {
         fields: &mut [Field<'_>],
         searches: &[SearchOutcome],
     ) -> Result<(), Failure> {
-        let mut done = self.begin_refit("first", refit.network, fields);
+        let mut done = self.begin_refit(Round::First, refit.network, fields);
         for field in fields {
             let mut ranked = self.refit((Round::First, &mut refit), field, searches, &mut done)?;
             ranked.sort_by(|(_, a), (_, b)| a.best_first(b));
@@ -108,7 +114,7 @@ impl Run<'_> {
         searches: &[SearchOutcome],
         winners: &mut [Vec<(usize, Winner)>],
     ) -> Result<(), Failure> {
-        let mut done = self.begin_refit("final", refit.network, fields);
+        let mut done = self.begin_refit(Round::Last, refit.network, fields);
         for field in fields {
             let ranked = self.refit((Round::Last, &mut refit), field, searches, &mut done)?;
             let Some((candidate, _)) = ranked.into_iter().min_by(|(_, a), (_, b)| a.best_first(b)) else { continue };
@@ -142,10 +148,18 @@ impl Run<'_> {
         tasks.flat_map(|task| searches().map(move |search| of_task(search, task))).collect()
     }
 
-    /// Begins a stage of which nothing is done.
-    fn begin_refit(&self, round: &str, network: &str, fields: &[Field<'_>]) -> u64 {
-        let n_finalists = fields.iter().map(|field| field.finalists.len() as u64).sum();
-        self.progress.begin(&format!("{round} refit of {network}"), n_finalists);
+    /// Begins a stage of which nothing is done, but for what an earlier process did.
+    fn begin_refit(&self, round: Round, network: &str, fields: &[Field<'_>]) -> u64 {
+        let keys = || fields.iter().flat_map(|field| field.finalists.iter().map(|c| field.key(round, c)));
+        let name = match round {
+            Round::First => "first",
+            Round::Last => "final",
+        };
+        self.progress.begin(&format!("{name} refit of {network}"), keys().count() as u64);
+        let n_known = keys().filter(|key| self.refits.rank(*key).is_some()).count();
+        if n_known > 0 {
+            self.progress.log(&format!("{n_known} were refitted before"));
+        }
         0
     }
 
@@ -164,7 +178,7 @@ impl Run<'_> {
             if !refitted.is_empty() && self.interrupt.is_set() {
                 break;
             }
-            let key = (round, field.search, field.task, candidate.walk);
+            let key = field.key(round, candidate);
             let rank = match self.refits.rank(key) {
                 Some(rank) => rank,
                 None => self.refit_one(key, refit, candidate)?,
@@ -180,12 +194,7 @@ impl Run<'_> {
     }
 
     /// Refits a finalist and remembers it; one that panics is told and passed over.
-    fn refit_one(
-        &mut self,
-        key: (Round, usize, usize, u64),
-        refit: &mut Lazily<'_>,
-        candidate: &Candidate,
-    ) -> Result<Option<Rank>, Failure> {
+    fn refit_one(&mut self, key: Key, refit: &mut Lazily<'_>, candidate: &Candidate) -> Result<Option<Rank>, Failure> {
         let refit = refit.get()?;
         match refit.run(&self.tasks[key.2].name, candidate) {
             Ok(winner) => {

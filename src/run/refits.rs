@@ -18,7 +18,7 @@ pub(super) enum Round {
 }
 
 /// One refit of one finalist: round, search, task, walk.
-type Key = (Round, usize, usize, u64);
+pub(super) type Key = (Round, usize, usize, u64);
 
 /// All refits so far.
 #[derive(Debug, Default)]
