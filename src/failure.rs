@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secateur_scene::SceneError;
+use secateur_sim::SimError;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -48,6 +49,12 @@ impl std::error::Error for Failure {}
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<SimError> for Failure {
+    fn from(error: SimError) -> Self {
+        Self::Failed(error.into())
     }
 }
 

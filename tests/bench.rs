@@ -30,6 +30,9 @@ fn check_runs(report: &Value, n_runs: usize, n_walks: f64) {
     for run in runs {
         assert_eq!(number(run, "walks"), n_walks);
         assert!((number(run, "walks_per_s") * number(run, "wall_s") - n_walks).abs() < 1e-6);
+        assert!(number(run, "act_s") > 0.0 && number(run, "learn_s") > 0.0);
+        assert!(number(run, "free_env_steps_per_s") > number(run, "env_steps_per_s"));
+        assert!((0.0..1.0).contains(&number(run, "scheduling_share")));
         let shares = run["step_shares"].as_array().unwrap();
         let total: f64 = shares.iter().map(|share| share[1].as_f64().unwrap()).sum();
         assert!(shares.len() == 12 && total > 0.0 && total <= 1.0, "{run}");

@@ -138,6 +138,57 @@ fn a_run_killed_again_and_again_ends_as_if_nothing_had_happened() {
     assert!(results(&out) == results(&undisturbed));
 }
 
+/// Enough finalists and images that there are two rounds of refits.
+const MANY_REFITS: [&str; 8] = [
+    "--set",
+    "finalists=4",
+    "--set",
+    "walks_per_task=12",
+    "--set",
+    "images=(reward: 100, calibration: 100, walk: 30, refit: 1000)",
+    "--set",
+    "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 1400, test: 100)),
+               (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 1400, test: 100))]",
+];
+
+#[test]
+fn a_run_killed_between_refits_does_not_do_finished_ones_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let undisturbed = dir.path().join("undisturbed");
+    let args = [&["--quiet", "--checkpoint-every", "0"], &MANY_REFITS[..]].concat();
+    assert!(run(&undisturbed, &args).status.success());
+    let expected = results(&undisturbed);
+    // One is killed, the other interrupted: the latter refits the best of each task before it ends.
+    for signal in ["KILL", "INT"] {
+        let out = dir.path().join(signal);
+        let mut child = command(&out, &args).stderr(Stdio::null()).spawn().unwrap();
+        let start = Instant::now();
+        while !fs::read_to_string(out.join("metrics.jsonl")).is_ok_and(|text| text.contains("\"result\"")) {
+            assert!(start.elapsed() < Duration::from_secs(240) && child.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success()
+        );
+        assert!(!child.wait().unwrap().success());
+        let n_before = fs::read_to_string(out.join("log.txt")).unwrap().lines().count();
+        let output = run(&out, &[&["--resume"], &args[..]].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        let log = fs::read_to_string(out.join("log.txt")).unwrap();
+        let resumed: Vec<&str> = log.lines().skip(n_before).collect();
+        let known = |stage: &str| {
+            let at = resumed.iter().position(|line| line.contains(stage))?;
+            let (n, _) = resumed.get(at + 1)?.trim().split_once(" were refitted before")?;
+            n.rsplit(' ').next()?.parse::<u64>().ok()
+        };
+        // Of the first network, all four finalists of two searches and the only one of `uniform`, then at least those whose
+        // result was written.
+        assert_eq!(known("first refit of shapes"), Some(9), "{signal}: {log}");
+        assert!(known("final refit of shapes") >= Some(2), "{signal}: {log}");
+        assert!(results(&out) == expected, "{signal}: another result");
+    }
+}
+
 #[test]
 fn signals_drain_the_run_and_resume_takes_it_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +260,7 @@ fn checkpoints_that_cannot_be_used_are_passed_over_or_refused_with_the_reason() 
     let other_format = copied("other-format");
     let newest = &checkpoints(&other_format)[0];
     fs::write(newest, with_format(&fs::read(newest).unwrap(), 0)).unwrap();
-    refused(&other_format, &[], "it has format 0, this program reads format 1");
+    refused(&other_format, &[], "it has format 0, this program reads format 2");
 }
 
 fn refused(out: &Path, extra: &[&str], why: &str) {

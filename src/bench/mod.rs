@@ -1,12 +1,15 @@
 //! `bench`: measurements of this machine.
 
+mod environment;
 mod eval;
 mod json;
 mod kernels;
+mod measure;
 mod queue;
 mod report;
 mod schedulers;
 mod synthetic;
+mod timed;
 
 use secateur_sim::PluginList;
 

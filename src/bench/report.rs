@@ -30,8 +30,8 @@ pub(super) struct Measured {
     pub(super) walks_per_s: f64,
     pub(super) walks_per_s_until_last_walk: f64,
     pub(super) env_steps_per_s: f64,
-    /// As above, with the time in Act, Repair, Score and Learn taken off: what observing, clamping, collecting, queueing and
-    /// accounting would allow.
+    /// As above, with the arithmetic of policy, learner, repair and score, and waiting, taken off: what observing, clamping,
+    /// collecting, queueing and accounting would allow.
     pub(super) free_env_steps_per_s: f64,
     pub(super) updates_per_s: f64,
     /// Policy lag in updates, over the updates' means (p50, p95) and their largest.
@@ -40,9 +40,12 @@ pub(super) struct Measured {
     pub(super) lag_max: f64,
     pub(super) learner_idle_share: Option<f64>,
     pub(super) actors_wait_s: f64,
+    /// Time in the policy's and the learner's own arithmetic, wherever that ran.
+    pub(super) act_s: f64,
+    pub(super) learn_s: f64,
     /// Share of the wall time in each step, as seen by the thread that ticks.
     pub(super) step_shares: Vec<(String, f64)>,
-    /// Share of the wall time outside of Observe, Act, Repair, Score and Learn, waiting aside.
+    /// Share of the wall time outside of Observe, Repair, Score and the arithmetic of policy and learner, waiting aside.
     pub(super) scheduling_share: f64,
     /// Mean over the tasks of the best reward at ten moments: (seconds, reward).
     pub(super) best_reward_at_s: Vec<(f64, f64)>,
@@ -58,7 +61,7 @@ pub(super) fn step_names() -> Vec<String> {
     Step::ALL.iter().map(|step| format!("{step:?}")).collect()
 }
 
-/// One row per search.
+/// One row per search, and where its time went.
 pub(super) fn table(report: &Report) -> String {
     let header = [
         "scheduler",
@@ -77,34 +80,38 @@ pub(super) fn table(report: &Report) -> String {
         ">per s",
     ];
     let mut table = Table::new(&header);
-    for run in &report.runs {
-        table.row(vec![
-            run.scheduler.clone(),
-            run.executor.to_owned(),
-            run.actors.to_string(),
-            format!("{:.2}", run.walks_per_s),
-            format!("{:.0}", run.env_steps_per_s),
-            format!("{:.0}", run.free_env_steps_per_s),
-            format!("{:.2}", run.updates_per_s),
-            format!("{:.1}", run.lag_p50),
-            format!("{:.1}", run.lag_p95),
-            format!("{:.0}", run.lag_max),
-            run.learner_idle_share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
-            format!("{:.2} %", 100.0 * run.scheduling_share),
-            format!("{:.4}", run.best_reward),
-            format!("{:.4}", run.best_reward_per_s),
-        ]);
-    }
-    let queue = format!("queue alone: {:.0} trajectories/s", report.queue_trajectories_per_s);
-    let names = step_names();
-    let shares = report.runs.iter().map(|run| {
-        let of =
-            |name: &String| run.step_shares.iter().find(|(n, _)| n == name).map_or(0.0, |(_, share)| 100.0 * share);
-        let parts: Vec<String> = names.iter().map(|name| format!("{name} {:.2}", of(name))).collect();
-        format!("{} {} {}: {}", run.scheduler, run.executor, run.actors, parts.join(", "))
-    });
-    let shares: Vec<String> = shares.collect();
+    report.runs.iter().for_each(|run| table.row(row(run)));
+    let queue = format!(
+        "queue alone: {:.0} trajectories/s; free steps/s: the arithmetic of policy, learner, repair and score taken off",
+        report.queue_trajectories_per_s
+    );
+    let shares: Vec<String> = report.runs.iter().map(shares).collect();
     format!("{table}\n{queue}\n% of wall time per step:\n{}", shares.join("\n"))
+}
+
+fn row(run: &Measured) -> Vec<String> {
+    vec![
+        run.scheduler.clone(),
+        run.executor.to_owned(),
+        run.actors.to_string(),
+        format!("{:.2}", run.walks_per_s),
+        format!("{:.0}", run.env_steps_per_s),
+        format!("{:.0}", run.free_env_steps_per_s),
+        format!("{:.2}", run.updates_per_s),
+        format!("{:.1}", run.lag_p50),
+        format!("{:.1}", run.lag_p95),
+        format!("{:.0}", run.lag_max),
+        run.learner_idle_share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
+        format!("{:.2} %", 100.0 * run.scheduling_share),
+        format!("{:.4}", run.best_reward),
+        format!("{:.4}", run.best_reward_per_s),
+    ]
+}
+
+fn shares(run: &Measured) -> String {
+    let parts = run.step_shares.iter().map(|(name, share)| format!("{name} {:.2}", 100.0 * share));
+    let parts: Vec<String> = parts.collect();
+    format!("{} {} {}: {}", run.scheduler, run.executor, run.actors, parts.join(", "))
 }
 
 /// The value below which `share` of the values lie; 0 of none.

@@ -14,10 +14,11 @@ use secateur_scene::first_difference;
 use secateur_train::{SavedSearch, SavedTask};
 use serde::{Deserialize, Serialize};
 
+use super::refits::SavedRefits;
 use super::search::WalkRewards;
 
 /// Version of the files' content.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;
@@ -34,13 +35,15 @@ pub(super) struct Identity {
     pub(super) inputs: Vec<(String, String)>,
 }
 
-/// A run between two ticks.
+/// A run between two ticks, or two refits.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct RunState {
     /// Searches that ended, in order.
     pub(super) finished: Vec<FinishedSearch>,
     /// The search that was going on, if one was.
     pub(super) current: Option<CurrentSearch>,
+    /// Refits of finalists that ended.
+    pub(super) refits: SavedRefits,
     /// Length of `metrics.jsonl`.
     pub(super) metrics_bytes: u64,
     /// Time the run had taken.

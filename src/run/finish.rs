@@ -6,8 +6,9 @@ use anyhow::Context;
 use secateur_formats::Dataset;
 use secateur_kernels::{Effort, Plan};
 use secateur_net::Network;
-use secateur_sim::{Candidate, FinalRefit, Winner};
+use secateur_sim::{Candidate, FinalRefit, Rank, SimError, Winner};
 
+use super::refits::{Key, Round};
 use super::search::SearchOutcome;
 use super::{Run, prepare};
 use crate::Failure;
@@ -29,6 +30,12 @@ struct Field<'c> {
     finalists: Vec<&'c Candidate>,
 }
 
+impl Field<'_> {
+    fn key(&self, round: Round, candidate: &Candidate) -> Key {
+        (round, self.search, self.task, candidate.walk)
+    }
+}
+
 /// The result of one agent on one task.
 pub(super) struct Finished {
     /// The task's index.
@@ -38,47 +45,94 @@ pub(super) struct Finished {
     pub(super) test_accuracy: f64,
 }
 
+/// The refit of one network's finalists, prepared when the first of them needs it.
+struct Lazily<'a> {
+    network: &'a str,
+    prepare: Box<dyn Fn() -> Result<FinalRefit<'a>, SimError> + 'a>,
+    refit: Option<FinalRefit<'a>>,
+}
+
+impl<'a> Lazily<'a> {
+    fn get(&mut self) -> Result<&FinalRefit<'a>, SimError> {
+        let refit = match self.refit.take() {
+            Some(refit) => refit,
+            None => (self.prepare)()?,
+        };
+        Ok(self.refit.insert(refit))
+    }
+}
+
 impl Run<'_> {
     /// Results of every search, in its order, for every task that has a candidate. A network of the agent's is written as soon as
     /// it is known. After Ctrl-C only the best candidate of each task is refitted.
     pub(super) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, Failure> {
         let mut winners: Vec<Vec<(usize, Winner)>> = searches.iter().map(|_| Vec::new()).collect();
+        let (pool, kind) = (&self.pool.clone(), prepare::reward_kind(self.scene));
         // One network's refit at a time is in memory.
         for (index, prepared) in self.networks.clone().iter().enumerate() {
-            let (pool, kind) = (self.pool.clone(), prepare::reward_kind(self.scene));
-            let refit_on = |n_images, effort| {
-                let refit = FinalRefit::new(&pool.0, prepared, kind, (n_images, effort));
-                refit.with_context(|| format!("preparing the final refit of {}", prepared.network_name))
+            let lazily = |n_images, effort| Lazily {
+                network: &prepared.network_name,
+                prepare: Box::new(move || FinalRefit::new(&pool.0, prepared, kind, (n_images, effort))),
+                refit: None,
             };
+            self.save_if_interrupted(searches)?;
             let mut fields = self.fields(index, searches);
-            let n_images = self.scene.images.refit;
-            if fields.iter().any(|field| field.finalists.len() > N_LAST) && n_images >= HEAT_SHARE * HEAT_IMAGES_MIN {
-                let heats = refit_on(n_images / HEAT_SHARE, Effort::Quick)?;
-                let mut done = 0;
-                self.begin_refit(&format!("first refit of {}", prepared.network_name), &fields);
-                for field in &mut fields {
-                    let mut refitted = self.refit(&heats, field, &mut done)?;
-                    refitted.sort_by(|(_, a), (_, b)| a.best_first(b));
-                    field.finalists = refitted.into_iter().take(N_LAST).map(|(candidate, _)| candidate).collect();
-                }
-            }
             if fields.iter().all(|field| field.finalists.is_empty()) {
                 continue;
             }
-            let refit = refit_on(n_images, Effort::Thorough)?;
-            let mut done = 0;
-            self.begin_refit(&format!("final refit of {}", prepared.network_name), &fields);
-            for field in &fields {
-                let refitted = self.refit(&refit, field, &mut done)?.into_iter().map(|(_, winner)| winner);
-                let Some(winner) = refitted.min_by(Winner::best_first) else { continue };
-                if field.search == 0 {
-                    self.directory.write_network(field.task, &winner, self.scene, self.resolved)?;
-                }
-                winners[field.search].push((field.task, winner));
+            let n_images = self.scene.images.refit;
+            if fields.iter().any(|field| field.finalists.len() > N_LAST) && n_images >= HEAT_SHARE * HEAT_IMAGES_MIN {
+                self.first_round(lazily(n_images / HEAT_SHARE, Effort::Quick), &mut fields, searches)?;
             }
+            self.last_round(lazily(n_images, Effort::Thorough), &fields, searches, &mut winners)?;
         }
         winners.iter_mut().for_each(|w| w.sort_by_key(|(task, _)| *task));
         self.test(winners)
+    }
+
+    /// Refits all finalists quickly, and leaves the best.
+    fn first_round(
+        &mut self,
+        mut refit: Lazily<'_>,
+        fields: &mut [Field<'_>],
+        searches: &[SearchOutcome],
+    ) -> Result<(), Failure> {
+        let mut done = self.begin_refit(Round::First, refit.network, fields);
+        for field in fields {
+            let mut ranked = self.refit((Round::First, &mut refit), field, searches, &mut done)?;
+            ranked.sort_by(|(_, a), (_, b)| a.best_first(b));
+            field.finalists = ranked.into_iter().take(N_LAST).map(|(candidate, _)| candidate).collect();
+        }
+        Ok(())
+    }
+
+    /// Refits finalists on all refit images; the best of each field wins.
+    fn last_round(
+        &mut self,
+        mut refit: Lazily<'_>,
+        fields: &[Field<'_>],
+        searches: &[SearchOutcome],
+        winners: &mut [Vec<(usize, Winner)>],
+    ) -> Result<(), Failure> {
+        let mut done = self.begin_refit(Round::Last, refit.network, fields);
+        for field in fields {
+            let ranked = self.refit((Round::Last, &mut refit), field, searches, &mut done)?;
+            let Some((candidate, _)) = ranked.into_iter().min_by(|(_, a), (_, b)| a.best_first(b)) else { continue };
+            let known = self.refits.best(field.search, field.task).filter(|best| best.walk == candidate.walk);
+            let winner = match known {
+                Some(winner) => winner.clone(),
+                // A run that was interrupted had refitted another one, which would not have come this far.
+                None => refit.get().and_then(|refit| refit.run(&self.tasks[field.task].name, candidate))?,
+            };
+            if field.search == 0 {
+                self.directory.write_network(field.task, &winner, self.scene, self.resolved)?;
+                if self.refits.told.insert(field.task) {
+                    self.directory.tell_result(field.task, &winner, self.scene)?;
+                }
+            }
+            winners[field.search].push((field.task, winner));
+        }
+        Ok(())
     }
 
     /// The finalists of every search and task on one network.
@@ -94,28 +148,78 @@ impl Run<'_> {
         tasks.flat_map(|task| searches().map(move |search| of_task(search, task))).collect()
     }
 
-    fn begin_refit(&self, what: &str, fields: &[Field<'_>]) {
-        self.progress.begin(what, fields.iter().map(|field| field.finalists.len() as u64).sum());
+    /// Begins a stage of which nothing is done, but for what an earlier process did.
+    fn begin_refit(&self, round: Round, network: &str, fields: &[Field<'_>]) -> u64 {
+        let keys = || fields.iter().flat_map(|field| field.finalists.iter().map(|c| field.key(round, c)));
+        let name = match round {
+            Round::First => "first",
+            Round::Last => "final",
+        };
+        self.progress.begin(&format!("{name} refit of {network}"), keys().count() as u64);
+        let n_known = keys().filter(|key| self.refits.rank(*key).is_some()).count();
+        if n_known > 0 {
+            self.progress.log(&format!("{n_known} were refitted before"));
+        }
+        0
     }
 
-    /// The finalists with their refitted networks; after Ctrl-C, those refitted by then, one at least.
+    /// The finalists with what became of their refit; after Ctrl-C, those refitted by then, one at least. Those that panic are
+    /// left out.
     fn refit<'c>(
-        &self,
-        refit: &FinalRefit<'_>,
+        &mut self,
+        (round, refit): (Round, &mut Lazily<'_>),
         field: &Field<'c>,
+        searches: &[SearchOutcome],
         done: &mut u64,
-    ) -> Result<Vec<(&'c Candidate, Winner)>, Failure> {
+    ) -> Result<Vec<(&'c Candidate, Rank)>, Failure> {
         let mut refitted = Vec::new();
         for &candidate in &field.finalists {
+            self.save_if_interrupted(searches)?;
             if !refitted.is_empty() && self.interrupt.is_set() {
                 break;
             }
-            let winner = refit.run(&self.tasks[field.task].name, candidate);
-            refitted.push((candidate, winner.map_err(|error| Failure::Failed(error.into()))?));
+            let key = field.key(round, candidate);
+            let rank = match self.refits.rank(key) {
+                Some(rank) => rank,
+                None => self.refit_one(key, refit, candidate)?,
+            };
+            refitted.extend(rank.map(|rank| (candidate, rank)));
             *done += 1;
             self.progress.set(*done);
+            if self.searched_all && !self.interrupt.is_set() && self.checkpoints.is_due() {
+                self.checkpoint(searches, None)?;
+            }
         }
         Ok(refitted)
+    }
+
+    /// Refits a finalist and remembers it; one that panics is told and passed over.
+    fn refit_one(&mut self, key: Key, refit: &mut Lazily<'_>, candidate: &Candidate) -> Result<Option<Rank>, Failure> {
+        let refit = refit.get()?;
+        match refit.run(&self.tasks[key.2].name, candidate) {
+            Ok(winner) => {
+                let rank = winner.rank();
+                self.refits.note(key, winner);
+                Ok(Some(rank))
+            }
+            Err(error @ SimError::Panicked { .. }) => {
+                let warning = format!("final refit: {error}; the other finalists go on without it");
+                self.progress.note(&format!("warning: {warning}"));
+                self.refits.warnings.push(warning);
+                self.refits.give_up(key);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// After Ctrl-C, writes down what is known before anything is decided among fewer finalists than there are.
+    fn save_if_interrupted(&mut self, searches: &[SearchOutcome]) -> Result<(), Failure> {
+        if self.interrupt.is_set() && std::mem::take(&mut self.searched_all) {
+            self.checkpoint(searches, None)?;
+            self.checkpoints.wait()?;
+        }
+        Ok(())
     }
 
     fn test(&self, winners: Vec<Vec<(usize, Winner)>>) -> Result<Vec<Vec<Finished>>, Failure> {

@@ -7,6 +7,7 @@ mod learning;
 mod prepare;
 mod progress;
 mod record;
+mod refits;
 mod resume;
 mod search;
 mod summary;
@@ -15,6 +16,7 @@ mod table;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use secateur_scene::Scene;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
@@ -30,6 +32,7 @@ use interrupt::Interrupt;
 pub(crate) use prepare::reward_kind;
 use progress::Progress;
 use record::RunDirectory;
+use refits::Refits;
 use search::SearchOutcome;
 pub(crate) use search::agent_kind;
 
@@ -47,6 +50,10 @@ struct Run<'a> {
     checkpoints: Checkpoints,
     progress: Progress,
     interrupt: Interrupt,
+    /// Refits of finalists, earlier processes' included.
+    refits: Refits,
+    /// Whether every search came to its end, so that a checkpoint may go on behind them.
+    searched_all: bool,
     start: Instant,
     /// Time the run took in earlier processes.
     wall_before_s: f64,
@@ -83,7 +90,8 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
     if interrupt.is_set() {
         return Err(Failure::Interrupted);
     }
-    let state = place.state.unwrap_or_default();
+    let mut state = place.state.unwrap_or_default();
+    let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     let mut run = Run {
         scene: &scene,
         resolved: &resolved,
@@ -95,6 +103,8 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
         checkpoints,
         progress,
         interrupt,
+        refits,
+        searched_all: false,
         card,
         start,
         wall_before_s: state.wall_s,
@@ -134,12 +144,19 @@ impl Run<'_> {
         if let Some(over) = self.directory.over_budget() {
             return Err(Failure::OverBudget(over));
         }
+        let has_network = |task: usize| finished[0].iter().any(|f| f.task == task);
+        let tasks = searches[0].tasks.iter().enumerate();
+        let mut without = tasks.filter(|(task, found)| !found.finalists.is_empty() && !has_network(*task));
+        let unrefitted = without.next().map(|(task, _)| self.tasks[task].name.clone());
         if let Some(error) = searches.into_iter().find_map(|s| s.failure) {
             return Err(Failure::Failed(error.into()));
         }
         if self.interrupt.is_set() {
             return Err(Failure::Interrupted);
         }
-        Ok(())
+        match unrefitted {
+            Some(task) => Err(anyhow::anyhow!("task '{task}' has no network: every finalist's refit panicked").into()),
+            None => Ok(()),
+        }
     }
 }

@@ -116,7 +116,13 @@ impl RunDirectory {
         if !certificate.holds() {
             self.over_budget.push(spec.name.clone());
         }
-        self.line(&json!({"event": "result", "task": spec.name, "walk": winner.walk, "reward": winner.reward,
+        Ok(())
+    }
+
+    /// Appends a task's result.
+    pub(super) fn tell_result(&mut self, task: usize, winner: &Winner, scene: &Scene) -> anyhow::Result<()> {
+        let name = &scene.tasks[task].name;
+        self.line(&json!({"event": "result", "task": name, "walk": winner.walk, "reward": winner.reward,
             "accuracy": winner.score.accuracy, "macs": winner.macs}))?;
         self.metrics.flush().context("metrics.jsonl")
     }

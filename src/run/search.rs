@@ -50,13 +50,23 @@ struct Plan {
 }
 
 /// A search on its way.
-struct Ongoing {
+pub(super) struct Ongoing {
     search: Search,
     rewards: Vec<WalkRewards>,
     n_ended: u64,
     /// Time it took before this process.
     wall_before_s: f64,
     start: Instant,
+}
+
+/// How a search ended.
+enum Ended {
+    /// All walks are walked and learned from.
+    Finished,
+    /// By Ctrl-C or SIGTERM, between two ticks.
+    Interrupted,
+    /// What stopped it.
+    Failed(TrainError),
 }
 
 impl Ongoing {
@@ -82,6 +92,7 @@ impl Run<'_> {
                 return Ok(searches);
             }
         }
+        self.searched_all = true;
         self.checkpoint(&searches, None)?;
         Ok(searches)
     }
@@ -124,32 +135,16 @@ impl Run<'_> {
     ) -> Result<SearchOutcome, Failure> {
         let mut ongoing = self.begin(plan, saved)?;
         let name = plan.agent.name();
-        let n_walks = plan.walks_per_task * self.tasks.len() as u64;
-        self.progress.begin(&format!("{name} walks"), n_walks);
-        let mut failure = None;
-        let mut ended = false;
-        while !ended && !self.interrupt.is_set() {
-            ended = ongoing.search.is_done();
-            match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
-                Ok(events) => {
-                    self.take_note(plan, &mut ongoing, &events);
-                    self.directory.record(name, &self.tasks, &events)?;
-                    self.progress.set(ongoing.n_ended);
-                }
-                Err(error) => {
-                    self.progress.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
-                    failure = Some(error);
-                    break;
-                }
-            }
-            if !ended && self.checkpoints.is_due() {
-                self.checkpoint(before, Some(&mut ongoing))?;
-            }
-        }
+        self.progress.begin(&format!("{name} walks"), plan.walks_per_task * self.tasks.len() as u64);
+        let (failure, ended) = match self.go_on(plan, before, &mut ongoing)? {
+            Ended::Finished => (None, true),
+            Ended::Interrupted => (None, false),
+            Ended::Failed(error) => (Some(error), false),
+        };
         self.progress.clear();
         match &failure {
             Some(error) if error.leaves_search_whole() => self.stop_with_checkpoint(error, before, &mut ongoing)?,
-            None if self.interrupt.is_set() && !ended => self.checkpoint_and_wait(before, &mut ongoing)?,
+            None if !ended => self.checkpoint_and_wait(before, &mut ongoing)?,
             _ => {}
         }
         let wall_s = ongoing.wall_s();
@@ -163,6 +158,31 @@ impl Run<'_> {
             failure,
             wall_s,
         })
+    }
+
+    /// Ticks until the search ends, fails or is interrupted.
+    fn go_on(&mut self, plan: Plan, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<Ended, Failure> {
+        let name = plan.agent.name();
+        while !self.interrupt.is_set() {
+            let ended = ongoing.search.is_done();
+            let events = match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
+                Ok(events) => events,
+                Err(error) => {
+                    self.progress.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
+                    return Ok(Ended::Failed(error));
+                }
+            };
+            self.take_note(plan, ongoing, &events);
+            self.directory.record(name, &self.tasks, &events)?;
+            self.progress.set(ongoing.n_ended);
+            if ended {
+                return Ok(Ended::Finished);
+            }
+            if self.checkpoints.is_due() {
+                self.checkpoint(before, Some(ongoing))?;
+            }
+        }
+        Ok(Ended::Interrupted)
     }
 
     /// A search at its start, or where `saved` was.
@@ -245,7 +265,11 @@ impl Run<'_> {
     }
 
     /// Begins to write a checkpoint. One that cannot be written is told, and no reason to stop.
-    fn checkpoint(&mut self, before: &[SearchOutcome], ongoing: Option<&mut Ongoing>) -> Result<(), Failure> {
+    pub(super) fn checkpoint(
+        &mut self,
+        before: &[SearchOutcome],
+        ongoing: Option<&mut Ongoing>,
+    ) -> Result<(), Failure> {
         let start = Instant::now();
         let current = match ongoing {
             None => None,
@@ -260,6 +284,7 @@ impl Run<'_> {
         let state = RunState {
             finished: before.iter().map(finished_search).collect(),
             current,
+            refits: self.refits.save(),
             metrics_bytes: self.directory.metrics_bytes(),
             wall_s: self.wall_s(),
         };

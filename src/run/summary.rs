@@ -103,13 +103,14 @@ pub(super) fn summary(
     let agent = &searches[0];
     let stats = || agent.tasks.iter().map(|t| t.stats);
     let controls = searches.iter().zip(finished).skip(1);
+    let refits = run.refits.warnings.iter().cloned();
     Summary {
         scene: run.scene.origin().to_owned(),
         seed: run.scene.seed,
         agent: agent.agent.to_owned(),
         scheduler: run.scene.scheduler.name().to_owned(),
         device: run.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
-        warnings: run.card.as_ref().map_or_else(Vec::new, Card::warnings),
+        warnings: run.card.as_ref().map_or_else(Vec::new, Card::warnings).into_iter().chain(refits).collect(),
         interrupted: run.interrupt.is_set(),
         wall_s,
         search_wall_s: agent.wall_s,

@@ -1,5 +1,7 @@
 //! Exact integer costs as functions of the group widths.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{ChannelGroups, Graph, GroupId, NodeId, Op};
@@ -32,8 +34,23 @@ impl Cost {
 #[derive(Clone, Debug)]
 pub struct CostModel {
     nodes: Vec<NodeCost>,
-    /// Nodes with multiply-accumulates.
-    multiplying: Vec<NodeId>,
+    /// Multiply-accumulates: counted at every decision, many times over.
+    products: Vec<Product>,
+    /// Sums of widths that the products are made of, one after the other: (group, positions per channel).
+    sums: Vec<(GroupId, usize)>,
+}
+
+/// Multiply-accumulates of one node: `out * (input / divisor) * factor`.
+#[derive(Clone, Debug)]
+struct Product {
+    /// Output channels, as a range of `sums`.
+    out: Range<usize>,
+    /// Input channels; none for depthwise convolutions, whose filters have one input channel.
+    input: Option<Range<usize>>,
+    /// Groups of a convolution.
+    divisor: u64,
+    /// Kernel elements times output pixels.
+    factor: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -50,8 +67,6 @@ impl CostModel {
     /// Prepares the counts of `graph` for `groups` derived from it.
     pub fn new(graph: &Graph, groups: &ChannelGroups) -> Self {
         let consumers = graph.consumers();
-        let multiplies = |id: &NodeId| matches!(graph.node(*id).op, Op::Conv2d(_) | Op::Linear { .. });
-        let multiplying = (0..graph.nodes().len()).filter(multiplies).collect();
         let nodes = graph.nodes().iter().enumerate().map(|(id, node)| {
             let mut counts = std::collections::BTreeMap::new();
             for slot in groups.axis(id) {
@@ -67,13 +82,48 @@ impl CostModel {
                 last_reader: consumers[id].iter().copied().max().unwrap_or(usize::MAX),
             }
         });
-        Self { nodes: nodes.collect(), multiplying }
+        let mut model = Self { nodes: nodes.collect(), products: Vec::new(), sums: Vec::new() };
+        (0..model.nodes.len()).for_each(|id| model.add_product(id));
+        model
+    }
+
+    /// Prepares the multiply-accumulates of a node, if it has any.
+    fn add_product(&mut self, node: NodeId) {
+        let Self { nodes, products, sums } = self;
+        let mut sum = |node: NodeId| {
+            let start = sums.len();
+            sums.extend(&nodes[node].channels);
+            start..sums.len()
+        };
+        let NodeCost { op, inputs, pixels, .. } = &nodes[node];
+        let product = match op {
+            Op::Conv2d(c) => Product {
+                out: sum(node),
+                input: (!c.is_depthwise()).then(|| sum(inputs[0])),
+                divisor: c.groups as u64,
+                factor: (c.kernel[0] * c.kernel[1]) as u64 * pixels,
+            },
+            Op::Linear { .. } => Product { out: sum(node), input: Some(sum(inputs[0])), divisor: 1, factor: *pixels },
+            _ => return,
+        };
+        products.push(product);
+    }
+
+    fn macs(&self, widths: &[usize]) -> u64 {
+        let sum = |range: &Range<usize>| self.sums[range.clone()].iter().map(|&(g, n)| (widths[g] * n) as u64).sum();
+        let macs = |p: &Product| {
+            let (out, input): (u64, u64) = (sum(&p.out), p.input.as_ref().map_or(p.divisor, sum));
+            // Most have a divisor of 1, and a division costs more than all the rest.
+            let per_filter = if p.divisor == 1 { input } else { input / p.divisor };
+            out * per_filter * p.factor
+        };
+        self.products.iter().map(macs).sum()
     }
 
     /// The cost of the network with `widths[g]` channels in group `g`.
     pub fn count(&self, cost: Cost, widths: &[usize]) -> u64 {
         match cost {
-            Cost::Macs => self.multiplying.iter().map(|&i| self.node_macs(i, widths)).sum(),
+            Cost::Macs => self.macs(widths),
             Cost::Params => (0..self.nodes.len()).map(|i| self.node_params(i, widths)).sum(),
             Cost::ActivationBytes => self.activation_bytes(widths),
         }

@@ -1,10 +1,25 @@
 //! Removing channels: a smaller graph and its weights.
 
+use std::hash::{Hash, Hasher};
+
 use crate::{ChannelGroups, Conv2d, Graph, NetError, Network, Node, NodeId, Op, Tensor, Weights};
 
 /// Kept channels of every group, each list ascending: `[group][i]`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptChannels(Vec<Vec<usize>>);
+
+/// One word per group goes to the hasher: scores are looked up by kept channels, and hashing every index would cost more than all
+/// the rest of it.
+impl Hash for KeptChannels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for list in &self.0 {
+            let mix = |word: u64, &channel: &usize| {
+                (word.rotate_left(7) ^ channel as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            };
+            state.write_u64(list.iter().fold(list.len() as u64, mix));
+        }
+    }
+}
 
 impl KeptChannels {
     /// Everything kept.

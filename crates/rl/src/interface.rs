@@ -96,6 +96,28 @@ pub struct Unroll {
 }
 
 impl Unroll {
+    /// An empty unroll with room for `n_steps` steps of `n_features` features.
+    pub fn with_capacity(n_steps: usize, n_features: usize) -> Self {
+        let (floats, after) = (|| Vec::with_capacity(n_steps), || Vec::with_capacity(n_steps + 1));
+        Self {
+            task: 0,
+            first_recurrent: Vec::new(),
+            observation: Vec::with_capacity((n_steps + 1) * n_features),
+            layer: Vec::with_capacity(n_steps + 1),
+            even_ratio: after(),
+            last_action: after(),
+            last_reward: after(),
+            starts_walk: Vec::with_capacity(n_steps + 1),
+            raw_action: floats(),
+            keep_ratio: floats(),
+            log_prob: floats(),
+            value: floats(),
+            reward: floats(),
+            ends_walk: Vec::with_capacity(n_steps),
+            policy_version: Vec::with_capacity(n_steps),
+        }
+    }
+
     /// `T`.
     pub fn n_steps(&self) -> usize {
         self.raw_action.len()

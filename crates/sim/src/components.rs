@@ -144,6 +144,11 @@ pub struct Restarts {
     pub of_walk: u32,
 }
 
+/// Where the actor's walk begins again after a panic, if not at its start: behind the last step that was handed to a learner, which
+/// is not to be taken twice. Written by whoever hands over.
+#[derive(Component, Clone, Debug, Default, PartialEq)]
+pub struct RestartPoint(pub Option<Walk>);
+
 /// What the actor sees before its next decision.
 #[derive(Component, Clone, Debug, Default, PartialEq)]
 pub struct Observation {

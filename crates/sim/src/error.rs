@@ -28,6 +28,14 @@ pub enum SimError {
         /// What the last panic said.
         message: String,
     },
+    /// The final refit of a network's finalists could not be prepared.
+    #[error("network '{network}': preparing the final refit: {what}")]
+    Preparing {
+        /// The network.
+        network: String,
+        /// What failed.
+        what: String,
+    },
     /// A policy asked for something that is not a number.
     #[error("task '{task}', walk {walk}: the policy asked for a keep ratio of {got}, expected a number in (0, 1]")]
     KeepRatio {

@@ -4,9 +4,11 @@ use std::cmp::Ordering;
 
 use secateur_kernels::{Effort, KernelError, RefitData, SequentialRefit};
 use secateur_net::{Cost, KeptChannels, Network};
+use serde::{Deserialize, Serialize};
 
 use crate::components::Candidate;
 use crate::error::SimError;
+use crate::evaluate::{Fault, guarded};
 use crate::prepare::{Prepared, Repair};
 use crate::score::{RewardKind, Score};
 
@@ -27,6 +29,20 @@ pub struct Winner {
     pub macs: u64,
 }
 
+/// What decides between the finalists of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rank {
+    /// Higher is better.
+    pub reward: f64,
+    /// Multiply-accumulates per image: of equal rewards, fewer.
+    pub macs: u64,
+    /// The walk: of equals, the earlier.
+    pub walk: u64,
+}
+
+/// Times a refit is tried that panics.
+const N_TRIES: u32 = 2;
+
 /// The final refit of one network's finalists, whichever search they come from.
 #[derive(Debug)]
 pub struct FinalRefit<'a> {
@@ -42,18 +58,25 @@ impl<'a> FinalRefit<'a> {
     /// that will be refitted again.
     ///
     /// # Errors
-    /// NaN in activations.
+    /// [`SimError::Preparing`]: NaN in activations, a panic that came again.
     pub fn new(
         pool: &'a rayon::ThreadPool,
         prepared: &'a Prepared,
         kind: RewardKind,
         (n_images, effort): (usize, Effort),
-    ) -> Result<Self, KernelError> {
+    ) -> Result<Self, SimError> {
         let n_values = n_images * prepared.network.graph().input().len();
         let images = &prepared.refit_images[..n_values.min(prepared.refit_images.len())];
+        let run = || RefitData::new(pool, &prepared.network, &prepared.groups, images, effort);
         let data = match prepared.repair {
             Repair::Off => None,
-            _ => Some(RefitData::new(pool, &prepared.network, &prepared.groups, images, effort)?),
+            _ => Some(try_again(run).map_err(|fault| SimError::Preparing {
+                network: prepared.network_name.clone(),
+                what: match fault {
+                    Fault::Error(error) => error.to_string(),
+                    Fault::Panic(message) => format!("panicked {N_TRIES} times, last with: {message}"),
+                },
+            })?),
         };
         Ok(Self { pool, prepared, kind, data })
     }
@@ -61,29 +84,87 @@ impl<'a> FinalRefit<'a> {
     /// Refits a finalist (or, with repair off, only removes its channels) and scores it.
     ///
     /// # Errors
-    /// NaN in activations.
+    /// NaN in activations; [`SimError::Panicked`] if it panicked, and again when tried again: other finalists may do better.
     pub fn run(&self, task: &str, candidate: &Candidate) -> Result<Winner, SimError> {
+        let (task, walk) = (task.to_owned(), candidate.walk);
+        try_again(|| self.refit(candidate)).map_err(|fault| match fault {
+            Fault::Error(source) => SimError::Candidate { task, walk, source },
+            Fault::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES, message },
+        })
+    }
+
+    fn refit(&self, candidate: &Candidate) -> Result<Winner, KernelError> {
         let prepared = self.prepared;
-        let refitted = || {
-            let (network, kept) = match &self.data {
-                Some(data) => SequentialRefit::new(self.pool, &prepared.network, &prepared.groups, data)
-                    .run(&candidate.kept, prepared.reselect)?,
-                None => (prepared.compact(&candidate.kept)?, candidate.kept.clone()),
-            };
-            let score = prepared.reward.score(self.pool, &network)?;
-            let macs = prepared.model.count(Cost::Macs, &kept.widths());
-            // What plugins added to the walk's reward stays with the candidate.
-            let added = candidate.score.map_or(0.0, |s| f64::from(candidate.reward) - s.reward(self.kind));
-            let reward = score.reward(self.kind) + added;
-            Ok(Winner { walk: candidate.walk, kept, network, score, reward, macs })
+        let (network, kept) = match &self.data {
+            Some(data) => SequentialRefit::new(self.pool, &prepared.network, &prepared.groups, data)
+                .run(&candidate.kept, prepared.reselect)?,
+            None => (prepared.compact(&candidate.kept)?, candidate.kept.clone()),
         };
-        refitted().map_err(|source| SimError::Candidate { task: task.into(), walk: candidate.walk, source })
+        let score = prepared.reward.score(self.pool, &network)?;
+        let macs = prepared.model.count(Cost::Macs, &kept.widths());
+        // What plugins added to the walk's reward stays with the candidate.
+        let added = candidate.score.map_or(0.0, |s| f64::from(candidate.reward) - s.reward(self.kind));
+        let reward = score.reward(self.kind) + added;
+        Ok(Winner { walk: candidate.walk, kept, network, score, reward, macs })
     }
 }
 
+/// Tries what panics again; errors would come again.
+fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, Fault> {
+    let mut tried = guarded(&work);
+    for _ in 1..N_TRIES {
+        if !matches!(tried, Err(Fault::Panic(_))) {
+            break;
+        }
+        tried = guarded(&work);
+    }
+    tried
+}
+
 impl Winner {
+    /// Its place among others.
+    pub fn rank(&self) -> Rank {
+        Rank { reward: self.reward, macs: self.macs, walk: self.walk }
+    }
+}
+
+impl Rank {
     /// Which one is to be preferred, the better one first: higher reward, then fewer multiply-accumulates, then the earlier walk.
     pub fn best_first(&self, other: &Self) -> Ordering {
         other.reward.total_cmp(&self.reward).then((self.macs, self.walk).cmp(&(other.macs, other.walk)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_tried_again_once_and_an_error_is_not() {
+        let n_tries = Cell::new(0);
+        let run = |n_panics: u32, then: Result<u8, KernelError>| {
+            n_tries.set(0);
+            try_again(|| {
+                n_tries.set(n_tries.get() + 1);
+                assert!(n_tries.get() > n_panics, "injected");
+                then.clone()
+            })
+        };
+        let error = KernelError::NanLogits { image: 3 };
+        assert_eq!((run(0, Ok(5)), n_tries.get()), (Ok(5), 1));
+        assert_eq!((run(1, Ok(5)), n_tries.get()), (Ok(5), 2));
+        assert_eq!((run(2, Ok(5)), n_tries.get()), (Err(Fault::Panic("injected".into())), 2));
+        assert_eq!((run(0, Err(error.clone())), n_tries.get()), (Err(Fault::Error(error.clone())), 1));
+        assert_eq!((run(1, Err(error.clone())), n_tries.get()), (Err(Fault::Error(error)), 2));
+    }
+
+    #[test]
+    fn of_two_finalists_the_higher_reward_then_the_smaller_then_the_earlier_comes_first() {
+        let rank = |reward, macs, walk| Rank { reward, macs, walk };
+        let mut ranks = [rank(0.5, 10, 0), rank(0.7, 20, 9), rank(0.7, 10, 8), rank(0.7, 10, 3)];
+        ranks.sort_by(Rank::best_first);
+        assert_eq!(ranks.map(|r| r.walk), [3, 8, 9, 0]);
     }
 }

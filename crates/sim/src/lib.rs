@@ -31,7 +31,7 @@ pub use components::*;
 pub use error::SimError;
 pub use evaluate::{Build, Evaluate, Evaluator, Measured, panic_message};
 pub use events::{Event, EventLog};
-pub use finish::{FinalRefit, Winner};
+pub use finish::{FinalRefit, Rank, Winner};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use plugin::{PluginList, PruningPlugin};
 pub use prepare::{Inputs, Prepared, Repair, Selection};

@@ -75,6 +75,8 @@ pub struct Standing<'a> {
     pub layer: (usize, usize),
     /// Shapes of the walk's groups, in walk order.
     pub shapes: &'a [GroupShape],
+    /// Multiply-accumulates per image at full width.
+    pub macs_full: u64,
     /// Bound over original cost, α.
     pub budget_ratio: f32,
     /// Index of the network, and how many there are.
@@ -85,22 +87,17 @@ pub struct Standing<'a> {
     pub last_action: f32,
 }
 
-/// The observation: `(l, c, n, h, w, stride, k, α, β, FLOPs[l], Reduced, Rest, a_{l-1})`, then a one-hot network and a one-hot
+/// Writes the observation: `(l, c, n, h, w, stride, k, α, β, FLOPs[l], Reduced, Rest, a_{l-1})`, then a one-hot network and a one-hot
 /// data set where a run has several. `widths` holds the decisions so far, for `Reduced`.
-pub fn observe(
-    at: &Standing<'_>,
-    scale: &FeatureScale,
-    model: &CostModel,
-    full: &[usize],
-    widths: &[usize],
-) -> Vec<f32> {
+pub fn observe(at: &Standing<'_>, scale: &FeatureScale, model: &CostModel, widths: &[usize], out: &mut Vec<f32>) {
     let (layer, n_layers) = at.layer;
-    let scaled: Vec<f32> = columns(&at.shapes[layer]).iter().zip(scale.0).map(|(x, most)| x / most).collect();
-    let total = model.count(Cost::Macs, full).max(1) as f64;
-    let reduced = 1.0 - model.count(Cost::Macs, widths) as f64 / total;
+    let mut scaled = columns(&at.shapes[layer]);
+    scaled.iter_mut().zip(scale.0).for_each(|(x, most)| *x /= most);
+    let reduced = 1.0 - model.count(Cost::Macs, widths) as f64 / at.macs_full.max(1) as f64;
     let rest: u64 = at.shapes[layer + 1..].iter().map(|s| s.macs).sum();
     let all: u64 = at.shapes.iter().map(|s| s.macs).sum();
-    let mut out = vec![(layer + 1) as f32 / n_layers as f32];
+    out.clear();
+    out.push((layer + 1) as f32 / n_layers as f32);
     out.extend_from_slice(&scaled[..6]);
     out.push(at.budget_ratio.clamp(0.0, 1.0));
     out.push((at.dataset.0 + 1) as f32 / at.dataset.1 as f32);
@@ -114,7 +111,6 @@ pub fn observe(
             out.extend((0..n).map(|i| if i == index { 1.0 } else { 0.0 }));
         }
     }
-    out
 }
 
 /// Length of an observation in a run of so many networks and data sets.

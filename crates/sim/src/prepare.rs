@@ -9,7 +9,7 @@ use secateur_kernels::{
     channel_norms, eliminate, repair,
 };
 use secateur_net::random::SplitMix;
-use secateur_net::{ChannelGroups, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
+use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
 
 use crate::observation::GroupShape;
 use crate::score::{RewardImages, Score};
@@ -82,6 +82,8 @@ pub struct Prepared {
     pub groups: ChannelGroups,
     /// Its counts.
     pub model: Arc<CostModel>,
+    /// Multiply-accumulates per image at full width.
+    pub macs_full: u64,
     /// Observable shape of each prunable group, in walk order.
     pub shapes: Vec<GroupShape>,
     /// Removal path of each prunable group, in walk order.
@@ -184,6 +186,7 @@ impl Prepared {
             network_index: inputs.network_index,
             dataset_index: inputs.dataset_index,
             network,
+            macs_full: model.count(Cost::Macs, &groups.full_widths()),
             groups,
             model,
             shapes,

@@ -40,13 +40,17 @@ pub fn fail_candidates(
     }
 }
 
-/// Puts every restarting actor at the beginning of its walk.
-pub fn restart_actors(tasks: Query<&Budget>, mut actors: Query<(&Actor, &mut Readiness, &mut Walk, &mut Outcome)>) {
-    for (actor, mut readiness, mut walk, mut outcome) in &mut actors {
+/// What of an actor begins again.
+type Restarting<'w> = (&'w Actor, &'w mut Readiness, &'w mut Walk, &'w mut Outcome, &'w RestartPoint);
+
+/// Puts every restarting actor at the beginning of its walk, or behind what was handed over of it.
+pub fn restart_actors(tasks: Query<&Budget>, mut actors: Query<Restarting<'_>>) {
+    for (actor, mut readiness, mut walk, mut outcome, point) in &mut actors {
         let Ok(wall) = tasks.get(actor.task) else { continue };
         if *readiness == Readiness::Restarting {
             *readiness = Readiness::Acting;
-            *walk = Walk::new(walk.number, walk.noise_free, wall.0.least_widths().to_vec());
+            let start = || Walk::new(walk.number, walk.noise_free, wall.0.least_widths().to_vec());
+            *walk = point.0.clone().unwrap_or_else(start);
             outcome.0 = None;
         }
     }

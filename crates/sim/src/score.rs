@@ -112,45 +112,47 @@ fn kl(p: &[f32], q: &[f32]) -> f64 {
 /// Most scores remembered: those of the candidates scored last.
 const SCORES_MAX: usize = 16_384;
 
-type Key = (usize, KeptChannels);
-
 /// Scores by everything that determines them and may differ within a run: the network (on its data set) and the kept sets.
 /// Weights, selection, repair, images and engine are the same throughout.
 #[derive(Resource, Debug, Default)]
 pub struct ScoreCache {
-    scores: HashMap<Arc<Key>, Score>,
+    /// By index of the network.
+    scores: Vec<HashMap<Arc<KeptChannels>, Score>>,
     /// Oldest first.
-    order: VecDeque<Arc<Key>>,
+    order: VecDeque<(usize, Arc<KeptChannels>)>,
 }
 
 impl ScoreCache {
     /// The score, if known.
     pub fn get(&self, network: usize, kept: &KeptChannels) -> Option<Score> {
-        self.scores.get(&(network, kept.clone())).copied()
+        self.scores.get(network)?.get(kept).copied()
     }
     /// Remembers a score; forgets the oldest if there are too many.
     pub fn insert(&mut self, network: usize, kept: KeptChannels, score: Score) {
-        let key = Arc::new((network, kept));
-        if self.scores.insert(key.clone(), score).is_none() {
-            self.order.push_back(key);
+        if self.scores.len() <= network {
+            self.scores.resize_with(network + 1, HashMap::new);
+        }
+        let kept = Arc::new(kept);
+        if self.scores[network].insert(kept.clone(), score).is_none() {
+            self.order.push_back((network, kept));
         }
         if self.order.len() > SCORES_MAX
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((network, oldest)) = self.order.pop_front()
         {
-            self.scores.remove(&oldest);
+            self.scores[network].remove(&oldest);
         }
     }
     /// All scores, oldest first: network, kept sets, score.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &KeptChannels, Score)> {
-        self.order.iter().filter_map(|key| Some((key.0, &key.1, *self.scores.get(key)?)))
+        self.order.iter().filter_map(|(network, kept)| Some((*network, &**kept, self.get(*network, kept)?)))
     }
     /// Distinct candidates remembered.
     pub fn len(&self) -> usize {
-        self.scores.len()
+        self.order.len()
     }
     /// Whether nothing was scored yet.
     pub fn is_empty(&self) -> bool {
-        self.scores.is_empty()
+        self.order.is_empty()
     }
 }
 

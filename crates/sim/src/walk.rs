@@ -13,6 +13,7 @@ pub fn observe_layers(
     tasks: Query<(&PruneTask, &Budget)>,
     networks: Query<&PrunedNetwork>,
     mut actors: Query<(&Actor, &Readiness, &Walk, &mut Observation)>,
+    mut widths: Local<Vec<usize>>,
 ) {
     for (actor, readiness, walk, mut observation) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
@@ -22,20 +23,20 @@ pub fn observe_layers(
         }
         let prepared = &network.prepared;
         let order = wall.0.order();
-        let full = prepared.groups.full_widths();
         // Reduced counts what earlier decisions saved: groups not yet decided stand at full width.
-        let mut so_far = walk.widths.clone();
-        order[walk.cursor..].iter().for_each(|&g| so_far[g] = full[g]);
+        widths.clone_from(&walk.widths);
+        order[walk.cursor..].iter().for_each(|&g| widths[g] = prepared.groups.group(g).n_channels);
         let standing = Standing {
             layer: (walk.cursor, order.len()),
             shapes: &prepared.shapes,
+            macs_full: prepared.macs_full,
             budget_ratio: task.budget_ratio,
             network: prepared.network_index,
             dataset: prepared.dataset_index,
             last_action: walk.last_action,
         };
-        observation.features = observe(&standing, &space.scale, &prepared.model, &full, &so_far);
-        let even = wall.0.even_ratio(&walk.widths, walk.cursor);
+        observe(&standing, &space.scale, &prepared.model, &widths, &mut observation.features);
+        let even = wall.0.even_ratio(&mut widths, walk.cursor);
         observation.even_ratio = even.max(settings.keep_ratio_min as f32);
     }
 }
@@ -65,18 +66,29 @@ pub fn clamp_keep_ratio(
     }
 }
 
+/// What of an actor changes between two walks.
+type BetweenWalks<'w> = (
+    &'w Actor,
+    &'w mut Readiness,
+    &'w mut Walk,
+    &'w mut Outcome,
+    (&'w mut Restarts, &'w mut RestartPoint),
+    &'w mut StepReward,
+);
+
 /// Starts the next walk of every actor whose walk ended, in actor order; retires actors whose task has none left.
 pub fn begin_walks(
     settings: Res<Settings>,
     mut tasks: Query<(&Budget, &mut TaskStats)>,
-    mut actors: Query<(&Actor, &mut Readiness, &mut Walk, &mut Outcome, &mut Restarts, &mut StepReward)>,
+    mut actors: Query<BetweenWalks<'_>>,
 ) {
     let mut ended: Vec<_> = actors.iter_mut().filter(|(.., reward)| reward.ends_walk).collect();
     ended.sort_by_key(|(actor, ..)| actor.index);
-    for (actor, readiness, walk, outcome, restarts, reward) in &mut ended {
+    for (actor, readiness, walk, outcome, (restarts, point), reward) in &mut ended {
         let Ok((wall, mut stats)) = tasks.get_mut(actor.task) else { continue };
         outcome.0 = None;
         restarts.of_walk = 0;
+        point.0 = None;
         **reward = StepReward::default();
         if stats.n_begun == stats.n_wanted {
             **readiness = Readiness::Retired;

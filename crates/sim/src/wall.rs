@@ -6,7 +6,11 @@ use secateur_net::{ChannelGroups, Cost, CostModel, GroupId};
 
 /// Widths a group may take, ascending; the last is its full width.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WidthBounds(Vec<usize>);
+pub struct WidthBounds {
+    widths: Vec<usize>,
+    /// By a number of channels up to the full width: how many of the widths are less.
+    n_less: Vec<usize>,
+}
 
 impl WidthBounds {
     /// Multiples of `channel_multiple` in [max(1, ceil(`keep_ratio_min` · n)), n], and n itself.
@@ -16,33 +20,37 @@ impl WidthBounds {
         let mut widths: Vec<usize> =
             (least..n_channels).filter(|w| w.is_multiple_of(channel_multiple.max(1))).collect();
         widths.push(n_channels);
-        Self(widths)
+        let n_less = (0..=n_channels).map(|n| widths.partition_point(|&w| w < n)).collect();
+        Self { widths, n_less }
     }
     /// All widths, ascending.
     pub fn widths(&self) -> &[usize] {
-        &self.0
+        &self.widths
     }
     /// Smallest width.
     pub fn least(&self) -> usize {
-        self.0[0]
+        self.widths[0]
     }
     /// Full width.
     pub fn full(&self) -> usize {
-        self.0[self.0.len() - 1]
+        self.widths[self.widths.len() - 1]
     }
     /// The width nearest to `keep_ratio` of all channels; of two equally near, the larger.
     pub fn nearest(&self, keep_ratio: f32) -> usize {
         let wanted = f64::from(keep_ratio) * self.full() as f64;
-        let above = self.0.partition_point(|&w| (w as f64) < wanted);
-        let Some(&wide) = self.0.get(above) else { return self.full() };
-        match above.checked_sub(1).map(|below| self.0[below]) {
+        // The next whole number; widths below it are below what is wanted.
+        let whole = wanted as usize;
+        let above = self.n_less.get(whole.saturating_add(usize::from((whole as f64) < wanted)));
+        let Some(&above) = above else { return self.full() };
+        let wide = self.widths[above];
+        match above.checked_sub(1).map(|below| self.widths[below]) {
             Some(narrow) if wanted - (narrow as f64) < wide as f64 - wanted => narrow,
             _ => wide,
         }
     }
     /// The next larger width.
     pub fn above(&self, width: usize) -> Option<usize> {
-        self.0.iter().copied().find(|&w| w > width)
+        self.widths.iter().copied().find(|&w| w > width)
     }
 }
 
@@ -122,7 +130,7 @@ impl BudgetWall {
     /// The width for the group at place `layer`: the allowed width nearest to `keep_ratio`, or the largest that some
     /// completion can afford if that is less. `widths` holds the decisions so far and the least widths after them.
     pub fn clamp(&self, widths: &mut [usize], layer: usize, keep_ratio: f32) -> usize {
-        let allowed = &self.bounds[layer].0;
+        let allowed = self.bounds[layer].widths();
         let group = self.order[layer];
         let wanted = self.bounds[layer].nearest(keep_ratio);
         let n = allowed.partition_point(|&w| w <= wanted);
@@ -137,13 +145,13 @@ impl BudgetWall {
     }
 
     /// The largest keep ratio that this and every later group can share, between the least ratio and 1: what `uniform` keeps.
-    pub fn even_ratio(&self, widths: &[usize], layer: usize) -> f32 {
-        let mut trial = widths.to_vec();
+    /// `trial` holds the decisions so far; what is in it for later groups is overwritten.
+    pub fn even_ratio(&self, trial: &mut [usize], layer: usize) -> f32 {
         let mut affordable = |ratio: f32| {
             for (bounds, &group) in self.bounds.iter().zip(&self.order).skip(layer) {
                 trial[group] = bounds.nearest(ratio);
             }
-            self.allows(&trial)
+            self.allows(trial)
         };
         if affordable(1.0) {
             return 1.0;

@@ -180,6 +180,6 @@ fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
         Realised::default(),
         Outcome::default(),
         StepReward::default(),
-        Restarts::default(),
+        (Restarts::default(), RestartPoint::default()),
     ));
 }

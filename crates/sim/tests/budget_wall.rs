@@ -165,7 +165,7 @@ fn even_ratio_meets_the_budget_and_leaves_little_of_it() {
         let wall = ground.wall(Cost::Macs, max, 1).unwrap();
         let mut widths = wall.least_widths().to_vec();
         for layer in 0..wall.order().len() {
-            let ratio = wall.even_ratio(&widths, layer);
+            let ratio = wall.even_ratio(&mut widths.clone(), layer);
             wall.clamp(&mut widths, layer, ratio);
         }
         let cost = ground.model.count(Cost::Macs, &widths);

@@ -16,49 +16,61 @@ pub fn ask_policy(
         if !matches!(readiness, Readiness::Acting | Readiness::Stale) {
             continue;
         }
-        asked.0 = ActRequest {
-            task: task.index as u32,
-            walk: walk.number,
-            layer: walk.cursor as u32,
-            n_layers: wall.0.order().len() as u32,
-            observation: observation.features.clone(),
-            even_ratio: observation.even_ratio,
-            last_action: walk.last_action,
-            last_reward: walk.last_reward,
-            recurrent: if walk.cursor == 0 { Vec::new() } else { recurrent.0.clone() },
-            explore: !walk.noise_free,
-        };
+        // Field by field: the arrays keep their memory.
+        let asked = &mut asked.0;
+        asked.task = task.index as u32;
+        asked.walk = walk.number;
+        asked.layer = walk.cursor as u32;
+        asked.n_layers = wall.0.order().len() as u32;
+        asked.observation.clone_from(&observation.features);
+        asked.even_ratio = observation.even_ratio;
+        asked.last_action = walk.last_action;
+        asked.last_reward = walk.last_reward;
+        asked.recurrent.clear();
+        if walk.cursor > 0 {
+            asked.recurrent.extend_from_slice(&recurrent.0);
+        }
+        asked.explore = !walk.noise_free;
     }
 }
+
+/// What of an actor acts.
+type Acting<'w> = (
+    &'w Actor,
+    &'w Readiness,
+    &'w mut Asked,
+    &'w mut Decided,
+    &'w mut RecurrentState,
+    &'w mut KeepRatio,
+    &'w mut PolicyVersion,
+);
 
 /// Asks the newest policy once for all acting actors, in actor order.
 pub fn act(
     policy: Res<CurrentPolicy>,
     mut steps: ResMut<EnvSteps>,
-    mut actors: Query<(
-        &Actor,
-        &Readiness,
-        &Asked,
-        &mut Decided,
-        &mut RecurrentState,
-        &mut KeepRatio,
-        &mut PolicyVersion,
-    )>,
+    mut actors: Query<Acting<'_>>,
     mut failure: ResMut<Failure>,
+    mut requests: Local<Vec<ActRequest>>,
 ) {
     let mut acting: Vec<_> = actors.iter_mut().filter(|(_, r, ..)| **r == Readiness::Acting).collect();
     acting.sort_by_key(|(actor, ..)| actor.index);
     if acting.is_empty() {
         return;
     }
-    let requests: Vec<ActRequest> = acting.iter().map(|(_, _, asked, ..)| asked.0.clone()).collect();
-    let decisions = match policy.0.act(&requests) {
+    requests.clear();
+    requests.extend(acting.iter_mut().map(|(_, _, asked, ..)| std::mem::take(&mut asked.0)));
+    let decisions = policy.0.act(&requests);
+    for ((_, _, asked, ..), request) in acting.iter_mut().zip(requests.drain(..)) {
+        asked.0 = request;
+    }
+    let decisions = match decisions {
         Ok(decisions) => decisions,
         Err(error) => return failure.note(SimError::Agent(error.to_string())),
     };
     steps.0 += decisions.len() as u64;
-    for ((.., decided, recurrent, keep_ratio, version), decision) in acting.iter_mut().zip(decisions) {
-        recurrent.0.clone_from(&decision.recurrent);
+    for ((.., decided, recurrent, keep_ratio, version), mut decision) in acting.iter_mut().zip(decisions) {
+        recurrent.0 = std::mem::take(&mut decision.recurrent);
         keep_ratio.0 = decision.keep_ratio;
         version.0 = policy.0.version();
         decided.0 = decision;

@@ -3,52 +3,68 @@
 use bevy_ecs::prelude::*;
 use crossbeam::channel::TrySendError;
 use secateur_rl::Unroll;
-use secateur_sim::{Actor, Failure, Readiness, Realised, Restarts, SimError, StepReward, Walk};
+use secateur_sim::{Actor, Failure, Readiness, Realised, RestartPoint, Restarts, SimError, StepReward, Walk};
 
-use crate::components::{Asked, Decided, Experience, PolicyVersion, Provenance, Queued, Trajectory, TrajectorySender};
+use crate::components::{
+    Asked, Decided, Experience, PolicyVersion, Provenance, Queued, RecurrentState, Trajectory, TrajectorySender,
+};
+
+/// Who makes experience, and where it stands.
+type Maker<'w> = (Entity, &'w Actor, &'w Readiness, &'w Walk, &'w Restarts);
+/// One step: question, answer, and what came of it.
+type Taken<'w> = (&'w Asked, &'w Decided, &'w PolicyVersion, &'w Realised, &'w StepReward);
+/// What is kept of the steps.
+type Kept<'w> = (&'w RecurrentState, &'w mut Experience, &'w mut RestartPoint);
 
 /// Appends the decision of this tick to each acting actor's unroll, and spawns the unrolls that are whole, or whose actor
-/// retired. Noise-free walks
-/// are not learned from: their actions do not come from the distribution that importance weights assume.
-#[expect(clippy::type_complexity, reason = "the parameters are the data flow")]
-pub fn collect_steps(
-    mut commands: Commands,
-    mut actors: Query<(
-        Entity,
-        &Actor,
-        &Readiness,
-        (&Walk, &Restarts),
-        (&Asked, &Decided, &PolicyVersion),
-        (&Realised, &StepReward),
-        &mut Experience,
-    )>,
-) {
-    for (entity, actor, readiness, (walk, restarts), (asked, decided, version), (realised, step), mut experience) in
-        &mut actors
-    {
+/// retired. Noise-free walks are not learned from: their actions do not come from the distribution that importance weights assume.
+pub fn collect_steps(mut commands: Commands, mut actors: Query<(Maker<'_>, Taken<'_>, Kept<'_>)>) {
+    for (maker, taken, (recurrent, mut experience, mut point)) in &mut actors {
+        let (_, _, readiness, walk, _) = maker;
+        let (asked, .., step) = taken;
         let experience = &mut *experience;
-        let mut spawn = |experience: &mut Experience| {
-            let (incarnation, sequence) = (restarts.n, experience.sequence);
-            let ticket = experience.ticket.take().unwrap_or(0);
-            let provenance = Provenance { actor: entity, actor_index: actor.index, incarnation, sequence, ticket };
-            commands.spawn((Trajectory(std::mem::take(&mut experience.unroll)), provenance));
-            experience.sequence += 1;
-        };
         let n_steps = experience.unroll.n_steps();
-        let sees_next = matches!(readiness, Readiness::Acting | Readiness::Stale);
+        // An actor that restarts was asked what comes after a whole unroll, too, and goes on from there.
+        let sees_next = matches!(readiness, Readiness::Acting | Readiness::Stale | Readiness::Restarting);
         if n_steps == experience.length && sees_next {
             push_observation(&mut experience.unroll, asked);
-            spawn(experience);
+            commands.spawn(experience.hand_over(maker));
         } else if n_steps > 0 && *readiness == Readiness::Retired {
             repeat_last_observation(&mut experience.unroll);
-            spawn(experience);
+            commands.spawn(experience.hand_over(maker));
         }
         if *readiness != Readiness::Acting || walk.noise_free {
             continue;
         }
-        experience.ticket = experience.ticket.or(experience.next_ticket.take());
-        let unroll = &mut experience.unroll;
+        experience.push(taken);
+        if experience.unroll.n_steps() < experience.length {
+            continue;
+        }
+        if step.ends_walk {
+            // Nothing after the end of a walk counts, so there is no need to wait for the next one.
+            push_observation(&mut experience.unroll, asked);
+            commands.spawn(experience.hand_over(maker));
+        } else {
+            point.0 = Some(walk.clone());
+            experience.restart_recurrent.clone_from(&recurrent.0);
+        }
+    }
+}
+
+impl Experience {
+    /// Makes a trajectory of the unroll and begins the next one.
+    fn hand_over(&mut self, (actor, &Actor { index, .. }, _, _, restarts): Maker<'_>) -> (Trajectory, Provenance) {
+        let (sequence, ticket) = (self.sequence, self.ticket.take().unwrap_or(0));
+        self.ticket = self.next_ticket.take();
+        self.sequence += 1;
+        let provenance = Provenance { actor, actor_index: index, incarnation: restarts.n, sequence, ticket };
+        (Trajectory(std::mem::take(&mut self.unroll)), provenance)
+    }
+
+    fn push(&mut self, (asked, decided, version, realised, step): Taken<'_>) {
+        let unroll = &mut self.unroll;
         if unroll.n_steps() == 0 {
+            *unroll = Unroll::with_capacity(self.length, asked.0.observation.len());
             unroll.task = asked.0.task;
             unroll.first_recurrent.clone_from(&asked.0.recurrent);
         }
@@ -60,11 +76,6 @@ pub fn collect_steps(
         unroll.reward.push(step.reward);
         unroll.ends_walk.push(step.ends_walk);
         unroll.policy_version.push(version.0);
-        if unroll.n_steps() == experience.length && step.ends_walk {
-            // Nothing after the end of a walk counts, so there is no need to wait for the next one.
-            push_observation(unroll, asked);
-            spawn(experience);
-        }
     }
 }
 
@@ -80,10 +91,19 @@ fn repeat_last_observation(unroll: &mut Unroll) {
     unroll.starts_walk.push(true);
 }
 
-/// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice.
-pub fn forget_failed_walks(mut actors: Query<(&Readiness, &mut Experience), With<Actor>>) {
-    for (readiness, mut experience) in &mut actors {
-        if *readiness == Readiness::Restarting {
+/// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice. An unroll that is
+/// whole stays: the walk goes on behind it.
+pub fn forget_failed_walks(
+    mut actors: Query<(&Readiness, &RestartPoint, &mut Experience, &mut RecurrentState), With<Actor>>,
+) {
+    for (readiness, point, mut experience, mut recurrent) in &mut actors {
+        if *readiness != Readiness::Restarting {
+            continue;
+        }
+        if point.0.is_some() {
+            recurrent.0.clone_from(&experience.restart_recurrent);
+        }
+        if experience.unroll.n_steps() < experience.length {
             forget_last_walk(&mut experience.unroll);
         }
     }

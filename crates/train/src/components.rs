@@ -13,7 +13,7 @@ use crate::error::TrainError;
 #[derive(Component, Clone, Debug, Default)]
 pub struct Asked(pub ActRequest);
 
-/// What the policy answered.
+/// What the policy answered, but for the recurrent state, which goes to [`RecurrentState`].
 #[derive(Component, Clone, Debug, Default)]
 pub struct Decided(pub Decision);
 
@@ -34,6 +34,8 @@ pub struct Experience {
     pub length: usize,
     /// Trajectories made so far.
     pub sequence: u64,
+    /// Recurrent state at the actor's [`secateur_sim::RestartPoint`].
+    pub restart_recurrent: Vec<f32>,
     /// Place of the unroll among all unrolls begun, under [`crate::Scheduler::BoundedLag`].
     pub ticket: Option<u64>,
     /// Place of the unroll after it, if that begins with the next decision.

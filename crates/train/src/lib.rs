@@ -19,5 +19,5 @@ pub use components::*;
 pub use error::TrainError;
 pub use learn::{learn, publish_policy};
 pub use saved::*;
-pub use scheduler::{Executor, PolicySlot, Scheduler, Tickets, hold_stale_actors, receive_policy};
+pub use scheduler::{Executor, LearnTick, PolicySlot, Scheduler, Tickets, hold_stale_actors, receive_policy};
 pub use search::{Search, SearchSetup, TaskResult};

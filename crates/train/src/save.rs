@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError};
 use bevy_ecs::prelude::*;
 use secateur_rl::Policy;
 use secateur_sim::{
-    Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, Restarts, ScoreCache, TaskStats, Walk,
+    Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, RestartPoint, Restarts, ScoreCache,
+    TaskStats, Walk,
 };
 
 use crate::components::*;
@@ -82,19 +83,22 @@ impl Search {
 }
 
 fn actors(world: &mut World) -> Vec<SavedActor> {
-    let mut query =
-        world.query::<(&Actor, &Readiness, (&Walk, &Restarts), &RecurrentState, &PolicyVersion, Option<&Experience>)>();
+    type Plain<'w> = (&'w Readiness, &'w Walk, &'w Restarts, &'w RestartPoint, &'w RecurrentState, &'w PolicyVersion);
+    let mut query = world.query::<(&Actor, Plain<'_>, Option<&Experience>)>();
     let mut found: Vec<_> = query.iter(world).collect();
     found.sort_by_key(|(actor, ..)| actor.index);
-    let saved = found.into_iter().map(|(_, readiness, (walk, restarts), recurrent, version, experience)| SavedActor {
+    let saved = found.into_iter().map(|(_, plain, experience)| (plain, experience));
+    let saved = saved.map(|((readiness, walk, restarts, point, recurrent, version), experience)| SavedActor {
         readiness: *readiness,
         walk: walk.clone(),
         restarts: *restarts,
+        restart_point: point.0.clone(),
         recurrent: recurrent.0.clone(),
         policy_version: version.0,
         experience: experience.map(|e| SavedExperience {
             unroll: e.unroll.clone(),
             sequence: e.sequence,
+            restart_recurrent: e.restart_recurrent.clone(),
             tickets: (e.ticket, e.next_ticket),
         }),
     });
@@ -164,24 +168,25 @@ fn restore_actors(world: &mut World, saved: Vec<SavedActor>) -> Result<Vec<(Enti
     check_count("actors", found.len(), saved.len())?;
     for ((_, entity, task, learns), actor) in found.iter().zip(saved) {
         if let Some(wall) = world.get::<Budget>(*task) {
-            check_walk(&wall.0, &actor)?;
+            check_walk(&wall.0, &actor.walk, actor.readiness == Readiness::Retired)?;
+            actor.restart_point.iter().try_for_each(|point| check_walk(&wall.0, point, false))?;
         }
         check_count("actors that learn", usize::from(*learns), usize::from(actor.experience.is_some()))?;
         let mut to = world.entity_mut(*entity);
         let state = (RecurrentState(actor.recurrent), PolicyVersion(actor.policy_version));
-        to.insert((actor.readiness, actor.walk, actor.restarts, state));
+        to.insert((actor.readiness, actor.walk, actor.restarts, RestartPoint(actor.restart_point), state));
         if let (Some(mut experience), Some(saved)) = (to.get_mut::<Experience>(), actor.experience) {
             experience.unroll = saved.unroll;
             experience.sequence = saved.sequence;
+            experience.restart_recurrent = saved.restart_recurrent;
             (experience.ticket, experience.next_ticket) = saved.tickets;
         }
     }
     Ok(found.into_iter().map(|(index, entity, ..)| (entity, index)).collect())
 }
 
-/// Refuses a walk that does not stand within this wall.
-fn check_walk(wall: &BudgetWall, actor: &SavedActor) -> Result<(), TrainError> {
-    let SavedActor { walk, readiness, .. } = actor;
+/// Refuses a walk that does not stand within this wall; one that is over may stand at its end.
+fn check_walk(wall: &BudgetWall, walk: &Walk, is_over: bool) -> Result<(), TrainError> {
     check_count("groups of a walk", wall.least_widths().len(), walk.widths.len())?;
     let mut expected = wall.least_widths().to_vec();
     for (place, &group) in wall.order().iter().enumerate() {
@@ -189,7 +194,7 @@ fn check_walk(wall: &BudgetWall, actor: &SavedActor) -> Result<(), TrainError> {
             expected[group] = walk.widths[group];
         }
     }
-    let stands = *readiness == Readiness::Retired || walk.cursor < wall.order().len();
+    let stands = is_over || walk.cursor < wall.order().len();
     if expected == walk.widths && stands && wall.allows(&walk.widths) {
         return Ok(());
     }

@@ -65,6 +65,8 @@ pub struct SavedActor {
     pub walk: Walk,
     /// How often it began again.
     pub restarts: Restarts,
+    /// Where it would begin again now, if not at the start of its walk.
+    pub restart_point: Option<Walk>,
     /// What its policy handed it.
     pub recurrent: Vec<f32>,
     /// Version of the policy behind its last decision.
@@ -80,6 +82,8 @@ pub struct SavedExperience {
     pub unroll: Unroll,
     /// Trajectories made so far.
     pub sequence: u64,
+    /// Recurrent state at the point where the actor would begin its walk again.
+    pub restart_recurrent: Vec<f32>,
     /// Tickets of this unroll and the next.
     pub tickets: (Option<u64>, Option<u64>),
 }

@@ -116,6 +116,8 @@ impl Search {
         // A panic outside of what is guarded candidate by candidate, such as in a plugin, leaves the world half way.
         catch_unwind(AssertUnwindSafe(|| world.run_schedule(Tick)))
             .map_err(|payload| TrainError::Panicked(panic_message(&*payload)))?;
+        // Who was despawned is remembered for two ticks, as in bevy's own loop, and not for good.
+        world.clear_trackers();
         let failure = world.resource_mut::<Failure>().0.take();
         if let Some(error) = self.learning_failure()? {
             return Err(error);
@@ -227,8 +229,8 @@ impl Search {
         Ok(self.learner_world().and_then(|world| world.resource_mut::<LearningFailure>().0.take()))
     }
 
-    /// The world that the learner is in, unless it is on its thread.
-    pub(crate) fn learner_world(&mut self) -> Option<&mut World> {
+    /// The world that the learner is in, unless it is on its thread: for tests.
+    pub fn learner_world(&mut self) -> Option<&mut World> {
         match &mut self.learner {
             LearnerSide::Inline => Some(self.app.world_mut()),
             LearnerSide::Resting(world) => Some(world),

@@ -2,12 +2,14 @@
 
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
+pub mod recording;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
-use secateur_rl::{AgentKind, Profile};
+use secateur_rl::{Agent, AgentKind, AgentSettings, Profile, RlError};
 use secateur_scene::{PluginConfig, Scene};
 use secateur_sim::{
     Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
@@ -68,6 +70,8 @@ pub struct Options {
     pub queue_capacity: usize,
     pub scheduler: Scheduler,
     pub executor: Executor,
+    pub n_walks: u64,
+    pub n_actors: usize,
     pub plugins: PluginList,
     pub configs: Vec<PluginConfig>,
 }
@@ -80,6 +84,8 @@ impl Options {
             queue_capacity: 64,
             scheduler: Scheduler::Lockstep,
             executor: Executor::Single,
+            n_walks: N_WALKS,
+            n_actors: 3,
             plugins: PluginList::default(),
             configs: Vec::new(),
         }
@@ -87,8 +93,21 @@ impl Options {
 }
 
 pub fn search(options: &Options) -> Search {
+    search_with(options, |settings| secateur_rl::build(options.agent, settings))
+}
+
+/// A search by an agent of the caller's own.
+pub fn search_with(options: &Options, build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>) -> Search {
+    search_on(&prepared(&pool(options.threads)), options, build)
+}
+
+/// The same on a network that is ready.
+pub fn search_on(
+    prepared: &Arc<Prepared>,
+    options: &Options,
+    build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>,
+) -> Search {
     let pool = pool(options.threads);
-    let prepared = prepared(&pool);
     let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
     let tasks: Vec<TaskSetup> = [0.4, 0.7]
         .iter()
@@ -105,15 +124,15 @@ pub fn search(options: &Options) -> Search {
         spend_leftover: true,
         reward: RewardKind::Accuracy,
         finalists: 3,
-        actors_per_task: 3,
-        walks_per_task: N_WALKS,
+        actors_per_task: options.n_actors,
+        walks_per_task: options.n_walks,
         noise_free: NoiseFree { every: 10, last: 2 },
     };
     let app = options.plugins.app(&options.configs).unwrap();
     let setup = SearchSetup {
         pool,
         settings,
-        networks: &[prepared],
+        networks: std::slice::from_ref(prepared),
         tasks: &tasks,
         agent: options.agent,
         seed: 3,
@@ -121,7 +140,7 @@ pub fn search(options: &Options) -> Search {
         scheduler: options.scheduler,
         executor: options.executor,
     };
-    Search::new(app, &setup).unwrap()
+    Search::with_agent(app, &setup, build).unwrap()
 }
 
 /// Runs a search to its end.

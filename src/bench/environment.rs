@@ -1,0 +1,137 @@
+//! What `bench schedulers` searches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bevy_app::App;
+use secateur_rl::{Agent, AgentKind};
+use secateur_scene::Scene;
+use secateur_sim::{
+    Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
+};
+use secateur_train::{Executor, Scheduler, Search, SearchSetup};
+
+use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
+use super::timed::AgentTimes;
+use crate::Failure;
+use crate::arguments::BenchSchedulersArgs;
+use crate::resolve::Resolved;
+use crate::run::{agent_kind, prepared, reward_kind};
+
+/// One search to be measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Which {
+    pub(super) scheduler: Scheduler,
+    pub(super) executor: Executor,
+    pub(super) actors_per_task: usize,
+}
+
+/// What is searched, the same for every variant.
+pub(super) struct Environment<'a> {
+    pub(super) name: String,
+    pub(super) pool: Pool,
+    networks: Vec<Arc<Prepared>>,
+    pub(super) tasks: Vec<TaskSetup>,
+    kind: Kind<'a>,
+    walks: u64,
+    queue_capacity: usize,
+}
+
+enum Kind<'a> {
+    Synthetic { score: Work, learn: Work },
+    Scene { scene: &'a Scene, plugins: &'a PluginList },
+}
+
+impl<'a> Environment<'a> {
+    /// The tasks of a scene.
+    pub(super) fn of_scene(
+        (scene, resolved): (&'a Scene, &Resolved),
+        plugins: &'a PluginList,
+        arguments: &BenchSchedulersArgs,
+        pool: Pool,
+    ) -> anyhow::Result<Self> {
+        let (networks, tasks) = prepared(scene, resolved, &pool)?;
+        let (walks, queue_capacity) = (arguments.walks, arguments.queue_capacity);
+        let name = scene.origin().to_owned();
+        Ok(Self { name, pool, networks, tasks, kind: Kind::Scene { scene, plugins }, walks, queue_capacity })
+    }
+
+    /// Costs as in the arguments.
+    pub(super) fn synthetic(arguments: &BenchSchedulersArgs, pool: Pool) -> anyhow::Result<Self> {
+        let networks = vec![synthetic::prepared(&pool.0)?];
+        let tasks = vec![synthetic::task(&networks[0])];
+        let score = Work::of(Duration::from_secs_f64(arguments.score_ms * 1e-3));
+        let learn = Work::of(Duration::from_secs_f64(arguments.score_ms * arguments.learn_share * 1e-3));
+        let (walks, queue_capacity) = (arguments.walks, arguments.queue_capacity);
+        let kind = Kind::Synthetic { score, learn };
+        Ok(Self { name: "synthetic".into(), pool, networks, tasks, kind, walks, queue_capacity })
+    }
+
+    /// A search whose steps and whose agent are timed.
+    pub(super) fn search(&self, which: Which, times: &AgentTimes) -> Result<Search, Failure> {
+        let (agent, seed) = match &self.kind {
+            Kind::Synthetic { .. } => (AgentKind::Uniform, 7),
+            Kind::Scene { scene, .. } => (agent_kind(scene.agent), scene.seed),
+        };
+        let setup = SearchSetup {
+            pool: self.pool.clone(),
+            settings: self.settings(which.actors_per_task),
+            networks: &self.networks,
+            tasks: &self.tasks,
+            agent,
+            seed,
+            queue_capacity: self.queue_capacity,
+            scheduler: which.scheduler,
+            executor: which.executor,
+        };
+        let mut app = self.app()?;
+        measure_steps(&mut app);
+        let search = Search::with_agent(app, &setup, |settings| {
+            Ok(times.of(match &self.kind {
+                Kind::Scene { .. } => secateur_rl::build(agent, settings)?,
+                Kind::Synthetic { learn, .. } => {
+                    Agent::Learning(Box::new(SyntheticLearner::new(*learn, settings.n_actors, settings.seed)))
+                }
+            }))
+        });
+        search.map_err(|error| Failure::Failed(error.into()))
+    }
+
+    fn app(&self) -> Result<App, Failure> {
+        match &self.kind {
+            Kind::Scene { scene, plugins } => Ok(plugins.app(&scene.plugins)?),
+            Kind::Synthetic { score, .. } => {
+                let mut app = App::empty();
+                add_process(&mut app);
+                app.insert_resource(Evaluator(Arc::new(SyntheticScores { work: *score })));
+                Ok(app)
+            }
+        }
+    }
+
+    fn settings(&self, actors_per_task: usize) -> Settings {
+        let (noise_free, walks_per_task) = (NoiseFree { every: 0, last: 0 }, self.walks);
+        match &self.kind {
+            Kind::Synthetic { .. } => Settings {
+                channel_multiple: 1,
+                keep_ratio_min: 0.05,
+                spend_leftover: false,
+                reward: RewardKind::Accuracy,
+                finalists: 1,
+                actors_per_task,
+                walks_per_task,
+                noise_free,
+            },
+            Kind::Scene { scene, .. } => Settings {
+                channel_multiple: scene.channel_multiple,
+                keep_ratio_min: scene.keep_ratio_min,
+                spend_leftover: scene.spend_leftover,
+                reward: reward_kind(scene),
+                finalists: scene.finalists,
+                actors_per_task,
+                walks_per_task,
+                noise_free,
+            },
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What is known of the finalists' refits. Checkpoints hold it, so that no finished refit is done again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use secateur_net::{Network, Tensor, Weights, prune};
+use secateur_sim::{Prepared, Rank, Score, TaskSetup, Winner};
+use serde::{Deserialize, Serialize};
+
+/// Which refit of a finalist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Round {
+    /// The quick one, which decides who is refitted again.
+    First,
+    /// The thorough one.
+    Last,
+}
+
+/// One refit of one finalist: round, search, task, walk.
+pub(super) type Key = (Round, usize, usize, u64);
+
+/// All refits so far.
+#[derive(Debug, Default)]
+pub(super) struct Refits {
+    /// None for finalists that panicked whenever they were tried.
+    ranks: BTreeMap<Key, Option<Rank>>,
+    /// The best of the last round so far, by search and task.
+    best: BTreeMap<(usize, usize), Winner>,
+    /// Tasks whose result is in `metrics.jsonl`.
+    pub(super) told: BTreeSet<usize>,
+    /// What went wrong.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The plain form of [`Refits`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct SavedRefits {
+    ranks: Vec<(Key, Option<Rank>)>,
+    best: Vec<((usize, usize), SavedWinner)>,
+    told: BTreeSet<usize>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedWinner {
+    walk: u64,
+    kept: Vec<Vec<usize>>,
+    /// Name, shape and elements of every parameter.
+    parameters: Vec<(String, Vec<usize>, Vec<f32>)>,
+    score: Score,
+    reward: f64,
+    macs: u64,
+}
+
+impl Refits {
+    /// What became of a refit, if it was done.
+    pub(super) fn rank(&self, key: Key) -> Option<Option<Rank>> {
+        self.ranks.get(&key).copied()
+    }
+
+    /// Remembers that a finalist cannot be refitted.
+    pub(super) fn give_up(&mut self, key: Key) {
+        self.ranks.insert(key, None);
+    }
+
+    /// Remembers a refit; of the last round, also the best network of each search and task.
+    pub(super) fn note(&mut self, (round, search, task, walk): Key, winner: Winner) {
+        let rank = winner.rank();
+        self.ranks.insert((round, search, task, walk), Some(rank));
+        let is_best = |known: &Winner| rank.best_first(&known.rank()).is_lt();
+        if round == Round::Last && self.best.get(&(search, task)).is_none_or(is_best) {
+            self.best.insert((search, task), winner);
+        }
+    }
+
+    /// The network of the best finalist of the last round.
+    pub(super) fn best(&self, search: usize, task: usize) -> Option<&Winner> {
+        self.best.get(&(search, task))
+    }
+
+    /// The plain form.
+    pub(super) fn save(&self) -> SavedRefits {
+        SavedRefits {
+            ranks: self.ranks.iter().map(|(&key, &rank)| (key, rank)).collect(),
+            best: self.best.iter().map(|(&of, winner)| (of, SavedWinner::of(winner))).collect(),
+            told: self.told.clone(),
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    /// What `saved` was of, on these networks.
+    ///
+    /// # Errors
+    /// Networks that do not fit.
+    pub(super) fn restore(saved: SavedRefits, networks: &[Arc<Prepared>], tasks: &[TaskSetup]) -> anyhow::Result<Self> {
+        let mut best = BTreeMap::new();
+        for ((search, task), winner) in saved.best {
+            let setup = tasks.get(task).with_context(|| format!("a refit of task {task} of {}", tasks.len()))?;
+            best.insert((search, task), winner.restore(&networks[setup.network])?);
+        }
+        Ok(Self { ranks: saved.ranks.into_iter().collect(), best, told: saved.told, warnings: saved.warnings })
+    }
+}
+
+impl SavedWinner {
+    fn of(winner: &Winner) -> Self {
+        let plain =
+            |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.shape().to_vec(), tensor.data().to_vec());
+        Self {
+            walk: winner.walk,
+            kept: winner.kept.lists().to_vec(),
+            parameters: winner.network.weights().iter().map(plain).collect(),
+            score: winner.score,
+            reward: winner.reward,
+            macs: winner.macs,
+        }
+    }
+
+    /// The graph follows from the kept channels.
+    fn restore(self, prepared: &Prepared) -> anyhow::Result<Winner> {
+        let kept = prepared.kept(self.kept).context("a refitted finalist")?;
+        let (graph, _) = prune(&prepared.network, &prepared.groups, &kept).context("a refitted finalist")?.into_parts();
+        let tensor = |(name, shape, data)| Ok::<_, anyhow::Error>((name, Tensor::new(shape, data)?));
+        let weights: Weights = self.parameters.into_iter().map(tensor).collect::<Result<_, _>>()?;
+        let network = Network::new(graph, weights).map_err(|error| anyhow!("a refitted finalist: {error}"))?;
+        Ok(Winner { walk: self.walk, kept, network, score: self.score, reward: self.reward, macs: self.macs })
+    }
+}
