@@ -51,7 +51,7 @@ impl Card {
 
     /// Keeps the pipelines that were compiled, for the next process.
     pub(crate) fn keep_pipelines(&self) {
-        self.state().session.iter().for_each(keep_pipelines);
+        self.state().session.iter().filter_map(Session::gpu).for_each(keep_pipelines);
     }
 
     /// What went wrong since the last time this was asked.
@@ -85,14 +85,28 @@ impl Card {
 /// # Errors
 /// As [`Session::open`]: a mistake in what was asked for.
 pub(crate) fn open() -> Result<Session, Failure> {
-    let compiled = |key: &str| pipeline_files::read(&pipeline_files::folder()?, key);
-    Session::open_with(GpuOptions::default(), &compiled)
-        .map_err(|error| Failure::BadArguments(anyhow::anyhow!("--device gpu: {error}")))
+    Session::open_with(GpuOptions::default(), &compiled).map_err(no_card)
+}
+
+/// Opens the device of `--device gpu` to be measured.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_bare(options: &GpuOptions) -> Result<Gpu, Failure> {
+    Gpu::open_with(options, &compiled).map_err(no_card)
+}
+
+fn compiled(key: &str) -> Option<Vec<u8>> {
+    pipeline_files::read(&pipeline_files::folder()?, key)
+}
+
+fn no_card(error: GpuError) -> Failure {
+    Failure::BadArguments(anyhow::anyhow!("--device gpu: {error}"))
 }
 
 /// Keeps the pipelines that were compiled, for the next process.
-pub(crate) fn keep_pipelines(session: &Session) {
-    if let (Some(folder), Some((key, compiled))) = (pipeline_files::folder(), session.gpu().and_then(Gpu::compiled)) {
+pub(crate) fn keep_pipelines(gpu: &Gpu) {
+    if let (Some(folder), Some((key, compiled))) = (pipeline_files::folder(), gpu.compiled()) {
         pipeline_files::write(&folder, &key, &compiled);
     }
 }

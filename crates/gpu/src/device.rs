@@ -21,6 +21,11 @@ pub enum ConvVariant {
     Tiled,
 }
 
+impl ConvVariant {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Tiled];
+}
+
 /// What may be asked of a device; the default is what runs use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GpuOptions {
@@ -181,6 +186,11 @@ impl Gpu {
     /// Name of the adapter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How it computes dense convolutions.
+    pub const fn conv(&self) -> ConvVariant {
+        self.conv
     }
 
     /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the adapter does not
