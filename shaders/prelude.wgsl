@@ -54,10 +54,9 @@ struct Chunk {
     n_images: u32,
     // First quad of the first image, in the buffer of images.
     image_offset: u32,
-    // Number of the first image, among all.
+    // Number of the first image in the buffer of images, and among all.
     first_image: u32,
-    // Where the chunk's tallies go.
-    first_tally: u32,
+    number: u32,
 }
 
 @group(0) @binding(0) var<uniform> step_: Step;

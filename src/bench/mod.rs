@@ -8,7 +8,7 @@ mod kernels_on_card;
 mod queue;
 mod report;
 mod schedulers;
-mod synthetic;
+pub(crate) mod synthetic;
 
 use secateur_sim::PluginList;
 

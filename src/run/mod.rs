@@ -57,11 +57,23 @@ struct Run<'a> {
 /// # Errors
 /// Scenes that cannot be run (nothing is written then), failures on the way, certificates over budget, interruption.
 pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failure> {
+    run_on(arguments, plugins, Card::of)
+}
+
+/// As [`run`], on the device that `card` opens.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_on(
+    arguments: &RunArgs,
+    plugins: &PluginList,
+    card: impl FnOnce(&Scene) -> Result<Option<Card>, Failure>,
+) -> Result<(), Failure> {
     let start = Instant::now();
     let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
     let identity = resume::identity(&scene, &resolved)?;
     let place = resume::place(arguments, &identity)?;
-    let card = Card::of(&scene)?;
+    let card = card(&scene)?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
     let interrupt = Interrupt::install()?;

@@ -60,6 +60,14 @@ pub struct Gpu {
     spare: Mutex<Vec<Buffer>>,
 }
 
+/// Elements on their way from the card.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    here: Buffer,
+    bytes: u64,
+    submission: SubmissionIndex,
+}
+
 /// What the driver reported, whenever it did.
 #[derive(Debug, Default)]
 struct Faults {
@@ -330,16 +338,29 @@ impl Gpu {
     /// As for a wait for the submission.
     pub(crate) fn fetch<T: bytemuck::Pod>(
         &self,
-        mut encoder: CommandEncoder,
+        encoder: CommandEncoder,
         from: &Buffer,
         n: usize,
         doing: &str,
     ) -> Result<Vec<T>, GpuError> {
-        let bytes = (n * size_of::<T>()) as u64;
+        self.end_fetch(self.begin_fetch(encoder, from, (n * size_of::<T>()) as u64), doing)
+    }
+
+    /// The first half of [`Gpu::fetch`]: nothing is waited for.
+    pub(crate) fn begin_fetch(&self, mut encoder: CommandEncoder, from: &Buffer, bytes: u64) -> Fetch {
         let here = self.buffer("result", bytes, BufferUsages::COPY_DST | BufferUsages::MAP_READ);
         encoder.copy_buffer_to_buffer(from, 0, &here, 0, bytes);
         let submission = self.submit(encoder);
         here.slice(..bytes).map_async(MapMode::Read, |_| ());
+        Fetch { here, bytes, submission }
+    }
+
+    /// The second half of [`Gpu::fetch`].
+    ///
+    /// # Errors
+    /// As for a wait for the submission.
+    pub(crate) fn end_fetch<T: bytemuck::Pod>(&self, fetch: Fetch, doing: &str) -> Result<Vec<T>, GpuError> {
+        let Fetch { here, bytes, submission } = fetch;
         self.wait(submission, doing)?;
         let view = here.slice(..bytes).get_mapped_range();
         let view = view.map_err(|e| GpuError::Refused { doing: doing.to_owned(), problem: e.to_string() })?;

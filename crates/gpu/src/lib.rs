@@ -29,5 +29,5 @@ pub use images::{GpuImages, Truth};
 pub use layout::{StructLayout, layouts};
 pub use measure::{DispatchTime, DispatchTimes};
 pub use pipelines::Shader;
-pub use score::GpuScore;
-pub use session::{ImageSet, Scored, Session};
+pub use score::{GpuScore, Scoring};
+pub use session::{Begun, ImageSet, Scored, Session};

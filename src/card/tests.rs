@@ -1,0 +1,193 @@
+//! Who prepares what while the card is busy, and what happens when the card fails in the middle of it.
+
+use std::time::Duration;
+
+use secateur_kernels::KernelError;
+use secateur_net::KeptChannels;
+use secateur_rl::AgentKind;
+use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, Pool, RewardKind, Settings};
+use secateur_train::{Executor, Scheduler, Search, SearchSetup};
+
+use super::*;
+use crate::bench::synthetic;
+
+const N_IMAGES: usize = 40;
+
+fn pool(n_threads: usize) -> Arc<rayon::ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap())
+}
+
+fn prepared() -> Arc<Prepared> {
+    synthetic::prepared(&pool(1), N_IMAGES).unwrap()
+}
+
+/// A card, or a loud skip where there is none and none is required.
+fn card(options: GpuOptions) -> Option<Card> {
+    match Session::open(options) {
+        Ok(session) => Some(Card::new(session)),
+        Err(error) => {
+            let is_required = std::env::var("SECATEUR_REQUIRE_GPU").as_deref() == Ok("1");
+            assert!(!is_required, "SECATEUR_REQUIRE_GPU=1, but {error}");
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+    }
+}
+
+/// Networks of two candidates and the original.
+fn networks(prepared: &Prepared) -> Vec<Arc<Network>> {
+    let full = prepared.groups.full_widths();
+    let narrow = |by: usize| full.iter().map(|&n| (n / by).max(1)).collect::<Vec<_>>();
+    let compact = |widths: Vec<usize>| Arc::new(prepared.compact(&prepared.select(&widths)).unwrap());
+    vec![compact(narrow(2)), compact(narrow(3)), Arc::new(prepared.network.clone())]
+}
+
+fn score(state: &mut State, prepared: &Arc<Prepared>, networks: &[Arc<Network>]) -> Vec<Option<GpuScore>> {
+    state.begin(0, prepared.clone(), networks.to_vec());
+    let mut scores = Scores::new();
+    state.finish(&mut scores);
+    networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect()
+}
+
+fn assert_as_the_processor(scores: &[Option<GpuScore>], prepared: &Prepared, networks: &[Arc<Network>]) {
+    for (score, network) in scores.iter().zip(networks) {
+        let (score, expected) = (score.unwrap(), prepared.reward.score(&pool(1), network).unwrap());
+        assert_eq!(score.n_correct as f64 / N_IMAGES as f64, expected.accuracy);
+        assert!((score.divergence / N_IMAGES as f64 - expected.divergence).abs() < 1e-5, "{score:?} {expected:?}");
+    }
+}
+
+#[test]
+fn networks_are_scored_as_the_processor_does() {
+    let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
+    let networks = networks(&prepared);
+    assert_as_the_processor(&score(&mut card.state(), &prepared, &networks), &prepared, &networks);
+    assert!(card.warnings().is_empty() && card.state().ahead.is_empty());
+}
+
+#[test]
+fn a_card_that_cannot_score_is_given_up_with_a_warning() {
+    // Not even one image fits.
+    let tiny = GpuOptions { binding_max: Some(64), ..GpuOptions::default() };
+    let (Some(card), prepared) = (card(tiny), prepared()) else { return };
+    let networks = networks(&prepared);
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
+    let warnings = card.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("one image"), "{warnings:?}");
+    assert!(warnings[0].contains("CPU from here on"), "{warnings:?}");
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
+    assert!(card.device().starts_with("gpu: ") && card.device().ends_with(", then cpu"));
+    assert_eq!((card.news().len(), card.news().len()), (1, 0), "told once");
+}
+
+#[test]
+fn all_that_a_lost_device_was_busy_with_is_scored_again_after_one_rebuilding() {
+    let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
+    let (networks, mut state) = (networks(&prepared), card.state());
+    state.begin(0, prepared.clone(), vec![networks[0].clone()]);
+    state.session.as_ref().unwrap().gpu().unwrap().destroy();
+    for network in &networks[1..] {
+        state.begin(0, prepared.clone(), vec![network.clone()]);
+    }
+    let mut scores = Scores::new();
+    state.finish(&mut scores);
+    let scores: Vec<_> = networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect();
+    assert_as_the_processor(&scores, &prepared, &networks);
+    assert!(state.session.is_some());
+    assert!(state.warnings.len() == 1 && state.warnings[0].contains("scored again"), "{:?}", state.warnings);
+}
+
+#[test]
+fn a_queue_that_hangs_twice_is_given_up() {
+    let hangs = GpuOptions { timeout: Some(Duration::ZERO), ..GpuOptions::default() };
+    let (Some(card), prepared) = (card(hangs), prepared()) else { return };
+    let networks = networks(&prepared);
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
+    let warnings = card.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("did not finish within 0 s"), "{warnings:?}");
+}
+
+/// Compact networks without refit; notes for each how many batches the card had in hand when it was built.
+struct Watching {
+    card: Card,
+    in_hand: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Evaluate for Watching {
+    fn begin<'a>(&'a self, _: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
+        Ok(Box::new(|kept: &KeptChannels| {
+            let n = self.card.state().ahead.len();
+            self.in_hand.lock().unwrap().push(n);
+            prepared.compact(kept).map(Arc::new)
+        }))
+    }
+
+    fn score(&self, _: &rayon::ThreadPool, _: &Prepared, _: &Network) -> Result<Score, KernelError> {
+        panic!("the card scores everything")
+    }
+}
+
+/// Six actors, twelve random walks: scores of the candidates, and how many batches the card had in hand when each was built.
+fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
+    let (pool, in_hand) = (pool(n_threads), Arc::new(Mutex::new(Vec::new())));
+    let mut app = App::empty();
+    secateur_sim::add_process(&mut app);
+    app.insert_resource(Evaluator(Arc::new(Watching { card: card.clone(), in_hand: in_hand.clone() })));
+    card.join(&mut app);
+    let networks = [synthetic::prepared(&pool, N_IMAGES).unwrap()];
+    let settings = Settings {
+        channel_multiple: 1,
+        keep_ratio_min: 0.1,
+        spend_leftover: false,
+        reward: RewardKind::Divergence,
+        finalists: 1,
+        actors_per_task: 6,
+        walks_per_task: 12,
+        noise_free: NoiseFree { every: 0, last: 0 },
+    };
+    let setup = SearchSetup {
+        pool: Pool(pool),
+        settings,
+        networks: &networks,
+        tasks: &[synthetic::task(&networks[0])],
+        agent: AgentKind::Random,
+        seed: 3,
+        queue_capacity: 1,
+        scheduler: Scheduler::Lockstep,
+        executor: Executor::Single,
+    };
+    let mut search = Search::new(app, &setup).unwrap();
+    let mut scores = Vec::new();
+    while !search.is_done() {
+        let events = search.tick().unwrap();
+        assert!(card.state().ahead.is_empty(), "nothing is left over for the next tick");
+        scores.extend(events.iter().filter_map(|event| match event {
+            Event::Candidate { score, .. } => Some(*score),
+            _ => None,
+        }));
+    }
+    let in_hand = in_hand.lock().unwrap().clone();
+    (scores, in_hand)
+}
+
+#[test]
+fn networks_are_built_while_the_card_has_the_ones_before_them() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let (scores, in_hand) = search(&card, 2);
+    assert_eq!(scores.len(), 12);
+    // Two at a time: the second pair is built when the first is on the card and its scores were not waited for.
+    assert_eq!(in_hand, [[0, 0, 1, 1, 2, 2]; 2].concat());
+    assert!(card.warnings().is_empty());
+}
+
+#[test]
+fn scores_of_the_card_do_not_depend_on_the_number_of_threads_nor_on_its_memory() {
+    let Some(plain) = card(GpuOptions::default()) else { return };
+    let (expected, _) = search(&plain, 1);
+    // Bindings so small that neither all candidates nor all images pass at once.
+    let small = card(GpuOptions { binding_max: Some(24 << 10), ..GpuOptions::default() }).unwrap();
+    for (card, n_threads) in [(&plain, 6), (&small, 4)] {
+        assert_eq!(search(card, n_threads).0, expected, "{n_threads} threads");
+        assert!(card.warnings().is_empty(), "{:?}", card.warnings());
+    }
+}
