@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_gpu::{Begun, Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Session, Truth};
-use secateur_kernels::KernelError;
-use secateur_net::Network;
+use secateur_gpu::{
+    Begun, Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Session, Truth, filter_norms, norm_order,
+};
+use secateur_kernels::{KernelError, Norm};
+use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
 use secateur_scene::{Device, Scene};
 use secateur_sim::{
     Actor, Candidate, Failure as SimFailure, OnBuilt, Outcome, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache,
@@ -67,6 +69,30 @@ impl Card {
             card.state().begin(index, prepared.clone(), networks.to_vec());
         })));
         app.add_systems(Tick, score_on_card.in_set(Step::Score).before(score_candidates));
+    }
+
+    /// Channels of the prunable groups of a network by norm, worked out by the card; groups where its rounding could matter are left
+    /// to the processor, so that both choose the same channels.
+    pub(crate) fn norm_orders(
+        &self,
+        network: &Network,
+        protocol: Protocol,
+        norm: Norm,
+    ) -> HashMap<GroupId, Vec<usize>> {
+        let mut state = self.state();
+        let Some(gpu) = state.session.as_ref().and_then(Session::gpu) else { return HashMap::new() };
+        match filter_norms(gpu, network) {
+            Ok(layers) => {
+                let groups = ChannelGroups::derive(network.graph(), protocol);
+                let order = |&group: &GroupId| Some((group, norm_order(network, &groups, group, &layers, norm)?));
+                groups.prunable().iter().filter_map(order).collect()
+            }
+            Err(error) => {
+                let warning = format!("{}: {error}; filter norms are computed on the CPU", state.name);
+                state.warnings.push(warning);
+                HashMap::new()
+            }
+        }
     }
 
     /// Keeps the pipelines that were compiled, for the next process.

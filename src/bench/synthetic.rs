@@ -78,6 +78,7 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         network,
         protocol: Protocol::Inner,
         selection: Selection::L1,
+        norm_orders: Default::default(),
         repair: Repair::Off,
         calibration: images(16),
         refit: images(1),

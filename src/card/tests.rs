@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use secateur_kernels::KernelError;
+use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
 use secateur_rl::AgentKind;
 use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, Pool, RewardKind, Settings};
@@ -99,10 +99,12 @@ fn all_that_a_lost_device_was_busy_with_is_scored_again_after_one_rebuilding() {
 
 #[test]
 fn a_queue_that_hangs_twice_is_given_up() {
-    let hangs = GpuOptions { timeout: Some(Duration::ZERO), ..GpuOptions::default() };
+    // Hundreds of millions of operations in one submission, and no time for them.
+    let (timeout, activations_max) = (Some(Duration::ZERO), Some(64 << 20));
+    let hangs = GpuOptions { timeout, activations_max, ..GpuOptions::default() };
     let (Some(card), prepared) = (card(hangs), prepared()) else { return };
-    let networks = networks(&prepared);
-    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
+    let networks = vec![Arc::new(prepared.network.clone()); 64];
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 64]);
     let warnings = card.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("did not finish within 0 s"), "{warnings:?}");
 }
@@ -190,4 +192,43 @@ fn scores_of_the_card_do_not_depend_on_the_number_of_threads_nor_on_its_memory()
         assert_eq!(search(card, n_threads).0, expected, "{n_threads} threads");
         assert!(card.warnings().is_empty(), "{:?}", card.warnings());
     }
+}
+
+/// With two equal filters the card leaves the order to the processor.
+#[test]
+fn channels_are_ordered_by_norm_as_the_processor_orders_them() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let network = prepared().network.clone();
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let changed = |change: &dyn Fn(&mut [f32])| {
+        let mut out = network.clone();
+        let mut weight = out.parameter("c0", "weight").clone();
+        change(weight.data_mut());
+        out.set_parameter("c0", "weight", weight).unwrap();
+        let mut next = out.parameter("c1", "weight").clone();
+        // What reads channel 1 is what reads channel 0.
+        next.data_mut().chunks_mut(48).for_each(|filter| filter[1] = filter[0]);
+        out.set_parameter("c1", "weight", next).unwrap();
+        out
+    };
+    let equal = changed(&|weights| weights.copy_within(0..3, 3));
+    for norm in [Norm::L1, Norm::L2] {
+        let expected = |network: &Network, group: GroupId| {
+            let norms = channel_norms(network, &groups, group, norm);
+            let mut order: Vec<usize> = (0..norms.len()).collect();
+            order.sort_by(|&a, &b| norms[a].total_cmp(&norms[b]).then(b.cmp(&a)));
+            order
+        };
+        let orders = card.norm_orders(&network, Protocol::Inner, norm);
+        assert!(!orders.is_empty(), "most orders are clear");
+        orders.iter().for_each(|(&group, order)| assert_eq!(*order, expected(&network, group), "group {group}"));
+        let group = groups.prunable()[0];
+        let orders = card.norm_orders(&equal, Protocol::Inner, norm);
+        assert_eq!(orders.get(&group), None, "equal filters");
+        orders.iter().for_each(|(&group, order)| assert_eq!(*order, expected(&equal, group), "group {group}"));
+    }
+    assert!(card.warnings().is_empty());
+    card.state().session.as_ref().unwrap().gpu().unwrap().destroy();
+    assert!(card.norm_orders(&network, Protocol::Inner, Norm::L1).is_empty());
+    assert!(card.warnings()[0].contains("filter norms are computed on the CPU"), "{:?}", card.warnings());
 }

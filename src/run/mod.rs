@@ -90,7 +90,7 @@ pub(crate) fn run_on(
     progress.log_to(directory.log_file()?)?;
     let every = Duration::from_secs_f64(arguments.checkpoint_every);
     let checkpoints = Checkpoints::new(&place.path, identity, every)?;
-    let networks = prepare::networks(&scene, &resolved, &pool, &progress)?;
+    let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &progress)?;
     let tasks = prepare::tasks(&scene, &resolved);
     if interrupt.is_set() {
         return Err(Failure::Interrupted);
@@ -126,7 +126,7 @@ pub(crate) fn prepared(
     resolved: &Resolved,
     pool: &Pool,
 ) -> anyhow::Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>)> {
-    Ok((prepare::networks(scene, resolved, pool, &Progress::new(true))?, prepare::tasks(scene, resolved)))
+    Ok((prepare::networks(scene, resolved, pool, None, &Progress::new(true))?, prepare::tasks(scene, resolved)))
 }
 
 impl Run<'_> {

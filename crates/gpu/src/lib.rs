@@ -24,7 +24,7 @@ pub use adapter::{AdapterReport, adapters};
 pub use candidates::Candidates;
 pub use device::{ConvVariant, Gpu, GpuOptions};
 pub use error::GpuError;
-pub use filter_norm::{LayerNorms, filter_norms, group_norms};
+pub use filter_norm::{LayerNorms, filter_norms, group_norms, norm_order};
 pub use images::{GpuImages, Truth};
 pub use layout::{StructLayout, layouts};
 pub use measure::{DispatchTime, DispatchTimes};
