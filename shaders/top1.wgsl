@@ -32,7 +32,7 @@ const NONE: u32 = 0xffffffffu;
 fn logit(base: u32, n_channels: u32, i: u32) -> f32 {
     let pixel = i / n_channels;
     let c = i - pixel * n_channels;
-    return input[base + pixel * quads(n_channels) + c / 4u][c % 4u];
+    return input[base + c / 4u * step_.out_h * step_.out_w + pixel][c % 4u];
 }
 
 @compute @workgroup_size(64, 1, 1)

@@ -60,7 +60,8 @@ pub struct Chunk {
 pub struct PackLayer {
     pub taps: u32,
     pub in_multiple: u32,
-    pub reserved: [u32; 2],
+    pub block: u32,
+    pub reserved: u32,
 }
 
 /// One candidate's part in it; see shaders/pack_weights.wgsl.
@@ -123,7 +124,7 @@ pub fn layouts() -> Vec<StructLayout> {
         ),
         layout!(Candidate: n_in, n_out, weights, shift),
         layout!(Chunk: n_images, image_offset, first_image, number),
-        layout!(PackLayer: taps, in_multiple),
+        layout!(PackLayer: taps, in_multiple, block),
         layout!(PackJob: weight, bias, full_in, n_in, n_out, in_mask, out_mask, packed),
         layout!(Tally: n_correct, first_not_finite, divergence, block),
         layout!(NormRow: first, n, inner, outer_stride, first_segment, n_segments),

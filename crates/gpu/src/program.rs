@@ -45,6 +45,15 @@ pub struct Dispatch {
     pub slot: usize,
     /// Multiply-accumulates per image, of all candidates together.
     pub macs: u64,
+    /// Output quads of a dense layer that are computed together; 0 for others.
+    pub block: usize,
+}
+
+impl Dispatch {
+    /// Output quads of the widest candidate.
+    pub fn out_quads(&self) -> usize {
+        self.candidates.iter().map(|c| quads(c.n_out as usize)).max().unwrap_or(0)
+    }
 }
 
 /// A whole network for several candidates.
@@ -63,11 +72,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles.
+    /// Compiles; `block` tells how many of so many output quads a dense layer computes together.
     ///
     /// # Errors
     /// Candidates whose groups differ.
-    pub fn new(graph: &Graph, widths: &[Widths]) -> Result<Self, GpuError> {
+    pub fn new(graph: &Graph, widths: &[Widths], block: impl Fn(usize) -> usize) -> Result<Self, GpuError> {
         let size = |node: NodeId| {
             let shape = graph.shape(node);
             let most = widths.iter().map(|w| quads(w.channels[node])).max().unwrap_or(0);
@@ -93,6 +102,9 @@ impl Program {
             dispatch.step.residual_is_image = u32::from(dispatch.residual == Some(Source::Image));
             dispatch.step.residual_stride = dispatch.residual.map_or(0, stride);
             dispatch.step.out_stride = slot_quads[dispatch.slot] as u32;
+            if dispatch.kernel == Kernel::Layer(LayerKind::Dense) {
+                dispatch.block = block(dispatch.out_quads());
+            }
         }
         let output = graph.output();
         Ok(Self {
@@ -138,7 +150,7 @@ impl Lowering<'_> {
             shift: w.shifts[node],
         };
         let candidates = self.widths.iter().map(candidate).collect();
-        Dispatch { node, kernel, step, candidates, input, residual: None, slot: self.fused.slot, macs: 0 }
+        Dispatch { node, kernel, step, candidates, input, residual: None, slot: self.fused.slot, macs: 0, block: 0 }
     }
 
     fn windowed(&self, window: &Window) -> Step {

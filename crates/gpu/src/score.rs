@@ -124,12 +124,12 @@ impl Gpu {
             let (expected, got) = (graph.input().len(), images.shape.len());
             return Err(GpuError::Length { what: "one image", expected, got });
         }
-        let all = Program::new(graph, &candidates.widths()?)?;
+        let all = Program::new(graph, &candidates.widths()?, |n| self.conv_block(n))?;
         let [n, chunk] = fit(self, &all, |node| graph.node(node).name.clone(), images.len())?;
         for first in (0..candidates.len()).step_by(n) {
             let part = candidates.part(first..candidates.len().min(first + n));
             let widths = part.widths()?;
-            let program = Program::new(graph, &widths)?;
+            let program = Program::new(graph, &widths, |n| self.conv_block(n))?;
             let weights = gather(&program, &part, &widths);
             let batch = Batch::new(self, images, program, &weights, chunk)?;
             run(&batch)?;
@@ -170,9 +170,11 @@ impl Gpu {
             let n = stride * batch.n_candidates;
             let values: Vec<f32> = self.fetch(encoder, &batch.slots[slot], n, "computing logits")?;
             for (i, (of_candidate, logits)) in values.chunks(stride).zip(&mut out).enumerate() {
-                let c = batch.program.n_out[i];
-                let pixels = of_candidate.chunks(4 * quads(c)).take(slice.n * shape.h * shape.w);
-                pixels.for_each(|pixel| logits.extend_from_slice(&pixel[..c]));
+                let (c, n_pixels) = (batch.program.n_out[i], shape.h * shape.w);
+                for image in of_candidate.chunks(4 * quads(c) * n_pixels).take(slice.n) {
+                    let value = |at: usize| image[4 * ((at % c) / 4 * n_pixels + at / c) + (at % c) % 4];
+                    logits.extend((0..c * n_pixels).map(value));
+                }
             }
         }
         Ok(out)

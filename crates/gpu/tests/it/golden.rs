@@ -77,8 +77,8 @@ fn mobilenet_v1_computes_the_logits_of_pytorch() {
 }
 
 #[test]
-fn resnet20_in_tiles_computes_the_logits_of_pytorch() {
-    check("resnet20", Some(ConvVariant::Tiled), 8);
+fn resnet20_with_staged_weights_computes_the_logits_of_pytorch() {
+    check("resnet20", Some(ConvVariant::Staged), 8);
 }
 
 /// All 10,000 test images of a network: minutes on software Vulkan, so only the networks named in SECATEUR_GPU_ALL are run.
