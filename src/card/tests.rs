@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use clap::Parser;
 use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
 use secateur_rl::AgentKind;
-use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, Pool, RewardKind, Settings};
+use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, PluginList, Pool, RewardKind, Settings};
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
 use super::*;
+use crate::arguments::{Arguments, Command};
 use crate::bench::synthetic;
 
 const N_IMAGES: usize = 40;
@@ -103,7 +105,7 @@ fn a_queue_that_hangs_twice_is_given_up() {
     let (timeout, activations_max) = (Some(Duration::ZERO), Some(64 << 20));
     let hangs = GpuOptions { timeout, activations_max, ..GpuOptions::default() };
     let (Some(card), prepared) = (card(hangs), prepared()) else { return };
-    let networks = vec![Arc::new(prepared.network.clone()); 64];
+    let networks: Vec<_> = (0..64).map(|_| Arc::new(prepared.network.clone())).collect();
     assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 64]);
     let warnings = card.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("did not finish within 0 s"), "{warnings:?}");
@@ -231,4 +233,50 @@ fn channels_are_ordered_by_norm_as_the_processor_orders_them() {
     card.state().session.as_ref().unwrap().gpu().unwrap().destroy();
     assert!(card.norm_orders(&network, Protocol::Inner, Norm::L1).is_empty());
     assert!(card.warnings()[0].contains("filter norms are computed on the CPU"), "{:?}", card.warnings());
+}
+
+/// A run on `card`: its summary and its log.
+fn run(card: &Card, out: &std::path::Path) -> (serde_json::Value, String) {
+    let scene = concat!(env!("CARGO_MANIFEST_DIR"), "/scenes/quickstart.ron");
+    let mut arguments = vec!["secateur", "run", scene, "--quiet", "--device", "gpu", "--out", out.to_str().unwrap()];
+    for set in [
+        "budgets=[Macs(ratio: 0.6)]",
+        "agent=Random",
+        "walks_per_task=2",
+        "finalists=1",
+        "images=(reward: 50, calibration: 20, walk: 10, refit: 20)",
+        "controls=[]",
+        "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 200, test: 20)),
+                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 200, test: 20))]",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    let Command::Run(arguments) = Arguments::try_parse_from(arguments).unwrap().command else { panic!("not a run") };
+    crate::run::run_on(&arguments, &PluginList::default(), |_| Ok(Some(card.clone()))).unwrap();
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    (serde_json::from_str(&read("summary.json")).unwrap(), read("log.txt"))
+}
+
+#[test]
+fn a_run_ends_with_its_budgets_held_and_tells_what_became_of_the_card() {
+    let Some(lost) = card(GpuOptions::default()) else { return };
+    lost.state().session.as_ref().unwrap().gpu().unwrap().destroy();
+    // Not even one image fits.
+    let too_small = card(GpuOptions { binding_max: Some(64), ..GpuOptions::default() }).unwrap();
+    let name = lost.state().name.clone();
+    let device = format!("gpu: {name}");
+    let dir = tempfile::tempdir().unwrap();
+    for (card, out, device, said) in [
+        (&lost, "lost", device.clone(), "the device was rebuilt and the batch scored again"),
+        (&too_small, "small", device + ", then cpu", "walks are scored on the CPU from here on"),
+    ] {
+        let (summary, log) = run(card, &dir.path().join(out));
+        assert_eq!(summary["device"], device.as_str());
+        let warnings = summary["warnings"].as_array().unwrap();
+        assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains(said), "{warnings:?}");
+        assert!(log.contains("warning: ") && log.contains(said), "{log}");
+        let tasks = summary["tasks"].as_array().unwrap();
+        let holds = |task: &serde_json::Value| task["macs"].as_u64() <= task["budget"]["max"].as_u64();
+        assert!(!tasks.is_empty() && tasks.iter().all(holds), "{summary}");
+    }
 }

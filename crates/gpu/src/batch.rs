@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use secateur_net::Source;
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindingResource, Buffer, BufferUsages,
     CommandEncoder, ComputePass, ComputePassDescriptor, ComputePipeline,
@@ -11,7 +12,6 @@ use crate::arena::{Arena, Piece};
 use crate::candidates::LayerKind;
 use crate::device::{CONV_BLOCK_MAX, ConvVariant, GROUPS_MAX};
 use crate::filter_norm::grid;
-use crate::fuse::Source;
 use crate::images::GpuImages;
 use crate::layout::{Candidate, Step};
 use crate::pipelines::{PipelineKey, Shader};

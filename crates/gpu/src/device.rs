@@ -368,6 +368,12 @@ impl Gpu {
         Ok(bytemuck::pod_collect_to_vec(&view))
     }
 
+    /// What the driver does when something fails.
+    #[cfg(test)]
+    pub(crate) fn report(&self, error: &wgpu::Error) {
+        self.faults.error.lock().unwrap().get_or_insert_with(|| error.into());
+    }
+
     /// Gives the device up: all work on it fails as if it had been lost.
     pub fn destroy(&self) {
         self.device.destroy();
@@ -382,11 +388,8 @@ mod tests {
     #[test]
     fn failures_are_told_apart_and_consequences_are_dropped() {
         let gpu = Gpu::noop();
-        let report = |error: wgpu::Error| {
-            gpu.faults.error.lock().unwrap().get_or_insert_with(|| (&error).into());
-        };
-        report(wgpu::Error::OutOfMemory { source: "no room".into() });
-        report(wgpu::Error::Validation { source: "x".into(), description: "invalid buffer".into() });
+        gpu.report(&wgpu::Error::OutOfMemory { source: "no room".into() });
+        gpu.report(&wgpu::Error::Validation { source: "x".into(), description: "invalid buffer".into() });
         let error = gpu.check("packing").unwrap_err();
         assert_eq!(error, GpuError::OutOfMemory { doing: "packing".into(), problem: "no room".into() });
         assert_eq!(gpu.check("packing"), Ok(()));

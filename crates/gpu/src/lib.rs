@@ -10,7 +10,6 @@ mod candidates;
 mod device;
 mod error;
 mod filter_norm;
-mod fuse;
 mod images;
 mod layout;
 mod measure;

@@ -1,11 +1,21 @@
 //! From a topology and the widths of its candidates to a list of dispatches: pure, without a device.
 
-use secateur_net::{Graph, NodeId, Op, Pointwise, Shape, Window};
+use secateur_net::{FusedStep, Fusion, Graph, NodeId, Op, Pointwise, Schedule, Shape, Source, Window};
 
 use crate::GpuError;
 use crate::candidates::{LayerKind, Widths, layer_kind};
-use crate::fuse::{Fused, Source, schedule};
 use crate::layout::{Candidate, Step, quads};
+
+/// Shaders of weights and of sums end in `finish` of prelude.wgsl. A Flatten is free only behind one pixel: channels come in fours.
+const FUSION: Fusion = Fusion {
+    adds: has_weights,
+    activates: |op| has_weights(op) || matches!(op, Op::Add),
+    is_flat: |shape| shape.h * shape.w == 1,
+};
+
+const fn has_weights(op: &Op) -> bool {
+    matches!(op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm { .. })
+}
 
 /// Which shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +92,10 @@ impl Program {
             let most = widths.iter().map(|w| quads(w.channels[node])).max().unwrap_or(0);
             shape.h * shape.w * most
         };
-        let schedule = schedule(graph, size);
-        let mut slot_quads = vec![0; schedule.n_slots];
+        let schedule = Schedule::new(graph, FUSION, size);
+        let slot_quads = schedule.slot_sizes.clone();
         let mut dispatches = Vec::new();
         for step in &schedule.steps {
-            slot_quads[step.slot] = slot_quads[step.slot].max(size(step.value));
             lower(graph, widths, step, &mut dispatches)?;
         }
         let image = graph.input();
@@ -134,7 +143,7 @@ const fn activation_code(function: Option<Pointwise>) -> u32 {
 struct Lowering<'a> {
     graph: &'a Graph,
     widths: &'a [Widths],
-    fused: &'a Fused,
+    fused: &'a FusedStep,
     step: Step,
 }
 
@@ -188,7 +197,7 @@ impl Lowering<'_> {
     }
 }
 
-fn lower(graph: &Graph, widths: &[Widths], fused: &Fused, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
+fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
     let (from, to) = (graph.shape(fused.inputs[0].0), graph.shape(fused.node));
     let step = Step {
         in_h: from.h as u32,

@@ -176,3 +176,32 @@ impl Session {
 fn closed() -> GpuError {
     GpuError::Lost { doing: "scoring candidates".into(), problem: "closed after a failure".into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::random::random_network;
+
+    /// The driver says so while the second of two batches is handed over: the first has its scores already.
+    #[test]
+    fn out_of_memory_is_answered_by_smaller_batches() {
+        let network = random_network(5);
+        let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
+        let images: Vec<f32> = (0..9 * shape.len()).map(|i| (i as f32 * 0.37).sin()).collect();
+        let truth = Truth { labels: &[0; 9], n_classes, original_logits: Some(&vec![0.0; 9 * n_classes]) };
+        let set = ImageSet { shape, images: &images, truth };
+        let candidates = Candidates::Repaired(&[&network]);
+        // Without an adapter the tests in tests/it say that they are skipped.
+        let Ok(mut session) = Session::open(GpuOptions::default()) else { return };
+        let expected = session.score(Some(0), &set, &candidates).unwrap();
+        let room = session.gpu().unwrap().activations_max();
+        let first = session.begin(Some(0), &set, &candidates);
+        session.gpu().unwrap().report(&wgpu::Error::OutOfMemory { source: "no room".into() });
+        let second = session.begin(Some(0), &set, &candidates);
+        assert_eq!(session.finish(first, Some(0), &set, &candidates).unwrap(), expected);
+        let scored = session.finish(second, Some(0), &set, &candidates).unwrap();
+        let failure = scored.recovered.unwrap();
+        assert!(matches!(&failure, GpuError::OutOfMemory { .. }), "{failure}");
+        assert_eq!((&scored.scores, session.gpu().unwrap().activations_max()), (&expected.scores, room / 4));
+    }
+}
