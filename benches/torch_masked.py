@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""PyTorch on a CUDA card, fp32 with TF32 off, on the work of `card_speed`: what `secateur --device gpu` is compared with.
+"""PyTorch on a CUDA card, fp32 with TF32 off, on the work of `secateur bench eval --device gpu`: what
+that is compared with.
 
 masked: a candidate is the full-size ResNet with pruned inner channels zeroed, as AMC and MTACP score; candidates one after
 another. dense: the unpruned network, images/s. Both eager, the better of NCHW and channels_last, best of the repetitions, images

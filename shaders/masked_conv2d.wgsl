@@ -4,308 +4,309 @@
 // nothing: it is skipped, never multiplied by zero. Weights come from pack_weights.wgsl, either out of a candidate's own repaired
 // weights or out of shared ones by the bit mask of what it keeps.
 //
-// Weights of one candidate: quads `[tap][input channel, padded to fours][output quad]`, then one row of biases. Depthwise and
-// grouped: `[tap][input channel of a group][output quad]`, then the biases. Workgroups: x over output pixels, y over output
-// quads, z over candidates. CPU twin: `Plan` of secateur-kernels. `Linear` is a 1x1 convolution of a 1x1 image.
+// Dense: each invocation computes four pixels of QUADS output quads in registers; four input channels under one tap of the kernel
+// are one step: 4 loads of pixels and 4 QUADS of weights for 64 QUADS multiply-adds. Weights of one candidate are
+// `[block of QUADS output quads][input quad][tap][input channel of the quad][output quad of the block]`, each block followed by
+// its biases: what a workgroup reads lies together, in the order in which it is read. Neighbouring invocations compute neighbouring
+// pixels, so their loads are one access; the taps of a pixel meet in the first-level cache. Which taps lie inside the image is worked
+// out once per pixel. Workgroups: x over blocks (neighbours read the same pixels), y over pixels, z over candidates.
+//
+// Depthwise and grouped: `[input channel of a group][tap][output quad]`, then the biases. Workgroups: x and y over output quads, z
+// over candidates. CPU twin: `Plan` of secateur-kernels. `Linear` is a 1x1 convolution of a 1x1 image.
 
-override TILE_X: u32 = 64u;
-override TILE_Y: u32 = 1u;
+// Invocations of a workgroup.
+override TILE: u32 = 64u;
+// Output quads of a block, 1 to 4.
+override QUADS: u32 = 4u;
 
-// Where the window of an output pixel begins.
-struct Origin {
-    // First quad of the image.
-    base: u32,
-    y: i32,
-    x: i32,
-    is_pixel: bool,
+// The input pixels under the taps of an output pixel.
+struct Window {
+    // Quad of the first tap, in the plane of the first four channels. It may lie outside the image; the sum with a tap inside does not.
+    start: u32,
+    // Rows of taps that lie inside the image, bit by bit, and columns in the upper half: kernels have at most 16 of each.
+    inside: u32,
 }
 
-fn origin(candidate: u32, n_in_quads: u32, pixel: u32, n_pixels: u32) -> Origin {
+fn window(candidate: u32, in_quads: u32, pixel: u32, n_pixels: u32) -> Window {
     let per_image = step_.out_h * step_.out_w;
     let image = pixel / per_image;
     let at = pixel - image * per_image;
-    let y = at / step_.out_w;
-    let x = at - y * step_.out_w;
-    return Origin(
-        input_base(candidate) + image * step_.in_h * step_.in_w * n_in_quads,
-        i32(y * step_.stride_h) - i32(step_.pad_h),
-        i32(x * step_.stride_w) - i32(step_.pad_w),
-        pixel < n_pixels,
-    );
+    let row = at / step_.out_w;
+    let y = i32(row * step_.stride_h) - i32(step_.pad_h);
+    let x = i32((at - row * step_.out_w) * step_.stride_w) - i32(step_.pad_w);
+    var inside = 0u;
+    for (var k = 0u; k < step_.kernel_h; k++) {
+        inside |= u32(u32(y + i32(k * step_.dilation_h)) < step_.in_h) << k;
+    }
+    for (var k = 0u; k < step_.kernel_w; k++) {
+        inside |= u32(u32(x + i32(k * step_.dilation_w)) < step_.in_w) << (16u + k);
+    }
+    let start = input_image(candidate, image, in_quads) + u32(y * i32(step_.in_w) + x);
+    return Window(start, select(0u, inside, pixel < n_pixels));
 }
 
-// First quad of the input pixel under a tap; the second value tells whether it lies inside the image.
-struct Tap {
-    at: u32,
-    is_inside: bool,
-}
-
-fn tap_of(o: Origin, n_in_quads: u32, ky: u32, kx: u32) -> Tap {
-    let y = o.y + i32(ky * step_.dilation_h);
-    let x = o.x + i32(kx * step_.dilation_w);
-    let inside = o.is_pixel && y >= 0 && x >= 0 && u32(y) < step_.in_h && u32(x) < step_.in_w;
-    let at = o.base + (u32(y) * step_.in_w + u32(x)) * n_in_quads;
-    return Tap(select(0u, at, inside), inside);
-}
-
-fn load(tap: Tap, quad: u32) -> vec4<f32> {
-    if tap.is_inside {
-        return input[tap.at + quad];
+fn load(w: Window, tap: u32, ky: u32, kx: u32) -> vec4<f32> {
+    if ((w.inside >> ky) & (w.inside >> (16u + kx)) & 1u) != 0u {
+        return input[w.start + tap];
     }
     return vec4(0.0);
 }
 
-// Four input channels times their rows of weights.
-fn accumulate(sum: vec4<f32>, x: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
-    return fma(vec4(x.w), w3, fma(vec4(x.z), w2, fma(vec4(x.y), w1, fma(vec4(x.x), w0, sum))));
+// One quad of four pixels.
+struct Four {
+    p0: vec4<f32>,
+    p1: vec4<f32>,
+    p2: vec4<f32>,
+    p3: vec4<f32>,
 }
 
-// Each invocation computes four neighbouring pixels of one quad, in registers, without barriers: for adapters where those are
-// slow (software Vulkan).
-@compute @workgroup_size(TILE_X, 1, 1)
-fn direct(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-    let me = candidates[group.z];
-    let in_quads = quads(me.n_in);
-    let out_quads = quads(me.n_out);
-    let quad = group.y;
-    let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
-    let first = id.x * 4u;
-    if quad >= out_quads || first >= n_pixels {
-        return;
-    }
-    let o0 = origin(group.z, in_quads, first, n_pixels);
-    let o1 = origin(group.z, in_quads, first + 1u, n_pixels);
-    let o2 = origin(group.z, in_quads, first + 2u, n_pixels);
-    let o3 = origin(group.z, in_quads, first + 3u, n_pixels);
-    var row = me.weights + quad;
-    var s0 = vec4(0.0);
-    var s1 = vec4(0.0);
-    var s2 = vec4(0.0);
-    var s3 = vec4(0.0);
-    for (var ky = 0u; ky < step_.kernel_h; ky++) {
-        for (var kx = 0u; kx < step_.kernel_w; kx++) {
-            let t0 = tap_of(o0, in_quads, ky, kx);
-            let t1 = tap_of(o1, in_quads, ky, kx);
-            let t2 = tap_of(o2, in_quads, ky, kx);
-            let t3 = tap_of(o3, in_quads, ky, kx);
-            for (var q = 0u; q < in_quads; q++) {
-                let w0 = weights[row];
-                let w1 = weights[row + out_quads];
-                let w2 = weights[row + 2u * out_quads];
-                let w3 = weights[row + 3u * out_quads];
-                row += 4u * out_quads;
-                s0 = accumulate(s0, load(t0, q), w0, w1, w2, w3);
-                s1 = accumulate(s1, load(t1, q), w0, w1, w2, w3);
-                s2 = accumulate(s2, load(t2, q), w0, w1, w2, w3);
-                s3 = accumulate(s3, load(t3, q), w0, w1, w2, w3);
-            }
-        }
-    }
-    let bias = weights[row];
-    finish_pixel(group.z, me.n_out, first, n_pixels, quad, s0 + bias);
-    finish_pixel(group.z, me.n_out, first + 1u, n_pixels, quad, s1 + bias);
-    finish_pixel(group.z, me.n_out, first + 2u, n_pixels, quad, s2 + bias);
-    finish_pixel(group.z, me.n_out, first + 3u, n_pixels, quad, s3 + bias);
+const NOTHING = Four(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
+
+// Four input channels of a pixel times their rows of weights.
+fn accumulate(sum: vec4<f32>, x: vec4<f32>, w: Four) -> vec4<f32> {
+    return fma(vec4(x.w), w.p3, fma(vec4(x.z), w.p2, fma(vec4(x.y), w.p1, fma(vec4(x.x), w.p0, sum))));
+}
+
+// The same of four pixels.
+fn accumulate_four(sum: Four, x: Four, w: Four) -> Four {
+    return Four(
+        accumulate(sum.p0, x.p0, w), accumulate(sum.p1, x.p1, w), accumulate(sum.p2, x.p2, w), accumulate(sum.p3, x.p3, w)
+    );
+}
+
+// Writes one quad of four pixels that are TILE apart.
+fn finish_four(candidate: u32, n_out: u32, first: u32, n_pixels: u32, quad: u32, sum: Four, bias: vec4<f32>) {
+    finish_pixel(candidate, n_out, first, n_pixels, quad, sum.p0 + bias);
+    finish_pixel(candidate, n_out, first + TILE, n_pixels, quad, sum.p1 + bias);
+    finish_pixel(candidate, n_out, first + 2u * TILE, n_pixels, quad, sum.p2 + bias);
+    finish_pixel(candidate, n_out, first + 3u * TILE, n_pixels, quad, sum.p3 + bias);
 }
 
 fn finish_pixel(candidate: u32, n_out: u32, pixel: u32, n_pixels: u32, quad: u32, value: vec4<f32>) {
     let out_quads = quads(n_out);
     if pixel < n_pixels && quad < out_quads {
-        finish(candidate, n_out, pixel * out_quads + quad, quad, value);
+        let per_image = step_.out_h * step_.out_w;
+        let image = pixel / per_image;
+        let at = (image * out_quads + quad) * per_image + pixel - image * per_image;
+        finish(candidate, n_out, at, quad, value);
     }
 }
 
-// Input quads (of one tap) that a workgroup holds at a time.
-const DEPTH: u32 = 4u;
+// Rows of weights of the quad that begins at `at`, straight from memory: without barriers, for adapters where those are slow
+// (software Vulkan).
+fn filters_at(at: u32) -> Four {
+    return Four(weights[at], weights[at + QUADS], weights[at + 2u * QUADS], weights[at + 3u * QUADS]);
+}
 
-// [slice][pixel], and [input channel][output quad].
-var<workgroup> pixels: array<vec4<f32>, DEPTH * 4u * TILE_X>;
-var<workgroup> filters: array<vec4<f32>, DEPTH * 4u * 2u * TILE_Y>;
-
-// A workgroup of TILE_X * TILE_Y computes a tile of 4 TILE_X pixels by 2 TILE_Y quads; each invocation four pixels of two quads.
-// TILE_X is at least 32 and TILE_Y is 1, 2 or 4, so that each invocation loads 4 / TILE_Y pixels and at most one quad of weights.
-@compute @workgroup_size(TILE_X, TILE_Y, 1)
-fn tiled(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+@compute @workgroup_size(TILE, 1, 1)
+fn direct(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
     let me = candidates[group.z];
     let in_quads = quads(me.n_in);
-    let out_quads = quads(me.n_out);
-    let first_quad = group.y * 2u * TILE_Y;
-    if first_quad >= out_quads {
+    let quad = group.x * QUADS;
+    let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
+    let first = group.y * 4u * TILE + local.x;
+    if quad >= quads(me.n_out) || first >= n_pixels {
+        return;
+    }
+    var w0 = window(group.z, in_quads, first, n_pixels);
+    var w1 = window(group.z, in_quads, first + TILE, n_pixels);
+    var w2 = window(group.z, in_quads, first + 2u * TILE, n_pixels);
+    var w3 = window(group.z, in_quads, first + 3u * TILE, n_pixels);
+    let plane = step_.in_h * step_.in_w;
+    var row = me.weights + group.x * (in_quads * step_.kernel_h * step_.kernel_w * 4u + 1u) * QUADS;
+    var s0 = NOTHING;
+    var s1 = NOTHING;
+    var s2 = NOTHING;
+    var s3 = NOTHING;
+    for (var q = 0u; q < in_quads; q++) {
+        for (var ky = 0u; ky < step_.kernel_h; ky++) {
+            for (var kx = 0u; kx < step_.kernel_w; kx++) {
+                let tap = ky * step_.dilation_h * step_.in_w + kx * step_.dilation_w;
+                let x = Four(load(w0, tap, ky, kx), load(w1, tap, ky, kx), load(w2, tap, ky, kx), load(w3, tap, ky, kx));
+                s0 = accumulate_four(s0, x, filters_at(row));
+                if QUADS > 1u {
+                    s1 = accumulate_four(s1, x, filters_at(row + 1u));
+                }
+                if QUADS > 2u {
+                    s2 = accumulate_four(s2, x, filters_at(row + 2u));
+                }
+                if QUADS > 3u {
+                    s3 = accumulate_four(s3, x, filters_at(row + 3u));
+                }
+                row += 4u * QUADS;
+            }
+        }
+        w0.start += plane;
+        w1.start += plane;
+        w2.start += plane;
+        w3.start += plane;
+    }
+    finish_four(group.z, me.n_out, first, n_pixels, quad, s0, weights[row]);
+    if QUADS > 1u {
+        finish_four(group.z, me.n_out, first, n_pixels, quad + 1u, s1, weights[row + 1u]);
+    }
+    if QUADS > 2u {
+        finish_four(group.z, me.n_out, first, n_pixels, quad + 2u, s2, weights[row + 2u]);
+    }
+    if QUADS > 3u {
+        finish_four(group.z, me.n_out, first, n_pixels, quad + 3u, s3, weights[row + 3u]);
+    }
+}
+
+// Steps whose weights a workgroup holds at a time.
+const STEPS: u32 = 8u;
+
+var<workgroup> filters: array<vec4<f32>, STEPS * 4u * QUADS>;
+
+fn staged_filters_at(at: u32) -> Four {
+    return Four(filters[at], filters[at + QUADS], filters[at + 2u * QUADS], filters[at + 3u * QUADS]);
+}
+
+// As `direct`, with the weights in workgroup memory: every invocation reads all of them, so a workgroup fetches them once.
+@compute @workgroup_size(TILE, 1, 1)
+fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+    let me = candidates[group.z];
+    let in_quads = quads(me.n_in);
+    let quad = group.x * QUADS;
+    if quad >= quads(me.n_out) {
         return;
     }
     let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
-    let tile = 4u * TILE_X;
-    let first = group.x * tile;
-    let n_slices = step_.kernel_h * step_.kernel_w * in_quads;
-    let lane = local.y * TILE_X + local.x;
-    let loaders = TILE_X * TILE_Y;
-    let o0 = origin(group.z, in_quads, first + lane, n_pixels);
-    let o1 = origin(group.z, in_quads, first + lane + loaders, n_pixels);
-    let o2 = origin(group.z, in_quads, first + lane + 2u * loaders, n_pixels);
-    let o3 = origin(group.z, in_quads, first + lane + 3u * loaders, n_pixels);
-    let my_row = lane / (2u * TILE_Y);
-    let my_quad = first_quad + lane % (2u * TILE_Y);
-    let loads_weights = lane < DEPTH * 8u * TILE_Y;
-
-    var s00 = vec4(0.0);
-    var s01 = vec4(0.0);
-    var s10 = vec4(0.0);
-    var s11 = vec4(0.0);
-    var s20 = vec4(0.0);
-    var s21 = vec4(0.0);
-    var s30 = vec4(0.0);
-    var s31 = vec4(0.0);
+    let first = group.y * 4u * TILE + local.x;
+    var w0 = window(group.z, in_quads, first, n_pixels);
+    var w1 = window(group.z, in_quads, first + TILE, n_pixels);
+    var w2 = window(group.z, in_quads, first + 2u * TILE, n_pixels);
+    var w3 = window(group.z, in_quads, first + 3u * TILE, n_pixels);
+    let plane = step_.in_h * step_.in_w;
+    let n_steps = in_quads * step_.kernel_h * step_.kernel_w;
+    let rows = me.weights + group.x * (n_steps * 4u + 1u) * QUADS;
+    var s0 = NOTHING;
+    var s1 = NOTHING;
+    var s2 = NOTHING;
+    var s3 = NOTHING;
     var ky = 0u;
     var kx = 0u;
-    var q = 0u;
-    for (var slice = 0u; slice < n_slices; slice += DEPTH) {
+    for (var begin = 0u; begin < n_steps; begin += STEPS) {
+        let n_here = min(STEPS, n_steps - begin);
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            let to = k * tile + lane;
-            // Past the last slice no row of the kernel is left: ky is kernel_h.
-            let is_slice = ky < step_.kernel_h;
-            pixels[to] = load_slice(o0, in_quads, ky, kx, q, is_slice);
-            if TILE_Y < 4u {
-                pixels[to + loaders] = load_slice(o1, in_quads, ky, kx, q, is_slice);
-            }
-            if TILE_Y < 2u {
-                pixels[to + 2u * loaders] = load_slice(o2, in_quads, ky, kx, q, is_slice);
-                pixels[to + 3u * loaders] = load_slice(o3, in_quads, ky, kx, q, is_slice);
-            }
-            q += 1u;
-            if q == in_quads {
-                q = 0u;
-                kx += 1u;
-                if kx == step_.kernel_w {
-                    kx = 0u;
-                    ky += 1u;
-                }
-            }
-        }
-        if loads_weights {
-            let row = slice * 4u + my_row;
-            var w = vec4(0.0);
-            if row < n_slices * 4u && my_quad < out_quads {
-                w = weights[me.weights + row * out_quads + my_quad];
-            }
-            filters[lane] = w;
+        for (var i = local.x; i < n_here * 4u * QUADS; i += TILE) {
+            filters[i] = weights[rows + begin * 4u * QUADS + i];
         }
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            let at = k * tile + local.x;
-            let x0 = pixels[at];
-            let x1 = pixels[at + TILE_X];
-            let x2 = pixels[at + 2u * TILE_X];
-            let x3 = pixels[at + 3u * TILE_X];
-            let row = k * 8u * TILE_Y + 2u * local.y;
-            var w0 = filters[row];
-            var w1 = filters[row + 2u * TILE_Y];
-            var w2 = filters[row + 4u * TILE_Y];
-            var w3 = filters[row + 6u * TILE_Y];
-            s00 = accumulate(s00, x0, w0, w1, w2, w3);
-            s10 = accumulate(s10, x1, w0, w1, w2, w3);
-            s20 = accumulate(s20, x2, w0, w1, w2, w3);
-            s30 = accumulate(s30, x3, w0, w1, w2, w3);
-            w0 = filters[row + 1u];
-            w1 = filters[row + 2u * TILE_Y + 1u];
-            w2 = filters[row + 4u * TILE_Y + 1u];
-            w3 = filters[row + 6u * TILE_Y + 1u];
-            s01 = accumulate(s01, x0, w0, w1, w2, w3);
-            s11 = accumulate(s11, x1, w0, w1, w2, w3);
-            s21 = accumulate(s21, x2, w0, w1, w2, w3);
-            s31 = accumulate(s31, x3, w0, w1, w2, w3);
+        for (var k = 0u; k < n_here; k++) {
+            let tap = ky * step_.dilation_h * step_.in_w + kx * step_.dilation_w;
+            let x = Four(load(w0, tap, ky, kx), load(w1, tap, ky, kx), load(w2, tap, ky, kx), load(w3, tap, ky, kx));
+            let row = k * 4u * QUADS;
+            s0 = accumulate_four(s0, x, staged_filters_at(row));
+            if QUADS > 1u {
+                s1 = accumulate_four(s1, x, staged_filters_at(row + 1u));
+            }
+            if QUADS > 2u {
+                s2 = accumulate_four(s2, x, staged_filters_at(row + 2u));
+            }
+            if QUADS > 3u {
+                s3 = accumulate_four(s3, x, staged_filters_at(row + 3u));
+            }
+            kx += 1u;
+            if kx == step_.kernel_w {
+                kx = 0u;
+                ky += 1u;
+            }
+            if ky == step_.kernel_h {
+                ky = 0u;
+                w0.start += plane;
+                w1.start += plane;
+                w2.start += plane;
+                w3.start += plane;
+            }
         }
     }
-    let bias_row = me.weights + n_slices * 4u * out_quads;
-    let quad = first_quad + 2u * local.y;
-    if quad < out_quads {
-        let bias = weights[bias_row + quad];
-        let at = first + local.x;
-        finish_pixel(group.z, me.n_out, at, n_pixels, quad, s00 + bias);
-        finish_pixel(group.z, me.n_out, at + TILE_X, n_pixels, quad, s10 + bias);
-        finish_pixel(group.z, me.n_out, at + 2u * TILE_X, n_pixels, quad, s20 + bias);
-        finish_pixel(group.z, me.n_out, at + 3u * TILE_X, n_pixels, quad, s30 + bias);
+    let bias = rows + n_steps * 4u * QUADS;
+    finish_four(group.z, me.n_out, first, n_pixels, quad, s0, weights[bias]);
+    if QUADS > 1u {
+        finish_four(group.z, me.n_out, first, n_pixels, quad + 1u, s1, weights[bias + 1u]);
     }
-    if quad + 1u < out_quads {
-        let bias = weights[bias_row + quad + 1u];
-        let at = first + local.x;
-        finish_pixel(group.z, me.n_out, at, n_pixels, quad + 1u, s01 + bias);
-        finish_pixel(group.z, me.n_out, at + TILE_X, n_pixels, quad + 1u, s11 + bias);
-        finish_pixel(group.z, me.n_out, at + 2u * TILE_X, n_pixels, quad + 1u, s21 + bias);
-        finish_pixel(group.z, me.n_out, at + 3u * TILE_X, n_pixels, quad + 1u, s31 + bias);
+    if QUADS > 2u {
+        finish_four(group.z, me.n_out, first, n_pixels, quad + 2u, s2, weights[bias + 2u]);
+    }
+    if QUADS > 3u {
+        finish_four(group.z, me.n_out, first, n_pixels, quad + 3u, s3, weights[bias + 3u]);
     }
 }
 
-fn load_slice(o: Origin, in_quads: u32, ky: u32, kx: u32, q: u32, is_slice: bool) -> vec4<f32> {
-    var tap = tap_of(o, in_quads, ky, kx);
-    tap.is_inside = tap.is_inside && is_slice;
-    return load(tap, q);
+// The input pixel under a tap of an output pixel, within its plane.
+struct Tap {
+    at: u32,
+    is_inside: bool,
+}
+
+fn tap_of(p: Place, ky: u32, kx: u32) -> Tap {
+    let y = i32(p.y * step_.stride_h + ky * step_.dilation_h) - i32(step_.pad_h);
+    let x = i32(p.x * step_.stride_w + kx * step_.dilation_w) - i32(step_.pad_w);
+    let inside = u32(y) < step_.in_h && u32(x) < step_.in_w;
+    return Tap(select(0u, u32(y) * step_.in_w + u32(x), inside), inside);
 }
 
 // Every channel has a filter of its own: one invocation computes one quad of one pixel.
-@compute @workgroup_size(TILE_X, 1, 1)
+@compute @workgroup_size(TILE, 1, 1)
 fn depthwise(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>) {
-    let me = candidates[id.z];
-    let n_quads = quads(me.n_out);
-    let at = id.y * n.x * TILE_X + id.x;
-    let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
-    if n_quads == 0u || at >= n_pixels * n_quads {
+    let at = id.y * n.x * TILE + id.x;
+    let p = place(id.z, at);
+    if !p.is_there {
         return;
     }
-    let pixel = at / n_quads;
-    let quad = at - pixel * n_quads;
-    let o = origin(id.z, n_quads, pixel, n_pixels);
-    var row = me.weights + quad;
+    let me = candidates[id.z];
+    let n_quads = quads(me.n_out);
+    let start = input_image(id.z, p.image, n_quads) + p.quad * step_.in_h * step_.in_w;
+    var row = me.weights + p.quad;
     var sum = vec4(0.0);
     for (var ky = 0u; ky < step_.kernel_h; ky++) {
         for (var kx = 0u; kx < step_.kernel_w; kx++) {
-            sum = fma(load(tap_of(o, n_quads, ky, kx), quad), weights[row], sum);
+            let tap = tap_of(p, ky, kx);
+            if tap.is_inside {
+                sum = fma(input[start + tap.at], weights[row], sum);
+            }
             row += n_quads;
         }
     }
-    finish(id.z, me.n_out, at, quad, sum + weights[row]);
+    finish(id.z, me.n_out, at, p.quad, sum + weights[row]);
 }
 
-fn channel(tap: Tap, c: u32) -> f32 {
-    if tap.is_inside {
-        return input[tap.at + c / 4u][c % 4u];
-    }
-    return 0.0;
-}
-
-// Grouped convolution, also depthwise with several filters per channel: one invocation computes one quad of one pixel, whose
-// lanes may belong to different groups.
-@compute @workgroup_size(TILE_X, 1, 1)
+// Grouped convolution, also depthwise with several filters per channel, and dense with a kernel of more than 16 rows or columns:
+// one invocation computes one quad of one pixel, whose lanes may belong to different groups.
+@compute @workgroup_size(TILE, 1, 1)
 fn grouped(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>) {
-    let me = candidates[id.z];
-    let out_quads = quads(me.n_out);
-    let at = id.y * n.x * TILE_X + id.x;
-    let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
-    if out_quads == 0u || at >= n_pixels * out_quads {
+    let at = id.y * n.x * TILE + id.x;
+    let p = place(id.z, at);
+    if !p.is_there {
         return;
     }
-    let in_quads = quads(me.n_in);
-    let pixel = at / out_quads;
-    let quad = at - pixel * out_quads;
-    let o = origin(id.z, in_quads, pixel, n_pixels);
+    let me = candidates[id.z];
+    let out_quads = quads(me.n_out);
+    let plane = step_.in_h * step_.in_w;
+    let start = input_image(id.z, p.image, quads(me.n_in));
     let n_groups = max(select(step_.groups, me.n_in, step_.groups == 0u), 1u);
     let in_group = me.n_in / n_groups;
     let out_group = max(me.n_out / n_groups, 1u);
     // Lanes past the width compute what the last channel does, and are zeroed.
-    let filter_of = min(vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u), vec4(me.n_out - 1u));
+    let filter_of = min(vec4(p.quad * 4u) + vec4(0u, 1u, 2u, 3u), vec4(me.n_out - 1u));
     let first = filter_of / vec4(out_group) * vec4(in_group);
-    var row = me.weights + quad;
+    var row = me.weights + p.quad;
     var sum = vec4(0.0);
-    for (var ky = 0u; ky < step_.kernel_h; ky++) {
-        for (var kx = 0u; kx < step_.kernel_w; kx++) {
-            let tap = tap_of(o, in_quads, ky, kx);
-            for (var i = 0u; i < in_group; i++) {
-                let c = first + vec4(i);
-                let x = vec4(channel(tap, c.x), channel(tap, c.y), channel(tap, c.z), channel(tap, c.w));
-                sum = fma(x, weights[row], sum);
+    for (var i = 0u; i < in_group; i++) {
+        let c = first + vec4(i);
+        let planes = vec4(start) + c / vec4(4u) * vec4(plane);
+        for (var ky = 0u; ky < step_.kernel_h; ky++) {
+            for (var kx = 0u; kx < step_.kernel_w; kx++) {
+                let tap = tap_of(p, ky, kx);
+                if tap.is_inside {
+                    let t = planes + vec4(tap.at);
+                    let x = vec4(input[t.x][c.x % 4u], input[t.y][c.y % 4u], input[t.z][c.z % 4u], input[t.w][c.w % 4u]);
+                    sum = fma(x, weights[row], sum);
+                }
                 row += out_quads;
             }
         }
     }
-    finish(id.z, me.n_out, at, quad, sum + weights[row]);
+    finish(id.z, me.n_out, at, p.quad, sum + weights[row]);
 }

@@ -9,8 +9,9 @@ struct PackLayer {
     taps: u32,
     // Input channels are padded to a multiple of this: 4, or 1 where filters read channel by channel.
     in_multiple: u32,
+    // Output quads that are computed together, and lie together; 0: all of a candidate's.
+    block: u32,
     reserved_0: u32,
-    reserved_1: u32,
 }
 
 // Mirrored by `PackJob` in crates/gpu/src/layout.rs.
@@ -58,20 +59,24 @@ fn kept(mask: u32, n: u32) -> u32 {
     return word * 32u + firstTrailingBit(bits);
 }
 
+// Rows of one block: the taps of `in_multiple` input channels, then those of the next ones, at last the biases.
+fn n_rows(job: PackJob) -> u32 {
+    return layer.taps * ((job.n_in + layer.in_multiple - 1u) / layer.in_multiple * layer.in_multiple) + 1u;
+}
+
 fn value(job: PackJob, row: u32, filter_: u32) -> f32 {
     if filter_ >= job.n_out {
         return 0.0;
     }
     let o = kept(job.out_mask, filter_);
-    let rows_per_tap = (job.n_in + layer.in_multiple - 1u) / layer.in_multiple * layer.in_multiple;
-    if row == layer.taps * rows_per_tap {
+    if row + 1u == n_rows(job) {
         if job.bias == NONE {
             return 0.0;
         }
         return source[job.bias + o];
     }
-    let tap = row / rows_per_tap;
-    let i = row - tap * rows_per_tap;
+    let tap = row / layer.in_multiple % layer.taps;
+    let i = row / (layer.in_multiple * layer.taps) * layer.in_multiple + row % layer.in_multiple;
     if i >= job.n_in {
         return 0.0;
     }
@@ -83,12 +88,15 @@ fn pack(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) n
     let job = jobs[id.z];
     let at = id.y * n.x * 64u + id.x;
     let out_quads = (job.n_out + 3u) / 4u;
-    let rows_per_tap = (job.n_in + layer.in_multiple - 1u) / layer.in_multiple * layer.in_multiple;
-    if out_quads == 0u || at >= (layer.taps * rows_per_tap + 1u) * out_quads {
+    let block = max(select(layer.block, out_quads, layer.block == 0u), 1u);
+    let per_block = n_rows(job) * block;
+    let n_blocks = (out_quads + block - 1u) / block;
+    if at >= n_blocks * per_block {
         return;
     }
-    let row = at / out_quads;
-    let first = (at - row * out_quads) * 4u;
+    let in_block = at % per_block;
+    let row = in_block / block;
+    let first = (at / per_block * block + in_block % block) * 4u;
     packed[job.packed + at] =
         vec4(value(job, row, first), value(job, row, first + 1u), value(job, row, first + 2u), value(job, row, first + 3u));
 }

@@ -1,32 +1,25 @@
 // Maximum and mean over windows; the mean over a whole image is a window of its size. One invocation computes one quad of one
 // pixel. Workgroups: x and y over output quads, z over candidates. CPU twins: MaxPool, AvgPool, GlobalAvgPool of secateur-kernels.
 
-struct Place {
-    quad: u32,
-    n_quads: u32,
-    // First quad of the input image.
-    image: u32,
-    y: i32,
-    x: i32,
-    is_there: bool,
+// Rows and columns of a window, within the image, and where the image begins.
+struct Window {
+    start: u32,
+    top: i32,
+    bottom: i32,
+    left: i32,
+    right: i32,
 }
 
-fn place(candidate: u32, at: u32) -> Place {
+fn window(candidate: u32, p: Place) -> Window {
     let n_quads = quads(candidates[candidate].n_out);
-    if n_quads == 0u || at >= chunk.n_images * step_.out_h * step_.out_w * n_quads {
-        return Place(0u, 0u, 0u, 0, 0, false);
-    }
-    let pixel = at / n_quads;
-    let column = pixel % step_.out_w;
-    let row = pixel / step_.out_w % step_.out_h;
-    let image = pixel / (step_.out_w * step_.out_h);
-    return Place(
-        at - pixel * n_quads,
-        n_quads,
-        input_base(candidate) + image * step_.in_h * step_.in_w * n_quads,
-        i32(row * step_.stride_h) - i32(step_.pad_h),
-        i32(column * step_.stride_w) - i32(step_.pad_w),
-        true,
+    let y = i32(p.y * step_.stride_h) - i32(step_.pad_h);
+    let x = i32(p.x * step_.stride_w) - i32(step_.pad_w);
+    return Window(
+        input_image(candidate, p.image, n_quads) + p.quad * step_.in_h * step_.in_w,
+        max(y, 0),
+        min(y + i32(step_.kernel_h), i32(step_.in_h)),
+        max(x, 0),
+        min(x + i32(step_.kernel_w), i32(step_.in_w)),
     );
 }
 
@@ -42,11 +35,12 @@ fn max_pool(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroup
     if !p.is_there {
         return;
     }
+    let w = window(id.z, p);
     var most = vec4(0.0);
     var is_first = true;
-    for (var y = max(p.y, 0); y < min(p.y + i32(step_.kernel_h), i32(step_.in_h)); y++) {
-        for (var x = max(p.x, 0); x < min(p.x + i32(step_.kernel_w), i32(step_.in_w)); x++) {
-            let v = input[p.image + (u32(y) * step_.in_w + u32(x)) * p.n_quads + p.quad];
+    for (var y = w.top; y < w.bottom; y++) {
+        for (var x = w.left; x < w.right; x++) {
+            let v = input[w.start + u32(y) * step_.in_w + u32(x)];
             most = select(larger(most, v), v, is_first);
             is_first = false;
         }
@@ -62,12 +56,13 @@ fn average_pool(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workg
     if !p.is_there {
         return;
     }
+    let w = window(id.z, p);
     var sum = vec4(0.0);
-    for (var y = max(p.y, 0); y < min(p.y + i32(step_.kernel_h), i32(step_.in_h)); y++) {
+    for (var y = w.top; y < w.bottom; y++) {
         // Row by row, so that large images lose no precision.
         var row = vec4(0.0);
-        for (var x = max(p.x, 0); x < min(p.x + i32(step_.kernel_w), i32(step_.in_w)); x++) {
-            row += input[p.image + (u32(y) * step_.in_w + u32(x)) * p.n_quads + p.quad];
+        for (var x = w.left; x < w.right; x++) {
+            row += input[w.start + u32(y) * step_.in_w + u32(x)];
         }
         sum += row;
     }

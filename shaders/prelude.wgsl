@@ -1,7 +1,8 @@
 // What every step of a network shares. Put in front of each shader by crates/gpu/src/pipelines.rs.
 //
-// Activations are channels last in groups of four ("quads"): `[candidate][image][row][column][quad]`, each candidate with as
-// many quads as its own width needs. Channels past the width are zero, always.
+// Activations are in groups of four channels ("quads"): `[candidate][image][quad][row][column]`, each candidate with as many
+// quads as its own width needs, so that neighbouring invocations, which compute neighbouring pixels, read and write neighbouring
+// memory. Channels past the width are zero, always.
 
 // One operation; the same for all candidates. Mirrored by `Step` in crates/gpu/src/layout.rs.
 struct Step {
@@ -54,10 +55,9 @@ struct Chunk {
     n_images: u32,
     // First quad of the first image, in the buffer of images.
     image_offset: u32,
-    // Number of the first image, among all.
+    // Number of the first image in the buffer of images, and among all.
     first_image: u32,
-    // Where the chunk's tallies go.
-    first_tally: u32,
+    number: u32,
 }
 
 @group(0) @binding(0) var<uniform> step_: Step;
@@ -105,8 +105,36 @@ fn lanes(quad: u32, n: u32) -> vec4<bool> {
     return vec4(quad * 4u) + vec4(0u, 1u, 2u, 3u) < vec4(n);
 }
 
-// Adds what is added, applies the activation, zeroes the lanes past the width and writes quad `at` (`quad` within its pixel)
-// of a candidate's output.
+// What an invocation computes, one quad of one pixel each.
+struct Place {
+    image: u32,
+    quad: u32,
+    y: u32,
+    x: u32,
+    is_there: bool,
+}
+
+// Quad number `at` of a candidate's output.
+fn place(candidate: u32, at: u32) -> Place {
+    let n_quads = quads(candidates[candidate].n_out);
+    let n_pixels = step_.out_h * step_.out_w;
+    if n_quads == 0u || at >= chunk.n_images * n_pixels * n_quads {
+        return Place(0u, 0u, 0u, 0u, false);
+    }
+    let plane = at / n_pixels;
+    let pixel = at - plane * n_pixels;
+    let image = plane / n_quads;
+    let y = pixel / step_.out_w;
+    return Place(image, plane - image * n_quads, y, pixel - y * step_.out_w, true);
+}
+
+// First quad of an image of the input, which has `n_quads` of each pixel.
+fn input_image(candidate: u32, image: u32, n_quads: u32) -> u32 {
+    return input_base(candidate) + image * n_quads * step_.in_h * step_.in_w;
+}
+
+// Adds what is added, applies the activation, zeroes the lanes past the width and writes quad `at` (of channels `4 * quad` and the
+// next three) of a candidate's output.
 fn finish(candidate: u32, n_out: u32, at: u32, quad: u32, value: vec4<f32>) {
     var v = value;
     if step_.adds_residual != 0u {

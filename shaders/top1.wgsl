@@ -1,6 +1,6 @@
 // How many images a candidate gets right, and how far its class probabilities are from the original network's: only these
-// numbers leave the card. `judge` looks at one image of one candidate, `tally` adds up the images of a chunk, in order, so that
-// sums are the same every time.
+// numbers leave the card. `judge` looks at one image of one candidate, `tally` adds up the images of a chunk to those before, in
+// order, so that sums are the same however candidates and images are cut.
 
 struct Verdict {
     // 1 right, 0 wrong, NOT_FINITE where a logit is NaN or infinite.
@@ -14,8 +14,9 @@ struct Tally {
     n_correct: u32,
     // Number of the first image whose logits are not finite; NONE if there is none.
     first_not_finite: u32,
+    // Sum over whole blocks of 32 images, and over the block that is not full yet: a long sum of small numbers would lose digits.
     divergence: f32,
-    reserved: u32,
+    block: f32,
 }
 
 const NOT_FINITE: u32 = 2u;
@@ -31,7 +32,7 @@ const NONE: u32 = 0xffffffffu;
 fn logit(base: u32, n_channels: u32, i: u32) -> f32 {
     let pixel = i / n_channels;
     let c = i - pixel * n_channels;
-    return input[base + pixel * quads(n_channels) + c / 4u][c % 4u];
+    return input[base + c / 4u * step_.out_h * step_.out_w + pixel][c % 4u];
 }
 
 @compute @workgroup_size(64, 1, 1)
@@ -74,19 +75,22 @@ fn judge(@builtin(global_invocation_id) id: vec3<u32>) {
 
 @compute @workgroup_size(1, 1, 1)
 fn tally(@builtin(global_invocation_id) id: vec3<u32>) {
-    var total = Tally(0u, NONE, 0.0, 0u);
-    // In blocks: a long sum of small numbers would lose digits.
-    for (var block = 0u; block < chunk.n_images; block += 32u) {
-        var part = 0.0;
-        for (var image = block; image < min(block + 32u, chunk.n_images); image++) {
-            let v = verdicts[id.z * step_.out_stride + image];
-            total.n_correct += u32(v.verdict == 1u);
-            if v.verdict == NOT_FINITE {
-                total.first_not_finite = min(total.first_not_finite, chunk.first_image + image);
-            }
-            part += v.divergence;
-        }
-        total.divergence += part;
+    var total = Tally(0u, NONE, 0.0, 0.0);
+    if chunk.number > 0u {
+        total = tallies[id.z];
     }
-    tallies[chunk.first_tally + id.z] = total;
+    for (var image = 0u; image < chunk.n_images; image++) {
+        let number = chunk.number + image;
+        if number % 32u == 0u {
+            total.divergence += total.block;
+            total.block = 0.0;
+        }
+        let v = verdicts[id.z * step_.out_stride + image];
+        total.n_correct += u32(v.verdict == 1u);
+        if v.verdict == NOT_FINITE {
+            total.first_not_finite = min(total.first_not_finite, number);
+        }
+        total.block += v.divergence;
+    }
+    tallies[id.z] = total;
 }

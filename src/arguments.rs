@@ -48,8 +48,14 @@ Examples:
   secateur bench eval --network resnet56 --keep 0.5 --json eval.json
   secateur bench eval --network vgg16 --keep 0.5        random weights where there is no such file
   secateur bench eval --network resnet20 --keep 1 --threads 1
+  secateur bench eval --device gpu --candidates 64 --images 1000 --peak-tflops 67
 
 Rates are medians of five runs after one to warm up; images are random, as speed does not depend on them.";
+
+const BENCH_KERNELS_EXAMPLES: &str = "\
+Examples:
+  secateur bench kernels --json kernels.json
+  secateur bench kernels --device gpu --all-isas --peak-tflops 67";
 
 const BENCH_SCHEDULERS_EXAMPLES: &str = "\
 Examples:
@@ -303,7 +309,8 @@ pub(crate) enum Bench {
     /// Candidates of one network: images and candidates per second, with and without repair
     #[command(after_help = BENCH_EVAL_EXAMPLES)]
     Eval(BenchEvalArgs),
-    /// One row per layer shape, one core
+    /// One row per layer shape, on one core or on the card
+    #[command(after_help = BENCH_KERNELS_EXAMPLES)]
     Kernels(BenchKernelsArgs),
     /// Every scheduler on the same work: a scene, or a synthetic environment
     #[command(after_help = BENCH_SCHEDULERS_EXAMPLES)]
@@ -321,10 +328,12 @@ pub(crate) struct BenchEvalArgs {
     /// Images a candidate is scored on
     #[arg(long, value_name = "N", default_value = "1000")]
     pub(crate) images: NonZeroUsize,
-    /// Images handed to the engine at a time
+    /// Images handed to the processor's engine at a time; the card takes as many as fit its memory
     #[arg(long, value_name = "B", default_value = "1000")]
     pub(crate) batch: NonZeroUsize,
-    /// Images of the refit behind a walk
+    #[command(flatten)]
+    pub(crate) card: CardArgs,
+    /// Images of the refit behind a walk, which the processor does
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) repair_images: NonZeroUsize,
     /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
@@ -337,6 +346,25 @@ pub(crate) struct BenchEvalArgs {
     pub(crate) threads: ThreadArgs,
 }
 
+/// What is measured, and on the card how.
+#[derive(Args, Debug)]
+pub(crate) struct CardArgs {
+    /// What is measured
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: DeviceArg,
+    /// On the card: candidates of one batch
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub(crate) candidates: NonZeroUsize,
+    /// On the card: its peak in fp32, to report shares of; no adapter tells its own
+    #[arg(long, value_name = "TFLOPS", value_parser = tflops)]
+    pub(crate) peak_tflops: Option<f64>,
+}
+
+fn tflops(text: &str) -> Result<f64, String> {
+    let expected = "expected a number of TFLOP/s above 0, at most 1000000";
+    text.parse().ok().filter(|t| *t > 0.0 && *t <= 1e6).ok_or_else(|| expected.to_owned())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let expected = "expected a share above 0, at most 1";
     text.parse().ok().filter(|s| *s > 0.0 && *s <= 1.0).ok_or_else(|| expected.to_owned())
@@ -344,9 +372,14 @@ fn share(text: &str) -> Result<f64, String> {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchKernelsArgs {
-    /// Every instruction set this processor has, not only the best
+    /// Every instruction set this processor has, on the card every variant of the convolution, not only the best
     #[arg(long)]
     pub(crate) all_isas: bool,
+    #[command(flatten)]
+    pub(crate) card: CardArgs,
+    /// On the card: images of a dispatch, if as many fit its memory
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub(crate) images: NonZeroUsize,
     /// Write the measurements as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

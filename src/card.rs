@@ -1,17 +1,19 @@
 //! Scoring on the card: one more system in front of the processor's, which scores what this one leaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_gpu::{Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Scored, Session, Truth};
-use secateur_kernels::KernelError;
-use secateur_net::Network;
+use secateur_gpu::{
+    Begun, Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Session, Truth, filter_norms, norm_order,
+};
+use secateur_kernels::{KernelError, Norm};
+use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
 use secateur_scene::{Device, Scene};
 use secateur_sim::{
-    Actor, Candidate, Failure as SimFailure, Outcome, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache, SimError,
-    Step, Tick, score_candidates,
+    Actor, Candidate, Failure as SimFailure, OnBuilt, Outcome, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache,
+    SimError, Step, Tick, score_candidates,
 };
 
 use crate::{Failure, pipeline_files};
@@ -24,9 +26,22 @@ struct State {
     name: String,
     /// None once it was given up.
     session: Option<Session>,
+    /// What the card is busy with while the processor prepares more, oldest first.
+    ahead: Vec<Ahead>,
     warnings: Vec<String>,
     n_told: usize,
 }
+
+/// Networks that were handed to the card.
+struct Ahead {
+    index: usize,
+    prepared: Arc<Prepared>,
+    networks: Vec<Arc<Network>>,
+    begun: Begun,
+}
+
+/// Scores by the network they belong to.
+type Scores = HashMap<*const Network, GpuScore>;
 
 impl Card {
     /// The device the scene asks for; none for the processor.
@@ -37,21 +52,52 @@ impl Card {
         if scene.device == Device::Cpu {
             return Ok(None);
         }
-        let session = open()?;
-        let name = session.name().to_owned();
-        let state = State { name, session: Some(session), warnings: Vec::new(), n_told: 0 };
-        Ok(Some(Self(Arc::new(Mutex::new(state)))))
+        Ok(Some(Self::new(open()?)))
     }
 
-    /// Adds the system that scores on this card.
+    fn new(session: Session) -> Self {
+        let name = session.name().to_owned();
+        let state = State { name, session: Some(session), ahead: Vec::new(), warnings: Vec::new(), n_told: 0 };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Adds the system that scores on this card, which is handed networks as they are built.
     pub(crate) fn join(&self, app: &mut App) {
         app.insert_resource(self.clone());
+        let card = self.clone();
+        app.insert_resource(OnBuilt(Arc::new(move |index, prepared, networks| {
+            card.state().begin(index, prepared.clone(), networks.to_vec());
+        })));
         app.add_systems(Tick, score_on_card.in_set(Step::Score).before(score_candidates));
+    }
+
+    /// Channels of the prunable groups of a network by norm, worked out by the card; groups where its rounding could matter are left
+    /// to the processor, so that both choose the same channels.
+    pub(crate) fn norm_orders(
+        &self,
+        network: &Network,
+        protocol: Protocol,
+        norm: Norm,
+    ) -> HashMap<GroupId, Vec<usize>> {
+        let mut state = self.state();
+        let Some(gpu) = state.session.as_ref().and_then(Session::gpu) else { return HashMap::new() };
+        match filter_norms(gpu, network) {
+            Ok(layers) => {
+                let groups = ChannelGroups::derive(network.graph(), protocol);
+                let order = |&group: &GroupId| Some((group, norm_order(network, &groups, group, &layers, norm)?));
+                groups.prunable().iter().filter_map(order).collect()
+            }
+            Err(error) => {
+                let warning = format!("{}: {error}; filter norms are computed on the CPU", state.name);
+                state.warnings.push(warning);
+                HashMap::new()
+            }
+        }
     }
 
     /// Keeps the pipelines that were compiled, for the next process.
     pub(crate) fn keep_pipelines(&self) {
-        self.state().session.iter().for_each(keep_pipelines);
+        self.state().session.iter().filter_map(Session::gpu).for_each(keep_pipelines);
     }
 
     /// What went wrong since the last time this was asked.
@@ -85,52 +131,77 @@ impl Card {
 /// # Errors
 /// As [`Session::open`]: a mistake in what was asked for.
 pub(crate) fn open() -> Result<Session, Failure> {
-    let compiled = |key: &str| pipeline_files::read(&pipeline_files::folder()?, key);
-    Session::open_with(GpuOptions::default(), &compiled)
-        .map_err(|error| Failure::BadArguments(anyhow::anyhow!("--device gpu: {error}")))
+    Session::open_with(GpuOptions::default(), &compiled).map_err(no_card)
+}
+
+/// Opens the device of `--device gpu` to be measured.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_bare(options: &GpuOptions) -> Result<Gpu, Failure> {
+    Gpu::open_with(options, &compiled).map_err(no_card)
+}
+
+fn compiled(key: &str) -> Option<Vec<u8>> {
+    pipeline_files::read(&pipeline_files::folder()?, key)
+}
+
+fn no_card(error: GpuError) -> Failure {
+    Failure::BadArguments(anyhow::anyhow!("--device gpu: {error}"))
 }
 
 /// Keeps the pipelines that were compiled, for the next process.
-pub(crate) fn keep_pipelines(session: &Session) {
-    if let (Some(folder), Some((key, compiled))) = (pipeline_files::folder(), session.gpu().and_then(Gpu::compiled)) {
+pub(crate) fn keep_pipelines(gpu: &Gpu) {
+    if let (Some(folder), Some((key, compiled))) = (pipeline_files::folder(), gpu.compiled()) {
         pipeline_files::write(&folder, &key, &compiled);
     }
 }
 
 impl State {
-    /// Scores compact networks of one prepared network; none when that is left to the processor.
-    fn score(&mut self, index: usize, prepared: &Prepared, networks: &[&Network]) -> Option<Vec<GpuScore>> {
-        let session = self.session.as_mut()?;
-        let (reward, graph) = (&prepared.reward, prepared.network.graph());
-        let truth = Truth {
-            labels: &reward.labels,
-            n_classes: graph.n_classes(),
-            original_logits: Some(&reward.original_logits),
-        };
-        let set = ImageSet { shape: graph.input(), images: &reward.images, truth };
-        match session.score(Some(index), &set, &Candidates::Repaired(networks)) {
-            Ok(Scored { scores, recovered }) => {
-                let warn = |error: GpuError| {
-                    format!("{}: {error}; the device was rebuilt and the batch scored again", self.name)
-                };
-                self.warnings.extend(recovered.map(warn));
-                Some(scores)
-            }
-            Err(error) => {
-                self.warnings.push(format!("{}: {error}; walks are scored on the CPU from here on", self.name));
-                // A device that hangs would hang again while it is closed.
-                std::mem::forget(self.session.take());
-                None
+    /// Hands compact networks of one prepared network to the card and returns while that is busy.
+    fn begin(&mut self, index: usize, prepared: Arc<Prepared>, networks: Vec<Arc<Network>>) {
+        if let Some(session) = &mut self.session {
+            let own: Vec<&Network> = networks.iter().map(Arc::as_ref).collect();
+            let begun = session.begin(Some(index), &image_set(&prepared), &Candidates::Repaired(&own));
+            self.ahead.push(Ahead { index, prepared, networks, begun });
+        }
+    }
+
+    /// Adds the scores of all that was handed to the card; what it cannot score is left out.
+    fn finish(&mut self, scores: &mut Scores) {
+        for Ahead { index, prepared, networks, begun } in std::mem::take(&mut self.ahead) {
+            let Some(session) = &mut self.session else { return };
+            let own: Vec<&Network> = networks.iter().map(Arc::as_ref).collect();
+            match session.finish(begun, Some(index), &image_set(&prepared), &Candidates::Repaired(&own)) {
+                Ok(scored) => {
+                    let warn = |error: GpuError| {
+                        format!("{}: {error}; the device was rebuilt and the batch scored again", self.name)
+                    };
+                    self.warnings.extend(scored.recovered.map(warn));
+                    scores.extend(networks.iter().map(Arc::as_ptr).zip(scored.scores));
+                }
+                Err(error) => {
+                    self.warnings.push(format!("{}: {error}; walks are scored on the CPU from here on", self.name));
+                    // A device that hangs would hang again while it is closed.
+                    std::mem::forget(self.session.take());
+                }
             }
         }
     }
 }
 
+fn image_set(prepared: &Prepared) -> ImageSet<'_> {
+    let (reward, graph) = (&prepared.reward, prepared.network.graph());
+    let (n_classes, original_logits) = (graph.n_classes(), Some(&reward.original_logits[..]));
+    let truth = Truth { labels: &reward.labels, n_classes, original_logits };
+    ImageSet { shape: graph.input(), images: &reward.images, truth }
+}
+
 /// A candidate with its actor's index and its task.
 type Fresh<'a> = (usize, &'a PruneTask, &'a mut Candidate);
 
-/// Scores all compact networks of the tick, those of one network in one batch. What it cannot score keeps its network, and
-/// `score_candidates` does it on the processor.
+/// Takes the scores of the networks that the card was handed while others were built, and hands it those that it was not. What it
+/// cannot score keeps its network, and `score_candidates` does it on the processor.
 fn score_on_card(
     card: Res<Card>,
     mut cache: ResMut<ScoreCache>,
@@ -150,18 +221,23 @@ fn score_on_card(
         }
     }
     let mut state = card.state();
-    for (index, (prepared, mut batch)) in batches {
+    let was_open = state.session.is_some();
+    let mut scores = Scores::new();
+    state.finish(&mut scores);
+    for (&index, (prepared, batch)) in &mut batches {
         batch.sort_by_key(|(actor, ..)| *actor);
-        let compact: Vec<Arc<Network>> = batch.iter().filter_map(|(.., candidate)| candidate.compact.clone()).collect();
-        let was_open = state.session.is_some();
-        let Some(scores) = state.score(index, &prepared, &compact.iter().map(Arc::as_ref).collect::<Vec<_>>()) else {
-            if was_open {
-                // Scores of another engine are not those that this one would give.
-                *cache = ScoreCache::default();
-            }
-            continue;
-        };
-        for ((_, task, candidate), score) in batch.into_iter().zip(scores) {
+        // Whatever a plugin put in the place of what was built.
+        let is_new = |network: &Arc<Network>| !scores.contains_key(&Arc::as_ptr(network));
+        let others: Vec<_> = batch.iter().filter_map(|(.., c)| c.compact.clone()).filter(is_new).collect();
+        if !others.is_empty() {
+            state.begin(index, prepared.clone(), others);
+        }
+    }
+    state.finish(&mut scores);
+    for (index, (prepared, batch)) in batches {
+        for (_, task, candidate) in batch {
+            let score = candidate.compact.as_ref().and_then(|network| scores.get(&Arc::as_ptr(network)));
+            let Some(score) = score else { continue };
             candidate.compact = None;
             if let Some(image) = score.first_not_finite {
                 let (task, walk) = (task.name.clone(), candidate.walk);
@@ -174,83 +250,11 @@ fn score_on_card(
             cache.insert(index, candidate.kept.clone(), score);
         }
     }
+    if was_open && state.session.is_none() {
+        // Scores of another engine are not those that this one would give.
+        *cache = ScoreCache::default();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use secateur_net::random::with_random_weights;
-    use secateur_net::{Conv2d, GraphBuilder, Op, Protocol, Shape};
-    use secateur_sim::{Inputs, Repair, Selection};
-
-    use super::*;
-
-    fn prepared() -> Prepared {
-        let mut b = GraphBuilder::new(Shape { c: 2, h: 4, w: 4 });
-        let a = b.push("a", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(2, 6, 3, 1, 1) }), &[0]);
-        let c = b.push("c", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(6, 3, 3, 1, 1) }), &[a]);
-        b.push("m", Op::GlobalAvgPool, &[c]);
-        let network = with_random_weights(b.finish().unwrap(), 1);
-        let images: Vec<f32> = (0..8 * 32).map(|i| (i as f32 * 0.7).sin()).collect();
-        let inputs = Inputs {
-            network_name: "small".into(),
-            dataset_name: "waves".into(),
-            network_index: (0, 1),
-            dataset_index: (0, 1),
-            network,
-            protocol: Protocol::Inner,
-            selection: Selection::L1,
-            repair: Repair::Off,
-            calibration: images.clone(),
-            refit: images.clone(),
-            reward: (images, vec![0, 1, 2, 0, 1, 2, 0, 1]),
-        };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        Prepared::new(&pool, inputs, |_| 1, |_, _| ()).unwrap()
-    }
-
-    fn state(options: GpuOptions) -> Option<State> {
-        match Session::open(options) {
-            Ok(session) => Some(State { name: "card".into(), session: Some(session), warnings: Vec::new(), n_told: 0 }),
-            Err(error) => {
-                assert_ne!(
-                    std::env::var("SECATEUR_REQUIRE_GPU").as_deref(),
-                    Ok("1"),
-                    "SECATEUR_REQUIRE_GPU=1, but {error}"
-                );
-                eprintln!("SKIPPED: {error}");
-                None
-            }
-        }
-    }
-
-    #[test]
-    fn the_original_network_is_scored_as_the_processor_does() {
-        let (Some(mut state), prepared) = (state(GpuOptions::default()), prepared()) else { return };
-        let score = state.score(0, &prepared, &[&prepared.network]).unwrap()[0];
-        assert_eq!(score.n_correct as f64 / 8.0, prepared.original_score.accuracy);
-        assert!(score.divergence.abs() < 1e-5);
-        assert!(state.warnings.is_empty());
-    }
-
-    #[test]
-    fn a_card_that_cannot_score_is_given_up_with_a_warning() {
-        // Not even one image fits.
-        let tiny = GpuOptions { binding_max: Some(64), ..GpuOptions::default() };
-        let (Some(mut state), prepared) = (state(tiny), prepared()) else { return };
-        assert!(state.score(0, &prepared, &[&prepared.network]).is_none());
-        assert_eq!(state.warnings.len(), 1);
-        let warning = &state.warnings[0];
-        assert!(warning.contains("one image") && warning.contains("CPU from here on"), "{warning}");
-        assert!(state.session.is_none() && state.score(0, &prepared, &[&prepared.network]).is_none());
-        let card = Card(Arc::new(Mutex::new(state)));
-        assert_eq!(card.device(), "gpu: card, then cpu");
-    }
-
-    #[test]
-    fn a_device_that_is_lost_once_is_rebuilt_with_a_warning() {
-        let (Some(mut state), prepared) = (state(GpuOptions::default()), prepared()) else { return };
-        state.session.as_ref().unwrap().gpu().unwrap().destroy();
-        assert_eq!(state.score(0, &prepared, &[&prepared.network]).unwrap().len(), 1);
-        assert!(state.session.is_some() && state.warnings[0].contains("scored again"), "{:?}", state.warnings);
-    }
-}
+mod tests;

@@ -47,7 +47,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let device = match &engine {
         Engine::Cpu(_) => format!("{} threads", pool.current_num_threads()),
         Engine::Gpu(session) => {
-            card::keep_pipelines(session);
+            session.gpu().into_iter().for_each(card::keep_pipelines);
             session.name().to_owned()
         }
     };

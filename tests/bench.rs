@@ -1,23 +1,42 @@
-//! `bench schedulers` through the binary: what it counts, not how fast it is.
+//! `bench` through the binary: what it counts, not how fast it is.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn bench(extra: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_secateur")).args(["bench", "schedulers"]).args(extra).output().unwrap()
+fn bench(what: &str, extra: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    command.args(["bench", what]).args(extra).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
+}
+
+/// What it prints, and what it writes as JSON.
+fn measured(what: &str, extra: &[&str]) -> (String, Value) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let output = bench(what, &[extra, &["--json", file.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    (text, serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
 }
 
 fn report(extra: &[&str]) -> Value {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("report.json");
-    let output = bench(&[extra, &["--json", file.to_str().unwrap()]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("walks/s"));
-    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    let (text, report) = measured("schedulers", extra);
+    assert!(text.contains("walks/s"));
+    report
+}
+
+/// Whether there is a GPU adapter; a loud skip where there is none and none is required.
+fn has_adapter() -> bool {
+    let found = !secateur::gpu::adapters().is_empty();
+    let is_required = std::env::var("SECATEUR_REQUIRE_GPU").as_deref() == Ok("1");
+    assert!(found || !is_required, "SECATEUR_REQUIRE_GPU=1, but no adapter was found");
+    if !found {
+        eprintln!("SKIPPED: no GPU adapter (Debian: mesa-vulkan-drivers and libvulkan1 bring a software one)");
+    }
+    found
 }
 
 fn number(run: &Value, name: &str) -> f64 {
@@ -88,8 +107,68 @@ fn arguments_out_of_range_are_refused() {
     for (argument, value) in
         [("--score-ms", "101"), ("--score-ms", "NaN"), ("--variants", "fast"), ("--actors", "0"), ("--walks", "0")]
     {
-        let output = bench(&[argument, value]);
+        let output = bench("schedulers", &[argument, value]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(argument));
+    }
+}
+
+#[test]
+fn candidates_on_the_card_are_measured_as_a_whole_and_dispatch_by_dispatch() {
+    if !has_adapter() {
+        return;
+    }
+    let arguments = ["--device", "gpu", "--network", "resnet20", "--candidates", "2", "--images", "3"];
+    let (text, eval) = measured("eval", &[&arguments[..], &["--peak-tflops", "0.5"]].concat());
+    let name = secateur::gpu::adapters()[0].name.clone();
+    assert!(text.contains(&name) && eval["adapter"] == name.as_str(), "{text}");
+    // Candidates, images and the multiply-accumulates of one candidate give the rate.
+    let gflops = 2e-9 * number(&eval, "macs") * 3.0 * number(&eval, "candidates_per_s");
+    assert!((number(&eval, "gflops") / gflops - 1.0).abs() < 1e-9);
+    assert!((number(&eval, "peak_share") * 500.0 / gflops - 1.0).abs() < 1e-9);
+    for name in ["candidates_per_s_by_mask", "dense_images_per_s", "first_s"] {
+        assert!(number(&eval, name) > 0.0, "{name}");
+    }
+    if eval["dispatches"].is_null() {
+        assert!(!secateur::gpu::adapters()[0].features.contains(&"timestamps"));
+        return;
+    }
+    let rows = eval["dispatches"]["rows"].as_array().unwrap();
+    // 20 layers with weights; both shortcuts are a Slice and a Pad; the mean before the classifier.
+    assert_eq!(rows.len(), 25);
+    for row in rows.iter().filter(|row| row["kernel"] == "Dense") {
+        assert!((number(row, "peak_share") * 500.0 / number(row, "gflops") - 1.0).abs() < 1e-9, "{row}");
+    }
+}
+
+#[test]
+fn layers_on_the_card_are_measured_in_every_variant() {
+    if !has_adapter() || !secateur::gpu::adapters()[0].features.contains(&"timestamps") {
+        return;
+    }
+    let (text, report) = measured("kernels", &["--device", "gpu", "--candidates", "1", "--images", "1", "--all-isas"]);
+    let rows = report["rows"].as_array().unwrap();
+    let variants = secateur::gpu::ConvVariant::ALL;
+    assert_eq!((rows.len() % variants.len(), text.lines().count()), (0, rows.len() + 1));
+    let (first, n) = (&rows[..rows.len() / variants.len()], rows.len() / variants.len());
+    for (variant, rows) in variants.iter().zip(rows.chunks(n)) {
+        for (row, like) in rows.iter().zip(first) {
+            assert_eq!((&row["variant"], &row["layer"]), (&format!("{variant:?}").into(), &like["layer"]));
+            assert!(number(row, "gflops") > 0.0 && row["peak_share"].is_null(), "{row}");
+        }
+    }
+}
+
+#[test]
+fn the_card_is_measured_only_where_there_is_one_and_against_a_peak_that_can_be() {
+    for what in ["eval", "kernels"] {
+        let output = bench(what, &["--device", "gpu", "--peak-tflops", "0"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--peak-tflops"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+        let command = command.args(["bench", what, "--device", "gpu"]).env("WGPU_ADAPTER_NAME", "no such adapter");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("secateur doctor"));
     }
 }

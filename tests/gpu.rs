@@ -27,7 +27,8 @@ fn secateur(arguments: &[&str]) -> Command {
 }
 
 /// A short search with random widths: what is scored does not depend on the scores, so that devices can be compared.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 9] = [
+    "selection=L1",
     "budgets=[Macs(ratio: 0.6)]",
     "agent=Random",
     "walks_per_task=6",

@@ -58,7 +58,7 @@ impl<'a> Environment<'a> {
 
     /// Costs as in the arguments.
     pub(super) fn synthetic(arguments: &BenchSchedulersArgs, pool: Pool) -> anyhow::Result<Self> {
-        let networks = vec![synthetic::prepared(&pool.0)?];
+        let networks = vec![synthetic::prepared(&pool.0, 1)?];
         let tasks = vec![synthetic::task(&networks[0])];
         let score = Work::of(Duration::from_secs_f64(arguments.score_ms * 1e-3));
         let learn = Work::of(Duration::from_secs_f64(arguments.score_ms * arguments.learn_share * 1e-3));

@@ -18,7 +18,7 @@ use crate::roots::Roots;
 use crate::{Failure, screen};
 
 /// Runs of which the median is taken, after one that is not counted.
-const N_RUNS: usize = 5;
+pub(super) const N_RUNS: usize = 5;
 
 /// What is measured; rates are medians.
 #[derive(Debug, Serialize)]
@@ -67,7 +67,7 @@ pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
 }
 
 /// A network under the model root or at a path, else an architecture with random weights.
-fn network(arguments: &BenchEvalArgs) -> anyhow::Result<(String, Network)> {
+pub(super) fn network(arguments: &BenchEvalArgs) -> anyhow::Result<(String, Network)> {
     let roots = Roots::new(None, arguments.model_root.clone(), Default::default());
     match roots.find_network(&arguments.network) {
         Ok(path) => load_network(&path, None, None).map(|loaded| (loaded.name, loaded.folded)),
@@ -89,8 +89,7 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
     let compact = prune(network, &groups, &kept)?;
     let macs = CostModel::new(network.graph(), &groups).count(Cost::Macs, &kept.widths());
     let (n_images, batch, len) = (arguments.images.get(), arguments.batch.get(), network.graph().input().len());
-    let mut rng = SplitMix(1);
-    let images: Vec<f32> = (0..n_images * len).map(|_| 2.0 * rng.signed()).collect();
+    let images = random_images(n_images * len);
     let run = |plan: &Plan| -> anyhow::Result<()> {
         images.chunks(batch * len).try_for_each(|images| plan.logits(pool, images).map(drop)).context("evaluating")
     };
@@ -134,8 +133,14 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
     })
 }
 
+/// So many values, like those of normalised images.
+pub(super) fn random_images(n_values: usize) -> Vec<f32> {
+    let mut rng = SplitMix(1);
+    (0..n_values).map(|_| 2.0 * rng.signed()).collect()
+}
+
 /// The first round(`keep` * n), at least one, of the n channels of every group: which ones does not matter to the speed.
-fn keep_share(groups: &ChannelGroups, keep: f64) -> anyhow::Result<KeptChannels> {
+pub(super) fn keep_share(groups: &ChannelGroups, keep: f64) -> anyhow::Result<KeptChannels> {
     let prunable = groups.prunable();
     let of_group = |(g, group): (usize, &secateur_net::ChannelGroup)| {
         let n = if prunable.contains(&g) {
@@ -157,6 +162,11 @@ fn median_s(mut run: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> 
         run()?;
         times.push(start.elapsed().as_secs_f64());
     }
+    Ok(median(times))
+}
+
+/// Of [`N_RUNS`] times.
+pub(super) fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    Ok(times[N_RUNS / 2])
+    times[N_RUNS / 2]
 }

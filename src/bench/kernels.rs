@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use secateur_kernels::{Isa, NodeKernel, Scratch, peak_gflops};
-use secateur_net::{Conv2d, GraphBuilder, Op, Shape, Tensor, Weights};
+use secateur_net::{Conv2d, GraphBuilder, Network, Op, Shape, Tensor, Weights};
 use serde::Serialize;
 
 use super::json;
@@ -11,10 +11,10 @@ use crate::arguments::BenchKernelsArgs;
 use crate::{Failure, screen};
 
 /// Input channels, output channels, map size, kernel, stride, groups.
-type Layer = (usize, usize, usize, usize, usize, usize);
+pub(super) type Layer = (usize, usize, usize, usize, usize, usize);
 
 /// Layers of the CIFAR ResNets, VGG-16 and MobileNet V1, dense and as pruning leaves them.
-const LAYERS: &[Layer] = &[
+pub(super) const LAYERS: &[Layer] = &[
     (3, 16, 32, 3, 1, 1),
     (16, 16, 32, 3, 1, 1),
     (16, 32, 32, 3, 2, 1),
@@ -59,9 +59,7 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
     let isas = if arguments.all_isas { Isa::available() } else { vec![Isa::detect()] };
     for isa in isas {
         for &layer in LAYERS {
-            let (c_in, c_out, size, kernel, stride, groups) = layer;
-            let gflops = gflops(layer, isa)?;
-            let name = format!("{c_in} -> {c_out} @ {size}x{size} k{kernel} s{stride} g{groups}");
+            let (gflops, name) = (gflops(layer, isa)?, name(layer));
             screen::result(format_args!("{isa:?}  {name:<34}{gflops:7.1} GFLOP/s {:6.2} of peak", gflops / peak))?;
             rows.push(Row { isa: format!("{isa:?}"), layer: name, gflops, peak_share: gflops / peak });
         }
@@ -69,20 +67,36 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
     json::write(arguments.json.as_deref(), &rows)
 }
 
-/// Best of several runs.
-fn gflops((c_in, c_out, size, kernel, stride, groups): Layer, isa: Isa) -> anyhow::Result<f64> {
+/// What a layer is called.
+pub(super) fn name((c_in, c_out, size, kernel, stride, groups): Layer) -> String {
+    format!("{c_in} -> {c_out} @ {size}x{size} k{kernel} s{stride} g{groups}")
+}
+
+/// A network of one layer, with weights between -1 and 1.
+pub(super) fn network((c_in, c_out, size, kernel, stride, groups): Layer) -> anyhow::Result<Network> {
     let conv = Conv2d { groups, bias: true, ..Conv2d::square(c_in, c_out, kernel, stride, kernel / 2) };
-    let values = |n: usize| (0..n).map(|i| (i * 7919 % 101) as f32 / 50.0 - 1.0).collect::<Vec<f32>>();
     let shape = vec![c_out, c_in / groups, kernel, kernel];
     let mut weights = Weights::new();
     weights.insert("conv.weight".into(), Tensor::new(shape.clone(), values(shape.iter().product()))?);
     weights.insert("conv.bias".into(), Tensor::new(vec![c_out], values(c_out))?);
     let mut builder = GraphBuilder::new(Shape { c: c_in, h: size, w: size });
-    let node = builder.push("conv", Op::Conv2d(conv), &[0]);
-    let graph = builder.finish()?;
-    let kernel = NodeKernel::with_isa(&graph, &weights, node, isa)?;
+    builder.push("conv", Op::Conv2d(conv), &[0]);
+    Ok(Network::new(builder.finish()?, weights)?)
+}
+
+/// So many values between -1 and 1.
+pub(super) fn values(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i * 7919 % 101) as f32 / 50.0 - 1.0).collect()
+}
+
+/// Best of several runs.
+fn gflops(layer: Layer, isa: Isa) -> anyhow::Result<f64> {
+    let network = network(layer)?;
+    let graph = network.graph();
+    let node = graph.output();
+    let kernel = NodeKernel::with_isa(graph, network.weights(), node, isa)?;
     let (lanes, out) = (kernel.lanes(), graph.shape(node));
-    let macs = shape.iter().product::<usize>() * out.h * out.w * lanes;
+    let macs = network.parameter("conv", "weight").data().len() * out.h * out.w * lanes;
     let image = values(graph.input().len() * lanes);
     let (mut output, mut scratch) = (vec![0.0; out.len() * lanes], Scratch::new());
     let n_runs = (40_000_000 / macs).max(1);

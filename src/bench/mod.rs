@@ -2,13 +2,15 @@
 
 mod environment;
 mod eval;
+mod eval_on_card;
 mod json;
 mod kernels;
+mod kernels_on_card;
 mod measure;
 mod queue;
 mod report;
 mod schedulers;
-mod synthetic;
+pub(crate) mod synthetic;
 mod timed;
 
 use secateur_sim::PluginList;
@@ -16,12 +18,18 @@ use secateur_sim::PluginList;
 pub(crate) use schedulers::Variant;
 
 use crate::Failure;
-use crate::arguments::Bench;
+use crate::arguments::{Bench, DeviceArg};
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
     match what {
-        Bench::Eval(arguments) => eval::eval(arguments),
-        Bench::Kernels(arguments) => kernels::kernels(arguments),
+        Bench::Eval(arguments) => match arguments.card.device {
+            DeviceArg::Cpu => eval::eval(arguments),
+            DeviceArg::Gpu => eval_on_card::eval(arguments),
+        },
+        Bench::Kernels(arguments) => match arguments.card.device {
+            DeviceArg::Cpu => kernels::kernels(arguments),
+            DeviceArg::Gpu => kernels_on_card::kernels(arguments),
+        },
         Bench::Schedulers(arguments) => schedulers::schedulers(arguments, plugins),
     }
 }

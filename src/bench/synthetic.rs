@@ -56,8 +56,8 @@ fn spin(rounds: u64) {
     }
 }
 
-/// A chain of convolutions with random weights.
-pub(super) fn prepared(pool: &rayon::ThreadPool) -> anyhow::Result<Arc<Prepared>> {
+/// A chain of convolutions with random weights, and so many random images to be scored on.
+pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Result<Arc<Prepared>> {
     let mut g = GraphBuilder::new(Shape { c: 3, h: 4, w: 4 });
     let (mut x, mut from) = (0, 3);
     for i in 0..N_LAYERS {
@@ -78,16 +78,17 @@ pub(super) fn prepared(pool: &rayon::ThreadPool) -> anyhow::Result<Arc<Prepared>
         network,
         protocol: Protocol::Inner,
         selection: Selection::L1,
+        norm_orders: Default::default(),
         repair: Repair::Off,
         calibration: images(16),
         refit: images(1),
-        reward: (images(1), vec![0]),
+        reward: (images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect()),
     };
     Ok(Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {})?))
 }
 
 /// One task: half of the multiply-accumulates.
-pub(super) fn task(prepared: &Prepared) -> TaskSetup {
+pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
     let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
     TaskSetup { name: "synthetic".into(), network: 0, budget: (Cost::Macs, full / 2), budget_ratio: 0.5 }
 }

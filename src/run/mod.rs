@@ -64,11 +64,23 @@ struct Run<'a> {
 /// # Errors
 /// Scenes that cannot be run (nothing is written then), failures on the way, certificates over budget, interruption.
 pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failure> {
+    run_on(arguments, plugins, Card::of)
+}
+
+/// As [`run`], on the device that `card` opens.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_on(
+    arguments: &RunArgs,
+    plugins: &PluginList,
+    card: impl FnOnce(&Scene) -> Result<Option<Card>, Failure>,
+) -> Result<(), Failure> {
     let start = Instant::now();
     let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
     let identity = resume::identity(&scene, &resolved)?;
     let place = resume::place(arguments, &identity)?;
-    let card = Card::of(&scene)?;
+    let card = card(&scene)?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
     let interrupt = Interrupt::install()?;
@@ -85,7 +97,7 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
     progress.log_to(directory.log_file()?)?;
     let every = Duration::from_secs_f64(arguments.checkpoint_every);
     let checkpoints = Checkpoints::new(&place.path, identity, every)?;
-    let networks = prepare::networks(&scene, &resolved, &pool, &progress)?;
+    let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &progress)?;
     let tasks = prepare::tasks(&scene, &resolved);
     if interrupt.is_set() {
         return Err(Failure::Interrupted);
@@ -124,7 +136,7 @@ pub(crate) fn prepared(
     resolved: &Resolved,
     pool: &Pool,
 ) -> anyhow::Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>)> {
-    Ok((prepare::networks(scene, resolved, pool, &Progress::new(true))?, prepare::tasks(scene, resolved)))
+    Ok((prepare::networks(scene, resolved, pool, None, &Progress::new(true))?, prepare::tasks(scene, resolved)))
 }
 
 impl Run<'_> {

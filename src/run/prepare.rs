@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use secateur_kernels::Norm;
 use secateur_net::Protocol;
 use secateur_net::random::SplitMix;
 use secateur_scene::{Protocol as SceneProtocol, RepairMode, RewardKind as SceneReward, Scene, SelectionMethod};
 use secateur_sim::{Inputs, Pool, Prepared, Repair, RewardKind, Selection, TaskSetup, WidthBounds};
 
 use super::progress::Progress;
+use crate::card::Card;
 use crate::resolve::Resolved;
 
 /// One per (network, data set) pair that a task names, in the order of the tasks.
@@ -16,11 +18,12 @@ pub(super) fn networks(
     scene: &Scene,
     resolved: &Resolved,
     pool: &Pool,
+    card: Option<&Card>,
     progress: &Progress,
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
     for (network, dataset) in pairs(scene) {
-        let inputs = inputs(scene, resolved, network, dataset);
+        let inputs = inputs(scene, resolved, card, (network, dataset));
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -74,23 +77,31 @@ fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
 }
 
 /// Draws the images: the reward images first, calibration and refit images from the rest.
-fn inputs(scene: &Scene, resolved: &Resolved, network: usize, dataset: usize) -> Inputs {
+fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dataset): (usize, usize)) -> Inputs {
     let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
     let mut order: Vec<usize> = (0..data.len()).collect();
     let mut rng = SplitMix(scene.images.seed);
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
+    let protocol = match scene.protocol {
+        SceneProtocol::Inner => Protocol::Inner,
+        SceneProtocol::Full => Protocol::Full,
+    };
+    let norm = match scene.selection {
+        SelectionMethod::L1 => Some(Norm::L1),
+        SelectionMethod::L2 => Some(Norm::L2),
+        SelectionMethod::Reconstruction | SelectionMethod::Random => None,
+    };
+    let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Inputs {
         network_name: scene.networks[network].name.clone(),
         dataset_name: scene.datasets[dataset].name.clone(),
         network_index: (network, scene.networks.len()),
         dataset_index: (dataset, scene.datasets.len()),
         network: loaded.folded.clone(),
-        protocol: match scene.protocol {
-            SceneProtocol::Inner => Protocol::Inner,
-            SceneProtocol::Full => Protocol::Full,
-        },
+        protocol,
+        norm_orders: norm_orders.unwrap_or_default(),
         selection: match scene.selection {
             SelectionMethod::L1 => Selection::L1,
             SelectionMethod::L2 => Selection::L2,

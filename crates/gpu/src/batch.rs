@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use secateur_net::Source;
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindingResource, Buffer, BufferUsages,
     CommandEncoder, ComputePass, ComputePassDescriptor, ComputePipeline,
@@ -9,11 +10,10 @@ use wgpu::{
 
 use crate::arena::{Arena, Piece};
 use crate::candidates::LayerKind;
-use crate::device::GROUPS_MAX;
+use crate::device::{CONV_BLOCK_MAX, ConvVariant, GROUPS_MAX};
 use crate::filter_norm::grid;
-use crate::fuse::Source;
 use crate::images::GpuImages;
-use crate::layout::{Candidate, Step, quads};
+use crate::layout::{Candidate, Step};
 use crate::pipelines::{PipelineKey, Shader};
 use crate::program::{Dispatch, Kernel, Program};
 use crate::weights::BatchWeights;
@@ -25,8 +25,8 @@ const GROUP: usize = 64;
 /// How a dispatch's workgroups follow from the number of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
-    /// Pixels of one image, pixels of one workgroup, workgroups over quads.
-    Tiles { per_image: usize, tile: usize, quad_groups: usize },
+    /// Pixels of one image, pixels of one workgroup, blocks of quads.
+    Blocks { per_image: usize, tile: usize, n_blocks: usize },
     /// Invocations per image.
     Flat { per_image: usize },
 }
@@ -34,8 +34,8 @@ enum Extent {
 impl Extent {
     fn groups(self, n_images: usize) -> [u32; 2] {
         match self {
-            Self::Tiles { per_image, tile, quad_groups } => {
-                [(n_images * per_image).div_ceil(tile) as u32, quad_groups as u32]
+            Self::Blocks { per_image, tile, n_blocks } => {
+                [n_blocks as u32, (n_images * per_image).div_ceil(tile) as u32]
             }
             Self::Flat { per_image } => grid((n_images * per_image).div_ceil(GROUP)),
         }
@@ -88,8 +88,12 @@ pub fn fit(
     for dispatch in &program.dispatches {
         let Kernel::Layer(kind) = dispatch.kernel else { continue };
         let taps = (dispatch.step.kernel_h * dispatch.step.kernel_w) as usize;
-        let quads = |c: &Candidate| crate::weights::packed_quads(kind, taps, c);
-        let bytes = 16 * dispatch.candidates.iter().map(quads).max().unwrap_or(0) as u64;
+        // Batches of fewer candidates may be cut into other blocks: the largest has most to fill up.
+        let packed = |c: &Candidate| {
+            let n_out = c.n_out + if dispatch.block > 0 { 4 * (CONV_BLOCK_MAX as u32 - 1) } else { 0 };
+            crate::weights::packed_quads(kind, taps, 1, &Candidate { n_out, ..*c })
+        };
+        let bytes = 16 * dispatch.candidates.iter().map(packed).max().unwrap_or(0) as u64;
         if bytes > max {
             return Err(GpuError::TooLarge { what: format!("weights of node '{}'", names(dispatch.node)), bytes, max });
         }
@@ -170,7 +174,7 @@ impl Batch {
         pass.set_bind_group(1, activations, &[]);
         pass.set_bind_group(2, chunk, &[]);
         let [x, y] = bound.extent.groups(n_images);
-        if y > 0 {
+        if x > 0 {
             pass.dispatch_workgroups(x, y, self.n_candidates as u32);
         }
     }
@@ -219,20 +223,16 @@ pub fn bind_at(gpu: &Gpu, layout: &BindGroupLayout, resources: &[(u32, BindingRe
 /// The pipeline of a dispatch and its workgroups.
 fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
     let pixels = (dispatch.step.out_h * dispatch.step.out_w) as usize;
-    let out_quads = dispatch.candidates.iter().map(|c| quads(c.n_out as usize)).max().unwrap_or(0);
+    let out_quads = dispatch.out_quads();
     let flat = |shader, entry| (PipelineKey::new(shader, entry), Extent::Flat { per_image: pixels * out_quads });
     match dispatch.kernel {
-        Kernel::Layer(LayerKind::Dense) => match gpu.conv_tile(out_quads) {
-            None => {
-                let extent = Extent::Tiles { per_image: pixels, tile: 4 * GROUP, quad_groups: out_quads };
-                (PipelineKey::new(Shader::Conv, "direct"), extent)
-            }
-            Some(tile) => {
-                let quad_groups = out_quads.div_ceil(2 * tile[1] as usize);
-                let extent = Extent::Tiles { per_image: pixels, tile: 4 * tile[0] as usize, quad_groups };
-                (PipelineKey { shader: Shader::Conv, entry: "tiled", tile }, extent)
-            }
-        },
+        Kernel::Layer(LayerKind::Dense) => {
+            let tile = gpu.conv_tile();
+            let entry = if gpu.conv() == ConvVariant::Direct { "direct" } else { "staged" };
+            let key = PipelineKey { shader: Shader::Conv, entry, block: [tile, dispatch.block as u32] };
+            let n_blocks = out_quads.div_ceil(dispatch.block.max(1));
+            (key, Extent::Blocks { per_image: pixels, tile: 4 * tile as usize, n_blocks })
+        }
         Kernel::Layer(LayerKind::Depthwise) => flat(Shader::Conv, "depthwise"),
         Kernel::Layer(LayerKind::Grouped(_) | LayerKind::Multiplied) => flat(Shader::Conv, "grouped"),
         Kernel::MaxPool => flat(Shader::Pool, "max_pool"),
@@ -338,12 +338,12 @@ mod tests {
         b.push("m", Op::GlobalAvgPool, &[c]);
         let network = with_random_weights(b.finish().unwrap(), 1);
         let none = Widths { channels: vec![3, 0, 0, 5, 5], shifts: vec![0; 5], groups: vec![1, 1, 0, 1, 1] };
-        for conv in [crate::ConvVariant::Direct, crate::ConvVariant::Tiled] {
+        for conv in [ConvVariant::Direct, ConvVariant::Staged] {
             let options = GpuOptions { checked: true, conv: Some(conv), ..GpuOptions::default() };
             // Without an adapter the tests in tests/it say that they are skipped.
             let Ok(gpu) = Gpu::open(&options) else { return };
             let images = GpuImages::new(&gpu, network.graph().input(), &[1.0; 2 * 60], None).unwrap();
-            let program = Program::new(network.graph(), std::slice::from_ref(&none)).unwrap();
+            let program = Program::new(network.graph(), std::slice::from_ref(&none), |n| gpu.conv_block(n)).unwrap();
             let weights = gather(&program, &Candidates::Repaired(&[&network]), std::slice::from_ref(&none));
             let batch = Batch::new(&gpu, &images, program, &weights, 2).unwrap();
             let logits = gpu.logits_of_batch(&images, &batch).unwrap();

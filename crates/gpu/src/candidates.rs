@@ -151,10 +151,13 @@ fn skeleton(op: &Op) -> Op {
     }
 }
 
+/// Most rows and columns of a dense kernel: one bit each says whether it lies inside the image.
+const KERNEL_MAX: usize = 16;
+
 /// How a node with weights is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerKind {
-    /// Every output reads every input.
+    /// Every output reads every input, through a kernel of at most [`KERNEL_MAX`] rows and columns.
     Dense,
     /// One filter per channel; BatchNorm too.
     Depthwise,
@@ -176,7 +179,8 @@ pub(crate) fn layer_kind(graph: &Graph, node: NodeId, widths: &[Widths]) -> Resu
     let input = graph.node(node).inputs[0];
     let groups = widths[0].groups[node];
     if widths.iter().all(|w| w.groups[node] == 1) {
-        return Ok(LayerKind::Dense);
+        let is_large = matches!(&graph.node(node).op, Op::Conv2d(c) if c.kernel.iter().any(|&k| k > KERNEL_MAX));
+        return Ok(if is_large { LayerKind::Grouped(1) } else { LayerKind::Dense });
     }
     if widths.iter().all(|w| w.groups[node] == w.channels[input]) {
         let one_each = widths.iter().all(|w| w.channels[node] == w.channels[input]);

@@ -15,10 +15,15 @@ use crate::pipelines::Pipelines;
 /// How dense convolutions are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConvVariant {
-    /// Four pixels of one quad per invocation, in registers, no barrier.
+    /// Weights straight from memory, no barrier.
     Direct,
-    /// Tiles in workgroup memory.
-    Tiled,
+    /// Weights in workgroup memory.
+    Staged,
+}
+
+impl ConvVariant {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Direct, Self::Staged];
 }
 
 /// What may be asked of a device; the default is what runs use.
@@ -32,8 +37,10 @@ pub struct GpuOptions {
     pub binding_max: Option<u64>,
     /// Most bytes of one buffer of activations; default by the kind of adapter.
     pub activations_max: Option<u64>,
-    /// How to convolve; default without barriers on software adapters, else tiled.
+    /// How to convolve; default without barriers on software adapters, else staged.
     pub conv: Option<ConvVariant>,
+    /// Most output quads that an invocation computes together, 1 to 4; default 4.
+    pub conv_block: Option<usize>,
 }
 
 /// An open device with its queue and pipelines.
@@ -50,9 +57,19 @@ pub struct Gpu {
     binding_max: u64,
     activations_max: u64,
     conv: ConvVariant,
+    /// Most output quads of a block.
+    conv_block_max: usize,
     faults: Arc<Faults>,
     /// Buffers of finished batches, for the next ones.
     spare: Mutex<Vec<Buffer>>,
+}
+
+/// Elements on their way from the card.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    here: Buffer,
+    bytes: u64,
+    submission: SubmissionIndex,
 }
 
 /// What the driver reported, whenever it did.
@@ -80,6 +97,8 @@ impl From<&wgpu::Error> for Fault {
     }
 }
 
+/// Most output quads that masked_conv2d.wgsl computes together.
+pub(crate) const CONV_BLOCK_MAX: usize = 4;
 /// Most workgroups along one axis that any adapter must allow.
 pub(crate) const GROUPS_MAX: usize = 65535;
 
@@ -161,7 +180,7 @@ impl Gpu {
         };
         let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding_max = options.binding_max.unwrap_or(largest).min(largest);
-        let variant = if is_software { ConvVariant::Direct } else { ConvVariant::Tiled };
+        let variant = if is_software { ConvVariant::Direct } else { ConvVariant::Staged };
         Self {
             name,
             key: None,
@@ -172,6 +191,7 @@ impl Gpu {
             binding_max,
             activations_max: options.activations_max.unwrap_or(by_kind).min(binding_max),
             conv: options.conv.unwrap_or(variant),
+            conv_block_max: options.conv_block.unwrap_or(CONV_BLOCK_MAX).clamp(1, CONV_BLOCK_MAX),
             limits,
             faults,
             spare: Mutex::default(),
@@ -181,6 +201,11 @@ impl Gpu {
     /// Name of the adapter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How it computes dense convolutions.
+    pub const fn conv(&self) -> ConvVariant {
+        self.conv
     }
 
     /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the adapter does not
@@ -204,24 +229,17 @@ impl Gpu {
         self.activations_max
     }
 
-    /// The tile of a convolution with `out_quads` output quads: TILE_X, TILE_Y, or none for the barrier-free variant.
-    pub(crate) fn conv_tile(&self, out_quads: usize) -> Option<[u32; 2]> {
-        if self.conv == ConvVariant::Direct {
-            return None;
-        }
-        let tile_y = match out_quads {
-            0..=2 => 1,
-            3..=4 => 2,
-            _ => 4,
-        };
-        // The largest tile that fits: its pixels and its weights, four slices deep, 16 bytes a quad.
-        let bytes = |x: u32| 16 * (16 * x + 32 * tile_y);
-        let fits = |x: &u32| {
-            bytes(*x) <= self.limits.max_compute_workgroup_storage_size
-                && x * tile_y <= self.limits.max_compute_invocations_per_workgroup
-                && *x <= self.limits.max_compute_workgroup_size_x
-        };
-        [64, 32].into_iter().find(fits).map(|x| [x, tile_y])
+    /// Invocations of a convolution's workgroup.
+    pub(crate) fn conv_tile(&self) -> u32 {
+        let limits = &self.limits;
+        if limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x) < 64 { 32 } else { 64 }
+    }
+
+    /// How many of `out_quads` output quads a convolution computes together: blocks as even as possible, none larger than the
+    /// registers of an invocation hold.
+    pub(crate) const fn conv_block(&self, out_quads: usize) -> usize {
+        let n_blocks = out_quads.div_ceil(self.conv_block_max);
+        if n_blocks == 0 { 1 } else { out_quads.div_ceil(n_blocks) }
     }
 
     /// Offsets of bindings are multiples of this.
@@ -320,21 +338,40 @@ impl Gpu {
     /// As for a wait for the submission.
     pub(crate) fn fetch<T: bytemuck::Pod>(
         &self,
-        mut encoder: CommandEncoder,
+        encoder: CommandEncoder,
         from: &Buffer,
         n: usize,
         doing: &str,
     ) -> Result<Vec<T>, GpuError> {
-        let bytes = (n * size_of::<T>()) as u64;
+        self.end_fetch(self.begin_fetch(encoder, from, (n * size_of::<T>()) as u64), doing)
+    }
+
+    /// The first half of [`Gpu::fetch`]: nothing is waited for.
+    pub(crate) fn begin_fetch(&self, mut encoder: CommandEncoder, from: &Buffer, bytes: u64) -> Fetch {
         let here = self.buffer("result", bytes, BufferUsages::COPY_DST | BufferUsages::MAP_READ);
         encoder.copy_buffer_to_buffer(from, 0, &here, 0, bytes);
         let submission = self.submit(encoder);
         here.slice(..bytes).map_async(MapMode::Read, |_| ());
+        Fetch { here, bytes, submission }
+    }
+
+    /// The second half of [`Gpu::fetch`].
+    ///
+    /// # Errors
+    /// As for a wait for the submission.
+    pub(crate) fn end_fetch<T: bytemuck::Pod>(&self, fetch: Fetch, doing: &str) -> Result<Vec<T>, GpuError> {
+        let Fetch { here, bytes, submission } = fetch;
         self.wait(submission, doing)?;
         let view = here.slice(..bytes).get_mapped_range();
         let view = view.map_err(|e| GpuError::Refused { doing: doing.to_owned(), problem: e.to_string() })?;
         // The mapping need not be aligned for T.
         Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+
+    /// What the driver does when something fails.
+    #[cfg(test)]
+    pub(crate) fn report(&self, error: &wgpu::Error) {
+        self.faults.error.lock().unwrap().get_or_insert_with(|| error.into());
     }
 
     /// Gives the device up: all work on it fails as if it had been lost.
@@ -351,11 +388,8 @@ mod tests {
     #[test]
     fn failures_are_told_apart_and_consequences_are_dropped() {
         let gpu = Gpu::noop();
-        let report = |error: wgpu::Error| {
-            gpu.faults.error.lock().unwrap().get_or_insert_with(|| (&error).into());
-        };
-        report(wgpu::Error::OutOfMemory { source: "no room".into() });
-        report(wgpu::Error::Validation { source: "x".into(), description: "invalid buffer".into() });
+        gpu.report(&wgpu::Error::OutOfMemory { source: "no room".into() });
+        gpu.report(&wgpu::Error::Validation { source: "x".into(), description: "invalid buffer".into() });
         let error = gpu.check("packing").unwrap_err();
         assert_eq!(error, GpuError::OutOfMemory { doing: "packing".into(), problem: "no room".into() });
         assert_eq!(gpu.check("packing"), Ok(()));

@@ -25,6 +25,8 @@ pub struct LayerNorms {
 
 /// Elements that one invocation adds up; the shader's SEGMENT.
 const SEGMENT: usize = 64;
+/// Segments that are added up before they are added to the rest; as in the shader.
+const BLOCK: usize = 32;
 /// Invocations of a workgroup.
 const GROUP: usize = 64;
 
@@ -194,4 +196,31 @@ pub fn group_norms(
         Norm::L1 => sums,
         Norm::L2 => sums.into_iter().map(f64::sqrt).collect(),
     }
+}
+
+/// The channels of a group by their norm, smallest first, of equal ones the last first, as the CPU orders them; none where two are
+/// so close, or so small or large, that sums of 32 bits cannot tell.
+pub fn norm_order(
+    network: &Network,
+    groups: &ChannelGroups,
+    group: GroupId,
+    layers: &[LayerNorms],
+    norm: Norm,
+) -> Option<Vec<usize>> {
+    let norms = group_norms(network, groups, group, layers, norm);
+    let mut order: Vec<usize> = (0..norms.len()).collect();
+    order.sort_by(|&a, &b| norms[a].total_cmp(&norms[b]).then(b.cmp(&a)));
+    let longest = layers.iter().map(|l| network.parameter(&network.graph().node(l.node).name, "weight").data().len());
+    let error = relative_error(longest.max().unwrap_or(0));
+    // Squares of smaller numbers may have become 0; NaN and infinity compare false.
+    let is_exact = |norm: f64| (1e-12..1e15).contains(&norm);
+    let is_apart = |pair: &[usize]| norms[pair[1]] - norms[pair[0]] > 2.0 * error * norms[pair[1]];
+    (norms.iter().all(|&n| is_exact(n)) && order.windows(2).all(is_apart)).then_some(order)
+}
+
+/// Most that rounding changes the sum of `n` positive numbers, as the shader adds them up: within a segment, within a block of
+/// segments, over blocks; squares, roots and what the host adds take a few roundings more.
+fn relative_error(n: usize) -> f64 {
+    let blocks = n.div_ceil(SEGMENT * BLOCK);
+    (SEGMENT + BLOCK + blocks + 8) as f64 * f64::from(f32::EPSILON) / 2.0
 }

@@ -104,12 +104,16 @@ fn check(what: &'static str, expected: usize, got: usize) -> Result<(), GpuError
     if expected == got { Ok(()) } else { Err(GpuError::Length { what, expected, got }) }
 }
 
-/// Every pixel's channels followed by zeros up to a multiple of four.
+/// Images `[N, H, W, C]` as the card holds them, `[N, quad, H, W, 4]`, with zeros after the last channel.
 fn padded(images: &[f32], shape: Shape) -> Vec<f32> {
-    let width = 4 * quads(shape.c);
-    let mut out = vec![0.0; images.len() / shape.c * width];
-    for (from, to) in images.chunks_exact(shape.c).zip(out.chunks_exact_mut(width)) {
-        to[..shape.c].copy_from_slice(from);
+    let (n_pixels, n_quads) = (shape.h * shape.w, quads(shape.c));
+    let mut out = vec![0.0; images.len() / shape.c * 4 * n_quads];
+    for (from, to) in images.chunks_exact(shape.len()).zip(out.chunks_exact_mut(4 * n_quads * n_pixels)) {
+        for (pixel, channels) in from.chunks_exact(shape.c).enumerate() {
+            for (quad, lanes) in channels.chunks(4).enumerate() {
+                to[4 * (quad * n_pixels + pixel)..][..lanes.len()].copy_from_slice(lanes);
+            }
+        }
     }
     out
 }

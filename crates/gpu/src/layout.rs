@@ -51,7 +51,7 @@ pub struct Chunk {
     pub n_images: u32,
     pub image_offset: u32,
     pub first_image: u32,
-    pub first_tally: u32,
+    pub number: u32,
 }
 
 /// One layer's packing; see shaders/pack_weights.wgsl.
@@ -60,7 +60,8 @@ pub struct Chunk {
 pub struct PackLayer {
     pub taps: u32,
     pub in_multiple: u32,
-    pub reserved: [u32; 2],
+    pub block: u32,
+    pub reserved: u32,
 }
 
 /// One candidate's part in it; see shaders/pack_weights.wgsl.
@@ -77,14 +78,14 @@ pub struct PackJob {
     pub packed: u32,
 }
 
-/// What one chunk of images says of one candidate; see shaders/top1.wgsl.
+/// What the images so far say of one candidate; see shaders/top1.wgsl.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Tally {
     pub n_correct: u32,
     pub first_not_finite: u32,
     pub divergence: f32,
-    pub reserved: u32,
+    pub block: f32,
 }
 
 /// A row of weights whose norms are wanted; see shaders/filter_norm.wgsl.
@@ -122,10 +123,10 @@ pub fn layouts() -> Vec<StructLayout> {
             clears, accumulates
         ),
         layout!(Candidate: n_in, n_out, weights, shift),
-        layout!(Chunk: n_images, image_offset, first_image, first_tally),
-        layout!(PackLayer: taps, in_multiple),
+        layout!(Chunk: n_images, image_offset, first_image, number),
+        layout!(PackLayer: taps, in_multiple, block),
         layout!(PackJob: weight, bias, full_in, n_in, n_out, in_mask, out_mask, packed),
-        layout!(Tally: n_correct, first_not_finite, divergence),
+        layout!(Tally: n_correct, first_not_finite, divergence, block),
         layout!(NormRow: first, n, inner, outer_stride, first_segment, n_segments),
     ]
 }

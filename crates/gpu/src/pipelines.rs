@@ -57,7 +57,7 @@ impl Shader {
     /// Entry points of the file.
     pub const fn entry_points(self) -> &'static [&'static str] {
         match self {
-            Self::Conv => &["direct", "tiled", "depthwise", "grouped"],
+            Self::Conv => &["direct", "staged", "depthwise", "grouped"],
             Self::Pool => &["max_pool", "average_pool"],
             Self::Move => &["shift", "flatten"],
             Self::Elementwise => &["combine", "softmax"],
@@ -68,21 +68,21 @@ impl Shader {
     }
 }
 
-/// Which pipeline: file, entry point, and the tile for convolutions.
+/// Which pipeline: file, entry point, and the block of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PipelineKey {
     /// The file.
     pub shader: Shader,
     /// Its entry point.
     pub entry: &'static str,
-    /// TILE_X and TILE_Y of masked_conv2d.wgsl.
-    pub tile: [u32; 2],
+    /// TILE and QUADS of masked_conv2d.wgsl.
+    pub block: [u32; 2],
 }
 
 impl PipelineKey {
-    /// A pipeline without a tile.
+    /// A pipeline without a block.
     pub const fn new(shader: Shader, entry: &'static str) -> Self {
-        Self { shader, entry, tile: [64, 1] }
+        Self { shader, entry, block: [64, 1] }
     }
 }
 
@@ -153,14 +153,14 @@ impl Pipelines {
             return pipeline.clone();
         }
         let module = made.modules.entry(key.shader).or_insert_with(|| module(&self.device, key.shader, self.checked));
-        let tile = [("TILE_X", f64::from(key.tile[0])), ("TILE_Y", f64::from(key.tile[1]))];
+        let block = [("TILE", f64::from(key.block[0])), ("QUADS", f64::from(key.block[1]))];
         let pipeline = Arc::new(self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(key.entry),
             layout: Some(&self.layout_of(key.shader)),
             module,
             entry_point: Some(key.entry),
             compilation_options: PipelineCompilationOptions {
-                constants: if key.shader == Shader::Conv { &tile } else { &[] },
+                constants: if key.shader == Shader::Conv { &block } else { &[] },
                 // Every invocation writes what others read.
                 zero_initialize_workgroup_memory: false,
             },

@@ -1,11 +1,21 @@
 //! From a topology and the widths of its candidates to a list of dispatches: pure, without a device.
 
-use secateur_net::{Graph, NodeId, Op, Pointwise, Shape, Window};
+use secateur_net::{FusedStep, Fusion, Graph, NodeId, Op, Pointwise, Schedule, Shape, Source, Window};
 
 use crate::GpuError;
 use crate::candidates::{LayerKind, Widths, layer_kind};
-use crate::fuse::{Fused, Source, schedule};
 use crate::layout::{Candidate, Step, quads};
+
+/// Shaders of weights and of sums end in `finish` of prelude.wgsl. A Flatten is free only behind one pixel: channels come in fours.
+const FUSION: Fusion = Fusion {
+    adds: has_weights,
+    activates: |op| has_weights(op) || matches!(op, Op::Add),
+    is_flat: |shape| shape.h * shape.w == 1,
+};
+
+const fn has_weights(op: &Op) -> bool {
+    matches!(op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm { .. })
+}
 
 /// Which shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +55,15 @@ pub struct Dispatch {
     pub slot: usize,
     /// Multiply-accumulates per image, of all candidates together.
     pub macs: u64,
+    /// Output quads of a dense layer that are computed together; 0 for others.
+    pub block: usize,
+}
+
+impl Dispatch {
+    /// Output quads of the widest candidate.
+    pub fn out_quads(&self) -> usize {
+        self.candidates.iter().map(|c| quads(c.n_out as usize)).max().unwrap_or(0)
+    }
 }
 
 /// A whole network for several candidates.
@@ -63,21 +82,20 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles.
+    /// Compiles; `block` tells how many of so many output quads a dense layer computes together.
     ///
     /// # Errors
     /// Candidates whose groups differ.
-    pub fn new(graph: &Graph, widths: &[Widths]) -> Result<Self, GpuError> {
+    pub fn new(graph: &Graph, widths: &[Widths], block: impl Fn(usize) -> usize) -> Result<Self, GpuError> {
         let size = |node: NodeId| {
             let shape = graph.shape(node);
             let most = widths.iter().map(|w| quads(w.channels[node])).max().unwrap_or(0);
             shape.h * shape.w * most
         };
-        let schedule = schedule(graph, size);
-        let mut slot_quads = vec![0; schedule.n_slots];
+        let schedule = Schedule::new(graph, FUSION, size);
+        let slot_quads = schedule.slot_sizes.clone();
         let mut dispatches = Vec::new();
         for step in &schedule.steps {
-            slot_quads[step.slot] = slot_quads[step.slot].max(size(step.value));
             lower(graph, widths, step, &mut dispatches)?;
         }
         let image = graph.input();
@@ -93,6 +111,9 @@ impl Program {
             dispatch.step.residual_is_image = u32::from(dispatch.residual == Some(Source::Image));
             dispatch.step.residual_stride = dispatch.residual.map_or(0, stride);
             dispatch.step.out_stride = slot_quads[dispatch.slot] as u32;
+            if dispatch.kernel == Kernel::Layer(LayerKind::Dense) {
+                dispatch.block = block(dispatch.out_quads());
+            }
         }
         let output = graph.output();
         Ok(Self {
@@ -122,7 +143,7 @@ const fn activation_code(function: Option<Pointwise>) -> u32 {
 struct Lowering<'a> {
     graph: &'a Graph,
     widths: &'a [Widths],
-    fused: &'a Fused,
+    fused: &'a FusedStep,
     step: Step,
 }
 
@@ -138,7 +159,7 @@ impl Lowering<'_> {
             shift: w.shifts[node],
         };
         let candidates = self.widths.iter().map(candidate).collect();
-        Dispatch { node, kernel, step, candidates, input, residual: None, slot: self.fused.slot, macs: 0 }
+        Dispatch { node, kernel, step, candidates, input, residual: None, slot: self.fused.slot, macs: 0, block: 0 }
     }
 
     fn windowed(&self, window: &Window) -> Step {
@@ -176,7 +197,7 @@ impl Lowering<'_> {
     }
 }
 
-fn lower(graph: &Graph, widths: &[Widths], fused: &Fused, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
+fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
     let (from, to) = (graph.shape(fused.inputs[0].0), graph.shape(fused.node));
     let step = Step {
         in_h: from.h as u32,

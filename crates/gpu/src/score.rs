@@ -1,5 +1,6 @@
 //! Running candidates on images: counts of correct predictions, divergences, or logits.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePassDescriptor, SubmissionIndex};
@@ -7,6 +8,7 @@ use wgpu::{BindGroup, Buffer, BufferUsages, ComputePassDescriptor, SubmissionInd
 use crate::arena::Arena;
 use crate::batch::{Batch, bind, bind_at, fit};
 use crate::candidates::Candidates;
+use crate::device::Fetch;
 use crate::images::GpuImages;
 use crate::layout::{Candidate, Chunk, NONE, Step, Tally, quads};
 use crate::pipelines::{PipelineKey, Shader};
@@ -25,12 +27,39 @@ pub struct GpuScore {
     pub first_not_finite: Option<usize>,
 }
 
+impl GpuScore {
+    fn of(tally: &Tally) -> Self {
+        Self {
+            n_correct: tally.n_correct as usize,
+            divergence: f64::from(tally.divergence) + f64::from(tally.block),
+            first_not_finite: (tally.first_not_finite != NONE).then_some(tally.first_not_finite as usize),
+        }
+    }
+}
+
+/// Candidates that a card is busy with.
+#[derive(Debug, Default)]
+pub struct Scoring {
+    /// Oldest first.
+    running: VecDeque<SubmissionIndex>,
+    /// Of every batch.
+    tallies: Vec<Fetch>,
+}
+
+/// Most submissions of one scoring that wait for the card, each a whole network on a chunk of images: more are no faster, and take
+/// the driver's memory.
+const RUNNING_MAX: usize = 64;
+/// What a failure interrupted.
+const DOING: &str = "scoring candidates";
+
 /// Some images of one part.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slice {
     pub(crate) part: usize,
     pub(crate) first: usize,
     pub(crate) n: usize,
+    /// Number of the first one among all.
+    number: usize,
 }
 
 impl Gpu {
@@ -40,11 +69,33 @@ impl Gpu {
     /// Candidates of other topologies or other numbers of outputs, images without labels, what does not fit the adapter,
     /// failures of the device.
     pub fn score(&self, images: &GpuImages, candidates: &Candidates<'_>) -> Result<Vec<GpuScore>, GpuError> {
-        let mut out = Vec::with_capacity(candidates.len());
-        self.for_each_batch(images, candidates, |batch| {
-            out.extend(self.score_batch(images, batch)?);
-            Ok(())
-        })?;
+        self.finish_scoring(self.begin_scoring(images, candidates)?)
+    }
+
+    /// The first half of [`Gpu::score`]: hands everything to the card and returns while that is busy. Scores do not depend on what
+    /// else the card was handed, nor on how it was cut into batches.
+    ///
+    /// # Errors
+    /// As [`Gpu::score`].
+    pub fn begin_scoring(&self, images: &GpuImages, candidates: &Candidates<'_>) -> Result<Scoring, GpuError> {
+        let mut scoring = Scoring::default();
+        self.for_each_batch(images, candidates, |batch| self.submit_batch(images, batch, &mut scoring))?;
+        Ok(scoring)
+    }
+
+    /// The second half of [`Gpu::score`]: waits for what `begin_scoring` of the same device handed to the card.
+    ///
+    /// # Errors
+    /// As [`Gpu::score`].
+    pub fn finish_scoring(&self, scoring: Scoring) -> Result<Vec<GpuScore>, GpuError> {
+        // One after the other: each may take the whole time that a submission has.
+        for submission in scoring.running {
+            self.wait(submission, DOING)?;
+        }
+        let mut out = Vec::new();
+        for fetch in scoring.tallies {
+            out.extend(self.end_fetch::<Tally>(fetch, DOING)?.iter().map(GpuScore::of));
+        }
         Ok(out)
     }
 
@@ -73,12 +124,12 @@ impl Gpu {
             let (expected, got) = (graph.input().len(), images.shape.len());
             return Err(GpuError::Length { what: "one image", expected, got });
         }
-        let all = Program::new(graph, &candidates.widths()?)?;
+        let all = Program::new(graph, &candidates.widths()?, |n| self.conv_block(n))?;
         let [n, chunk] = fit(self, &all, |node| graph.node(node).name.clone(), images.len())?;
         for first in (0..candidates.len()).step_by(n) {
             let part = candidates.part(first..candidates.len().min(first + n));
             let widths = part.widths()?;
-            let program = Program::new(graph, &widths)?;
+            let program = Program::new(graph, &widths, |n| self.conv_block(n))?;
             let weights = gather(&program, &part, &widths);
             let batch = Batch::new(self, images, program, &weights, chunk)?;
             run(&batch)?;
@@ -87,34 +138,23 @@ impl Gpu {
         Ok(())
     }
 
-    fn score_batch(&self, images: &GpuImages, batch: &Batch) -> Result<Vec<GpuScore>, GpuError> {
+    fn submit_batch(&self, images: &GpuImages, batch: &Batch, scoring: &mut Scoring) -> Result<(), GpuError> {
         let slices = slices(images, batch.chunk);
-        let judge = Judge::new(self, images, batch, slices.len())?;
-        let chunks = self.chunks(batch, &slices);
-        let mut running: Option<SubmissionIndex> = None;
-        for (slice, chunk) in slices.iter().zip(&chunks) {
+        let judge = Judge::new(self, images, batch)?;
+        for (slice, chunk) in slices.iter().zip(&self.chunks(batch, &slices)) {
             let mut encoder = self.encoder();
             batch.encode(&mut encoder, slice.part, slice.n, chunk);
             judge.encode(self, &mut encoder, *slice, batch.n_candidates, chunk);
-            let submitted = self.submit(encoder);
-            // One runs while the next is prepared; no more, so that a hung queue is noticed by its first submission.
-            if let Some(before) = running.replace(submitted) {
-                self.wait(before, "scoring candidates")?;
+            scoring.running.push_back(self.submit(encoder));
+            if scoring.running.len() > RUNNING_MAX
+                && let Some(oldest) = scoring.running.pop_front()
+            {
+                self.wait(oldest, DOING)?;
             }
         }
-        let n = slices.len() * batch.n_candidates;
-        let tallies: Vec<Tally> = self.fetch(self.encoder(), &judge.tallies, n, "scoring candidates")?;
-        let mut out = vec![GpuScore::default(); batch.n_candidates];
-        for (slice, tallies) in slices.iter().zip(tallies.chunks(batch.n_candidates)) {
-            for (score, tally) in out.iter_mut().zip(tallies) {
-                score.n_correct += tally.n_correct as usize;
-                score.divergence += f64::from(tally.divergence);
-                if tally.first_not_finite != NONE && score.first_not_finite.is_none() {
-                    score.first_not_finite = Some(images.parts[slice.part].first + tally.first_not_finite as usize);
-                }
-            }
-        }
-        Ok(out)
+        let bytes = (size_of::<Tally>() * batch.n_candidates) as u64;
+        scoring.tallies.push(self.begin_fetch(self.encoder(), &judge.tallies, bytes));
+        self.check(DOING)
     }
 
     /// Outputs of one batch; see [`Gpu::logits`].
@@ -130,9 +170,11 @@ impl Gpu {
             let n = stride * batch.n_candidates;
             let values: Vec<f32> = self.fetch(encoder, &batch.slots[slot], n, "computing logits")?;
             for (i, (of_candidate, logits)) in values.chunks(stride).zip(&mut out).enumerate() {
-                let c = batch.program.n_out[i];
-                let pixels = of_candidate.chunks(4 * quads(c)).take(slice.n * shape.h * shape.w);
-                pixels.for_each(|pixel| logits.extend_from_slice(&pixel[..c]));
+                let (c, n_pixels) = (batch.program.n_out[i], shape.h * shape.w);
+                for image in of_candidate.chunks(4 * quads(c) * n_pixels).take(slice.n) {
+                    let value = |at: usize| image[4 * ((at % c) / 4 * n_pixels + at / c) + (at % c) % 4];
+                    logits.extend((0..c * n_pixels).map(value));
+                }
             }
         }
         Ok(out)
@@ -141,15 +183,15 @@ impl Gpu {
     /// Bind groups of the chunks.
     pub(crate) fn chunks(&self, batch: &Batch, slices: &[Slice]) -> Vec<BindGroup> {
         let mut arena = Arena::new(self);
-        let piece = |(i, slice): (usize, &Slice)| {
+        let piece = |slice: &Slice| {
             arena.push(&[Chunk {
                 n_images: slice.n as u32,
                 image_offset: (slice.first * batch.program.image_quads) as u32,
                 first_image: slice.first as u32,
-                first_tally: (i * batch.n_candidates) as u32,
+                number: slice.number as u32,
             }])
         };
-        let pieces: Vec<_> = slices.iter().enumerate().map(piece).collect();
+        let pieces: Vec<_> = slices.iter().map(piece).collect();
         let buffer = arena.buffer(self, "chunks", BufferUsages::UNIFORM);
         pieces.iter().map(|piece| bind(self, &self.pipelines.chunk, &[piece.of(&buffer)])).collect()
     }
@@ -160,7 +202,9 @@ pub(crate) fn slices(images: &GpuImages, chunk: usize) -> Vec<Slice> {
     let parts = images.parts.iter().enumerate();
     let cut = |n: usize| (0..n).step_by(chunk).map(move |first| first..n.min(first + chunk));
     parts
-        .flat_map(|(part, p)| cut(p.n).map(move |r: Range<usize>| Slice { part, first: r.start, n: r.len() }))
+        .flat_map(|(part, p)| {
+            cut(p.n).map(move |r: Range<usize>| Slice { part, first: r.start, n: r.len(), number: p.first + r.start })
+        })
         .collect()
 }
 
@@ -172,7 +216,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(gpu: &Gpu, images: &GpuImages, batch: &Batch, n_slices: usize) -> Result<Self, GpuError> {
+    fn new(gpu: &Gpu, images: &GpuImages, batch: &Batch) -> Result<Self, GpuError> {
         let (slot, shape) = batch.program.output;
         let Some(judged) = images.judged else {
             return Err(GpuError::Length { what: "labels", expected: images.len(), got: 0 });
@@ -193,7 +237,7 @@ impl Judge {
             batch.program.n_out.iter().map(|&n| Candidate { n_out: n as u32, ..Candidate::default() }).collect();
         let (step, parts) = (gpu.uniform_of("judge", &[step]), gpu.storage_of("candidates", &parts));
         let verdicts = gpu.storage("verdicts", (8 * batch.n_candidates * batch.chunk) as u64);
-        let tallies = gpu.storage("tallies", (16 * batch.n_candidates * n_slices) as u64);
+        let tallies = gpu.storage("tallies", (size_of::<Tally>() * batch.n_candidates) as u64);
         let of_part = |part: &crate::images::Part| {
             let buffers = [&batch.slots[slot], &part.labels, &part.log_probabilities, &verdicts, &tallies];
             let resources: Vec<_> = [0, 3, 4, 5, 6].into_iter().zip(buffers.map(Buffer::as_entire_binding)).collect();

@@ -6,7 +6,7 @@ use secateur_net::Shape;
 
 use crate::candidates::Candidates;
 use crate::images::{GpuImages, Truth};
-use crate::score::GpuScore;
+use crate::score::{GpuScore, Scoring};
 use crate::{Gpu, GpuError, GpuOptions};
 
 /// Images with their labels, wherever they are kept.
@@ -35,6 +35,14 @@ pub struct Session {
     options: GpuOptions,
     name: String,
     open: Option<Open>,
+    n_rebuilt: usize,
+}
+
+/// Candidates handed to a device, or why they could not be.
+#[derive(Debug)]
+pub struct Begun {
+    n_rebuilt: usize,
+    scoring: Result<Scoring, GpuError>,
 }
 
 #[derive(Debug)]
@@ -59,7 +67,7 @@ impl Session {
     pub fn open_with(options: GpuOptions, compiled: &dyn Fn(&str) -> Option<Vec<u8>>) -> Result<Self, GpuError> {
         let gpu = Gpu::open_with(&options, compiled)?;
         let name = gpu.name().to_owned();
-        Ok(Self { options, name, open: Some(Open { gpu, images: HashMap::new() }) })
+        Ok(Self { options, name, open: Some(Open { gpu, images: HashMap::new() }), n_rebuilt: 0 })
     }
 
     /// Name of the adapter.
@@ -84,7 +92,33 @@ impl Session {
         set: &ImageSet<'_>,
         candidates: &Candidates<'_>,
     ) -> Result<Scored, GpuError> {
-        let failure = match self.try_score(key, set, candidates) {
+        let begun = self.begin(key, set, candidates);
+        self.finish(begun, key, set, candidates)
+    }
+
+    /// The first half of [`Session::score`]: hands candidates to the card and returns while that is busy. What fails is told by
+    /// `finish`.
+    pub fn begin(&mut self, key: Option<usize>, set: &ImageSet<'_>, candidates: &Candidates<'_>) -> Begun {
+        Begun { n_rebuilt: self.n_rebuilt, scoring: self.try_begin(key, set, candidates) }
+    }
+
+    /// The second half of [`Session::score`], with what `begin` was given.
+    ///
+    /// # Errors
+    /// As [`Session::score`].
+    pub fn finish(
+        &mut self,
+        begun: Begun,
+        key: Option<usize>,
+        set: &ImageSet<'_>,
+        candidates: &Candidates<'_>,
+    ) -> Result<Scored, GpuError> {
+        if begun.n_rebuilt != self.n_rebuilt {
+            // Its device was given up with an earlier batch.
+            return Ok(Scored { scores: self.try_score(key, set, candidates)?, recovered: None });
+        }
+        let finished = begun.scoring.and_then(|scoring| self.gpu().ok_or_else(closed)?.finish_scoring(scoring));
+        let failure = match finished {
             Ok(scores) => return Ok(Scored { scores, recovered: None }),
             Err(error) if error.is_of_device() => error,
             Err(error) => return Err(error),
@@ -100,16 +134,25 @@ impl Session {
         set: &ImageSet<'_>,
         candidates: &Candidates<'_>,
     ) -> Result<Vec<GpuScore>, GpuError> {
-        let closed = || GpuError::Lost { doing: "scoring candidates".into(), problem: "closed after a failure".into() };
+        let scoring = self.try_begin(key, set, candidates)?;
+        self.gpu().ok_or_else(closed)?.finish_scoring(scoring)
+    }
+
+    fn try_begin(
+        &mut self,
+        key: Option<usize>,
+        set: &ImageSet<'_>,
+        candidates: &Candidates<'_>,
+    ) -> Result<Scoring, GpuError> {
         let open = self.open.as_mut().ok_or_else(closed)?;
         let send = |gpu: &Gpu| GpuImages::new(gpu, set.shape, set.images, Some(set.truth));
         let Some(key) = key else {
-            return open.gpu.score(&send(&open.gpu)?, candidates);
+            return open.gpu.begin_scoring(&send(&open.gpu)?, candidates);
         };
         if !open.images.contains_key(&key) {
             open.images.insert(key, send(&open.gpu)?);
         }
-        open.gpu.score(&open.images[&key], candidates)
+        open.gpu.begin_scoring(&open.images[&key], candidates)
     }
 
     fn rebuild(&mut self, failure: &GpuError) -> Result<(), GpuError> {
@@ -122,9 +165,43 @@ impl Session {
                 std::mem::forget(open);
             }
         }
+        self.n_rebuilt += 1;
         let gpu = Gpu::open(&self.options)?;
         self.name = gpu.name().to_owned();
         self.open = Some(Open { gpu, images: HashMap::new() });
         Ok(())
+    }
+}
+
+fn closed() -> GpuError {
+    GpuError::Lost { doing: "scoring candidates".into(), problem: "closed after a failure".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::random::random_network;
+
+    /// The driver says so while the second of two batches is handed over: the first has its scores already.
+    #[test]
+    fn out_of_memory_is_answered_by_smaller_batches() {
+        let network = random_network(5);
+        let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
+        let images: Vec<f32> = (0..9 * shape.len()).map(|i| (i as f32 * 0.37).sin()).collect();
+        let truth = Truth { labels: &[0; 9], n_classes, original_logits: Some(&vec![0.0; 9 * n_classes]) };
+        let set = ImageSet { shape, images: &images, truth };
+        let candidates = Candidates::Repaired(&[&network]);
+        // Without an adapter the tests in tests/it say that they are skipped.
+        let Ok(mut session) = Session::open(GpuOptions::default()) else { return };
+        let expected = session.score(Some(0), &set, &candidates).unwrap();
+        let room = session.gpu().unwrap().activations_max();
+        let first = session.begin(Some(0), &set, &candidates);
+        session.gpu().unwrap().report(&wgpu::Error::OutOfMemory { source: "no room".into() });
+        let second = session.begin(Some(0), &set, &candidates);
+        assert_eq!(session.finish(first, Some(0), &set, &candidates).unwrap(), expected);
+        let scored = session.finish(second, Some(0), &set, &candidates).unwrap();
+        let failure = scored.recovered.unwrap();
+        assert!(matches!(&failure, GpuError::OutOfMemory { .. }), "{failure}");
+        assert_eq!((&scored.scores, session.gpu().unwrap().activations_max()), (&expected.scores, room / 4));
     }
 }

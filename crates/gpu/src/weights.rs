@@ -40,7 +40,12 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
         let taps = (d.step.kernel_h * d.step.kernel_w) as usize;
         let mut layer = LayerWeights {
             dispatch,
-            layer: PackLayer { taps: taps as u32, in_multiple: in_multiple(kind) as u32, ..PackLayer::default() },
+            layer: PackLayer {
+                taps: taps as u32,
+                in_multiple: in_multiple(kind) as u32,
+                block: d.block as u32,
+                ..PackLayer::default()
+            },
             jobs: Vec::with_capacity(widths.len()),
             source: Vec::new(),
             packed_quads: (0, 0),
@@ -55,7 +60,7 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
                     masked(&mut out.masks, shared, network, node, positions)
                 }
             };
-            let n_quads = packed_quads(kind, taps, candidate);
+            let n_quads = packed_quads(kind, taps, d.block, candidate);
             let packed = layer.packed_quads.0 as u32;
             layer.packed_quads = (layer.packed_quads.0 + n_quads, layer.packed_quads.1.max(n_quads));
             layer.jobs.push(PackJob { n_in: filter_in(kind, candidate) as u32, n_out: candidate.n_out, packed, ..job });
@@ -78,9 +83,10 @@ fn filter_in(kind: LayerKind, candidate: &Candidate) -> usize {
     }
 }
 
-/// Quads that one candidate's weights and biases take once packed.
-pub fn packed_quads(kind: LayerKind, taps: usize, candidate: &Candidate) -> usize {
-    (taps * filter_in(kind, candidate).next_multiple_of(in_multiple(kind)) + 1) * quads(candidate.n_out as usize)
+/// Quads that one candidate's weights and biases take once packed, in whole blocks.
+pub fn packed_quads(kind: LayerKind, taps: usize, block: usize, candidate: &Candidate) -> usize {
+    let n_rows = taps * filter_in(kind, candidate).next_multiple_of(in_multiple(kind)) + 1;
+    n_rows * quads(candidate.n_out as usize).next_multiple_of(block.max(1))
 }
 
 /// Appends the weights of a node; the job says where they are and that all of them stay.

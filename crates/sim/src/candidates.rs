@@ -8,7 +8,7 @@ use secateur_net::{Cost, KeptChannels, Network};
 
 use crate::components::*;
 use crate::error::SimError;
-use crate::evaluate::{Evaluator, Fault, for_each_candidate, guarded};
+use crate::evaluate::{Evaluator, Fault, OnBuilt, for_each_candidate, guarded};
 use crate::events::{Event, EventLog};
 use crate::prepare::Prepared;
 use crate::score::ScoreCache;
@@ -52,7 +52,7 @@ pub fn select_channels(
 /// Looks candidates up in the score cache; builds the compact, refitted network of those that are not there. Of several equal
 /// candidates in one tick, the first actor's is built.
 pub fn repair_candidates(
-    (pool, evaluator): (Res<Pool>, Res<Evaluator>),
+    (pool, evaluator, on_built): (Res<Pool>, Res<Evaluator>, Option<Res<OnBuilt>>),
     cache: Res<ScoreCache>,
     tasks: Query<&PruneTask>,
     networks: Query<&PrunedNetwork>,
@@ -82,7 +82,10 @@ pub fn repair_candidates(
     for of_network in fresh.chunk_by_mut(|a, b| a.1.index == b.1.index) {
         let prepared = of_network[0].1.prepared.clone();
         let kept: Vec<&KeptChannels> = of_network.iter().map(|(.., candidate)| &candidate.kept).collect();
-        let results = build(&pool.0, &evaluator, &prepared, &kept);
+        let index = of_network[0].1.index;
+        let results = build(&pool.0, &evaluator, &prepared, &kept, |networks| {
+            on_built.iter().for_each(|on_built| on_built.0(index, &prepared, networks));
+        });
         for ((_, _, task, candidate), result) in of_network.iter_mut().zip(results) {
             match result {
                 Ok(network) => candidate.compact = Some(network),
@@ -92,17 +95,28 @@ pub fn repair_candidates(
     }
 }
 
-/// The refitted compact networks of several candidates of one network.
+/// The refitted compact networks of several candidates of one network; `tell` gets them as they come.
 fn build(
     pool: &rayon::ThreadPool,
     evaluator: &Evaluator,
     prepared: &Prepared,
     kept: &[&KeptChannels],
+    tell: impl Fn(&[Arc<Network>]),
 ) -> Vec<Result<Arc<Network>, Fault>> {
-    match guarded(|| evaluator.0.begin(pool, prepared)) {
-        Ok(build) => for_each_candidate(pool, kept, |kept| build(kept)),
-        Err(fault) => kept.iter().map(|_| Err(fault.clone())).collect(),
+    let build = match guarded(|| evaluator.0.begin(pool, prepared)) {
+        Ok(build) => build,
+        Err(fault) => return kept.iter().map(|_| Err(fault.clone())).collect(),
+    };
+    let mut out = Vec::with_capacity(kept.len());
+    for kept in kept.chunks(pool.current_num_threads()) {
+        let built = for_each_candidate(pool, kept, |kept| build(kept));
+        let networks: Vec<Arc<Network>> = built.iter().flatten().cloned().collect();
+        if !networks.is_empty() {
+            tell(&networks);
+        }
+        out.extend(built);
     }
+    out
 }
 
 /// Scores every compact network of the tick on its reward images, and fills in the scores of equal candidates.

@@ -52,6 +52,14 @@ impl Evaluate for Measured {
 #[derive(Resource, Clone)]
 pub struct Evaluator(pub Arc<dyn Evaluate>);
 
+/// Who is told of the compact networks of a tick as soon as some of them are built, while others still are, so that whoever scores
+/// them elsewhere can begin: the index of their network, what it was prepared with, and they themselves, in actor order.
+#[derive(Resource, Clone)]
+pub struct OnBuilt(pub Arc<TellBuilt>);
+
+/// See [`OnBuilt`].
+pub type TellBuilt = dyn Fn(usize, &Arc<Prepared>, &[Arc<Network>]) + Send + Sync;
+
 /// Why a candidate has no network or no score.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {

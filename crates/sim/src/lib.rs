@@ -29,7 +29,7 @@ pub use candidates::{
 };
 pub use components::*;
 pub use error::SimError;
-pub use evaluate::{Build, Evaluate, Evaluator, Measured, panic_message};
+pub use evaluate::{Build, Evaluate, Evaluator, Measured, OnBuilt, TellBuilt, panic_message};
 pub use events::{Event, EventLog};
 pub use finish::{FinalRefit, Rank, Winner};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};

@@ -55,6 +55,8 @@ pub struct Inputs {
     pub protocol: Protocol,
     /// How channels are chosen.
     pub selection: Selection,
+    /// Channels of prunable groups by their norm, smallest first, of equal ones the last first, where that was worked out elsewhere.
+    pub norm_orders: HashMap<GroupId, Vec<usize>>,
     /// How consumers are refitted when a walk is scored.
     pub repair: Repair,
     /// Calibration images `[N, H, W, C]`.
@@ -166,8 +168,9 @@ impl Prepared {
         let mut paths = Vec::with_capacity(order.len());
         for (place, &group) in order.iter().enumerate() {
             progress("ranking channels", place as f64 / order.len() as f64);
-            let path =
-                removal_path(pool, &network, &groups, &equations, group, (place, inputs.selection), &n_kept_min)?;
+            let known = inputs.norm_orders.get(&group).cloned();
+            let selection = (place, inputs.selection, known);
+            let path = removal_path(pool, &network, &groups, &equations, group, selection, &n_kept_min)?;
             paths.push(Arc::new(path));
         }
         let reward = RewardImages::new(pool, &network, inputs.reward.0, inputs.reward.1)?;
@@ -255,7 +258,7 @@ fn removal_path(
     groups: &ChannelGroups,
     equations: &[NormalEquations],
     group: GroupId,
-    (place, selection): (usize, Selection),
+    (place, selection, known): (usize, Selection, Option<Vec<usize>>),
     n_kept_min: impl Fn(usize) -> usize,
 ) -> Result<RemovalPath, KernelError> {
     let n = groups.group(group).n_channels;
@@ -277,8 +280,8 @@ fn removal_path(
         order
     };
     let order = match selection {
-        Selection::L1 => Some(by_norm(Norm::L1)),
-        Selection::L2 => Some(by_norm(Norm::L2)),
+        Selection::L1 => known.or_else(|| Some(by_norm(Norm::L1))),
+        Selection::L2 => known.or_else(|| Some(by_norm(Norm::L2))),
         Selection::Reconstruction => None,
         Selection::Random(seed) => {
             let mut rng = SplitMix(seed ^ (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -12,7 +12,7 @@ use crate::adapter::open;
 const TOLERANCE: f32 = 2e-3;
 
 /// Model root and data root, or a loud skip.
-fn roots() -> Option<(PathBuf, PathBuf)> {
+pub fn roots() -> Option<(PathBuf, PathBuf)> {
     let root = |name| std::env::var_os(name).map(PathBuf::from);
     let found = root("SECATEUR_MODELS").zip(root("SECATEUR_DATA"));
     if found.is_none() {
@@ -37,13 +37,13 @@ fn golden(path: &Path) -> (Vec<f32>, Vec<u8>) {
     (logits, tensor("predictions_10000"))
 }
 
-fn load(models: &Path, name: &str) -> Network {
+pub fn load(models: &Path, name: &str) -> Network {
     let graph = arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
     let weights = read_weights(&models.join(format!("{name}.safetensors"))).unwrap().weights;
     fold_batch_norm(&Network::new(graph, weights).unwrap()).unwrap()
 }
 
-fn images(data: &Dataset, range: std::ops::Range<usize>) -> Vec<f32> {
+pub fn images(data: &Dataset, range: std::ops::Range<usize>) -> Vec<f32> {
     data.normalised_nhwc(&range.collect::<Vec<_>>(), &Preprocessing::imagenet())
 }
 
@@ -77,8 +77,8 @@ fn mobilenet_v1_computes_the_logits_of_pytorch() {
 }
 
 #[test]
-fn resnet20_in_tiles_computes_the_logits_of_pytorch() {
-    check("resnet20", Some(ConvVariant::Tiled), 8);
+fn resnet20_with_staged_weights_computes_the_logits_of_pytorch() {
+    check("resnet20", Some(ConvVariant::Staged), 8);
 }
 
 /// All 10,000 test images of a network: minutes on software Vulkan, so only the networks named in SECATEUR_GPU_ALL are run.

@@ -9,4 +9,5 @@ mod measuring;
 mod networks;
 mod norms;
 mod recovery;
+mod replay;
 mod shaders;

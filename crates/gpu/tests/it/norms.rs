@@ -1,9 +1,9 @@
 //! Filter norms against `channel_norms` of the CPU.
 
-use secateur_gpu::{Gpu, GpuError, GpuOptions, filter_norms, group_norms};
+use secateur_gpu::{Gpu, GpuError, GpuOptions, filter_norms, group_norms, norm_order};
 use secateur_kernels::{Norm, channel_norms};
 use secateur_net::random::{random_network, with_random_weights};
-use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, Shape, arch};
+use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, Shape, Tensor, arch};
 
 use crate::adapter::{checked, open};
 
@@ -76,4 +76,49 @@ fn weights_larger_than_a_binding_are_split_and_one_layer_too_large_is_refused() 
     let gpu = open(&GpuOptions { binding_max: Some(4 * 64 * 64 * 9 - 4), ..GpuOptions::default() }).unwrap();
     let error = filter_norms(&gpu, &network).unwrap_err();
     assert!(matches!(&error, GpuError::TooLarge { what, .. } if what.contains("layer3.0.conv2")), "{error}");
+}
+
+/// An order by the card is the order of sums of 64 bits, or there is none: for any network, and for filters that are equal, nearly
+/// equal, tiny or huge.
+#[test]
+fn orders_by_norm_are_those_of_the_cpu_wherever_they_are_given() {
+    let Some(gpu) = checked() else { return };
+    let (mut n_given, mut n_groups) = (0, 0);
+    let mut compare = |network: &Network, norm: Norm, is_clear: Option<bool>| {
+        let groups = ChannelGroups::derive(network.graph(), Protocol::Full);
+        let layers = filter_norms(&gpu, network).unwrap();
+        for group in groups.prunable() {
+            let norms = channel_norms(network, &groups, group, norm);
+            let mut expected: Vec<usize> = (0..norms.len()).collect();
+            expected.sort_by(|&a, &b| norms[a].total_cmp(&norms[b]).then(b.cmp(&a)));
+            let got = norm_order(network, &groups, group, &layers, norm);
+            n_given += usize::from(got.is_some());
+            n_groups += 1;
+            assert!(is_clear.is_none_or(|clear| clear == got.is_some()), "{norm:?}: {norms:?}");
+            assert!(got.as_ref().is_none_or(|got| *got == expected), "{got:?} {expected:?}");
+        }
+    };
+    for norm in [Norm::L1, Norm::L2] {
+        (0..20).for_each(|seed| compare(&random_network(seed), norm, None));
+        for (filters, is_clear) in [
+            ([1.0, 2.0, 3.0], true),
+            ([1.0, 1.0, 3.0], false),
+            ([1.0, 1.000_001, 3.0], false),
+            ([1e-20, 2e-20, 1.0], false),
+            ([1.0, 2.0, 3e25], false),
+        ] {
+            let mut b = GraphBuilder::new(Shape { c: 1, h: 2, w: 2 });
+            let a = b.push("a", Op::Conv2d(Conv2d::square(1, 3, 1, 1, 0)), &[0]);
+            let c = b.push("b", Op::Conv2d(Conv2d::square(3, 2, 1, 1, 0)), &[a]);
+            b.push("c", Op::GlobalAvgPool, &[c]);
+            let mut network = with_random_weights(b.finish().unwrap(), 1);
+            for (name, shape, data) in
+                [("a", vec![3, 1, 1, 1], filters.to_vec()), ("b", vec![2, 3, 1, 1], vec![0.0; 6])]
+            {
+                network.set_parameter(name, "weight", Tensor::new(shape, data).unwrap()).unwrap();
+            }
+            compare(&network, norm, Some(is_clear));
+        }
+    }
+    assert!(2 * n_given > n_groups, "{n_given} of {n_groups} orders are given");
 }

@@ -56,6 +56,7 @@ pub fn prepared(pool: &Pool) -> Arc<Prepared> {
         network,
         protocol: Protocol::Inner,
         selection: Selection::Reconstruction,
+        norm_orders: Default::default(),
         repair: Repair::Sequential(20),
         calibration,
         refit,

@@ -1,0 +1,226 @@
+//! Which nodes run fused, in which order, and in which memory: decided once per network, without any arithmetic. An engine says
+//! what its kernels can do.
+
+use crate::{Graph, NodeId, Op, Pointwise, Shape};
+
+/// What an engine's kernels do beside the operation itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Fusion {
+    /// Whether a kernel can add another value to its result.
+    pub adds: fn(&Op) -> bool,
+    /// Whether a kernel can end in an activation.
+    pub activates: fn(&Op) -> bool,
+    /// Whether values of a shape lie in memory as Flatten would put them.
+    pub is_flat: fn(Shape) -> bool,
+}
+
+/// Where a step reads; slots are shared by values that are not needed at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The image itself.
+    Image,
+    /// An earlier step's output.
+    Slot(usize),
+}
+
+/// One node with what was fused to it: `activation(node(inputs) + residual)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FusedStep {
+    /// The node that is computed.
+    pub node: NodeId,
+    /// The nodes whose values it reads, and where those are.
+    pub inputs: Vec<(NodeId, Source)>,
+    /// The other operand of a fused addition.
+    pub residual: Option<(NodeId, Source)>,
+    /// The fused activation.
+    pub activation: Option<Pointwise>,
+    /// The node whose value is left behind, before and after a fused activation.
+    pub value: NodeId,
+    /// Where; never where the step reads.
+    pub slot: usize,
+}
+
+/// All steps in order, and the sizes of the slots they share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// In order.
+    pub steps: Vec<FusedStep>,
+    /// Size of every slot.
+    pub slot_sizes: Vec<usize>,
+}
+
+impl Schedule {
+    /// Fuses and orders the nodes of `graph` and assigns their memory. `size(node)` is what a node's value takes, in any unit.
+    pub fn new(graph: &Graph, fusion: Fusion, size: impl Fn(NodeId) -> usize) -> Self {
+        assign_slots(graph, fuse(graph, fusion), size)
+    }
+}
+
+fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
+    let consumers = graph.consumers();
+    let mut absorbed = vec![None; graph.nodes().len()];
+    let mut is_absorbed = vec![false; graph.nodes().len()];
+    for (id, node) in graph.nodes().iter().enumerate() {
+        if let (Op::Add, &[a, b]) = (&node.op, &node.inputs[..]) {
+            let is_free = |i: NodeId| (fusion.adds)(&graph.node(i).op) && consumers[i].len() == 1;
+            if let Some(conv) = [a.max(b), a.min(b)].into_iter().find(|&i| is_free(i)) {
+                absorbed[id] = Some((conv, if conv == a { b } else { a }));
+                is_absorbed[conv] = true;
+            }
+        }
+    }
+    // The node under whose index each node's value is kept.
+    let mut value_of: Vec<NodeId> = (0..graph.nodes().len()).collect();
+    let mut steps: Vec<FusedStep> = Vec::new();
+    for (id, node) in graph.nodes().iter().enumerate().skip(1) {
+        let input = node.inputs[0];
+        if is_absorbed[id] {
+            continue;
+        }
+        let last = steps.iter().rposition(|s| s.value == input);
+        let takes = |&at: &usize| {
+            let step: &FusedStep = &steps[at];
+            consumers[input].len() == 1 && step.activation.is_none() && (fusion.activates)(&graph.node(step.node).op)
+        };
+        if is_alias(graph, id, fusion) && !(id == graph.output() && value_of[input] == 0) {
+            value_of[id] = value_of[input];
+        } else if let (Op::Pointwise(f), Some(at)) = (&node.op, last.filter(takes)) {
+            steps[at].activation = Some(*f);
+            value_of[id] = input;
+        } else {
+            let (node, residual) = absorbed[id].map_or((id, None), |(conv, other)| (conv, Some(value_of[other])));
+            let inputs = graph.node(node).inputs.iter().map(|&i| (value_of[i], Source::Image)).collect();
+            let residual = residual.map(|value| (value, Source::Image));
+            steps.push(FusedStep { node, inputs, residual, activation: None, value: id, slot: 0 });
+        }
+    }
+    steps
+}
+
+/// Whether a node's output is its input, bit for bit and in the same order.
+fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
+    let node = graph.node(id);
+    match node.op {
+        Op::Identity => true,
+        Op::Flatten => (fusion.is_flat)(graph.shape(node.inputs[0])),
+        _ => false,
+    }
+}
+
+fn assign_slots(graph: &Graph, mut steps: Vec<FusedStep>, size: impl Fn(NodeId) -> usize) -> Schedule {
+    let mut last_read = vec![usize::MAX; graph.nodes().len()];
+    for (at, step) in steps.iter().enumerate() {
+        step.inputs.iter().chain(&step.residual).for_each(|&(value, _)| last_read[value] = at);
+    }
+    let mut slot_sizes: Vec<usize> = Vec::new();
+    let mut free: Vec<usize> = Vec::new();
+    let mut slot_of = vec![0; graph.nodes().len()];
+    for (at, step) in steps.iter_mut().enumerate() {
+        step.slot = take_slot(size(step.value), &mut free, &mut slot_sizes);
+        slot_of[step.value] = step.slot;
+        let mut done = Vec::new();
+        for (value, source) in step.inputs.iter_mut().chain(&mut step.residual).filter(|(value, _)| *value != 0) {
+            *source = Source::Slot(slot_of[*value]);
+            done.extend((last_read[*value] == at).then_some(*value));
+        }
+        done.sort_unstable();
+        done.dedup();
+        free.extend(done.into_iter().map(|value| slot_of[value]));
+    }
+    Schedule { steps, slot_sizes }
+}
+
+/// The smallest free slot that is large enough, else the largest free one, enlarged, else a new one.
+fn take_slot(size: usize, free: &mut Vec<usize>, slot_sizes: &mut Vec<usize>) -> usize {
+    let best = (0..free.len()).min_by_key(|&i| {
+        let has = slot_sizes[free[i]];
+        (has < size, has.abs_diff(size))
+    });
+    let slot = best.map_or(slot_sizes.len(), |i| free.swap_remove(i));
+    if slot == slot_sizes.len() {
+        slot_sizes.push(0);
+    }
+    slot_sizes[slot] = slot_sizes[slot].max(size);
+    slot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Conv2d, GraphBuilder};
+
+    const ALL: Fusion = Fusion {
+        adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }),
+        activates: |_| true,
+        is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
+    };
+
+    fn schedule(graph: &Graph, fusion: Fusion) -> Schedule {
+        Schedule::new(graph, fusion, |node| graph.shape(node).len())
+    }
+
+    fn conv(c: usize) -> Op {
+        Op::Conv2d(Conv2d::square(c, c, 3, 1, 1))
+    }
+
+    /// input -> conv -> relu -> conv -> (+ relu) -> relu -> mean -> flatten -> linear
+    fn residual_block() -> Graph {
+        let mut b = GraphBuilder::new(Shape { c: 4, h: 5, w: 5 });
+        let first = b.push("first", conv(4), &[0]);
+        let relu = b.push("relu", Op::Pointwise(Pointwise::Relu), &[first]);
+        let second = b.push("second", conv(4), &[relu]);
+        let sum = b.push("sum", Op::Add, &[second, relu]);
+        let out = b.push("out", Op::Pointwise(Pointwise::Relu), &[sum]);
+        let mean = b.push("mean", Op::GlobalAvgPool, &[out]);
+        let flat = b.push("flat", Op::Flatten, &[mean]);
+        b.push("linear", Op::Linear { in_features: 4, out_features: 3, bias: true }, &[flat]);
+        b.finish().unwrap()
+    }
+
+    #[test]
+    fn a_residual_block_takes_four_steps_in_two_slots() {
+        let s = schedule(&residual_block(), ALL);
+        let nodes: Vec<NodeId> = s.steps.iter().map(|s| s.node).collect();
+        assert_eq!(nodes, [1, 3, 6, 8]);
+        assert_eq!(s.steps[1].residual, Some((1, Source::Slot(0))));
+        assert_eq!(s.steps[1].activation, Some(Pointwise::Relu));
+        assert_eq!(s.slot_sizes, [100, 100]);
+    }
+
+    #[test]
+    fn an_engine_without_fusion_computes_every_node() {
+        let nothing = Fusion { adds: |_| false, activates: |_| false, is_flat: |_| false };
+        let graph = residual_block();
+        let s = schedule(&graph, nothing);
+        assert_eq!(s.steps.iter().map(|s| s.node).collect::<Vec<_>>(), (1..graph.nodes().len()).collect::<Vec<_>>());
+        assert!(s.steps.iter().all(|s| s.residual.is_none() && s.activation.is_none() && s.value == s.node));
+    }
+
+    #[test]
+    fn a_value_read_twice_is_not_fused_away() {
+        let mut b = GraphBuilder::new(Shape { c: 2, h: 3, w: 3 });
+        let a = b.push("a", conv(2), &[0]);
+        let r = b.push("r", Op::Pointwise(Pointwise::Relu), &[a]);
+        b.push("sum", Op::Add, &[a, r]);
+        let s = schedule(&b.finish().unwrap(), ALL);
+        assert_eq!(s.steps.len(), 3);
+        assert!(s.steps.iter().all(|s| s.residual.is_none() && s.activation.is_none()));
+    }
+
+    #[test]
+    fn an_identity_of_the_image_is_still_computed() {
+        let mut b = GraphBuilder::new(Shape { c: 2, h: 1, w: 1 });
+        b.push("same", Op::Identity, &[0]);
+        assert_eq!(schedule(&b.finish().unwrap(), ALL).steps.len(), 1);
+    }
+
+    #[test]
+    fn no_step_writes_what_it_reads() {
+        for seed in 0..40 {
+            for step in schedule(&crate::random::random_graph(seed), ALL).steps {
+                let mut read = step.inputs.iter().chain(&step.residual);
+                assert!(read.all(|&(_, source)| source != Source::Slot(step.slot)), "{step:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Who prepares what while the card is busy, and what happens when the card fails in the middle of it.
+
+use std::time::Duration;
+
+use clap::Parser;
+use secateur_kernels::{KernelError, channel_norms};
+use secateur_net::KeptChannels;
+use secateur_rl::AgentKind;
+use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, PluginList, Pool, RewardKind, Settings};
+use secateur_train::{Executor, Scheduler, Search, SearchSetup};
+
+use super::*;
+use crate::arguments::{Arguments, Command};
+use crate::bench::synthetic;
+
+const N_IMAGES: usize = 40;
+
+fn pool(n_threads: usize) -> Arc<rayon::ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap())
+}
+
+fn prepared() -> Arc<Prepared> {
+    synthetic::prepared(&pool(1), N_IMAGES).unwrap()
+}
+
+/// A card, or a loud skip where there is none and none is required.
+fn card(options: GpuOptions) -> Option<Card> {
+    match Session::open(options) {
+        Ok(session) => Some(Card::new(session)),
+        Err(error) => {
+            let is_required = std::env::var("SECATEUR_REQUIRE_GPU").as_deref() == Ok("1");
+            assert!(!is_required, "SECATEUR_REQUIRE_GPU=1, but {error}");
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+    }
+}
+
+/// Networks of two candidates and the original.
+fn networks(prepared: &Prepared) -> Vec<Arc<Network>> {
+    let full = prepared.groups.full_widths();
+    let narrow = |by: usize| full.iter().map(|&n| (n / by).max(1)).collect::<Vec<_>>();
+    let compact = |widths: Vec<usize>| Arc::new(prepared.compact(&prepared.select(&widths)).unwrap());
+    vec![compact(narrow(2)), compact(narrow(3)), Arc::new(prepared.network.clone())]
+}
+
+fn score(state: &mut State, prepared: &Arc<Prepared>, networks: &[Arc<Network>]) -> Vec<Option<GpuScore>> {
+    state.begin(0, prepared.clone(), networks.to_vec());
+    let mut scores = Scores::new();
+    state.finish(&mut scores);
+    networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect()
+}
+
+fn assert_as_the_processor(scores: &[Option<GpuScore>], prepared: &Prepared, networks: &[Arc<Network>]) {
+    for (score, network) in scores.iter().zip(networks) {
+        let (score, expected) = (score.unwrap(), prepared.reward.score(&pool(1), network).unwrap());
+        assert_eq!(score.n_correct as f64 / N_IMAGES as f64, expected.accuracy);
+        assert!((score.divergence / N_IMAGES as f64 - expected.divergence).abs() < 1e-5, "{score:?} {expected:?}");
+    }
+}
+
+#[test]
+fn networks_are_scored_as_the_processor_does() {
+    let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
+    let networks = networks(&prepared);
+    assert_as_the_processor(&score(&mut card.state(), &prepared, &networks), &prepared, &networks);
+    assert!(card.warnings().is_empty() && card.state().ahead.is_empty());
+}
+
+#[test]
+fn a_card_that_cannot_score_is_given_up_with_a_warning() {
+    // Not even one image fits.
+    let tiny = GpuOptions { binding_max: Some(64), ..GpuOptions::default() };
+    let (Some(card), prepared) = (card(tiny), prepared()) else { return };
+    let networks = networks(&prepared);
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
+    let warnings = card.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("one image"), "{warnings:?}");
+    assert!(warnings[0].contains("CPU from here on"), "{warnings:?}");
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
+    assert!(card.device().starts_with("gpu: ") && card.device().ends_with(", then cpu"));
+    assert_eq!((card.news().len(), card.news().len()), (1, 0), "told once");
+}
+
+#[test]
+fn all_that_a_lost_device_was_busy_with_is_scored_again_after_one_rebuilding() {
+    let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
+    let (networks, mut state) = (networks(&prepared), card.state());
+    state.begin(0, prepared.clone(), vec![networks[0].clone()]);
+    state.session.as_ref().unwrap().gpu().unwrap().destroy();
+    for network in &networks[1..] {
+        state.begin(0, prepared.clone(), vec![network.clone()]);
+    }
+    let mut scores = Scores::new();
+    state.finish(&mut scores);
+    let scores: Vec<_> = networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect();
+    assert_as_the_processor(&scores, &prepared, &networks);
+    assert!(state.session.is_some());
+    assert!(state.warnings.len() == 1 && state.warnings[0].contains("scored again"), "{:?}", state.warnings);
+}
+
+#[test]
+fn a_queue_that_hangs_twice_is_given_up() {
+    // Hundreds of millions of operations in one submission, and no time for them.
+    let (timeout, activations_max) = (Some(Duration::ZERO), Some(64 << 20));
+    let hangs = GpuOptions { timeout, activations_max, ..GpuOptions::default() };
+    let (Some(card), prepared) = (card(hangs), prepared()) else { return };
+    let networks: Vec<_> = (0..64).map(|_| Arc::new(prepared.network.clone())).collect();
+    assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 64]);
+    let warnings = card.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("did not finish within 0 s"), "{warnings:?}");
+}
+
+/// Compact networks without refit; notes for each how many batches the card had in hand when it was built.
+struct Watching {
+    card: Card,
+    in_hand: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Evaluate for Watching {
+    fn begin<'a>(&'a self, _: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
+        Ok(Box::new(|kept: &KeptChannels| {
+            let n = self.card.state().ahead.len();
+            self.in_hand.lock().unwrap().push(n);
+            prepared.compact(kept).map(Arc::new)
+        }))
+    }
+
+    fn score(&self, _: &rayon::ThreadPool, _: &Prepared, _: &Network) -> Result<Score, KernelError> {
+        panic!("the card scores everything")
+    }
+}
+
+/// Six actors, twelve random walks: scores of the candidates, and how many batches the card had in hand when each was built.
+fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
+    let (pool, in_hand) = (pool(n_threads), Arc::new(Mutex::new(Vec::new())));
+    let mut app = App::empty();
+    secateur_sim::add_process(&mut app);
+    app.insert_resource(Evaluator(Arc::new(Watching { card: card.clone(), in_hand: in_hand.clone() })));
+    card.join(&mut app);
+    let networks = [synthetic::prepared(&pool, N_IMAGES).unwrap()];
+    let settings = Settings {
+        channel_multiple: 1,
+        keep_ratio_min: 0.1,
+        spend_leftover: false,
+        reward: RewardKind::Divergence,
+        finalists: 1,
+        actors_per_task: 6,
+        walks_per_task: 12,
+        noise_free: NoiseFree { every: 0, last: 0 },
+    };
+    let setup = SearchSetup {
+        pool: Pool(pool),
+        settings,
+        networks: &networks,
+        tasks: &[synthetic::task(&networks[0])],
+        agent: AgentKind::Random,
+        seed: 3,
+        queue_capacity: 1,
+        scheduler: Scheduler::Lockstep,
+        executor: Executor::Single,
+    };
+    let mut search = Search::new(app, &setup).unwrap();
+    let mut scores = Vec::new();
+    while !search.is_done() {
+        let events = search.tick().unwrap();
+        assert!(card.state().ahead.is_empty(), "nothing is left over for the next tick");
+        scores.extend(events.iter().filter_map(|event| match event {
+            Event::Candidate { score, .. } => Some(*score),
+            _ => None,
+        }));
+    }
+    let in_hand = in_hand.lock().unwrap().clone();
+    (scores, in_hand)
+}
+
+#[test]
+fn networks_are_built_while_the_card_has_the_ones_before_them() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let (scores, in_hand) = search(&card, 2);
+    assert_eq!(scores.len(), 12);
+    // Two at a time: the second pair is built when the first is on the card and its scores were not waited for.
+    assert_eq!(in_hand, [[0, 0, 1, 1, 2, 2]; 2].concat());
+    assert!(card.warnings().is_empty());
+}
+
+#[test]
+fn scores_of_the_card_do_not_depend_on_the_number_of_threads_nor_on_its_memory() {
+    let Some(plain) = card(GpuOptions::default()) else { return };
+    let (expected, _) = search(&plain, 1);
+    // Bindings so small that neither all candidates nor all images pass at once.
+    let small = card(GpuOptions { binding_max: Some(24 << 10), ..GpuOptions::default() }).unwrap();
+    for (card, n_threads) in [(&plain, 6), (&small, 4)] {
+        assert_eq!(search(card, n_threads).0, expected, "{n_threads} threads");
+        assert!(card.warnings().is_empty(), "{:?}", card.warnings());
+    }
+}
+
+/// With two equal filters the card leaves the order to the processor.
+#[test]
+fn channels_are_ordered_by_norm_as_the_processor_orders_them() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let network = prepared().network.clone();
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let changed = |change: &dyn Fn(&mut [f32])| {
+        let mut out = network.clone();
+        let mut weight = out.parameter("c0", "weight").clone();
+        change(weight.data_mut());
+        out.set_parameter("c0", "weight", weight).unwrap();
+        let mut next = out.parameter("c1", "weight").clone();
+        // What reads channel 1 is what reads channel 0.
+        next.data_mut().chunks_mut(48).for_each(|filter| filter[1] = filter[0]);
+        out.set_parameter("c1", "weight", next).unwrap();
+        out
+    };
+    let equal = changed(&|weights| weights.copy_within(0..3, 3));
+    for norm in [Norm::L1, Norm::L2] {
+        let expected = |network: &Network, group: GroupId| {
+            let norms = channel_norms(network, &groups, group, norm);
+            let mut order: Vec<usize> = (0..norms.len()).collect();
+            order.sort_by(|&a, &b| norms[a].total_cmp(&norms[b]).then(b.cmp(&a)));
+            order
+        };
+        let orders = card.norm_orders(&network, Protocol::Inner, norm);
+        assert!(!orders.is_empty(), "most orders are clear");
+        orders.iter().for_each(|(&group, order)| assert_eq!(*order, expected(&network, group), "group {group}"));
+        let group = groups.prunable()[0];
+        let orders = card.norm_orders(&equal, Protocol::Inner, norm);
+        assert_eq!(orders.get(&group), None, "equal filters");
+        orders.iter().for_each(|(&group, order)| assert_eq!(*order, expected(&equal, group), "group {group}"));
+    }
+    assert!(card.warnings().is_empty());
+    card.state().session.as_ref().unwrap().gpu().unwrap().destroy();
+    assert!(card.norm_orders(&network, Protocol::Inner, Norm::L1).is_empty());
+    assert!(card.warnings()[0].contains("filter norms are computed on the CPU"), "{:?}", card.warnings());
+}
+
+/// A run on `card`: its summary and its log.
+fn run(card: &Card, out: &std::path::Path) -> (serde_json::Value, String) {
+    let scene = concat!(env!("CARGO_MANIFEST_DIR"), "/scenes/quickstart.ron");
+    let mut arguments = vec!["secateur", "run", scene, "--quiet", "--device", "gpu", "--out", out.to_str().unwrap()];
+    for set in [
+        "budgets=[Macs(ratio: 0.6)]",
+        "agent=Random",
+        "walks_per_task=2",
+        "finalists=1",
+        "images=(reward: 50, calibration: 20, walk: 10, refit: 20)",
+        "controls=[]",
+        "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 200, test: 20)),
+                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 200, test: 20))]",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    let Command::Run(arguments) = Arguments::try_parse_from(arguments).unwrap().command else { panic!("not a run") };
+    crate::run::run_on(&arguments, &PluginList::default(), |_| Ok(Some(card.clone()))).unwrap();
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    (serde_json::from_str(&read("summary.json")).unwrap(), read("log.txt"))
+}
+
+#[test]
+fn a_run_ends_with_its_budgets_held_and_tells_what_became_of_the_card() {
+    let Some(lost) = card(GpuOptions::default()) else { return };
+    lost.state().session.as_ref().unwrap().gpu().unwrap().destroy();
+    // Not even one image fits.
+    let too_small = card(GpuOptions { binding_max: Some(64), ..GpuOptions::default() }).unwrap();
+    let name = lost.state().name.clone();
+    let device = format!("gpu: {name}");
+    let dir = tempfile::tempdir().unwrap();
+    for (card, out, device, said) in [
+        (&lost, "lost", device.clone(), "the device was rebuilt and the batch scored again"),
+        (&too_small, "small", device + ", then cpu", "walks are scored on the CPU from here on"),
+    ] {
+        let (summary, log) = run(card, &dir.path().join(out));
+        assert_eq!(summary["device"], device.as_str());
+        let warnings = summary["warnings"].as_array().unwrap();
+        assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains(said), "{warnings:?}");
+        assert!(log.contains("warning: ") && log.contains(said), "{log}");
+        let tasks = summary["tasks"].as_array().unwrap();
+        let holds = |task: &serde_json::Value| task["macs"].as_u64() <= task["budget"]["max"].as_u64();
+        assert!(!tasks.is_empty() && tasks.iter().all(holds), "{summary}");
+    }
+}
