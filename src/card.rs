@@ -200,6 +200,7 @@ mod tests {
             protocol: Protocol::Inner,
             selection: Selection::L1,
             repair: Repair::Off,
+            precision: secateur_kernels::Precision::F32,
             calibration: images.clone(),
             refit: images.clone(),
             reward: (images, vec![0, 1, 2, 0, 1, 2, 0, 1]),

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secateur_kernels::KernelError;
+use secateur_kernels::{KernelError, Precision};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{
     Conv2d, Cost, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, Tensor, fold_batch_norm,
@@ -79,6 +79,7 @@ pub(super) fn prepared(pool: &rayon::ThreadPool) -> anyhow::Result<Arc<Prepared>
         protocol: Protocol::Inner,
         selection: Selection::L1,
         repair: Repair::Off,
+        precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
         reward: (images(1), vec![0]),

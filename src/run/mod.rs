@@ -62,6 +62,7 @@ pub(crate) fn run(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failu
     let identity = resume::identity(&scene, &resolved)?;
     let place = resume::place(arguments, &identity)?;
     let card = Card::of(&scene)?;
+    prepare::precision(&scene).checked().map_err(|error| Failure::BadArguments(error.into()))?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
     let interrupt = Interrupt::install()?;

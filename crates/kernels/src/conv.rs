@@ -6,7 +6,7 @@ use std::ops::Range;
 use secateur_net::{Conv2d, Shape};
 
 use crate::aligned::AlignedVec;
-use crate::simd::Isa;
+use crate::arithmetic::Arithmetic;
 use crate::tile::{Finish, TileJob};
 use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
 
@@ -30,29 +30,30 @@ impl Epilogue<'_> {
     }
 }
 
-/// A convolution (any kernel, stride, padding, dilation, groups) with its weights packed for one instruction set.
+/// A convolution (any kernel, stride, padding, dilation, groups) with its weights packed for one arithmetic.
 #[derive(Clone, Debug)]
 pub struct ConvKernel {
     conv: Conv2d,
     shapes: [Shape; 2],
-    lanes: usize,
+    arithmetic: Arithmetic,
     /// Rows and columns of taps inside the image, for every output row and column.
     valid: [Vec<Range<usize>>; 2],
-    /// Output columns all of whose taps are inside.
-    inner: Range<usize>,
+    /// Output rows and columns all of whose taps are inside.
+    inner: [Range<usize>; 2],
     blocks: Vec<Block>,
     weights: AlignedVec,
     bias: Vec<f32>,
 }
 
-/// Output channels computed together; all offsets in channels or values.
+/// Output channels computed together; offsets in words.
 #[derive(Clone, Debug)]
 struct Block {
     n_channels: usize,
     first_input: usize,
     first_output: usize,
     weights_at: usize,
-    inner: Vec<PixelRun>,
+    /// Down the inner rows of a column, along the inner columns of a row, one pixel.
+    inner: [Vec<PixelRun>; 2],
     single: PixelRun,
 }
 
@@ -76,43 +77,52 @@ pub fn inner_outputs(valid: &[Range<usize>], kernel: usize) -> Range<usize> {
 
 impl ConvKernel {
     /// Packs `weight` `[out, in / groups, kh, kw]` and `bias` `[out]`.
-    pub fn new(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
+    pub fn new(
+        arithmetic: impl Into<Arithmetic>,
+        conv: &Conv2d,
+        shapes: [Shape; 2],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Self {
+        let arithmetic = arithmetic.into();
         let [input, output] = shapes;
         let in_group = conv.in_channels / conv.groups;
         let out_group = conv.out_channels / conv.groups;
         assert_eq!(weight.len(), conv.out_channels * in_group * taps(conv), "convolution weight length");
         let valid = [valid_taps(conv, 0, input.h, output.h), valid_taps(conv, 1, input.w, output.w)];
-        let inner = inner_outputs(&valid[1], conv.kernel[1]);
-        let sizes = channel_blocks(isa, out_group, inner.len().max(1));
+        let inner = [0, 1].map(|axis| inner_outputs(&valid[axis], conv.kernel[axis]));
+        let sizes = channel_blocks(arithmetic, out_group, inner[1].len().max(1));
         let mut blocks = Vec::new();
-        let mut weights = AlignedVec::zeros(weight.len());
+        let in_words = arithmetic.words(in_group);
+        let mut weights = AlignedVec::zeros(conv.out_channels * in_words * taps(conv));
         for group in 0..conv.groups {
             let mut first_output = group * out_group;
             for &n_channels in &sizes {
-                let weights_at = first_output * in_group * taps(conv);
-                let filters = &weight[weights_at..][..n_channels * in_group * taps(conv)];
-                pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
-                let runs = |n: usize| pixel_runs(isa, n_channels, n).0;
+                let weights_at = first_output * in_words * taps(conv);
+                let filters = &weight[first_output * in_group * taps(conv)..][..n_channels * in_group * taps(conv)];
+                arithmetic.pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
+                let runs = |n: usize| pixel_runs(arithmetic, n_channels, n).0;
                 blocks.push(Block {
                     n_channels,
-                    first_input: group * in_group,
+                    first_input: group * in_words,
                     first_output,
                     weights_at,
-                    inner: runs(inner.len()),
+                    inner: [0, 1].map(|axis| runs(inner[axis].len())),
                     single: runs(1)[0],
                 });
                 first_output += n_channels;
             }
         }
         let bias = bias.map_or_else(|| vec![0.0; conv.out_channels], <[f32]>::to_vec);
-        Self { conv: conv.clone(), shapes, lanes: isa.lanes(), valid, inner, blocks, weights, bias }
+        Self { conv: conv.clone(), shapes, arithmetic, valid, inner, blocks, weights, bias }
     }
 
-    /// Convolves one group of images `[H, W, C, LANES]`.
+    /// Convolves one group of images `[H, W, words, LANES]`.
     pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
-        let [input, output] = self.shapes;
-        assert_eq!(x.len(), input.len() * self.lanes, "convolution input length");
-        assert_eq!(out.len(), output.len() * self.lanes, "convolution output length");
+        let output = self.shapes[1];
+        let [in_len, out_len] = self.shapes.map(|s| self.arithmetic.group_words(s));
+        assert_eq!(x.len(), in_len, "convolution input length");
+        assert_eq!(out.len(), out_len, "convolution output length");
         assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
         // Light weights: all channels row by row, the rows of the input are read once. Heavy ones: block by block.
         let rows_at_a_time = if self.weights.len() <= RESIDENT { 1 } else { output.h };
@@ -123,32 +133,48 @@ impl ConvKernel {
                 }
             }
         }
+        if !self.inner[0].is_empty() {
+            for block in &self.blocks {
+                for column in self.edge_columns() {
+                    let (at, runs) = ([self.inner[0].start, column], &block.inner[0]);
+                    self.run_pixels(block, at, (runs, 0), x, epilogue, out);
+                }
+            }
+        }
     }
 
+    fn edge_columns(&self) -> impl Iterator<Item = usize> {
+        (0..self.inner[1].start).chain(self.inner[1].end..self.shapes[1].w)
+    }
+
+    /// All of a row but what columns of inner rows cover.
     fn run_row(&self, block: &Block, row: usize, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
-        let inner = self.inner.clone();
-        let single = std::slice::from_ref(&block.single);
-        for column in (0..inner.start).chain(inner.end..self.shapes[1].w) {
-            self.run_pixels(block, [row, column], single, x, epilogue, out);
+        if !self.inner[0].contains(&row) {
+            let single = std::slice::from_ref(&block.single);
+            for column in self.edge_columns() {
+                self.run_pixels(block, [row, column], (single, 1), x, epilogue, out);
+            }
         }
-        if !inner.is_empty() {
-            self.run_pixels(block, [row, inner.start], &block.inner, x, epilogue, out);
+        if !self.inner[1].is_empty() {
+            self.run_pixels(block, [row, self.inner[1].start], (&block.inner[1], 1), x, epilogue, out);
         }
     }
 
-    /// Computes the `runs` of pixels of one output row from column `at[1]` on, all of which have the same taps inside the image.
+    /// Computes the `runs` of output pixels from `at` on down a column (axis 0) or along a row (1), all of which have the same taps
+    /// inside the image.
     fn run_pixels(
         &self,
         block: &Block,
         at: [usize; 2],
-        runs: &[PixelRun],
+        (runs, axis): (&[PixelRun], usize),
         x: &[f32],
         epilogue: Epilogue,
         out: &mut [f32],
     ) {
-        let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.lanes);
+        let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.arithmetic.lanes());
+        let [in_words, out_words] = [input, output].map(|s| self.arithmetic.words(s.c) * lanes);
         let [rows, columns] = [self.valid[0][at[0]].clone(), self.valid[1][at[1]].clone()];
-        let n_in = conv.in_channels / conv.groups;
+        let n_in = self.arithmetic.words(conv.in_channels / conv.groups);
         let weights = block.weights_at + (rows.start * conv.kernel[1] + columns.start) * n_in * block.n_channels;
         let taps = [rows.len(), columns.len()];
         let has_taps = !rows.is_empty() && !columns.is_empty();
@@ -159,38 +185,30 @@ impl ConvKernel {
         } else {
             0
         };
-        let row_step = input.w * conv.dilation[0] * input.c * lanes;
+        let row_step = input.w * conv.dilation[0] * in_words;
+        let in_step = conv.stride[axis] * [input.w, 1][axis] * in_words;
+        let out_step = [output.w, 1][axis] * out_words;
         for run in runs {
-            let to = ((at[0] * output.w + at[1] + run.start) * output.c + block.first_output) * lanes;
-            let from = ((pixel + run.start * conv.stride[1]) * input.c + block.first_input) * lanes;
+            let first_output = self.arithmetic.words(block.first_output) * lanes;
+            let to = (at[0] * output.w + at[1]) * out_words + run.start * out_step + first_output;
+            let from = pixel * in_words + run.start * in_step + block.first_input * lanes;
             let job = TileJob {
                 x: if has_taps { x[from..].as_ptr() } else { x.as_ptr() },
-                pixel_step: conv.stride[1] * input.c * lanes,
+                pixel_step: in_step,
                 taps: if has_taps { taps } else { [0, 0] },
-                tap_steps: [row_step, conv.dilation[1] * input.c * lanes],
+                tap_steps: [row_step, conv.dilation[1] * in_words],
                 n_in,
                 weights: if has_taps { self.weights[weights..].as_ptr() } else { self.weights.as_ptr() },
                 weights_step: conv.kernel[1] * n_in * block.n_channels,
                 bias: self.bias[block.first_output..].as_ptr(),
                 out: out[to..].as_mut_ptr(),
-                out_step: output.c * lanes,
+                out_step,
                 finish: Some(epilogue.from(to)),
             };
-            // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
-            // like that of `out` and the residual, is asserted in `run`; runs stay within the row's pixels that have these taps;
+            // SAFETY: the instructions were checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
+            // like that of `out` and the residual, is asserted in `run`; runs stay within the row's or column's pixels that have these taps;
             // each block writes its own channels, and weights and bias were packed for it; `out` is borrowed exclusively.
             unsafe { (run.run)(&job, run.n_tiles) }
-        }
-    }
-}
-
-/// `[filters, in, taps]` to `[taps, in, filters]`.
-pub fn pack_filters(filters: &[f32], [n_in, n_taps]: [usize; 2], n_filters: usize, packed: &mut [f32]) {
-    for i in 0..n_in {
-        for t in 0..n_taps {
-            // Reads advance through all filters together, writes are dense: both stay within a few cache lines.
-            let values = filters[i * n_taps + t..].iter().step_by(n_in * n_taps);
-            packed[(t * n_in + i) * n_filters..].iter_mut().zip(values).for_each(|(to, &w)| *to = w);
         }
     }
 }

@@ -2,18 +2,21 @@
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are rows and columns of tiles, and also make up addresses")]
 
+use crate::arithmetic::Arithmetic;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};
 use crate::tile::Finish;
 use crate::winograd::{POINTS, TILE};
+#[cfg(target_arch = "x86_64")]
+use crate::winograd_bf16;
 
 /// The input of one tile; steps in values.
 pub struct InputJob {
     /// First channel of each of the 6x6 pixels under the tile.
     pub pixels: [*const f32; POINTS],
-    /// Channels of each.
-    pub n_channels: usize,
+    /// Words (f32 or pairs of channels) of each.
+    pub n_words: usize,
     /// First channel of the first point.
     pub out: *mut f32,
     /// From one point to the next.
@@ -60,24 +63,29 @@ pub struct Transforms {
 }
 
 impl Transforms {
-    /// Those for `isa`.
-    pub fn of(isa: Isa) -> Self {
-        match isa {
+    /// Those for `arithmetic`.
+    pub fn of(arithmetic: Arithmetic) -> Self {
+        match arithmetic {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self { input: input_avx512, output: output_avx512 },
+            Arithmetic::F32(Isa::Avx512) => Self { input: input_avx512, output: output_avx512 },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self { input: input_avx2, output: output_avx2 },
+            Arithmetic::F32(Isa::Avx2) => Self { input: input_avx2, output: output_avx2 },
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Bf16 => Self { input: winograd_bf16::transform_input, output: winograd_bf16::transform_output },
             _ => Self { input: input_portable, output: output_portable },
         }
     }
 }
 
-/// G g G^T of one 3x3 filter.
-pub fn transform_filter(g: &[f32; 9]) -> [f32; POINTS] {
-    let line = |a: f64, b: f64, c: f64| -> [f64; 6] {
-        let (even, odd) = (a + c, b);
-        let (even2, odd2) = (a + 4.0 * c, 2.0 * b);
-        [a / 4.0, -(even + odd) / 6.0, -(even - odd) / 6.0, (even2 + odd2) / 24.0, (even2 - odd2) / 24.0, c]
+/// G g G^T of one 3x3 filter at the points 0, a, -a, b, -b and infinity.
+pub fn transform_filter(g: &[f32; 9], [a, b]: [f64; 2]) -> [f32; POINTS] {
+    let (a2, b2) = (a * a, b * b);
+    let (of_zero, of_a, of_b) = (a2 * b2, 2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
+    let line = |g0: f64, g1: f64, g2: f64| -> [f64; 6] {
+        let (even_a, odd_a) = (g0 + a2 * g2, a * g1);
+        let (even_b, odd_b) = (g0 + b2 * g2, b * g1);
+        let [plus_a, minus_a] = [even_a + odd_a, even_a - odd_a].map(|x| x / of_a);
+        [g0 / of_zero, plus_a, minus_a, (even_b + odd_b) / of_b, (even_b - odd_b) / of_b, g2]
     };
     let g = g.map(f64::from);
     let columns: [[f64; 6]; 3] = std::array::from_fn(|j| line(g[j], g[3 + j], g[6 + j]));
@@ -128,7 +136,7 @@ unsafe fn output_line<L: Lanes>(m: [L::V; 6]) -> [L::V; TILE] {
 
 #[inline(always)]
 unsafe fn transform_input<L: Lanes>(job: &InputJob) {
-    for channel in 0..job.n_channels {
+    for channel in 0..job.n_words {
         let at = channel * L::LANES;
         // SAFETY: the caller's promise (`InputFn`) covers this channel of all pixels and points.
         unsafe {

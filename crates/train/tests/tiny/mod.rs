@@ -55,6 +55,7 @@ pub fn prepared(pool: &Pool) -> Arc<Prepared> {
         protocol: Protocol::Inner,
         selection: Selection::Reconstruction,
         repair: Repair::Sequential(20),
+        precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
         reward: (reward, labels),
