@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secateur_formats::Split;
+use secateur_kernels::Precision;
 use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
 use secateur_train::Executor;
 
@@ -161,6 +162,35 @@ pub(crate) enum DeviceArg {
     Cpu,
     /// The best adapter through Vulkan, Metal or DX12; `secateur doctor` lists them
     Gpu,
+}
+
+/// Numbers that candidates are scored in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// 24 significant bits
+    #[default]
+    F32,
+    /// 8 significant bits, sums in f32; needs a processor with AVX512-BF16
+    Bf16,
+}
+
+impl PrecisionArg {
+    /// As it is written on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl From<PrecisionArg> for Precision {
+    fn from(precision: PrecisionArg) -> Self {
+        match precision {
+            PrecisionArg::F32 => Self::F32,
+            PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 impl RunArgs {
@@ -331,6 +361,9 @@ pub(crate) struct BenchEvalArgs {
     /// Images handed to the processor's engine at a time; the card takes as many as fit its memory
     #[arg(long, value_name = "B", default_value = "1000")]
     pub(crate) batch: NonZeroUsize,
+    /// Numbers of activations and weights while images are scored; the refit stays f32
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) precision: PrecisionArg,
     #[command(flatten)]
     pub(crate) card: CardArgs,
     /// Images of the refit behind a walk, which the processor does

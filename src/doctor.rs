@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secateur_formats::{Split, read_cifar10};
 use secateur_gpu::AdapterReport;
-use secateur_kernels::Isa;
+use secateur_kernels::{Isa, Precision};
 use serde::Serialize;
 
 use crate::arguments::DoctorArgs;
@@ -26,6 +26,8 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<(), Failure> {
 struct Report {
     version: &'static str,
     instruction_sets: Vec<String>,
+    /// Whether `precision: Bf16` runs here.
+    bf16: bool,
     threads: usize,
     gpu: Vec<Adapter>,
     data_root: String,
@@ -92,6 +94,7 @@ impl Report {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             instruction_sets: Isa::available().iter().map(|isa| format!("{isa:?}")).collect(),
+            bf16: Precision::Bf16.is_available(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             gpu,
             data_root: roots.data.display().to_string(),
@@ -104,10 +107,11 @@ impl Report {
 
     fn to_text(&self) -> String {
         let best = self.instruction_sets.first().map_or("", String::as_str);
+        let bf16 = if self.bf16 { "can score in bf16" } else { "cannot score in bf16 (no AVX512-BF16)" };
         let mut lines = vec![
             format!("secateur     {}", self.version),
             format!(
-                "CPU          {} threads, uses {best} (available: {})",
+                "CPU          {} threads, uses {best} (available: {}), {bf16}",
                 self.threads,
                 self.instruction_sets.join(", ")
             ),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::ThreadPoolBuilder;
 use secateur::formats::{Dataset, Split, procedural, read_cifar10};
-use secateur::kernels::Plan;
+use secateur::kernels::{Plan, Precision};
 use secateur::load::{LoadedNetwork, load_network};
 
 /// Model root and data root.
@@ -52,7 +52,12 @@ impl Golden {
 }
 
 fn predict(network: &LoadedNetwork, data: &Dataset) -> Vec<u16> {
-    let (plan, pool) = (Plan::compile(&network.folded).unwrap(), ThreadPoolBuilder::new().build().unwrap());
+    predict_in(Precision::F32, network, data)
+}
+
+fn predict_in(precision: Precision, network: &LoadedNetwork, data: &Dataset) -> Vec<u16> {
+    let plan = Plan::compile_with(&network.folded, precision).unwrap();
+    let pool = ThreadPoolBuilder::new().build().unwrap();
     let indices: Vec<usize> = (0..data.len()).collect();
     let chunks = indices.chunks(500).map(|chunk| data.normalised_nhwc(chunk, &network.preprocessing));
     chunks.flat_map(|images| plan.predictions(&pool, &images).unwrap()).collect()
@@ -79,6 +84,20 @@ fn check_released(name: &str, expected_correct: usize) {
     assert!(n_other <= 2, "{name}: {n_other} of 10,000 predictions differ from PyTorch's");
     let n_correct = n_correct(&predictions, &test);
     assert!(n_correct.abs_diff(expected_correct) <= n_other, "{name}: {n_correct} correct");
+    check_bf16(name, &network, &test, &predictions);
+}
+
+/// The score in bf16 is within 0.002 of the one in f32.
+fn check_bf16(name: &str, network: &LoadedNetwork, test: &Dataset, in_f32: &[u16]) {
+    if !Precision::Bf16.is_available() {
+        eprintln!("SKIPPED bf16: this processor does not have AVX512-BF16");
+        return;
+    }
+    let in_bf16 = predict_in(Precision::Bf16, network, test);
+    let n_other = in_bf16.iter().zip(in_f32).filter(|(a, b)| a != b).count();
+    let correct = [in_f32, &in_bf16].map(|predictions| n_correct(predictions, test));
+    eprintln!("{name} in bf16: {n_other} of 10,000 predictions differ from f32's, {correct:?} correct");
+    assert!(correct[0].abs_diff(correct[1]) <= 20 && n_other <= 100, "{name}: {n_other} differ, {correct:?} correct");
 }
 
 #[test]

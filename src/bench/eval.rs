@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use anyhow::Context;
 use rayon::ThreadPool;
-use secateur_kernels::{Effort, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, peak_gflops, repair};
+use secateur_kernels::{
+    Effort, NormalEquations, Plan, Precision, RefitData, SequentialRefit, calibrate, peak_gflops, repair,
+};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
 use serde::Serialize;
@@ -29,6 +31,7 @@ struct Measured {
     images: usize,
     batch: usize,
     threads: usize,
+    precision: String,
     images_per_s: f64,
     /// Compiling the compact network and evaluating all images.
     candidates_per_s: f64,
@@ -49,11 +52,13 @@ struct Measured {
 
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
+    Precision::from(arguments.precision).checked().map_err(|error| Failure::BadArguments(error.into()))?;
     let pool = thread_pool(arguments.threads)?;
     let measured = measure(arguments, name, &network, &pool)?;
     let row = |name: &str, value: String| screen::result(format_args!("{name:<30}{value}"));
     row("network", format!("{} keep {} ({} MACs)", measured.network, measured.keep, measured.macs))?;
-    row("work", format!("{} images, {} at a time, {} threads", measured.images, measured.batch, measured.threads))?;
+    let work = format!("{} images, {} at a time, {} threads", measured.images, measured.batch, measured.threads);
+    row("work", format!("{work}, {}", measured.precision))?;
     row("images_per_s", format!("{:.0}", measured.images_per_s))?;
     row("candidates_per_s", format!("{:.3} (plan {:.1} ms)", measured.candidates_per_s, 1e3 * measured.plan_s))?;
     let repair = format!("refit on {} images {:.0} ms", measured.repair_images, 1e3 * measured.repair_s);
@@ -93,17 +98,18 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
     let run = |plan: &Plan| -> anyhow::Result<()> {
         images.chunks(batch * len).try_for_each(|images| plan.logits(pool, images).map(drop)).context("evaluating")
     };
-    let plan = Plan::compile(&compact)?;
+    let compile = |network: &Network| Plan::compile_with(network, arguments.precision.into());
+    let plan = compile(&compact)?;
     screen::status(format_args!("evaluating {n_images} images, {} times", 2 * (N_RUNS + 1)));
     let infer_s = median_s(|| run(&plan))?;
-    let plan_s = median_s(|| Plan::compile(&compact).map(drop).context("compiling"))?;
-    let candidate_s = median_s(|| run(&Plan::compile(&compact)?))?;
+    let plan_s = median_s(|| compile(&compact).map(drop).context("compiling"))?;
+    let candidate_s = median_s(|| run(&compile(&compact)?))?;
     let repair_images = arguments.repair_images.get().min(n_images);
     screen::status(format_args!("refitting on {repair_images} images, {} times", 2 * (N_RUNS + 1)));
     let data = RefitData::new(pool, network, &groups, &images[..repair_images * len], Effort::Quick)?;
     let refit = SequentialRefit::new(pool, network, &groups, &data);
     let repair_s = median_s(|| refit.run(&kept, false).map(drop).context("refitting"))?;
-    let repaired_s = median_s(|| run(&Plan::compile(&refit.run(&kept, false)?.0)?))?;
+    let repaired_s = median_s(|| run(&compile(&refit.run(&kept, false)?.0)?))?;
     let equations = calibrate(pool, network, &groups, &images[..repair_images * len], |_| ())?;
     let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
     let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
@@ -119,6 +125,7 @@ fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &Th
         images: n_images,
         batch,
         threads,
+        precision: arguments.precision.name().to_owned(),
         images_per_s,
         candidates_per_s: 1.0 / candidate_s,
         plan_s,

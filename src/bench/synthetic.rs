@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secateur_kernels::KernelError;
+use secateur_kernels::{KernelError, Precision};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{
     Conv2d, Cost, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, Tensor, fold_batch_norm,
@@ -80,6 +80,7 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         selection: Selection::L1,
         norm_orders: Default::default(),
         repair: Repair::Off,
+        precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
         reward: (images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect()),

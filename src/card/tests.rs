@@ -53,7 +53,8 @@ fn score(state: &mut State, prepared: &Arc<Prepared>, networks: &[Arc<Network>])
 
 fn assert_as_the_processor(scores: &[Option<GpuScore>], prepared: &Prepared, networks: &[Arc<Network>]) {
     for (score, network) in scores.iter().zip(networks) {
-        let (score, expected) = (score.unwrap(), prepared.reward.score(&pool(1), network).unwrap());
+        let (score, expected) =
+            (score.unwrap(), prepared.reward.score(&pool(1), network, secateur_kernels::Precision::F32).unwrap());
         assert_eq!(score.n_correct as f64 / N_IMAGES as f64, expected.accuracy);
         assert!((score.divergence / N_IMAGES as f64 - expected.divergence).abs() < 1e-5, "{score:?} {expected:?}");
     }

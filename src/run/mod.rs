@@ -81,6 +81,7 @@ pub(crate) fn run_on(
     let identity = resume::identity(&scene, &resolved)?;
     let place = resume::place(arguments, &identity)?;
     let card = card(&scene)?;
+    prepare::precision(&scene).checked().map_err(|error| Failure::BadArguments(error.into()))?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
     let interrupt = Interrupt::install()?;

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use secateur_kernels::Norm;
+use secateur_kernels::{Norm, Precision};
 use secateur_net::Protocol;
 use secateur_net::random::SplitMix;
-use secateur_scene::{Protocol as SceneProtocol, RepairMode, RewardKind as SceneReward, Scene, SelectionMethod};
+use secateur_scene::{
+    Precision as ScenePrecision, Protocol as SceneProtocol, RepairMode, RewardKind as SceneReward, Scene,
+    SelectionMethod,
+};
 use secateur_sim::{Inputs, Pool, Prepared, Repair, RewardKind, Selection, TaskSetup, WidthBounds};
 
 use super::progress::Progress;
@@ -113,8 +116,17 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
             RepairMode::Original => Repair::Original,
             RepairMode::Off => Repair::Off,
         },
+        precision: precision(scene),
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
         reward: (images(reward), reward.iter().map(|&i| data.labels[i]).collect()),
+    }
+}
+
+/// Numbers that walks are scored in.
+pub(super) fn precision(scene: &Scene) -> Precision {
+    match scene.precision {
+        ScenePrecision::F32 => Precision::F32,
+        ScenePrecision::Bf16 => Precision::Bf16,
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Summary {
     pub(super) scheduler: String,
     /// Where walks were scored, at the end.
     pub(super) device: String,
+    /// Numbers that the processor scored walks in.
+    pub(super) precision: String,
     /// What went wrong and was made good.
     pub(super) warnings: Vec<String>,
     pub(super) interrupted: bool,
@@ -110,6 +112,7 @@ pub(super) fn summary(
         agent: agent.agent.to_owned(),
         scheduler: run.scene.scheduler.name().to_owned(),
         device: run.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
+        precision: run.scene.precision.name().to_owned(),
         warnings: run.card.as_ref().map_or_else(Vec::new, Card::warnings).into_iter().chain(refits).collect(),
         interrupted: run.interrupt.is_set(),
         wall_s,

@@ -12,8 +12,9 @@ pub(super) fn table(summary: &Summary, directory: &Path) -> String {
         out.extend(defeat(summary, control).map(|line| format!("\n{line}")));
     }
     out.extend(learning(summary).map(|table| format!("\n\n{table}")));
+    let precision = if summary.precision == "f32" { String::new() } else { format!(" in {}", summary.precision) };
     format!(
-        "{out}\n\n{} walks, {} candidates scored, {} repeated; {:.0} s; test accuracy is before any fine-tuning, gains in \
+        "{out}\n\n{} walks, {} candidates scored{precision}, {} repeated; {:.0} s; test accuracy is before any fine-tuning, gains in \
          points\nnetworks, certificates and summary.json are in {}",
         summary.walks,
         summary.candidates_scored,

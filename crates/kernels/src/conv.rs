@@ -6,7 +6,7 @@ use std::ops::Range;
 use secateur_net::{Conv2d, Shape};
 
 use crate::aligned::AlignedVec;
-use crate::simd::Isa;
+use crate::arithmetic::Arithmetic;
 use crate::tile::{Finish, TileJob};
 use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
 
@@ -22,7 +22,7 @@ pub struct Epilogue<'a> {
     pub clamp: [f32; 2],
 }
 
-impl<'a> Epilogue<'a> {
+impl Epilogue<'_> {
     /// The same for the values `part` of the output alone.
     pub fn part(&self, part: Range<usize>) -> Self {
         Self { residual: self.residual.map(|r| &r[part]), clamp: self.clamp }
@@ -34,30 +34,38 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// A convolution (any kernel, stride, padding, dilation, groups) with its weights packed for one instruction set.
+/// A convolution (any kernel, stride, padding, dilation, groups) with its weights packed for one arithmetic.
 #[derive(Clone, Debug)]
 pub struct ConvKernel {
     conv: Conv2d,
     shapes: [Shape; 2],
-    lanes: usize,
+    arithmetic: Arithmetic,
     /// Rows and columns of taps inside the image, for every output row and column.
     valid: [Vec<Range<usize>>; 2],
-    /// Output columns all of whose taps are inside.
-    inner: Range<usize>,
+    /// Output rows and columns all of whose taps are inside.
+    inner: [Range<usize>; 2],
     blocks: Vec<Block>,
     weights: AlignedVec,
     bias: Vec<f32>,
 }
 
-/// Output channels computed together; all offsets in channels or values.
+/// Output channels computed together; offsets in words.
 #[derive(Clone, Debug)]
 struct Block {
     n_channels: usize,
     first_input: usize,
     first_output: usize,
     weights_at: usize,
-    inner: Vec<PixelRun>,
+    /// Down the inner rows of a column, along the inner columns of a row, one pixel.
+    inner: [Vec<PixelRun>; 2],
     single: PixelRun,
+}
+
+/// Some rows of the output.
+struct Part<'a> {
+    first_row: usize,
+    epilogue: Epilogue<'a>,
+    out: &'a mut [f32],
 }
 
 /// For every output index along one axis, the taps that lie inside the input.
@@ -80,39 +88,47 @@ pub fn inner_outputs(valid: &[Range<usize>], kernel: usize) -> Range<usize> {
 
 impl ConvKernel {
     /// Packs `weight` `[out, in / groups, kh, kw]` and `bias` `[out]`.
-    pub fn new(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
+    pub fn new(
+        arithmetic: impl Into<Arithmetic>,
+        conv: &Conv2d,
+        shapes: [Shape; 2],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Self {
+        let arithmetic = arithmetic.into();
         let [input, output] = shapes;
         let in_group = conv.in_channels / conv.groups;
         let out_group = conv.out_channels / conv.groups;
         assert_eq!(weight.len(), conv.out_channels * in_group * taps(conv), "convolution weight length");
         let valid = [valid_taps(conv, 0, input.h, output.h), valid_taps(conv, 1, input.w, output.w)];
-        let inner = inner_outputs(&valid[1], conv.kernel[1]);
-        let sizes = channel_blocks(isa, out_group, inner.len().max(1));
+        let inner = [0, 1].map(|axis| inner_outputs(&valid[axis], conv.kernel[axis]));
+        let sizes = channel_blocks(arithmetic, out_group, inner[1].len().max(1));
         let mut blocks = Vec::new();
-        let mut weights = AlignedVec::zeros(weight.len());
+        let in_words = arithmetic.words(in_group);
+        let mut weights = AlignedVec::zeros(conv.out_channels * in_words * taps(conv));
         for group in 0..conv.groups {
             let mut first_output = group * out_group;
             for &n_channels in &sizes {
-                let weights_at = first_output * in_group * taps(conv);
-                let filters = &weight[weights_at..][..n_channels * in_group * taps(conv)];
-                pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
-                let runs = |n: usize| pixel_runs(isa, n_channels, n).0;
+                let weights_at = first_output * in_words * taps(conv);
+                let filters = &weight[first_output * in_group * taps(conv)..][..n_channels * in_group * taps(conv)];
+                arithmetic.pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
+                let runs = |n: usize| pixel_runs(arithmetic, n_channels, n).0;
                 blocks.push(Block {
                     n_channels,
-                    first_input: group * in_group,
+                    first_input: group * in_words,
                     first_output,
                     weights_at,
-                    inner: runs(inner.len()),
+                    inner: [0, 1].map(|axis| runs(inner[axis].len())),
                     single: runs(1)[0],
                 });
                 first_output += n_channels;
             }
         }
         let bias = bias.map_or_else(|| vec![0.0; conv.out_channels], <[f32]>::to_vec);
-        Self { conv: conv.clone(), shapes, lanes: isa.lanes(), valid, inner, blocks, weights, bias }
+        Self { conv: conv.clone(), shapes, arithmetic, valid, inner, blocks, weights, bias }
     }
 
-    /// Convolves one group of images `[H, W, C, LANES]`.
+    /// Convolves one group of images `[H, W, words, LANES]`.
     pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
         self.run_rows(x, 0..self.shapes[1].h, epilogue, out);
     }
@@ -120,48 +136,64 @@ impl ConvKernel {
     /// Computes the output rows `rows`; `out` and the residual are theirs alone.
     pub fn run_rows(&self, x: &[f32], rows: Range<usize>, epilogue: Epilogue, out: &mut [f32]) {
         let [input, output] = self.shapes;
+        let row_len = output.w * self.arithmetic.words(output.c) * self.arithmetic.lanes();
         assert!(rows.end <= output.h, "convolution output rows");
-        assert_eq!(x.len(), input.len() * self.lanes, "convolution input length");
-        assert_eq!(out.len(), rows.len() * output.w * output.c * self.lanes, "convolution output length");
+        assert_eq!(x.len(), self.arithmetic.group_words(input), "convolution input length");
+        assert_eq!(out.len(), rows.len() * row_len, "convolution output length");
         assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
+        // Columns at the edge are tiled downwards where all rows with all taps are there, for which they were cut.
+        let is_column_whole = rows.start <= self.inner[0].start && self.inner[0].end <= rows.end;
+        let mut part = Part { first_row: rows.start, epilogue, out };
         // Light weights: all channels row by row, the rows of the input are read once. Heavy ones: block by block.
         let rows_at_a_time = if self.weights.len() <= RESIDENT { 1 } else { output.h };
         for first in rows.clone().step_by(rows_at_a_time) {
             for block in &self.blocks {
                 for row in first..(first + rows_at_a_time).min(rows.end) {
-                    let row_len = output.w * output.c * self.lanes;
-                    let part = (row - rows.start) * row_len..(row - rows.start + 1) * row_len;
-                    self.run_row(block, row, x, epilogue.part(part.clone()), &mut out[part]);
+                    if !(is_column_whole && self.inner[0].contains(&row)) {
+                        self.run_edge_pixels(block, row, x, &mut part);
+                    }
+                    if !self.inner[1].is_empty() {
+                        self.run_pixels(block, [row, self.inner[1].start], (&block.inner[1], 1), x, &mut part);
+                    }
+                }
+            }
+        }
+        if is_column_whole && !self.inner[0].is_empty() {
+            for block in &self.blocks {
+                for column in self.edge_columns() {
+                    let (at, runs) = ([self.inner[0].start, column], &block.inner[0]);
+                    self.run_pixels(block, at, (runs, 0), x, &mut part);
                 }
             }
         }
     }
 
-    /// Computes one row; `out` and the residual are the row's.
-    fn run_row(&self, block: &Block, row: usize, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
-        let inner = self.inner.clone();
+    fn edge_columns(&self) -> impl Iterator<Item = usize> {
+        (0..self.inner[1].start).chain(self.inner[1].end..self.shapes[1].w)
+    }
+
+    /// The pixels of a row that lack taps beside the image, one by one.
+    fn run_edge_pixels(&self, block: &Block, row: usize, x: &[f32], part: &mut Part<'_>) {
         let single = std::slice::from_ref(&block.single);
-        for column in (0..inner.start).chain(inner.end..self.shapes[1].w) {
-            self.run_pixels(block, [row, column], single, x, epilogue, out);
-        }
-        if !inner.is_empty() {
-            self.run_pixels(block, [row, inner.start], &block.inner, x, epilogue, out);
+        for column in self.edge_columns() {
+            self.run_pixels(block, [row, column], (single, 1), x, part);
         }
     }
 
-    /// Computes the `runs` of pixels of output row `at[0]`, whose values `out` holds, from column `at[1]` on, all of which have the same taps inside the image.
+    /// Computes the `runs` of output pixels from `at` on down a column (axis 0) or along a row (1), all of which have the same taps
+    /// inside the image.
     fn run_pixels(
         &self,
         block: &Block,
         at: [usize; 2],
-        runs: &[PixelRun],
+        (runs, axis): (&[PixelRun], usize),
         x: &[f32],
-        epilogue: Epilogue,
-        out: &mut [f32],
+        part: &mut Part<'_>,
     ) {
-        let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.lanes);
+        let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.arithmetic.lanes());
+        let [in_words, out_words] = [input, output].map(|s| self.arithmetic.words(s.c) * lanes);
         let [rows, columns] = [self.valid[0][at[0]].clone(), self.valid[1][at[1]].clone()];
-        let n_in = conv.in_channels / conv.groups;
+        let n_in = self.arithmetic.words(conv.in_channels / conv.groups);
         let weights = block.weights_at + (rows.start * conv.kernel[1] + columns.start) * n_in * block.n_channels;
         let taps = [rows.len(), columns.len()];
         let has_taps = !rows.is_empty() && !columns.is_empty();
@@ -172,38 +204,30 @@ impl ConvKernel {
         } else {
             0
         };
-        let row_step = input.w * conv.dilation[0] * input.c * lanes;
+        let row_step = input.w * conv.dilation[0] * in_words;
+        let in_step = conv.stride[axis] * [input.w, 1][axis] * in_words;
+        let out_step = [output.w, 1][axis] * out_words;
         for run in runs {
-            let to = ((at[1] + run.start) * output.c + block.first_output) * lanes;
-            let from = ((pixel + run.start * conv.stride[1]) * input.c + block.first_input) * lanes;
+            let first_output = self.arithmetic.words(block.first_output) * lanes;
+            let to = ((at[0] - part.first_row) * output.w + at[1]) * out_words + run.start * out_step + first_output;
+            let from = pixel * in_words + run.start * in_step + block.first_input * lanes;
             let job = TileJob {
                 x: if has_taps { x[from..].as_ptr() } else { x.as_ptr() },
-                pixel_step: conv.stride[1] * input.c * lanes,
+                pixel_step: in_step,
                 taps: if has_taps { taps } else { [0, 0] },
-                tap_steps: [row_step, conv.dilation[1] * input.c * lanes],
+                tap_steps: [row_step, conv.dilation[1] * in_words],
                 n_in,
                 weights: if has_taps { self.weights[weights..].as_ptr() } else { self.weights.as_ptr() },
                 weights_step: conv.kernel[1] * n_in * block.n_channels,
                 bias: self.bias[block.first_output..].as_ptr(),
-                out: out[to..].as_mut_ptr(),
-                out_step: output.c * lanes,
-                finish: Some(epilogue.from(to)),
+                out: part.out[to..].as_mut_ptr(),
+                out_step,
+                finish: Some(part.epilogue.from(to)),
             };
-            // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length
-            // is asserted in `run_rows`, where `out` and the residual are cut to one row; runs stay within the row's pixels that have these taps;
+            // SAFETY: the instructions were checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
+            // like that of `out` and the residual, is asserted in `run_rows`; runs stay within the part's rows and the pixels that have these taps;
             // each block writes its own channels, and weights and bias were packed for it; `out` is borrowed exclusively.
             unsafe { (run.run)(&job, run.n_tiles) }
-        }
-    }
-}
-
-/// `[filters, in, taps]` to `[taps, in, filters]`.
-pub fn pack_filters(filters: &[f32], [n_in, n_taps]: [usize; 2], n_filters: usize, packed: &mut [f32]) {
-    for i in 0..n_in {
-        for t in 0..n_taps {
-            // Reads advance through all filters together, writes are dense: both stay within a few cache lines.
-            let values = filters[i * n_taps + t..].iter().step_by(n_in * n_taps);
-            packed[(t * n_in + i) * n_filters..].iter_mut().zip(values).for_each(|(to, &w)| *to = w);
         }
     }
 }

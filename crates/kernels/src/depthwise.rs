@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use secateur_net::{Conv2d, Shape};
 
-use crate::conv::{Epilogue, pack_filters, valid_taps};
+use crate::arithmetic::pack_filters;
+use crate::conv::{Epilogue, valid_taps};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};

@@ -89,6 +89,9 @@ pub enum KernelError {
         /// Instruction set asked for.
         isa: Isa,
     },
+    /// The processor lacks the instructions that `Precision::Bf16` needs.
+    #[error("precision bf16: this processor does not have AVX512-BF16; use precision f32")]
+    Bf16Unavailable,
     /// NaN or infinity where numbers are needed.
     #[error("{what} met NaN or infinity; are the images and weights finite?")]
     NotFinite {

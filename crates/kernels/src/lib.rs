@@ -1,11 +1,13 @@
 //! The CPU engine: evaluates a [`secateur_net::Network`] on images, on a thread pool it is given. Knows `unsafe` and SIMD; opens no file.
 //!
 //! Images and outputs are `[N, H, W, C]`; inside, a group of images is `[H, W, C, LANES]`, one image to each lane of a vector, so
-//! that every number of channels fills the lanes. Everything is f32.
+//! that every number of channels fills the lanes. Everything is f32, unless [`Precision::Bf16`] is asked for.
 //! The plain loops of [`run_reference`] define every operation; all other paths are tested against them.
 
 mod activations;
 mod aligned;
+mod arithmetic;
+mod bf16_kernel;
 mod calibrate;
 mod conv;
 mod depthwise;
@@ -22,6 +24,7 @@ mod moves;
 mod node_kernel;
 mod norms;
 mod op_kernel;
+mod pairs;
 mod peak;
 mod plan;
 mod pool;
@@ -39,10 +42,15 @@ mod segment;
 mod shifts;
 mod simd;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tile_bf16;
 mod tiling;
 mod winograd;
+#[cfg(target_arch = "x86_64")]
+mod winograd_bf16;
 mod winograd_transform;
 
+pub use arithmetic::Precision;
 pub use calibrate::calibrate;
 pub use eliminate::{RIDGE, Reader, RemovalPath, eliminate};
 pub use error::KernelError;

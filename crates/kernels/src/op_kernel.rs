@@ -3,6 +3,7 @@
 use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
 
 use crate::KernelError;
+use crate::arithmetic::Arithmetic;
 use crate::conv::{ConvKernel, Epilogue};
 use crate::depthwise::DepthwiseKernel;
 use crate::elementwise;
@@ -74,7 +75,7 @@ impl OpKernel {
         check_size(&node.name, shapes[1])?;
         let parameters = Parameters { node: &node.name, weights };
         let work = match &node.op {
-            Op::Conv2d(_) | Op::Linear { .. } => linear_work(&parameters, &node.op, shapes, isa)?,
+            Op::Conv2d(_) | Op::Linear { .. } => linear_work(graph, weights, id, shapes, isa)?,
             Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps, lanes)?,
             Op::Pointwise(function) => Work::Activate(*function),
             Op::Add => Work::Add,
@@ -237,26 +238,57 @@ impl<'a> Parameters<'a> {
     }
 }
 
-fn linear_work(parameters: &Parameters, op: &Op, shapes: [Shape; 2], isa: Isa) -> Result<Work, KernelError> {
-    let conv = match op {
-        Op::Conv2d(conv) => conv.clone(),
-        Op::Linear { in_features, out_features, bias } => {
-            Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }
-        }
-        _ => unreachable!("called for convolutions and linear layers only"),
-    };
-    let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
-    let weight = parameters.get("weight", n_weights)?;
-    let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
+/// A convolution, or a linear layer as one of a single pixel, with its parameters.
+pub struct Linear<'a> {
+    /// What is computed.
+    pub conv: Conv2d,
+    /// `[out, in / groups, kh, kw]`
+    pub weight: &'a [f32],
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+}
+
+impl<'a> Linear<'a> {
+    /// Of node `id`; `None` when it is something else.
+    ///
+    /// # Errors
+    /// A missing or misshapen parameter.
+    pub fn of(graph: &'a Graph, weights: &'a Weights, id: NodeId) -> Result<Option<Self>, KernelError> {
+        let node = graph.node(id);
+        let parameters = Parameters { node: &node.name, weights };
+        let conv = match &node.op {
+            Op::Conv2d(conv) => conv.clone(),
+            Op::Linear { in_features, out_features, bias } => {
+                Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }
+            }
+            _ => return Ok(None),
+        };
+        let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
+        let weight = parameters.get("weight", n_weights)?;
+        let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
+        Ok(Some(Self { conv, weight, bias }))
+    }
+}
+
+fn linear_work(
+    graph: &Graph,
+    weights: &Weights,
+    id: NodeId,
+    shapes: [Shape; 2],
+    isa: Isa,
+) -> Result<Work, KernelError> {
+    let linear = Linear::of(graph, weights, id)?;
+    let Linear { conv, weight, bias } = linear.expect("called for convolutions and linear layers only");
     Ok(convolution_work(isa, &conv, shapes, weight, bias))
 }
 
 /// The kernel that needs the fewest operations.
 fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Work {
+    let arithmetic = Arithmetic::F32(isa);
     if conv.is_depthwise() && conv.out_channels == conv.in_channels {
         Work::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)))
-    } else if WinogradKernel::suits(conv, shapes) {
-        Work::Winograd(Box::new(WinogradKernel::new(isa, conv, shapes, weight, bias)))
+    } else if WinogradKernel::suits(arithmetic, conv, shapes) {
+        Work::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias)))
     } else {
         Work::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias)))
     }

@@ -4,13 +4,15 @@
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
-use secateur_net::{Network, Pointwise};
+use secateur_net::{Graph, Network, Pointwise, Shape};
 
 use crate::aligned::AlignedVec;
+use crate::arithmetic::Arithmetic;
+use crate::bf16_kernel::{Bf16Kernel, Bf16Scratch, Surroundings};
 use crate::interleave::{interleave, separate};
 use crate::op_kernel::{OpKernel, Scratch, Tail};
-use crate::schedule::{Source, schedule};
-use crate::{Isa, KernelError};
+use crate::schedule::{Source, Step, schedule};
+use crate::{Isa, KernelError, Precision, pairs};
 
 /// A network ready to run on any number of images. Results do not depend on the number of threads, bit for bit.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Plan {
     slot_lens: Vec<usize>,
     image_len: usize,
     n_classes: usize,
+    /// Channels of an image, when it is packed in pairs.
+    packed_channels: Option<usize>,
     /// Images that pass through the network together.
     lanes: usize,
     /// Buffers of finished workers, for the next call.
@@ -27,25 +31,34 @@ pub struct Plan {
 
 #[derive(Debug)]
 struct PlanStep {
-    kernel: OpKernel,
+    kernel: Kernel,
+    /// Lengths are words per lane.
     inputs: Vec<Source>,
     residual: Option<Source>,
-    activation: Option<Pointwise>,
     out_slot: usize,
+    /// Words per lane.
     out_len: usize,
+}
+
+#[derive(Debug)]
+enum Kernel {
+    F32(OpKernel, Option<Pointwise>),
+    Bf16(Bf16Kernel),
 }
 
 /// One thread's buffers.
 #[derive(Debug)]
 struct Worker {
     images: AlignedVec,
+    packed_images: AlignedVec,
     slots: Vec<AlignedVec>,
     /// One for each part in which rows are computed at a time.
     scratch: Vec<Scratch>,
+    bf16_scratch: Bf16Scratch,
 }
 
 impl Plan {
-    /// Compiles `net` for the best instruction set of this processor. Fold BatchNorm first where speed matters: here it is a step of its own.
+    /// Compiles `net` in f32 for the best instruction set of this processor. Fold BatchNorm first where speed matters: here it is a step of its own.
     ///
     /// # Errors
     /// An output that would be too large, naming the node.
@@ -58,20 +71,34 @@ impl Plan {
     /// # Errors
     /// As [`Plan::compile`], or when this processor lacks `isa`.
     pub fn compile_for(net: &Network, isa: Isa) -> Result<Self, KernelError> {
-        let isa = isa.checked()?;
+        Self::compile_in(net, Arithmetic::F32(isa.checked()?))
+    }
+
+    /// As [`Plan::compile`], in numbers of `precision`. Logits are f32 in any case.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`], or when this processor lacks the instructions for `precision`.
+    pub fn compile_with(net: &Network, precision: Precision) -> Result<Self, KernelError> {
+        match precision.checked()? {
+            Precision::F32 => Self::compile(net),
+            Precision::Bf16 => Self::compile_in(net, Arithmetic::Bf16),
+        }
+    }
+
+    fn compile_in(net: &Network, arithmetic: Arithmetic) -> Result<Self, KernelError> {
         let graph = net.graph();
         let schedule = schedule(graph);
-        let compile = |step: crate::schedule::Step| {
-            let kernel = OpKernel::new(graph, net.weights(), step.node, isa)?;
-            let crate::schedule::Step { inputs, residual, activation, out_slot, out_len, .. } = step;
-            Ok(PlanStep { kernel, inputs, residual, activation, out_slot, out_len })
+        let steps = match arithmetic {
+            Arithmetic::F32(isa) => f32_steps(net, schedule.steps, isa)?,
+            Arithmetic::Bf16 => bf16_steps(net, schedule.steps, schedule.slot_lens.len())?,
         };
         Ok(Self {
-            steps: schedule.steps.into_iter().map(compile).collect::<Result<_, KernelError>>()?,
+            steps,
             slot_lens: schedule.slot_lens,
             image_len: graph.input().len(),
             n_classes: graph.n_classes(),
-            lanes: isa.lanes(),
+            packed_channels: (arithmetic == Arithmetic::Bf16).then_some(graph.input().c),
+            lanes: arithmetic.lanes(),
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -154,7 +181,9 @@ impl Plan {
         let mut worker = idle.unwrap_or_else(|| Worker {
             images: AlignedVec::zeros(self.image_len * self.lanes),
             slots: self.slot_lens.iter().map(|len| AlignedVec::zeros(len * self.lanes)).collect(),
+            packed_images: AlignedVec::default(),
             scratch: Vec::new(),
+            bf16_scratch: Bf16Scratch::default(),
         });
         if worker.scratch.len() < n_parts {
             worker.scratch.resize_with(n_parts, Scratch::new);
@@ -165,23 +194,74 @@ impl Plan {
     /// Runs up to `lanes` images, rows in `n_parts` parts side by side.
     fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker, n_parts: usize) {
         interleave(images, self.image_len, self.lanes, &mut worker.images);
+        if let Some(channels) = self.packed_channels {
+            let n_words = worker.images.len() / channels * channels.div_ceil(2);
+            worker.packed_images.reset(n_words);
+            pairs::pack(&worker.images, channels, &mut worker.packed_images);
+        }
         for step in &self.steps {
             let mut out = std::mem::take(&mut worker.slots[step.out_slot]);
-            let (images, slots) = (&worker.images, &worker.slots);
+            let images = if self.packed_channels.is_some() { &worker.packed_images } else { &worker.images };
+            let slots = &worker.slots;
             let read = |source: Source| match source {
                 Source::Image { .. } => &images[..],
                 Source::Slot { slot, len } => &slots[slot][..len * self.lanes],
             };
-            let tail = Tail { residual: step.residual.map(read), activation: step.activation };
-            step.kernel.run_split(
-                &|i| read(step.inputs[i]),
-                tail,
-                &mut out[..step.out_len * self.lanes],
-                &mut worker.scratch[..n_parts],
-            );
+            let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
+            let to = &mut out[..step.out_len * self.lanes];
+            match &step.kernel {
+                &Kernel::F32(ref kernel, activation) => {
+                    kernel.run_split(&input, Tail { residual, activation }, to, &mut worker.scratch[..n_parts]);
+                }
+                Kernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
+            }
             worker.slots[step.out_slot] = out;
         }
         let last = &self.steps[self.steps.len() - 1];
         separate(&worker.slots[last.out_slot][..last.out_len * self.lanes], last.out_len, self.lanes, logits);
     }
+}
+
+fn f32_steps(net: &Network, steps: Vec<Step>, isa: Isa) -> Result<Vec<PlanStep>, KernelError> {
+    let compile = |step: Step| {
+        let kernel = OpKernel::new(net.graph(), net.weights(), step.node, isa)?;
+        let Step { inputs, residual, activation, out_slot, out_len, .. } = step;
+        Ok(PlanStep { kernel: Kernel::F32(kernel, activation), inputs, residual, out_slot, out_len })
+    };
+    steps.into_iter().map(compile).collect()
+}
+
+fn bf16_steps(net: &Network, steps: Vec<Step>, n_slots: usize) -> Result<Vec<PlanStep>, KernelError> {
+    let graph: &Graph = net.graph();
+    let n_steps = steps.len();
+    // Shapes of what the slots hold at present.
+    let mut stored = vec![graph.input(); n_slots];
+    let words = |shape: Shape| Arithmetic::Bf16.words(shape.c) * shape.h * shape.w;
+    let mut compiled = Vec::with_capacity(n_steps);
+    for (at, step) in steps.into_iter().enumerate() {
+        let shape_of = |source: &Source| match *source {
+            Source::Image { .. } => graph.input(),
+            Source::Slot { slot, .. } => stored[slot],
+        };
+        let in_words = |source: Source| match source {
+            Source::Image { .. } => Source::Image { len: words(graph.input()) },
+            Source::Slot { slot, .. } => Source::Slot { slot, len: words(stored[slot]) },
+        };
+        let around = Surroundings {
+            inputs: step.inputs.iter().map(shape_of).collect(),
+            residual: step.residual.as_ref().map(shape_of),
+            activation: step.activation,
+            is_last: at + 1 == n_steps,
+        };
+        let kernel = Bf16Kernel::new(graph, net.weights(), step.node, around)?;
+        compiled.push(PlanStep {
+            inputs: step.inputs.iter().copied().map(in_words).collect(),
+            residual: step.residual.map(in_words),
+            out_len: kernel.out_words() / Arithmetic::Bf16.lanes(),
+            kernel: Kernel::Bf16(kernel),
+            out_slot: step.out_slot,
+        });
+        stored[step.out_slot] = graph.shape(step.node);
+    }
+    Ok(compiled)
 }

@@ -1,7 +1,7 @@
 //! Cuts a convolution's output into register tiles: which output channels go together, and which pixels.
 
-use crate::simd::Isa;
-use crate::tile::{TileFn, tiles};
+use crate::arithmetic::Arithmetic;
+use crate::tile::TileFn;
 
 /// Tiles of one size over consecutive output pixels.
 #[derive(Clone, Copy, Debug)]
@@ -14,19 +14,14 @@ pub struct PixelRun {
     pub run: TileFn,
 }
 
-/// Relative time of one step (one input value of every pixel) of a tile, in cycles of two multiply-adds or two loads; a chain of
-/// multiply-adds takes four cycles a link.
-fn step_cost(p: usize, c: usize) -> f64 {
-    ((p * c) as f64 / 2.0).max((p + c) as f64 / 2.0).max(4.0) + 0.25
-}
-
 /// The cheapest way to cut `n_pixels` pixels of `c` channels into tiles, and its relative cost.
-pub fn pixel_runs(isa: Isa, c: usize, n_pixels: usize) -> (Vec<PixelRun>, f64) {
-    let menu: Vec<(usize, TileFn)> = tiles(isa).iter().filter(|t| t.1 == c).map(|&(p, _, run)| (p, run)).collect();
+pub fn pixel_runs(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> (Vec<PixelRun>, f64) {
+    let menu: Vec<(usize, TileFn)> =
+        arithmetic.tiles().iter().filter(|t| t.1 == c).map(|&(p, _, run)| (p, run)).collect();
     let mut best = vec![(0.0, 0); n_pixels + 1];
     for n in 1..=n_pixels {
         let fitting = menu.iter().enumerate().filter(|(_, t)| t.0 <= n);
-        let costs = fitting.map(|(i, t)| (best[n - t.0].0 + step_cost(t.0, c), i));
+        let costs = fitting.map(|(i, t)| (best[n - t.0].0 + arithmetic.step_cost(t.0, c), i));
         best[n] = costs.min_by(|x, y| x.0.total_cmp(&y.0)).expect("the one-pixel tile always fits");
     }
     let mut counts = vec![0; menu.len()];
@@ -44,15 +39,20 @@ pub fn pixel_runs(isa: Isa, c: usize, n_pixels: usize) -> (Vec<PixelRun>, f64) {
     (runs, best[n_pixels].0)
 }
 
-/// The cheapest way to cut `n_channels` output channels into blocks that go with runs of `n_pixels`: the blocks' sizes.
-pub fn channel_blocks(isa: Isa, n_channels: usize, n_pixels: usize) -> Vec<usize> {
-    let largest = tiles(isa).iter().map(|t| t.1).max().expect("there are tiles");
+/// The cheapest way to cut `n_channels` output channels into blocks that go with runs of `n_pixels`: the blocks' sizes, of which all but
+/// the last are whole words.
+pub fn channel_blocks(arithmetic: Arithmetic, n_channels: usize, n_pixels: usize) -> Vec<usize> {
+    let per_word = arithmetic.channels_per_word();
+    let n_words = arithmetic.words(n_channels);
+    let largest = arithmetic.tiles().iter().map(|t| t.1).max().expect("there are tiles");
     let fewest = n_channels.div_ceil(largest);
     let even = |n_blocks: usize| -> Vec<usize> {
-        (0..n_blocks).map(|b| (b + 1) * n_channels / n_blocks - b * n_channels / n_blocks).collect()
+        let end = |b: usize| (b * n_words / n_blocks * per_word).min(n_channels);
+        (0..n_blocks).map(|b| end(b + 1) - end(b)).collect()
     };
-    let costs: Vec<f64> = (0..=largest).map(|c| if c == 0 { 0.0 } else { pixel_runs(isa, c, n_pixels).1 }).collect();
-    let counts = fewest..=n_channels.min(3 * fewest);
+    let costs: Vec<f64> =
+        (0..=largest).map(|c| if c == 0 { 0.0 } else { pixel_runs(arithmetic, c, n_pixels).1 }).collect();
+    let counts = fewest..=n_words.min(3 * fewest);
     let options = counts.map(even).map(|blocks| (blocks.iter().map(|&c| costs[c]).sum::<f64>(), blocks));
     options.min_by(|x, y| x.0.total_cmp(&y.0)).expect("there is at least one output channel").1
 }
@@ -60,20 +60,26 @@ pub fn channel_blocks(isa: Isa, n_channels: usize, n_pixels: usize) -> Vec<usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Isa, Precision};
+
+    fn arithmetics() -> Vec<Arithmetic> {
+        let bf16 = Precision::Bf16.is_available().then_some(Arithmetic::Bf16);
+        Isa::available().into_iter().map(Arithmetic::F32).chain(bf16).collect()
+    }
 
     #[test]
     fn runs_cover_every_pixel_once_and_in_order() {
-        for isa in Isa::available() {
+        for arithmetic in arithmetics() {
             for c in 1..=6 {
                 for n in [1, 2, 3, 5, 7, 16, 30, 31, 64, 100] {
-                    let (runs, cost) = pixel_runs(isa, c, n);
+                    let (runs, cost) = pixel_runs(arithmetic, c, n);
                     let mut next = 0;
                     for run in &runs {
                         assert_eq!(run.start, next);
                         let same = |t: &&(usize, usize, TileFn)| t.1 == c && std::ptr::fn_addr_eq(t.2, run.run);
-                        next += run.n_tiles * tiles(isa).iter().find(same).unwrap().0;
+                        next += run.n_tiles * arithmetic.tiles().iter().find(same).unwrap().0;
                     }
-                    assert_eq!(next, n, "{isa:?} c={c}");
+                    assert_eq!(next, n, "{arithmetic:?} c={c}");
                     assert!(cost.is_finite());
                 }
             }
@@ -82,12 +88,14 @@ mod tests {
 
     #[test]
     fn blocks_hold_all_channels_and_have_a_tile() {
-        for isa in Isa::available() {
+        for arithmetic in arithmetics() {
             for n_channels in 1..200 {
                 for n_pixels in [1, 4, 30] {
-                    let blocks = channel_blocks(isa, n_channels, n_pixels);
+                    let blocks = channel_blocks(arithmetic, n_channels, n_pixels);
                     assert_eq!(blocks.iter().sum::<usize>(), n_channels);
-                    assert!(blocks.iter().all(|&c| tiles(isa).iter().any(|t| (t.0, t.1) == (1, c))));
+                    let whole = &blocks[..blocks.len() - 1];
+                    assert!(whole.iter().all(|c| c % arithmetic.channels_per_word() == 0));
+                    assert!(blocks.iter().all(|&c| arithmetic.tiles().iter().any(|t| (t.0, t.1) == (1, c))));
                 }
             }
         }

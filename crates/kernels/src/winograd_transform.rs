@@ -2,18 +2,21 @@
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are rows and columns of tiles, and also make up addresses")]
 
+use crate::arithmetic::Arithmetic;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};
 use crate::tile::Finish;
 use crate::winograd::{POINTS, TILE};
+#[cfg(target_arch = "x86_64")]
+use crate::winograd_bf16;
 
 /// The input of one tile; steps in values.
 pub struct InputJob {
     /// First channel of each of the 6x6 pixels under the tile.
     pub pixels: [*const f32; POINTS],
-    /// Channels of each.
-    pub n_channels: usize,
+    /// Words (f32 or pairs of channels) of each.
+    pub n_words: usize,
     /// First channel of the first point.
     pub out: *mut f32,
     /// From one point to the next.
@@ -60,13 +63,15 @@ pub struct Transforms {
 }
 
 impl Transforms {
-    /// Those for `isa`.
-    pub fn of(isa: Isa) -> Self {
-        match isa {
+    /// Those for `arithmetic`.
+    pub fn of(arithmetic: Arithmetic) -> Self {
+        match arithmetic {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self { input: input_avx512, output: output_avx512 },
+            Arithmetic::F32(Isa::Avx512) => Self { input: input_avx512, output: output_avx512 },
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self { input: input_avx2, output: output_avx2 },
+            Arithmetic::F32(Isa::Avx2) => Self { input: input_avx2, output: output_avx2 },
+            #[cfg(target_arch = "x86_64")]
+            Arithmetic::Bf16 => Self { input: winograd_bf16::transform_input, output: winograd_bf16::transform_output },
             _ => Self { input: input_portable, output: output_portable },
         }
     }
@@ -75,20 +80,22 @@ impl Transforms {
 /// Filters transformed together.
 pub const FILTERS: usize = 8;
 
-/// G g G^T of some 3x3 filters, `[tap][filter]` to `[point][filter]`.
-pub fn transform_filters(g: &[[f32; FILTERS]; 9]) -> [[f32; FILTERS]; POINTS] {
+/// G g G^T of some 3x3 filters at the points 0, a, -a, b, -b and infinity, `[tap][filter]` to `[point][filter]`.
+pub fn transform_filters(g: &[[f32; FILTERS]; 9], [a, b]: [f64; 2]) -> [[f32; FILTERS]; POINTS] {
+    let (a2, b2) = (a * a, b * b);
+    let (of_zero, of_a, of_b) = (a2 * b2, 2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
     let line = |taps: [&[f64; FILTERS]; 3]| -> [[f64; FILTERS]; 6] {
         let mut out = [[0.0; FILTERS]; 6];
         for f in 0..FILTERS {
-            let [a, b, c] = taps.map(|tap| tap[f]);
-            let (even, odd) = (a + c, b);
-            let (even2, odd2) = (a + 4.0 * c, 2.0 * b);
-            out[0][f] = a / 4.0;
-            out[1][f] = -(even + odd) / 6.0;
-            out[2][f] = -(even - odd) / 6.0;
-            out[3][f] = (even2 + odd2) / 24.0;
-            out[4][f] = (even2 - odd2) / 24.0;
-            out[5][f] = c;
+            let [g0, g1, g2] = taps.map(|tap| tap[f]);
+            let (even_a, odd_a) = (g0 + a2 * g2, a * g1);
+            let (even_b, odd_b) = (g0 + b2 * g2, b * g1);
+            out[0][f] = g0 / of_zero;
+            out[1][f] = (even_a + odd_a) / of_a;
+            out[2][f] = (even_a - odd_a) / of_a;
+            out[3][f] = (even_b + odd_b) / of_b;
+            out[4][f] = (even_b - odd_b) / of_b;
+            out[5][f] = g2;
         }
         out
     };
@@ -141,7 +148,7 @@ unsafe fn output_line<L: Lanes>(m: [L::V; 6]) -> [L::V; TILE] {
 
 #[inline(always)]
 unsafe fn transform_input<L: Lanes>(job: &InputJob) {
-    for channel in 0..job.n_channels {
+    for channel in 0..job.n_words {
         let at = channel * L::LANES;
         // SAFETY: the caller's promise (`InputFn`) covers this channel of all pixels and points.
         unsafe {

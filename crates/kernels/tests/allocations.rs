@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use secateur_kernels::Plan;
+use secateur_kernels::{Plan, Precision};
 use secateur_net::random::with_random_weights;
 use secateur_net::{Shape, arch, fold_batch_norm};
 
@@ -32,11 +32,17 @@ static ALLOCATOR: Counting = Counting;
 fn evaluating_more_images_allocates_no_more() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let network = with_random_weights(arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap(), 3);
-    let plan = Plan::compile(&fold_batch_norm(&network).unwrap()).unwrap();
+    let network = fold_batch_norm(&network).unwrap();
+    for precision in [Precision::F32, Precision::Bf16].into_iter().filter(|p| p.is_available()) {
+        check(&pool, &Plan::compile_with(&network, precision).unwrap());
+    }
+}
+
+fn check(pool: &rayon::ThreadPool, plan: &Plan) {
     let images = vec![0.5; 200 * 3072];
     let count = |n: usize| {
         let before = N_ALLOCATIONS.load(Ordering::Relaxed);
-        plan.logits(&pool, &images[..n * 3072]).unwrap();
+        plan.logits(pool, &images[..n * 3072]).unwrap();
         N_ALLOCATIONS.load(Ordering::Relaxed) - before
     };
     count(200);

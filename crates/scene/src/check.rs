@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use ron::value::RawValue;
 
-use crate::choices::{Control, DatasetSource, Images, RepairMode, SchedulerKind};
+use crate::choices::{Control, DatasetSource, Device, Images, Precision, RepairMode, SchedulerKind};
 use crate::error::{Problem, Source};
 use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 use crate::locate::Node;
@@ -88,6 +88,12 @@ impl Checker<'_> {
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
         self.controls(&file.controls);
+        if file.device == Device::Gpu && file.precision == Precision::Bf16 {
+            self.problem(
+                "precision",
+                "is Bf16, which is the processor's, while `device` is Gpu; leave one of them out",
+            );
+        }
         let tasks = self.tasks(&networks, &datasets, &budgets);
         SceneData {
             seed: file.seed,
@@ -106,6 +112,7 @@ impl Checker<'_> {
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
             reward: file.reward,
             device: file.device,
+            precision: file.precision,
             agent: file.agent,
             actors_per_task: file.actors_per_task,
             walks_per_task: file.walks_per_task,

@@ -60,6 +60,26 @@ pub enum Device {
     Gpu,
 }
 
+/// Numbers that the processor scores walks in. Everything else is f32: the final score of winners, accuracies on the test split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Precision {
+    /// 24 significant bits.
+    #[default]
+    F32,
+    /// 8 significant bits, sums in f32; needs a processor with AVX512-BF16.
+    Bf16,
+}
+
+impl Precision {
+    /// As reports call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// How actors and learners share time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

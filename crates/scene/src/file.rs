@@ -6,8 +6,8 @@ use ron::extensions::Extensions;
 use ron::value::RawValue;
 use serde::{Deserialize, Serialize};
 
-use crate::choices::Device;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
+use crate::choices::{Device, Precision};
 use crate::choices::{ExecutorKind, SchedulerKind, SelectionMethod};
 
 /// The text of a scene as serde sees it; holds anything of the right types. [`crate::Scene`] is the checked form.
@@ -54,6 +54,9 @@ pub struct SceneFile {
     /// Where walks are scored.
     #[serde(default)]
     pub device: Device,
+    /// Numbers that the processor scores walks in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Who decides.
     #[serde(default)]
     pub agent: Agent,

@@ -19,8 +19,8 @@ mod tasks;
 mod template;
 mod walk;
 
-pub use choices::Device;
 pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
+pub use choices::{Device, Precision};
 pub use choices::{ExecutorKind, RepairMode, RewardKind, SchedulerKind, SelectionMethod};
 pub use difference::{Difference, first_difference};
 pub use error::{Problem, SceneError};

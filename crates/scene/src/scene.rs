@@ -8,8 +8,8 @@ use ron::value::RawValue;
 
 use crate::SCENE_VERSION;
 use crate::check::check;
-use crate::choices::Device;
 use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
+use crate::choices::{Device, Precision};
 use crate::choices::{ExecutorKind, SchedulerKind, SelectionMethod};
 use crate::error::{Problem, SceneError, Source, line_col};
 use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile, ron_options};
@@ -59,6 +59,8 @@ pub struct SceneData {
     pub reward: RewardKind,
     /// Where walks are scored.
     pub device: Device,
+    /// Numbers that the processor scores walks in; `F32` with `device: Gpu`.
+    pub precision: Precision,
     /// Who decides.
     pub agent: Agent,
     /// Actors that work on each task, 1..=4096.
@@ -274,6 +276,7 @@ impl SceneData {
             images: self.images,
             reward: self.reward,
             device: self.device,
+            precision: self.precision,
             agent: self.agent,
             actors_per_task: self.actors_per_task,
             walks_per_task: self.walks_per_task,

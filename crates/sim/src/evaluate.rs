@@ -30,7 +30,7 @@ pub trait Evaluate: Send + Sync {
     fn score(&self, pool: &rayon::ThreadPool, prepared: &Prepared, network: &Network) -> Result<Score, KernelError>;
 }
 
-/// The real thing: refit as the scene asks, score on the reward images.
+/// The real thing: refit and numbers as the scene asks, score on the reward images.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured;
 
@@ -44,7 +44,7 @@ impl Evaluate for Measured {
     }
 
     fn score(&self, pool: &rayon::ThreadPool, prepared: &Prepared, network: &Network) -> Result<Score, KernelError> {
-        prepared.reward.score(pool, network)
+        prepared.reward.score(pool, network, prepared.precision)
     }
 }
 

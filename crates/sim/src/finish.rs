@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use secateur_kernels::{Effort, KernelError, RefitData, SequentialRefit};
+use secateur_kernels::{Effort, KernelError, Precision, RefitData, SequentialRefit};
 use secateur_net::{Cost, KeptChannels, Network};
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,7 @@ impl<'a> FinalRefit<'a> {
                 .run(&candidate.kept, prepared.reselect)?,
             None => (prepared.compact(&candidate.kept)?, candidate.kept.clone()),
         };
-        let score = prepared.reward.score(self.pool, &network)?;
+        let score = prepared.reward.score(self.pool, &network, Precision::F32)?;
         let macs = prepared.model.count(Cost::Macs, &kept.widths());
         // What plugins added to the walk's reward stays with the candidate.
         let added = candidate.score.map_or(0.0, |s| f64::from(candidate.reward) - s.reward(self.kind));

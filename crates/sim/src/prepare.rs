@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use secateur_kernels::{
-    Effort, KernelError, Norm, NormalEquations, Reader, Refit, RefitData, RemovalPath, SequentialRefit, calibrate,
-    channel_norms, eliminate, repair,
+    Effort, KernelError, Norm, NormalEquations, Precision, Reader, Refit, RefitData, RemovalPath, SequentialRefit,
+    calibrate, channel_norms, eliminate, repair,
 };
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
@@ -59,6 +59,8 @@ pub struct Inputs {
     pub norm_orders: HashMap<GroupId, Vec<usize>>,
     /// How consumers are refitted when a walk is scored.
     pub repair: Repair,
+    /// Numbers that walks are scored in.
+    pub precision: Precision,
     /// Calibration images `[N, H, W, C]`.
     pub calibration: Vec<f32>,
     /// Images of the final refit `[N, H, W, C]`.
@@ -94,6 +96,8 @@ pub struct Prepared {
     pub equations: Vec<Arc<NormalEquations>>,
     /// How consumers are refitted when a walk is scored.
     pub repair: Repair,
+    /// Numbers that walks are scored in.
+    pub precision: Precision,
     /// Whether the final refit may choose channels anew.
     pub reselect: bool,
     /// Images of the final refit.
@@ -174,7 +178,7 @@ impl Prepared {
             paths.push(Arc::new(path));
         }
         let reward = RewardImages::new(pool, &network, inputs.reward.0, inputs.reward.1)?;
-        let original_score = reward.score(pool, &network)?;
+        let original_score = reward.score(pool, &network, Precision::F32)?;
         let walk_refit_data = match inputs.repair {
             Repair::Sequential(n_images) => {
                 let images = &inputs.refit[..(n_images * network.graph().input().len()).min(inputs.refit.len())];
@@ -200,6 +204,7 @@ impl Prepared {
                 Repair::Off | Repair::Sequential(_) => Vec::new(),
             },
             repair: inputs.repair,
+            precision: inputs.precision,
             reselect: inputs.selection == Selection::Reconstruction,
             refit_images: inputs.refit,
             reward,

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
-use secateur_kernels::{KernelError, Plan};
+use secateur_kernels::{KernelError, Plan, Precision};
 use secateur_net::{KeptChannels, Network};
 use serde::{Deserialize, Serialize};
 
@@ -67,12 +67,17 @@ impl RewardImages {
         Ok(Self { images, labels, original_logits })
     }
 
-    /// Scores a network.
+    /// Scores a network, which is run in numbers of `precision`.
     ///
     /// # Errors
-    /// As [`Plan::logits`], and NaN or infinity among the logits.
-    pub fn score(&self, pool: &rayon::ThreadPool, network: &Network) -> Result<Score, KernelError> {
-        let logits = Plan::compile(network)?.logits(pool, &self.images)?;
+    /// As [`Plan::compile_with`] and [`Plan::logits`], and NaN or infinity among the logits.
+    pub fn score(
+        &self,
+        pool: &rayon::ThreadPool,
+        network: &Network,
+        precision: Precision,
+    ) -> Result<Score, KernelError> {
+        let logits = Plan::compile_with(network, precision)?.logits(pool, &self.images)?;
         let n_classes = network.graph().n_classes();
         let rows = logits.chunks_exact(n_classes).zip(self.original_logits.chunks_exact(n_classes)).zip(&self.labels);
         let (mut n_correct, mut divergence) = (0u64, 0.0f64);
@@ -113,7 +118,7 @@ fn kl(p: &[f32], q: &[f32]) -> f64 {
 const SCORES_MAX: usize = 16_384;
 
 /// Scores by everything that determines them and may differ within a run: the network (on its data set) and the kept sets.
-/// Weights, selection, repair, images and engine are the same throughout.
+/// Weights, selection, repair, images, engine and precision are the same throughout.
 #[derive(Resource, Debug, Default)]
 pub struct ScoreCache {
     /// By index of the network.
@@ -178,11 +183,11 @@ mod tests {
     fn scores_are_those_worked_out_by_hand() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let images = images(&pool);
-        let same = images.score(&pool, &scaled(1.0)).unwrap();
+        let same = images.score(&pool, &scaled(1.0), Precision::F32).unwrap();
         assert_eq!((same.accuracy, same.divergence), (0.75, 0.0));
         assert_eq!(same.reward(RewardKind::Divergence), 1.0);
         // Logits of 0: the class probabilities become (1/2, 1/2), the divergence ln 2 minus the entropy of the original's.
-        let flat = images.score(&pool, &scaled(0.0)).unwrap();
+        let flat = images.score(&pool, &scaled(0.0), Precision::F32).unwrap();
         let entropy = |d: f64| {
             let p = 1.0 / (1.0 + (-d).exp());
             -p * p.ln() - (1.0 - p) * (1.0 - p).ln()
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn logits_that_overflow_are_an_error_and_not_a_perfect_score() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let error = images(&pool).score(&pool, &scaled(3e38)).unwrap_err();
+        let error = images(&pool).score(&pool, &scaled(3e38), Precision::F32).unwrap_err();
         assert_eq!(error, KernelError::NanLogits { image: 2 });
     }
 }

@@ -58,6 +58,7 @@ pub fn prepared(pool: &Pool) -> Arc<Prepared> {
         selection: Selection::Reconstruction,
         norm_orders: Default::default(),
         repair: Repair::Sequential(20),
+        precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
         reward: (reward, labels),
