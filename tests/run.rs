@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use secateur::kernels::Precision;
 use serde_json::Value;
 
 /// Small enough for the dev profile: two tasks, few walks and images.
@@ -87,6 +88,22 @@ fn a_run_leaves_networks_within_budget_and_is_the_same_for_any_number_of_threads
     // The resolved scene is a scene.
     let check = Command::new(secateur()).arg("check").arg(one.join("scene.ron")).output().unwrap();
     assert!(check.status.success(), "{}", stderr(&check));
+}
+
+#[test]
+fn walks_are_scored_in_bf16_when_the_scene_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let output = run(&secateur(), &out, &["--set", "precision=Bf16"]);
+    if Precision::Bf16.is_available() {
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(json(&out.join("summary.json"))["precision"], "bf16");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("candidates scored in bf16"));
+    } else {
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("precision bf16: this processor does not have AVX512-BF16"));
+        assert!(!out.exists());
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Every kind of mistake: where it is reported, in which words, with which suggestion.
 
-use secateur_scene::{Scene, SceneError};
+use secateur_scene::{Precision, Scene, SceneError};
 
 /// Line 1 is `(version: 1, seed: 7,`, then networks, datasets, budgets; `more` is line 5.
 fn scene_with(networks: &str, datasets: &str, budgets: &str, more: &str) -> String {
@@ -275,6 +275,16 @@ fn mistakes_about_the_scheduler_are_explained() {
         (with_more("scheduler: BoundedLag(max: -1)"), "5:28", &["scheduler.max"]),
         (with_more("executor: Threads"), "5:11", &["`executor`: unknown value `Threads`", "`Single`, `Multi`"]),
     ]);
+}
+
+#[test]
+fn bf16_is_the_processors_and_not_the_cards() {
+    check(&[
+        (with_more("precision: Bf17"), "5:12", &["`precision`: unknown value `Bf17`", "did you mean `Bf16`?"]),
+        (with_more("device: Gpu, precision: Bf16"), "5:25", &["`precision` is Bf16", "`device` is Gpu"]),
+    ]);
+    assert_eq!(Scene::parse("s.ron", &with_more("")).unwrap().precision, Precision::F32);
+    assert_eq!(Scene::parse("s.ron", &with_more("precision: Bf16")).unwrap().precision, Precision::Bf16);
 }
 
 #[test]
