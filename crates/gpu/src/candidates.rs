@@ -157,7 +157,7 @@ const KERNEL_MAX: usize = 16;
 /// How a node with weights is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerKind {
-    /// Every output reads every input, through a kernel of at most [`KERNEL_MAX`] rows and columns.
+    /// Every output reads every input, through a kernel of at most 16 rows and columns.
     Dense,
     /// One filter per channel; BatchNorm too.
     Depthwise,
