@@ -31,7 +31,7 @@ impl ConvVariant {
 pub struct GpuOptions {
     /// Keep all bounds, loop and division checks in the shaders.
     pub checked: bool,
-    /// Longest wait for one submission; default 60 s, ten minutes on software adapters.
+    /// Longest wait for one submission (zero: every wait is too long); default 60 s, ten minutes on software adapters.
     pub timeout: Option<Duration>,
     /// Most bytes of one binding; default what the adapter allows.
     pub binding_max: Option<u64>,
@@ -321,6 +321,8 @@ impl Gpu {
         let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(self.timeout) };
         let waited = self.device.poll(wait);
         self.check(doing)?;
+        // No time at all is too little, even where the work happens to be done: software adapters may do it while it is submitted.
+        let waited = if self.timeout.is_zero() { Err(PollError::Timeout) } else { waited };
         waited.map(|_| ()).map_err(|error| self.wait_error(error, doing))
     }
 
