@@ -98,11 +98,12 @@ impl Arithmetic {
             Self::Bf16 => [0.75, 1.5],
         }
     }
-    /// Time of Winograd's transforms of a tile per channel of input or output, in cycles of two multiply-adds.
-    pub const fn transform_cost(self) -> f64 {
+    /// Time of Winograd's transforms per channel of input or output, of a tile and of a row of four pixels, in cycles of two
+    /// multiply-adds. Only bf16 has transforms of rows: where multiplications cost as much as in f32, tiles are better.
+    pub const fn transform_costs(self) -> [f64; 2] {
         match self {
-            Self::F32(_) => 110.0,
-            Self::Bf16 => 165.0,
+            Self::F32(_) => [110.0, f64::INFINITY],
+            Self::Bf16 => [165.0, 16.0],
         }
     }
     /// Relative time of one step (one word of every pixel) of a tile, in cycles of two multiply-adds or two loads.

@@ -5,8 +5,10 @@ use secateur_net::{Conv2d, Graph, NodeId, Pointwise, Shape, Weights};
 use crate::aligned::AlignedVec;
 use crate::arithmetic::Arithmetic;
 use crate::conv::{ConvKernel, Epilogue};
+use crate::conv_way::ConvWay;
 use crate::op_kernel::{Linear, OpKernel, Scratch, Tail};
 use crate::winograd::{WinogradKernel, WinogradScratch};
+use crate::winograd_rows::{WinogradRowsKernel, WinogradRowsScratch};
 use crate::{Isa, KernelError, elementwise, pairs};
 
 /// What surrounds an operation in a plan. Shapes are those that the values were stored with: a flattened image may still lie there
@@ -35,6 +37,7 @@ pub struct Bf16Kernel {
 enum Work {
     Conv(Box<ConvKernel>),
     Winograd(Box<WinogradKernel>),
+    WinogradRows(Box<WinogradRowsKernel>),
     Unpacked(Box<OpKernel>),
 }
 
@@ -42,6 +45,7 @@ enum Work {
 #[derive(Debug, Default)]
 pub struct Bf16Scratch {
     winograd: WinogradScratch,
+    winograd_rows: WinogradRowsScratch,
     f32: Scratch,
     inputs: Vec<AlignedVec>,
     residual: AlignedVec,
@@ -59,10 +63,11 @@ impl Bf16Kernel {
         let work = match native.filter(|linear| has_whole_words(&linear.conv)) {
             Some(Linear { conv, weight, bias }) => {
                 let shapes = [around.inputs[0], out_shape];
-                if WinogradKernel::suits(Arithmetic::Bf16, &conv, shapes) {
-                    Work::Winograd(Box::new(WinogradKernel::new(Arithmetic::Bf16, &conv, shapes, weight, bias)))
-                } else {
-                    Work::Conv(Box::new(ConvKernel::new(Arithmetic::Bf16, &conv, shapes, weight, bias)))
+                let bf16 = Arithmetic::Bf16;
+                match ConvWay::cheapest(bf16, &conv, shapes) {
+                    ConvWay::Direct => Work::Conv(Box::new(ConvKernel::new(bf16, &conv, shapes, weight, bias))),
+                    ConvWay::Tiles => Work::Winograd(Box::new(WinogradKernel::new(bf16, &conv, shapes, weight, bias))),
+                    ConvWay::Rows => Work::WinogradRows(Box::new(WinogradRowsKernel::new(&conv, shapes, weight, bias))),
                 }
             }
             None => Work::Unpacked(Box::new(OpKernel::new(graph, weights, id, Isa::Avx512)?)),
@@ -96,6 +101,7 @@ impl Bf16Kernel {
         match &self.work {
             Work::Conv(kernel) => kernel.run(input(0), epilogue, out),
             Work::Winograd(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd),
+            Work::WinogradRows(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd_rows),
             Work::Unpacked(kernel) => self.run_unpacked(kernel, input, residual, out, scratch),
         }
     }

@@ -10,6 +10,7 @@ mod arithmetic;
 mod bf16_kernel;
 mod calibrate;
 mod conv;
+mod conv_way;
 mod depthwise;
 mod elementwise;
 mod eliminate;
@@ -48,6 +49,7 @@ mod tiling;
 mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod winograd_bf16;
+mod winograd_rows;
 mod winograd_transform;
 
 pub use arithmetic::Precision;

@@ -5,6 +5,7 @@ use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window}
 use crate::KernelError;
 use crate::arithmetic::Arithmetic;
 use crate::conv::{ConvKernel, Epilogue};
+use crate::conv_way::ConvWay;
 use crate::depthwise::DepthwiseKernel;
 use crate::elementwise;
 use crate::layout;
@@ -286,11 +287,11 @@ fn linear_work(
 fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Work {
     let arithmetic = Arithmetic::F32(isa);
     if conv.is_depthwise() && conv.out_channels == conv.in_channels {
-        Work::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)))
-    } else if WinogradKernel::suits(arithmetic, conv, shapes) {
-        Work::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias)))
-    } else {
-        Work::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias)))
+        return Work::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)));
+    }
+    match ConvWay::cheapest(arithmetic, conv, shapes) {
+        ConvWay::Tiles => Work::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
+        _ => Work::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
     }
 }
 

@@ -61,25 +61,6 @@ const fn point_step(len: usize, lanes: usize) -> usize {
 }
 
 impl WinogradKernel {
-    /// Whether this way is open to a convolution, and faster than the direct one by the operations it takes.
-    pub fn suits(arithmetic: Arithmetic, conv: &Conv2d, [input, output]: [Shape; 2]) -> bool {
-        let is_open = conv.kernel == [3, 3] && conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1;
-        if !is_open {
-            return false;
-        }
-        let n_tiles = (output.h.div_ceil(TILE) * output.w.div_ceil(TILE)) as f64;
-        // Taps inside the image, of all outputs along an axis; cycles of two multiply-adds.
-        let inside = |n_in: usize, n_out: usize, axis: usize| -> usize {
-            crate::conv::valid_taps(conv, axis, n_in, n_out).iter().map(Range::len).sum()
-        };
-        let n_taps = (inside(input.h, output.h, 0) * inside(input.w, output.w, 1)) as f64;
-        let (n_in, n_out) = (input.c as f64, output.c as f64);
-        let products = arithmetic.words(input.c) as f64 * n_out / 2.0;
-        let direct = n_taps * products;
-        let transformed = n_tiles * (POINTS as f64 * products + arithmetic.transform_cost() * (n_in + n_out));
-        transformed < 0.95 * direct
-    }
-
     /// Transforms `weight` `[out, in, 3, 3]`; `bias` is `[out]`.
     pub fn new(
         arithmetic: Arithmetic,

@@ -9,6 +9,7 @@ use crate::arithmetic::Arithmetic;
 use crate::pairs::Interleave;
 use crate::tile_bf16::FinishPair;
 use crate::winograd::{POINTS, TILE};
+use crate::winograd_rows::{InputRowsJob, OutputRowsJob};
 use crate::winograd_transform::{InputJob, OutputJob};
 
 /// The finite points other than 0, which come with either sign.
@@ -39,9 +40,9 @@ unsafe fn input_line(d: [__m512; 6]) -> [__m512; 6] {
     }
 }
 
-/// A^T m of one line.
+/// A^T m of one line, plus `bias`, which `m[0]` and `m[5]` hold already: so it costs nothing.
 #[inline(always)]
-unsafe fn output_line(m: [__m512; 6]) -> [__m512; TILE] {
+unsafe fn output_line(m: [__m512; 6], bias: __m512) -> [__m512; TILE] {
     // SAFETY: arithmetic only; the caller's function has the instructions.
     unsafe {
         let (s, d) = (_mm512_add_ps(m[1], m[2]), _mm512_sub_ps(m[1], m[2]));
@@ -51,8 +52,8 @@ unsafe fn output_line(m: [__m512; 6]) -> [__m512; TILE] {
         let (a3, b3) = (_mm512_set1_ps(A * A * A), _mm512_set1_ps(B * B * B));
         [
             _mm512_add_ps(m[0], _mm512_add_ps(s, u)),
-            _mm512_fmadd_ps(v, b, _mm512_mul_ps(d, a)),
-            _mm512_fmadd_ps(u, b2, _mm512_mul_ps(s, a2)),
+            _mm512_fmadd_ps(v, b, _mm512_fmadd_ps(d, a, bias)),
+            _mm512_fmadd_ps(u, b2, _mm512_fmadd_ps(s, a2, bias)),
             _mm512_fmadd_ps(v, b3, _mm512_fmadd_ps(d, a3, m[5])),
         ]
     }
@@ -123,13 +124,14 @@ pub unsafe fn transform_output(job: &OutputJob) {
 unsafe fn output_columns(job: &OutputJob, channel: usize) -> [[__m512; TILE]; 6] {
     // SAFETY: the caller's promise (`OutputFn`) covers this channel of all points.
     unsafe {
+        let nothing = _mm512_setzero_ps();
         let mut columns = [[_mm512_setzero_ps(); TILE]; 6];
         for j in 0..6 {
             let mut m = [_mm512_setzero_ps(); 6];
             for i in 0..6 {
                 m[i] = _mm512_loadu_ps(job.sums.add((i * 6 + j) * job.point_step + channel * LANES));
             }
-            columns[j] = output_line(m);
+            columns[j] = output_line(m, nothing);
         }
         columns
     }
@@ -143,11 +145,9 @@ unsafe fn output_row(columns: &[[__m512; TILE]; 6], i: usize, bias: __m512) -> [
         for j in 0..6 {
             m[j] = columns[j][i];
         }
-        let mut row = output_line(m);
-        for j in 0..TILE {
-            row[j] = _mm512_add_ps(row[j], bias);
-        }
-        row
+        m[0] = _mm512_add_ps(m[0], bias);
+        m[5] = _mm512_add_ps(m[5], bias);
+        output_line(m, bias)
     }
 }
 
@@ -171,6 +171,78 @@ unsafe fn transform_output_of(job: &OutputJob, size: [usize; 2]) {
                     let at = i * job.row_step + (j * n_words + word) * LANES;
                     _mm512_storeu_ps(job.out.add(at), finish.apply(even[j], odd[j], at, has_odd));
                 }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As the functions of `winograd_rows` that this becomes.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn transform_input_rows(job: &InputRowsJob) {
+    // SAFETY: the caller's promise covers each word of all rows, pixels and points.
+    unsafe {
+        let interleave = Interleave::new();
+        for row in 0..job.n_rows {
+            let out = job.out.add(row * job.n_words * LANES);
+            for at in (0..job.n_words).map(|word| word * LANES) {
+                let (mut even, mut odd) = ([_mm512_setzero_ps(); 6], [_mm512_setzero_ps(); 6]);
+                for j in 0..6 {
+                    let x = job.pixels[j].add(row * job.row_steps[j] + at);
+                    [even[j], odd[j]] = Interleave::unpack(_mm512_loadu_ps(x));
+                }
+                let (even, odd) = (input_line(even), input_line(odd));
+                for j in 0..6 {
+                    _mm512_storeu_ps(out.add(j * job.point_step + at), interleave.pack(even[j], odd[j]));
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As the functions of `winograd_rows` that this becomes.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub unsafe fn transform_output_rows(job: &OutputRowsJob) {
+    // SAFETY: the caller's promise. The number of columns is the job's, as a constant where the tile is whole.
+    unsafe {
+        if job.n_columns == TILE {
+            transform_output_columns(job, TILE);
+        } else {
+            transform_output_columns(job, job.n_columns);
+        }
+    }
+}
+
+/// The sums of a row at all points, of one channel.
+#[inline(always)]
+unsafe fn sums_of_row(job: &OutputRowsJob, row: usize, channel: usize) -> [__m512; 6] {
+    // SAFETY: the caller's promise covers this channel of all points.
+    unsafe {
+        let mut m = [_mm512_setzero_ps(); 6];
+        for j in 0..6 {
+            m[j] = _mm512_loadu_ps(job.sums.add(j * job.point_step + (row * job.n_channels + channel) * LANES));
+        }
+        m
+    }
+}
+
+#[inline(always)]
+unsafe fn transform_output_columns(job: &OutputRowsJob, n_columns: usize) {
+    let n_words = job.n_channels.div_ceil(2);
+    // SAFETY: the caller's promise covers each channel of all rows and points, and `n_columns` output pixels of each row.
+    unsafe {
+        let finish = FinishPair::new(job.finish);
+        for (row, word) in (0..job.n_rows).flat_map(|row| (0..n_words).map(move |word| (row, word))) {
+            let has_odd = 2 * word + 1 < job.n_channels;
+            // Without an odd channel, the even one's sums stand in for it and are dropped.
+            let odd_channel = 2 * word + usize::from(has_odd);
+            let bias = [2 * word, odd_channel].map(|c| *job.bias.add(c));
+            let even = output_line(sums_of_row(job, row, 2 * word), _mm512_set1_ps(bias[0]));
+            let odd = output_line(sums_of_row(job, row, odd_channel), _mm512_set1_ps(bias[1]));
+            for j in 0..n_columns {
+                let at = row * job.row_step + j * job.pixel_step + word * LANES;
+                _mm512_storeu_ps(job.out.add(at), finish.apply(even[j], odd[j], at, has_odd));
             }
         }
     }

@@ -80,30 +80,33 @@ impl Transforms {
 /// Filters transformed together.
 pub const FILTERS: usize = 8;
 
-/// G g G^T of some 3x3 filters at the points 0, a, -a, b, -b and infinity, `[tap][filter]` to `[point][filter]`.
-pub fn transform_filters(g: &[[f32; FILTERS]; 9], [a, b]: [f64; 2]) -> [[f32; FILTERS]; POINTS] {
+/// G g of one line of some filters' taps at the points 0, a, -a, b, -b and infinity.
+pub fn filter_line<const N: usize>(taps: [&[f64; N]; 3], [a, b]: [f64; 2]) -> [[f64; N]; 6] {
     let (a2, b2) = (a * a, b * b);
     let (of_zero, of_a, of_b) = (a2 * b2, 2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-    let line = |taps: [&[f64; FILTERS]; 3]| -> [[f64; FILTERS]; 6] {
-        let mut out = [[0.0; FILTERS]; 6];
-        for f in 0..FILTERS {
-            let [g0, g1, g2] = taps.map(|tap| tap[f]);
-            let (even_a, odd_a) = (g0 + a2 * g2, a * g1);
-            let (even_b, odd_b) = (g0 + b2 * g2, b * g1);
-            out[0][f] = g0 / of_zero;
-            out[1][f] = (even_a + odd_a) / of_a;
-            out[2][f] = (even_a - odd_a) / of_a;
-            out[3][f] = (even_b + odd_b) / of_b;
-            out[4][f] = (even_b - odd_b) / of_b;
-            out[5][f] = g2;
-        }
-        out
-    };
+    let mut out = [[0.0; N]; 6];
+    for f in 0..N {
+        let [g0, g1, g2] = taps.map(|tap| tap[f]);
+        let (even_a, odd_a) = (g0 + a2 * g2, a * g1);
+        let (even_b, odd_b) = (g0 + b2 * g2, b * g1);
+        out[0][f] = g0 / of_zero;
+        out[1][f] = (even_a + odd_a) / of_a;
+        out[2][f] = (even_a - odd_a) / of_a;
+        out[3][f] = (even_b + odd_b) / of_b;
+        out[4][f] = (even_b - odd_b) / of_b;
+        out[5][f] = g2;
+    }
+    out
+}
+
+/// G g G^T of some 3x3 filters, `[tap][filter]` to `[point][filter]`.
+pub fn transform_filters(g: &[[f32; FILTERS]; 9], points: [f64; 2]) -> [[f32; FILTERS]; POINTS] {
     let g = g.map(|tap| tap.map(f64::from));
-    let columns: [[[f64; FILTERS]; 6]; 3] = std::array::from_fn(|j| line([&g[j], &g[3 + j], &g[6 + j]]));
+    let columns: [_; 3] = std::array::from_fn(|j| filter_line([&g[j], &g[3 + j], &g[6 + j]], points));
     let mut out = [[0.0; FILTERS]; POINTS];
     for i in 0..6 {
-        for (j, values) in line([&columns[0][i], &columns[1][i], &columns[2][i]]).into_iter().enumerate() {
+        let row = filter_line([&columns[0][i], &columns[1][i], &columns[2][i]], points);
+        for (j, values) in row.into_iter().enumerate() {
             out[i * 6 + j] = values.map(|value| value as f32);
         }
     }

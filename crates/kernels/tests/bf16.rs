@@ -102,6 +102,30 @@ fn winograd_of_every_width_is_near() {
     }
 }
 
+#[test]
+fn tall_maps_of_narrow_layers_are_near_with_what_is_added_to_them() {
+    if !is_there() {
+        return;
+    }
+    for [c_in, c_out] in [[16, 8], [8, 16], [7, 13], [13, 7], [1, 4]] {
+        for (h, w) in [(16, 16), (17, 5), (33, 9), (50, 2)] {
+            for padding in [0, 1, 2] {
+                let mut b = GraphBuilder::new(Shape { c: c_in, h, w: w + 2 });
+                let conv = |i, o, padding| Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(i, o, 3, 1, padding) });
+                let first = b.push("first", conv(c_in, c_out, padding), &[0]);
+                let shortcut = b.push("relu", Op::Pointwise(Pointwise::Relu), &[first]);
+                let second = b.push("second", conv(c_out, c_out, 1), &[shortcut]);
+                let sum = b.push("sum", Op::Add, &[second, shortcut]);
+                let relu6 = b.push("relu6", Op::Pointwise(Pointwise::Relu6), &[sum]);
+                b.push("same", Op::Pad { channels: [0, 0], rows: [0, 0], cols: [0, 0] }, &[relu6]);
+                let net = with_random_weights(b.finish().unwrap(), 3);
+                let context = format!("{c_in} -> {c_out} at {h} x {w}, padding {padding}");
+                check(&net, 2, [2.0 * ROUNDING, 0.02], &context);
+            }
+        }
+    }
+}
+
 /// Convolutions of every kind.
 fn any_conv() -> impl Strategy<Value = (Conv2d, Shape)> {
     let widths = (1..=3usize, 1..=6usize, 1..=20usize);
