@@ -1,4 +1,5 @@
-//! One step of a plan in bf16: convolutions work on pairs, everything else on f32 that is unpacked before and packed after.
+//! One step of a plan in bf16: convolutions and what only moves values work on pairs, everything else on f32 that is unpacked before
+//! and packed after.
 
 use secateur_net::{Conv2d, Graph, NodeId, Pointwise, Shape, Weights};
 
@@ -38,6 +39,7 @@ enum Work {
     Conv(Box<ConvKernel>),
     Winograd(Box<WinogradKernel>),
     WinogradRows(Box<WinogradRowsKernel>),
+    Moved(Box<OpKernel>),
     Unpacked(Box<OpKernel>),
 }
 
@@ -70,12 +72,17 @@ impl Bf16Kernel {
                     ConvWay::Rows => Work::WinogradRows(Box::new(WinogradRowsKernel::new(&conv, shapes, weight, bias))),
                 }
             }
-            None => Work::Unpacked(Box::new(OpKernel::new(graph, weights, id, Isa::Avx512)?)),
+            None => {
+                let kernel = OpKernel::new(graph, weights, id, Isa::Avx512)?;
+                let is_all = around.residual.is_none() && around.activation.is_none();
+                let moved = kernel.on_pairs().filter(|_| is_all && Self::may_be_native(graph, id, &around));
+                moved.map_or_else(|| Work::Unpacked(Box::new(kernel)), |kernel| Work::Moved(Box::new(kernel)))
+            }
         };
         Ok(Self { work, around, out_shape })
     }
 
-    /// Whether the step could run on pairs if it is a convolution.
+    /// Whether the step could run on pairs if it is a convolution, or moves values.
     fn may_be_native(graph: &Graph, id: NodeId, around: &Surroundings) -> bool {
         let as_stored = graph.node(id).inputs.iter().map(|&i| graph.shape(i)).eq(around.inputs.iter().copied());
         let is_clamp = around.activation.is_none_or(|function| elementwise::clamp_bounds(function).is_some());
@@ -102,6 +109,7 @@ impl Bf16Kernel {
             Work::Conv(kernel) => kernel.run(input(0), epilogue, out),
             Work::Winograd(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd),
             Work::WinogradRows(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd_rows),
+            Work::Moved(kernel) => kernel.run(input, Tail::default(), out, &mut scratch.f32),
             Work::Unpacked(kernel) => self.run_unpacked(kernel, input, residual, out, scratch),
         }
     }

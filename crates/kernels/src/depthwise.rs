@@ -76,14 +76,22 @@ impl DepthwiseKernel {
 
     /// Convolves one group of images `[H, W, C, LANES]`.
     pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
+        self.run_rows(x, 0..self.shapes[1].h, epilogue, out);
+    }
+
+    /// Computes the output rows `rows`; `out` and the residual are theirs alone.
+    pub fn run_rows(&self, x: &[f32], rows: Range<usize>, epilogue: Epilogue, out: &mut [f32]) {
         let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.lanes);
-        assert_eq!(x.len(), input.len() * lanes, "depthwise input length");
-        assert_eq!(out.len(), output.len() * lanes, "depthwise output length");
-        assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
         let c = input.c;
-        for (oy, rows) in self.valid[0].iter().enumerate() {
+        assert!(rows.end <= output.h, "depthwise output rows");
+        assert_eq!(x.len(), input.len() * lanes, "depthwise input length");
+        assert_eq!(out.len(), rows.len() * output.w * c * lanes, "depthwise output length");
+        assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
+        let first = rows.start;
+        for oy in rows {
+            let rows = &self.valid[0][oy];
             for (ox, columns) in self.valid[1].iter().enumerate() {
-                let to = (oy * output.w + ox) * c * lanes;
+                let to = ((oy - first) * output.w + ox) * c * lanes;
                 let has_taps = !rows.is_empty() && !columns.is_empty();
                 let (from, weights) = if has_taps {
                     let y = oy * conv.stride[0] + rows.start * conv.dilation[0] - conv.padding[0];

@@ -99,6 +99,21 @@ impl OpKernel {
         Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
     }
 
+    /// The same on words that hold two channels each, where all that is done is to move whole words.
+    pub fn on_pairs(&self) -> Option<Self> {
+        let halves = |channels: [usize; 2]| channels.iter().all(|c| c % 2 == 0).then(|| channels.map(|c| c / 2));
+        let half = |shape: &Shape| (shape.c % 2 == 0).then_some(Shape { c: shape.c / 2, ..*shape });
+        let work = match self.work {
+            Work::Copy => Work::Copy,
+            Work::Concat => Work::Concat,
+            Work::Pad { channels, rows, cols } => Work::Pad { channels: halves(channels)?, rows, cols },
+            Work::Slice { channels, step } => Work::Slice { channels: halves(channels)?, step },
+            _ => return None,
+        };
+        let in_shapes = self.in_shapes.iter().map(half).collect::<Option<_>>()?;
+        Some(Self { work, in_shapes, out_shape: half(&self.out_shape)?, lanes: self.lanes })
+    }
+
     /// Shapes of the inputs, one image each.
     pub fn in_shapes(&self) -> &[Shape] {
         &self.in_shapes
@@ -153,8 +168,8 @@ impl OpKernel {
     ) {
         let n_rows = self.out_shape.h.div_ceil(scratch.len()).next_multiple_of(TILE);
         let clamp = tail.activation.map_or(Some([f32::NEG_INFINITY, f32::INFINITY]), elementwise::clamp_bounds);
-        let is_splittable = matches!(self.work, Work::Conv(_) | Work::Winograd(_)) && n_rows < self.out_shape.h;
-        let Some(clamp) = clamp.filter(|_| is_splittable) else {
+        let is_convolution = matches!(self.work, Work::Conv(_) | Work::Winograd(_) | Work::Depthwise(_));
+        let Some(clamp) = clamp.filter(|_| is_convolution && n_rows < self.out_shape.h) else {
             return self.run(input, tail, out, &mut scratch[0]);
         };
         let epilogue = Epilogue { residual: tail.residual, clamp };
@@ -167,6 +182,7 @@ impl OpKernel {
                 scope.spawn(move |_| match &self.work {
                     Work::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
                     Work::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
+                    Work::Depthwise(kernel) => kernel.run_rows(x, rows, epilogue, out),
                     _ => unreachable!("only convolutions are split"),
                 });
             }
@@ -306,4 +322,24 @@ fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize)
     let widen = |x: f32| std::iter::repeat_n(x, lanes);
     let shift = shift.flat_map(widen).collect();
     Ok(Work::ScaleShift { scale: scale.iter().flat_map(|&s| widen(s as f32)).collect(), shift })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_one_convolution_are_computed_in_as_many_parts_as_there_is_working_memory() {
+        let shape = Shape { c: 32, h: 16, w: 16 };
+        let conv = Conv2d::square(32, 32, 3, 1, 1);
+        let kernel = OpKernel::convolution(Isa::detect(), &conv, [shape, shape], &vec![0.5; 32 * 32 * 9], None);
+        let x = vec![1.0; shape.len() * kernel.lanes()];
+        let mut out = vec![0.0; x.len()];
+        let mut scratch: Vec<Scratch> = (0..5).map(|_| Scratch::new()).collect();
+        kernel.run_split(&|_| &x, Tail::default(), &mut out, &mut scratch);
+        let n_used = scratch.iter().filter(|s| s.winograd.is_used()).count();
+        // Five parts of four rows would be more than there are.
+        assert_eq!(n_used, 4);
+        assert_eq!([out[0], out[out.len() / 2]], [0.5 * 32.0 * 4.0, 0.5 * 32.0 * 6.0]);
+    }
 }

@@ -54,6 +54,14 @@ pub struct WinogradScratch {
     sums: AlignedVec,
 }
 
+impl WinogradScratch {
+    /// Whether any kernel has worked with it.
+    #[cfg(test)]
+    pub fn is_used(&self) -> bool {
+        !self.sums.is_empty()
+    }
+}
+
 /// Values from one point to the next of `len` values each: one vector more, since points a power of two apart would all fall
 /// into the same few lines of the cache.
 const fn point_step(len: usize, lanes: usize) -> usize {

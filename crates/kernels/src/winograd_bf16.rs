@@ -24,17 +24,20 @@ const LANES: usize = 16;
 unsafe fn input_line(d: [__m512; 6]) -> [__m512; 6] {
     // SAFETY: arithmetic only; the caller's function has the instructions.
     unsafe {
+        // As many additions as can be: they have pipes of their own.
         let (product, sum) = (_mm512_set1_ps(A * A * B * B), _mm512_set1_ps(A * A + B * B));
-        let (a, b) = (_mm512_set1_ps(A), _mm512_set1_ps(B));
         let (a2, b2) = (_mm512_set1_ps(A * A), _mm512_set1_ps(B * B));
-        let (even_a, odd_a) = (_mm512_fnmadd_ps(b2, d[2], d[4]), _mm512_fnmadd_ps(b2, d[1], d[3]));
-        let (even_b, odd_b) = (_mm512_fnmadd_ps(a2, d[2], d[4]), _mm512_fnmadd_ps(a2, d[1], d[3]));
+        let (a, ab2) = (_mm512_set1_ps(A), _mm512_set1_ps(A * B * B));
+        let (b, ba2) = (_mm512_set1_ps(B), _mm512_set1_ps(B * A * A));
+        let (even_a, even_b) = (_mm512_fnmadd_ps(b2, d[2], d[4]), _mm512_fnmadd_ps(a2, d[2], d[4]));
+        let odd_a = _mm512_fmsub_ps(a, d[3], _mm512_mul_ps(ab2, d[1]));
+        let odd_b = _mm512_fmsub_ps(b, d[3], _mm512_mul_ps(ba2, d[1]));
         [
             _mm512_fmadd_ps(product, d[0], _mm512_fnmadd_ps(sum, d[2], d[4])),
-            _mm512_fmadd_ps(a, odd_a, even_a),
-            _mm512_fnmadd_ps(a, odd_a, even_a),
-            _mm512_fmadd_ps(b, odd_b, even_b),
-            _mm512_fnmadd_ps(b, odd_b, even_b),
+            _mm512_add_ps(even_a, odd_a),
+            _mm512_sub_ps(even_a, odd_a),
+            _mm512_add_ps(even_b, odd_b),
+            _mm512_sub_ps(even_b, odd_b),
             _mm512_fmadd_ps(product, d[1], _mm512_fnmadd_ps(sum, d[3], d[5])),
         ]
     }

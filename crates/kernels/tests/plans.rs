@@ -109,14 +109,17 @@ fn images_give_the_same_bits_alone_and_among_others() {
     }
 }
 
-/// Convolutions of both kinds, with residual, on a map of 13 rows, which no number of threads cuts evenly.
+/// Convolutions of all kinds, with residual, on a map of 13 rows, which no number of threads cuts evenly.
 fn tall_network() -> Network {
     let mut builder = GraphBuilder::new(Shape { c: 3, h: 13, w: 9 });
     let first = builder.push("first", Op::Conv2d(Conv2d::square(3, 16, 5, 1, 2)), &[0]);
     let second = builder.push("second", Op::Conv2d(Conv2d::square(16, 16, 3, 1, 1)), &[first]);
     let sum = builder.push("sum", Op::Add, &[first, second]);
     let relu = builder.push("relu", Op::Pointwise(Pointwise::Relu), &[sum]);
-    let third = builder.push("third", Op::Conv2d(Conv2d::square(16, 7, 3, 2, 1)), &[relu]);
+    let depthwise = Conv2d { groups: 16, bias: true, ..Conv2d::square(16, 16, 3, 1, 1) };
+    let depthwise = builder.push("depthwise", Op::Conv2d(depthwise), &[relu]);
+    let sum = builder.push("sum of both", Op::Add, &[relu, depthwise]);
+    let third = builder.push("third", Op::Conv2d(Conv2d::square(16, 7, 3, 2, 1)), &[sum]);
     let silu = builder.push("silu", Op::Pointwise(Pointwise::Silu), &[third]);
     builder.push("pool", Op::GlobalAvgPool, &[silu]);
     with_random_weights(builder.finish().unwrap(), 3)
