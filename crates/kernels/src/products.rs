@@ -9,6 +9,9 @@ use std::mem::MaybeUninit;
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};
 
+/// Most rows whose products should be summed in f32 before they go into f64 sums: each may lose half a unit in the last place.
+pub const F32_ROWS: usize = 128;
+
 /// Some columns of rows of vectors, and the way through the rows: three nested loops, as over images, rows and columns of pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<'a> {
