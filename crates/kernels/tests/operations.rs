@@ -180,6 +180,19 @@ fn nan_and_infinity_spread_as_in_the_reference() {
 }
 
 #[test]
+fn averages_of_huge_values_are_as_finite_as_in_the_reference() {
+    let x = shape(3, 5, 7);
+    let window = Window { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    for op in [Op::AvgPool(window), Op::GlobalAvgPool] {
+        let huge: Vec<f32> = (0..x.len()).map(|i| [3.4e38, -1.0, 3e38][i % 3] * (1.0 - i as f32 * 1e-3)).collect();
+        let net = single(op, x);
+        let expected = run_reference(&net, &huge).unwrap().swap_remove(1);
+        assert!(expected.iter().all(|v| v.is_finite()) && expected.iter().any(|&v| v > 1e38));
+        check(&net, &huge);
+    }
+}
+
+#[test]
 fn denormal_inputs_are_not_flushed() {
     let tiny = f32::from_bits(3);
     let net = single(Op::Pointwise(Pointwise::Relu), shape(5, 1, 1));
