@@ -1,8 +1,11 @@
 //! Every operation, on every instruction set of this processor, against the plain loops of the reference.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod convolutions;
+
 use std::sync::Once;
 
+use convolutions::any_conv;
 use proptest::prelude::*;
 use secateur_kernels::{Isa, KernelError, NodeKernel, Scratch, interleave, run_reference, separate};
 use secateur_net::random::{SplitMix, with_random_weights};
@@ -347,20 +350,6 @@ fn the_input_node_copies_its_image() {
     let kernel = NodeKernel::new(net.graph(), net.weights(), 0).unwrap();
     let out = run_among_others(&kernel, &[&[1.0, 2.0, 3.0, 4.0]], &mut Scratch::new());
     assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
-}
-
-fn any_conv() -> impl Strategy<Value = (Conv2d, Shape)> {
-    let widths = (1..=3usize, 1..=6usize, 1..=20usize);
-    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
-    let window = (pair(1..=4), pair(1..=3), pair(0..=3), pair(1..=3), any::<bool>());
-    (widths, window, 1..=12usize, 1..=12usize).prop_filter_map("the window fits", |(widths, window, h, w)| {
-        let (groups, i, o) = widths;
-        let (kernel, stride, padding, dilation, bias) = window;
-        let (in_channels, out_channels) = (groups * i, groups * o);
-        let fits = (0..2).all(|d| dilation[d] * (kernel[d] - 1) < [h, w][d] + 2 * padding[d]);
-        let conv = Conv2d { in_channels, out_channels, kernel, stride, padding, dilation, groups, bias };
-        fits.then_some((conv, Shape { c: in_channels, h, w }))
-    })
 }
 
 proptest! {
