@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secateur_formats::Split;
-use secateur_kernels::Precision;
+use secateur_kernels::{Isa, Precision};
 use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
 use secateur_train::Executor;
 
@@ -48,14 +48,17 @@ const BENCH_EVAL_EXAMPLES: &str = "\
 Examples:
   secateur bench eval --network resnet56 --keep 0.5 --json eval.json
   secateur bench eval --network vgg16 --keep 0.5        random weights where there is no such file
-  secateur bench eval --network resnet20 --keep 1 --threads 1
+  secateur bench eval --network resnet20 --keep 1 --threads 1 --isa avx2
   secateur bench eval --device gpu --candidates 64 --images 1000 --peak-tflops 67
 
-Rates are medians of five runs after one to warm up; images are random, as speed does not depend on them.";
+Rates are medians of five runs after one to warm up; images are random, as speed does not depend on them. peak_share is the
+share of one core's highest rate of multiply-adds, in the same numbers and instructions, times the threads: give it no more
+threads than there are physical cores.";
 
 const BENCH_KERNELS_EXAMPLES: &str = "\
 Examples:
   secateur bench kernels --json kernels.json
+  secateur bench kernels --all-isas
   secateur bench kernels --device gpu --all-isas --peak-tflops 67";
 
 const BENCH_SCHEDULERS_EXAMPLES: &str = "\
@@ -189,6 +192,27 @@ impl From<PrecisionArg> for Precision {
         match precision {
             PrecisionArg::F32 => Self::F32,
             PrecisionArg::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// Instructions of the processor's engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsaArg {
+    /// AVX-512: 16 lanes
+    Avx512,
+    /// AVX2 and FMA: 8 lanes
+    Avx2,
+    /// What any processor has
+    Portable,
+}
+
+impl From<IsaArg> for Isa {
+    fn from(isa: IsaArg) -> Self {
+        match isa {
+            IsaArg::Avx512 => Self::Avx512,
+            IsaArg::Avx2 => Self::Avx2,
+            IsaArg::Portable => Self::Portable,
         }
     }
 }
@@ -364,6 +388,9 @@ pub(crate) struct BenchEvalArgs {
     /// Numbers of activations and weights while images are scored; the refit stays f32
     #[arg(long, value_enum, default_value_t)]
     pub(crate) precision: PrecisionArg,
+    /// Instructions that compile and score candidates in f32; the refit takes the best [default: the best of this processor]
+    #[arg(long, value_enum)]
+    pub(crate) isa: Option<IsaArg>,
     #[command(flatten)]
     pub(crate) card: CardArgs,
     /// Images of the refit behind a walk, which the processor does
@@ -405,7 +432,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchKernelsArgs {
-    /// Every instruction set this processor has, on the card every variant of the convolution, not only the best
+    /// Every instruction set this processor has, and bf16; on the card every variant of the convolution; not only the best
     #[arg(long)]
     pub(crate) all_isas: bool,
     #[command(flatten)]

@@ -113,6 +113,84 @@ fn arguments_out_of_range_are_refused() {
     }
 }
 
+/// Half of ResNet-20's inner channels, random weights: no model root holds the network.
+fn eval_of_resnet20(extra: &[&str]) -> (String, Value) {
+    let models = tempfile::tempdir().unwrap();
+    let root = ["--model-root", models.path().to_str().unwrap(), "--network", "resnet20", "--keep", "0.5"];
+    measured("eval", &[&root[..], extra].concat())
+}
+
+#[test]
+fn candidates_on_the_processor_are_measured_with_compiling_and_both_refits() {
+    let (text, eval) = eval_of_resnet20(&["--images", "3", "--batch", "2", "--repair-images", "5", "--threads", "1"]);
+    for (name, expected) in [("images", 3.0), ("batch", 2.0), ("repair_images", 5.0), ("threads", 1.0), ("keep", 0.5)] {
+        assert_eq!(number(&eval, name), expected, "{name}");
+    }
+    // Stem 442,368; three stages of half the convolutions' 14,155,776 or, where the stride is 2, 12,976,128; classifier 640.
+    assert_eq!(number(&eval, "macs"), (442_368 + 7_077_888 + 2 * 6_488_064 + 640) as f64);
+    let is = |name: &str, expected: f64| {
+        assert!((number(&eval, name) / expected - 1.0).abs() < 1e-9, "{name}: {} against {expected}", eval[name]);
+    };
+    let (macs, images_per_s) = (number(&eval, "macs"), number(&eval, "images_per_s"));
+    is("gflops", 2e-9 * macs * images_per_s);
+    is("peak_share", number(&eval, "gflops") / number(&eval, "peak_gflops_per_core"));
+    let share = |repair: &str| (number(&eval, "plan_s") + number(&eval, repair)) * images_per_s / 3.0;
+    is("plan_and_repair_share", share("repair_s"));
+    is("plan_and_repair_original_share", share("repair_original_s"));
+    // For three images, compiling takes longer than evaluating, and refitting longer than both.
+    assert!(number(&eval, "candidates_per_s") < images_per_s / 3.0, "{eval}");
+    assert!(number(&eval, "candidates_per_s_with_repair") < number(&eval, "candidates_per_s"), "{eval}");
+    for name in ["images_per_s", "candidates_per_s_with_repair", "Sequential (default)", "Original", "peak_share"] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+}
+
+#[test]
+fn instruction_sets_and_precisions_are_measured_one_by_one() {
+    use secateur::kernels::{Isa, Precision};
+    let few = ["--images", "1", "--repair-images", "1", "--threads", "1"];
+    for isa in Isa::available() {
+        let name = format!("{isa:?}");
+        let (text, eval) = eval_of_resnet20(&[&few[..], &["--isa", &name.to_lowercase()]].concat());
+        assert_eq!((&eval["isa"], &eval["precision"]), (&name.as_str().into(), &"f32".into()));
+        assert!(text.contains(&format!("{name} f32")), "{text}");
+    }
+    let output = bench("eval", &["--isa", "avx2", "--precision", "bf16"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--isa"));
+    if Precision::Bf16.is_available() {
+        let (_, eval) = eval_of_resnet20(&[&few[..], &["--precision", "bf16"]].concat());
+        assert_eq!((&eval["isa"], &eval["precision"]), (&"Avx512".into(), &"bf16".into()));
+    } else {
+        eprintln!("SKIPPED bf16: this processor does not have AVX512-BF16");
+        assert_eq!(bench("eval", &["--precision", "bf16"]).status.code(), Some(2));
+    }
+}
+
+#[test]
+fn layers_on_the_processor_are_measured_in_every_instruction_set_and_in_bf16() {
+    use secateur::kernels::{Isa, Precision};
+    let (text, rows) = measured("kernels", &["--all-isas"]);
+    let rows = rows.as_array().unwrap();
+    let mut expected: Vec<(String, &str)> = Isa::available().iter().map(|isa| (format!("{isa:?}"), "f32")).collect();
+    if Precision::Bf16.is_available() {
+        expected.push(("Avx512".to_owned(), "bf16"));
+    }
+    let n_layers = rows.len() / expected.len();
+    assert_eq!((rows.len(), text.lines().count()), (n_layers * expected.len(), 1 + (n_layers + 1) * expected.len()));
+    assert!(n_layers >= 20);
+    for ((isa, precision), of_isa) in expected.iter().zip(rows.chunks(n_layers)) {
+        for (row, like) in of_isa.iter().zip(rows) {
+            assert_eq!((&row["isa"], &row["precision"]), (&isa.as_str().into(), &Value::from(*precision)));
+            assert_eq!(row["layer"], like["layer"]);
+            assert!(number(row, "gflops") > 0.0 && number(row, "peak_share") > 0.0, "{row}");
+        }
+    }
+    let (text, best) = measured("kernels", &[]);
+    assert_eq!((best.as_array().unwrap().len(), text.lines().count()), (n_layers, n_layers + 2));
+    assert_eq!(best[0]["isa"], rows[0]["isa"]);
+}
+
 #[test]
 fn candidates_on_the_card_are_measured_as_a_whole_and_dispatch_by_dispatch() {
     if !has_adapter() {

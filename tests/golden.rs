@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::ThreadPoolBuilder;
-use secateur::formats::{Dataset, Split, procedural, read_cifar10};
-use secateur::kernels::{Plan, Precision};
+use secateur::formats::{Dataset, Preprocessing, Split, procedural, read_cifar10};
+use secateur::kernels::{Effort, Plan, Precision, RefitData, SequentialRefit};
 use secateur::load::{LoadedNetwork, load_network};
+use secateur::net::{ChannelGroups, KeptChannels, Network, Protocol};
 
 /// Model root and data root.
 fn roots() -> Option<(PathBuf, PathBuf)> {
@@ -52,14 +53,14 @@ impl Golden {
 }
 
 fn predict(network: &LoadedNetwork, data: &Dataset) -> Vec<u16> {
-    predict_in(Precision::F32, network, data)
+    predict_in(Precision::F32, &network.folded, &network.preprocessing, data)
 }
 
-fn predict_in(precision: Precision, network: &LoadedNetwork, data: &Dataset) -> Vec<u16> {
-    let plan = Plan::compile_with(&network.folded, precision).unwrap();
+fn predict_in(precision: Precision, network: &Network, preprocessing: &Preprocessing, data: &Dataset) -> Vec<u16> {
+    let plan = Plan::compile_with(network, precision).unwrap();
     let pool = ThreadPoolBuilder::new().build().unwrap();
     let indices: Vec<usize> = (0..data.len()).collect();
-    let chunks = indices.chunks(500).map(|chunk| data.normalised_nhwc(chunk, &network.preprocessing));
+    let chunks = indices.chunks(500).map(|chunk| data.normalised_nhwc(chunk, preprocessing));
     chunks.flat_map(|images| plan.predictions(&pool, &images).unwrap()).collect()
 }
 
@@ -84,20 +85,44 @@ fn check_released(name: &str, expected_correct: usize) {
     assert!(n_other <= 2, "{name}: {n_other} of 10,000 predictions differ from PyTorch's");
     let n_correct = n_correct(&predictions, &test);
     assert!(n_correct.abs_diff(expected_correct) <= n_other, "{name}: {n_correct} correct");
-    check_bf16(name, &network, &test, &predictions);
+    check_bf16(name, &network.folded, &network.preprocessing, &test, &predictions);
 }
 
 /// The score in bf16 is within 0.002 of the one in f32.
-fn check_bf16(name: &str, network: &LoadedNetwork, test: &Dataset, in_f32: &[u16]) {
+fn check_bf16(name: &str, network: &Network, preprocessing: &Preprocessing, test: &Dataset, in_f32: &[u16]) {
     if !Precision::Bf16.is_available() {
         eprintln!("SKIPPED bf16: this processor does not have AVX512-BF16");
         return;
     }
-    let in_bf16 = predict_in(Precision::Bf16, network, test);
+    let in_bf16 = predict_in(Precision::Bf16, network, preprocessing, test);
     let n_other = in_bf16.iter().zip(in_f32).filter(|(a, b)| a != b).count();
     let correct = [in_f32, &in_bf16].map(|predictions| n_correct(predictions, test));
     eprintln!("{name} in bf16: {n_other} of 10,000 predictions differ from f32's, {correct:?} correct");
     assert!(correct[0].abs_diff(correct[1]) <= 20 && n_other <= 100, "{name}: {n_other} differ, {correct:?} correct");
+}
+
+/// Half the channels inside every block, chosen and refitted as a walk's candidate is.
+fn half_of(network: &Network, images: &[f32]) -> Network {
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let mut kept = KeptChannels::all(&groups);
+    groups.prunable().into_iter().for_each(|g| kept.set(g, (0..groups.group(g).n_channels / 2).collect()));
+    let pool = ThreadPoolBuilder::new().build().unwrap();
+    let data = RefitData::new(&pool, network, &groups, images, Effort::Quick).unwrap();
+    SequentialRefit::new(&pool, network, &groups, &data).run(&kept, true).unwrap().0
+}
+
+#[test]
+fn a_pruned_and_refitted_resnet56_scores_in_bf16_as_in_f32() {
+    let Some((models, data)) = roots() else { return };
+    let LoadedNetwork { folded, preprocessing, .. } =
+        load_network(&models.join("resnet56.safetensors"), None, None).unwrap();
+    let train = read_cifar10(&data, Split::Train).unwrap();
+    let half = half_of(&folded, &train.normalised_nhwc(&(0..500).collect::<Vec<_>>(), &preprocessing));
+    let test = read_cifar10(&data, Split::Test).unwrap();
+    let predictions = predict_in(Precision::F32, &half, &preprocessing, &test);
+    let correct = n_correct(&predictions, &test);
+    assert!((7000..9334).contains(&correct), "{correct} of 10,000 correct");
+    check_bf16("half of resnet56", &half, &preprocessing, &test, &predictions);
 }
 
 #[test]

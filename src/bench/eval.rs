@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use rayon::ThreadPool;
-use secateur_kernels::{
-    Effort, NormalEquations, Plan, Precision, RefitData, SequentialRefit, calibrate, peak_gflops, repair,
-};
+use secateur_kernels::{Effort, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
 use serde::Serialize;
 
+use super::arithmetic::Arithmetic;
 use super::json;
 use crate::arguments::BenchEvalArgs;
 use crate::eval::thread_pool;
@@ -32,6 +31,7 @@ struct Measured {
     batch: usize,
     threads: usize,
     precision: String,
+    isa: String,
     images_per_s: f64,
     /// Compiling the compact network and evaluating all images.
     candidates_per_s: f64,
@@ -40,35 +40,48 @@ struct Measured {
     candidates_per_s_with_repair: f64,
     repair_images: usize,
     repair_s: f64,
+    /// Compiling and the quick sequential refit, by evaluating all images.
+    plan_and_repair_share: f64,
     /// Refitting on the original activations instead (`repair: Original`), its equations made once beforehand.
     repair_original_s: f64,
     /// Compiling and refitting on the original activations, by evaluating all images.
     plan_and_repair_original_share: f64,
     gflops: f64,
-    /// Of all threads' highest rate of multiply-adds; above 1 where fewer multiplications than the convolution's are needed.
+    /// Of `threads` times one core's highest rate of multiply-adds, in the same precision and instruction set, which takes a physical
+    /// core for every thread; above 1 where fewer multiplications than the convolution's are needed.
     peak_share: f64,
     peak_gflops_per_core: f64,
 }
 
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
-    Precision::from(arguments.precision).checked().map_err(|error| Failure::BadArguments(error.into()))?;
+    let arithmetic = Arithmetic::new(arguments.precision, arguments.isa).map_err(Failure::BadArguments)?;
     let pool = thread_pool(arguments.threads)?;
-    let measured = measure(arguments, name, &network, &pool)?;
+    let measured = measure(arguments, name, &network, arithmetic, &pool)?;
+    print(&measured)?;
+    json::write(arguments.json.as_deref(), &measured)
+}
+
+fn print(measured: &Measured) -> Result<(), Failure> {
     let row = |name: &str, value: String| screen::result(format_args!("{name:<30}{value}"));
     row("network", format!("{} keep {} ({} MACs)", measured.network, measured.keep, measured.macs))?;
     let work = format!("{} images, {} at a time, {} threads", measured.images, measured.batch, measured.threads);
-    row("work", format!("{work}, {}", measured.precision))?;
+    row("work", format!("{work}, {} {}", measured.isa, measured.precision))?;
     row("images_per_s", format!("{:.0}", measured.images_per_s))?;
     row("candidates_per_s", format!("{:.3} (plan {:.1} ms)", measured.candidates_per_s, 1e3 * measured.plan_s))?;
-    let repair = format!("refit on {} images {:.0} ms", measured.repair_images, 1e3 * measured.repair_s);
-    row("candidates_per_s_with_repair", format!("{:.3} ({repair})", measured.candidates_per_s_with_repair))?;
-    let share = 100.0 * measured.plan_and_repair_original_share;
-    let original = format!("{:.1} ms; with the plan {share:.1} % of evaluating", 1e3 * measured.repair_original_s);
-    row("refit on original activations", original)?;
+    row("candidates_per_s_with_repair", format!("{:.3}", measured.candidates_per_s_with_repair))?;
+    let refit = |seconds: f64, share: f64| {
+        format!(
+            "{:.1} ms on {} images; plan + repair {:.1} % of evaluating",
+            1e3 * seconds,
+            measured.repair_images,
+            100.0 * share
+        )
+    };
+    row("repair: Sequential (default)", refit(measured.repair_s, measured.plan_and_repair_share))?;
+    row("repair: Original", refit(measured.repair_original_s, measured.plan_and_repair_original_share))?;
     let peak = format!("peak_share {:.2} of {:.0} a core", measured.peak_share, measured.peak_gflops_per_core);
-    row("gflops", format!("{:.0} ({peak})", measured.gflops))?;
-    json::write(arguments.json.as_deref(), &measured)
+    Ok(row("gflops", format!("{:.0} ({peak})", measured.gflops))?)
 }
 
 /// A network under the model root or at a path, else an architecture with random weights.
@@ -88,56 +101,127 @@ pub(super) fn network(arguments: &BenchEvalArgs) -> anyhow::Result<(String, Netw
     }
 }
 
-fn measure(arguments: &BenchEvalArgs, name: String, network: &Network, pool: &ThreadPool) -> anyhow::Result<Measured> {
-    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// What all measurements are of.
+struct Work<'a> {
+    network: &'a Network,
+    groups: ChannelGroups,
+    kept: KeptChannels,
+    arithmetic: Arithmetic,
+    pool: &'a ThreadPool,
+    /// Those a candidate is scored on.
+    images: &'a [f32],
+    /// Those it is refitted on.
+    repair_images: &'a [f32],
+    /// Values of the images handed to the engine at a time.
+    batch_len: usize,
+}
+
+/// Median seconds.
+struct Scoring {
+    evaluate_s: f64,
+    compile_s: f64,
+    both_s: f64,
+}
+
+/// Median seconds.
+struct Refitting {
+    sequential_s: f64,
+    /// Refitting, compiling and evaluating.
+    all_s: f64,
+    original_s: f64,
+}
+
+impl Work<'_> {
+    fn compile(&self, network: &Network) -> anyhow::Result<Plan> {
+        self.arithmetic.compile(network).context("compiling")
+    }
+
+    fn evaluate(&self, plan: &Plan) -> anyhow::Result<()> {
+        let mut batches = self.images.chunks(self.batch_len);
+        batches.try_for_each(|images| plan.logits(self.pool, images).map(drop)).context("evaluating")
+    }
+
+    fn scoring(&self) -> anyhow::Result<Scoring> {
+        let compact = prune(self.network, &self.groups, &self.kept)?;
+        let plan = self.compile(&compact)?;
+        Ok(Scoring {
+            evaluate_s: median_s(|| self.evaluate(&plan))?,
+            compile_s: median_s(|| self.compile(&compact).map(drop))?,
+            both_s: median_s(|| self.evaluate(&self.compile(&compact)?))?,
+        })
+    }
+
+    fn refitting(&self) -> anyhow::Result<Refitting> {
+        let Self { network, groups, kept, pool, repair_images, .. } = self;
+        let data = RefitData::new(pool, network, groups, repair_images, Effort::Quick)?;
+        let refit = SequentialRefit::new(pool, network, groups, &data);
+        let equations = calibrate(pool, network, groups, repair_images, |_| ())?;
+        let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
+        let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
+        let on_original = || pool.install(|| repair(network, groups, &equations, kept, solve));
+        Ok(Refitting {
+            sequential_s: median_s(|| refit.run(kept, false).map(drop).context("refitting"))?,
+            all_s: median_s(|| self.evaluate(&self.compile(&refit.run(kept, false)?.0)?))?,
+            original_s: median_s(|| on_original().map(drop).context("refitting on original activations"))?,
+        })
+    }
+
+    fn measured(
+        &self,
+        arguments: &BenchEvalArgs,
+        name: String,
+        scoring: &Scoring,
+        refitting: &Refitting,
+    ) -> anyhow::Result<Measured> {
+        let macs = CostModel::new(self.network.graph(), &self.groups).count(Cost::Macs, &self.kept.widths());
+        let (threads, peak) = (self.pool.current_num_threads(), self.arithmetic.peak_gflops()?);
+        let images_per_s = arguments.images.get() as f64 / scoring.evaluate_s;
+        let gflops = 2e-9 * macs as f64 * images_per_s;
+        let share = |repair_s: f64| (scoring.compile_s + repair_s) / scoring.evaluate_s;
+        Ok(Measured {
+            network: name,
+            keep: arguments.keep,
+            macs,
+            images: arguments.images.get(),
+            batch: arguments.batch.get(),
+            threads,
+            precision: self.arithmetic.precision().name().to_owned(),
+            isa: format!("{:?}", self.arithmetic.isa()),
+            images_per_s,
+            candidates_per_s: 1.0 / scoring.both_s,
+            plan_s: scoring.compile_s,
+            candidates_per_s_with_repair: 1.0 / refitting.all_s,
+            repair_images: arguments.repair_images.get(),
+            repair_s: refitting.sequential_s,
+            plan_and_repair_share: share(refitting.sequential_s),
+            repair_original_s: refitting.original_s,
+            plan_and_repair_original_share: share(refitting.original_s),
+            gflops,
+            peak_share: gflops / (peak * threads as f64),
+            peak_gflops_per_core: peak,
+        })
+    }
+}
+
+fn measure(
+    arguments: &BenchEvalArgs,
+    name: String,
+    network: &Network,
+    arithmetic: Arithmetic,
+    pool: &ThreadPool,
+) -> anyhow::Result<Measured> {
+    let (n_images, n_repair) = (arguments.images.get(), arguments.repair_images.get());
+    let (groups, len) = (ChannelGroups::derive(network.graph(), Protocol::Inner), network.graph().input().len());
     let kept = keep_share(&groups, arguments.keep)?;
-    let compact = prune(network, &groups, &kept)?;
-    let macs = CostModel::new(network.graph(), &groups).count(Cost::Macs, &kept.widths());
-    let (n_images, batch, len) = (arguments.images.get(), arguments.batch.get(), network.graph().input().len());
-    let images = random_images(n_images * len);
-    let run = |plan: &Plan| -> anyhow::Result<()> {
-        images.chunks(batch * len).try_for_each(|images| plan.logits(pool, images).map(drop)).context("evaluating")
-    };
-    let compile = |network: &Network| Plan::compile_with(network, arguments.precision.into());
-    let plan = compile(&compact)?;
+    let drawn = random_images(n_images.max(n_repair) * len);
+    let [images, repair_images] = [n_images, n_repair].map(|n| &drawn[..n * len]);
+    let batch_len = arguments.batch.get() * len;
+    let work = Work { network, groups, kept, arithmetic, pool, images, repair_images, batch_len };
     screen::status(format_args!("evaluating {n_images} images, {} times", 2 * (N_RUNS + 1)));
-    let infer_s = median_s(|| run(&plan))?;
-    let plan_s = median_s(|| compile(&compact).map(drop).context("compiling"))?;
-    let candidate_s = median_s(|| run(&compile(&compact)?))?;
-    let repair_images = arguments.repair_images.get().min(n_images);
-    screen::status(format_args!("refitting on {repair_images} images, {} times", 2 * (N_RUNS + 1)));
-    let data = RefitData::new(pool, network, &groups, &images[..repair_images * len], Effort::Quick)?;
-    let refit = SequentialRefit::new(pool, network, &groups, &data);
-    let repair_s = median_s(|| refit.run(&kept, false).map(drop).context("refitting"))?;
-    let repaired_s = median_s(|| run(&compile(&refit.run(&kept, false)?.0)?))?;
-    let equations = calibrate(pool, network, &groups, &images[..repair_images * len], |_| ())?;
-    let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
-    let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
-    let on_original = || pool.install(|| repair(network, &groups, &equations, &kept, solve));
-    let repair_original_s = median_s(|| on_original().map(drop).context("refitting on original activations"))?;
-    let (threads, peak) = (pool.current_num_threads(), peak_gflops());
-    let images_per_s = n_images as f64 / infer_s;
-    let gflops = 2.0 * macs as f64 * images_per_s / 1e9;
-    Ok(Measured {
-        network: name,
-        keep: arguments.keep,
-        macs,
-        images: n_images,
-        batch,
-        threads,
-        precision: arguments.precision.name().to_owned(),
-        images_per_s,
-        candidates_per_s: 1.0 / candidate_s,
-        plan_s,
-        candidates_per_s_with_repair: 1.0 / repaired_s,
-        repair_images,
-        repair_s,
-        repair_original_s,
-        plan_and_repair_original_share: (plan_s + repair_original_s) / infer_s,
-        gflops,
-        peak_share: gflops / (peak * threads as f64),
-        peak_gflops_per_core: peak,
-    })
+    let scoring = work.scoring()?;
+    screen::status(format_args!("refitting on {n_repair} images, {} times", 2 * (N_RUNS + 1)));
+    let refitting = work.refitting()?;
+    work.measured(arguments, name, &scoring, &refitting)
 }
 
 /// So many values, like those of normalised images.

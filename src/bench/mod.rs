@@ -1,5 +1,6 @@
 //! `bench`: measurements of this machine.
 
+mod arithmetic;
 mod environment;
 mod eval;
 mod eval_on_card;

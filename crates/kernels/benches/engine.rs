@@ -1,9 +1,13 @@
 //! Compiling, evaluating and refitting candidates on one core: `cargo bench -p secateur-kernels`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "benches")]
 
+use std::sync::Arc;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use secateur_kernels::{Effort, NodeKernel, Plan, RefitData, Scratch, SequentialRefit};
+use secateur_kernels::{
+    Effort, NodeKernel, NormalEquations, Plan, RefitData, Scratch, SequentialRefit, calibrate, repair,
+};
 use secateur_net::random::with_random_weights;
 use secateur_net::{
     ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Protocol, Shape, arch, fold_batch_norm, prune,
@@ -64,7 +68,8 @@ fn layers(c: &mut Criterion) {
     }
 }
 
-fn repair(c: &mut Criterion) {
+/// On the activations as the already pruned network makes them.
+fn sequential_repair(c: &mut Criterion) {
     let (network, groups, kept) = resnet20();
     let (pool, images) = (one_thread(), images(64));
     let data = RefitData::new(&pool, &network, &groups, &images, Effort::Quick).unwrap();
@@ -76,5 +81,43 @@ fn repair(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, plan, layers, repair);
+/// On the original activations: equations once, then a Cholesky factorisation per candidate.
+fn original_repair(c: &mut Criterion) {
+    let (network, groups, kept) = resnet20();
+    let (pool, images) = (one_thread(), images(64));
+    let equations = || calibrate(&pool, &network, &groups, &images, |_| ()).unwrap();
+    let shared: Vec<Arc<NormalEquations>> = equations().into_iter().map(Arc::new).collect();
+    let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
+    let mut group = c.benchmark_group("repair on original activations");
+    group.sample_size(10);
+    group.bench_function("equations of resnet20 from 64 images", |b| b.iter(equations));
+    group.bench_function("refit of resnet20, half kept", |b| {
+        b.iter(|| pool.install(|| repair(&network, &groups, &shared, &kept, solve).unwrap()));
+    });
+}
+
+/// 512 channels under 3x3 taps, the widest of VGG-16: 4,609 columns.
+fn wide_repair(c: &mut Criterion) {
+    let shape = Shape { c: 512, h: 4, w: 4 };
+    let mut b = GraphBuilder::new(shape);
+    let conv = Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(512, 512, 3, 1, 1) });
+    let first = b.push("first", conv.clone(), &[0]);
+    b.push("second", conv, &[first]);
+    let network = with_random_weights(b.finish().unwrap(), 1);
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let images: Vec<f32> = (0..64 * shape.len()).map(|i| (i * 7919 % 10_007) as f32 / 5000.0 - 1.0).collect();
+    let pool = one_thread();
+    let equations = || calibrate(&pool, &network, &groups, &images, |_| ()).unwrap().swap_remove(0);
+    let wide = equations();
+    assert_eq!(wide.map.columns(), 4609);
+    let mut group = c.benchmark_group("repair of 4,609 columns");
+    group.sample_size(10);
+    group.bench_function("equations from 1,024 rows", |b| b.iter(equations));
+    for n in [256, 512] {
+        let kept: Vec<usize> = (0..n).collect();
+        group.bench_function(format!("refit of {n} inputs"), |b| b.iter(|| wide.refit(&kept).unwrap()));
+    }
+}
+
+criterion_group!(benches, plan, layers, sequential_repair, original_repair, wide_repair);
 criterion_main!(benches);

@@ -111,23 +111,7 @@ impl<'a> Activations<'a> {
             let groups = per_group.iter_mut().zip(data.chunks_exact_mut(graph.shape(node).len() * lanes));
             groups.for_each(|(list, values)| list.push(values));
         }
-        let sources: Vec<NodeId> = read_by(network, self.next..until);
-        let this = &*self;
-        pool.install(|| {
-            per_group.par_iter_mut().enumerate().try_for_each_init(
-                || (SegmentBuffers::default(), vec![Vec::new(); sources.len()]),
-                |(buffers, views), (group, list)| {
-                    let inputs = sources.iter().zip(views).map(|(&n, view)| this.read(n, group, view));
-                    let inputs: Vec<&[f32]> = inputs.collect();
-                    let outside = |node| inputs[sources.binary_search(&node).unwrap_or(0)];
-                    segment.run(buffers, &outside, |node, _, out| {
-                        if let Ok(at) = stored.binary_search(&node) {
-                            list[at].copy_from_slice(out);
-                        }
-                    })
-                },
-            )
-        })?;
+        pool.install(|| self.run(&segment, &read_by(network, self.next..until), &stored, per_group))?;
         for (data, node) in outputs.into_iter().zip(stored) {
             let shape = graph.shape(node);
             self.held.insert(node, Held { data, len: shape.len() * lanes, n_channels: shape.c, view: None });
@@ -136,6 +120,30 @@ impl<'a> Activations<'a> {
         self.spare.extend(done.into_iter().filter_map(|n| self.held.remove(&n)).map(|held| held.data));
         self.next = until;
         Ok(())
+    }
+
+    /// Runs `segment`, which reads the nodes `sources`, on every group of images, whose outputs of the nodes `stored` are written to
+    /// the places given (in the order of `stored`; both ascending).
+    fn run(
+        &self,
+        segment: &Segment,
+        sources: &[NodeId],
+        stored: &[NodeId],
+        mut per_group: Vec<Vec<&mut [f32]>>,
+    ) -> Result<(), KernelError> {
+        per_group.par_iter_mut().enumerate().try_for_each_init(
+            || (SegmentBuffers::default(), vec![Vec::new(); sources.len()]),
+            |(buffers, views), (group, list)| {
+                let inputs = sources.iter().zip(views).map(|(&n, view)| self.read(n, group, view));
+                let inputs: Vec<&[f32]> = inputs.collect();
+                let outside = |node| inputs[sources.binary_search(&node).unwrap_or(0)];
+                segment.run(buffers, &outside, |node, _, out| {
+                    if let Ok(at) = stored.binary_search(&node) {
+                        list[at].copy_from_slice(out);
+                    }
+                })
+            },
+        )
     }
 }
 

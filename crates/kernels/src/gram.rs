@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::products::{Columns, add_products, add_squares};
+use crate::products::{Columns, F32_ROWS, add_products, add_squares};
 use crate::{Isa, LinearMap};
 
 /// Rows of one tile of the (symmetric) product: few enough that the tile's columns stay in the second-level cache.
@@ -34,21 +34,25 @@ impl GramSums {
         Self { isa, size: (d, n_out), tiles, moment: vec![0.0; d * n_out], energy: vec![0.0; n_out] }
     }
 
-    /// Adds rows of X (taps in order, channels within a tap, 1) and Y, `[rows, columns, LANES]` each: a few hundred at most, since
-    /// their products are summed in f32 before they go into the f64 sums.
+    /// Adds rows of X (taps in order, channels within a tap, 1) and Y, `[rows, columns, LANES]` each.
     pub fn add(&mut self, x: &[f32], y: &[f32]) {
         let (isa, (d, n_out)) = (self.isa, self.size);
         let n_rows = x.len() / (d * isa.lanes());
-        let columns = |first: usize, n: usize| Columns::of_rows(x, d, first, n);
-        let counts = [1, 1, n_rows];
+        // Products are summed in f32: only those of some rows at a time.
+        let blocks = || (0..n_rows).step_by(F32_ROWS).map(|start| (start, [1, 1, F32_ROWS.min(n_rows - start)]));
+        let columns = |start, first, n| Columns { start, ..Columns::of_rows(x, d, first, n) };
         self.tiles.par_iter_mut().enumerate().for_each(|(t, sums)| {
             let first = t * TILE;
-            let pair = [columns(first, TILE.min(d - first)), columns(first, d - first)];
-            add_products(isa, pair, counts, true, sums, d - first);
+            for (start, counts) in blocks() {
+                let pair = [columns(start, first, TILE.min(d - first)), columns(start, first, d - first)];
+                add_products(isa, pair, counts, true, sums, d - first);
+            }
         });
-        let targets = Columns::of_rows(y, n_out, 0, n_out);
-        add_products(isa, [columns(0, d), targets], counts, false, &mut self.moment, n_out);
-        add_squares(isa, targets, counts, &mut self.energy);
+        for (start, counts) in blocks() {
+            let targets = Columns { start, ..Columns::of_rows(y, n_out, 0, n_out) };
+            add_products(isa, [columns(start, 0, d), targets], counts, false, &mut self.moment, n_out);
+            add_squares(isa, targets, counts, &mut self.energy);
+        }
     }
 
     /// Adds another's sums.
@@ -102,5 +106,37 @@ impl NormalEquations {
         let floor = 1e-6 * energy.iter().sum::<f64>();
         let target_energy = (0..n_out).map(variance).sum::<f64>().max(floor);
         Self { map, gram, moment: ordered, target_energy, n_rows }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::{Conv2d, GraphBuilder, Op, Shape};
+
+    #[test]
+    fn many_rows_at_once_are_summed_as_exactly_as_few() {
+        let mut graph = GraphBuilder::new(Shape { c: 2, h: 1, w: 1 });
+        let node = graph.push("conv", Op::Conv2d(Conv2d::square(2, 1, 1, 1, 0)), &[0]);
+        let map = LinearMap::of(&graph.finish().unwrap(), node).remove(0);
+        for isa in Isa::available() {
+            let (lanes, n_rows) = (isa.lanes(), 6000);
+            let row = |values: &[f32]| values.iter().flat_map(|&v| vec![v; lanes]).collect::<Vec<f32>>();
+            let (x, y) = (row(&[0.7, 0.3, 1.0]).repeat(n_rows), row(&[0.9]).repeat(n_rows));
+            let mut sums = GramSums::new(isa, &map);
+            sums.add(&x, &y);
+            let sum = |a: f32, b: f32| f64::from(a) * f64::from(b) * (n_rows * lanes) as f64;
+            let got = [&sums.tiles[0][..3], &sums.moment[..], &sums.energy[..]].concat();
+            let expected = [
+                [sum(0.7, 0.7), sum(0.7, 0.3), sum(0.7, 1.0)],
+                [sum(0.7, 0.9), sum(0.3, 0.9), sum(1.0, 0.9)],
+                [sum(0.9, 0.9); 3],
+            ];
+            // As many roundings as there are rows of a block, one for the lanes each.
+            let bound = (F32_ROWS + lanes) as f64 * 0.5 * f64::from(f32::EPSILON);
+            for (got, expected) in got.iter().zip(expected.as_flattened()) {
+                assert!((got / expected - 1.0).abs() < bound, "{isa:?}: got {got}, expected {expected}");
+            }
+        }
     }
 }

@@ -62,7 +62,7 @@ pub use linear_map::LinearMap;
 pub use node_kernel::NodeKernel;
 pub use norms::{Norm, channel_norms};
 pub use op_kernel::Scratch;
-pub use peak::peak_gflops;
+pub use peak::{peak_gflops_for, peak_gflops_with};
 pub use plan::Plan;
 pub use reference::run_reference;
 pub use refit::{RefitData, SequentialRefit};

@@ -6,12 +6,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::linear_map::Axis;
-use crate::products::{Columns, add_products, add_squares};
+use crate::products::{Columns, F32_ROWS, add_products, add_squares};
 use crate::shifts::{Piece, Shifts};
 use crate::{Isa, LinearMap, NormalEquations};
-
-/// Most rows whose products are summed in f32 before they go into f64 sums, if one row of pixels is not longer.
-const F32_ROWS: usize = 128;
 
 /// The maps of some groups of images.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +176,8 @@ impl MapSums {
     }
 }
 
-/// Cuts rows of pixels into bands, so that one of them with `n_beside` pixels to a row is about as long as may be summed in f32.
+/// Cuts rows of pixels into bands, so that one of them with `n_beside` pixels to a row is about as long as may be summed in f32
+/// (longer where a single row is).
 fn bands(rows: &Range<usize>, n_beside: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let n = (F32_ROWS / n_beside.max(1)).max(1);
     let end = rows.end;

@@ -138,7 +138,7 @@ impl Plan {
     /// Index of the largest logit of every image; of equal ones the first.
     ///
     /// # Errors
-    /// As [`Plan::logits`]; NaN among the logits, naming the first such image; more classes than a `u16` can count.
+    /// As [`Plan::logits`]; NaN or infinity among the logits, naming the first such image; more classes than a `u16` can count.
     pub fn predictions(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<u16>, KernelError> {
         let max = usize::from(u16::MAX) + 1;
         if self.n_classes > max {
@@ -146,7 +146,7 @@ impl Plan {
         }
         let logits = self.logits(pool, images)?;
         let largest = |(image, row): (usize, &[f32])| {
-            if row.iter().any(|x| x.is_nan()) {
+            if row.iter().any(|x| !x.is_finite()) {
                 return Err(KernelError::NanLogits { image });
             }
             let at = row.iter().enumerate().fold(0, |best, (i, &x)| if x > row[best] { i } else { best });

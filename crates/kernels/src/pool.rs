@@ -13,12 +13,13 @@ pub enum Pooling {
 
 /// Pools one image of `shape` into one of `out_shape`.
 pub fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_shape: Shape, out: &mut [f32]) {
-    let scale = 1.0 / (window.kernel[0] * window.kernel[1]) as f32;
+    let n_taps = window.kernel[0] * window.kernel[1];
+    let scale = 1.0 / n_taps as f32;
     for (at, to) in out.chunks_exact_mut(shape.c).enumerate() {
         let rows = taps(window, 0, at / out_shape.w, shape.h);
         let cols = taps(window, 1, at % out_shape.w, shape.w);
         to.fill(if kind == Pooling::Max { f32::NEG_INFINITY } else { 0.0 });
-        for y in rows {
+        for y in rows.clone() {
             let row = &x[(y * shape.w + cols.start) * shape.c..(y * shape.w + cols.end) * shape.c];
             for from in row.chunks_exact(shape.c) {
                 accumulate(kind, from, to);
@@ -26,6 +27,8 @@ pub fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_shape: 
         }
         if kind == Pooling::Average {
             to.iter_mut().for_each(|t| *t *= scale);
+            let pixels = || rows.clone().flat_map(|y| cols.clone().map(move |x| y * shape.w + x));
+            mend_overflow(to, n_taps, |c| pixels().map(|pixel| f64::from(x[pixel * shape.c + c])).sum());
         }
     }
 }
@@ -36,6 +39,13 @@ pub fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
     x.chunks_exact(shape.c).for_each(|from| accumulate(Pooling::Average, from, out));
     let scale = 1.0 / (shape.h * shape.w) as f32;
     out.iter_mut().for_each(|t| *t *= scale);
+    mend_overflow(out, shape.h * shape.w, |c| x.iter().skip(c).step_by(shape.c).map(|&v| f64::from(v)).sum());
+}
+
+/// Averages of `n` values whose f32 sums are not finite, from `sum(channel)` in f64: a sum may overflow where the average does not.
+fn mend_overflow(averages: &mut [f32], n: usize, sum: impl Fn(usize) -> f64) {
+    let overflown = averages.iter_mut().enumerate().filter(|(_, average)| !average.is_finite());
+    overflown.for_each(|(c, average)| *average = (sum(c) / n as f64) as f32);
 }
 
 /// The rows (`axis` 0) or columns (1) of a window that lie inside the image.

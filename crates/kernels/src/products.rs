@@ -9,6 +9,9 @@ use std::mem::MaybeUninit;
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Isa, Lanes, Portable};
 
+/// Most rows whose products should be summed in f32 before they go into f64 sums: each may lose half a unit in the last place.
+pub const F32_ROWS: usize = 128;
+
 /// Some columns of rows of vectors, and the way through the rows: three nested loops, as over images, rows and columns of pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns<'a> {
@@ -55,8 +58,9 @@ struct Job {
 /// Adds the products of `I` by `J` columns.
 ///
 /// # Safety
-/// The processor must have the function's instruction set; every address the job names must be valid: reads of `I` and `J`
-/// vectors of all rows, writes of `I` rows of `J` sums.
+/// The processor must have the function's instruction set. In every turn of the loops, the row of `a` must be valid for reads of `I`
+/// vectors and that of `b` for reads of `J`; each of `I` rows of sums, `pitch` apart, for reads and writes of `J` values that nothing
+/// else touches meanwhile.
 type ProductFn = unsafe fn(&Job);
 
 /// Most sums of a tile, and most lanes of a vector.
@@ -71,7 +75,9 @@ struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_ROOM]>);
 
 #[inline(always)]
 unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &mut TileSums) {
-    // SAFETY: the caller's promise (`ProductFn`) covers all rows; `sums` has room for I * J vectors.
+    // SAFETY: the caller's promise (`ProductFn`) covers the rows of every turn; where the innermost loop ends, the pointers may leave
+    // the columns, and are not read. `sums` has room for I * J vectors and those that fill them up to a multiple of the lanes
+    // (`TILE_ROOM` vectors of the most lanes; `product_table` checks that I * J is no more than `TILE_MAX`).
     unsafe {
         let to = sums.0.as_mut_ptr().cast::<f32>();
         let mut acc = [[L::splat(0.0); J]; I];
@@ -90,8 +96,8 @@ unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &m
                             acc[i][j] = L::fma(av[i], bv, acc[i][j]);
                         }
                     }
-                    a = a.add(job.a_steps[2]);
-                    b = b.add(job.b_steps[2]);
+                    a = a.wrapping_add(job.a_steps[2]);
+                    b = b.wrapping_add(job.b_steps[2]);
                 }
             }
         }
@@ -110,14 +116,15 @@ unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &m
 unsafe fn add_sums<L: Lanes, const I: usize, const J: usize>(job: &Job, tile: &TileSums) {
     let mut sums = [0.0f32; TILE_ROOM];
     for first in (0..I * J).step_by(L::LANES) {
-        // SAFETY: the tile's vectors were stored before, up to a multiple of the lanes.
+        // SAFETY: `sum_rows` stored the tile's vectors up to a multiple of the lanes, so that LANES of them begin at `first`; the array
+        // has room for as many sums (`TILE_ROOM`).
         unsafe {
             L::store(sums.as_mut_ptr().add(first), L::sums(tile.0.as_ptr().cast::<f32>().add(first * L::LANES)));
         }
     }
     for i in 0..I {
         for j in 0..J {
-            // SAFETY: the caller's promise (`ProductFn`) covers the sums.
+            // SAFETY: the caller's promise (`ProductFn`) covers I rows of J sums.
             unsafe { *job.sums.add(i * job.pitch + j) += f64::from(sums[i * J + j]) };
         }
     }
@@ -193,8 +200,9 @@ pub fn add_products(
             let run = table[(n_a - 1) * most_b + n_b - 1].2;
             let [a, b] = [a_first.wrapping_add(i * lanes), b_first.wrapping_add(j * lanes)];
             let job = Job { a, a_steps, b, b_steps, counts, sums: sums[i * pitch + j..].as_mut_ptr(), pitch };
-            // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`); rows, columns and sums
-            // were checked above; `sums` is borrowed exclusively.
+            // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`). The function is that of
+            // `n_a` by `n_b` columns, which `i` and `j` leave of those in use; `place` checked that they lie in every row the loops come
+            // by, and the assertion above that the rows of sums hold them. `sums` is borrowed exclusively.
             unsafe { run(&job) }
         }
     }

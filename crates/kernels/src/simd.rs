@@ -51,7 +51,7 @@ impl Isa {
 ///
 /// # Safety
 /// Every method may be called only on a processor with the instruction set. `load` and `store` touch `LANES` values at `p`, which
-/// must be valid for reads or writes. No alignment is asked for.
+/// must be valid for reads or writes, and `sums` reads `LANES * LANES` values at `vectors`. No alignment is asked for.
 pub unsafe trait Lanes: Copy {
     /// Values per vector.
     const LANES: usize;
@@ -70,7 +70,7 @@ pub unsafe trait Lanes: Copy {
     /// `a - b`
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// For each of `LANES` vectors, one after the other at `vectors`, the sum of its lanes, added up in a fixed order; all at once,
-    /// since that takes a third of the instructions. Touches `LANES * LANES` values.
+    /// since that takes a third of the instructions.
     unsafe fn sums(vectors: *const f32) -> Self::V;
     /// `low` where `v < low`, `high` where `v > high`, else `v`: NaN stays NaN.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;

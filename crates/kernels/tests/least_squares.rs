@@ -14,10 +14,11 @@ fn images(shape: Shape, n: usize, seed: u64) -> Vec<f32> {
     (0..n * shape.len()).map(|_| rng.signed()).collect()
 }
 
-/// image -> 3x3 convolution to 4 channels -> ReLU -> `conv` -> ReLU -> (Flatten or mean) -> Linear
+/// image -> 3x3 convolution -> ReLU -> `conv` -> ReLU -> (Flatten or mean) -> Linear
 fn network_around(conv: Conv2d, flatten: bool) -> Network {
     let mut b = GraphBuilder::new(Shape { c: 2, h: 7, w: 6 });
-    let first = b.push("first", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(2, 4, 3, 1, 1) }), &[0]);
+    let before = Conv2d { bias: true, ..Conv2d::square(2, conv.in_channels, 3, 1, 1) };
+    let first = b.push("first", Op::Conv2d(before), &[0]);
     let relu = b.push("relu", Op::Pointwise(Pointwise::Relu), &[first]);
     let middle = b.push("middle", Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), &[relu]);
     let relu = b.push("relu2", Op::Pointwise(Pointwise::Relu), &[middle]);
@@ -166,6 +167,43 @@ fn check_refit(equations: &NormalEquations, xs: &[Vec<f64>], ys: &[Vec<f64>]) {
 fn equations_and_refits_of_plain_convolutions_equal_the_naive_ones() {
     check_equations(Conv2d::square(4, 5, 3, 1, 1), false, 70);
     check_equations(Conv2d::square(4, 3, 1, 1, 0), false, 15);
+}
+
+#[test]
+fn equations_and_refits_of_hundreds_of_columns_equal_the_naive_ones() {
+    // 145, 208 and 262 columns: the matrix is made in tiles of rows, none of which these fill evenly.
+    for n_in in [16, 23, 29] {
+        check_equations(Conv2d::square(n_in, 3, 3, 1, 1), false, 12);
+    }
+}
+
+#[test]
+fn a_refit_on_a_thousand_inputs_leaves_no_gradient() {
+    let (n_in, n_out) = (2011, 3);
+    let net = network_around(Conv2d::square(n_in, n_out, 1, 1, 0), false);
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let images = images(net.graph().input(), 30, 9);
+    let equations = calibrate(&pool(1), &net, &groups, &images, |_| ()).unwrap().swap_remove(0);
+    assert_eq!((equations.map.node, equations.map.columns()), (3, n_in + 1));
+    let (xs, ys) = naive_rows(&net, 3, 0, &images);
+    let kept: Vec<usize> = (0..n_in).step_by(2).collect();
+    let refit = equations.refit(&kept).unwrap();
+    let n = kept.len();
+    let mean = (0..=n_in).map(|i| xs.iter().map(|x| x[i] * x[i]).sum::<f64>()).sum::<f64>() / (n_in + 1) as f64;
+    for o in 0..n_out {
+        let weights = &refit.weight[o * n..(o + 1) * n];
+        let fit = |x: &[f64]| kept.iter().zip(weights).map(|(&c, &w)| x[c] * f64::from(w)).sum::<f64>();
+        let left: Vec<f64> = xs.iter().zip(&ys).map(|(x, y)| y[o] - fit(x) - f64::from(refit.bias[o])).collect();
+        let towards = |c: usize| xs.iter().zip(&left).map(|(x, l)| x[c] * l).sum::<f64>();
+        let scale = ys.iter().map(|y| y[o].abs()).sum::<f64>();
+        for (&c, &w) in kept.iter().zip(weights) {
+            assert_near(towards(c), RIDGE * mean * f64::from(w), scale, "gradient");
+        }
+        assert_near(towards(n_in), 0.0, scale, "gradient of the intercept");
+        // Half of the inputs explain the output that all of them make.
+        let energy = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>();
+        assert!(energy(&mut left.iter().copied()) < 0.01 * energy(&mut ys.iter().map(|y| y[o])));
+    }
 }
 
 #[test]

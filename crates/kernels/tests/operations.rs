@@ -1,6 +1,11 @@
 //! Every operation, on every instruction set of this processor, against the plain loops of the reference.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod convolutions;
+
+use std::sync::Once;
+
+use convolutions::any_conv;
 use proptest::prelude::*;
 use secateur_kernels::{Isa, KernelError, NodeKernel, Scratch, interleave, run_reference, separate};
 use secateur_net::random::{SplitMix, with_random_weights};
@@ -8,6 +13,15 @@ use secateur_net::{Conv2d, Graph, GraphBuilder, Network, Op, Pointwise, Shape, W
 
 /// Largest difference from the f64 reference, relative to the magnitudes that f32 rounding acts on: the largest output, and 1.
 const TOLERANCE: f32 = 2e-5;
+
+/// The instruction sets of this processor; says which ones go untested.
+fn isas() -> Vec<Isa> {
+    static TOLD: Once = Once::new();
+    let available = Isa::available();
+    let missing = [Isa::Avx512, Isa::Avx2].into_iter().filter(|isa| !available.contains(isa));
+    TOLD.call_once(|| missing.for_each(|isa| eprintln!("SKIPPED {isa:?}: this processor does not have it")));
+    available
+}
 
 fn shape(c: usize, h: usize, w: usize) -> Shape {
     Shape { c, h, w }
@@ -60,7 +74,7 @@ fn run_among_others(kernel: &NodeKernel, inputs: &[&[f32]], scratch: &mut Scratc
 fn check(net: &Network, image: &[f32]) {
     let expected = run_reference(net, image).unwrap();
     let mut scratch = Scratch::new();
-    for isa in Isa::available() {
+    for isa in isas() {
         for (id, node) in net.graph().nodes().iter().enumerate().skip(1) {
             let kernel = NodeKernel::with_isa(net.graph(), net.weights(), id, isa).unwrap();
             let inputs: Vec<&[f32]> = node.inputs.iter().map(|&i| &expected[i][..]).collect();
@@ -156,7 +170,7 @@ fn a_convolution_worked_out_by_hand() {
     let mut net = with_random_weights(builder.finish().unwrap(), 0);
     net.set_parameter("op", "weight", secateur_net::Tensor::new(vec![1, 1, 3, 3], vec![1.0; 9]).unwrap()).unwrap();
     net.set_parameter("op", "bias", secateur_net::Tensor::new(vec![1], vec![0.5]).unwrap()).unwrap();
-    for isa in Isa::available() {
+    for isa in isas() {
         let kernel = NodeKernel::with_isa(net.graph(), net.weights(), 1, isa).unwrap();
         let out = run_among_others(&kernel, &[&[1.0, 2.0, 3.0, 4.0]], &mut Scratch::new());
         assert_eq!(out, [10.5; 4]);
@@ -180,6 +194,91 @@ fn nan_and_infinity_spread_as_in_the_reference() {
 }
 
 #[test]
+fn averages_of_huge_values_are_as_finite_as_in_the_reference() {
+    let x = shape(3, 5, 7);
+    let window = Window { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    for op in [Op::AvgPool(window), Op::GlobalAvgPool] {
+        let huge: Vec<f32> = (0..x.len()).map(|i| [3.4e38, -1.0, 3e38][i % 3] * (1.0 - i as f32 * 1e-3)).collect();
+        let net = single(op, x);
+        let expected = run_reference(&net, &huge).unwrap().swap_remove(1);
+        assert!(expected.iter().all(|v| v.is_finite()) && expected.iter().any(|&v| v > 1e38));
+        check(&net, &huge);
+    }
+}
+
+/// A group of images run through one convolution, separated again.
+fn run_group(kernel: &NodeKernel, images: &[f32]) -> Vec<f32> {
+    let lanes = kernel.lanes();
+    let mut group = vec![0.0; images.len()];
+    interleave(images, images.len() / lanes, lanes, &mut group);
+    let mut out = vec![0.0; kernel.out_len()];
+    kernel.run(&[&group], &mut out, &mut Scratch::new()).unwrap();
+    let mut separated = vec![0.0; out.len()];
+    separate(&out, out.len() / lanes, lanes, &mut separated);
+    separated
+}
+
+/// 8x8 outputs in tiles of 4x4, which this layer is computed in: what a tile reads reaches one pixel beyond it.
+#[test]
+fn what_is_not_finite_stays_in_its_tile_and_image_and_becomes_no_number() {
+    let (x, n_out) = (shape(40, 8, 8), 23);
+    let net = single(Op::Conv2d(Conv2d::square(x.c, n_out, 3, 1, 1)), x);
+    for isa in isas() {
+        let kernel = NodeKernel::with_isa(net.graph(), net.weights(), 1, isa).unwrap();
+        let clean = image(x.len() * kernel.lanes(), 9);
+        let clean_out = run_group(&kernel, &clean);
+        let (among, len) = (kernel.lanes() - 3, 64 * n_out);
+        for ((row, column), bad) in [(1, 2), (1, 6), (5, 0), (3, 4), (7, 7), (4, 1)]
+            .into_iter()
+            .flat_map(|at| [f32::NAN, f32::INFINITY, f32::NEG_INFINITY].map(|bad| (at, bad)))
+        {
+            let mut images = clean.clone();
+            images[among * x.len() + (row * 8 + column) * x.c + 17] = bad;
+            let out = run_group(&kernel, &images);
+            let expected = run_reference(&net, &images[among * x.len()..][..x.len()]).unwrap().swap_remove(1);
+            let reads = |tile: usize, at: usize| (4 * tile..4 * tile + 6).contains(&(at + 1));
+            for (i, (&got, &was)) in out.iter().zip(&clean_out).enumerate() {
+                let (pixel, context) =
+                    (i % len / n_out, format!("{isa:?}: {bad} at {row}, {column}: value {i}: {got}"));
+                if i / len != among || !reads(pixel / 8 / 4, row) || !reads(pixel % 8 / 4, column) {
+                    assert!(got.is_finite() && got == was, "{context}");
+                } else {
+                    assert!(!got.is_finite() || expected[i % len].is_finite(), "{context}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn buffers_may_begin_anywhere() {
+    let conv = |i, o, k, stride, groups| Op::Conv2d(Conv2d { groups, ..Conv2d::square(i, o, k, stride, k / 2) });
+    let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
+    let maps = [conv(40, 23, 3, 1, 1), conv(40, 23, 3, 2, 1), conv(40, 40, 3, 1, 40), conv(40, 24, 5, 1, 4)];
+    let more = [Op::MaxPool(window.clone()), Op::AvgPool(window), Op::GlobalAvgPool, Op::Pointwise(Pointwise::Silu)];
+    for op in maps.into_iter().chain(more) {
+        let net = single(op.clone(), shape(40, 8, 8));
+        for isa in isas() {
+            let kernel = NodeKernel::with_isa(net.graph(), net.weights(), 1, isa).unwrap();
+            let len = net.graph().input().len() * kernel.lanes();
+            let run = |offset: usize| {
+                // A line more than is needed, so that some place in it is where a line of the cache begins.
+                let (mut x, mut out) = (vec![0.0; len + 32], vec![0.0; kernel.out_len() + 32]);
+                let [from, to] = [&x, &out].map(|buffer| buffer.as_ptr().align_offset(64) + offset);
+                x[from..from + len].copy_from_slice(&image(len, 4));
+                let to = to..to + kernel.out_len();
+                kernel.run(&[&x[from..from + len]], &mut out[to.clone()], &mut Scratch::new()).unwrap();
+                out[to].iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            };
+            let aligned = run(0);
+            for offset in [1, 7, 15] {
+                assert!(run(offset) == aligned, "{isa:?} {op:?}: {offset} values beyond a line of the cache");
+            }
+        }
+    }
+}
+
+#[test]
 fn denormal_inputs_are_not_flushed() {
     let tiny = f32::from_bits(3);
     let net = single(Op::Pointwise(Pointwise::Relu), shape(5, 1, 1));
@@ -188,7 +287,7 @@ fn denormal_inputs_are_not_flushed() {
     assert_eq!(out, [tiny, 0.0, tiny, 0.0, 1.0]);
     let conv = single(Op::Conv2d(Conv2d::square(4, 9, 3, 1, 1)), shape(4, 3, 3));
     let values: Vec<f32> = (0..36).map(|i| f32::from_bits(i * 1000)).collect();
-    for isa in Isa::available() {
+    for isa in isas() {
         let kernel = NodeKernel::with_isa(conv.graph(), conv.weights(), 1, isa).unwrap();
         let out = run_among_others(&kernel, &[&values], &mut Scratch::new());
         let expected = run_reference(&conv, &values).unwrap();
@@ -251,20 +350,6 @@ fn the_input_node_copies_its_image() {
     let kernel = NodeKernel::new(net.graph(), net.weights(), 0).unwrap();
     let out = run_among_others(&kernel, &[&[1.0, 2.0, 3.0, 4.0]], &mut Scratch::new());
     assert_eq!(out, [1.0, 2.0, 3.0, 4.0]);
-}
-
-fn any_conv() -> impl Strategy<Value = (Conv2d, Shape)> {
-    let widths = (1..=3usize, 1..=6usize, 1..=20usize);
-    let pair = |range: std::ops::RangeInclusive<usize>| [range.clone(), range];
-    let window = (pair(1..=4), pair(1..=3), pair(0..=3), pair(1..=3), any::<bool>());
-    (widths, window, 1..=12usize, 1..=12usize).prop_filter_map("the window fits", |(widths, window, h, w)| {
-        let (groups, i, o) = widths;
-        let (kernel, stride, padding, dilation, bias) = window;
-        let (in_channels, out_channels) = (groups * i, groups * o);
-        let fits = (0..2).all(|d| dilation[d] * (kernel[d] - 1) < [h, w][d] + 2 * padding[d]);
-        let conv = Conv2d { in_channels, out_channels, kernel, stride, padding, dilation, groups, bias };
-        fits.then_some((conv, Shape { c: in_channels, h, w }))
-    })
 }
 
 proptest! {

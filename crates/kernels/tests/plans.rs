@@ -139,13 +139,18 @@ fn an_image_whose_rows_are_shared_out_gives_the_same_bits() {
     }
 }
 
-/// Two features pass through a 2x2 identity: logits are the image itself.
+/// `n` features pass through an identity: logits are the image itself.
 fn pass_through(n: usize) -> Network {
+    scaled(n, 1.0)
+}
+
+/// Logits are the image's `n` features times `factor`.
+fn scaled(n: usize, factor: f32) -> Network {
     let mut b = GraphBuilder::new(Shape { c: n, h: 1, w: 1 });
     b.push("l", Op::Linear { in_features: n, out_features: n, bias: false }, &[0]);
     let mut net = with_random_weights(b.finish().unwrap(), 0);
-    let identity = (0..n * n).map(|i| if i / n == i % n { 1.0 } else { 0.0 }).collect();
-    net.set_parameter("l", "weight", Tensor::new(vec![n, n], identity).unwrap()).unwrap();
+    let diagonal = (0..n * n).map(|i| if i / n == i % n { factor } else { 0.0 }).collect();
+    net.set_parameter("l", "weight", Tensor::new(vec![n, n], diagonal).unwrap()).unwrap();
     net
 }
 
@@ -170,6 +175,16 @@ fn a_nan_image_is_an_error_that_names_the_first_such_image() {
         assert!(hears_it, "choose a network whose output depends on the middle of the image");
         assert_eq!(plan.predictions(&pool(2), &images), Err(KernelError::NanLogits { image: 17 }));
         assert_eq!(plan.n_correct(&pool(2), &images, &[0; 30]), Err(KernelError::NanLogits { image: 17 }));
+    }
+}
+
+#[test]
+fn logits_that_overflow_are_no_prediction_either() {
+    let plan = Plan::compile(&scaled(2, 10.0)).unwrap();
+    for bad in [3e38, -3e38] {
+        let images = [1.0, 2.0, 2.0, 1.0, bad, 4.0];
+        assert_eq!(plan.logits(&pool(1), &images).unwrap()[4], f32::INFINITY.copysign(bad));
+        assert_eq!(plan.predictions(&pool(1), &images), Err(KernelError::NanLogits { image: 2 }));
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use secateur_kernels::{
-    Effort, KernelError, LinearMap, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair,
+    Effort, Isa, KernelError, LinearMap, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair,
     run_reference, write_refit,
 };
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
@@ -119,6 +119,45 @@ proptest! {
         let logits = Plan::compile(&compact).unwrap().logits(&pool(2), &images).unwrap();
         prop_assert!(logits.iter().all(|l| l.is_finite()));
         prop_assert!(refit(2) == (compact.clone(), chosen.clone()) && refit(3) == (compact, chosen));
+    }
+}
+
+/// Residual blocks of 16 channels with 32 inside, one of each kernel size, and a classifier.
+fn blocks_of_kernels(kernels: &[usize]) -> Network {
+    let conv = |i, o, k| Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(i, o, k, 1, k / 2) });
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 12, w: 10 });
+    let mut x = b.push("stem", conv(3, 16, 3), &[0]);
+    for (block, &k) in kernels.iter().enumerate() {
+        let y = b.push(format!("{block}.conv1"), conv(16, 32, k), &[x]);
+        let y = b.push(format!("{block}.relu1"), Op::Pointwise(Pointwise::Relu), &[y]);
+        let y = b.push(format!("{block}.conv2"), conv(32, 16, k), &[y]);
+        let sum = b.push(format!("{block}.add"), Op::Add, &[y, x]);
+        x = b.push(format!("{block}.relu2"), Op::Pointwise(Pointwise::Relu), &[sum]);
+    }
+    let mean = b.push("mean", Op::GlobalAvgPool, &[x]);
+    b.push("fc", Op::Linear { in_features: 16, out_features: 10, bias: true }, &[mean]);
+    with_random_weights(b.finish().unwrap(), 21)
+}
+
+#[test]
+fn a_compiled_compact_network_of_odd_widths_computes_what_the_masked_one_does() {
+    let net = blocks_of_kernels(&[3, 3, 3, 5, 1]);
+    let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+    let mut kept = KeptChannels::all(&groups);
+    let widths = [7, 13, 29, 13, 7];
+    assert_eq!(groups.prunable().len(), widths.len());
+    for (g, width) in groups.prunable().into_iter().zip(widths) {
+        // Steps of 5 around 32 channels meet each once.
+        let mut channels: Vec<usize> = (0..width).map(|i| (3 + 5 * i) % 32).collect();
+        channels.sort_unstable();
+        kept.set(g, channels);
+    }
+    let images = images(&net, 19, 6);
+    let expected = outputs(&masked(&net, &groups, &kept), &images);
+    let compact = prune(&net, &groups, &kept).unwrap();
+    for isa in Isa::available() {
+        let plan = Plan::compile_for(&compact, isa).unwrap();
+        assert_close(&plan.logits(&pool(2), &images).unwrap(), &expected, 2e-5);
     }
 }
 
