@@ -194,16 +194,11 @@ impl ConvKernel {
         let [in_words, out_words] = [input, output].map(|s| self.arithmetic.words(s.c) * lanes);
         let [rows, columns] = [self.valid[0][at[0]].clone(), self.valid[1][at[1]].clone()];
         let n_in = self.arithmetic.words(conv.in_channels / conv.groups);
-        let weights = block.weights_at + (rows.start * conv.kernel[1] + columns.start) * n_in * block.n_channels;
-        let taps = [rows.len(), columns.len()];
         let has_taps = !rows.is_empty() && !columns.is_empty();
-        let pixel = if has_taps {
-            let y = at[0] * conv.stride[0] + rows.start * conv.dilation[0] - conv.padding[0];
-            let x = at[1] * conv.stride[1] + columns.start * conv.dilation[1] - conv.padding[1];
-            y * input.w + x
-        } else {
-            0
-        };
+        let weights = block.weights_at + (rows.start * conv.kernel[1] + columns.start) * n_in * block.n_channels;
+        let tap =
+            |axis: usize, first: usize| at[axis] * conv.stride[axis] + first * conv.dilation[axis] - conv.padding[axis];
+        let pixel = if has_taps { tap(0, rows.start) * input.w + tap(1, columns.start) } else { 0 };
         let row_step = input.w * conv.dilation[0] * in_words;
         let in_step = conv.stride[axis] * [input.w, 1][axis] * in_words;
         let out_step = [output.w, 1][axis] * out_words;
@@ -214,7 +209,7 @@ impl ConvKernel {
             let job = TileJob {
                 x: if has_taps { x[from..].as_ptr() } else { x.as_ptr() },
                 pixel_step: in_step,
-                taps: if has_taps { taps } else { [0, 0] },
+                taps: if has_taps { [rows.len(), columns.len()] } else { [0, 0] },
                 tap_steps: [row_step, conv.dilation[1] * in_words],
                 n_in,
                 weights: if has_taps { self.weights[weights..].as_ptr() } else { self.weights.as_ptr() },
