@@ -9,7 +9,8 @@
 // `[block of QUADS output quads][input quad][tap][input channel of the quad][output quad of the block]`, each block followed by
 // its biases: what a workgroup reads lies together, in the order in which it is read. Neighbouring invocations compute neighbouring
 // pixels, so their loads are one access; the taps of a pixel meet in the first-level cache. Which taps lie inside the image is worked
-// out once per pixel. Workgroups: x over blocks (neighbours read the same pixels), y over pixels, z over candidates.
+// out once per pixel. Blocks are cut for the widest candidate: what a narrower one lacks of its last block is left out (`n_quads`,
+// the same for a whole workgroup). Workgroups: x over blocks (neighbours read the same pixels), y over pixels, z over candidates.
 //
 // Depthwise and grouped: `[input channel of a group][tap][output quad]`, then the biases. Workgroups: x and y over output quads, z
 // over candidates. CPU twin: `Plan` of secateur-kernels. `Linear` is a 1x1 convolution of a 1x1 image.
@@ -108,6 +109,7 @@ fn direct(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
     if quad >= quads(me.n_out) || first >= n_pixels {
         return;
     }
+    let n_quads = quads(me.n_out) - quad;
     var w0 = window(group.z, in_quads, first, n_pixels);
     var w1 = window(group.z, in_quads, first + TILE, n_pixels);
     var w2 = window(group.z, in_quads, first + 2u * TILE, n_pixels);
@@ -125,13 +127,19 @@ fn direct(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
                 let x = Four(load(w0, tap, ky, kx), load(w1, tap, ky, kx), load(w2, tap, ky, kx), load(w3, tap, ky, kx));
                 s0 = accumulate_four(s0, x, filters_at(row));
                 if QUADS > 1u {
-                    s1 = accumulate_four(s1, x, filters_at(row + 1u));
+                    if n_quads > 1u {
+                        s1 = accumulate_four(s1, x, filters_at(row + 1u));
+                    }
                 }
                 if QUADS > 2u {
-                    s2 = accumulate_four(s2, x, filters_at(row + 2u));
+                    if n_quads > 2u {
+                        s2 = accumulate_four(s2, x, filters_at(row + 2u));
+                    }
                 }
                 if QUADS > 3u {
-                    s3 = accumulate_four(s3, x, filters_at(row + 3u));
+                    if n_quads > 3u {
+                        s3 = accumulate_four(s3, x, filters_at(row + 3u));
+                    }
                 }
                 row += 4u * QUADS;
             }
@@ -171,6 +179,7 @@ fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
     if quad >= quads(me.n_out) {
         return;
     }
+    let n_quads = quads(me.n_out) - quad;
     let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
     let first = group.y * 4u * TILE + local.x;
     var w0 = window(group.z, in_quads, first, n_pixels);
@@ -199,13 +208,19 @@ fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
             let row = k * 4u * QUADS;
             s0 = accumulate_four(s0, x, staged_filters_at(row));
             if QUADS > 1u {
-                s1 = accumulate_four(s1, x, staged_filters_at(row + 1u));
+                if n_quads > 1u {
+                    s1 = accumulate_four(s1, x, staged_filters_at(row + 1u));
+                }
             }
             if QUADS > 2u {
-                s2 = accumulate_four(s2, x, staged_filters_at(row + 2u));
+                if n_quads > 2u {
+                    s2 = accumulate_four(s2, x, staged_filters_at(row + 2u));
+                }
             }
             if QUADS > 3u {
-                s3 = accumulate_four(s3, x, staged_filters_at(row + 3u));
+                if n_quads > 3u {
+                    s3 = accumulate_four(s3, x, staged_filters_at(row + 3u));
+                }
             }
             kx += 1u;
             if kx == step_.kernel_w {

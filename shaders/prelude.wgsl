@@ -35,8 +35,9 @@ struct Step {
     clears: u32,
     // Whether the output's old value is added.
     accumulates: u32,
+    // Whether there are class probabilities of the original network to compare with (top1.wgsl).
+    compares: u32,
     reserved_0: u32,
-    reserved_1: u32,
 }
 
 // One candidate's part in a step. Mirrored by `Candidate` in crates/gpu/src/layout.rs.

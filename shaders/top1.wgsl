@@ -64,7 +64,7 @@ fn judge(@builtin(global_invocation_id) id: vec3<u32>) {
     let start = (chunk.first_image + image) * n;
     var divergence = 0.0;
     // Without the original's probabilities, the step says so.
-    for (var i = 0u; i < select(0u, n, step_.accumulates != 0u); i++) {
+    for (var i = 0u; i < select(0u, n, step_.compares != 0u); i++) {
         let log_p = log_probabilities[start + i];
         divergence += exp(log_p) * (log_p - (logit(base, n_channels, i) - log_sum));
     }
@@ -73,24 +73,54 @@ fn judge(@builtin(global_invocation_id) id: vec3<u32>) {
         Verdict(select(NOT_FINITE, right, is_finite), select(0.0, max(divergence, 0.0), is_finite));
 }
 
-@compute @workgroup_size(1, 1, 1)
-fn tally(@builtin(global_invocation_id) id: vec3<u32>) {
+// Images of a block, and blocks that a workgroup adds up at a time.
+const BLOCK: u32 = 32u;
+const ADDERS: u32 = 64u;
+
+var<workgroup> parts: array<Tally, ADDERS>;
+
+// The images of the chunk that belong to a block, in order; `begun` is what earlier chunks left of the block's sum.
+fn part(candidate: u32, block: u32, begun: f32) -> Tally {
+    let begin = max(block * BLOCK, chunk.number);
+    let end = min((block + 1u) * BLOCK, chunk.number + chunk.n_images);
+    var sum = Tally(0u, NONE, 0.0, begun);
+    for (var number = begin; number < end; number++) {
+        let v = verdicts[candidate * step_.out_stride + number - chunk.number];
+        sum.n_correct += u32(v.verdict == 1u);
+        if v.verdict == NOT_FINITE {
+            sum.first_not_finite = min(sum.first_not_finite, number);
+        }
+        sum.block += v.divergence;
+    }
+    return sum;
+}
+
+// Blocks are summed side by side, and added to the total one after the other.
+@compute @workgroup_size(ADDERS, 1, 1)
+fn tally(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
     var total = Tally(0u, NONE, 0.0, 0.0);
     if chunk.number > 0u {
-        total = tallies[id.z];
+        total = tallies[group.z];
     }
-    for (var image = 0u; image < chunk.n_images; image++) {
-        let number = chunk.number + image;
-        if number % 32u == 0u {
-            total.divergence += total.block;
-            total.block = 0.0;
+    let end = (chunk.number + chunk.n_images + BLOCK - 1u) / BLOCK;
+    for (var first = chunk.number / BLOCK; first < end; first += ADDERS) {
+        let block = first + local.x;
+        workgroupBarrier();
+        if block < end {
+            // Only the chunk's first block may have begun before it.
+            parts[local.x] = part(group.z, block, select(0.0, total.block, block * BLOCK < chunk.number));
         }
-        let v = verdicts[id.z * step_.out_stride + image];
-        total.n_correct += u32(v.verdict == 1u);
-        if v.verdict == NOT_FINITE {
-            total.first_not_finite = min(total.first_not_finite, number);
+        workgroupBarrier();
+        for (var i = 0u; i < min(ADDERS, end - first); i++) {
+            if (first + i) * BLOCK >= chunk.number {
+                total.divergence += total.block;
+            }
+            total.block = parts[i].block;
+            total.n_correct += parts[i].n_correct;
+            total.first_not_finite = min(total.first_not_finite, parts[i].first_not_finite);
         }
-        total.block += v.divergence;
     }
-    tallies[id.z] = total;
+    if local.x == 0u {
+        tallies[group.z] = total;
+    }
 }

@@ -385,7 +385,7 @@ pub(crate) struct BenchEvalArgs {
     /// Images handed to the processor's engine at a time; the card takes as many as fit its memory
     #[arg(long, value_name = "B", default_value = "1000")]
     pub(crate) batch: NonZeroUsize,
-    /// Numbers of activations and weights while images are scored; the refit stays f32
+    /// Numbers of activations and weights while images are scored; the refit, and the card, stay f32
     #[arg(long, value_enum, default_value_t)]
     pub(crate) precision: PrecisionArg,
     /// Instructions that compile and score candidates in f32; the refit takes the best [default: the best of this processor]
@@ -412,12 +412,19 @@ pub(crate) struct CardArgs {
     /// What is measured
     #[arg(long, value_enum, default_value_t)]
     pub(crate) device: DeviceArg,
-    /// On the card: candidates of one batch
-    #[arg(long, value_name = "N", default_value = "64")]
-    pub(crate) candidates: NonZeroUsize,
+    /// On the card: candidates that are scored together [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) candidates: Option<NonZeroUsize>,
     /// On the card: its peak in fp32, to report shares of; no adapter tells its own
     #[arg(long, value_name = "TFLOPS", value_parser = tflops)]
     pub(crate) peak_tflops: Option<f64>,
+}
+
+impl CardArgs {
+    /// How many candidates are scored together.
+    pub(crate) fn n_candidates(&self) -> usize {
+        self.candidates.map_or(64, NonZeroUsize::get)
+    }
 }
 
 fn tflops(text: &str) -> Result<f64, String> {
@@ -437,9 +444,9 @@ pub(crate) struct BenchKernelsArgs {
     pub(crate) all_isas: bool,
     #[command(flatten)]
     pub(crate) card: CardArgs,
-    /// On the card: images of a dispatch, if as many fit its memory
-    #[arg(long, value_name = "N", default_value = "1000")]
-    pub(crate) images: NonZeroUsize,
+    /// On the card: images of a dispatch, if as many fit its memory [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub(crate) images: Option<NonZeroUsize>,
     /// Write the measurements as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -1,12 +1,13 @@
 //! `eval`: top-1 accuracy of one network on one split.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_formats::{Dataset, Split};
-use secateur_gpu::{Candidates, ImageSet, Session, Truth};
+use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
 use secateur_kernels::{KernelError, Plan};
 use secateur_net::Network;
 
@@ -118,35 +119,43 @@ impl Engine {
         })
     }
 
-    /// How many of the images are predicted as their label. A card that fails twice in a row is given up for the processor.
+    /// Hands images to the card, if one computes, and returns while that is busy.
+    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<Begun> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Gpu(session) => Some(session.begin(None, &chunk.set(network), &Candidates::Repaired(&[network]))),
+        }
+    }
+
+    /// How many images are predicted as their label. A card that fails twice is given up for the processor.
     fn n_correct(
         &mut self,
         network: &Network,
         pool: &ThreadPool,
-        images: &[f32],
-        labels: &[u16],
+        chunk: &Chunk<'_>,
+        begun: Option<Begun>,
     ) -> anyhow::Result<usize> {
-        let session = match self {
-            Self::Cpu(plan) => return Ok(plan.n_correct(pool, images, labels)?),
-            Self::Gpu(session) => session,
+        let (session, begun) = match (&mut *self, begun) {
+            (Self::Cpu(plan), _) => return Ok(plan.n_correct(pool, &chunk.images, chunk.labels)?),
+            (Self::Gpu(_), None) => anyhow::bail!("images that the card was not handed"),
+            (Self::Gpu(session), Some(begun)) => (session, begun),
         };
-        let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
-        let set = ImageSet { shape, images, truth: Truth { labels, n_classes, original_logits: None } };
-        match session.score(None, &set, &Candidates::Repaired(&[network])) {
+        match session.finish(begun, None, &chunk.set(network), &Candidates::Repaired(&[network])) {
             Ok(scored) => {
                 if let Some(error) = scored.recovered {
                     screen::note(format_args!("{error}; the device was rebuilt and the images run again"));
                 }
-                let score = scored.scores.first().copied().unwrap_or_default();
-                match score.first_not_finite {
-                    Some(image) => Err(KernelError::NanLogits { image }.into()),
-                    None => Ok(score.n_correct),
+                match scored.scores.first() {
+                    Some(GpuScore { first_not_finite: Some(image), .. }) => {
+                        Err(KernelError::NanLogits { image: *image }.into())
+                    }
+                    score => Ok(score.map_or(0, |score| score.n_correct)),
                 }
             }
             Err(error) => {
                 screen::note(format_args!("{error}; going on on the CPU"));
                 let plan = Plan::compile(network)?;
-                let n_correct = plan.n_correct(pool, images, labels)?;
+                let n_correct = plan.n_correct(pool, &chunk.images, chunk.labels)?;
                 *self = Self::Cpu(plan);
                 Ok(n_correct)
             }
@@ -154,6 +163,26 @@ impl Engine {
     }
 }
 
+/// Images that are prepared together.
+struct Chunk<'a> {
+    from: usize,
+    images: Vec<f32>,
+    labels: &'a [u16],
+}
+
+impl<'a> Chunk<'a> {
+    fn new(network: &LoadedNetwork, data: &'a Dataset, range: Range<usize>) -> Self {
+        let images = data.normalised_nhwc(&range.clone().collect::<Vec<_>>(), &network.preprocessing);
+        Self { from: range.start, images, labels: &data.labels[range] }
+    }
+
+    fn set(&self, network: &Network) -> ImageSet<'_> {
+        let truth = Truth { labels: self.labels, n_classes: network.graph().n_classes(), original_logits: None };
+        ImageSet { shape: network.graph().input(), images: &self.images, truth }
+    }
+}
+
+/// Images are prepared and sent while the card has those before them.
 fn count_correct(
     network: &LoadedNetwork,
     data: &Dataset,
@@ -161,15 +190,24 @@ fn count_correct(
     engine: &mut Engine,
     pool: &ThreadPool,
 ) -> anyhow::Result<usize> {
-    let mut progress = Progress::new(n as u64);
-    let mut n_correct = 0;
+    let (mut progress, mut n_correct) = (Progress::new(n as u64), 0);
+    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<Begun>| {
+        let to = chunk.from + chunk.labels.len();
+        let counted = engine.n_correct(&network.folded, pool, chunk, begun);
+        n_correct += counted.with_context(|| format!("images {} to {}", chunk.from, to - 1))?;
+        progress.set(to as u64);
+        anyhow::Ok(())
+    };
+    let mut ahead: Option<(Chunk<'_>, Option<Begun>)> = None;
     for from in (0..n).step_by(CHUNK_IMAGES) {
-        let indices: Vec<usize> = (from..n.min(from + CHUNK_IMAGES)).collect();
-        let images = data.normalised_nhwc(&indices, &network.preprocessing);
-        n_correct += engine
-            .n_correct(&network.folded, pool, &images, &data.labels[from..from + indices.len()])
-            .with_context(|| format!("images {from} to {}", from + indices.len() - 1))?;
-        progress.set((from + indices.len()) as u64);
+        let chunk = Chunk::new(network, data, from..n.min(from + CHUNK_IMAGES));
+        let begun = engine.begin(&network.folded, &chunk);
+        if let Some((before, begun)) = ahead.replace((chunk, begun)) {
+            finish(engine, &before, begun)?;
+        }
+    }
+    if let Some((last, begun)) = ahead {
+        finish(engine, &last, begun)?;
     }
     Ok(n_correct)
 }

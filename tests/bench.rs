@@ -219,6 +219,30 @@ fn candidates_on_the_card_are_measured_as_a_whole_and_dispatch_by_dispatch() {
     }
 }
 
+/// What would be ignored is refused, before anything is opened.
+#[test]
+fn options_of_the_other_device_are_refused() {
+    for (what, arguments) in [
+        ("eval", &["--device", "gpu", "--precision", "bf16"][..]),
+        ("eval", &["--device", "gpu", "--threads", "1"]),
+        ("eval", &["--device", "gpu", "--batch", "999"]),
+        ("eval", &["--device", "gpu", "--repair-images", "64"]),
+        ("eval", &["--candidates", "64"]),
+        ("eval", &["--peak-tflops", "67"]),
+        ("kernels", &["--candidates", "64"]),
+        ("kernels", &["--images", "1000"]),
+        ("kernels", &["--peak-tflops", "67"]),
+    ] {
+        let output = bench(what, arguments);
+        assert_eq!(output.status.code(), Some(2), "{what} {arguments:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            text.contains(arguments[arguments.len() - 2]) && text.contains("means nothing with --device"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn layers_on_the_card_are_measured_in_every_variant() {
     if !has_adapter() || !secateur::gpu::adapters()[0].features.contains(&"timestamps") {

@@ -105,11 +105,12 @@ fn eval_on_the_card_counts_as_the_processor_does() {
     if !has_adapter() {
         return;
     }
+    let cache = tempfile::tempdir().unwrap();
     let eval = |device: &str| {
         let network = "scenes/quickstart/shapes.safetensors";
-        let output = secateur(&["eval", network, "--dataset", "shapes:1", "--limit", "600", "--device", device])
-            .output()
-            .unwrap();
+        // Two pieces: the second is handed over while the card has the first.
+        let mut command = secateur(&["eval", network, "--dataset", "shapes:1", "--limit", "600", "--device", device]);
+        let output = command.env("XDG_CACHE_HOME", cache.path()).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         let text = String::from_utf8(output.stdout).unwrap();
         let last = text.lines().last().unwrap().to_owned();
@@ -119,11 +120,17 @@ fn eval_on_the_card_counts_as_the_processor_does() {
     };
     let (cpu, gpu) = (eval("cpu"), eval("gpu"));
     assert!(cpu.abs_diff(gpu) <= 1, "{cpu} {gpu}");
-    // What was compiled is kept, and read by the next process.
+    // What was compiled is kept for the next process, which gets along with a file that is damaged.
     let hands_out = secateur::gpu::adapters()[0].features.contains(&"pipeline cache");
-    let kept = fs::read_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("secateur"));
-    assert_eq!(kept.is_ok_and(|mut files| files.next().is_some()), hands_out);
+    let kept = || fs::read_dir(cache.path().join("secateur")).into_iter().flatten().map(|f| f.unwrap().path());
+    assert_eq!(kept().count(), usize::from(hands_out));
     assert_eq!(eval("gpu"), gpu);
+    for file in kept() {
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(eval("gpu"), gpu);
+        assert!(fs::read(&file).unwrap().len() > whole.len() / 2, "written anew");
+    }
 }
 
 #[test]

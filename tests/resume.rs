@@ -260,7 +260,7 @@ fn checkpoints_that_cannot_be_used_are_passed_over_or_refused_with_the_reason() 
     let other_format = copied("other-format");
     let newest = &checkpoints(&other_format)[0];
     fs::write(newest, with_format(&fs::read(newest).unwrap(), 0)).unwrap();
-    refused(&other_format, &[], "it has format 0, this program reads format 2");
+    refused(&other_format, &[], "it has format 0, this program reads format");
 }
 
 fn refused(out: &Path, extra: &[&str], why: &str) {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use anyhow::Context;
 use secateur_gpu::{Candidates, DispatchTime, DispatchTimes, Gpu, GpuImages, GpuOptions, Truth};
-use secateur_net::{ChannelGroups, Cost, CostModel, Network, Protocol, prune};
+use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, prune};
 use serde::Serialize;
 
 use super::eval::{N_RUNS, keep_share, median, network, random_images};
@@ -18,8 +18,8 @@ struct Measured {
     adapter: String,
     network: String,
     keep: f64,
-    /// Of one candidate and one image.
-    macs: u64,
+    /// Of one image and one candidate, on average.
+    macs: f64,
     candidates: usize,
     images: usize,
     /// Every candidate with weights of its own: gathering, sending and packing them included.
@@ -84,13 +84,14 @@ pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
 
 fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network) -> anyhow::Result<Measured> {
     let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
-    let kept = keep_share(&groups, arguments.keep)?;
-    let compact = prune(network, &groups, &kept)?;
-    let macs = CostModel::new(network.graph(), &groups).count(Cost::Macs, &kept.widths());
-    let (n, n_images, shape) = (arguments.card.candidates.get(), arguments.images.get(), network.graph().input());
+    let (n, n_images, shape) = (arguments.card.n_candidates(), arguments.images.get(), network.graph().input());
+    let kept = candidates(&groups, arguments.keep, n)?;
+    let compact = kept.iter().map(|kept| prune(network, &groups, kept)).collect::<Result<Vec<_>, _>>()?;
+    let model = CostModel::new(network.graph(), &groups);
+    let macs = kept.iter().map(|kept| model.count(Cost::Macs, &kept.widths())).sum::<u64>() as f64 / n as f64;
     let truth = Truth { labels: &vec![0; n_images], n_classes: network.graph().n_classes(), original_logits: None };
     let images = GpuImages::new(gpu, shape, &random_images(n_images * shape.len()), Some(truth))?;
-    let (own, kept) = (vec![&compact; n], vec![kept; n]);
+    let own: Vec<&Network> = compact.iter().collect();
     let own = Candidates::Repaired(&own);
     let timed = |what: &str, candidates: &Candidates<'_>| -> anyhow::Result<(f64, f64)> {
         screen::status(format_args!("scoring {what} on {n_images} images, {} times", N_RUNS + 1));
@@ -101,7 +102,7 @@ fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network
     let masked = Candidates::Masked { network, groups: &groups, kept: &kept };
     let (_, masked_s) = timed(&format!("{n} masks"), &masked)?;
     let (_, dense_s) = timed("the unpruned network", &Candidates::Repaired(&[network]))?;
-    let gflops = 2e-9 * (macs * (n * n_images) as u64) as f64 / own_s;
+    let gflops = 2e-9 * macs * (n * n_images) as f64 / own_s;
     let peak_tflops = arguments.card.peak_tflops;
     Ok(Measured {
         adapter: gpu.name().to_owned(),
@@ -121,6 +122,14 @@ fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network
     })
 }
 
+/// Candidates of different widths, as a search has them: each keeps a share of its own, between 0.75 and 1.25 of `keep` and that on
+/// average (unless it would be more than all). Narrow and wide ones take turns.
+fn candidates(groups: &ChannelGroups, keep: f64, n: usize) -> anyhow::Result<Vec<KeptChannels>> {
+    let rank = |i: usize| if i.is_multiple_of(2) { i / 2 } else { n - 1 - i / 2 };
+    let share = |i: usize| keep * (0.75 + 0.5 * (rank(i) as f64 + 0.5) / n as f64);
+    (0..n).map(|i| keep_share(groups, share(i).min(1.0))).collect()
+}
+
 impl Dispatches {
     fn new(times: &DispatchTimes, peak_tflops: Option<f64>) -> Self {
         let rows = times.dispatches.iter().map(|time| Row::new(time, peak_tflops)).collect();
@@ -131,7 +140,10 @@ impl Dispatches {
 fn print(measured: &Measured) -> Result<(), Failure> {
     let row = |name: &str, value: &dyn Display| screen::result(format_args!("{name:<30}{value}"));
     row("adapter", &measured.adapter)?;
-    row("network", &format_args!("{} keep {} ({} MACs)", measured.network, measured.keep, measured.macs))?;
+    row(
+        "network",
+        &format_args!("{} keep {} ({:.0} MACs on average)", measured.network, measured.keep, measured.macs),
+    )?;
     row("work", &format_args!("{} candidates, {} images", measured.candidates, measured.images))?;
     let first = format_args!("{:.3} (first batch {:.3} s)", measured.candidates_per_s, measured.first_s);
     row("candidates_per_s", &first)?;

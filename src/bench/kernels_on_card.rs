@@ -1,5 +1,7 @@
 //! `bench kernels --device gpu`: one row per layer shape, by the card's own timestamps.
 
+use std::num::NonZeroUsize;
+
 use anyhow::Context;
 use secateur_gpu::{Candidates, ConvVariant, Gpu, GpuImages, GpuOptions};
 use serde::Serialize;
@@ -30,7 +32,7 @@ struct Measurement {
 }
 
 pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
-    let n_candidates = arguments.card.candidates.get();
+    let n_candidates = arguments.card.n_candidates();
     let variants = if arguments.all_isas { ConvVariant::ALL.map(Some).to_vec() } else { vec![None] };
     let mut measured = Measured { adapter: String::new(), rows: Vec::new() };
     for conv in variants {
@@ -54,8 +56,9 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
 fn time(gpu: &Gpu, layer: Layer, arguments: &BenchKernelsArgs) -> anyhow::Result<(usize, usize, Row)> {
     let network = network(layer)?;
     let shape = network.graph().input();
-    let images = GpuImages::new(gpu, shape, &values(arguments.images.get() * shape.len()), None)?;
-    let candidates = vec![&network; arguments.card.candidates.get()];
+    let n_images = arguments.images.map_or(1000, NonZeroUsize::get);
+    let images = GpuImages::new(gpu, shape, &values(n_images * shape.len()), None)?;
+    let candidates = vec![&network; arguments.card.n_candidates()];
     let times = gpu.time_dispatches(&images, &Candidates::Repaired(&candidates), N_RUNS)?;
     let times = times.with_context(|| format!("adapter '{}' has no timestamps", gpu.name()))?;
     let dispatch = times.dispatches.first().context("a layer without a dispatch")?;

@@ -14,23 +14,50 @@ mod schedulers;
 pub(crate) mod synthetic;
 mod timed;
 
+use anyhow::anyhow;
 use secateur_sim::PluginList;
 
 pub(crate) use schedulers::Variant;
 
 use crate::Failure;
-use crate::arguments::{Bench, DeviceArg};
+use crate::arguments::{Bench, CardArgs, DeviceArg, PrecisionArg};
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
     match what {
-        Bench::Eval(arguments) => match arguments.card.device {
-            DeviceArg::Cpu => eval::eval(arguments),
-            DeviceArg::Gpu => eval_on_card::eval(arguments),
-        },
-        Bench::Kernels(arguments) => match arguments.card.device {
-            DeviceArg::Cpu => kernels::kernels(arguments),
-            DeviceArg::Gpu => kernels_on_card::kernels(arguments),
-        },
+        Bench::Eval(arguments) => {
+            let is_bf16 = arguments.precision == PrecisionArg::Bf16;
+            let of_processor = [
+                ("--threads", arguments.threads.threads.is_some()),
+                ("--batch", arguments.batch.get() != 1000),
+                ("--repair-images", arguments.repair_images.get() != 128),
+                ("--precision bf16", is_bf16),
+            ];
+            refuse(&arguments.card, &of_processor, &[])?;
+            match arguments.card.device {
+                DeviceArg::Cpu => eval::eval(arguments),
+                DeviceArg::Gpu => eval_on_card::eval(arguments),
+            }
+        }
+        Bench::Kernels(arguments) => {
+            refuse(&arguments.card, &[], &[("--images", arguments.images.is_some())])?;
+            match arguments.card.device {
+                DeviceArg::Cpu => kernels::kernels(arguments),
+                DeviceArg::Gpu => kernels_on_card::kernels(arguments),
+            }
+        }
         Bench::Schedulers(arguments) => schedulers::schedulers(arguments, plugins),
+    }
+}
+
+/// Refuses options that would be ignored: each with whether it was given, or is not as it is by default.
+fn refuse(card: &CardArgs, of_processor: &[(&str, bool)], of_card: &[(&str, bool)]) -> Result<(), Failure> {
+    let of_any = [("--candidates", card.candidates.is_some()), ("--peak-tflops", card.peak_tflops.is_some())];
+    let (device, others): (_, Vec<_>) = match card.device {
+        DeviceArg::Cpu => ("cpu", of_any.iter().chain(of_card).collect()),
+        DeviceArg::Gpu => ("gpu", of_processor.iter().collect()),
+    };
+    match others.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(Failure::BadArguments(anyhow!("{option} means nothing with --device {device}"))),
+        None => Ok(()),
     }
 }

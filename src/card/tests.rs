@@ -1,5 +1,6 @@
 //! Who prepares what while the card is busy, and what happens when the card fails in the middle of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,6 +11,8 @@ use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, PluginList, Poo
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
 use super::*;
+use secateur_sim::Score;
+
 use crate::arguments::{Arguments, Command};
 use crate::bench::synthetic;
 
@@ -69,7 +72,7 @@ fn networks_are_scored_as_the_processor_does() {
 }
 
 #[test]
-fn a_card_that_cannot_score_is_given_up_with_a_warning() {
+fn a_network_that_does_not_fit_is_left_to_the_processor_and_others_are_not() {
     // Not even one image fits.
     let tiny = GpuOptions { binding_max: Some(64), ..GpuOptions::default() };
     let (Some(card), prepared) = (card(tiny), prepared()) else { return };
@@ -77,10 +80,34 @@ fn a_card_that_cannot_score_is_given_up_with_a_warning() {
     assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
     let warnings = card.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("one image"), "{warnings:?}");
-    assert!(warnings[0].contains("CPU from here on"), "{warnings:?}");
+    assert!(warnings[0].contains(&prepared.network_name) && warnings[0].contains("CPU from here on"), "{warnings:?}");
+    assert!(card.forgets_scores() && !card.forgets_scores(), "narrower candidates may have had scores");
     assert_eq!(score(&mut card.state(), &prepared, &networks), [None; 3]);
-    assert!(card.device().starts_with("gpu: ") && card.device().ends_with(", then cpu"));
+    assert!(card.warnings().len() == 1 && card.state().session.is_some());
+    assert!(card.device().starts_with("gpu: ") && card.device().ends_with(", some networks cpu"));
     assert_eq!((card.news().len(), card.news().len()), (1, 0), "told once");
+    // What does fit, on the same card, under another index.
+    let mut state = card.state();
+    let whole = Session::open(GpuOptions::default()).unwrap();
+    state.session = Some(whole);
+    state.begin(1, prepared.clone(), networks.clone());
+    let mut scores = Scores::new();
+    state.finish(&mut scores);
+    assert_eq!(scores.len(), 3);
+    assert_eq!(score(&mut state, &prepared, &networks), [None; 3], "the first stays where it is");
+}
+
+#[test]
+fn a_panic_on_the_way_to_the_card_costs_the_card_and_not_the_run() {
+    let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
+    let networks = networks(&prepared);
+    let mut state = card.state();
+    state.begin(0, prepared.clone(), vec![networks[0].clone()]);
+    state.panics = true;
+    assert_eq!(score(&mut state, &prepared, &networks), [None; 3]);
+    assert!(state.session.is_none() && state.forgets_scores);
+    let warnings = &state.record.warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("panicked: a fault of the driver"), "{warnings:?}");
 }
 
 #[test]
@@ -97,7 +124,11 @@ fn all_that_a_lost_device_was_busy_with_is_scored_again_after_one_rebuilding() {
     let scores: Vec<_> = networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect();
     assert_as_the_processor(&scores, &prepared, &networks);
     assert!(state.session.is_some());
-    assert!(state.warnings.len() == 1 && state.warnings[0].contains("scored again"), "{:?}", state.warnings);
+    assert!(
+        state.record.warnings.len() == 1 && state.record.warnings[0].contains("scored again"),
+        "{:?}",
+        state.record
+    );
 }
 
 #[test]
@@ -234,8 +265,8 @@ fn channels_are_ordered_by_norm_as_the_processor_orders_them() {
     assert!(card.warnings()[0].contains("filter norms are computed on the CPU"), "{:?}", card.warnings());
 }
 
-/// A run on `card`: its summary and its log.
-fn run(card: &Card, out: &std::path::Path) -> (serde_json::Value, String) {
+/// A run on the card that `open` gives: its summary and its log.
+fn run(open: impl FnOnce() -> Result<Option<Card>, Failure>, out: &Path, resumes: bool) -> (serde_json::Value, String) {
     let scene = concat!(env!("CARGO_MANIFEST_DIR"), "/scenes/quickstart.ron");
     let mut arguments = vec!["secateur", "run", scene, "--quiet", "--device", "gpu", "--out", out.to_str().unwrap()];
     for set in [
@@ -250,32 +281,74 @@ fn run(card: &Card, out: &std::path::Path) -> (serde_json::Value, String) {
     ] {
         arguments.extend(["--set", set]);
     }
+    arguments.extend(resumes.then_some("--resume"));
     let Command::Run(arguments) = Arguments::try_parse_from(arguments).unwrap().command else { panic!("not a run") };
-    crate::run::run_on(&arguments, &PluginList::default(), |_| Ok(Some(card.clone()))).unwrap();
+    crate::run::run_on(&arguments, &PluginList::default(), |_| open()).unwrap();
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     (serde_json::from_str(&read("summary.json")).unwrap(), read("log.txt"))
 }
 
 #[test]
-fn a_run_ends_with_its_budgets_held_and_tells_what_became_of_the_card() {
+fn a_run_ends_with_its_budgets_held_and_tells_what_became_of_the_card_when_it_is_resumed_too() {
     let Some(lost) = card(GpuOptions::default()) else { return };
     lost.state().session.as_ref().unwrap().gpu().unwrap().destroy();
+    let hangs = card(GpuOptions { timeout: Some(Duration::ZERO), ..GpuOptions::default() }).unwrap();
     // Not even one image fits.
     let too_small = card(GpuOptions { binding_max: Some(64), ..GpuOptions::default() }).unwrap();
-    let name = lost.state().name.clone();
+    let name = lost.record().name;
     let device = format!("gpu: {name}");
     let dir = tempfile::tempdir().unwrap();
-    for (card, out, device, said) in [
-        (&lost, "lost", device.clone(), "the device was rebuilt and the batch scored again"),
-        (&too_small, "small", device + ", then cpu", "walks are scored on the CPU from here on"),
+    for (card, out, device, n_warnings, said) in [
+        (&lost, "lost", device.clone(), 1, "the device was rebuilt and the batch scored again"),
+        (&hangs, "hangs", format!("{device}, then cpu"), 1, "walks are scored on the CPU from here on"),
+        (&too_small, "small", format!("{device}, some networks cpu"), 2, "' are scored on the CPU from here on"),
     ] {
-        let (summary, log) = run(card, &dir.path().join(out));
+        let out = dir.path().join(out);
+        let (summary, log) = run(|| Ok(Some(card.clone())), &out, false);
         assert_eq!(summary["device"], device.as_str());
         let warnings = summary["warnings"].as_array().unwrap();
-        assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains(said), "{warnings:?}");
+        assert!(warnings.len() == n_warnings && warnings[0].as_str().unwrap().contains(said), "{warnings:?}");
         assert!(log.contains("warning: ") && log.contains(said), "{log}");
         let tasks = summary["tasks"].as_array().unwrap();
         let holds = |task: &serde_json::Value| task["macs"].as_u64() <= task["budget"]["max"].as_u64();
         assert!(!tasks.is_empty() && tasks.iter().all(holds), "{summary}");
+        // A card that was given up is not even opened.
+        let fresh = || {
+            assert!(!device.ends_with(", then cpu"));
+            Ok(self::card(GpuOptions::default()))
+        };
+        let (again, _) = run(fresh, &out, true);
+        assert_eq!((&again["device"], &again["warnings"]), (&summary["device"], &summary["warnings"]));
     }
+}
+
+#[test]
+fn a_run_that_goes_on_with_another_card_says_so_and_forgets_the_scores_of_the_first() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let own = card.record();
+    let same = Card::again(Some(own.clone()), || Ok(Some(card.clone()))).unwrap().unwrap();
+    assert_eq!((same.record(), same.forgets_scores()), (own.clone(), false));
+    let record = CardRecord { name: "another".into(), warnings: vec!["old".into()], ..own.clone() };
+    let other = Card::again(Some(record), || Ok(Some(card))).unwrap().unwrap();
+    assert!(other.forgets_scores() && !other.forgets_scores());
+    assert_eq!((other.record().name, other.warnings().len()), (own.name, 2));
+    let news = other.news();
+    assert!(news.len() == 1 && news[0].contains("another: gone since"), "{news:?}");
+}
+
+#[test]
+fn compiled_pipelines_are_kept_where_the_card_is_told_to_and_nowhere_else() {
+    let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
+    let networks = networks(&prepared);
+    assert!(score(&mut card.state(), &prepared, &networks)[0].is_some());
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("kept");
+    card.keep_pipelines();
+    card.state().folder = Some(folder.clone());
+    card.keep_pipelines();
+    let Some((key, compiled)) = card.state().session.as_ref().unwrap().gpu().unwrap().compiled() else {
+        assert!(!folder.exists());
+        return;
+    };
+    assert!(pipeline_files::read(&folder, &key) == Some(compiled), "the next process reads what this one wrote");
 }

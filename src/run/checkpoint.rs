@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::refits::SavedRefits;
 use super::search::WalkRewards;
+use crate::card::CardRecord;
 
 /// Version of the files' content.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;
@@ -44,6 +45,8 @@ pub(super) struct RunState {
     pub(super) current: Option<CurrentSearch>,
     /// Refits of finalists that ended.
     pub(super) refits: SavedRefits,
+    /// What became of the card, where one scores.
+    pub(super) card: Option<CardRecord>,
     /// Length of `metrics.jsonl`.
     pub(super) metrics_bytes: u64,
     /// Time the run had taken.

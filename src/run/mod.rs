@@ -79,8 +79,9 @@ pub(crate) fn run_on(
     let start = Instant::now();
     let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
     let identity = resume::identity(&scene, &resolved)?;
-    let place = resume::place(arguments, &identity)?;
-    let card = card(&scene)?;
+    let mut place = resume::place(arguments, &identity)?;
+    let record = place.state.as_mut().and_then(|state| state.card.take());
+    let card = Card::again(record, || card(&scene))?;
     prepare::precision(&scene).checked().map_err(|error| Failure::BadArguments(error.into()))?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);

@@ -207,11 +207,16 @@ impl Run<'_> {
         }
         let mut search = Search::new(app, &setup).map_err(|error| Failure::Failed(error.into()))?;
         let start = Instant::now();
+        let forgets_scores = self.card.as_ref().is_some_and(Card::forgets_scores);
         let Some(saved) = saved else {
             let rewards = vec![WalkRewards::default(); self.tasks.len()];
             return Ok(Ongoing { search, rewards, n_ended: 0, wall_before_s: 0.0, start });
         };
-        search.restore(saved.search).context("--resume")?;
+        let mut before = saved.search;
+        if forgets_scores {
+            before.scores.clear();
+        }
+        search.restore(before).context("--resume")?;
         self.plugins.load(&self.scene.plugins, search.world_mut(), &saved.plugins).context("--resume")?;
         if saved.rewards.len() != self.tasks.len() {
             return Err(anyhow::anyhow!("--resume: the checkpoint has rewards of other tasks").into());
@@ -285,6 +290,7 @@ impl Run<'_> {
             finished: before.iter().map(finished_search).collect(),
             current,
             refits: self.refits.save(),
+            card: self.card.as_ref().map(Card::record),
             metrics_bytes: self.directory.metrics_bytes(),
             wall_s: self.wall_s(),
         };

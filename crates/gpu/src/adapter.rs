@@ -37,12 +37,34 @@ pub fn adapters() -> Vec<AdapterReport> {
     found.iter().enumerate().map(|(i, adapter)| report(adapter, Some(i) == chosen)).collect()
 }
 
-/// The adapter to use.
+/// Which adapter a device is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AdapterId {
+    pub(crate) name: String,
+    /// Vulkan, Metal or Dx12.
+    pub(crate) backend: String,
+}
+
+impl AdapterId {
+    pub(crate) fn of(adapter: &Adapter) -> Self {
+        let info = adapter.get_info();
+        Self { backend: info.backend.to_string(), name: info.name }
+    }
+}
+
+/// The adapter to use: `again`, or the best.
 ///
 /// # Errors
-/// None there, or none of the name asked for.
-pub(crate) fn choose() -> Result<Adapter, GpuError> {
+/// None there, or none of the name asked for; that `again` is gone: another adapter rounds otherwise, so it is no substitute.
+pub(crate) fn choose(again: Option<&AdapterId>) -> Result<Adapter, GpuError> {
     let mut found = enumerate();
+    if let Some(again) = again {
+        let at = found.iter().position(|adapter| AdapterId::of(adapter) == *again);
+        return at.map(|at| found.swap_remove(at)).ok_or_else(|| GpuError::NoDevice {
+            adapter: again.name.clone(),
+            problem: format!("{} no longer offers it", again.backend),
+        });
+    }
     let wanted = wanted();
     match position(&found, wanted.as_deref()) {
         Some(at) => Ok(found.swap_remove(at)),

@@ -10,17 +10,15 @@ use wgpu::{
 
 use crate::arena::{Arena, Piece};
 use crate::candidates::LayerKind;
-use crate::device::{CONV_BLOCK_MAX, ConvVariant, GROUPS_MAX};
-use crate::filter_norm::grid;
+use crate::device::{CONV_BLOCK_MAX, CONV_TILES, ConvVariant, GROUPS_MAX};
+use crate::filter_norm::{GROUP, grid};
 use crate::images::GpuImages;
 use crate::layout::{Candidate, Step};
+use crate::packing::{Packed, pack};
 use crate::pipelines::{PipelineKey, Shader};
 use crate::program::{Dispatch, Kernel, Program};
 use crate::weights::BatchWeights;
 use crate::{Gpu, GpuError};
-
-/// Invocations of a workgroup where there is no tile.
-const GROUP: usize = 64;
 
 /// How a dispatch's workgroups follow from the number of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +63,18 @@ pub struct Batch {
     pub bound: Vec<Bound>,
     /// Activations.
     pub slots: Vec<Buffer>,
+    /// Bytes of the packed weights.
+    pub weights_bytes: u64,
+    /// Weights, packed and as they were sent.
+    weights: [Buffer; 2],
 }
 
 /// Most pixels along one axis of a grid, for the smallest tile.
-const PIXELS_MAX: usize = GROUPS_MAX * 128;
+const PIXELS_MAX: usize = GROUPS_MAX * 4 * CONV_TILES[CONV_TILES.len() - 1] as usize;
 /// Images that should pass together at least, before more candidates do.
 const IMAGES_WANTED: usize = 16;
+/// Candidates of a batch, if as many keep the card busy: it computes them while the next ones' weights are gathered.
+const CANDIDATES_WANTED: usize = 16;
 
 /// How many candidates, and how many images at a time, fit the device's memory and bindings.
 ///
@@ -100,20 +104,21 @@ pub fn fit(
         total += bytes + gpu.alignment();
         n = n.min(usize::try_from(max / bytes.max(1)).unwrap_or(usize::MAX));
     }
-    n = n.min(usize::try_from(gpu.buffer_max() / total.max(1)).unwrap_or(usize::MAX)).max(1);
+    n = n.min(usize::try_from(gpu.weights_max() / total.max(1)).unwrap_or(usize::MAX)).max(1);
     let slot = 16 * program.slot_quads.iter().copied().max().unwrap_or(1).max(1) as u64;
     if slot > max {
         return Err(GpuError::TooLarge { what: "activations of one image".into(), bytes: slot, max });
     }
     let room = usize::try_from(gpu.activations_max().max(slot) / slot).unwrap_or(usize::MAX);
     let n = n.min((room / IMAGES_WANTED.min(n_images.max(1))).max(1));
+    let n = n.min(CANDIDATES_WANTED.max(room / n_images.max(1)));
     let pixels = program.dispatches.iter().map(|d| (d.step.out_h * d.step.out_w) as usize).max().unwrap_or(1);
     let chunk = (room / n).min(n_images).min(PIXELS_MAX / pixels.max(1)).max(1);
     Ok([n, chunk])
 }
 
 impl Batch {
-    /// Packs `weights` and binds everything. The packing is submitted; nothing is waited for.
+    /// Packs `weights` and binds everything. The packing is submitted; nothing is waited for but room for the weights.
     ///
     /// # Errors
     /// Shared weights of a layer larger than a binding, failures of the device.
@@ -129,9 +134,9 @@ impl Batch {
             let parts = program.dispatches[layer.dispatch].candidates.iter_mut();
             parts.zip(&layer.jobs).for_each(|(part, job)| part.weights = job.packed);
         }
-        let (packed, pieces) = pack(gpu, weights)?;
+        let Packed { packed, source, pieces } = pack(gpu, weights)?;
         let slot_bytes = |quads: &usize| 16 * (quads * chunk * n_candidates) as u64;
-        let slots: Vec<Buffer> = program.slot_quads.iter().map(|q| gpu.activations(slot_bytes(q))).collect();
+        let slots: Vec<Buffer> = program.slot_quads.iter().map(|q| gpu.reused("activations", slot_bytes(q))).collect();
         let mut uniforms = Arena::new(gpu);
         let mut parts = Arena::new(gpu);
         let mut where_: Vec<(Piece, Piece)> = Vec::new();
@@ -144,8 +149,8 @@ impl Batch {
         for (at, dispatch) in program.dispatches.iter().enumerate() {
             let layer = weights.layers.iter().position(|l| l.dispatch == at);
             // Steps without weights bind any.
-            let weights = layer.map_or_else(|| parts.as_entire_binding(), |l| pieces[l].of(&packed));
-            let step = [where_[at].0.of(&uniforms), where_[at].1.of(&parts), weights];
+            let own = layer.map_or_else(|| parts.as_entire_binding(), |l| pieces[l].of(&packed));
+            let step = [where_[at].0.of(&uniforms), where_[at].1.of(&parts), own];
             let (key, extent) = kernel(gpu, dispatch);
             bound.push(Bound {
                 pipeline: gpu.pipelines.get(key),
@@ -155,7 +160,13 @@ impl Batch {
             });
         }
         gpu.check("preparing candidates")?;
-        Ok(Self { n_candidates, program, chunk, bound, slots })
+        let weights_bytes = pieces.last().map_or(0, |piece| piece.offset + piece.size);
+        Ok(Self { n_candidates, program, chunk, bound, slots, weights_bytes, weights: [packed, source] })
+    }
+
+    /// Its large buffers, for the next batch: whatever that writes there comes after what this one reads.
+    pub fn into_buffers(self) -> Vec<Buffer> {
+        self.slots.into_iter().chain(self.weights).collect()
     }
 
     /// Adds all dispatches for one chunk of `n_images` of part `part`.
@@ -244,61 +255,6 @@ fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
     }
 }
 
-/// Sends the weights as they are and packs them on the card, all layers in one submission. The buffer of packed weights, and
-/// each layer's part of it.
-fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<(Buffer, Vec<Piece>), GpuError> {
-    let alignment = gpu.alignment();
-    let mut pieces = Vec::with_capacity(weights.layers.len());
-    let (mut n_packed, mut n_source) = (0u64, 0u64);
-    let mut sources = Vec::with_capacity(weights.layers.len());
-    let piece = |at: &mut u64, bytes: u64| {
-        let offset = at.next_multiple_of(alignment);
-        let size = bytes.max(16).next_multiple_of(16);
-        *at = offset + size;
-        Piece { offset, size }
-    };
-    for layer in &weights.layers {
-        pieces.push(piece(&mut n_packed, 16 * layer.packed_quads.0 as u64));
-        sources.push(piece(&mut n_source, 4 * layer.source.len() as u64));
-        let bytes = sources[sources.len() - 1].size;
-        if bytes > gpu.binding_max() {
-            let what = "the shared weights of one layer".to_owned();
-            return Err(GpuError::TooLarge { what, bytes, max: gpu.binding_max() });
-        }
-    }
-    let packed = gpu.storage("packed weights", n_packed);
-    let source = gpu.storage("weights", n_source);
-    let masks = gpu.storage_of("masks", &weights.masks);
-    let (mut uniforms, mut jobs) = (Arena::new(gpu), Arena::new(gpu));
-    let mut where_ = Vec::new();
-    for (layer, at) in weights.layers.iter().zip(&sources) {
-        gpu.queue.write_buffer(&source, at.offset, bytemuck::cast_slice(&layer.source));
-        where_.push((uniforms.push(&[layer.layer]), jobs.push(&layer.jobs)));
-    }
-    let uniforms = uniforms.buffer(gpu, "layers", BufferUsages::UNIFORM);
-    let jobs = jobs.buffer(gpu, "jobs", BufferUsages::STORAGE);
-    let mut encoder = gpu.encoder();
-    let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-    pass.set_pipeline(&gpu.pipelines.get(PipelineKey::new(Shader::Pack, "pack")));
-    for (i, layer) in weights.layers.iter().enumerate() {
-        let (uniform, job) = where_[i];
-        let resources = [
-            uniform.of(&uniforms),
-            job.of(&jobs),
-            sources[i].of(&source),
-            masks.as_entire_binding(),
-            pieces[i].of(&packed),
-        ];
-        pass.set_bind_group(0, &bind(gpu, &gpu.pipelines.pack, &resources), &[]);
-        let [x, y] = grid(layer.packed_quads.1.div_ceil(GROUP));
-        pass.dispatch_workgroups(x, y, layer.jobs.len() as u32);
-    }
-    drop(pass);
-    gpu.submit(encoder);
-    gpu.check("packing weights")?;
-    Ok((packed, pieces))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,20 +268,48 @@ mod tests {
     /// Every call is checked against the least limits that any adapter must offer; nothing runs.
     #[test]
     fn whole_networks_are_accepted_by_a_device_that_only_checks() {
-        let gpu = Gpu::noop();
-        for seed in 0..40 {
+        let of =
+            |(conv, tile)| Gpu::noop(&GpuOptions { conv: Some(conv), conv_tile: Some(tile), ..GpuOptions::default() });
+        let gpus: Vec<Gpu> =
+            ConvVariant::ALL.iter().flat_map(|&conv| CONV_TILES.map(|tile| of((conv, tile)))).collect();
+        for (seed, gpu) in (0..42).zip(gpus.iter().cycle()) {
             let network = random_network(seed);
             let groups = ChannelGroups::derive(network.graph(), Protocol::Full);
             let kept = [KeptChannels::all(&groups), KeptChannels::all(&groups)];
             let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
             let (images, logits) = (vec![0.0; 3 * shape.len()], vec![0.0; 3 * n_classes]);
             let truth = Truth { labels: &[0; 3], n_classes, original_logits: Some(&logits) };
-            let images = GpuImages::new(&gpu, shape, &images, Some(truth)).unwrap();
+            let images = GpuImages::new(gpu, shape, &images, Some(truth)).unwrap();
             let masked = Candidates::Masked { network: &network, groups: &groups, kept: &kept };
             assert_eq!(gpu.score(&images, &masked).unwrap().len(), 2);
             assert_eq!(gpu.logits(&images, &Candidates::Repaired(&[&network])).unwrap()[0].len(), 3 * n_classes);
-            filter_norms(&gpu, &network).unwrap();
+            filter_norms(gpu, &network).unwrap();
         }
+    }
+
+    /// However many candidates and images: the weights of those that wait for the card stay within the room there is for them.
+    #[test]
+    fn candidates_whose_weights_do_not_fit_together_are_scored_one_after_the_other() {
+        let network = random_network(7);
+        let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
+        let truth = Truth { labels: &[0; 3], n_classes, original_logits: None };
+        let networks = [&network; 5];
+        let score = |weights_max: Option<u64>| {
+            // Without an adapter the tests in tests/it say that they are skipped.
+            let gpu = Gpu::open(&GpuOptions { weights_max, ..GpuOptions::default() }).ok()?;
+            let images = GpuImages::new(&gpu, shape, &vec![0.5; 3 * shape.len()], Some(truth)).unwrap();
+            let candidates = Candidates::Repaired(&networks);
+            let program = Program::new(network.graph(), &candidates.widths().unwrap(), |n| gpu.conv_block(n)).unwrap();
+            let [n, _] = fit(&gpu, &program, |_| String::new(), 3).unwrap();
+            Some((n, gpu.score(&images, &candidates).unwrap(), gpu.n_outstanding()))
+        };
+        let (Some((n, expected, n_outstanding)), Some((n_less, scores, n_less_outstanding))) =
+            (score(None), score(Some(1)))
+        else {
+            return;
+        };
+        assert_eq!((n, n_outstanding, n_less, n_less_outstanding), (5, 1, 1, 1));
+        assert_eq!(scores, expected);
     }
 
     /// A layer that keeps nothing: what reads it is left with its biases.

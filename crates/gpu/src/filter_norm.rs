@@ -27,42 +27,37 @@ pub struct LayerNorms {
 const SEGMENT: usize = 64;
 /// Segments that are added up before they are added to the rest; as in the shader.
 const BLOCK: usize = 32;
-/// Invocations of a workgroup.
-const GROUP: usize = 64;
+/// Invocations of a workgroup, in all shaders but dense convolutions.
+pub(crate) const GROUP: usize = 64;
 
-/// A layer as rows of weights.
-struct Layer<'a> {
+/// Some filters of a layer, all of them if a binding holds as many, as rows of weights.
+struct Piece<'a> {
     node: NodeId,
     weight: &'a [f32],
     n_filters: usize,
     rows: Vec<NormRow>,
 }
 
-/// The norms of every layer that has weights, in graph order. Layers whose weights together exceed what the adapter can bind are
-/// split over several bindings of one submission.
+/// The norms of every layer that has weights, in graph order. Weights that together exceed what the adapter can bind are split over
+/// several bindings of one submission, between layers or between the filters of one.
 ///
 /// # Errors
-/// One layer alone larger than that; failures of the device.
+/// One filter alone larger than that; failures of the device.
 pub fn filter_norms(gpu: &Gpu, network: &Network) -> Result<Vec<LayerNorms>, GpuError> {
-    let layers = layers(network);
-    let max = gpu.binding_max() / 4;
-    let mut out = Vec::with_capacity(layers.len());
+    let pieces = pieces(network, gpu.binding_max())?;
+    let max = (gpu.binding_max() / 4) as usize;
     let mut encoder = gpu.encoder();
     let mut parts: Vec<(std::ops::Range<usize>, Buffer)> = Vec::new();
     let mut n_rows = 0;
     let mut at = 0;
-    while at < layers.len() {
-        let (mut end, mut total) = (at, 0u64);
-        while end < layers.len() && (end == at || total + layers[end].weight.len() as u64 <= max) {
-            total += layers[end].weight.len() as u64;
+    while at < pieces.len() {
+        let (mut end, mut total) = (at, 0);
+        while end < pieces.len() && (end == at || total + pieces[end].weight.len() <= max) {
+            total += pieces[end].weight.len();
             end += 1;
         }
-        if total > max {
-            let what = format!("weights of node '{}'", network.graph().node(layers[at].node).name);
-            return Err(GpuError::TooLarge { what, bytes: 4 * total, max: gpu.binding_max() });
-        }
-        let n: usize = layers[at..end].iter().map(|l| l.rows.len()).sum();
-        parts.push((n_rows..n_rows + n, encode(gpu, &mut encoder, &layers[at..end])));
+        let n: usize = pieces[at..end].iter().map(|p| p.rows.len()).sum();
+        parts.push((n_rows..n_rows + n, encode(gpu, &mut encoder, &pieces[at..end])));
         n_rows += n;
         at = end;
     }
@@ -71,67 +66,108 @@ pub fn filter_norms(gpu: &Gpu, network: &Network) -> Result<Vec<LayerNorms>, Gpu
         encoder.copy_buffer_to_buffer(norms, 0, &all, 8 * rows.start as u64, 8 * rows.len() as u64);
     }
     let sums: Vec<[f32; 2]> = gpu.fetch(encoder, &all, n_rows, "filter norms")?;
-    let mut sums = sums.into_iter().map(|[l1, squares]| (l1, squares.sqrt()));
-    for layer in &layers {
-        let filters = sums.by_ref().take(layer.n_filters).collect();
-        let inputs = sums.by_ref().take(layer.rows.len() - layer.n_filters).collect();
-        out.push(LayerNorms { node: layer.node, filters, inputs });
+    let mut sums = sums.into_iter();
+    Ok(pieces.chunk_by(|a, b| a.node == b.node).map(|of_layer| layer_norms(of_layer, &mut sums)).collect())
+}
+
+/// Norms of one layer from the sums of its pieces: filters lie in one piece each, input channels in all.
+fn layer_norms(pieces: &[Piece<'_>], sums: &mut impl Iterator<Item = [f32; 2]>) -> LayerNorms {
+    let mut filters = Vec::new();
+    let mut inputs = vec![[0.0f64; 2]; pieces[0].rows.len() - pieces[0].n_filters];
+    for piece in pieces {
+        filters.extend(sums.by_ref().take(piece.n_filters).map(|[l1, squares]| (l1, squares.sqrt())));
+        for (input, sum) in inputs.iter_mut().zip(sums.by_ref().take(piece.rows.len() - piece.n_filters)) {
+            *input = [input[0] + f64::from(sum[0]), input[1] + f64::from(sum[1])];
+        }
+    }
+    let inputs = inputs.iter().map(|&[l1, squares]| (l1 as f32, squares.sqrt() as f32)).collect();
+    LayerNorms { node: pieces[0].node, filters, inputs }
+}
+
+/// The layers, those with more than `max` bytes of weights in several pieces.
+///
+/// # Errors
+/// One filter larger than that.
+fn pieces(network: &Network, max: u64) -> Result<Vec<Piece<'_>>, GpuError> {
+    let graph = network.graph();
+    let mut out = Vec::new();
+    for (node, n) in graph.nodes().iter().enumerate() {
+        let (n_filters, n_in, groups) = match &n.op {
+            Op::Conv2d(c) => (c.out_channels, c.in_channels, c.groups),
+            Op::Linear { in_features, out_features, .. } => (*out_features, *in_features, 1),
+            _ => continue,
+        };
+        let weight = network.parameter(&n.name, "weight");
+        let layer = FilterShape { n_filters, n_in, groups, taps: weight.shape()[2..].iter().product() };
+        let bytes = 4 * layer.per_filter() as u64;
+        if bytes > max {
+            return Err(GpuError::TooLarge { what: format!("one filter of node '{}'", n.name), bytes, max });
+        }
+        let most = usize::try_from(max / bytes.max(1)).unwrap_or(usize::MAX);
+        for first in (0..n_filters).step_by(most) {
+            let filters = first..n_filters.min(first.saturating_add(most));
+            let per_filter = layer.per_filter();
+            let weight = &weight.data()[filters.start * per_filter..filters.end * per_filter];
+            out.push(Piece { node, weight, n_filters: filters.len(), rows: layer.rows(&filters) });
+        }
     }
     Ok(out)
 }
 
-fn layers(network: &Network) -> Vec<Layer<'_>> {
-    let graph = network.graph();
-    let nodes = graph.nodes().iter().enumerate();
-    nodes
-        .filter_map(|(node, n)| {
-            let (n_filters, n_in, groups) = match &n.op {
-                Op::Conv2d(c) => (c.out_channels, c.in_channels, c.groups),
-                Op::Linear { in_features, out_features, .. } => (*out_features, *in_features, 1),
-                _ => return None,
-            };
-            let weight = network.parameter(&n.name, "weight");
-            let taps = weight.shape()[2..].iter().product();
-            let rows = rows(n_filters, n_in, groups, taps);
-            Some(Layer { node, weight: weight.data(), n_filters, rows })
-        })
-        .collect()
+/// How the weights of a layer lie.
+struct FilterShape {
+    n_filters: usize,
+    n_in: usize,
+    groups: usize,
+    taps: usize,
 }
 
-/// Filters first, then input channels; `first` is relative to the layer's weights.
-fn rows(n_filters: usize, n_in: usize, groups: usize, taps: usize) -> Vec<NormRow> {
-    let (in_group, out_group) = (n_in / groups, n_filters / groups);
-    let per_filter = in_group * taps;
-    let row = |first: usize, n: usize, inner: usize| NormRow {
-        first: first as u32,
-        n: n as u32,
-        inner: inner as u32,
-        outer_stride: per_filter as u32,
-        n_segments: n.div_ceil(SEGMENT) as u32,
-        ..NormRow::default()
-    };
-    let filters = (0..n_filters).map(|o| row(o * per_filter, per_filter, per_filter));
-    let inputs = (0..n_in).map(|c| {
-        let (group, i) = (c / in_group, c % in_group);
-        row(group * out_group * per_filter + i * taps, out_group * taps, taps)
-    });
-    filters.chain(inputs).collect()
+impl FilterShape {
+    const fn per_filter(&self) -> usize {
+        self.n_in / self.groups * self.taps
+    }
+
+    /// Rows of some filters, then of the input channels in them (empty ones where those filters do not read a channel); `first` is
+    /// relative to the first of these filters.
+    fn rows(&self, filters: &std::ops::Range<usize>) -> Vec<NormRow> {
+        let (in_group, out_group, per_filter) =
+            (self.n_in / self.groups, self.n_filters / self.groups, self.per_filter());
+        let row = |first: usize, n: usize, inner: usize| NormRow {
+            first: first as u32,
+            n: n as u32,
+            inner: inner as u32,
+            outer_stride: per_filter as u32,
+            n_segments: n.div_ceil(SEGMENT) as u32,
+            ..NormRow::default()
+        };
+        let of_filters = (0..filters.len()).map(|o| row(o * per_filter, per_filter, per_filter));
+        let inputs = (0..self.n_in).map(|c| {
+            let (group, i) = (c / in_group, c % in_group);
+            let readers = (group * out_group).max(filters.start)..((group + 1) * out_group).min(filters.end);
+            row(
+                readers.start.saturating_sub(filters.start) * per_filter + i * self.taps,
+                readers.len() * self.taps,
+                self.taps,
+            )
+        });
+        of_filters.chain(inputs).collect()
+    }
 }
 
-/// Adds the two dispatches for some layers; the result holds their rows one after the other.
-fn encode(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, layers: &[Layer<'_>]) -> Buffer {
-    let n_weights: usize = layers.iter().map(|l| l.weight.len()).sum();
+/// Adds the two dispatches for some pieces; the result holds their rows one after the other.
+fn encode(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, pieces: &[Piece<'_>]) -> Buffer {
+    let n_weights: usize = pieces.iter().map(|p| p.weight.len()).sum();
     let source = gpu.storage("weights", 4 * n_weights as u64);
     let (mut rows, mut row_of) = (Vec::new(), Vec::new());
     let mut first = 0;
-    for layer in layers {
-        gpu.queue.write_buffer(&source, 4 * first as u64, bytemuck::cast_slice(layer.weight));
-        for row in &layer.rows {
+    for piece in pieces {
+        gpu.queue.write_buffer(&source, 4 * first as u64, bytemuck::cast_slice(piece.weight));
+        for row in &piece.rows {
             row_of.extend(std::iter::repeat_n(rows.len() as u32, row.n_segments as usize));
             let first_segment = row_of.len() as u32 - row.n_segments;
             rows.push(NormRow { first: row.first + first as u32, first_segment, ..*row });
         }
-        first += layer.weight.len();
+        first += piece.weight.len();
     }
     let norms = gpu.storage("norms of layers", 8 * rows.len() as u64);
     let partial = gpu.storage("norms of segments", 8 * row_of.len() as u64);
@@ -219,7 +255,7 @@ pub fn norm_order(
 }
 
 /// Most that rounding changes the sum of `n` positive numbers, as the shader adds them up: within a segment, within a block of
-/// segments, over blocks; squares, roots and what the host adds take a few roundings more.
+/// segments, over blocks; squares, roots and what the host adds (in 64 bits) take a few roundings more.
 fn relative_error(n: usize) -> f64 {
     let blocks = n.div_ceil(SEGMENT * BLOCK);
     (SEGMENT + BLOCK + blocks + 8) as f64 * f64::from(f32::EPSILON) / 2.0

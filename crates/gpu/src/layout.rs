@@ -31,7 +31,8 @@ pub struct Step {
     pub out_stride: u32,
     pub clears: u32,
     pub accumulates: u32,
-    pub reserved: [u32; 2],
+    pub compares: u32,
+    pub reserved: u32,
 }
 
 /// One candidate's part in a step; see shaders/prelude.wgsl.
@@ -120,7 +121,7 @@ pub fn layouts() -> Vec<StructLayout> {
         layout!(
             Step: in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
             groups, activation, adds_residual, input_is_image, residual_is_image, in_stride, residual_stride, out_stride,
-            clears, accumulates
+            clears, accumulates, compares
         ),
         layout!(Candidate: n_in, n_out, weights, shift),
         layout!(Chunk: n_images, image_offset, first_image, number),

@@ -13,6 +13,7 @@ mod filter_norm;
 mod images;
 mod layout;
 mod measure;
+mod packing;
 mod pipelines;
 mod program;
 mod score;

@@ -198,19 +198,8 @@ impl Lowering<'_> {
 }
 
 fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
-    let (from, to) = (graph.shape(fused.inputs[0].0), graph.shape(fused.node));
-    let step = Step {
-        in_h: from.h as u32,
-        in_w: from.w as u32,
-        out_h: to.h as u32,
-        out_w: to.w as u32,
-        kernel_h: 1,
-        kernel_w: 1,
-        stride_h: 1,
-        stride_w: 1,
-        clears: 1,
-        ..Step::default()
-    };
+    let from = graph.shape(fused.inputs[0].0);
+    let step = step_between(from, graph.shape(fused.node));
     let l = Lowering { graph, widths, fused, step };
     let unit = Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2] };
     match &graph.node(fused.node).op {
@@ -222,7 +211,7 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
         Op::MaxPool(window) => out.push(l.dispatch(Kernel::MaxPool, 0, l.windowed(window))),
         Op::AvgPool(window) => out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(window))),
         Op::GlobalAvgPool => {
-            let window = Window { kernel: [from.h, from.w], stride: [1; 2], padding: [0; 2] };
+            let window = Window { kernel: [from.h, from.w], ..unit };
             out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(&window)));
         }
         Op::Flatten => out.push(l.dispatch(Kernel::Flatten, 0, step)),
@@ -244,6 +233,22 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
         Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, step)),
     }
     Ok(())
+}
+
+/// A step that reads one pixel for each that it writes.
+fn step_between(from: Shape, to: Shape) -> Step {
+    Step {
+        in_h: from.h as u32,
+        in_w: from.w as u32,
+        out_h: to.h as u32,
+        out_w: to.w as u32,
+        kernel_h: 1,
+        kernel_w: 1,
+        stride_h: 1,
+        stride_w: 1,
+        clears: 1,
+        ..Step::default()
+    }
 }
 
 /// One dispatch per part; later ones leave the lanes of earlier ones alone.

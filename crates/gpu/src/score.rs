@@ -133,7 +133,8 @@ impl Gpu {
             let weights = gather(&program, &part, &widths);
             let batch = Batch::new(self, images, program, &weights, chunk)?;
             run(&batch)?;
-            self.give_back(batch.slots);
+            self.take_room(batch.weights_bytes);
+            self.give_back(batch.into_buffers());
         }
         Ok(())
     }
@@ -230,7 +231,7 @@ impl Judge {
             out_w: shape.w as u32,
             in_stride: (batch.program.slot_quads[slot] * batch.chunk) as u32,
             out_stride: batch.chunk as u32,
-            accumulates: u32::from(judged.has_original),
+            compares: u32::from(judged.has_original),
             ..Step::default()
         };
         let parts: Vec<Candidate> =

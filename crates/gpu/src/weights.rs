@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use secateur_net::{KeptChannels, Network, NodeId, Op, filter_inputs};
+use secateur_net::{Conv2d, KeptChannels, Network, NodeId, Op, filter_inputs};
 
 use crate::candidates::{Candidates, LayerKind, Widths};
 use crate::layout::{Candidate, NONE, PackJob, PackLayer, quads};
@@ -47,7 +47,7 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
                 ..PackLayer::default()
             },
             jobs: Vec::with_capacity(widths.len()),
-            source: Vec::new(),
+            source: Vec::with_capacity(n_values(candidates, d.node)),
             packed_quads: (0, 0),
         };
         let node = d.node;
@@ -68,6 +68,23 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
         out.layers.push(layer);
     }
     out
+}
+
+/// Weights and biases of a node that are sent: every candidate's, or those that all share.
+fn n_values(candidates: &Candidates<'_>, node: NodeId) -> usize {
+    let of = |network: &Network| {
+        let name = &network.graph().node(node).name;
+        let has_bias = match &network.graph().node(node).op {
+            Op::Conv2d(Conv2d { bias, .. }) | Op::Linear { bias, .. } => *bias,
+            _ => true,
+        };
+        let n_out = network.graph().shape(node).c;
+        network.parameter(name, "weight").data().len() + if has_bias { n_out } else { 0 }
+    };
+    match candidates {
+        Candidates::Repaired(networks) => networks.iter().map(|network| of(network)).sum(),
+        Candidates::Masked { network, .. } => of(network),
+    }
 }
 
 const fn in_multiple(kind: LayerKind) -> usize {

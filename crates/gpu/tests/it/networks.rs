@@ -50,10 +50,11 @@ pub fn random_kept(groups: &ChannelGroups, rng: &mut SplitMix) -> KeptChannels {
     kept
 }
 
-/// Weights in either memory, in blocks of one to four output quads.
+/// Weights in either memory, in blocks of one to four output quads, workgroups of every size.
 fn variants() -> Vec<Gpu> {
-    let of = |(conv, conv_block)| {
-        open(&GpuOptions { checked: true, conv: Some(conv), conv_block: Some(conv_block), ..GpuOptions::default() })
+    let of = |(conv, block): (ConvVariant, usize)| {
+        let (conv_block, conv_tile) = (Some(block), Some([32, 64, 128][block % 3]));
+        open(&GpuOptions { checked: true, conv: Some(conv), conv_block, conv_tile, ..GpuOptions::default() })
     };
     ConvVariant::ALL.into_iter().flat_map(|conv| (1..=4).map(move |block| (conv, block))).filter_map(of).collect()
 }
@@ -141,6 +142,31 @@ fn odd_wirings_agree_with_the_cpu() {
     assert_eq!(gpu.logits(&on_card, &Candidates::Repaired(&[&nothing])).unwrap(), [[1.0, 2.0, 3.0]]);
 }
 
+/// A dense kernel has one bit for each of at most 16 rows and columns; larger ones take another way.
+#[test]
+fn kernels_around_the_largest_dense_one_agree_with_the_cpu() {
+    for gpu in variants() {
+        for (kernel, padding) in [
+            ([16, 1], [8, 0]),
+            ([1, 16], [0, 7]),
+            ([16, 16], [8, 8]),
+            ([17, 1], [3, 0]),
+            ([1, 17], [0, 9]),
+            ([17, 17], [8, 9]),
+        ] {
+            let mut b = GraphBuilder::new(Shape { c: 5, h: 19, w: 18 });
+            let conv = Conv2d { kernel, padding, stride: [1, 2], ..Conv2d::square(5, 6, 1, 1, 0) };
+            let x = b.push("large", Op::Conv2d(conv), &[0]);
+            b.push("mean", Op::GlobalAvgPool, &[x]);
+            let network = with_random_weights(b.finish().unwrap(), 3);
+            let images = random_images(network.graph().input(), 2, 9);
+            let on_card = GpuImages::new(&gpu, network.graph().input(), &images, None).unwrap();
+            let logits = gpu.logits(&on_card, &Candidates::Repaired(&[&network])).unwrap();
+            assert_close(&logits[0], &cpu_logits(&network, &images), TOLERANCE, &format!("kernel {kernel:?}"));
+        }
+    }
+}
+
 #[test]
 fn every_activation_agrees_with_the_cpu_at_its_edges_and_lets_nan_through() {
     let Some(gpu) = checked() else { return };
@@ -201,6 +227,45 @@ fn counts_and_divergences_are_those_worked_out_by_hand() {
     let expected: f64 = images.chunks(3).map(by_hand).sum();
     assert_eq!((score.n_correct, score.first_not_finite), (3, None));
     assert!((score.divergence - expected).abs() < 1e-5, "{} {expected}", score.divergence);
+}
+
+/// More images than a workgroup adds up at a time, in chunks that begin and end anywhere within blocks of 32.
+#[test]
+fn thousands_of_images_are_added_up_the_same_however_they_are_cut() {
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 1, w: 1 });
+    b.push("out", Op::Identity, &[0]);
+    let network = with_random_weights(b.finish().unwrap(), 0);
+    let n = 2 * 32 * 64 + 37;
+    let images = random_images(network.graph().input(), n, 8);
+    let labels: Vec<u16> = (0..n).map(|i| (i % 3) as u16).collect();
+    let original = vec![0.0; 3 * n];
+    let truth = Truth { labels: &labels, n_classes: 3, original_logits: Some(&original) };
+    let score = |images: &[f32], most: u64| {
+        let gpu = open(&GpuOptions { checked: true, activations_max: Some(16 * most), ..GpuOptions::default() })?;
+        let on_card = GpuImages::new(&gpu, network.graph().input(), images, Some(truth)).unwrap();
+        Some(gpu.score(&on_card, &Candidates::Repaired(&[&network])).unwrap()[0])
+    };
+    let Some(whole) = score(&images, 1 << 20) else { return };
+    for most in [40, 97, 2049] {
+        assert_eq!(score(&images, most), Some(whole), "{most} images at a time");
+    }
+    let best = |row: &[f32]| (0..3).fold(0, |b, i| if row[i] > row[b] { i } else { b });
+    let n_correct = images.chunks(3).zip(&labels).filter(|(row, label)| best(row) == usize::from(**label)).count();
+    // The original is sure of nothing: the divergence is ln of the mean of exp(logit) minus the mean logit.
+    let divergence = |row: &[f32]| {
+        let mean = |f: &dyn Fn(f64) -> f64| row.iter().map(|&x| f(f64::from(x))).sum::<f64>() / 3.0;
+        mean(&f64::exp).ln() - mean(&|x| x)
+    };
+    let expected: f64 = images.chunks(3).map(divergence).sum();
+    assert_eq!((whole.n_correct, whole.first_not_finite), (n_correct, None));
+    assert!((whole.divergence / expected - 1.0).abs() < 1e-6, "{} {expected}", whole.divergence);
+    let mut broken = images.clone();
+    for image in [32 * 64 + 5, 3000] {
+        broken[3 * image] = f32::NAN;
+    }
+    for most in [97, 1 << 20] {
+        assert_eq!(score(&broken, most).unwrap().first_not_finite, Some(32 * 64 + 5));
+    }
 }
 
 #[test]

@@ -66,16 +66,28 @@ fn filters_of_odd_lengths_lose_no_weight() {
 }
 
 #[test]
-fn weights_larger_than_a_binding_are_split_and_one_layer_too_large_is_refused() {
-    // The largest layer of ResNet-20 has 64 * 64 * 9 weights of 4 bytes.
-    let small = GpuOptions { binding_max: Some(4 * 64 * 64 * 9), ..GpuOptions::default() };
-    let Some(gpu) = open(&small) else { return };
+fn weights_larger_than_a_binding_are_split_and_one_filter_too_large_is_refused() {
+    // The largest layer of ResNet-20 has 64 filters of 64 * 9 weights of 4 bytes: as a whole, in two, in 22 and in 64 pieces.
+    let filter = 64 * 9 * 4;
     let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
     let network = with_random_weights(graph, 1);
-    check(&gpu, &network, "resnet20 in pieces");
-    let gpu = open(&GpuOptions { binding_max: Some(4 * 64 * 64 * 9 - 4), ..GpuOptions::default() }).unwrap();
+    for n_filters in [64, 63, 3, 1] {
+        let Some(gpu) = open(&GpuOptions { binding_max: Some(n_filters * filter), ..GpuOptions::default() }) else {
+            return;
+        };
+        check(&gpu, &network, &format!("resnet20, {n_filters} filters at a time"));
+    }
+    // Groups, depthwise filters, Linear.
+    let gpu = open(&GpuOptions { binding_max: Some(8192), ..GpuOptions::default() }).unwrap();
+    for seed in 0..20 {
+        check(&gpu, &random_network(seed), &format!("random network {seed} in pieces"));
+    }
+    let gpu = open(&GpuOptions { binding_max: Some(filter - 4), ..GpuOptions::default() }).unwrap();
     let error = filter_norms(&gpu, &network).unwrap_err();
-    assert!(matches!(&error, GpuError::TooLarge { what, .. } if what.contains("layer3.0.conv2")), "{error}");
+    assert!(
+        matches!(&error, GpuError::TooLarge { what, .. } if what.contains("one filter of node 'layer3.0.conv2'")),
+        "{error}"
+    );
 }
 
 /// An order by the card is the order of sums of 64 bits, or there is none: for any network, and for filters that are equal, nearly
@@ -106,6 +118,8 @@ fn orders_by_norm_are_those_of_the_cpu_wherever_they_are_given() {
             ([1.0, 1.000_001, 3.0], false),
             ([1e-20, 2e-20, 1.0], false),
             ([1.0, 2.0, 3e25], false),
+            // Squares that are infinite in 32 bits; weights that are not finite are refused by networks.
+            ([1.0, 2.0, 3e38], false),
         ] {
             let mut b = GraphBuilder::new(Shape { c: 1, h: 2, w: 2 });
             let a = b.push("a", Op::Conv2d(Conv2d::square(1, 3, 1, 1, 0)), &[0]);

@@ -45,20 +45,38 @@ fn a_lost_device_is_rebuilt_and_the_batch_scored_again() {
     }
     let case = Case::new();
     let candidates = Candidates::Repaired(&[&case.network]);
-    let mut session = Session::open(GpuOptions::default()).unwrap();
-    let scored = session.score(Some(0), &case.set(), &candidates).unwrap();
-    assert_eq!(scored.recovered, None);
-    case.check(&scored.scores);
     for key in [Some(0), None] {
+        let mut session = Session::open(GpuOptions::default()).unwrap();
+        let scored = session.score(key, &case.set(), &candidates).unwrap();
+        assert_eq!(scored.recovered, None);
+        case.check(&scored.scores);
         session.gpu().unwrap().destroy();
         let scored = session.score(key, &case.set(), &candidates).unwrap();
         let why = scored.recovered.unwrap();
         assert!(matches!(why, GpuError::Lost { .. } | GpuError::Refused { .. }), "{why}");
         case.check(&scored.scores);
+        let scored = session.score(key, &case.set(), &candidates).unwrap();
+        assert_eq!(scored.recovered, None, "the rebuilt device stays");
+        case.check(&scored.scores);
     }
-    let scored = session.score(Some(0), &case.set(), &candidates).unwrap();
-    assert_eq!(scored.recovered, None, "the rebuilt device stays");
-    case.check(&scored.scores);
+}
+
+#[test]
+fn a_device_that_is_lost_a_second_time_is_not_rebuilt_however_much_later() {
+    if checked().is_none() {
+        return;
+    }
+    let case = Case::new();
+    let candidates = Candidates::Repaired(&[&case.network]);
+    let mut session = Session::open(GpuOptions::default()).unwrap();
+    session.gpu().unwrap().destroy();
+    assert!(session.score(Some(0), &case.set(), &candidates).unwrap().recovered.is_some());
+    for _ in 0..3 {
+        assert_eq!(session.score(Some(0), &case.set(), &candidates).unwrap().recovered, None);
+    }
+    session.gpu().unwrap().destroy();
+    let error = session.score(Some(0), &case.set(), &candidates).unwrap_err();
+    assert!(error.is_of_device(), "{error}");
 }
 
 #[test]

@@ -75,3 +75,36 @@ fn structs_lie_in_memory_as_the_shaders_expect() {
         assert_eq!(members, declared, "members of {name}");
     }
 }
+
+/// Pointers of all stores in a block.
+fn stores(block: &naga::Block) -> Vec<naga::Handle<naga::Expression>> {
+    let inner = |statement: &naga::Statement| match statement {
+        naga::Statement::Store { pointer, .. } => vec![*pointer],
+        naga::Statement::Block(block) => stores(block),
+        naga::Statement::If { accept, reject, .. } => [stores(accept), stores(reject)].concat(),
+        naga::Statement::Switch { cases, .. } => cases.iter().flat_map(|case| stores(&case.body)).collect(),
+        naga::Statement::Loop { body, continuing, .. } => [stores(body), stores(continuing)].concat(),
+        _ => Vec::new(),
+    };
+    block.iter().flat_map(inner).collect()
+}
+
+/// FXC, which DX12 falls back to, refuses to store a lane whose number is not known when it compiles.
+#[test]
+fn no_lane_is_stored_by_a_number_that_is_computed() {
+    for shader in Shader::ALL {
+        let (module, info) = parse(shader);
+        let entries = module.entry_points.iter().enumerate().map(|(i, e)| (&e.function, info.get_entry_point(i)));
+        let functions = module.functions.iter().map(|(handle, f)| (f, &info[handle]));
+        for (function, types) in functions.chain(entries) {
+            for pointer in stores(&function.body) {
+                let naga::Expression::Access { base, .. } = function.expressions[pointer] else { continue };
+                let naga::TypeInner::Pointer { base: to, .. } = types[base].ty.inner_with(&module.types) else {
+                    continue;
+                };
+                let is_lane = matches!(module.types[*to].inner, naga::TypeInner::Vector { .. });
+                assert!(!is_lane, "{shader:?}, {:?}: a lane is stored by a computed number", function.name);
+            }
+        }
+    }
+}
