@@ -164,7 +164,7 @@ fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
             "event": "restarted", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
             "message": message,
         }),
-        Event::Learned { n_updates, numbers } => update_json("learned", agent, *n_updates, numbers),
+        Event::Learned { n_updates, numbers, .. } => update_json("learned", agent, *n_updates, numbers),
         Event::Scheduled { n_updates, numbers } => update_json("scheduled", agent, *n_updates, numbers),
         Event::Note { plugin, numbers } => {
             let numbers: Map<String, Value> = numbers.iter().map(|(name, x)| (name.clone(), json!(x))).collect();
