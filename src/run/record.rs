@@ -32,8 +32,9 @@ impl RunDirectory {
     pub(super) fn create(path: &Path, scene: &Scene, resolved: &Resolved) -> anyhow::Result<Self> {
         let at = || format!("run directory '{}'", path.display());
         std::fs::create_dir_all(path.join("tasks")).with_context(at)?;
-        write_atomic(&path.join("scene.ron"), resolved_scene(scene, resolved)?.as_bytes())?;
+        // Metrics come first: by them a run that is killed now is told from a folder with somebody's scene.ron.
         let metrics = File::create(path.join("metrics.jsonl")).with_context(at)?;
+        write_atomic(&path.join("scene.ron"), resolved_scene(scene, resolved)?.as_bytes())?;
         let mut out = Self::new(path, metrics, 0);
         out.line(&json!({"event": "start", "schema": METRICS_SCHEMA, "seed": scene.seed}))?;
         out.metrics.flush().with_context(at)?;
