@@ -15,12 +15,17 @@ mod timed;
 
 use secateur_sim::PluginList;
 
-pub(crate) use schedulers::Variant;
+pub(crate) use schedulers::{Variant, executor_name};
 
 use crate::Failure;
 use crate::arguments::{Bench, DeviceArg};
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
+    json::check(match what {
+        Bench::Eval(arguments) => arguments.json.as_deref(),
+        Bench::Kernels(arguments) => arguments.json.as_deref(),
+        Bench::Schedulers(arguments) => arguments.json.as_deref(),
+    })?;
     match what {
         Bench::Eval(arguments) => match arguments.card.device {
             DeviceArg::Cpu => eval::eval(arguments),
