@@ -118,7 +118,7 @@ pub(crate) struct RunArgs {
     /// Run directory; must be new or empty unless --resume [default: runs/<name of the scene file>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on from the run directory's last checkpoint, with the same result as if it had never stopped
+    /// Go on from the run directory's last checkpoint; under scheduler Lockstep with the same result as if it had never stopped
     #[arg(long)]
     pub(crate) resume: bool,
     /// Seconds between checkpoints
@@ -454,30 +454,30 @@ pub(crate) struct BenchKernelsArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchSchedulersArgs {
-    /// The scene [default: a synthetic environment]
+    /// The scene, searched by its agent on the processor [default: a synthetic environment]
     #[arg(value_name = "SCENE.ron")]
     pub(crate) scene: Option<PathBuf>,
-    /// Schedulers: lockstep, async, bounded_lag[:MAX]
-    #[arg(long, value_delimiter = ',', default_value = "lockstep,async,bounded_lag:1")]
-    pub(crate) variants: Vec<Variant>,
-    /// Executors of the ECS systems
-    #[arg(long, value_delimiter = ',', value_enum, default_value = "single")]
-    pub(crate) executors: Vec<ExecutorArg>,
-    /// Actors per task
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = actors)]
-    pub(crate) actors: Vec<usize>,
-    /// Walks per task
-    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) walks: u64,
+    /// Schedulers: lockstep, async, bounded_lag[:MAX] [default: all three, and the scene's own]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) variants: Option<Vec<Variant>>,
+    /// Executors of the ECS systems [default: the scene's, else single]
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub(crate) executors: Option<Vec<ExecutorArg>>,
+    /// Actors per task [default: the scene's, else 1,2,4,8,16]
+    #[arg(long, value_delimiter = ',', value_parser = actors)]
+    pub(crate) actors: Option<Vec<usize>>,
+    /// Walks per task [default: the scene's, else 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) walks: Option<u64>,
     /// Synthetic: CPU time of a score in milliseconds, 0 to 100
     #[arg(long, value_name = "MS", default_value = "20", value_parser = score_ms)]
     pub(crate) score_ms: f64,
     /// Synthetic: CPU time of learning from a walk, in scores
     #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = learn_share)]
     pub(crate) learn_share: f64,
-    /// Trajectories that may wait for the learner
-    #[arg(long, value_name = "N", default_value = "64", value_parser = actors)]
-    pub(crate) queue_capacity: usize,
+    /// Trajectories that may wait for the learner [default: the scene's, else 64]
+    #[arg(long, value_name = "N", value_parser = actors)]
+    pub(crate) queue_capacity: Option<usize>,
     /// Write the measurements as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
@@ -486,7 +486,7 @@ pub(crate) struct BenchSchedulersArgs {
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     /// Change the scene for this measurement; may be repeated
-    #[arg(long, value_name = "PATH=VALUE")]
+    #[arg(long, value_name = "PATH=VALUE", requires = "scene")]
     pub(crate) set: Vec<String>,
 }
 

@@ -60,7 +60,11 @@ fn check_runs(report: &Value, n_runs: usize, n_walks: f64) {
         }
         let best: Vec<f64> =
             run["best_reward_at_s"].as_array().unwrap().iter().map(|p| p[1].as_f64().unwrap()).collect();
-        assert!(best.len() <= 10 && best.is_sorted());
+        // Every tenth of the walks, also where one tick ends more than a tenth.
+        assert!(best.len() == 10 && best.is_sorted(), "{run}");
+        let lags = ["lag_p50", "lag_p95", "lag_max"].map(|name| run[name].as_u64().unwrap());
+        assert!(lags.is_sorted(), "{run}");
+        assert_eq!(run["learner_share"].is_null(), run["scheduler"] == "lockstep");
     }
 }
 
@@ -103,10 +107,61 @@ fn a_scene_is_measured_with_its_own_agent() {
 }
 
 #[test]
+fn what_the_arguments_leave_out_is_taken_from_the_scene() {
+    let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron");
+    let mut arguments = vec![scene.to_str().unwrap()];
+    for set in [
+        "budgets=[Macs(ratio: 0.6)]",
+        "images=(reward: 50, calibration: 50, walk: 20, refit: 20)",
+        "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 200, test: 20)),
+                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 200, test: 20))]",
+        "walks_per_task=2",
+        "actors_per_task=1",
+        "queue_capacity=3",
+        "scheduler=BoundedLag(max: 2)",
+        "executor=Multi",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    let report = report(&arguments);
+    assert_eq!(report["queue_capacity"], 3);
+    let runs = report["runs"].as_array().unwrap();
+    let which = |run: &Value| (run["scheduler"].clone(), run["executor"].clone(), run["actors"].clone());
+    for (run, scheduler) in runs.iter().zip(["lockstep", "async", "bounded_lag:1", "bounded_lag:2"]) {
+        assert_eq!(which(run), (scheduler.into(), "multi".into(), 2.into()));
+        assert_eq!(number(run, "walks"), 4.0);
+    }
+    assert_eq!(runs.len(), 4);
+    let on_card = bench("schedulers", &[&arguments[..], &["--set", "device=Gpu"]].concat());
+    assert_eq!(on_card.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&on_card.stderr).contains("add --set device=Cpu"));
+}
+
+#[test]
+fn measurements_that_could_not_be_written_are_refused_before_anything_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let (nowhere, folder) = (dir.path().join("no/such/folder.json"), dir.path().to_owned());
+    for what in ["eval", "kernels", "schedulers"] {
+        for (file, why) in [(&nowhere, "No such file"), (&folder, "it is a folder")] {
+            let output = bench(what, &["--json", file.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(2), "{what}");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.stdout.is_empty() && text.contains("--json") && text.contains(why), "{text}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn arguments_out_of_range_are_refused() {
-    for (argument, value) in
-        [("--score-ms", "101"), ("--score-ms", "NaN"), ("--variants", "fast"), ("--actors", "0"), ("--walks", "0")]
-    {
+    for (argument, value) in [
+        ("--score-ms", "101"),
+        ("--score-ms", "NaN"),
+        ("--variants", "fast"),
+        ("--actors", "0"),
+        ("--walks", "0"),
+        ("--set", "seed=8"),
+    ] {
         let output = bench("schedulers", &[argument, value]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(argument));

@@ -69,6 +69,14 @@ fn summary(out: &Path) -> serde_json::Value {
     summary
 }
 
+/// Every line of the metrics; the order of those of one tick may differ.
+fn metrics(out: &Path) -> Vec<String> {
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
 #[test]
 fn an_infinite_batch_stops_the_run_with_checkpoint_and_batch_and_resume_ends_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -84,4 +92,5 @@ fn an_infinite_batch_stops_the_run_with_checkpoint_and_batch_and_resume_ends_it(
     assert_eq!(fs::read_dir(failed.join("checkpoints")).unwrap().count(), 1);
     assert_eq!(run(&failed, true, &["--resume"]), ExitCode::SUCCESS);
     assert_eq!(summary(&failed), summary(&sound));
+    assert_eq!(metrics(&failed), metrics(&sound));
 }

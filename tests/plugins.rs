@@ -34,13 +34,17 @@ fn program(name: &str) -> PathBuf {
     profile.join("examples").join(name)
 }
 
-fn run(program: &Path, out: &Path, sets: &[&str]) -> Output {
+fn command(program: &Path, out: &Path, sets: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron")).arg("--out").arg(out);
     for set in SMALL.iter().chain(sets) {
         command.args(["--set", set]);
     }
-    command.output().unwrap()
+    command
+}
+
+fn run(program: &Path, out: &Path, sets: &[&str]) -> Output {
+    command(program, out, sets).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -199,4 +203,29 @@ fn a_control_that_beats_the_agent_is_named_with_the_gains_over_each_control() {
         }
     }
     assert!(n_beaten > 0, "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_asked_to_stop_while_the_last_batches_are_learned_from_goes_on_behind_that_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, undisturbed) = (dir.path().join("stopped"), dir.path().join("undisturbed"));
+    let program = program("plugins_for_tests");
+    let results = |out: &Path| {
+        let mut summary = json(&out.join("summary.json"));
+        summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
+        (summary, fs::read_to_string(out.join("metrics.jsonl")).unwrap())
+    };
+    // Five walks of two tasks do not make whole batches.
+    let sets = ["walks_per_task=5", "controls=[Uniform]"];
+    assert!(run(&program, &undisturbed, &sets).status.success());
+    let sets = [&sets[..], &["plugins={\"stop_at_last_batches\": ()}"]].concat();
+    let output = run(&program, &out, &sets);
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let summary = json(&out.join("summary.json"));
+    assert_eq!((&summary["interrupted"], &summary["walks"]), (&Value::Bool(true), &Value::from(10)));
+    let mut command = command(&program, &out, &sets);
+    let output = command.arg("--resume").output().unwrap();
+    assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
+    assert!(results(&out) == results(&undisturbed));
 }

@@ -74,6 +74,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Whether a checkpoint lies there whole.
+fn has_checkpoint(out: &Path) -> bool {
+    let is_one =
+        |entry: std::io::Result<fs::DirEntry>| entry.unwrap().path().extension().is_some_and(|e| e == "checkpoint");
+    fs::read_dir(out.join("checkpoints")).is_ok_and(|mut entries| entries.any(is_one))
+}
+
 /// Whether it ended by itself within `limit`.
 fn ends_within(child: &mut Child, limit: Duration) -> bool {
     let start = Instant::now();
@@ -99,6 +106,7 @@ fn kill_9_at_any_moment_and_resume_give_the_undisturbed_result() {
     let output = run(&undisturbed, &["--quiet", "--checkpoint-every", "0.1"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let (expected, took) = (results(&undisturbed), start.elapsed());
+    let mut n_gone_on = 0;
     for kill in 0..n_kills() {
         // The moments are spread over the whole run: one third of it each, somewhere within the third.
         let place = (kill as f64 % 3.0 + f64::from(SplitMix(77 + kill).below(1000) as u32) / 1000.0) / 3.0;
@@ -108,10 +116,14 @@ fn kill_9_at_any_moment_and_resume_give_the_undisturbed_result() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+        let goes_on = has_checkpoint(&out);
+        n_gone_on += u64::from(goes_on);
         let output = run(&out, &["--resume", "--checkpoint-every", "0.1", "--threads", "1"]);
         assert!(output.status.success(), "kill {kill} at {place:.2}: {}", stderr(&output));
+        assert_eq!(stderr(&output).contains("going on"), goes_on, "kill {kill} at {place:.2}: {}", stderr(&output));
         assert!(results(&out) == expected, "kill {kill} at {place:.2}: another result; {}", stderr(&output));
     }
+    assert!(2 * n_gone_on >= n_kills(), "only {n_gone_on} of {} runs had a checkpoint to go on from", n_kills());
 }
 
 #[test]
@@ -121,12 +133,14 @@ fn a_run_killed_again_and_again_ends_as_if_nothing_had_happened() {
     let start = Instant::now();
     assert!(run(&undisturbed, &["--quiet"]).status.success());
     let took = start.elapsed();
-    let mut done = false;
+    let (mut done, mut n_gone_on) = (false, 0);
     for life in 0..40 {
+        n_gone_on += usize::from(has_checkpoint(&out));
         let args = ["--quiet", "--resume", "--checkpoint-every", "0"];
         let mut child = command(&out, &args).stderr(Stdio::null()).spawn().unwrap();
-        // Later lives are longer, so that the last stages, which have no checkpoints of their own, get done.
-        done = ends_within(&mut child, took.mul_f64(0.4 + 0.1 * f64::from(life)));
+        // Later lives are longer, so that the last stages, which have no checkpoints of their own, get done; none is so long that
+        // it could do all of the work.
+        done = ends_within(&mut child, took.mul_f64((0.4 + 0.1 * f64::from(life)).min(0.9)));
         if done {
             assert!(child.wait().unwrap().success());
             break;
@@ -135,6 +149,8 @@ fn a_run_killed_again_and_again_ends_as_if_nothing_had_happened() {
         child.wait().unwrap();
     }
     assert!(done);
+    let log = fs::read_to_string(out.join("log.txt")).unwrap();
+    assert!(n_gone_on > 0 && log.matches("going on in").count() == n_gone_on, "{n_gone_on}: {log}");
     assert!(results(&out) == results(&undisturbed));
 }
 
@@ -295,15 +311,23 @@ fn a_killed_run_with_a_learner_on_its_own_thread_goes_on_and_counts_every_walk_o
         child.wait().unwrap();
         let output = run(&out, &[&args[1..], &["--resume"]].concat());
         assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("need not end as if it had never stopped"), "{}", stderr(&output));
         let (summary, metrics, _) = results(&out);
         assert_eq!(summary["walks"], 60, "{scheduler}");
-        let lines = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
-        let of_agent = lines.filter(|l| l["event"] == "candidate" && l["agent"] == "mtacp");
+        let lines: Vec<Value> = metrics.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let of_agent = |event: &'static str| lines.iter().filter(move |l| l["event"] == event && l["agent"] == "mtacp");
         let mut ended: Vec<(String, u64)> =
-            of_agent.map(|l| (l["task"].to_string(), l["walk"].as_u64().unwrap())).collect();
+            of_agent("candidate").map(|l| (l["task"].to_string(), l["walk"].as_u64().unwrap())).collect();
         ended.sort();
+        assert_eq!(ended.len(), 60, "{scheduler}");
         ended.dedup();
         assert_eq!(ended.len(), 60, "{scheduler}");
+        // Also of updates that were made while a checkpoint waited for the learner.
+        let all: Vec<u64> = (1..=summary["learner_updates"].as_u64().unwrap()).collect();
+        for event in ["learned", "scheduled"] {
+            let told: Vec<u64> = of_agent(event).map(|l| l["n_updates"].as_u64().unwrap()).collect();
+            assert_eq!(told, all, "{scheduler}: {event}");
+        }
     }
 }
 
@@ -319,6 +343,38 @@ fn resume_without_a_checkpoint_starts_afresh_and_never_over_somebody_elses_files
     fs::write(mine.join("thesis.tex"), "years of work").unwrap();
     refused(&mine, &[], "is not a run directory: it holds 'thesis.tex'");
     assert_eq!(fs::read_dir(&mine).unwrap().count(), 1);
+    // A scene that somebody wrote is no run's, and is not replaced by one with its defaults filled in.
+    let own_scene = dir.path().join("own-scene");
+    fs::create_dir(&own_scene).unwrap();
+    for metrics in [None, Some("{\"mine\": 1}\n")] {
+        fs::write(own_scene.join("scene.ron"), "(my: \"scene\")").unwrap();
+        metrics.iter().for_each(|text| fs::write(own_scene.join("metrics.jsonl"), text).unwrap());
+        refused(&own_scene, &[], "its scene.ron was written by no run");
+        assert_eq!(fs::read_to_string(own_scene.join("scene.ron")).unwrap(), "(my: \"scene\")");
+    }
+}
+
+#[test]
+fn checkpoints_that_cannot_be_written_are_told_and_do_not_stop_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (undisturbed, out) = (dir.path().join("undisturbed"), dir.path().join("run"));
+    let few = ["--set", "walks_per_task=12", "--set", "controls=[]"];
+    assert!(run(&undisturbed, &[&["--quiet"], &few[..]].concat()).status.success());
+    let mut child = command(&out, &[&["--checkpoint-every", "0"], &few[..]].concat());
+    let mut child = child.stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !has_checkpoint(&out) {
+        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // A file in the folder's place: no checkpoint can be written from now on.
+    while fs::remove_dir_all(out.join("checkpoints")).is_err() || fs::write(out.join("checkpoints"), "").is_err() {
+        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("warning: write a checkpoint"), "{}", stderr(&output));
+    assert!(results(&out) == results(&undisturbed));
 }
 
 #[test]

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use bevy_app::App;
 use secateur_rl::{Agent, AgentKind};
-use secateur_scene::Scene;
+use secateur_scene::{Device, Scene};
 use secateur_sim::{
     Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
+use super::schedulers::Variant;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
 use crate::Failure;
-use crate::arguments::BenchSchedulersArgs;
+use crate::arguments::{BenchSchedulersArgs, ExecutorArg};
 use crate::resolve::Resolved;
-use crate::run::{agent_kind, prepared, reward_kind};
+use crate::run::{agent_kind, executor, prepared, reward_kind, scheduler};
 
 /// One search to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,35 @@ pub(super) struct Environment<'a> {
     queue_capacity: usize,
 }
 
+/// What is measured: the arguments, and for what they leave out the scene's values.
+pub(super) struct Wanted {
+    pub(super) schedulers: Vec<Scheduler>,
+    pub(super) executors: Vec<Executor>,
+    pub(super) actors: Vec<usize>,
+    pub(super) walks: u64,
+    pub(super) queue_capacity: usize,
+}
+
+impl Wanted {
+    pub(super) fn of(arguments: &BenchSchedulersArgs, scene: Option<&Scene>) -> Self {
+        let named = |variants: &Vec<Variant>| variants.iter().map(|variant| variant.0).collect();
+        let mut all = vec![Scheduler::Lockstep, Scheduler::Async, Scheduler::BoundedLag { max: 1 }];
+        let own = scene.map(|scene| scheduler(scene.scheduler));
+        all.extend(own.filter(|own| !all.contains(own)));
+        let executors = |executors: &Vec<ExecutorArg>| executors.iter().map(|&executor| executor.into()).collect();
+        let own = scene.map_or(Executor::Single, |scene| executor(scene.executor));
+        let default_actors = || scene.map_or_else(|| vec![1, 2, 4, 8, 16], |scene| vec![scene.actors_per_task]);
+        let capacity = arguments.queue_capacity.or(scene.map(|scene| scene.queue_capacity));
+        Self {
+            schedulers: arguments.variants.as_ref().map_or(all, named),
+            executors: arguments.executors.as_ref().map_or_else(|| vec![own], executors),
+            actors: arguments.actors.clone().unwrap_or_else(default_actors),
+            walks: arguments.walks.or(scene.map(|scene| scene.walks_per_task)).unwrap_or(200),
+            queue_capacity: capacity.unwrap_or(64),
+        }
+    }
+}
+
 enum Kind<'a> {
     Synthetic { score: Work, learn: Work },
     Scene { scene: &'a Scene, plugins: &'a PluginList },
@@ -44,25 +74,33 @@ enum Kind<'a> {
 
 impl<'a> Environment<'a> {
     /// The tasks of a scene.
+    ///
+    /// # Errors
+    /// A scene whose walks are scored on a card: schedulers share out the processor.
     pub(super) fn of_scene(
         (scene, resolved): (&'a Scene, &Resolved),
         plugins: &'a PluginList,
-        arguments: &BenchSchedulersArgs,
+        wanted: &Wanted,
         pool: Pool,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, Failure> {
+        if scene.device != Device::Cpu {
+            let what =
+                "bench schedulers scores on the processor, and the scene asks for device Gpu; add --set device=Cpu";
+            return Err(Failure::BadArguments(anyhow::anyhow!(what)));
+        }
         let (networks, tasks) = prepared(scene, resolved, &pool)?;
-        let (walks, queue_capacity) = (arguments.walks, arguments.queue_capacity);
+        let (walks, queue_capacity) = (wanted.walks, wanted.queue_capacity);
         let name = scene.origin().to_owned();
         Ok(Self { name, pool, networks, tasks, kind: Kind::Scene { scene, plugins }, walks, queue_capacity })
     }
 
     /// Costs as in the arguments.
-    pub(super) fn synthetic(arguments: &BenchSchedulersArgs, pool: Pool) -> anyhow::Result<Self> {
+    pub(super) fn synthetic(arguments: &BenchSchedulersArgs, wanted: &Wanted, pool: Pool) -> Result<Self, Failure> {
         let networks = vec![synthetic::prepared(&pool.0, 1)?];
         let tasks = vec![synthetic::task(&networks[0])];
         let score = Work::of(Duration::from_secs_f64(arguments.score_ms * 1e-3));
         let learn = Work::of(Duration::from_secs_f64(arguments.score_ms * arguments.learn_share * 1e-3));
-        let (walks, queue_capacity) = (arguments.walks, arguments.queue_capacity);
+        let (walks, queue_capacity) = (wanted.walks, wanted.queue_capacity);
         let kind = Kind::Synthetic { score, learn };
         Ok(Self { name: "synthetic".into(), pool, networks, tasks, kind, walks, queue_capacity })
     }

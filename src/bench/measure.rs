@@ -1,13 +1,14 @@
 //! One search of `bench schedulers`, measured.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use secateur_sim::{Event, Step, StepTimes};
-use secateur_train::{Executor, Scheduler, Search};
+use secateur_train::{Scheduler, Search};
 
 use super::environment::{Environment, Which};
-use super::report::{Measured, percentile, step_names};
-use super::schedulers::Variant;
+use super::report::{SearchReport, percentile, step_names};
+use super::schedulers::{Variant, executor_name};
 use super::timed::AgentTimes;
 use crate::Failure;
 
@@ -16,8 +17,9 @@ const N_MOMENTS: usize = 10;
 
 /// What a search told while it ran.
 struct Notes {
-    lag_mean: Vec<f64>,
-    lag_max: f64,
+    n_updates: u64,
+    /// Steps learned from, by their lag in updates.
+    lags: BTreeMap<u64, u64>,
     idle: Vec<(f64, f64)>,
     actors_wait_s: f64,
     n_walks: u64,
@@ -29,8 +31,8 @@ struct Notes {
 impl Notes {
     fn new(n_tasks: usize) -> Self {
         Self {
-            lag_mean: Vec::new(),
-            lag_max: 0.0,
+            n_updates: 0,
+            lags: BTreeMap::new(),
             idle: Vec::new(),
             actors_wait_s: 0.0,
             n_walks: 0,
@@ -46,9 +48,9 @@ impl Notes {
                 self.n_walks += 1;
                 self.best[*task] = self.best[*task].max(f64::from(*reward));
             }
-            Event::Learned { numbers, .. } => {
-                self.lag_mean.extend(number(numbers, "lag_mean"));
-                self.lag_max = number(numbers, "lag_max").unwrap_or(0.0).max(self.lag_max);
+            Event::Learned { lags, .. } => {
+                self.n_updates += 1;
+                lags.iter().for_each(|(&lag, n_steps)| *self.lags.entry(lag).or_default() += n_steps);
             }
             Event::Scheduled { numbers, .. } => {
                 self.idle.extend(number(numbers, "period_s").zip(number(numbers, "learner_idle_share")));
@@ -87,7 +89,9 @@ fn run(search: &mut Search, notes: &mut Notes, n_walks: u64) -> Result<Took, Fai
     while !search.is_done() {
         let events = search.tick().map_err(|error| Failure::Failed(error.into()))?;
         events.iter().for_each(|event| notes.take(event));
-        if notes.n_walks * N_MOMENTS as u64 >= n_walks * (notes.best_at.len() as u64 + 1) {
+        while notes.best_at.len() < N_MOMENTS
+            && notes.n_walks * N_MOMENTS as u64 >= n_walks * (notes.best_at.len() as u64 + 1)
+        {
             notes.best_at.push((start.elapsed().as_secs_f64(), notes.best_mean()));
             notes.resident_bytes.extend(resident());
         }
@@ -129,7 +133,7 @@ impl Shares {
 ///
 /// # Errors
 /// What stops a search.
-pub(super) fn measure(environment: &Environment<'_>, which: Which, walks: u64) -> Result<Measured, Failure> {
+pub(super) fn measure(environment: &Environment<'_>, which: Which, walks: u64) -> Result<SearchReport, Failure> {
     let n_tasks = environment.tasks.len();
     let agent = AgentTimes::default();
     let mut search = environment.search(which, &agent)?;
@@ -137,10 +141,10 @@ pub(super) fn measure(environment: &Environment<'_>, which: Which, walks: u64) -
     let took = run(&mut search, &mut notes, walks * n_tasks as u64)?;
     let shares = Shares::new(&mut search, &took, &agent, &notes, which.scheduler);
     let env_steps = search.env_steps() as f64;
-    let wall_s = took.wall_s;
-    Ok(Measured {
+    let (wall_s, learn_s) = (took.wall_s, agent.learning.spent().as_secs_f64());
+    Ok(SearchReport {
         scheduler: Variant(which.scheduler).name(),
-        executor: if which.executor == Executor::Single { "single" } else { "multi" },
+        executor: executor_name(which.executor),
         actors: which.actors_per_task * n_tasks,
         wall_s,
         walks: notes.n_walks,
@@ -148,14 +152,15 @@ pub(super) fn measure(environment: &Environment<'_>, which: Which, walks: u64) -
         walks_per_s: notes.n_walks as f64 / wall_s,
         env_steps_per_s: env_steps / wall_s,
         free_env_steps_per_s: env_steps / (wall_s * shares.free),
-        updates_per_s: notes.lag_mean.len() as f64 / wall_s,
-        lag_p50: percentile(&notes.lag_mean, 0.5),
-        lag_p95: percentile(&notes.lag_mean, 0.95),
-        lag_max: notes.lag_max,
+        updates_per_s: notes.n_updates as f64 / wall_s,
+        lag_p50: percentile(&notes.lags, 0.5),
+        lag_p95: percentile(&notes.lags, 0.95),
+        lag_max: percentile(&notes.lags, 1.0),
         learner_idle_share: notes.learner_idle_share(),
         actors_wait_s: notes.actors_wait_s,
         act_s: agent.acting.spent().as_secs_f64(),
-        learn_s: agent.learning.spent().as_secs_f64(),
+        learn_s,
+        learner_share: (which.scheduler != Scheduler::Lockstep).then_some(learn_s / wall_s),
         step_shares: step_names().into_iter().zip(shares.steps).collect(),
         scheduling_share: shares.scheduling,
         best_reward: notes.best_mean(),

@@ -17,12 +17,17 @@ mod timed;
 use anyhow::anyhow;
 use secateur_sim::PluginList;
 
-pub(crate) use schedulers::Variant;
+pub(crate) use schedulers::{Variant, executor_name};
 
 use crate::Failure;
 use crate::arguments::{Bench, CardArgs, DeviceArg, PrecisionArg};
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
+    json::check(match what {
+        Bench::Eval(arguments) => arguments.json.as_deref(),
+        Bench::Kernels(arguments) => arguments.json.as_deref(),
+        Bench::Schedulers(arguments) => arguments.json.as_deref(),
+    })?;
     match what {
         Bench::Eval(arguments) => {
             let is_bf16 = arguments.precision == PrecisionArg::Bf16;

@@ -1,5 +1,7 @@
 //! What `bench schedulers` found, as JSON and as a table.
 
+use std::collections::BTreeMap;
+
 use secateur_sim::Step;
 use serde::Serialize;
 
@@ -14,13 +16,15 @@ pub(super) struct Report {
     pub(super) score_ms: Option<f64>,
     pub(super) learn_ms: Option<f64>,
     pub(super) threads: usize,
+    /// Trajectories that may wait for the learner.
+    pub(super) queue_capacity: usize,
     pub(super) queue_trajectories_per_s: f64,
-    pub(super) runs: Vec<Measured>,
+    pub(super) runs: Vec<SearchReport>,
 }
 
 /// One search under one scheduler.
 #[derive(Debug, Serialize)]
-pub(super) struct Measured {
+pub(super) struct SearchReport {
     pub(super) scheduler: String,
     pub(super) executor: &'static str,
     pub(super) actors: usize,
@@ -34,17 +38,20 @@ pub(super) struct Measured {
     /// collecting, queueing and accounting would allow.
     pub(super) free_env_steps_per_s: f64,
     pub(super) updates_per_s: f64,
-    /// Policy lag in updates, over the updates' means (p50, p95) and their largest.
-    pub(super) lag_p50: f64,
-    pub(super) lag_p95: f64,
-    pub(super) lag_max: f64,
+    /// Policy lag in updates, over all steps learned from.
+    pub(super) lag_p50: u64,
+    pub(super) lag_p95: u64,
+    pub(super) lag_max: u64,
     pub(super) learner_idle_share: Option<f64>,
+    /// Time in which not one actor could act; 0 under lockstep, where they wait in Learn.
     pub(super) actors_wait_s: f64,
     /// Time in the policy's and the learner's own arithmetic, wherever that ran.
     pub(super) act_s: f64,
     pub(super) learn_s: f64,
-    /// Share of the wall time in each step, as seen by the thread that ticks.
+    /// Share of the wall time that the thread that ticks spends in each step; a learner on a thread of its own is not in it.
     pub(super) step_shares: Vec<(String, f64)>,
+    /// Share of the wall time that a learner on a thread of its own spends learning.
+    pub(super) learner_share: Option<f64>,
     /// Share of the wall time outside of Observe, Repair, Score and the arithmetic of policy and learner, waiting aside.
     pub(super) scheduling_share: f64,
     /// Mean over the tasks of the best reward at ten moments: (seconds, reward).
@@ -86,10 +93,12 @@ pub(super) fn table(report: &Report) -> String {
         report.queue_trajectories_per_s
     );
     let shares: Vec<String> = report.runs.iter().map(shares).collect();
-    format!("{table}\n{queue}\n% of wall time per step:\n{}", shares.join("\n"))
+    let head =
+        "% of wall time that the ticking thread spends in each step, and a learner on its own thread in learning:";
+    format!("{table}\n{queue}\n{head}\n{}", shares.join("\n"))
 }
 
-fn row(run: &Measured) -> Vec<String> {
+fn row(run: &SearchReport) -> Vec<String> {
     vec![
         run.scheduler.clone(),
         run.executor.to_owned(),
@@ -98,9 +107,9 @@ fn row(run: &Measured) -> Vec<String> {
         format!("{:.0}", run.env_steps_per_s),
         format!("{:.0}", run.free_env_steps_per_s),
         format!("{:.2}", run.updates_per_s),
-        format!("{:.1}", run.lag_p50),
-        format!("{:.1}", run.lag_p95),
-        format!("{:.0}", run.lag_max),
+        run.lag_p50.to_string(),
+        run.lag_p95.to_string(),
+        run.lag_max.to_string(),
         run.learner_idle_share.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
         format!("{:.2} %", 100.0 * run.scheduling_share),
         format!("{:.4}", run.best_reward),
@@ -108,18 +117,23 @@ fn row(run: &Measured) -> Vec<String> {
     ]
 }
 
-fn shares(run: &Measured) -> String {
+fn shares(run: &SearchReport) -> String {
     let parts = run.step_shares.iter().map(|(name, share)| format!("{name} {:.2}", 100.0 * share));
-    let parts: Vec<String> = parts.collect();
+    let learner = run.learner_share.map(|share| format!("learner's thread {:.2}", 100.0 * share));
+    let parts: Vec<String> = parts.chain(learner).collect();
     format!("{} {} {}: {}", run.scheduler, run.executor, run.actors, parts.join(", "))
 }
 
-/// The value below which `share` of the values lie; 0 of none.
-pub(super) fn percentile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(at.max(1) - 1).copied().unwrap_or(0.0)
+/// The value at or below which `share` of all lie, of values by how often they came; 0 of none.
+pub(super) fn percentile(values: &BTreeMap<u64, u64>, share: f64) -> u64 {
+    let n: u64 = values.values().sum();
+    let rank = ((share * n as f64).ceil() as u64).max(1);
+    let mut n_below = 0;
+    let reached = values.iter().find(|(_, times)| {
+        n_below += **times;
+        n_below >= rank
+    });
+    reached.map_or(0, |(&value, _)| value)
 }
 
 #[cfg(test)]
@@ -128,8 +142,10 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_ranks() {
-        let values = [4.0, 1.0, 3.0, 2.0];
-        assert_eq!([0.0, 0.25, 0.5, 0.51, 0.95, 1.0].map(|p| percentile(&values, p)), [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]);
-        assert_eq!(percentile(&[], 0.5), 0.0);
+        let values = [(1, 1), (2, 1), (3, 1), (4, 1)].into();
+        assert_eq!([0.0, 0.25, 0.5, 0.51, 0.95, 1.0].map(|p| percentile(&values, p)), [1, 1, 2, 3, 4, 4]);
+        let many = [(0, 98), (7, 2)].into();
+        assert_eq!([0.5, 0.95, 0.98, 0.981, 1.0].map(|p| percentile(&many, p)), [0, 0, 0, 7, 7]);
+        assert_eq!(percentile(&[].into(), 0.5), 0);
     }
 }

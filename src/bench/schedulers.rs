@@ -4,9 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use secateur_sim::{PluginList, Pool};
-use secateur_train::Scheduler;
+use secateur_train::{Executor, Scheduler};
 
-use super::environment::{Environment, Which};
+use super::environment::{Environment, Wanted, Which};
 use super::measure::measure;
 use super::report::{Report, table};
 use super::{json, queue};
@@ -41,12 +41,21 @@ impl FromStr for Variant {
 }
 
 impl Variant {
-    pub(super) fn name(self) -> String {
+    /// As it is named on the command line.
+    pub(crate) fn name(self) -> String {
         match self.0 {
             Scheduler::Lockstep => "lockstep".to_owned(),
             Scheduler::Async => "async".to_owned(),
             Scheduler::BoundedLag { max } => format!("bounded_lag:{max}"),
         }
+    }
+}
+
+/// As it is named on the command line.
+pub(crate) const fn executor_name(executor: Executor) -> &'static str {
+    match executor {
+        Executor::Single => "single",
+        Executor::Multi => "multi",
     }
 }
 
@@ -56,9 +65,10 @@ pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, plugins: &PluginList) 
         Some(path) => Some(read_and_resolve(path, &arguments.set, &arguments.roots, plugins)?),
         None => None,
     };
+    let wanted = Wanted::of(arguments, read.as_ref().map(|(scene, _)| scene));
     let environment = match &read {
-        Some((scene, resolved)) => Environment::of_scene((scene, resolved), plugins, arguments, pool)?,
-        None => Environment::synthetic(arguments, pool)?,
+        Some((scene, resolved)) => Environment::of_scene((scene, resolved), plugins, &wanted, pool)?,
+        None => Environment::synthetic(arguments, &wanted, pool)?,
     };
     let is_synthetic = read.is_none();
     let mut report = Report {
@@ -66,15 +76,16 @@ pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, plugins: &PluginList) 
         score_ms: is_synthetic.then_some(arguments.score_ms),
         learn_ms: is_synthetic.then_some(arguments.score_ms * arguments.learn_share),
         threads: environment.pool.0.current_num_threads(),
-        queue_trajectories_per_s: queue::trajectories_per_s(arguments.queue_capacity, N_QUEUED)?,
+        queue_capacity: wanted.queue_capacity,
+        queue_trajectories_per_s: queue::trajectories_per_s(wanted.queue_capacity, N_QUEUED)?,
         runs: Vec::new(),
     };
-    for &actors_per_task in &arguments.actors {
-        for &variant in &arguments.variants {
-            for &executor in &arguments.executors {
-                screen::status(format!("{} with {actors_per_task} actors per task", variant.name()));
-                let which = Which { scheduler: variant.0, executor: executor.into(), actors_per_task };
-                report.runs.push(measure(&environment, which, arguments.walks)?);
+    for &actors_per_task in &wanted.actors {
+        for &scheduler in &wanted.schedulers {
+            for &executor in &wanted.executors {
+                screen::status(format!("{} with {actors_per_task} actors per task", Variant(scheduler).name()));
+                let which = Which { scheduler, executor, actors_per_task };
+                report.runs.push(measure(&environment, which, wanted.walks)?);
             }
         }
     }

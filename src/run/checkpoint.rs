@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,10 @@ const EXTENSION: &str = "checkpoint";
 pub(super) struct Identity {
     /// Version of the program: another one may compute other numbers.
     pub(super) program: String,
+    /// blake3 of the program's file, which tells builds of one version, and plugins, apart; empty where it cannot be read.
+    pub(super) build: String,
+    /// Instruction set that the processor's engine uses: sums are ordered by the number of its lanes.
+    pub(super) instructions: String,
     /// The resolved scene.
     pub(super) scene: String,
     /// Name and blake3 of every network and data set.
@@ -77,7 +82,7 @@ pub(super) struct CurrentSearch {
 /// The checkpoint folder of a run.
 pub(super) struct Checkpoints {
     folder: PathBuf,
-    identity: Identity,
+    identity: Arc<Identity>,
     every: Duration,
     last: Instant,
     next_number: u64,
@@ -85,7 +90,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(run: &Path, identity: Identity, every: Duration) -> anyhow::Result<Self> {
+    pub(super) fn new(run: &Path, identity: Arc<Identity>, every: Duration) -> anyhow::Result<Self> {
         let folder = run.join("checkpoints");
         std::fs::create_dir_all(&folder).with_context(|| format!("'{}'", folder.display()))?;
         let next_number = numbered(&folder)?.first().map_or(0, |(number, _)| number + 1);
@@ -97,18 +102,18 @@ impl Checkpoints {
         self.last.elapsed() >= self.every && self.writing.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Hands `state` to a thread that writes it. `metrics` reaches the disk first.
+    /// Hands `state` to a thread that encodes and writes it. `metrics` reaches the disk first.
     ///
     /// # Errors
     /// What became of the checkpoint before this one; this one is written regardless.
-    pub(super) fn write(&mut self, state: &RunState, metrics: File) -> anyhow::Result<()> {
+    pub(super) fn write(&mut self, state: RunState, metrics: File) -> anyhow::Result<()> {
         let before = self.wait();
-        let body = encode(&self.identity, state)?;
+        let identity = self.identity.clone();
         let path = self.folder.join(format!("{:06}.{EXTENSION}", self.next_number));
         (self.next_number, self.last) = (self.next_number + 1, Instant::now());
         let write = move || {
             metrics.sync_data().context("metrics.jsonl")?;
-            write_atomic(&path, &seal(FORMAT, &body))?;
+            write_atomic(&path, &seal(FORMAT, &encode(&identity, &state)?))?;
             forget_old(path.parent().unwrap_or(&path))
         };
         let spawned = std::thread::Builder::new().name("checkpoint".into()).spawn(write);
@@ -177,6 +182,15 @@ fn difference(theirs: &Identity, ours: &Identity) -> Option<String> {
     if theirs.program != ours.program {
         return Some(format!("it was written by version {}, this is version {}", theirs.program, ours.program));
     }
+    if theirs.build != ours.build {
+        let short = |build: &str| build.get(..12).unwrap_or("unknown").to_owned();
+        let (theirs, ours) = (short(&theirs.build), short(&ours.build));
+        return Some(format!("it was written by another build of this version: {theirs}, this is {ours}"));
+    }
+    if theirs.instructions != ours.instructions {
+        let (theirs, ours) = (&theirs.instructions, &ours.instructions);
+        return Some(format!("it was computed with {theirs}, which gives other last digits than {ours} here"));
+    }
     if let Some(d) = first_difference(&theirs.scene, &ours.scene) {
         let or_nothing = |text: String| if text.is_empty() { "nothing".to_owned() } else { text };
         return Some(format!("`{}` is {} there and {} here", d.path, or_nothing(d.first), or_nothing(d.second)));
@@ -240,4 +254,35 @@ fn forget_old(folder: &Path) -> anyhow::Result<()> {
         std::fs::remove_file(&path).with_context(|| format!("'{}'", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tells_two_runs_apart_is_named() {
+        let ours = Identity {
+            program: "0.1.0".into(),
+            build: "0123456789abcdef".into(),
+            instructions: "AVX-512".into(),
+            scene: "(seed: 7)".into(),
+            inputs: vec![("network 'a'".into(), "00".into())],
+        };
+        assert_eq!(difference(&ours, &ours), None);
+        let of = |change: fn(&mut Identity)| {
+            let mut theirs = ours.clone();
+            change(&mut theirs);
+            difference(&theirs, &ours).unwrap()
+        };
+        assert!(of(|i| i.program = "0.2.0".into()).contains("by version 0.2.0, this is version 0.1.0"));
+        let other_build = of(|i| i.build = "fedcba9876543210".into());
+        assert!(other_build.ends_with("another build of this version: fedcba987654, this is 0123456789ab"));
+        assert!(of(|i| i.build.clear()).contains("unknown"));
+        assert!(
+            of(|i| i.instructions = "AVX2".into()).contains("with AVX2, which gives other last digits than AVX-512")
+        );
+        assert!(of(|i| i.scene = "(seed: 8)".into()).contains("`seed` is 8 there and 7 here"));
+        assert!(of(|i| i.inputs[0].1 = "11".into()).contains("network 'a' has other content"));
+    }
 }

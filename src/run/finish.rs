@@ -75,7 +75,7 @@ impl Run<'_> {
                 prepare: Box::new(move || FinalRefit::new(&pool.0, prepared, kind, (n_images, effort))),
                 refit: None,
             };
-            self.save_if_interrupted(searches)?;
+            self.save_if_interrupted(searches);
             let mut fields = self.fields(index, searches);
             if fields.iter().all(|field| field.finalists.is_empty()) {
                 continue;
@@ -148,19 +148,19 @@ impl Run<'_> {
         tasks.flat_map(|task| searches().map(move |search| of_task(search, task))).collect()
     }
 
-    /// Begins a stage of which nothing is done, but for what an earlier process did.
+    /// Begins a stage of which nothing is done, but for what an earlier process did; returns how much that is.
     fn begin_refit(&self, round: Round, network: &str, fields: &[Field<'_>]) -> u64 {
         let keys = || fields.iter().flat_map(|field| field.finalists.iter().map(|c| field.key(round, c)));
         let name = match round {
             Round::First => "first",
             Round::Last => "final",
         };
-        self.progress.begin(&format!("{name} refit of {network}"), keys().count() as u64);
-        let n_known = keys().filter(|key| self.refits.rank(*key).is_some()).count();
+        let n_known = keys().filter(|key| self.refits.rank(*key).is_some()).count() as u64;
+        self.progress.begin(&format!("{name} refit of {network}"), keys().count() as u64, n_known);
         if n_known > 0 {
             self.progress.log(&format!("{n_known} were refitted before"));
         }
-        0
+        n_known
     }
 
     /// The finalists with what became of their refit; after Ctrl-C, those refitted by then, one at least. Those that panic are
@@ -174,20 +174,23 @@ impl Run<'_> {
     ) -> Result<Vec<(&'c Candidate, Rank)>, Failure> {
         let mut refitted = Vec::new();
         for &candidate in &field.finalists {
-            self.save_if_interrupted(searches)?;
+            self.save_if_interrupted(searches);
             if !refitted.is_empty() && self.interrupt.is_set() {
                 break;
             }
             let key = field.key(round, candidate);
             let rank = match self.refits.rank(key) {
                 Some(rank) => rank,
-                None => self.refit_one(key, refit, candidate)?,
+                None => {
+                    let rank = self.refit_one(key, refit, candidate)?;
+                    *done += 1;
+                    rank
+                }
             };
             refitted.extend(rank.map(|rank| (candidate, rank)));
-            *done += 1;
             self.progress.set(*done);
             if self.searched_all && !self.interrupt.is_set() && self.checkpoints.is_due() {
-                self.checkpoint(searches, None)?;
+                self.checkpoint(searches);
             }
         }
         Ok(refitted)
@@ -214,17 +217,16 @@ impl Run<'_> {
     }
 
     /// After Ctrl-C, writes down what is known before anything is decided among fewer finalists than there are.
-    fn save_if_interrupted(&mut self, searches: &[SearchOutcome]) -> Result<(), Failure> {
+    fn save_if_interrupted(&mut self, searches: &[SearchOutcome]) {
         if self.interrupt.is_set() && std::mem::take(&mut self.searched_all) {
-            self.checkpoint(searches, None)?;
-            self.checkpoints.wait()?;
+            self.checkpoint(searches);
+            self.wait_for_checkpoint();
         }
-        Ok(())
     }
 
     fn test(&self, winners: Vec<Vec<(usize, Winner)>>) -> Result<Vec<Vec<Finished>>, Failure> {
         let total = winners.iter().map(Vec::len).sum::<usize>() as u64;
-        self.progress.begin("test split", total);
+        self.progress.begin("test split", total, 0);
         let mut out = Vec::new();
         let mut done = 0;
         for of_search in winners {

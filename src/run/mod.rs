@@ -33,8 +33,9 @@ pub(crate) use prepare::reward_kind;
 use progress::Progress;
 use record::RunDirectory;
 use refits::Refits;
+use resume::Place;
 use search::SearchOutcome;
-pub(crate) use search::agent_kind;
+pub(crate) use search::{agent_kind, executor, scheduler};
 
 /// Everything a run works on, and where it reports.
 struct Run<'a> {
@@ -78,25 +79,15 @@ pub(crate) fn run_on(
 ) -> Result<(), Failure> {
     let start = Instant::now();
     let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
-    let identity = resume::identity(&scene, &resolved)?;
-    let mut place = resume::place(arguments, &identity)?;
+    let identity = Arc::new(resume::identity(&scene, &resolved)?);
+    let mut place = resume::place(arguments, &scene, &identity)?;
     let record = place.state.as_mut().and_then(|state| state.card.take());
     let card = Card::again(record, || card(&scene))?;
     prepare::precision(&scene).checked().map_err(|error| Failure::BadArguments(error.into()))?;
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
     let interrupt = Interrupt::install()?;
-    for network in &resolved.networks {
-        for assumption in &network.assumptions {
-            progress.note(&format!("{}: {assumption}", network.name));
-        }
-    }
-    place.notes.iter().for_each(|note| progress.note(note));
-    let directory = match &place.state {
-        Some(state) => RunDirectory::reopen(&place.path, state.metrics_bytes)?,
-        None => RunDirectory::create(&place.path, &scene, &resolved)?,
-    };
-    progress.log_to(directory.log_file()?)?;
+    let directory = begin(&place, &scene, &resolved, &progress)?;
     let every = Duration::from_secs_f64(arguments.checkpoint_every);
     let checkpoints = Checkpoints::new(&place.path, identity, every)?;
     let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &progress)?;
@@ -129,6 +120,22 @@ pub(crate) fn run_on(
     run.report(searches, &finished, wall_s)
 }
 
+/// Opens the run directory, and says what there is to be said before the run begins.
+fn begin(place: &Place, scene: &Scene, resolved: &Resolved, progress: &Progress) -> Result<RunDirectory, Failure> {
+    for network in &resolved.networks {
+        for assumption in &network.assumptions {
+            progress.note(&format!("{}: {assumption}", network.name));
+        }
+    }
+    place.notes.iter().for_each(|note| progress.note(note));
+    let directory = match &place.state {
+        Some(state) => RunDirectory::reopen(&place.path, state.metrics_bytes)?,
+        None => RunDirectory::create(&place.path, scene, resolved)?,
+    };
+    progress.log_to(directory.log_file()?)?;
+    Ok(directory)
+}
+
 /// The networks and tasks of a scene, ready to be searched.
 ///
 /// # Errors
@@ -152,7 +159,7 @@ impl Run<'_> {
         let original_test = self.original_test_accuracies()?;
         let summary = summary::summary(&self, &searches, finished, &original_test, wall_s);
         self.directory.write_summary(&summary)?;
-        self.checkpoints.wait()?;
+        self.wait_for_checkpoint();
         self.progress.clear();
         screen::result(table::table(&summary, self.directory.path()))?;
         if let Some(over) = self.directory.over_budget() {

@@ -33,7 +33,7 @@ pub(super) fn networks(
         let prepared = Prepared::new(&pool.0, inputs, least, |what, share| {
             if stage != what {
                 stage = what.to_owned();
-                progress.begin(&format!("{what} {name}"), 100);
+                progress.begin(&format!("{what} {name}"), 100, 0);
             }
             progress.set((100.0 * share) as u64);
         })
@@ -87,15 +87,7 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let protocol = match scene.protocol {
-        SceneProtocol::Inner => Protocol::Inner,
-        SceneProtocol::Full => Protocol::Full,
-    };
-    let norm = match scene.selection {
-        SelectionMethod::L1 => Some(Norm::L1),
-        SelectionMethod::L2 => Some(Norm::L2),
-        SelectionMethod::Reconstruction | SelectionMethod::Random => None,
-    };
+    let (protocol, (selection, norm)) = (protocol(scene), selection(scene));
     let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Inputs {
         network_name: scene.networks[network].name.clone(),
@@ -105,12 +97,7 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
         network: loaded.folded.clone(),
         protocol,
         norm_orders: norm_orders.unwrap_or_default(),
-        selection: match scene.selection {
-            SelectionMethod::L1 => Selection::L1,
-            SelectionMethod::L2 => Selection::L2,
-            SelectionMethod::Reconstruction => Selection::Reconstruction,
-            SelectionMethod::Random => Selection::Random(scene.seed),
-        },
+        selection,
         repair: match scene.repair {
             RepairMode::Sequential => Repair::Sequential(scene.images.walk),
             RepairMode::Original => Repair::Original,
@@ -120,6 +107,23 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
         reward: (images(reward), reward.iter().map(|&i| data.labels[i]).collect()),
+    }
+}
+
+fn protocol(scene: &Scene) -> Protocol {
+    match scene.protocol {
+        SceneProtocol::Inner => Protocol::Inner,
+        SceneProtocol::Full => Protocol::Full,
+    }
+}
+
+/// How channels are chosen, and by which norm if by one.
+fn selection(scene: &Scene) -> (Selection, Option<Norm>) {
+    match scene.selection {
+        SelectionMethod::L1 => (Selection::L1, Some(Norm::L1)),
+        SelectionMethod::L2 => (Selection::L2, Some(Norm::L2)),
+        SelectionMethod::Reconstruction => (Selection::Reconstruction, None),
+        SelectionMethod::Random => (Selection::Random(scene.seed), None),
     }
 }
 

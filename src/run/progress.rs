@@ -28,6 +28,8 @@ enum Log {
 
 struct Stage {
     name: String,
+    /// Units done when it began, and all units.
+    first: u64,
     total: u64,
     start: Instant,
     last_line: Instant,
@@ -58,16 +60,18 @@ impl Progress {
         }
     }
 
-    /// Begins a stage of `total` units.
-    pub(super) fn begin(&self, name: &str, total: u64) {
+    /// Begins a stage of `total` units, of which an earlier process did the `first`.
+    pub(super) fn begin(&self, name: &str, total: u64, first: u64) {
         self.clear();
-        self.log(&format!("{name}: 0 of {total}"));
+        self.log(&format!("{name}: {first} of {total}"));
         if self.quiet {
             return;
         }
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{msg:32} {bar:30} {pos}/{len}  {elapsed} gone, {eta} left");
-            let bar = ProgressBar::new(total).with_message(name.to_owned());
+            let bar = ProgressBar::new(total).with_message(name.to_owned()).with_position(first);
+            // So that what is done already tells nothing of the time that the rest takes.
+            bar.reset_eta();
             bar.enable_steady_tick(Duration::from_millis(250));
             match style {
                 Ok(style) => bar.with_style(style),
@@ -75,7 +79,7 @@ impl Progress {
             }
         });
         let now = Instant::now();
-        *self.stage.borrow_mut() = Some(Stage { name: name.into(), total, start: now, last_line: now, bar });
+        *self.stage.borrow_mut() = Some(Stage { name: name.into(), first, total, start: now, last_line: now, bar });
     }
 
     /// Tells how many units are done.
@@ -84,8 +88,9 @@ impl Progress {
         let Some(stage) = stage.as_mut() else { return };
         if let Some(bar) = &stage.bar {
             bar.set_position(done);
-        } else if stage.last_line.elapsed() >= LINE_EVERY && done > 0 {
-            let left = stage.start.elapsed().as_secs_f64() * (stage.total.saturating_sub(done)) as f64 / done as f64;
+        } else if stage.last_line.elapsed() >= LINE_EVERY
+            && let Some(left) = seconds_left(stage.start.elapsed().as_secs_f64(), (stage.first, done, stage.total))
+        {
             screen::status(format!("{}: {done} of {}, about {left:.0} s left", stage.name, stage.total));
             stage.last_line = Instant::now();
         }
@@ -110,5 +115,25 @@ impl Progress {
         {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Time for the rest of `total` units, if those from `first` to `done` took `elapsed_s`.
+fn seconds_left(elapsed_s: f64, (first, done, total): (u64, u64, u64)) -> Option<f64> {
+    let n_done = done.checked_sub(first).filter(|&n| n > 0)?;
+    Some(elapsed_s * total.saturating_sub(done) as f64 / n_done as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds_left;
+
+    #[test]
+    fn what_an_earlier_process_did_tells_nothing_of_the_time_left() {
+        assert_eq!(seconds_left(10.0, (0, 25, 100)), Some(30.0));
+        // 10 s for five units, so 90 s for the remaining 45; not 10 / 55 * 45.
+        assert_eq!(seconds_left(10.0, (50, 55, 100)), Some(90.0));
+        assert_eq!(seconds_left(10.0, (50, 50, 100)), None);
+        assert_eq!((seconds_left(1.0, (0, 0, 100)), seconds_left(1.0, (0, 101, 100))), (None, Some(0.0)));
     }
 }

@@ -32,8 +32,9 @@ impl RunDirectory {
     pub(super) fn create(path: &Path, scene: &Scene, resolved: &Resolved) -> anyhow::Result<Self> {
         let at = || format!("run directory '{}'", path.display());
         std::fs::create_dir_all(path.join("tasks")).with_context(at)?;
-        write_atomic(&path.join("scene.ron"), resolved_scene(scene, resolved)?.as_bytes())?;
+        // Metrics come first: by them a run that is killed now is told from a folder with somebody's scene.ron.
         let metrics = File::create(path.join("metrics.jsonl")).with_context(at)?;
+        write_atomic(&path.join("scene.ron"), resolved_scene(scene, resolved)?.as_bytes())?;
         let mut out = Self::new(path, metrics, 0);
         out.line(&json!({"event": "start", "schema": METRICS_SCHEMA, "seed": scene.seed}))?;
         out.metrics.flush().with_context(at)?;
@@ -164,7 +165,7 @@ fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
             "event": "restarted", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
             "message": message,
         }),
-        Event::Learned { n_updates, numbers } => update_json("learned", agent, *n_updates, numbers),
+        Event::Learned { n_updates, numbers, .. } => update_json("learned", agent, *n_updates, numbers),
         Event::Scheduled { n_updates, numbers } => update_json("scheduled", agent, *n_updates, numbers),
         Event::Note { plugin, numbers } => {
             let numbers: Map<String, Value> = numbers.iter().map(|(name, x)| (name.clone(), json!(x))).collect();

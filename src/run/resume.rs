@@ -1,10 +1,12 @@
 //! Where a run goes, and whether it goes on from what is there.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use secateur_scene::{Scene, apply_set};
+use secateur_kernels::Isa;
+use secateur_scene::{Scene, SchedulerKind, apply_set};
 
 use super::checkpoint::{Identity, RunState, newest};
 use crate::Failure;
@@ -28,7 +30,7 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// A directory that is taken, or holds a run that this one cannot continue: nothing is written then.
-pub(super) fn place(arguments: &RunArgs, identity: &Identity) -> Result<Place, Failure> {
+pub(super) fn place(arguments: &RunArgs, scene: &Scene, identity: &Identity) -> Result<Place, Failure> {
     let path = match (&arguments.out, arguments.resume) {
         (Some(out), true) => out.clone(),
         (Some(out), false) if is_free(out) => out.clone(),
@@ -45,6 +47,10 @@ pub(super) fn place(arguments: &RunArgs, identity: &Identity) -> Result<Place, F
         Some((state, warnings)) => (Some(state), warnings),
         None => (None, Vec::new()),
     };
+    if state.is_some() && scene.scheduler != SchedulerKind::Lockstep {
+        let scheduler = scene.scheduler.name();
+        notes.push(format!("under scheduler {scheduler} a run that goes on need not end as if it had never stopped"));
+    }
     notes.push(match &state {
         Some(state) => format!("going on in '{}' after {:.0} s of the run", path.display(), state.wall_s),
         None => {
@@ -76,7 +82,20 @@ pub(super) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Ide
         }
         inputs.push((format!("data set '{}'", dataset.name), hasher.finalize().to_hex().to_string()));
     }
-    Ok(Identity { program: env!("CARGO_PKG_VERSION").to_owned(), scene: text, inputs })
+    Ok(Identity {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        build: build().unwrap_or_default(),
+        instructions: format!("{:?}", Isa::detect()),
+        scene: text,
+        inputs,
+    })
+}
+
+/// blake3 of this program's file; none if it cannot be read.
+fn build() -> Option<String> {
+    // On Linux this is the file that was started, even if another has taken its place since.
+    let file = File::open("/proc/self/exe").or_else(|_| File::open(std::env::current_exe()?)).ok()?;
+    Some(blake3::Hasher::new().update_reader(file).ok()?.finalize().to_hex().to_string())
 }
 
 fn is_free(path: &Path) -> bool {
@@ -98,10 +117,21 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
             bail!("--resume: '{}' is not a run directory: it holds '{name}'", path.display());
         }
     }
+    // A run has metrics before it has anything that would be written over.
+    if path.join("scene.ron").exists() && !is_metrics(&path.join("metrics.jsonl")) {
+        bail!("--resume: '{}' is not a run directory: its scene.ron was written by no run", path.display());
+    }
     if path.join("summary.json").exists() {
-        bail!("--resume: '{}' holds a finished run without checkpoints; name another directory", path.display());
+        bail!("--resume: '{}' holds results and no checkpoint to go on from; name another directory", path.display());
     }
     Ok(())
+}
+
+/// Whether this is the `metrics.jsonl` of a run, or of one that was killed before it wrote the first line.
+fn is_metrics(file: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(file) else { return false };
+    let first = text.lines().next().map(serde_json::from_str::<serde_json::Value>);
+    first.is_none_or(|line| line.is_ok_and(|line| line["event"] == "start"))
 }
 
 /// Of `runs/<scene>`, `runs/<scene>-2`, …: the last that is there if `resume`, else the first that is not, claimed by creating it.

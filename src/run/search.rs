@@ -85,15 +85,20 @@ impl Run<'_> {
         }
         let mut current = state.current;
         for &plan in &plans[searches.len()..] {
-            let outcome = self.search(plan, &searches, current.take())?;
-            let stops = outcome.failure.is_some() || self.interrupt.is_set();
+            let (outcome, ended) = self.search(plan, &searches, current.take())?;
+            let failed = outcome.failure.is_some();
             searches.push(outcome);
-            if stops {
+            if ended && self.interrupt.is_set() {
+                // Asked to stop while the last batches were learned from: the next process goes on behind this search.
+                self.checkpoint(&searches);
+                self.wait_for_checkpoint();
+            }
+            if failed || self.interrupt.is_set() {
                 return Ok(searches);
             }
         }
         self.searched_all = true;
-        self.checkpoint(&searches, None)?;
+        self.checkpoint(&searches);
         Ok(searches)
     }
 
@@ -127,62 +132,77 @@ impl Run<'_> {
         }
     }
 
+    /// The search, and whether it came to its end.
     fn search(
         &mut self,
         plan: Plan,
         before: &[SearchOutcome],
         saved: Option<CurrentSearch>,
-    ) -> Result<SearchOutcome, Failure> {
+    ) -> Result<(SearchOutcome, bool), Failure> {
         let mut ongoing = self.begin(plan, saved)?;
-        let name = plan.agent.name();
-        self.progress.begin(&format!("{name} walks"), plan.walks_per_task * self.tasks.len() as u64);
-        let (failure, ended) = match self.go_on(plan, before, &mut ongoing)? {
-            Ended::Finished => (None, true),
-            Ended::Interrupted => (None, false),
-            Ended::Failed(error) => (Some(error), false),
-        };
+        let n_walks = plan.walks_per_task * self.tasks.len() as u64;
+        self.progress.begin(&format!("{} walks", plan.agent.name()), n_walks, ongoing.n_ended);
+        let mut ended = self.go_on(plan, before, &mut ongoing)?;
         self.progress.clear();
-        match &failure {
-            Some(error) if error.leaves_search_whole() => self.stop_with_checkpoint(error, before, &mut ongoing)?,
-            None if !ended => self.checkpoint_and_wait(before, &mut ongoing)?,
-            _ => {}
+        let saves = match &ended {
+            Ended::Finished => false,
+            Ended::Interrupted => true,
+            Ended::Failed(error) => self.keep_batch(error),
+        };
+        if saves {
+            match self.checkpoint_search(plan, before, &mut ongoing)? {
+                Ok(()) => self.wait_for_checkpoint(),
+                Err(error) => ended = self.failed(plan, error),
+            }
         }
         let wall_s = ongoing.wall_s();
         let Ongoing { mut search, rewards, .. } = ongoing;
-        Ok(SearchOutcome {
-            agent: name,
+        let outcome = SearchOutcome {
+            agent: plan.agent.name(),
             tasks: search.results(),
             env_steps: search.env_steps(),
             learner_updates: search.learner_updates(),
             rewards,
-            failure,
             wall_s,
+            failure: None,
+        };
+        Ok(match ended {
+            Ended::Finished => (outcome, true),
+            Ended::Interrupted => (outcome, false),
+            Ended::Failed(error) => (SearchOutcome { failure: Some(error), ..outcome }, false),
         })
     }
 
     /// Ticks until the search ends, fails or is interrupted.
     fn go_on(&mut self, plan: Plan, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<Ended, Failure> {
-        let name = plan.agent.name();
         while !self.interrupt.is_set() {
             let ended = ongoing.search.is_done();
-            let events = match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
-                Ok(events) => events,
+            match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
+                Ok(events) => self.take_note(plan, ongoing, &events)?,
                 Err(error) => {
-                    self.progress.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
-                    return Ok(Ended::Failed(error));
+                    // The walks that ended in this tick are counted, so they are told, too.
+                    let events = ongoing.search.take_events();
+                    self.take_note(plan, ongoing, &events)?;
+                    return Ok(self.failed(plan, error));
                 }
-            };
-            self.take_note(plan, ongoing, &events);
-            self.directory.record(name, &self.tasks, &events)?;
+            }
             self.progress.set(ongoing.n_ended);
             if ended {
                 return Ok(Ended::Finished);
             }
-            if self.checkpoints.is_due() {
-                self.checkpoint(before, Some(ongoing))?;
+            if self.checkpoints.is_due()
+                && let Err(error) = self.checkpoint_search(plan, before, ongoing)?
+            {
+                return Ok(self.failed(plan, error));
             }
         }
         Ok(Ended::Interrupted)
+    }
+
+    fn failed(&self, plan: Plan, error: TrainError) -> Ended {
+        let name = plan.agent.name();
+        self.progress.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
+        Ended::Failed(error)
     }
 
     /// A search at its start, or where `saved` was.
@@ -196,10 +216,7 @@ impl Run<'_> {
             seed: self.scene.seed,
             queue_capacity: self.scene.queue_capacity,
             scheduler: scheduler(self.scene.scheduler),
-            executor: match self.scene.executor {
-                ExecutorKind::Single => Executor::Single,
-                ExecutorKind::Multi => Executor::Multi,
-            },
+            executor: executor(self.scene.executor),
         };
         let mut app = self.plugins.app(&self.scene.plugins)?;
         if let Some(card) = &self.card {
@@ -224,7 +241,8 @@ impl Run<'_> {
         Ok(Ongoing { search, rewards: saved.rewards, n_ended: saved.n_ended, wall_before_s: saved.wall_s, start })
     }
 
-    fn take_note(&self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) {
+    /// Counts, tells and records what happened.
+    fn take_note(&mut self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), Failure> {
         self.card.iter().flat_map(Card::news).for_each(|warning| self.progress.note(&warning));
         for event in events {
             if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
@@ -238,6 +256,7 @@ impl Run<'_> {
             }
             self.tell(plan.agent, event);
         }
+        Ok(self.directory.record(plan.agent.name(), &self.tasks, events)?)
     }
 
     /// One line when a task has a better candidate; the learning agent's only, controls are many and short.
@@ -250,42 +269,53 @@ impl Run<'_> {
         }
     }
 
-    /// A learner's failure: the batch is kept for whoever looks for the cause, and the search can go on from before it.
-    fn stop_with_checkpoint(
+    /// Keeps the batch that a learner failed on for whoever looks for the cause. Tells whether the search can go on from before it.
+    fn keep_batch(&self, error: &TrainError) -> bool {
+        if let Some((n_updates, batch)) = error.failed_batch() {
+            self.progress.note(&match self.directory.write_batch(n_updates, batch) {
+                Ok(file) => format!("the batch that could not be learned from is in '{}'", file.display()),
+                Err(error) => format!("warning: the batch that could not be learned from cannot be written: {error:#}"),
+            });
+        }
+        error.leaves_search_whole()
+    }
+
+    /// Begins to write a checkpoint in the middle of a search.
+    ///
+    /// # Errors
+    /// Metrics that cannot be written; within, a search that cannot be saved.
+    fn checkpoint_search(
         &mut self,
-        error: &TrainError,
+        plan: Plan,
         before: &[SearchOutcome],
         ongoing: &mut Ongoing,
-    ) -> Result<(), Failure> {
-        if let TrainError::Learner { n_updates, batch, .. } = error {
-            let file = self.directory.write_batch(*n_updates, batch)?;
-            self.progress.note(&format!("the batch that could not be learned from is in '{}'", file.display()));
-        }
-        self.checkpoint_and_wait(before, ongoing)
-    }
-
-    fn checkpoint_and_wait(&mut self, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<(), Failure> {
-        self.checkpoint(before, Some(ongoing))?;
-        Ok(self.checkpoints.wait()?)
-    }
-
-    /// Begins to write a checkpoint. One that cannot be written is told, and no reason to stop.
-    pub(super) fn checkpoint(
-        &mut self,
-        before: &[SearchOutcome],
-        ongoing: Option<&mut Ongoing>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Result<(), TrainError>, Failure> {
         let start = Instant::now();
-        let current = match ongoing {
-            None => None,
-            Some(ongoing) => Some(CurrentSearch {
-                search: ongoing.search.save().map_err(|error| Failure::Failed(error.into()))?,
+        let search = ongoing.search.save();
+        // What a learner did while it came to rest is behind this checkpoint, so it is told before its metrics are measured.
+        let events = ongoing.search.take_events();
+        self.take_note(plan, ongoing, &events)?;
+        let current = match search {
+            Ok(search) => CurrentSearch {
+                search,
                 plugins: self.plugins.save(&self.scene.plugins, ongoing.search.world_mut()),
                 rewards: ongoing.rewards.clone(),
                 n_ended: ongoing.n_ended,
                 wall_s: ongoing.wall_s(),
-            }),
+            },
+            Err(error) => return Ok(Err(error)),
         };
+        self.write_checkpoint(before, Some(current), start);
+        Ok(Ok(()))
+    }
+
+    /// Begins to write a checkpoint between searches, or behind them.
+    pub(super) fn checkpoint(&mut self, searches: &[SearchOutcome]) {
+        self.write_checkpoint(searches, None, Instant::now());
+    }
+
+    /// Begins to write a checkpoint. One that cannot be written is told, and no reason to stop.
+    fn write_checkpoint(&mut self, before: &[SearchOutcome], current: Option<CurrentSearch>, start: Instant) {
         let state = RunState {
             finished: before.iter().map(finished_search).collect(),
             current,
@@ -294,11 +324,18 @@ impl Run<'_> {
             metrics_bytes: self.directory.metrics_bytes(),
             wall_s: self.wall_s(),
         };
-        match self.checkpoints.write(&state, self.directory.metrics_file()?) {
+        let written = self.directory.metrics_file().and_then(|metrics| self.checkpoints.write(state, metrics));
+        match written {
             Ok(()) => self.progress.log(&format!("checkpoint after {:.1} ms", start.elapsed().as_secs_f64() * 1e3)),
             Err(error) => self.progress.note(&format!("warning: {error:#}; the run goes on")),
         }
-        Ok(())
+    }
+
+    /// Waits until the last checkpoint is on disk; tells if it is not.
+    pub(super) fn wait_for_checkpoint(&mut self) {
+        if let Err(error) = self.checkpoints.wait() {
+            self.progress.note(&format!("warning: {error:#}; the run goes on without it"));
+        }
     }
 
     fn finished(&self, agent: AgentKind, saved: FinishedSearch) -> Result<SearchOutcome, Failure> {
@@ -331,7 +368,16 @@ fn finished_search(outcome: &SearchOutcome) -> FinishedSearch {
     }
 }
 
-fn scheduler(kind: SchedulerKind) -> Scheduler {
+/// What a scene's executor is called in `train`.
+pub(crate) fn executor(kind: ExecutorKind) -> Executor {
+    match kind {
+        ExecutorKind::Single => Executor::Single,
+        ExecutorKind::Multi => Executor::Multi,
+    }
+}
+
+/// What a scene's scheduler is called in `train`.
+pub(crate) fn scheduler(kind: SchedulerKind) -> Scheduler {
     match kind {
         SchedulerKind::Lockstep => Scheduler::Lockstep,
         SchedulerKind::Async => Scheduler::Async,

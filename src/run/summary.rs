@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::Run;
 use super::finish::Finished;
 use super::learning::{AgainstRandom, mean, standard_error};
-use super::search::SearchOutcome;
+use super::search::{SearchOutcome, executor, scheduler};
+use crate::bench::{Variant, executor_name};
 use crate::card::Card;
 
 #[derive(Debug, Serialize)]
@@ -16,6 +17,7 @@ pub(super) struct Summary {
     pub(super) seed: u64,
     pub(super) agent: String,
     pub(super) scheduler: String,
+    pub(super) executor: &'static str,
     /// Where walks were scored, at the end.
     pub(super) device: String,
     /// Numbers that the processor scored walks in.
@@ -110,7 +112,8 @@ pub(super) fn summary(
         scene: run.scene.origin().to_owned(),
         seed: run.scene.seed,
         agent: agent.agent.to_owned(),
-        scheduler: run.scene.scheduler.name().to_owned(),
+        scheduler: Variant(scheduler(run.scene.scheduler)).name(),
+        executor: executor_name(executor(run.scene.executor)),
         device: run.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
         precision: run.scene.precision.name().to_owned(),
         warnings: run.card.as_ref().map_or_else(Vec::new, Card::warnings).into_iter().chain(refits).collect(),

@@ -1,5 +1,8 @@
 //! The program with plugins of use to tests alone; `tests/plugins.rs` runs it.
 
+use std::process::Command;
+use std::time::Duration;
+
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur::net::KeptChannels;
@@ -7,6 +10,7 @@ use secateur::scene::{PluginConfig, SceneError};
 use secateur::sim::{
     Actor, Outcome, PruneTask, PrunedNetwork, PruningPlugin, Step, Tick, select_channels, write_reward,
 };
+use secateur::train::{BatchRule, LearnerState};
 use serde::Deserialize;
 
 /// Pays the first walks of every task and search these rewards, in order, whatever they scored.
@@ -72,6 +76,28 @@ impl PruningPlugin for RegrowthPlugin {
     }
 }
 
+/// Asks the program to stop, as Ctrl-C does, while the last batches of a search are learned from.
+fn stop_at_last_batches(rule: Option<Res<BatchRule>>, learners: Query<(), With<LearnerState>>) {
+    if !learners.is_empty() && rule.is_some_and(|rule| *rule == BatchRule::Rest) {
+        let told = Command::new("kill").args(["-INT", &std::process::id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()));
+        // Time for whoever listens.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+struct StopAtLastBatchesPlugin;
+
+impl PruningPlugin for StopAtLastBatchesPlugin {
+    fn name(&self) -> &str {
+        "stop_at_last_batches"
+    }
+    fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
+        app.add_systems(Tick, stop_at_last_batches.in_set(Step::Record));
+        Ok(())
+    }
+}
+
 fn main() -> std::process::ExitCode {
-    secateur::cli().add_plugins(FixedPayPlugin).add_plugins(RegrowthPlugin).run()
+    secateur::cli().add_plugins(FixedPayPlugin).add_plugins(RegrowthPlugin).add_plugins(StopAtLastBatchesPlugin).run()
 }

@@ -230,12 +230,10 @@ pub fn record_candidates(
 impl Finalists {
     /// Takes a candidate in if it is among the best distinct ones; tells whether it is the best of all.
     pub fn offer(&mut self, candidate: &Candidate) -> bool {
-        let key = |c: &Candidate| (c.macs, c.walk);
-        let before = |a: &Candidate, b: &Candidate| b.reward.total_cmp(&a.reward).then(key(a).cmp(&key(b))).is_lt();
         if self.best.iter().any(|c| c.kept == candidate.kept) {
             return false;
         }
-        let place = self.best.partition_point(|c| before(c, candidate));
+        let place = self.best.partition_point(|c| c.rank().best_first(&candidate.rank()).is_lt());
         if place < self.capacity {
             self.best.insert(place, candidate.clone());
             self.best.truncate(self.capacity);

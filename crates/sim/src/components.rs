@@ -90,7 +90,7 @@ pub struct TaskStats {
 pub struct Finalists {
     /// Most candidates to keep.
     pub capacity: usize,
-    /// Best first: higher reward, then fewer multiply-accumulates, then the earlier walk.
+    /// Best first, see [`crate::Rank::best_first`].
     pub best: Vec<Candidate>,
 }
 

@@ -51,6 +51,8 @@ pub enum Event {
         n_updates: u64,
         /// Losses and the like.
         numbers: Vec<(&'static str, f64)>,
+        /// How many steps of the batch had which lag, in updates between the policy that acted and the one that learns.
+        lags: BTreeMap<u64, u64>,
     },
     /// Where time went between two updates of a learner that has a thread of its own.
     Scheduled {

@@ -41,7 +41,7 @@ pub struct Rank {
 }
 
 /// Times a refit is tried that panics.
-const N_TRIES: u32 = 2;
+const N_TRIES_OF_REFIT: u32 = 2;
 
 /// The final refit of one network's finalists, whichever search they come from.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl<'a> FinalRefit<'a> {
                 network: prepared.network_name.clone(),
                 what: match fault {
                     Fault::Error(error) => error.to_string(),
-                    Fault::Panic(message) => format!("panicked {N_TRIES} times, last with: {message}"),
+                    Fault::Panic(message) => format!("panicked {N_TRIES_OF_REFIT} times, last with: {message}"),
                 },
             })?),
         };
@@ -89,7 +89,7 @@ impl<'a> FinalRefit<'a> {
         let (task, walk) = (task.to_owned(), candidate.walk);
         try_again(|| self.refit(candidate)).map_err(|fault| match fault {
             Fault::Error(source) => SimError::Candidate { task, walk, source },
-            Fault::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES, message },
+            Fault::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES_OF_REFIT, message },
         })
     }
 
@@ -112,7 +112,7 @@ impl<'a> FinalRefit<'a> {
 /// Tries what panics again; errors would come again.
 fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, Fault> {
     let mut tried = guarded(&work);
-    for _ in 1..N_TRIES {
+    for _ in 1..N_TRIES_OF_REFIT {
         if !matches!(tried, Err(Fault::Panic(_))) {
             break;
         }
@@ -125,6 +125,13 @@ impl Winner {
     /// Its place among others.
     pub fn rank(&self) -> Rank {
         Rank { reward: self.reward, macs: self.macs, walk: self.walk }
+    }
+}
+
+impl Candidate {
+    /// Its place among others before any refit.
+    pub fn rank(&self) -> Rank {
+        Rank { reward: f64::from(self.reward), macs: self.macs, walk: self.walk }
     }
 }
 

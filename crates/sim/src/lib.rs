@@ -36,7 +36,7 @@ pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observatio
 pub use plugin::{PluginList, PruningPlugin};
 pub use prepare::{Inputs, Prepared, Repair, Selection};
 pub use restart::{fail_candidates, restart_actors};
-pub use score::{RewardImages, RewardKind, Score, ScoreCache};
+pub use score::{RewardImages, RewardKind, Score, ScoreCache, unpack};
 pub use step_times::{StepTimes, measure_steps};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
 pub use wall::{BudgetWall, Unreachable, WidthBounds};

@@ -2,6 +2,7 @@
 //! reward images. Shared by the agent and the controls.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use secateur_kernels::{
@@ -135,13 +136,21 @@ impl RepairCache {
             return Ok(refit.clone());
         }
         let refit = Arc::new(equations.refit(&key.1)?);
+        Ok(self.remember(key, refit))
+    }
+    /// Keeps a refit if there is room. Two threads that missed the same one both come here, and share what came first.
+    fn remember(&self, key: (usize, Vec<usize>), refit: Arc<Refit>) -> Arc<Refit> {
         let bytes = 4 * (refit.weight.len() + refit.bias.len());
         let mut cache = self.lock();
-        if cache.bytes + bytes <= REPAIR_CACHE_BYTES {
-            cache.bytes += bytes;
-            cache.by_kept.insert(key, refit.clone());
+        let Repairs { by_kept, bytes: total } = &mut *cache;
+        match by_kept.entry(key) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(free) if *total + bytes <= REPAIR_CACHE_BYTES => {
+                *total += bytes;
+                free.insert(refit).clone()
+            }
+            Entry::Vacant(_) => refit,
         }
-        Ok(refit)
     }
     /// A panic elsewhere leaves at worst a missing entry, so a poisoned lock is as good as new.
     fn lock(&self) -> std::sync::MutexGuard<'_, Repairs> {
@@ -161,39 +170,34 @@ impl Prepared {
         n_kept_min: impl Fn(usize) -> usize,
         mut progress: impl FnMut(&str, f64),
     ) -> Result<Self, KernelError> {
-        let network = inputs.network;
+        let network = &inputs.network;
         let groups = ChannelGroups::derive(network.graph(), inputs.protocol);
         let model = Arc::new(CostModel::new(network.graph(), &groups));
         let n_images = inputs.calibration.len() / network.graph().input().len();
-        let equations = calibrate(pool, &network, &groups, &inputs.calibration, |done| {
+        let equations = calibrate(pool, network, &groups, &inputs.calibration, |done| {
             progress("calibrating", done as f64 / n_images.max(1) as f64);
         })?;
-        let order = groups.prunable();
-        let mut paths = Vec::with_capacity(order.len());
-        for (place, &group) in order.iter().enumerate() {
-            progress("ranking channels", place as f64 / order.len() as f64);
-            let known = inputs.norm_orders.get(&group).cloned();
-            let selection = (place, inputs.selection, known);
-            let path = removal_path(pool, &network, &groups, &equations, group, selection, &n_kept_min)?;
-            paths.push(Arc::new(path));
-        }
-        let reward = RewardImages::new(pool, &network, inputs.reward.0, inputs.reward.1)?;
-        let original_score = reward.score(pool, &network, Precision::F32)?;
+        let paths = removal_paths(pool, &inputs, &groups, &equations, n_kept_min, |share| {
+            progress("ranking channels", share);
+        })?;
+        let reward = RewardImages::new(pool, network, inputs.reward.0, inputs.reward.1)?;
+        let original_score = reward.score(pool, network, Precision::F32)?;
         let walk_refit_data = match inputs.repair {
             Repair::Sequential(n_images) => {
                 let images = &inputs.refit[..(n_images * network.graph().input().len()).min(inputs.refit.len())];
-                Some(RefitData::new(pool, &network, &groups, images, Effort::Quick)?)
+                Some(RefitData::new(pool, network, &groups, images, Effort::Quick)?)
             }
             Repair::Off | Repair::Original => None,
         };
-        let shapes = order.iter().map(|&g| GroupShape::of(network.graph(), &groups, &model, g)).collect();
+        let shape = |&group: &GroupId| GroupShape::of(network.graph(), &groups, &model, group);
+        let shapes = groups.prunable().iter().map(shape).collect();
         Ok(Self {
             network_name: inputs.network_name,
             dataset_name: inputs.dataset_name,
             network_index: inputs.network_index,
             dataset_index: inputs.dataset_index,
-            network,
             macs_full: model.count(Cost::Macs, &groups.full_widths()),
+            network: inputs.network,
             groups,
             model,
             shapes,
@@ -257,6 +261,27 @@ impl Prepared {
     }
 }
 
+/// The removal path of every prunable group, in walk order.
+fn removal_paths(
+    pool: &rayon::ThreadPool,
+    inputs: &Inputs,
+    groups: &ChannelGroups,
+    equations: &[NormalEquations],
+    n_kept_min: impl Fn(usize) -> usize,
+    mut progress: impl FnMut(f64),
+) -> Result<Vec<Arc<RemovalPath>>, KernelError> {
+    let order = groups.prunable();
+    let mut paths = Vec::with_capacity(order.len());
+    for (place, &group) in order.iter().enumerate() {
+        progress(place as f64 / order.len() as f64);
+        let known = inputs.norm_orders.get(&group).cloned();
+        let selection = (place, inputs.selection, known);
+        let path = removal_path(pool, &inputs.network, groups, equations, group, selection, &n_kept_min)?;
+        paths.push(Arc::new(path));
+    }
+    Ok(paths)
+}
+
 fn removal_path(
     pool: &rayon::ThreadPool,
     network: &Network,
@@ -296,4 +321,24 @@ fn removal_path(
         }
     };
     eliminate(pool, &readers, n, n_kept_min(n), order.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refit_that_two_threads_missed_is_kept_and_counted_once() {
+        let cache = RepairCache::default();
+        let refit = || Arc::new(Refit { weight: vec![1.0; 6], bias: vec![0.5; 2] });
+        let held = || {
+            let cache = cache.lock();
+            (cache.bytes, cache.by_kept.len())
+        };
+        let first = cache.remember((3, vec![0, 2]), refit());
+        assert!(Arc::ptr_eq(&cache.remember((3, vec![0, 2]), refit()), &first));
+        assert_eq!(held(), (32, 1));
+        cache.remember((4, vec![0, 2]), refit());
+        assert_eq!(held(), (64, 2));
+    }
 }

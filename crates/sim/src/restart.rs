@@ -8,7 +8,7 @@ use crate::events::{Event, EventLog};
 use crate::world::Failure;
 
 /// Times the candidate of one walk may panic before the run stops.
-const N_TRIES: u32 = 4;
+const N_TRIES_OF_WALK: u32 = 4;
 
 /// Takes every actor whose candidate has no score out of the tick, so that nothing of its walk is paid, learned from or counted.
 /// An actor that waited for the score of an equal candidate goes with it.
@@ -33,7 +33,7 @@ pub fn fail_candidates(
             walk: candidate.walk,
             message: message.clone(),
         });
-        if restarts.of_walk >= N_TRIES {
+        if restarts.of_walk >= N_TRIES_OF_WALK {
             let n_times = std::mem::take(&mut restarts.of_walk);
             failure.note(SimError::Panicked { task: task.name.clone(), walk: candidate.walk, n_times, message });
         }

@@ -121,23 +121,24 @@ const SCORES_MAX: usize = 16_384;
 /// Weights, selection, repair, images, engine and precision are the same throughout.
 #[derive(Resource, Debug, Default)]
 pub struct ScoreCache {
-    /// By index of the network.
-    scores: Vec<HashMap<Arc<KeptChannels>, Score>>,
+    /// By index of the network, then by [`pack`]ed kept channels: lists of wide networks would take thirty times the memory, and
+    /// as much longer to save.
+    scores: Vec<HashMap<Arc<[u8]>, Score>>,
     /// Oldest first.
-    order: VecDeque<(usize, Arc<KeptChannels>)>,
+    order: VecDeque<(usize, Arc<[u8]>)>,
 }
 
 impl ScoreCache {
     /// The score, if known.
     pub fn get(&self, network: usize, kept: &KeptChannels) -> Option<Score> {
-        self.scores.get(network)?.get(kept).copied()
+        self.scores.get(network)?.get(&*pack(kept)).copied()
     }
     /// Remembers a score; forgets the oldest if there are too many.
     pub fn insert(&mut self, network: usize, kept: KeptChannels, score: Score) {
         if self.scores.len() <= network {
             self.scores.resize_with(network + 1, HashMap::new);
         }
-        let kept = Arc::new(kept);
+        let kept: Arc<[u8]> = pack(&kept).into();
         if self.scores[network].insert(kept.clone(), score).is_none() {
             self.order.push_back((network, kept));
         }
@@ -147,9 +148,9 @@ impl ScoreCache {
             self.scores[network].remove(&oldest);
         }
     }
-    /// All scores, oldest first: network, kept sets, score.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, &KeptChannels, Score)> {
-        self.order.iter().filter_map(|(network, kept)| Some((*network, &**kept, self.get(*network, kept)?)))
+    /// All scores, oldest first: network, kept channels for [`unpack`], score.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8], Score)> {
+        self.order.iter().filter_map(|(network, kept)| Some((*network, &**kept, *self.scores[*network].get(kept)?)))
     }
     /// Distinct candidates remembered.
     pub fn len(&self) -> usize {
@@ -161,10 +162,82 @@ impl ScoreCache {
     }
 }
 
+/// Kept channels in few bytes: for each group their number as a little-endian u32, then a bit for each channel up to the last that
+/// is kept.
+fn pack(kept: &KeptChannels) -> Vec<u8> {
+    let lists = kept.lists();
+    let n_bytes = |list: &Vec<usize>| list.last().map_or(0, |last| last / 8 + 1);
+    let mut out = Vec::with_capacity(lists.iter().map(|list| 4 + n_bytes(list)).sum());
+    for list in lists {
+        out.extend_from_slice(&(n_bytes(list) as u32).to_le_bytes());
+        let from = out.len();
+        out.resize(from + n_bytes(list), 0);
+        list.iter().for_each(|channel| out[from + channel / 8] |= 1 << (channel % 8));
+    }
+    out
+}
+
+/// The kept channels of every group, from the form in which [`ScoreCache::iter`] has them; none if they are cut short.
+pub fn unpack(mut packed: &[u8]) -> Option<Vec<Vec<usize>>> {
+    let mut lists = Vec::new();
+    while let Some((n_bytes, rest)) = packed.split_first_chunk() {
+        let (bits, rest) = rest.split_at_checked(u32::from_le_bytes(*n_bytes) as usize)?;
+        let channels = 0..8 * bits.len();
+        lists.push(channels.filter(|channel| bits[channel / 8] >> (channel % 8) & 1 == 1).collect());
+        packed = rest;
+    }
+    packed.is_empty().then_some(lists)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secateur_net::{GraphBuilder, Op, Shape, Tensor};
+    use secateur_net::random::SplitMix;
+    use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Op, Protocol, Shape, Tensor};
+
+    /// Groups of these many channels, and a frozen one.
+    fn groups(widths: &[usize]) -> ChannelGroups {
+        let mut g = GraphBuilder::new(Shape { c: 1, h: 1, w: 1 });
+        let (mut x, mut from) = (0, 1);
+        for (i, &width) in widths.iter().enumerate() {
+            x = g.push(format!("c{i}"), Op::Conv2d(Conv2d::square(from, width, 1, 1, 0)), &[x]);
+            from = width;
+        }
+        let flat = g.push("flat", Op::Flatten, &[x]);
+        g.push("l", Op::Linear { in_features: from, out_features: 10, bias: false }, &[flat]);
+        ChannelGroups::derive(&g.finish().unwrap(), Protocol::Full)
+    }
+
+    #[test]
+    fn packed_channels_are_told_apart_and_come_back() {
+        let groups = groups(&[1, 7, 8, 9, 64]);
+        let mut rng = SplitMix(5);
+        let mut seen = HashMap::new();
+        for _ in 0..2000 {
+            let mut kept = KeptChannels::all(&groups);
+            for group in groups.prunable() {
+                let n = groups.group(group).n_channels;
+                let mut list: Vec<usize> = (0..n).filter(|_| rng.below(3) == 0).collect();
+                list.extend(list.is_empty().then_some(n - 1));
+                kept.set(group, list);
+            }
+            let packed = pack(&kept);
+            assert_eq!(unpack(&packed).as_deref(), Some(kept.lists()));
+            for n in 1..packed.len() {
+                assert_ne!(unpack(&packed[..n]).as_deref(), Some(kept.lists()));
+            }
+            assert_eq!(seen.entry(packed).or_insert_with(|| kept.clone()), &kept);
+        }
+        assert_eq!((unpack(&[]), unpack(&[1, 0, 0, 0]), unpack(&[9; 8])), (Some(vec![]), None, None));
+    }
+
+    #[test]
+    fn a_wide_networks_candidate_takes_a_bit_a_channel() {
+        // VGG-16: 4,224 channels in 13 groups.
+        let vgg = groups(&[64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]);
+        let packed = pack(&KeptChannels::all(&vgg)).len();
+        assert!((528..=4224 / 8 + 4 * 16 + 2).contains(&packed), "{packed} bytes");
+    }
 
     /// Two classes whose logits are `scale` times the two inputs.
     fn scaled(scale: f32) -> Network {
@@ -201,7 +274,7 @@ mod tests {
     fn the_cache_forgets_the_oldest_and_lists_the_rest_in_order() {
         let mut g = GraphBuilder::new(Shape { c: 1, h: 1, w: 1 });
         g.push("l", Op::Linear { in_features: 1, out_features: 2, bias: false }, &[0]);
-        let groups = secateur_net::ChannelGroups::derive(&g.finish().unwrap(), secateur_net::Protocol::Full);
+        let groups = ChannelGroups::derive(&g.finish().unwrap(), Protocol::Full);
         let kept = KeptChannels::all(&groups);
         let score = |i: usize| Score { accuracy: i as f64, divergence: 0.0 };
         let mut cache = ScoreCache::default();

@@ -27,12 +27,12 @@ pub fn measure_steps(app: &mut App) {
         let begin = begin.before(step);
         match i.checked_sub(1) {
             None => app.add_systems(Tick, begin),
-            Some(before) => app.add_systems(Tick, begin.after(Step::ALL[before]).after(Measured(before))),
+            Some(before) => app.add_systems(Tick, begin.after(Step::ALL[before]).after(EndOf(before))),
         };
-        app.add_systems(Tick, end.after(step).in_set(Measured(i)));
+        app.add_systems(Tick, end.after(step).in_set(EndOf(i)));
     }
 }
 
 /// The end of a step's measurement.
 #[derive(SystemSet, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Measured(usize);
+struct EndOf(usize);

@@ -107,27 +107,8 @@ pub fn populate(
     let network_entities: Vec<Entity> = networks.iter().enumerate().map(|(i, p)| spawn_network(world, i, p)).collect();
     let mut task_entities = Vec::with_capacity(tasks.len());
     for (index, task) in tasks.iter().enumerate() {
-        let prepared = &networks[task.network];
-        let multiple = settings.channel_multiple;
-        let model = prepared.model.clone();
-        let wall = BudgetWall::new(&prepared.groups, model, task.budget, multiple, settings.keep_ratio_min);
-        let wall = wall.map_err(|e| SimError::Unreachable {
-            task: task.name.clone(),
-            max: task.budget.1,
-            minimum: e.minimum,
-        })?;
-        let spawned = world.spawn((
-            PruneTask {
-                index,
-                name: task.name.clone(),
-                network: network_entities[task.network],
-                budget_ratio: task.budget_ratio,
-            },
-            Budget(Arc::new(wall)),
-            TaskStats { n_wanted: settings.walks_per_task, ..TaskStats::default() },
-            Finalists { capacity: settings.finalists, best: Vec::new() },
-        ));
-        task_entities.push(spawned.id());
+        let network = (network_entities[task.network], &*networks[task.network]);
+        task_entities.push(spawn_task(world, settings, (index, task), network)?);
     }
     for round in 0..settings.actors_per_task {
         for (place, &task) in task_entities.iter().enumerate() {
@@ -146,6 +127,25 @@ pub fn populate(
         world.insert_resource(Evaluator(Arc::new(Measured)));
     }
     Ok(())
+}
+
+fn spawn_task(
+    world: &mut World,
+    settings: Settings,
+    (index, task): (usize, &TaskSetup),
+    (network, prepared): (Entity, &Prepared),
+) -> Result<Entity, SimError> {
+    let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
+    let wall = BudgetWall::new(&prepared.groups, model, task.budget, multiple, settings.keep_ratio_min);
+    let wall =
+        wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.1, minimum: e.minimum })?;
+    let spawned = world.spawn((
+        PruneTask { index, name: task.name.clone(), network, budget_ratio: task.budget_ratio },
+        Budget(Arc::new(wall)),
+        TaskStats { n_wanted: settings.walks_per_task, ..TaskStats::default() },
+        Finalists { capacity: settings.finalists, best: Vec::new() },
+    ));
+    Ok(spawned.id())
 }
 
 fn spawn_network(world: &mut World, index: usize, prepared: &Arc<Prepared>) -> Entity {

@@ -41,8 +41,7 @@ fn free(prepared: &Arc<Prepared>, scheduler: Scheduler, executor: Executor, n_ac
         n_walks: u64::MAX / 2,
         ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()")
     };
-    let learner =
-        Recording { seen: Seen::default(), n_updates: 0, batch_size: n_actors, unroll_length: 0, pause: || {} };
+    let learner = Recording::new(&Seen::default(), n_actors, 0);
     search_on(prepared, &options, |_| Ok(learner.agent()))
 }
 

@@ -26,6 +26,16 @@ pub enum TrainError {
         /// The batch.
         batch: Vec<Unroll>,
     },
+    /// The learner panicked in the middle of a batch; nobody knows what state it is in.
+    #[error("learner, update {n_updates}, batch of {} trajectories: panicked: {message}", batch.len())]
+    LearnerPanicked {
+        /// Updates made before.
+        n_updates: u64,
+        /// What the panic said.
+        message: String,
+        /// The batch.
+        batch: Vec<Unroll>,
+    },
     /// A saved search that does not fit the search it is to continue.
     #[error("continue a saved search: {what} is {got}, expected {expected}")]
     Saved {
@@ -48,5 +58,15 @@ impl TrainError {
     /// Whether the search is as it was before the failure, so that what [`crate::Search::save`] returns can be continued.
     pub fn leaves_search_whole(&self) -> bool {
         matches!(self, Self::Learner { .. } | Self::Process(SimError::Panicked { .. }))
+    }
+
+    /// Updates made before the batch that the learner failed on, and the batch.
+    pub fn failed_batch(&self) -> Option<(u64, &[Unroll])> {
+        match self {
+            Self::Learner { n_updates, batch, .. } | Self::LearnerPanicked { n_updates, batch, .. } => {
+                Some((*n_updates, batch))
+            }
+            _ => None,
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! The learner: a system that consumes the trajectory queue.
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 
 use bevy_ecs::prelude::*;
 use secateur_rl::{LearnReport, Unroll};
-use secateur_sim::{Event, EventLog};
+use secateur_sim::{Event, EventLog, panic_message};
 
 use crate::components::{
     BatchRule, CurrentPolicy, LearnerState, LearnerStats, LearningFailure, Queued, TrajectoryReceiver,
@@ -20,26 +22,52 @@ pub fn learn(
     mut failure: ResMut<LearningFailure>,
 ) {
     for (mut state, mut stats) in &mut learners {
-        let learner = state.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let batch_size = learner.batch_size().max(1);
-        while let Some(n) = next_batch(&queue, *rule, batch_size, &mut stats) {
-            let queue_depth = queue.0.len();
-            let batch: Vec<Unroll> = stats.pending.drain(..n).map(|queued| queued.unroll).collect();
-            let n_updates = stats.n_updates;
-            match learner.learn(&batch) {
-                Ok(report) => {
-                    stats.n_trajectories += n as u64;
-                    stats.n_updates = learner.n_updates();
-                    log.0.push(learned(stats.n_updates, &report, lag(&batch, n_updates), queue_depth));
-                }
-                Err(cause) => {
-                    put_back(&mut stats, &batch);
-                    failure.0.get_or_insert(TrainError::Learner { n_updates, cause: Box::new(cause), batch });
-                    return;
-                }
-            }
-        }
+        while learn_from_next((&queue, *rule), &mut state, &mut stats, &mut log, &mut failure) {}
     }
+}
+
+/// Learns from one whole batch if one is there, so that its policy is published, and its event sent, before the next.
+pub(crate) fn learn_once(
+    queue: Res<TrajectoryReceiver>,
+    rule: Res<BatchRule>,
+    mut learners: Query<(&mut LearnerState, &mut LearnerStats)>,
+    mut log: ResMut<EventLog>,
+    mut failure: ResMut<LearningFailure>,
+) {
+    for (mut state, mut stats) in &mut learners {
+        learn_from_next((&queue, *rule), &mut state, &mut stats, &mut log, &mut failure);
+    }
+}
+
+/// Learns from the next batch; tells whether it did.
+fn learn_from_next(
+    (queue, rule): (&TrajectoryReceiver, BatchRule),
+    state: &mut LearnerState,
+    stats: &mut LearnerStats,
+    log: &mut EventLog,
+    failure: &mut LearningFailure,
+) -> bool {
+    let learner = state.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+    let Some(n) = next_batch(queue, rule, learner.batch_size().max(1), stats) else { return false };
+    let batch: Vec<Unroll> = stats.pending.drain(..n).map(|queued| queued.unroll).collect();
+    let (n_updates, n_waiting) = (stats.n_updates, queue.0.len() + stats.pending.len());
+    // Whoever drives the search learns of a panic as of any other failure: the world around the learner is whole.
+    let learned_from = catch_unwind(AssertUnwindSafe(|| learner.learn(&batch)));
+    let error = match learned_from {
+        Ok(Ok(report)) => {
+            stats.n_trajectories += n as u64;
+            stats.n_updates = learner.n_updates();
+            log.0.push(learned(stats.n_updates, &report, &batch, (n_updates, n_waiting)));
+            return true;
+        }
+        Ok(Err(cause)) => {
+            put_back(stats, &batch);
+            TrainError::Learner { n_updates, cause: Box::new(cause), batch }
+        }
+        Err(payload) => TrainError::LearnerPanicked { n_updates, message: panic_message(&*payload), batch },
+    };
+    failure.0.get_or_insert(error);
+    false
 }
 
 /// How many of the pending trajectories are the next batch; first takes from the queue what belongs to it.
@@ -77,13 +105,14 @@ fn put_back(stats: &mut LearnerStats, batch: &[Unroll]) {
     stats.pending.splice(..0, back);
 }
 
-/// Mean and largest number of updates between the policies that acted in a batch and the one that learns from it.
-fn lag(batch: &[Unroll], n_updates: u64) -> (f64, u64) {
-    let lags = || batch.iter().flat_map(|unroll| &unroll.policy_version).map(|&v| n_updates.saturating_sub(v));
-    (lags().sum::<u64>() as f64 / lags().count().max(1) as f64, lags().max().unwrap_or(0))
-}
-
-fn learned(n_updates: u64, report: &LearnReport, (lag_mean, lag_max): (f64, u64), queue_depth: usize) -> Event {
+/// The event of an update of a learner that had made `n_updates` before, while `n_waiting` trajectories waited for it.
+fn learned(n_updates: u64, report: &LearnReport, batch: &[Unroll], (n_before, n_waiting): (u64, usize)) -> Event {
+    let mut lags: BTreeMap<u64, u64> = BTreeMap::new();
+    for version in batch.iter().flat_map(|unroll| &unroll.policy_version) {
+        *lags.entry(n_before.saturating_sub(*version)).or_default() += 1;
+    }
+    let (sum, n) = lags.iter().fold((0, 0), |(sum, n), (lag, steps)| (sum + lag * steps, n + steps));
+    let lag_max = lags.keys().next_back().copied().unwrap_or(0);
     let numbers = vec![
         ("policy_loss", report.policy_loss),
         ("value_loss", report.value_loss),
@@ -94,11 +123,11 @@ fn learned(n_updates: u64, report: &LearnReport, (lag_mean, lag_max): (f64, u64)
         ("learning_rate", report.learning_rate),
         ("sigma", report.sigma),
         ("n_steps", report.n_steps as f64),
-        ("lag_mean", lag_mean),
+        ("lag_mean", sum as f64 / n.max(1) as f64),
         ("lag_max", lag_max as f64),
-        ("queue_depth", queue_depth as f64),
+        ("queue_depth", n_waiting as f64),
     ];
-    Event::Learned { n_updates, numbers }
+    Event::Learned { n_updates, numbers, lags }
 }
 
 /// Publishes the learner's policy if it is newer than the one actors use.

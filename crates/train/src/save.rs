@@ -7,7 +7,7 @@ use bevy_ecs::prelude::*;
 use secateur_rl::Policy;
 use secateur_sim::{
     Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, RestartPoint, Restarts, ScoreCache,
-    TaskStats, Walk,
+    TaskStats, Walk, unpack,
 };
 
 use crate::components::*;
@@ -20,7 +20,8 @@ use crate::scheduler::{PolicySlot, Tickets};
 use crate::search::{Search, TaskResult};
 
 impl Search {
-    /// All that decides how the search goes on. Between ticks only; brings a learner that is on its thread to rest.
+    /// All that decides how the search goes on. Between ticks only; brings a learner that is on its thread to rest, of whose last
+    /// update [`Self::take_events`] tells.
     ///
     /// # Errors
     /// A learner that cannot be written.
@@ -137,7 +138,7 @@ fn learner(world: &mut World) -> Result<Option<SavedLearner>, TrainError> {
 }
 
 fn scores(cache: &ScoreCache) -> Vec<SavedScore> {
-    cache.iter().map(|(network, kept, score)| SavedScore { network, kept: kept.lists().to_vec(), score }).collect()
+    cache.iter().map(|(network, kept, score)| SavedScore { network, kept: kept.to_vec(), score }).collect()
 }
 
 fn restore_tasks(world: &mut World, saved: Vec<SavedTask>) -> Result<(), TrainError> {
@@ -227,6 +228,7 @@ fn restore_scores(world: &mut World, saved: Vec<SavedScore>) -> Result<(), Train
             expected: format!("below {}", prepared.len()),
             got: network.to_string(),
         })?;
+        let kept = unpack(&kept).ok_or_else(|| foreign_candidate(&"kept channels that are cut short"))?;
         let kept = prepared.kept(kept).map_err(|error| foreign_candidate(&error))?;
         cache.insert(network, kept, score);
     }

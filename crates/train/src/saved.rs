@@ -121,8 +121,8 @@ pub struct SavedLearner {
 pub struct SavedScore {
     /// Index of the network.
     pub network: usize,
-    /// Kept channels of every group.
-    pub kept: Vec<Vec<usize>>,
+    /// Kept channels of every group, for [`secateur_sim::unpack`].
+    pub kept: Vec<u8>,
     /// The score.
     pub score: Score,
 }

@@ -17,7 +17,7 @@ use secateur_sim::{Actor, Event, EventLog, Readiness, Walk, panic_message};
 
 use crate::components::*;
 use crate::error::TrainError;
-use crate::learn::learn;
+use crate::learn::learn_once;
 
 /// How actors and learner share time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct PolicySlot(Arc<Slot>);
 struct Slot {
     newest: Mutex<Arc<dyn Policy>>,
     published: Condvar,
-    /// Time in which no actor could act, nanoseconds.
+    /// Time in which not one of the actors could act, nanoseconds.
     actors_waited: AtomicU64,
 }
 
@@ -154,7 +154,7 @@ pub fn receive_policy(slot: Res<PolicySlot>, mut policy: ResMut<CurrentPolicy>) 
     }
 }
 
-/// The schedule of a learner's own world.
+/// The schedule of a learner's own world: one batch, if one is there. Events tell whether there was.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LearnTick;
 
@@ -195,7 +195,7 @@ pub(crate) fn learner_world(rule: BatchRule, queue: TrajectoryReceiver, slot: Po
     schedule.set_executor(SingleThreadedExecutor::new());
     let ambiguity_detection = LogLevel::Error;
     schedule.set_build_settings(ScheduleBuildSettings { ambiguity_detection, ..ScheduleBuildSettings::default() });
-    schedule.add_systems((learn, publish_to_slot).chain());
+    schedule.add_systems((learn_once, publish_to_slot).chain());
     let mut world = World::new();
     world.add_schedule(schedule);
     world.insert_resource(rule);
@@ -247,20 +247,21 @@ fn learn_until_told(mut world: World, stop: &AtomicBool, events: &Sender<Event>)
     let queue = world.resource::<TrajectoryReceiver>().0.clone();
     let mut ready = Select::new();
     ready.recv(&queue);
-    while !stop.load(Ordering::SeqCst) {
-        let start = Instant::now();
-        let came = ready.ready_timeout(NAP).is_ok();
-        world.resource_mut::<Times>().idle += start.elapsed();
-        if !came {
+    // A batch that a save or a failure left behind waits for no trajectory.
+    let mut may_learn = true;
+    while !stop.load(Ordering::SeqCst) && world.resource::<LearningFailure>().0.is_none() {
+        if !may_learn {
+            let start = Instant::now();
+            may_learn = ready.ready_timeout(NAP).is_ok();
+            world.resource_mut::<Times>().idle += start.elapsed();
             continue;
         }
         world.run_schedule(LearnTick);
-        for event in std::mem::take(&mut world.resource_mut::<EventLog>().0) {
+        let happened = std::mem::take(&mut world.resource_mut::<EventLog>().0);
+        may_learn = !happened.is_empty();
+        for event in happened {
             // Nobody listens any more when the search is being dropped.
             drop(events.send(event));
-        }
-        if world.resource::<LearningFailure>().0.is_some() {
-            break;
         }
     }
     drop(ready);

@@ -107,8 +107,9 @@ impl Search {
     /// One decision of every actor that can act. Where the learner has a thread of its own, this starts it.
     ///
     /// # Errors
-    /// The first failure of the tick; the search cannot go on after it.
+    /// The first failure of the tick; the search cannot go on after it. What happened until then is told by [`Self::take_events`].
     pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
+        self.check_learner()?;
         self.catch_up()?;
         self.start_learner()?;
         self.wait_for_learner();
@@ -119,9 +120,7 @@ impl Search {
         // Who was despawned is remembered for two ticks, as in bevy's own loop, and not for good.
         world.clear_trackers();
         let failure = world.resource_mut::<Failure>().0.take();
-        if let Some(error) = self.learning_failure()? {
-            return Err(error);
-        }
+        self.check_learner()?;
         match failure {
             Some(error) => Err(error.into()),
             None => Ok(self.take_events()),
@@ -143,6 +142,7 @@ impl Search {
     /// A learner's failure.
     pub fn finish(&mut self) -> Result<Vec<Event>, TrainError> {
         self.rest()?;
+        self.check_learner()?;
         match &mut self.learner {
             LearnerSide::Inline => {
                 self.app.world_mut().insert_resource(BatchRule::Rest);
@@ -150,16 +150,19 @@ impl Search {
             }
             LearnerSide::Resting(world) => {
                 world.insert_resource(BatchRule::Rest);
-                world.run_schedule(LearnTick);
-                let events = std::mem::take(&mut world.resource_mut::<EventLog>().0);
-                self.app.world_mut().resource_mut::<EventLog>().0.extend(events);
+                loop {
+                    world.run_schedule(LearnTick);
+                    let events = std::mem::take(&mut world.resource_mut::<EventLog>().0);
+                    if events.is_empty() {
+                        break;
+                    }
+                    self.app.world_mut().resource_mut::<EventLog>().0.extend(events);
+                }
             }
             LearnerSide::Running(_) | LearnerSide::Lost => {}
         }
-        match self.learning_failure()? {
-            Some(error) => Err(error),
-            None => Ok(self.take_events()),
-        }
+        self.check_learner()?;
+        Ok(self.take_events())
     }
 
     /// A batch that a learner in the actors' world failed on waits for it still when the search goes on from a checkpoint: it is
@@ -179,10 +182,12 @@ impl Search {
         }
         let ran = world.run_system_cached(learn).and_then(|()| world.run_system_cached(publish_policy));
         ran.map_err(|error| TrainError::Panicked(error.to_string()))?;
-        self.learning_failure()?.map_or(Ok(()), Err)
+        self.check_learner()
     }
 
-    fn take_events(&mut self) -> Vec<Event> {
+    /// What happened that neither [`Self::tick`] nor [`Self::finish`] returned: while a learner came to rest to be saved, or in a
+    /// tick that failed.
+    pub fn take_events(&mut self) -> Vec<Event> {
         let mut events = std::mem::take(&mut self.app.world_mut().resource_mut::<EventLog>().0);
         if let LearnerSide::Running(thread) = &self.learner {
             events.extend(thread.events());
@@ -199,7 +204,7 @@ impl Search {
         Ok(())
     }
 
-    /// Brings a learner that is on its thread to rest; what happened meanwhile is told by the next tick.
+    /// Brings a learner that is on its thread to rest; what happened meanwhile is told by [`Self::take_events`] or the next tick.
     pub(crate) fn rest(&mut self) -> Result<(), TrainError> {
         if let LearnerSide::Running(_) = &self.learner
             && let LearnerSide::Running(thread) = std::mem::replace(&mut self.learner, LearnerSide::Lost)
@@ -221,12 +226,14 @@ impl Search {
         }
     }
 
-    /// What stopped the learner, if anything.
-    fn learning_failure(&mut self) -> Result<Option<TrainError>, TrainError> {
+    /// # Errors
+    /// What stopped the learner, if anything; unless it is at work.
+    fn check_learner(&mut self) -> Result<(), TrainError> {
         if matches!(&self.learner, LearnerSide::Running(thread) if thread.ended()) {
             self.rest()?;
         }
-        Ok(self.learner_world().and_then(|world| world.resource_mut::<LearningFailure>().0.take()))
+        let failure = self.learner_world().and_then(|world| world.resource_mut::<LearningFailure>().0.take());
+        failure.map_or(Ok(()), Err)
     }
 
     /// The world that the learner is in, unless it is on its thread: for tests.

@@ -39,8 +39,7 @@ fn begin(case: Case, seen: &Seen, scores: &Unsteady) -> Search {
         n_actors: case.n_actors,
         ..with_plugin(AgentKind::Uniform, scores.clone(), "\"unsteady\": ()")
     };
-    let (batch_size, unroll_length) = (case.batch_size, case.unroll_length);
-    let learner = Recording { seen: seen.clone(), n_updates: 0, batch_size, unroll_length, pause: || {} };
+    let learner = Recording::new(seen, case.batch_size, case.unroll_length);
     static PREPARED: OnceLock<Arc<Prepared>> = OnceLock::new();
     search_on(PREPARED.get_or_init(|| prepared(&pool(1))), &options, |_| Ok(learner.agent()))
 }

@@ -14,7 +14,7 @@ use bevy_ecs::prelude::*;
 use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Event, EventLog, Prepared, PruningPlugin, Step, Tick};
-use secateur_train::{LearnTick, Scheduler, Search};
+use secateur_train::{LearnTick, Scheduler, Search, TrajectoryReceiver};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, scheduler::RandomScheduler, thread};
 use tiny::recording::{Recording, Seen, Unsteady, expected};
@@ -62,8 +62,11 @@ impl Model {
             n_actors: 2,
             ..with_plugin(AgentKind::Uniform, Pausing(Unsteady::new(0)), "\"pausing\": ()")
         };
-        let Self { batch_size, unroll_length, .. } = self;
-        let learner = Recording { seen: seen.clone(), n_updates: 0, batch_size, unroll_length, pause };
+        let learner = Recording {
+            while_acting: pause,
+            while_learning: pause,
+            ..Recording::new(seen, self.batch_size, self.unroll_length)
+        };
         let network = PREPARED.get_or_init(|| prepared(&pool(1)));
         search_on(network, &options, |_| Ok(learner.agent()))
     }
@@ -76,8 +79,14 @@ impl Model {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let learner = thread::spawn(move || {
+            // As the learner's own thread does: again after an update, else only when a trajectory has come.
+            let mut may_learn = true;
             while !stopped.load(Ordering::SeqCst) {
-                world.run_schedule(LearnTick);
+                if may_learn || !world.resource::<TrajectoryReceiver>().0.is_empty() {
+                    let n_events = world.resource::<EventLog>().0.len();
+                    world.run_schedule(LearnTick);
+                    may_learn = world.resource::<EventLog>().0.len() > n_events;
+                }
                 pause();
             }
             world

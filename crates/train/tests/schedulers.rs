@@ -4,6 +4,7 @@
 
 mod tiny;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bevy_app::App;
@@ -11,8 +12,9 @@ use bevy_ecs::prelude::*;
 use secateur_rl::{AgentKind, Profile};
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Event, PruningPlugin, Step, Tick};
-use secateur_train::{Executor, Scheduler, TrainError, Trajectory, collect_steps};
-use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, learned, rewards, run, search, with_plugin};
+use secateur_train::{Executor, Scheduler, Search, TrainError, Trajectory, collect_steps};
+use tiny::recording::{Recording, Seen, Unsteady};
+use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, learned, rewards, run, search, search_with, with_plugin};
 
 const PAPER: AgentKind = AgentKind::Mtacp(Profile::Paper);
 const ASYNC: Scheduler = Scheduler::Async;
@@ -94,8 +96,7 @@ fn a_search_with_a_learner_on_its_thread_is_saved_and_goes_on_without_losing_a_s
                 events.extend(going.tick().unwrap());
                 if tick % 7 == 5 {
                     let saved = going.save().unwrap();
-                    // What happened while the learner came to rest is told by the next tick of the old search.
-                    events.extend(std::mem::take(&mut going.world_mut().resource_mut::<secateur_sim::EventLog>().0));
+                    events.extend(going.take_events());
                     going = search(&options);
                     going.restore(saved.clone()).unwrap();
                     assert_eq!(going.save().unwrap().learner, saved.learner);
@@ -122,6 +123,124 @@ fn times_are_told_where_the_learner_has_a_thread_of_its_own() {
     }
     let (events, ..) = run(&options(MTACP, Scheduler::Lockstep, 64));
     assert!(!events.iter().any(|e| matches!(e, Event::Scheduled { .. })), "times differ between equal runs");
+}
+
+/// Walks that cost nothing, and a learner that takes its time.
+fn with_learner(scheduler: Scheduler, queue_capacity: usize, while_learning: fn()) -> Search {
+    let options = Options {
+        scheduler,
+        queue_capacity,
+        n_walks: 60,
+        ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()")
+    };
+    let learner = Recording { while_learning, ..Recording::new(&Seen::default(), 3, 0) };
+    search_with(&options, |_| Ok(learner.agent()))
+}
+
+#[test]
+fn a_learner_slower_than_its_actors_publishes_and_tells_after_every_update() {
+    for scheduler in [ASYNC, bounded(1), bounded(3)] {
+        let mut search = with_learner(scheduler, 2, || std::thread::sleep(Duration::from_millis(10)));
+        let events = go_on(&mut search);
+        let n_updates = |of: fn(&Event) -> Option<u64>| events.iter().filter_map(of).collect::<Vec<u64>>();
+        let learned_at = n_updates(|e| if let Event::Learned { n_updates, .. } = e { Some(*n_updates) } else { None });
+        let told_at = n_updates(|e| if let Event::Scheduled { n_updates, .. } = e { Some(*n_updates) } else { None });
+        // 53 of 60 walks of two tasks are learned from, three at a time.
+        assert_eq!(learned_at, (1..=36).collect::<Vec<u64>>());
+        assert_eq!(told_at, learned_at);
+        // A batch that is learned from, one that waits for it, two trajectories in the queue, and those of the six actors.
+        let lags = learned(&events, "lag_max");
+        let most = if let Scheduler::BoundedLag { max } = scheduler { max as f64 } else { 6.0 };
+        assert!(lags.iter().all(|&lag| lag <= most), "{scheduler:?}: {lags:?}");
+    }
+}
+
+/// Updates that may be made.
+static N_PERMITS: AtomicU64 = AtomicU64::new(0);
+
+fn wait_for_permit() {
+    while N_PERMITS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn to_be_saved_a_search_waits_for_the_update_its_learner_is_at_and_not_for_all_that_are_waiting() {
+    for scheduler in [ASYNC, bounded(20)] {
+        let mut search = with_learner(scheduler, 64, wait_for_permit);
+        while search.results()[0].stats.n_ended < 18 {
+            search.tick().unwrap();
+        }
+        // 36 walks, of which two are noise-free, and nothing learned yet. From now on one update every 20 ms.
+        let saving = AtomicBool::new(true);
+        let saved = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while saving.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(20));
+                    N_PERMITS.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let saved = search.save().unwrap();
+            saving.store(false, Ordering::SeqCst);
+            saved
+        });
+        N_PERMITS.store(u64::MAX, Ordering::SeqCst);
+        drop(search);
+        N_PERMITS.store(0, Ordering::SeqCst);
+        let learner = saved.learner.unwrap();
+        assert!(learner.n_updates <= 3, "{scheduler:?}: {} updates", learner.n_updates);
+        assert!(saved.queued.len() + learner.pending.len() >= 34 - 9, "{scheduler:?}");
+    }
+}
+
+#[test]
+fn a_batch_that_was_left_behind_is_learned_from_though_nothing_comes_any_more() {
+    for scheduler in [ASYNC, bounded(0)] {
+        let options =
+            Options { scheduler, n_walks: 12, ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
+        let begin = || search_with(&options, |_| Ok(Recording::new(&Seen::default(), 3, 0).agent()));
+        // Where a learner failed, its batch waits for it and the queue is empty; under a bound of 0 all actors wait for it, too.
+        let mut first = begin();
+        let mut saved = first.save().unwrap();
+        while saved.queued.len() < 3 {
+            // On its thread the learner would take them, so the actors' world is run without it.
+            first.world_mut().run_schedule(Tick);
+            saved = first.save().unwrap();
+        }
+        let learner = saved.learner.as_mut().unwrap();
+        learner.pending = std::mem::take(&mut saved.queued);
+        let mut second = begin();
+        second.restore(saved).unwrap();
+        let events = go_on(&mut second);
+        assert_eq!(learned(&events, "n_steps").iter().sum::<f64>(), 4.0 * 2.0 * 9.0);
+    }
+}
+
+/// As [`Recording`], but panics at its third update.
+fn panicking() -> Recording {
+    static N_CALLS: AtomicU64 = AtomicU64::new(0);
+    let boom = || assert!(N_CALLS.fetch_add(1, Ordering::SeqCst) % 3 < 2, "a mistake in a learner");
+    Recording { while_learning: boom, ..Recording::new(&Seen::default(), 3, 0) }
+}
+
+#[test]
+fn a_learner_that_panics_stops_the_search_with_its_batch_and_the_best_so_far_remain() {
+    for scheduler in [Scheduler::Lockstep, ASYNC, bounded(1)] {
+        let options = Options { scheduler, ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
+        let mut search = search_with(&options, |_| Ok(panicking().agent()));
+        let start = Instant::now();
+        let error = loop {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            let step = if search.is_done() { search.finish() } else { search.tick() };
+            if let Err(error) = step {
+                break error;
+            }
+        };
+        assert!(error.to_string().contains("update 2, batch of 3 trajectories: panicked: a mistake"), "{error}");
+        assert!(!error.leaves_search_whole(), "nobody knows what state the learner is in");
+        assert_eq!(error.failed_batch().map(|(n_updates, batch)| (n_updates, batch.len())), Some((2, 3)));
+        assert!(search.results().iter().any(|r| !r.finalists.is_empty()));
+    }
 }
 
 struct Breaking;

@@ -108,7 +108,9 @@ fn a_saved_search_of_another_setup_is_refused() {
     refused(&|s| s.actors[0].walk.cursor = 4, "expected a walk within its budget");
     refused(&|s| s.actors[1].walk.widths[1] = 1000, "expected a walk within its budget");
     refused(&|s| s.scores[0].network = 9, "the network of a score is 9, expected below 1");
-    refused(&|s| s.scores[0].kept[1] = vec![5, 3], "ascending");
+    refused(&|s| s.scores[0].kept.truncate(9), "kept channels that are cut short");
+    // The first group keeps channels that it does not have.
+    refused(&|s| s.scores[0].kept.splice(..5, [2, 0, 0, 0, 1, 1]).for_each(drop), "a candidate is");
 }
 
 /// Pays every walk for how many ticks there were: what it remembers decides rewards.

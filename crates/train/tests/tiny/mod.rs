@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secateur_net::random::{SplitMix, with_random_weights};
-use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
+use secateur_net::{Conv2d, Cost, GraphBuilder, Network, Op, Pointwise, Protocol, Shape, fold_batch_norm};
 use secateur_rl::{Agent, AgentKind, AgentSettings, Profile, RlError};
 use secateur_scene::{PluginConfig, Scene};
 use secateur_sim::{
@@ -26,25 +26,32 @@ pub fn pool(n: usize) -> Pool {
     Pool(Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()))
 }
 
-/// Four convolutions, so a walk has four decisions.
-pub fn tiny_network() -> secateur_net::Network {
+pub fn tiny_network() -> Network {
+    network([6, 8, 8, 6])
+}
+
+/// Four convolutions of these widths, so a walk has four decisions.
+pub fn network(widths: [usize; 4]) -> Network {
     let mut g = GraphBuilder::new(Shape { c: 2, h: 6, w: 6 });
-    let mut x = 0;
-    for (i, (from, to)) in [(2, 6), (6, 8), (8, 8), (8, 6)].into_iter().enumerate() {
+    let (mut x, mut from) = (0, 2);
+    for (i, to) in widths.into_iter().enumerate() {
         let conv = g.push(format!("c{i}"), Op::Conv2d(Conv2d::square(from, to, 3, 1, 1)), &[x]);
         let norm = g.push(format!("n{i}"), Op::BatchNorm { channels: to, eps: 1e-5 }, &[conv]);
-        x = g.push(format!("r{i}"), Op::Pointwise(Pointwise::Relu), &[norm]);
+        (x, from) = (g.push(format!("r{i}"), Op::Pointwise(Pointwise::Relu), &[norm]), to);
     }
     let pooled = g.push("pool", Op::GlobalAvgPool, &[x]);
-    g.push("out", Op::Linear { in_features: 6, out_features: 3, bias: true }, &[pooled]);
+    g.push("out", Op::Linear { in_features: from, out_features: 3, bias: true }, &[pooled]);
     fold_batch_norm(&with_random_weights(g.finish().unwrap(), 5)).unwrap()
 }
 
 pub fn prepared(pool: &Pool) -> Arc<Prepared> {
+    prepared_of(pool, tiny_network())
+}
+
+pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
     let mut rng = SplitMix(9);
     let mut images = |n: usize| (0..n * 72).map(|_| rng.signed()).collect::<Vec<f32>>();
     let (calibration, refit, reward) = (images(40), images(40), images(60));
-    let network = tiny_network();
     // The labels are what the dense network says, so a candidate's accuracy is its agreement with it.
     let plan = secateur_kernels::Plan::compile(&network).unwrap();
     let labels = plan.predictions(&pool.0, &reward).unwrap();
@@ -74,6 +81,7 @@ pub struct Options {
     pub executor: Executor,
     pub n_walks: u64,
     pub n_actors: usize,
+    pub spend_leftover: bool,
     pub plugins: PluginList,
     pub configs: Vec<PluginConfig>,
 }
@@ -88,6 +96,7 @@ impl Options {
             executor: Executor::Single,
             n_walks: N_WALKS,
             n_actors: 3,
+            spend_leftover: true,
             plugins: PluginList::default(),
             configs: Vec::new(),
         }
@@ -123,7 +132,7 @@ pub fn search_on(
     let settings = Settings {
         channel_multiple: 1,
         keep_ratio_min: 0.1,
-        spend_leftover: true,
+        spend_leftover: options.spend_leftover,
         reward: RewardKind::Accuracy,
         finalists: 3,
         actors_per_task: options.n_actors,
