@@ -101,8 +101,9 @@ impl OpKernel {
 
     /// The same on words that hold two channels each, where all that is done is to move whole words.
     pub fn on_pairs(&self) -> Option<Self> {
-        let halves = |channels: [usize; 2]| channels.iter().all(|c| c.is_multiple_of(2)).then(|| channels.map(|c| c / 2));
-        let half = |shape: &Shape| (shape.c.is_multiple_of(2)).then_some(Shape { c: shape.c / 2, ..*shape });
+        let halves =
+            |channels: [usize; 2]| channels.iter().all(|c| c.is_multiple_of(2)).then(|| channels.map(|c| c / 2));
+        let half = |shape: &Shape| shape.c.is_multiple_of(2).then_some(Shape { c: shape.c / 2, ..*shape });
         let work = match self.work {
             Work::Copy => Work::Copy,
             Work::Concat => Work::Concat,
