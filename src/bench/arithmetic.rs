@@ -4,7 +4,8 @@ use anyhow::ensure;
 use secateur_kernels::{Isa, KernelError, Plan, Precision, peak_gflops_for, peak_gflops_with};
 use secateur_net::Network;
 
-use crate::arguments::{IsaArg, PrecisionArg};
+use super::arguments::IsaArg;
+use crate::arguments::PrecisionArg;
 
 /// An instruction set in f32, or bf16, for which there is one set only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,11 @@ use secateur_sim::{
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
+use super::arguments::{BenchSchedulersArgs, ExecutorArg};
 use super::schedulers::Variant;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
 use crate::Failure;
-use crate::arguments::{BenchSchedulersArgs, ExecutorArg};
 use crate::resolve::Resolved;
 use crate::run::{agent_kind, executor, prepared, reward_kind, scheduler};
 

@@ -10,9 +10,9 @@ use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
 use serde::Serialize;
 
+use super::arguments::BenchEvalArgs;
 use super::arithmetic::Arithmetic;
 use super::json;
-use crate::arguments::BenchEvalArgs;
 use crate::eval::thread_pool;
 use crate::load::{BUILDER_INPUT, load_network};
 use crate::roots::Roots;

@@ -7,9 +7,9 @@ use secateur_gpu::{Candidates, DispatchTime, DispatchTimes, Gpu, GpuImages, GpuO
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, prune};
 use serde::Serialize;
 
+use super::arguments::BenchEvalArgs;
 use super::eval::{N_RUNS, keep_share, median, network, random_images};
 use super::json;
-use crate::arguments::BenchEvalArgs;
 use crate::{Failure, card, screen};
 
 /// What is measured; rates are medians.

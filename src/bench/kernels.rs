@@ -8,9 +8,9 @@ use secateur_kernels::{Isa, NodeKernel, Scratch};
 use secateur_net::{Conv2d, GraphBuilder, Network, NodeId, Op, Shape, Tensor, Weights};
 use serde::Serialize;
 
+use super::arguments::BenchKernelsArgs;
 use super::arithmetic::Arithmetic;
 use super::json;
-use crate::arguments::BenchKernelsArgs;
 use crate::{Failure, screen};
 
 /// Input channels, output channels, map size, kernel, stride, groups.

@@ -6,10 +6,10 @@ use anyhow::Context;
 use secateur_gpu::{Candidates, ConvVariant, Gpu, GpuImages, GpuOptions};
 use serde::Serialize;
 
+use super::arguments::BenchKernelsArgs;
 use super::eval_on_card::Row;
 use super::json;
 use super::kernels::{LAYERS, Layer, name, network, values};
-use crate::arguments::BenchKernelsArgs;
 use crate::{Failure, card, screen};
 
 /// The shortest of so many dispatches counts.

@@ -1,5 +1,6 @@
 //! `bench`: measurements of this machine.
 
+mod arguments;
 mod arithmetic;
 mod environment;
 mod eval;
@@ -17,10 +18,12 @@ mod timed;
 use anyhow::anyhow;
 use secateur_sim::PluginList;
 
+pub(crate) use arguments::BenchArgs;
 pub(crate) use schedulers::{Variant, executor_name};
 
 use crate::Failure;
-use crate::arguments::{Bench, CardArgs, DeviceArg, PrecisionArg};
+use crate::arguments::{DeviceArg, PrecisionArg};
+use arguments::{Bench, CardArgs};
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
     json::check(match what {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use secateur_sim::{PluginList, Pool};
 use secateur_train::{Executor, Scheduler};
 
+use super::arguments::BenchSchedulersArgs;
 use super::environment::{Environment, Wanted, Which};
 use super::measure::measure;
 use super::report::{Report, table};
 use super::{json, queue};
-use crate::arguments::BenchSchedulersArgs;
 use crate::check::read_and_resolve;
 use crate::eval::thread_pool;
 use crate::{Failure, screen};

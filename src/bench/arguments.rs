@@ -1,0 +1,228 @@
+//! What `bench` is told on the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use secateur_kernels::Isa;
+use secateur_train::Executor;
+
+use super::schedulers::Variant;
+use crate::arguments::{DeviceArg, PrecisionArg, RootArgs, ThreadArgs};
+
+const BENCH_EVAL_EXAMPLES: &str = "\
+Examples:
+  secateur bench eval --network resnet56 --keep 0.5 --json eval.json
+  secateur bench eval --network vgg16 --keep 0.5        random weights where there is no such file
+  secateur bench eval --network resnet20 --keep 1 --threads 1 --isa avx2
+  secateur bench eval --device gpu --candidates 64 --images 1000 --peak-tflops 67
+
+Rates are medians of five runs after one to warm up; images are random, as speed does not depend on them. peak_share is the
+share of one core's highest rate of multiply-adds, in the same numbers and instructions, times the threads: give it no more
+threads than there are physical cores.";
+
+const BENCH_KERNELS_EXAMPLES: &str = "\
+Examples:
+  secateur bench kernels --json kernels.json
+  secateur bench kernels --all-isas
+  secateur bench kernels --device gpu --all-isas --peak-tflops 67";
+
+const BENCH_SCHEDULERS_EXAMPLES: &str = "\
+Examples:
+  secateur bench schedulers --threads 2 --actors 4,8,16 --json schedulers.json
+  secateur bench schedulers --score-ms 0 --learn-share 0 --variants lockstep --actors 64 --walks 20000
+  secateur bench schedulers scenes/quickstart.ron --walks 50 --actors 4";
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) what: Bench,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Candidates of one network: images and candidates per second, with and without repair
+    #[command(after_help = BENCH_EVAL_EXAMPLES)]
+    Eval(BenchEvalArgs),
+    /// One row per layer shape, on one core or on the card
+    #[command(after_help = BENCH_KERNELS_EXAMPLES)]
+    Kernels(BenchKernelsArgs),
+    /// Every scheduler on the same work: a scene, or a synthetic environment
+    #[command(after_help = BENCH_SCHEDULERS_EXAMPLES)]
+    Schedulers(BenchSchedulersArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchEvalArgs {
+    /// A path, a name under the model root, or an architecture (with random weights)
+    #[arg(long, default_value = "resnet56")]
+    pub(crate) network: PathBuf,
+    /// Share of the channels inside each block that are kept
+    #[arg(long, default_value = "0.5", value_parser = share)]
+    pub(crate) keep: f64,
+    /// Images a candidate is scored on
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub(crate) images: NonZeroUsize,
+    /// Images handed to the processor's engine at a time; the card takes as many as fit its memory
+    #[arg(long, value_name = "B", default_value = "1000")]
+    pub(crate) batch: NonZeroUsize,
+    /// Numbers of activations and weights while images are scored; the refit, and the card, stay f32
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) precision: PrecisionArg,
+    /// Instructions that compile and score candidates in f32; the refit takes the best [default: the best of this processor]
+    #[arg(long, value_enum)]
+    pub(crate) isa: Option<IsaArg>,
+    #[command(flatten)]
+    pub(crate) card: CardArgs,
+    /// Images of the refit behind a walk, which the processor does
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub(crate) repair_images: NonZeroUsize,
+    /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_root: Option<PathBuf>,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+}
+
+/// What is measured, and on the card how.
+#[derive(Args, Debug)]
+pub(crate) struct CardArgs {
+    /// What is measured
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) device: DeviceArg,
+    /// On the card: candidates that are scored together [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) candidates: Option<NonZeroUsize>,
+    /// On the card: its peak in fp32, to report shares of; no adapter tells its own
+    #[arg(long, value_name = "TFLOPS", value_parser = tflops)]
+    pub(crate) peak_tflops: Option<f64>,
+}
+
+impl CardArgs {
+    /// How many candidates are scored together.
+    pub(crate) fn n_candidates(&self) -> usize {
+        self.candidates.map_or(64, NonZeroUsize::get)
+    }
+}
+
+fn tflops(text: &str) -> Result<f64, String> {
+    let expected = "expected a number of TFLOP/s above 0, at most 1000000";
+    text.parse().ok().filter(|t| *t > 0.0 && *t <= 1e6).ok_or_else(|| expected.to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let expected = "expected a share above 0, at most 1";
+    text.parse().ok().filter(|s| *s > 0.0 && *s <= 1.0).ok_or_else(|| expected.to_owned())
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchKernelsArgs {
+    /// Every instruction set this processor has, and bf16; on the card every variant of the convolution; not only the best
+    #[arg(long)]
+    pub(crate) all_isas: bool,
+    #[command(flatten)]
+    pub(crate) card: CardArgs,
+    /// On the card: images of a dispatch, if as many fit its memory [default: 1000]
+    #[arg(long, value_name = "N")]
+    pub(crate) images: Option<NonZeroUsize>,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchSchedulersArgs {
+    /// The scene, searched by its agent on the processor [default: a synthetic environment]
+    #[arg(value_name = "SCENE.ron")]
+    pub(crate) scene: Option<PathBuf>,
+    /// Schedulers: lockstep, async, bounded_lag[:MAX] [default: all three, and the scene's own]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) variants: Option<Vec<Variant>>,
+    /// Executors of the ECS systems [default: the scene's, else single]
+    #[arg(long, value_delimiter = ',', value_enum)]
+    pub(crate) executors: Option<Vec<ExecutorArg>>,
+    /// Actors per task [default: the scene's, else 1,2,4,8,16]
+    #[arg(long, value_delimiter = ',', value_parser = actors)]
+    pub(crate) actors: Option<Vec<usize>>,
+    /// Walks per task [default: the scene's, else 200]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) walks: Option<u64>,
+    /// Synthetic: CPU time of a score in milliseconds, 0 to 100
+    #[arg(long, value_name = "MS", default_value = "20", value_parser = score_ms)]
+    pub(crate) score_ms: f64,
+    /// Synthetic: CPU time of learning from a walk, in scores
+    #[arg(long, value_name = "SHARE", default_value = "0.5", value_parser = learn_share)]
+    pub(crate) learn_share: f64,
+    /// Trajectories that may wait for the learner [default: the scene's, else 64]
+    #[arg(long, value_name = "N", value_parser = actors)]
+    pub(crate) queue_capacity: Option<usize>,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    /// Change the scene for this measurement; may be repeated
+    #[arg(long, value_name = "PATH=VALUE", requires = "scene")]
+    pub(crate) set: Vec<String>,
+}
+
+/// What runs the systems of a tick.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExecutorArg {
+    /// One after the other
+    Single,
+    /// Those that share no data at once
+    Multi,
+}
+
+impl From<ExecutorArg> for Executor {
+    fn from(arg: ExecutorArg) -> Self {
+        match arg {
+            ExecutorArg::Single => Self::Single,
+            ExecutorArg::Multi => Self::Multi,
+        }
+    }
+}
+
+fn actors(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| "expected a whole number, 1..=4096".to_owned())
+}
+
+fn score_ms(text: &str) -> Result<f64, String> {
+    within(text, 100.0)
+}
+
+fn learn_share(text: &str) -> Result<f64, String> {
+    within(text, 10.0)
+}
+
+fn within(text: &str, most: f64) -> Result<f64, String> {
+    text.parse().ok().filter(|x| (0.0..=most).contains(x)).ok_or_else(|| format!("expected a number, 0..={most}"))
+}
+
+/// Instructions of the processor's engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsaArg {
+    /// AVX-512: 16 lanes
+    Avx512,
+    /// AVX2 and FMA: 8 lanes
+    Avx2,
+    /// What any processor has
+    Portable,
+}
+
+impl From<IsaArg> for Isa {
+    fn from(isa: IsaArg) -> Self {
+        match isa {
+            IsaArg::Avx512 => Self::Avx512,
+            IsaArg::Avx2 => Self::Avx2,
+            IsaArg::Portable => Self::Portable,
+        }
+    }
+}
