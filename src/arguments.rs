@@ -41,7 +41,7 @@ Examples:
   secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
 
 Data sets: cifar10 (cifar-10-batches-bin under the data root), shapes[:SEED] and textures[:SEED] (drawn, no file needed).
-The last line reads `top1 0.9168 (9168 of 10000)`.";
+The last line reads `top1 0.9173 (9173 of 10000)`.";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 bad arguments or scene, 3 certificate over budget, 130 interrupted.";

@@ -121,23 +121,23 @@ fn a_pruned_and_refitted_resnet56_scores_in_bf16_as_in_f32() {
     let test = read_cifar10(&data, Split::Test).unwrap();
     let predictions = predict_in(Precision::F32, &half, &preprocessing, &test);
     let correct = n_correct(&predictions, &test);
-    assert!((7000..9334).contains(&correct), "{correct} of 10,000 correct");
+    assert!((7000..9339).contains(&correct), "{correct} of 10,000 correct");
     check_bf16("half of resnet56", &half, &preprocessing, &test, &predictions);
 }
 
 #[test]
 fn resnet20_predicts_as_pytorch() {
-    check_released("resnet20", 9168);
+    check_released("resnet20", 9173);
 }
 
 #[test]
 fn resnet56_predicts_as_pytorch() {
-    check_released("resnet56", 9334);
+    check_released("resnet56", 9339);
 }
 
 #[test]
 fn mobilenet_v1_predicts_as_pytorch() {
-    check_released("mobilenet_v1", 8396);
+    check_released("mobilenet_v1", 8394);
 }
 
 /// The counts are those that scenes/quickstart/train.py printed when it made the networks.

@@ -31,7 +31,7 @@ fn half_of_resnet20_keeps_most_of_its_accuracy_and_beats_uniform_widths() {
     let summary: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
     let (task, uniform) = (&summary["tasks"][0], &summary["controls"][0]);
     let of = |value: &Value, key: &str| value[key].as_f64().unwrap();
-    assert!((of(task, "test_accuracy_original") - 0.9168).abs() < 3e-4, "{task}");
+    assert!((of(task, "test_accuracy_original") - 0.9173).abs() < 3e-4, "{task}");
     // Uniform widths with the same refit reach 0.85, the published AMC 0.78 (algorithms: Distiller's reproduction).
     assert!(of(task, "test_accuracy_before_tuning") > 0.84, "{task}");
     assert!(of(task, "reward_accuracy") > of(uniform, "reward_accuracy"), "{task} {uniform}");
