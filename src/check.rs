@@ -9,6 +9,7 @@ use crate::arguments::{CheckArgs, RootArgs};
 use crate::resolve::{Resolved, resolve};
 use crate::roots::Roots;
 use crate::scene_file::{read_scene, scene_dir};
+use crate::wide_layers::wide_layers;
 use crate::{Failure, screen};
 
 pub(crate) fn check(arguments: &CheckArgs, plugins: &PluginList) -> Result<(), Failure> {
@@ -64,15 +65,14 @@ fn describe(scene: &Scene, resolved: &Resolved) -> String {
         lines.push(format!("data set  {}: {train} training images, {test} test images", dataset.name));
     }
     for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
-        lines.push(format!(
-            "task      {}: at most {} {} of {}, least reachable {}",
-            task.name,
-            budget.max,
-            budget.cost.name(),
-            budget.original,
-            budget.minimum
-        ));
+        let reach = match budget.whole() {
+            Some(_) => "nothing needs to be pruned".to_owned(),
+            None => format!("least reachable {}", budget.minimum),
+        };
+        let (max, cost, original) = (budget.max, budget.cost.name(), budget.original);
+        lines.push(format!("task      {}: at most {max} {cost} of {original}, {reach}", task.name));
     }
+    lines.extend(wide_layers(scene, resolved).into_iter().map(|layer| format!("note      {layer}")));
     lines.push(format!("{} is valid, tasks: {}", scene.origin(), scene.tasks.len()));
     lines.join("\n")
 }

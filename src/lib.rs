@@ -31,6 +31,7 @@ mod run;
 mod scene_file;
 mod screen;
 mod table;
+mod wide_layers;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;

@@ -155,7 +155,7 @@ impl Work<'_> {
         let Self { network, groups, kept, pool, repair_images, .. } = self;
         let data = RefitData::new(pool, network, groups, repair_images, Effort::Quick)?;
         let refit = SequentialRefit::new(pool, network, groups, &data);
-        let equations = calibrate(pool, network, groups, repair_images, |_| ())?;
+        let equations = calibrate(pool, network, groups, repair_images, |_| ())?.equations;
         let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
         let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
         let on_original = || pool.install(|| repair(network, groups, &equations, kept, solve));

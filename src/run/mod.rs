@@ -25,6 +25,7 @@ use crate::card::Card;
 use crate::check::read_and_resolve;
 use crate::eval::thread_pool;
 use crate::resolve::Resolved;
+use crate::wide_layers::wide_layers;
 use crate::{Failure, screen};
 use checkpoint::Checkpoints;
 use finish::Finished;
@@ -127,6 +128,7 @@ fn begin(place: &Place, scene: &Scene, resolved: &Resolved, progress: &Progress)
             progress.note(&format!("{}: {assumption}", network.name));
         }
     }
+    wide_layers(scene, resolved).iter().for_each(|layer| progress.note(&format!("note: {layer}")));
     place.notes.iter().for_each(|note| progress.note(note));
     let directory = match &place.state {
         Some(state) => RunDirectory::reopen(&place.path, state.metrics_bytes)?,

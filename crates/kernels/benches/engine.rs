@@ -85,7 +85,7 @@ fn sequential_repair(c: &mut Criterion) {
 fn original_repair(c: &mut Criterion) {
     let (network, groups, kept) = resnet20();
     let (pool, images) = (one_thread(), images(64));
-    let equations = || calibrate(&pool, &network, &groups, &images, |_| ()).unwrap();
+    let equations = || calibrate(&pool, &network, &groups, &images, |_| ()).unwrap().equations;
     let shared: Vec<Arc<NormalEquations>> = equations().into_iter().map(Arc::new).collect();
     let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
     let mut group = c.benchmark_group("repair on original activations");
@@ -107,7 +107,7 @@ fn wide_repair(c: &mut Criterion) {
     let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
     let images: Vec<f32> = (0..64 * shape.len()).map(|i| (i * 7919 % 10_007) as f32 / 5000.0 - 1.0).collect();
     let pool = one_thread();
-    let equations = || calibrate(&pool, &network, &groups, &images, |_| ()).unwrap().swap_remove(0);
+    let equations = || calibrate(&pool, &network, &groups, &images, |_| ()).unwrap().equations.swap_remove(0);
     let wide = equations();
     assert_eq!(wide.map.columns(), 4609);
     let mut group = c.benchmark_group("repair of 4,609 columns");

@@ -1,13 +1,16 @@
 //! Normal equations of every consumer of a network on its original activations, in one pass over the calibration images.
 
 use rayon::prelude::*;
-use secateur_net::{ChannelGroups, Network, NodeId};
+use secateur_net::{ChannelGroups, Network};
 
+use crate::contributions::{Contributions, contribution_rows, contributions};
 use crate::gram::GramSums;
 use crate::image_groups::ImageGroups;
 use crate::linear_map::PixelSample;
 use crate::refit::check_images;
 use crate::segment::{Segment, SegmentBuffers};
+use crate::wide::{reads_prunable, wide_nodes, wide_rows_max};
+use crate::wide_rows::WideRows;
 use crate::{Isa, KernelError, LinearMap, NormalEquations};
 
 /// Groups of images evaluated together: enough for all threads and for products over many rows, few enough for their rows to be held.
@@ -16,10 +19,26 @@ const CHUNK_GROUPS: usize = 8;
 /// Rows of a least-squares problem for each of its columns.
 pub const ROWS_PER_COLUMN: usize = 150;
 
+/// What the consumers of a network's groups make of the calibration images.
+#[derive(Debug)]
+pub struct Calibration {
+    /// The equations of every linear map that reads a prunable group and is not too wide for them.
+    pub equations: Vec<NormalEquations>,
+    /// What each channel adds to the outputs of every wider one.
+    pub contributions: Vec<Contributions>,
+}
+
+/// What is kept of a map's rows.
+enum Sums {
+    Products(GramSums),
+    /// Of a wide map, the rows themselves.
+    Rows(WideRows),
+}
+
 /// One linear map on its way to its equations.
 struct Collector {
     map: LinearMap,
-    sums: GramSums,
+    sums: Sums,
     sample: PixelSample,
     /// All of the map's inputs, as channels of the node it reads.
     channels: Vec<usize>,
@@ -37,7 +56,8 @@ struct GroupRows<'a> {
     y: &'a mut [f32],
 }
 
-/// The equations of every linear map that reads a prunable group (others are never refitted on original activations).
+/// The equations of every linear map that reads a prunable group (others are never refitted on original activations), or, of those too
+/// wide for them ([`crate::wide_nodes`]), the contributions of its channels.
 /// `images` is `[N, H, W, C]`; `progress` is told the number of images done.
 ///
 /// # Errors
@@ -48,18 +68,17 @@ pub fn calibrate(
     groups: &ChannelGroups,
     images: &[f32],
     mut progress: impl FnMut(usize),
-) -> Result<Vec<NormalEquations>, KernelError> {
+) -> Result<Calibration, KernelError> {
     check_images(network, images)?;
     let graph = network.graph();
     let image_len = graph.input().len();
     let n_images = images.len() / image_len;
-    let reads_prunable = |node: NodeId| {
-        let source = graph.node(node).inputs.first();
-        source.is_some_and(|&i| groups.axis(i).iter().any(|s| groups.group(s.group).frozen.is_none()))
-    };
-    let maps = (1..graph.nodes().len()).filter(|&n| reads_prunable(n)).flat_map(|n| LinearMap::of(graph, n));
+    let wide = wide_nodes(graph, groups);
+    let readers = (1..graph.nodes().len()).filter(|&node| reads_prunable(graph, groups, node));
+    let maps = readers.flat_map(|node| LinearMap::of(graph, node));
     let isa = Isa::detect();
-    let mut collectors: Vec<Collector> = maps.map(|map| Collector::new(isa, map, n_images)).collect();
+    let mut collectors: Vec<Collector> =
+        maps.map(|map| Collector::new(isa, wide.contains(&map.node), map, n_images)).collect();
     let last = collectors.iter().map(|c| c.map.node + 1).max().unwrap_or(1);
     let segment = Segment::new(network, 1..last)?;
     for (chunk, images) in images.chunks(CHUNK_GROUPS * isa.lanes() * image_len).enumerate() {
@@ -67,23 +86,28 @@ pub fn calibrate(
         pool.install(|| -> Result<(), KernelError> {
             let groups = ImageGroups::new(images, image_len, isa.lanes());
             collect_rows(&segment, &groups, chunk * CHUNK_GROUPS, &mut collectors)?;
-            collectors.par_iter_mut().for_each(|c| {
-                let [x, y] = c.row_lens(isa.lanes()).map(|len| len * groups.len());
-                c.sums.add(&c.x[..x], &c.y[..y]);
-            });
+            collectors.par_iter_mut().for_each(|c| c.add(&groups));
             Ok(())
         })?;
         progress(chunk * CHUNK_GROUPS * isa.lanes() + n);
     }
-    Ok(collectors.into_iter().map(|c| c.finish(n_images)).collect())
+    let mut calibration = Calibration { equations: Vec::new(), contributions: Vec::new() };
+    pool.install(|| collectors.into_iter().for_each(|c| c.finish(network, groups, n_images, &mut calibration)));
+    Ok(calibration)
 }
 
 impl Collector {
-    fn new(isa: Isa, map: LinearMap, n_images: usize) -> Self {
+    fn new(isa: Isa, is_wide: bool, map: LinearMap, n_images: usize) -> Self {
         let [_, output] = map.shapes();
-        let sample = PixelSample::new(output.h * output.w, n_images, ROWS_PER_COLUMN * map.columns());
+        let (n_rows, sums) = if is_wide {
+            let n_columns = map.columns() - 1;
+            let n_rows = contribution_rows(map.outputs.1, wide_rows_max(n_columns));
+            (n_rows, Sums::Rows(WideRows::new(n_columns, n_rows)))
+        } else {
+            (ROWS_PER_COLUMN * map.columns(), Sums::Products(GramSums::new(isa, &map)))
+        };
+        let sample = PixelSample::new(output.h * output.w, n_images, n_rows);
         let channels = (map.inputs.0..map.inputs.0 + map.inputs.1).collect();
-        let sums = GramSums::new(isa, &map);
         let mut collector = Self { map, sums, sample, channels, x: Vec::new(), y: Vec::new() };
         let [x, y] = collector.row_lens(isa.lanes()).map(|len| len * CHUNK_GROUPS);
         (collector.x, collector.y) = (vec![0.0; x], vec![0.0; y]);
@@ -94,9 +118,34 @@ impl Collector {
         let n = self.sample.per_image * lanes;
         [n * self.map.columns(), n * self.map.outputs.1]
     }
-    fn finish(self, n_images: usize) -> NormalEquations {
+    /// Adds the rows of the groups of images that were just collected.
+    fn add(&mut self, groups: &ImageGroups) {
+        let lanes = groups.lanes();
+        let [x, y] = self.row_lens(lanes).map(|len| len * groups.len());
+        match &mut self.sums {
+            Sums::Products(sums) => sums.add(&self.x[..x], &self.y[..y]),
+            Sums::Rows(rows) => {
+                let row_len = self.map.columns() * lanes;
+                let per_group = self.sample.per_image;
+                for (i, row) in self.x[..x].chunks_exact(row_len).enumerate() {
+                    rows.push(row, lanes, groups.n_images() - i / per_group * lanes);
+                }
+            }
+        }
+    }
+    fn finish(self, network: &Network, groups: &ChannelGroups, n_images: usize, into: &mut Calibration) {
         let n_rows = (n_images * self.sample.per_image) as u64;
-        self.sums.finish(self.map, n_rows)
+        let weights = self.map.weights(network);
+        match self.sums {
+            Sums::Products(sums) => {
+                into.equations.push(sums.finish(self.map, n_rows).pulled_towards(weights));
+            }
+            Sums::Rows(rows) => {
+                let (from, n) = self.map.inputs;
+                let axis = &groups.axis(network.graph().node(self.map.node).inputs[0])[from..from + n];
+                into.contributions.extend(contributions(&self.map, axis, &rows, weights));
+            }
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! Channel selection by backward elimination on the least-squares error.
 //!
 //! With P = (X^T X + ridge)^-1 and W = P X^T Y, leaving out a block B of columns raises the squared error by
-//! tr(W_B^T P_BB^-1 W_B), and P and W of the remaining columns follow by a Schur complement (the block form of optimal brain
+//! tr(W_B^T P_BB^-1 W_B), less what the ridge charged for losing the weights of B that it pulls towards, and P and W of the remaining columns follow by a Schur complement (the block form of optimal brain
 //! surgeon; Hassibi & Stork 1993). So one O(d^2) update a channel replaces a refit for every remaining channel.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use rayon::prelude::*;
 
-use crate::{KernelError, NormalEquations};
+use secateur_net::GroupId;
+
+use crate::{Contributions, KernelError, NormalEquations};
 
 /// Ridge as a share of the mean diagonal of X^T X.
 pub const RIDGE: f64 = 1e-4;
@@ -34,6 +36,12 @@ impl<'a> Reader<'a> {
             }
         }
         Self { equations, blocks }
+    }
+
+    /// A wide map that reads the group, by what each channel adds to its outputs.
+    pub fn of_contributions(contributions: &'a Contributions, group: GroupId, n_channels: usize) -> Self {
+        let slot_of = |i: usize| Some(contributions.channels[i]).filter(|slot| slot.group == group);
+        Self::new(&contributions.equations, |i| Some(slot_of(i)?.channel), n_channels)
     }
 }
 
@@ -139,7 +147,8 @@ impl<'a> State<'a> {
         let products = Mat::from_fn(b, b, |i, j| if i >= j { dot(i, j) } else { 0.0 });
         let products = Mat::from_fn(b, b, |i, j| products[(i.max(j), i.min(j))]);
         let Some(solved) = self.solve_block(block, products) else { return f64::NAN };
-        let rise: f64 = (0..b).map(|i| solved[(i, i)]).sum();
+        let of_removed: f64 = block.iter().map(|&column| self.reader.equations.pull[column]).sum();
+        let rise = (0..b).map(|i| solved[(i, i)]).sum::<f64>() - of_removed;
         rise / self.reader.equations.target_energy.max(f64::MIN_POSITIVE)
     }
 

@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use crate::eliminate::RIDGE;
 use crate::products::{Columns, F32_ROWS, add_products, add_squares};
 use crate::{Isa, LinearMap};
 
@@ -85,8 +86,11 @@ pub struct NormalEquations {
     pub map: LinearMap,
     /// X^T X.
     pub gram: Vec<f64>,
-    /// X^T Y.
+    /// X^T Y, and the ridge times the weights that it pulls towards, see [`Self::pulled_towards`].
     pub moment: Vec<f64>,
+    /// What the ridge counts when a column loses the weights that it is pulled towards, `[columns]`: a refit without the column is not
+    /// charged for it.
+    pub pull: Vec<f64>,
     /// Sum over outputs of the squared deviation of Y from its mean.
     pub target_energy: f64,
     /// Rows summed.
@@ -105,7 +109,29 @@ impl NormalEquations {
         // The floor keeps the rounding noise of a constant target from counting as all there is to explain.
         let floor = 1e-6 * energy.iter().sum::<f64>();
         let target_energy = (0..n_out).map(variance).sum::<f64>().max(floor);
-        Self { map, gram, moment: ordered, target_energy, n_rows }
+        Self { map, gram, moment: ordered, pull: vec![0.0; intercept + 1], target_energy, n_rows }
+    }
+
+    /// What the ridge adds to the diagonal of X^T X, but for the intercept.
+    pub(crate) fn ridge(&self) -> f64 {
+        let d = self.map.columns();
+        RIDGE * (0..d).map(|i| self.gram[i * d + i]).sum::<f64>() / d as f64
+    }
+
+    /// The equations whose ridge pulls towards `weights`, `[outputs, inputs * taps]`, and not towards zero. With the map's weights
+    /// before anything was removed, a refit moves them only as far as the rows ask for: not at all where what was removed did nothing.
+    #[must_use]
+    pub fn pulled_towards(mut self, weights: &[f32]) -> Self {
+        let (ridge, n_out) = (self.ridge(), self.map.outputs.1);
+        let n_weights = self.map.columns() - 1;
+        for (o, filter) in weights.chunks_exact(n_weights).enumerate() {
+            let columns = self.moment.chunks_exact_mut(n_out).zip(&mut self.pull);
+            for ((row, pull), &weight) in columns.zip(filter) {
+                row[o] += ridge * f64::from(weight);
+                *pull += ridge * f64::from(weight).powi(2);
+            }
+        }
+        self
     }
 }
 

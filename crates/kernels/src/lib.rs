@@ -9,6 +9,7 @@ mod aligned;
 mod arithmetic;
 mod bf16_kernel;
 mod calibrate;
+mod contributions;
 mod conv;
 mod conv_way;
 mod depthwise;
@@ -46,6 +47,9 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tile_bf16;
 mod tiling;
+mod wide;
+mod wide_refit;
+mod wide_rows;
 mod winograd;
 #[cfg(target_arch = "x86_64")]
 mod winograd_bf16;
@@ -53,7 +57,8 @@ mod winograd_rows;
 mod winograd_transform;
 
 pub use arithmetic::Precision;
-pub use calibrate::calibrate;
+pub use calibrate::{Calibration, calibrate};
+pub use contributions::Contributions;
 pub use eliminate::{RIDGE, Reader, RemovalPath, eliminate};
 pub use error::KernelError;
 pub use gram::NormalEquations;
@@ -69,3 +74,4 @@ pub use refit::{RefitData, SequentialRefit};
 pub use refit_target::Effort;
 pub use repair::{Refit, repair, write_refit};
 pub use simd::Isa;
+pub use wide::{wide_nodes, wide_rows_max};

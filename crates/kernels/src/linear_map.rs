@@ -1,6 +1,6 @@
 //! One dense linear map of a network, and the rows of the least-squares problem that its output pixels make.
 
-use secateur_net::{Graph, NodeId, Op, Shape};
+use secateur_net::{Graph, Network, NodeId, Op, Shape};
 
 /// A convolution, one conv group of a grouped convolution, or a Linear node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,21 @@ impl LinearMap {
             _ => Vec::new(),
         }
     }
+    /// A map of one output from one factor for each of `n` channels, at the same node.
+    pub(crate) fn of_channel_factors(&self, n: usize) -> Self {
+        let one = Shape { c: 1, h: 1, w: 1 };
+        Self {
+            inputs: (0, n),
+            outputs: (0, 1),
+            input: Shape { c: n, ..one },
+            output: one,
+            kernel: [1; 2],
+            stride: [1; 2],
+            padding: [0; 2],
+            dilation: [1; 2],
+            ..self.clone()
+        }
+    }
     /// Kernel taps per input channel.
     pub const fn taps(&self) -> usize {
         self.kernel[0] * self.kernel[1]
@@ -84,6 +99,12 @@ impl LinearMap {
     /// Columns of X: inputs times taps, and the intercept.
     pub const fn columns(&self) -> usize {
         self.inputs.1 * self.taps() + 1
+    }
+    /// The map's weights in `network`, `[outputs, inputs * taps]`: filters are stored one conv group after the other.
+    pub(crate) fn weights<'a>(&self, network: &'a Network) -> &'a [f32] {
+        let per_filter = self.columns() - 1;
+        let weights = network.parameter(&network.graph().node(self.node).name, "weight").data();
+        &weights[self.outputs.0 * per_filter..][..self.outputs.1 * per_filter]
     }
     /// Rows, then columns.
     pub(crate) fn axes(&self) -> [Axis; 2] {

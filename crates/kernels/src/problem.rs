@@ -22,7 +22,7 @@ const SLOTS_VALUES: usize = 8 << 20;
 const SOFTMAX_PASSES: usize = 30;
 /// Share of a pass's step that is taken. Moved targets bound the loss by a quadratic with its minimum at the full step, so that
 /// anything below twice the step lowers it too; nearly twice gets there in about half the passes.
-const OVER_RELAXATION: f32 = 1.7;
+pub(crate) const OVER_RELAXATION: f32 = 1.7;
 
 /// Inputs as the network now makes them, targets as the original made them.
 #[derive(Debug)]
@@ -118,13 +118,8 @@ impl Problem<'_> {
         let n_out = self.outputs.len();
         let solver = equations.solver(channels)?;
         let mut refit = solver.refit(&equations.moment)?;
-        let n_passes = match self.target.behind {
-            Behind::Anything => 0,
-            Behind::Clamp(_) => self.effort.clamp_passes(),
-            Behind::Softmax => SOFTMAX_PASSES,
-        };
         let reading = self.reading(channels);
-        for _ in 0..n_passes {
+        for _ in 0..self.n_passes() {
             let mut moment = equations.moment.clone();
             let change = pool.install(|| {
                 if self.is_whole() {
@@ -139,6 +134,15 @@ impl Problem<'_> {
             refit.move_towards(&solver.refit(&moment)?, OVER_RELAXATION);
         }
         Ok(refit)
+    }
+
+    /// How often targets are moved.
+    pub(crate) const fn n_passes(&self) -> usize {
+        match self.target.behind {
+            Behind::Anything => 0,
+            Behind::Clamp(_) => self.effort.clamp_passes(),
+            Behind::Softmax => SOFTMAX_PASSES,
+        }
     }
 
     /// For every input used, tap by tap, and the intercept, the row of the normal equations' X^T Y.
@@ -175,7 +179,7 @@ impl Problem<'_> {
     }
 
     /// Where to read the inputs `channels` (positions within the map's inputs) and the other addends.
-    fn reading(&self, channels: &[usize]) -> Reading {
+    pub(crate) fn reading(&self, channels: &[usize]) -> Reading {
         let [input, output] = self.map.shapes();
         let (n_channels, at) = self.activations.channels(self.source, input.c);
         let source = (n_channels, channels.iter().map(|c| at[self.map.inputs.0 + c]).collect());

@@ -1,7 +1,7 @@
 //! Sequential refit: channels re-selected and weights refitted in graph order, on the inputs as the already pruned network
 //! makes them, so that each layer also corrects what the layers before it got wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
@@ -13,6 +13,7 @@ use crate::image_groups::ImageGroups;
 use crate::problem::{Blocks, Problem};
 use crate::refit_state::State;
 use crate::refit_target::{Effort, Target, targets};
+use crate::wide::wide_nodes;
 use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
 
 /// What the refits of all candidates of one network share: the images, and what the original network makes of them.
@@ -20,6 +21,8 @@ use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
 pub struct RefitData {
     images: ImageGroups,
     targets: BTreeMap<NodeId, Target>,
+    /// Nodes too wide for normal equations.
+    wide: BTreeSet<NodeId>,
     effort: Effort,
     /// Memory of the last candidates' activations and least-squares rows.
     spare: Mutex<Vec<Vec<AlignedVec>>>,
@@ -42,8 +45,9 @@ impl RefitData {
         let consumers = groups.prunable().into_iter().flat_map(|g| groups.group(g).consumers.iter().copied());
         let first = consumers.min().unwrap_or(network.graph().nodes().len());
         let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
-        let targets = targets(pool, network, &images, first, effort)?;
-        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: Blocks::default() })
+        let wide = wide_nodes(network.graph(), groups);
+        let targets = targets(pool, network, &images, (first, &wide), effort)?;
+        Ok(Self { images, targets, wide, effort, spare: Mutex::default(), blocks: Blocks::default() })
     }
 }
 
@@ -73,7 +77,8 @@ impl<'a> SequentialRefit<'a> {
     }
 
     /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one consumer choose
-    /// their channels anew by reconstruction error, widths fixed; others, and all groups without it, keep the channels given.
+    /// their channels anew by reconstruction error, widths fixed; others, those whose consumer is too wide ([`wide_nodes`]), and all groups
+    /// without it, keep the channels given.
     ///
     /// The target of a node is its original pre-activation; where an Add follows and the other addends are already there, the
     /// original sum minus those addends as they now are. What a rectifier behind hides is not fitted, and a classifier's logits are
@@ -83,7 +88,9 @@ impl<'a> SequentialRefit<'a> {
     /// Kept sets of another network, or activations so large that the equations are not finite.
     pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
         let graph = self.network.graph();
-        let mut state = State::new(self.network, self.groups, kept, reselect)?;
+        let mut state = State::new(self.network, self.groups, kept, |g| {
+            reselect && self.groups.group(g).consumers.iter().all(|node| !self.data.wide.contains(node))
+        })?;
         let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut activations = Activations::new(&self.data.images, spare.unwrap_or_default());
         for node in 1..graph.nodes().len() {
@@ -113,16 +120,24 @@ impl<'a> SequentialRefit<'a> {
             .into_iter()
             .map(|map| self.problem(map, source, target, &outputs, activations))
             .collect();
-        let equations: Vec<NormalEquations> = problems.iter().map(|p| p.equations(self.pool)).collect();
+        let equations: Vec<NormalEquations> = match target.is_wide {
+            true => Vec::new(),
+            false => {
+                problems.iter().map(|p| p.equations(self.pool).pulled_towards(p.map.weights(&state.compact))).collect()
+            }
+        };
         for group in state.pending_in(source) {
             let chosen = self.select(group, state.widths[group], &before, source, &equations)?;
             state.choose(group, chosen);
         }
         let after = state.positions(source);
-        for (problem, equations) in problems.iter().zip(&equations) {
-            let (from, n) = equations.map.inputs;
+        for (i, problem) in problems.iter().enumerate() {
+            let (from, n) = problem.map.inputs;
             let local = still_there(&before[from..from + n], &after);
-            let refit = problem.solve(self.pool, equations, &local)?;
+            let refit = match equations.get(i) {
+                Some(equations) => problem.solve(self.pool, equations, &local)?,
+                None => problem.solve_wide(self.pool, &local, problem.map.weights(&state.compact))?,
+            };
             let inputs: Vec<usize> = local.iter().map(|&i| before[from + i]).collect();
             write_refit(&mut state.work, node, &refit, &problem.outputs, &inputs)?;
         }

@@ -25,7 +25,7 @@ pub struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Nothing refitted yet. With `reselect`, the channels of groups with one consumer are still to be chosen.
+    /// Nothing refitted yet. The channels of groups with one consumer for which `reselects` are still to be chosen.
     ///
     /// # Errors
     /// Kept sets of another network.
@@ -33,13 +33,13 @@ impl<'a> State<'a> {
         original: &'a Network,
         groups: &'a ChannelGroups,
         target: &KeptChannels,
-        reselect: bool,
+        reselects: impl Fn(GroupId) -> bool,
     ) -> Result<Self, KernelError> {
         let target = KeptChannels::new(groups, target.lists().to_vec())?;
         let all = KeptChannels::all(groups);
         let widths = target.widths();
         let pending: BTreeSet<GroupId> = (0..widths.len())
-            .filter(|&g| reselect && widths[g] < all.group(g).len() && groups.group(g).consumers.len() == 1)
+            .filter(|&g| widths[g] < all.group(g).len() && groups.group(g).consumers.len() == 1 && reselects(g))
             .collect();
         let mut kept = target;
         pending.iter().for_each(|&g| kept.set(g, all.group(g).to_vec()));

@@ -1,6 +1,6 @@
 //! What a sequential refit aims at: the original network's sums, at the pixels that enter the least-squares problems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use secateur_net::{Graph, Network, NodeId, Op, Pointwise};
@@ -10,6 +10,7 @@ use crate::image_groups::ImageGroups;
 use crate::linear_map::PixelSample;
 use crate::map_sums::MapProducts;
 use crate::segment::{Segment, SegmentBuffers};
+use crate::wide::wide_rows_max;
 use crate::{KernelError, LinearMap};
 
 /// How much a sequential refit takes pains. A quick one, on 128 images, is for ranking: measured on ResNet-20 with 28 random candidates
@@ -77,6 +78,8 @@ pub struct Target {
     pub others: Vec<NodeId>,
     /// What becomes of the sum.
     pub behind: Behind,
+    /// Whether the node's maps are too wide for normal equations.
+    pub is_wide: bool,
     /// Pixels used.
     pub sample: PixelSample,
     /// Groups of images used, from the first on.
@@ -87,7 +90,8 @@ pub struct Target {
 
 impl Target {
     /// The target of `node`, its values still zero; `None` when it has no linear map.
-    fn of(graph: &Graph, readers: &[Vec<NodeId>], node: NodeId, groups: &ImageGroups, effort: Effort) -> Option<Self> {
+    fn of(scope: &Scope<'_>, node: NodeId) -> Option<Self> {
+        let Scope { graph, readers, images: groups, wide, effort } = *scope;
         let maps = LinearMap::of(graph, node);
         let columns = maps.first()?.columns();
         let (mut sum, mut others) = (node, Vec::new());
@@ -104,11 +108,26 @@ impl Target {
             behind => behind,
         };
         let shape = graph.shape(node);
-        let n_rows = effort.rows_per_column() * columns;
-        let (sample, n_groups) = choose_pixels(&maps, shape.h * shape.w, groups, n_rows);
+        let (n_pixels, is_wide) = (shape.h * shape.w, wide.contains(&node));
+        let (sample, n_groups) = if is_wide {
+            let n_rows = wide_rows_max(columns - 1);
+            let sample = PixelSample::new(n_pixels, groups.n_images(), n_rows);
+            (sample, n_rows.div_ceil(sample.per_image * groups.lanes()).min(groups.len()))
+        } else {
+            choose_pixels(&maps, n_pixels, groups, effort.rows_per_column() * columns)
+        };
         let values = vec![0.0; n_groups * sample.per_image * shape.c * groups.lanes()];
-        Some(Self { sum, others, behind, sample, n_groups, values })
+        Some(Self { sum, others, behind, is_wide, sample, n_groups, values })
     }
+}
+
+/// What the targets of a network's nodes depend on.
+struct Scope<'a> {
+    graph: &'a Graph,
+    readers: &'a [Vec<NodeId>],
+    images: &'a ImageGroups,
+    wide: &'a BTreeSet<NodeId>,
+    effort: Effort,
 }
 
 /// About `n_rows` rows for each of `maps`: some pixels of every image, or, where that takes less time, all pixels of some images, and
@@ -136,14 +155,15 @@ pub fn targets(
     pool: &rayon::ThreadPool,
     network: &Network,
     images: &ImageGroups,
-    first: NodeId,
+    (first, wide): (NodeId, &BTreeSet<NodeId>),
     effort: Effort,
 ) -> Result<BTreeMap<NodeId, Target>, KernelError> {
     let graph = network.graph();
     let readers = graph.consumers();
     let (lanes, n_groups) = (images.lanes(), images.len());
+    let scope = Scope { graph, readers: &readers, images, wide, effort };
     let nodes = first..graph.nodes().len();
-    let with_target = nodes.filter_map(|node| Some((node, Target::of(graph, &readers, node, images, effort)?)));
+    let with_target = nodes.filter_map(|node| Some((node, Target::of(&scope, node)?)));
     let mut targets: BTreeMap<NodeId, Target> = with_target.collect();
     let mut per_group: Vec<Vec<(NodeId, PixelSample, &mut [f32])>> = (0..n_groups).map(|_| Vec::new()).collect();
     for target in targets.values_mut() {

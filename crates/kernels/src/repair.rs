@@ -7,7 +7,6 @@ use faer::{Mat, Side};
 use rayon::prelude::*;
 use secateur_net::{ChannelGroups, KeptChannels, Network, NodeId, prune};
 
-use crate::eliminate::RIDGE;
 use crate::{KernelError, LinearMap, NormalEquations};
 
 /// New weights of one linear map: `weight[o]` holds the kept inputs' taps, channel-major; `bias[o]` the intercept.
@@ -76,8 +75,8 @@ impl NormalEquations {
     /// Cholesky factor of the sub-block `columns` of X^T X, with the ridge on all but the intercept (the last column of X).
     pub(crate) fn factor(&self, columns: &[usize]) -> Result<Llt<f64>, KernelError> {
         let d = self.map.columns();
-        let mean = (0..d).map(|i| self.gram[i * d + i]).sum::<f64>() / d as f64;
-        let ridge = |i: usize| if i == d - 1 { 0.0 } else { RIDGE * mean };
+        let of_weights = self.ridge();
+        let ridge = |i: usize| if i == d - 1 { 0.0 } else { of_weights };
         let block = Mat::from_fn(columns.len(), columns.len(), |i, j| {
             let (i, j) = (columns[i], columns[j]);
             self.gram[i * d + j] + if i == j { ridge(i) } else { 0.0 }

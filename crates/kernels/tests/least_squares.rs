@@ -96,12 +96,25 @@ fn solve(mut a: Vec<Vec<f64>>, mut b: Vec<f64>) -> Vec<f64> {
     b
 }
 
+/// What the ridge adds to the diagonal of X^T X.
+fn ridge_of(xs: &[Vec<f64>]) -> f64 {
+    let d = xs[0].len();
+    RIDGE * (0..d).map(|i| xs.iter().map(|x| x[i] * x[i]).sum::<f64>()).sum::<f64>() / d as f64
+}
+
+/// The weights of a conv group of a node, `[outputs, columns]`, the intercept's (which nothing is pulled towards) zero.
+fn weights_of(net: &Network, map: &LinearMap) -> Vec<Vec<f64>> {
+    let weight = net.parameter(&net.graph().node(map.node).name, "weight");
+    let filters = weight.data().chunks(map.columns() - 1).skip(map.outputs.0).take(map.outputs.1);
+    filters.map(|filter| filter.iter().map(|&w| f64::from(w)).chain([0.0]).collect()).collect()
+}
+
 /// X^T X of some columns with the ridge (not on the last, the intercept), and X^T y of one target.
 fn ridge_system(xs: &[Vec<f64>], ys: &[Vec<f64>], columns: &[usize], o: usize) -> (Vec<Vec<f64>>, Vec<f64>) {
     let d = xs[0].len();
-    let mean = (0..d).map(|i| xs.iter().map(|x| x[i] * x[i]).sum::<f64>()).sum::<f64>() / d as f64;
+    let of_weights = ridge_of(xs);
     let dot = |i: usize, j: usize| xs.iter().map(|x| x[i] * x[j]).sum::<f64>();
-    let ridge = |i: usize, j: usize| if i == j && i != d - 1 { RIDGE * mean } else { 0.0 };
+    let ridge = |i: usize, j: usize| if i == j && i != d - 1 { of_weights } else { 0.0 };
     let a = columns.iter().map(|&i| columns.iter().map(|&j| dot(i, j) + ridge(i, j)).collect()).collect();
     let b = columns.iter().map(|&i| xs.iter().zip(ys).map(|(x, y)| x[i] * y[o]).sum()).collect();
     (a, b)
@@ -117,7 +130,7 @@ fn check_equations(conv: Conv2d, flatten: bool, n_images: usize) {
     let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
     let images = images(net.graph().input(), n_images, 9);
     let mut told = 0;
-    let all = calibrate(&pool(2), &net, &groups, &images, |done| told = done).unwrap();
+    let all = calibrate(&pool(2), &net, &groups, &images, |done| told = done).unwrap().equations;
     assert_eq!(told, n_images);
     assert!(all.iter().any(|e| e.map.node == 3) && all.iter().any(|e| e.map.node == 6));
     for equations in &all {
@@ -125,13 +138,15 @@ fn check_equations(conv: Conv2d, flatten: bool, n_images: usize) {
         let (d, n_out) = (xs[0].len(), ys[0].len());
         assert_eq!((equations.n_rows as usize, equations.map.columns()), (xs.len(), d));
         let scale = xs.len() as f64;
+        let weights = weights_of(&net, &equations.map);
         for i in 0..d {
             for j in 0..d {
                 let expected: f64 = xs.iter().map(|x| x[i] * x[j]).sum();
                 assert_near(equations.gram[i * d + j], expected, scale, "X^T X");
             }
             for o in 0..n_out {
-                let expected: f64 = xs.iter().zip(&ys).map(|(x, y)| x[i] * y[o]).sum();
+                let pull = ridge_of(&xs) * weights[o][i];
+                let expected: f64 = xs.iter().zip(&ys).map(|(x, y)| x[i] * y[o]).sum::<f64>() + pull;
                 assert_near(equations.moment[i * n_out + o], expected, scale, "X^T Y");
             }
         }
@@ -140,19 +155,20 @@ fn check_equations(conv: Conv2d, flatten: bool, n_images: usize) {
             ys.iter().map(|y| (y[o] - mean).powi(2)).sum::<f64>()
         };
         assert_near(equations.target_energy, (0..n_out).map(energy).sum(), scale, "target energy");
-        check_refit(equations, &xs, &ys);
+        check_refit(equations, &xs, &ys, &weights);
     }
 }
 
-/// A refit on every second input is the least-squares solution.
-fn check_refit(equations: &NormalEquations, xs: &[Vec<f64>], ys: &[Vec<f64>]) {
+/// A refit on every second input is the least-squares solution whose ridge pulls towards `weights`.
+fn check_refit(equations: &NormalEquations, xs: &[Vec<f64>], ys: &[Vec<f64>], weights: &[Vec<f64>]) {
     let taps = equations.map.taps();
     let kept: Vec<usize> = (0..equations.map.inputs.1).step_by(2).collect();
     let mut columns: Vec<usize> = kept.iter().flat_map(|&c| c * taps..(c + 1) * taps).collect();
     columns.push(xs[0].len() - 1);
     let refit = equations.refit(&kept).unwrap();
     for o in 0..ys[0].len() {
-        let (a, b) = ridge_system(xs, ys, &columns, o);
+        let (a, mut b) = ridge_system(xs, ys, &columns, o);
+        b.iter_mut().zip(&columns).for_each(|(b, &c)| *b += ridge_of(xs) * weights[o][c]);
         let expected = solve(a, b);
         let n = columns.len() - 1;
         let scale = expected.iter().fold(1.0f64, |m, w| m.max(w.abs()));
@@ -183,13 +199,13 @@ fn a_refit_on_a_thousand_inputs_leaves_no_gradient() {
     let net = network_around(Conv2d::square(n_in, n_out, 1, 1, 0), false);
     let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
     let images = images(net.graph().input(), 30, 9);
-    let equations = calibrate(&pool(1), &net, &groups, &images, |_| ()).unwrap().swap_remove(0);
+    let equations = calibrate(&pool(1), &net, &groups, &images, |_| ()).unwrap().equations.swap_remove(0);
     assert_eq!((equations.map.node, equations.map.columns()), (3, n_in + 1));
     let (xs, ys) = naive_rows(&net, 3, 0, &images);
     let kept: Vec<usize> = (0..n_in).step_by(2).collect();
     let refit = equations.refit(&kept).unwrap();
     let n = kept.len();
-    let mean = (0..=n_in).map(|i| xs.iter().map(|x| x[i] * x[i]).sum::<f64>()).sum::<f64>() / (n_in + 1) as f64;
+    let before = weights_of(&net, &equations.map);
     for o in 0..n_out {
         let weights = &refit.weight[o * n..(o + 1) * n];
         let fit = |x: &[f64]| kept.iter().zip(weights).map(|(&c, &w)| x[c] * f64::from(w)).sum::<f64>();
@@ -197,7 +213,7 @@ fn a_refit_on_a_thousand_inputs_leaves_no_gradient() {
         let towards = |c: usize| xs.iter().zip(&left).map(|(x, l)| x[c] * l).sum::<f64>();
         let scale = ys.iter().map(|y| y[o].abs()).sum::<f64>();
         for (&c, &w) in kept.iter().zip(weights) {
-            assert_near(towards(c), RIDGE * mean * f64::from(w), scale, "gradient");
+            assert_near(towards(c), ridge_of(&xs) * (f64::from(w) - before[o][c]), scale, "gradient");
         }
         assert_near(towards(n_in), 0.0, scale, "gradient of the intercept");
         // Half of the inputs explain the output that all of them make.
@@ -225,7 +241,7 @@ fn calibration_does_not_depend_on_the_number_of_threads() {
     let net = network_around(Conv2d::square(4, 5, 3, 1, 1), false);
     let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
     let images = images(net.graph().input(), 130, 1);
-    let runs = [1, 2, 3].map(|n| calibrate(&pool(n), &net, &groups, &images, |_| ()).unwrap());
+    let runs = [1, 2, 3].map(|n| calibrate(&pool(n), &net, &groups, &images, |_| ()).unwrap().equations);
     for run in &runs[1..] {
         assert!(run.iter().zip(&runs[0]).all(|(a, b)| a.gram == b.gram && a.moment == b.moment));
     }
@@ -262,7 +278,7 @@ fn random_equations(seed: u64) -> (NormalEquations, Vec<Vec<f64>>, Vec<Vec<f64>>
         xs.iter().map(|x| (0..3).map(|o| target(x, o) + 0.3 * f64::from(rng.signed())).collect()).collect();
     let gram = (0..d * d).map(|i| xs.iter().map(|x| x[i / d] * x[i % d]).sum()).collect();
     let moment = (0..d * 3).map(|i| xs.iter().zip(&ys).map(|(x, y)| x[i / 3] * y[i % 3]).sum()).collect();
-    let equations = NormalEquations { map, gram, moment, target_energy: 7.0, n_rows: 60 };
+    let equations = NormalEquations { map, gram, moment, pull: vec![0.0; d], target_energy: 7.0, n_rows: 60 };
     (equations, xs, ys)
 }
 
@@ -297,6 +313,33 @@ fn elimination_removes_what_brute_force_would_and_counts_the_same_error() {
             assert!((path.errors[step + 1] - expected).abs() < 1e-8 * expected.max(1.0), "seed {seed}, step {step}");
             assert_eq!(path.kept(5, alive.len()), alive, "kept sets are nested");
         }
+    }
+}
+
+#[test]
+fn errors_of_a_removal_are_those_of_refits_that_are_pulled_towards_the_weights() {
+    let (equations, xs, ys) = random_equations(5);
+    let mut rng = SplitMix(8);
+    let before: Vec<f32> = (0..30).map(|_| rng.signed()).collect();
+    let equations = equations.pulled_towards(&before);
+    let path = eliminate(&pool(2), &[Reader::new(&equations, Some, 5)], 5, 1, None).unwrap();
+    // Squared error and penalty of a refit, by its definition.
+    let error = |kept: &[usize]| -> f64 {
+        let (refit, n) = (equations.refit(kept).unwrap(), 2 * kept.len());
+        let column = |i: usize| 2 * kept[i / 2] + i % 2;
+        let of_output = |o: usize| {
+            let weights = &refit.weight[o * n..][..n];
+            let fit = |x: &[f64]| (0..n).map(|i| x[column(i)] * f64::from(weights[i])).sum::<f64>();
+            let left = |(x, y): (&Vec<f64>, &Vec<f64>)| (y[o] - fit(x) - f64::from(refit.bias[o])).powi(2);
+            let penalty = (0..n).map(|i| f64::from(weights[i] - before[o * 10 + column(i)]).powi(2)).sum::<f64>();
+            xs.iter().zip(&ys).map(left).sum::<f64>() + ridge_of(&xs) * penalty
+        };
+        (0..3).map(of_output).sum()
+    };
+    let full = error(&[0, 1, 2, 3, 4]);
+    for step in 1..5 {
+        let expected = (error(&path.kept(5, 5 - step)) - full) / 7.0;
+        assert!((path.errors[step] - expected).abs() < 1e-5 * expected, "{step}: {} {expected}", path.errors[step]);
     }
 }
 

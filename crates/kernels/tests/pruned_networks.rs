@@ -97,8 +97,90 @@ proptest! {
     }
 }
 
+/// Largest difference of two networks' outputs, as a share of the largest output.
+fn moved(from: &Network, to: &Network, images: &[f32]) -> f32 {
+    let (before, after) = (outputs(from, images), outputs(to, images));
+    let scale = before.iter().fold(f32::MIN_POSITIVE, |m, e| m.max(e.abs()));
+    before.iter().zip(&after).map(|(b, a)| (b - a).abs()).fold(0.0, f32::max) / scale
+}
+
+/// `net` after every way of repairing it that there is.
+fn repaired(net: &Network, groups: &ChannelGroups, kept: &KeptChannels, images: &[f32]) -> Vec<(String, Network)> {
+    let pool = pool(2);
+    let mut all = Vec::new();
+    for effort in [Effort::Quick, Effort::Thorough] {
+        let data = RefitData::new(&pool, net, groups, images, effort).unwrap();
+        for reselect in [false, true] {
+            let (network, _) = SequentialRefit::new(&pool, net, groups, &data).run(kept, reselect).unwrap();
+            all.push((format!("{effort:?}, reselect {reselect}"), network));
+        }
+    }
+    let equations = calibrate(&pool, net, groups, images, |_| ()).unwrap().equations;
+    let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
+    let solve = |_: usize, e: &NormalEquations, kept: Vec<usize>| e.refit(&kept).map(Arc::new);
+    all.push(("original activations".into(), repair(net, groups, &equations, kept, solve).unwrap()));
+    all
+}
+
+/// Two convolutions with rectifiers and a classifier, whose channels 1 and 4 of both do not depend on the image. No padding, at
+/// whose pixels a constant channel is none.
+fn with_constant_channels(seed: u64) -> Network {
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 8, w: 8 });
+    let mut last = 0;
+    for (name, c) in [("a", 3), ("b", 6)] {
+        let conv = Conv2d { bias: true, ..Conv2d::square(c, 6, 3, 1, 0) };
+        last = b.push(name, Op::Conv2d(conv), &[last]);
+        last = b.push(&format!("{name}.relu"), Op::Pointwise(Pointwise::Relu), &[last]);
+    }
+    last = b.push("mean", Op::GlobalAvgPool, &[last]);
+    b.push("fc", Op::Linear { in_features: 6, out_features: 4, bias: true }, &[last]);
+    let mut net = with_random_weights(b.finish().unwrap(), seed);
+    for node in ["a", "b"] {
+        let mut weight = net.parameter(node, "weight").clone();
+        let mut bias = net.parameter(node, "bias").clone();
+        let per_filter = weight.data().len() / 6;
+        for constant in [1, 4] {
+            weight.data_mut()[constant * per_filter..][..per_filter].fill(0.0);
+            bias.data_mut()[constant] = 0.3 + constant as f32;
+        }
+        net.set_parameter(node, "weight", weight).unwrap();
+        net.set_parameter(node, "bias", bias).unwrap();
+    }
+    net
+}
+
+#[test]
+fn removing_constant_channels_moves_their_constants_into_biases_and_nothing_else() {
+    for seed in 0..4 {
+        let net = with_constant_channels(seed);
+        let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
+        let mut kept = KeptChannels::all(&groups);
+        groups.prunable().into_iter().for_each(|g| kept.set(g, vec![0, 2, 3, 5]));
+        let images = images(&net, 60, seed);
+        for (how, network) in repaired(&net, &groups, &kept, &images) {
+            assert_eq!(network.graph().node(1).op, Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(3, 4, 3, 1, 0) }));
+            let moved = moved(&net, &network, &images);
+            assert!(moved < 1e-3, "seed {seed}, {how}: the outputs moved by {moved} of their size");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(25))]
+
+    #[test]
+    fn removing_channels_that_nothing_heeds_leaves_the_function_where_it_was(seed in any::<u64>(), full in any::<bool>()) {
+        let net = fold_batch_norm(&random_network(seed)).unwrap();
+        let protocol = if full { Protocol::Full } else { Protocol::Inner };
+        let groups = ChannelGroups::derive(net.graph(), protocol);
+        let kept = random_kept(&groups, seed);
+        let net = masked(&net, &groups, &kept);
+        let images = images(&net, 40, seed);
+        for (how, network) in repaired(&net, &groups, &kept, &images) {
+            let moved = moved(&net, &network, &images);
+            prop_assert!(moved < 1e-3, "{how}: the outputs moved by {moved} of their size");
+        }
+    }
 
     #[test]
     fn a_sequential_refit_keeps_widths_and_runs(seed in any::<u64>(), full in any::<bool>(), reselect in any::<bool>()) {
@@ -197,7 +279,7 @@ fn halved(groups: &ChannelGroups) -> KeptChannels {
 /// The compact network with every consumer refitted on original activations.
 fn repaired_in_parallel(net: &Network, groups: &ChannelGroups, kept: &KeptChannels, images: &[f32]) -> Network {
     let mut work = net.clone();
-    for equations in calibrate(&pool(1), net, groups, images, |_| ()).unwrap() {
+    for equations in calibrate(&pool(1), net, groups, images, |_| ()).unwrap().equations {
         let inputs = kept.positions(groups, net.graph().node(equations.map.node).inputs[0]);
         let outputs: Vec<usize> = (0..equations.map.outputs.1).collect();
         write_refit(&mut work, equations.map.node, &equations.refit(&inputs).unwrap(), &outputs, &inputs).unwrap();
@@ -238,7 +320,7 @@ fn repairs_side_by_side_are_those_made_one_after_the_other() {
     let expected = repaired_in_parallel(&net, &groups, &kept, &images);
     for n_threads in [1, 3] {
         let pool = pool(n_threads);
-        let equations = calibrate(&pool, &net, &groups, &images, |_| ()).unwrap();
+        let equations = calibrate(&pool, &net, &groups, &images, |_| ()).unwrap().equations;
         let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
         let solve = |_: usize, e: &NormalEquations, kept: Vec<usize>| e.refit(&kept).map(Arc::new);
         let got = pool.install(|| repair(&net, &groups, &equations, &kept, solve)).unwrap();

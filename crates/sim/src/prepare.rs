@@ -6,8 +6,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use secateur_kernels::{
-    Effort, KernelError, Norm, NormalEquations, Precision, Reader, Refit, RefitData, RemovalPath, SequentialRefit,
-    calibrate, channel_norms, eliminate, repair,
+    Calibration, Effort, KernelError, Norm, NormalEquations, Precision, Reader, Refit, RefitData, RemovalPath,
+    SequentialRefit, calibrate, channel_norms, eliminate, repair,
 };
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
@@ -174,10 +174,10 @@ impl Prepared {
         let groups = ChannelGroups::derive(network.graph(), inputs.protocol);
         let model = Arc::new(CostModel::new(network.graph(), &groups));
         let n_images = inputs.calibration.len() / network.graph().input().len();
-        let equations = calibrate(pool, network, &groups, &inputs.calibration, |done| {
+        let calibration = calibrate(pool, network, &groups, &inputs.calibration, |done| {
             progress("calibrating", done as f64 / n_images.max(1) as f64);
         })?;
-        let paths = removal_paths(pool, &inputs, &groups, &equations, n_kept_min, |share| {
+        let paths = removal_paths(pool, &inputs, &groups, &calibration, n_kept_min, |share| {
             progress("ranking channels", share);
         })?;
         let reward = RewardImages::new(pool, network, inputs.reward.0, inputs.reward.1)?;
@@ -204,7 +204,7 @@ impl Prepared {
             paths,
             // Walks read them only when they are refitted on original activations, and of a wide network they fill gigabytes.
             equations: match inputs.repair {
-                Repair::Original => equations.into_iter().map(Arc::new).collect(),
+                Repair::Original => calibration.equations.into_iter().map(Arc::new).collect(),
                 Repair::Off | Repair::Sequential(_) => Vec::new(),
             },
             repair: inputs.repair,
@@ -266,7 +266,7 @@ fn removal_paths(
     pool: &rayon::ThreadPool,
     inputs: &Inputs,
     groups: &ChannelGroups,
-    equations: &[NormalEquations],
+    calibration: &Calibration,
     n_kept_min: impl Fn(usize) -> usize,
     mut progress: impl FnMut(f64),
 ) -> Result<Vec<Arc<RemovalPath>>, KernelError> {
@@ -276,7 +276,7 @@ fn removal_paths(
         progress(place as f64 / order.len() as f64);
         let known = inputs.norm_orders.get(&group).cloned();
         let selection = (place, inputs.selection, known);
-        let path = removal_path(pool, &inputs.network, groups, equations, group, selection, &n_kept_min)?;
+        let path = removal_path(pool, &inputs.network, groups, calibration, group, selection, &n_kept_min)?;
         paths.push(Arc::new(path));
     }
     Ok(paths)
@@ -286,23 +286,22 @@ fn removal_path(
     pool: &rayon::ThreadPool,
     network: &Network,
     groups: &ChannelGroups,
-    equations: &[NormalEquations],
+    calibration: &Calibration,
     group: GroupId,
     (place, selection, known): (usize, Selection, Option<Vec<usize>>),
     n_kept_min: impl Fn(usize) -> usize,
 ) -> Result<RemovalPath, KernelError> {
     let n = groups.group(group).n_channels;
-    let readers: Vec<Reader<'_>> = equations
-        .iter()
-        .filter_map(|equations| {
-            let axis = groups.axis(network.graph().node(equations.map.node).inputs[0]);
-            let (from, len) = equations.map.inputs;
-            axis[from..from + len]
-                .iter()
-                .any(|s| s.group == group)
-                .then(|| Reader::new(equations, |p| (axis[p].group == group).then_some(axis[p].channel), n))
-        })
-        .collect();
+    let of_equations = calibration.equations.iter().filter_map(|equations| {
+        let axis = groups.axis(network.graph().node(equations.map.node).inputs[0]);
+        let (from, len) = equations.map.inputs;
+        axis[from..from + len]
+            .iter()
+            .any(|s| s.group == group)
+            .then(|| Reader::new(equations, |p| (axis[p].group == group).then_some(axis[p].channel), n))
+    });
+    let of_wide = calibration.contributions.iter().filter(|c| c.channels.iter().any(|slot| slot.group == group));
+    let readers: Vec<Reader<'_>> = of_equations.chain(of_wide.map(|c| Reader::of_contributions(c, group, n))).collect();
     let by_norm = |norm| {
         let norms = channel_norms(network, groups, group, norm);
         let mut order: Vec<usize> = (0..n).collect();
