@@ -1,6 +1,6 @@
 //! From a checked scene to what it names: networks and data in memory, every budget known to be reachable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use secateur_formats::{Dataset, Split};
@@ -42,8 +42,30 @@ pub struct ResolvedBudget {
     pub max: u64,
     /// Cost of the network as given.
     pub original: u64,
+    /// Cost of the network as it is pruned, BatchNorm folded and with a bias wherever a refit may write one, at full width.
+    pub full: u64,
     /// The least that any candidate can cost.
     pub minimum: u64,
+}
+
+/// A network that meets a budget without losing a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// The network as given.
+    AsGiven,
+    /// The network with its BatchNorm folded.
+    Folded,
+}
+
+impl ResolvedBudget {
+    /// What is to be emitted where nothing needs to be pruned; `None` where something does.
+    pub fn whole(&self) -> Option<Whole> {
+        match self.max {
+            max if max >= self.original => Some(Whole::AsGiven),
+            max if max >= self.full => Some(Whole::Folded),
+            _ => None,
+        }
+    }
 }
 
 /// Loads what `scene` names and checks that all of it fits together.
@@ -56,6 +78,7 @@ pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
     let datasets = problems.datasets(roots);
     let mut budgets = Vec::new();
     let mut reachable: BTreeMap<usize, Reachable> = BTreeMap::new();
+    let mut pruned: BTreeSet<usize> = BTreeSet::new();
     for task in &scene.tasks {
         let Some(network) = &networks[task.network] else { continue };
         // A pair and a network are checked with their first task.
@@ -68,10 +91,10 @@ pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
             problems.check_pair(task.network, network, &dataset.train);
         }
         let least = reachable.entry(task.network).or_insert_with(|| least(scene, network));
-        if is_first(&|t| t.network == task.network) {
+        let budget = resolve_budget(scene, task.budget, network, least);
+        if budget.whole().is_none() && pruned.insert(task.network) {
             problems.check_prunable(task.network, network, least);
         }
-        let budget = resolve_budget(scene, task.budget, network, least);
         if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
             problems.check_budget(task.budget, &scene.networks[task.network].name, budget);
         }
@@ -95,7 +118,8 @@ fn resolve_budget(scene: &Scene, budget: usize, network: &LoadedNetwork, least: 
     let budget = &scene.budgets[budget];
     let cost = cost(budget.kind);
     let original = full_cost(&network.original, cost);
-    ResolvedBudget { cost, max: budget.max(original), original, minimum: least.minimum(cost) }
+    let full = full_cost(&network.folded, cost);
+    ResolvedBudget { cost, max: budget.max(original), original, full, minimum: least.minimum(cost) }
 }
 
 /// Collects what is wrong.
@@ -216,8 +240,8 @@ impl Problems<'_> {
     }
 
     fn check_budget(&mut self, i: usize, network: &str, budget: ResolvedBudget) {
-        let ResolvedBudget { cost, max, original, minimum } = budget;
-        if minimum <= max {
+        let ResolvedBudget { cost, max, original, minimum, .. } = budget;
+        if minimum <= max || budget.whole().is_some() {
             return;
         }
         let share = minimum as f64 / original as f64;

@@ -91,7 +91,13 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
 /// One task: half of the multiply-accumulates.
 pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
     let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
-    TaskSetup { name: "synthetic".into(), network: 0, budget: (Cost::Macs, full / 2), budget_ratio: 0.5 }
+    TaskSetup {
+        name: "synthetic".into(),
+        network: 0,
+        budget: (Cost::Macs, full / 2),
+        budget_ratio: 0.5,
+        is_searched: true,
+    }
 }
 
 /// Scores by widths, after so much work. The candidate's network is a vector of its widths.

@@ -12,6 +12,7 @@ use super::refits::{Key, Round};
 use super::search::SearchOutcome;
 use super::{Run, prepare};
 use crate::Failure;
+use crate::resolve::Whole;
 
 /// Test images normalised at a time.
 const TEST_BATCH: usize = 1000;
@@ -86,8 +87,35 @@ impl Run<'_> {
             }
             self.last_round(lazily(n_images, Effort::Thorough), &fields, searches, &mut winners)?;
         }
+        winners[0].extend(self.whole_networks()?);
         winners.iter_mut().for_each(|w| w.sort_by_key(|(task, _)| *task));
         self.test(winners)
+    }
+
+    /// Writes the networks of the tasks that were not searched, since their budget allows the whole network.
+    fn whole_networks(&mut self) -> Result<Vec<(usize, Winner)>, Failure> {
+        let mut winners = Vec::new();
+        let tasks: Vec<usize> = (0..self.tasks.len()).filter(|&task| !self.tasks[task].is_searched).collect();
+        for task in tasks {
+            let network = match self.resolved.budgets[task].whole() {
+                Some(Whole::AsGiven) => &self.resolved.networks[self.scene.tasks[task].network].original,
+                Some(Whole::Folded) | None => &self.networks[self.tasks[task].network].network,
+            };
+            let prepared = &self.networks[self.tasks[task].network];
+            let winner = Winner::whole(prepared, network.clone(), prepare::reward_kind(self.scene));
+            self.emit(task, &winner)?;
+            winners.push((task, winner));
+        }
+        Ok(winners)
+    }
+
+    /// Writes the network of a task of the run's agent, and tells of it once.
+    fn emit(&mut self, task: usize, winner: &Winner) -> Result<(), Failure> {
+        self.directory.write_network(task, winner, self.scene, self.resolved)?;
+        if self.refits.told.insert(task) {
+            self.directory.tell_result(&self.tasks[task], winner)?;
+        }
+        Ok(())
     }
 
     /// Refits all finalists quickly, and leaves the best.
@@ -125,10 +153,7 @@ impl Run<'_> {
                 None => refit.get().and_then(|refit| refit.run(&self.tasks[field.task].name, candidate))?,
             };
             if field.search == 0 {
-                self.directory.write_network(field.task, &winner, self.scene, self.resolved)?;
-                if self.refits.told.insert(field.task) {
-                    self.directory.tell_result(field.task, &winner, self.scene)?;
-                }
+                self.emit(field.task, &winner)?;
             }
             winners[field.search].push((field.task, winner));
         }

@@ -57,6 +57,7 @@ pub(super) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
             network: place(task).unwrap_or(0),
             budget: (budget.cost, budget.max),
             budget_ratio: (budget.max as f64 / budget.original.max(1) as f64) as f32,
+            is_searched: budget.whole().is_none(),
         })
         .collect()
 }

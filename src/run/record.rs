@@ -109,7 +109,7 @@ impl RunDirectory {
         let file = self.path.join(model_file(&spec.name));
         let folder = file.parent().unwrap_or(&self.path);
         std::fs::create_dir_all(folder).with_context(|| format!("'{}'", folder.display()))?;
-        write_network(&file, &winner.network, &resolved.networks[spec.network].preprocessing)?;
+        write_network(&file, &winner.emitted(), &resolved.networks[spec.network].preprocessing)?;
         let budget = &resolved.budgets[task];
         let certificate = certify(&file, &[(budget.cost.name(), budget.max)])?;
         let text = serde_json::to_string_pretty(&certificate)?;
@@ -121,9 +121,9 @@ impl RunDirectory {
     }
 
     /// Appends a task's result.
-    pub(super) fn tell_result(&mut self, task: usize, winner: &Winner, scene: &Scene) -> anyhow::Result<()> {
-        let name = &scene.tasks[task].name;
-        self.line(&json!({"event": "result", "task": name, "walk": winner.walk, "reward": winner.reward,
+    pub(super) fn tell_result(&mut self, task: &TaskSetup, winner: &Winner) -> anyhow::Result<()> {
+        let walk = task.is_searched.then_some(winner.walk);
+        self.line(&json!({"event": "result", "task": task.name, "walk": walk, "reward": winner.reward,
             "accuracy": winner.score.accuracy, "macs": winner.macs}))?;
         self.metrics.flush().context("metrics.jsonl")
     }

@@ -140,7 +140,7 @@ impl Run<'_> {
         saved: Option<CurrentSearch>,
     ) -> Result<(SearchOutcome, bool), Failure> {
         let mut ongoing = self.begin(plan, saved)?;
-        let n_walks = plan.walks_per_task * self.tasks.len() as u64;
+        let n_walks = plan.walks_per_task * self.tasks.iter().filter(|task| task.is_searched).count() as u64;
         self.progress.begin(&format!("{} walks", plan.agent.name()), n_walks, ongoing.n_ended);
         let mut ended = self.go_on(plan, before, &mut ongoing)?;
         self.progress.clear();

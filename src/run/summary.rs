@@ -1,6 +1,6 @@
 //! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal runs.
 
-use secateur_net::{ChannelGroups, Cost, KeptChannels};
+use secateur_net::{ChannelGroups, Cost, KeptChannels, Network};
 use secateur_rl::AgentKind;
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use super::learning::{AgainstRandom, mean, standard_error};
 use super::search::{SearchOutcome, executor, scheduler};
 use crate::bench::{Variant, executor_name};
 use crate::card::Card;
+use crate::reachable::full_cost;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -56,7 +57,10 @@ pub(super) struct TaskSummary {
     pub(super) noise_free_reward_mean: Option<f64>,
     /// What the final policy learned; null for agents that do not learn and without the control `random`.
     pub(super) against_random: Option<AgainstRandom>,
-    pub(super) walk_of_best: u64,
+    /// Whether the budget allowed the whole network, so that nothing was searched for.
+    pub(super) unchanged: bool,
+    /// Null for an unchanged network.
+    pub(super) walk_of_best: Option<u64>,
     pub(super) model_file: String,
 }
 
@@ -142,7 +146,11 @@ fn task_summary(run: &Run<'_>, searches: &[SearchOutcome], finished: &Finished, 
     let prepared = &run.networks[run.tasks[finished.task].network];
     let original = &run.resolved.networks[spec.network].original;
     let winner = &finished.winner;
-    let widths = winner.kept.widths();
+    let emitted = winner.emitted();
+    let costs =
+        |network: &Network| [Cost::Macs, Cost::Params, Cost::ActivationBytes].map(|cost| full_cost(network, cost));
+    let [macs, params, activation_bytes] = costs(&emitted);
+    let setup = &run.tasks[finished.task];
     let noise_free = &searches[0].rewards[finished.task].noise_free;
     let random = searches.iter().skip(1).find(|search| search.agent == AgentKind::Random.name());
     TaskSummary {
@@ -154,14 +162,13 @@ fn task_summary(run: &Run<'_>, searches: &[SearchOutcome], finished: &Finished, 
             ratio: budget.max as f64 / budget.original.max(1) as f64,
             max: budget.max,
         },
-        original: OriginalSummary {
-            macs: crate::reachable::full_cost(original, Cost::Macs),
-            params: crate::reachable::full_cost(original, Cost::Params),
-            activation_bytes: crate::reachable::full_cost(original, Cost::ActivationBytes),
+        original: {
+            let [macs, params, activation_bytes] = costs(original);
+            OriginalSummary { macs, params, activation_bytes }
         },
-        macs: prepared.model.count(Cost::Macs, &widths),
-        params: prepared.model.count(Cost::Params, &widths),
-        activation_bytes: prepared.model.count(Cost::ActivationBytes, &widths),
+        macs,
+        params,
+        activation_bytes,
         groups: groups(&prepared.groups, &winner.kept),
         reward_accuracy: winner.score.accuracy,
         reward_accuracy_original: prepared.original_score.accuracy,
@@ -171,7 +178,8 @@ fn task_summary(run: &Run<'_>, searches: &[SearchOutcome], finished: &Finished, 
         noise_free_reward_mean: mean(noise_free),
         against_random: random
             .and_then(|random| AgainstRandom::judge(noise_free, &random.rewards[finished.task].noisy)),
-        walk_of_best: winner.walk,
+        unchanged: !setup.is_searched,
+        walk_of_best: setup.is_searched.then_some(winner.walk),
         model_file: model_file(&spec.name),
     }
 }

@@ -1,6 +1,6 @@
 //! Folding BatchNorm into the convolution or Linear node in front of it.
 
-use crate::{Graph, NetError, Network, Node, Op, Tensor, Weights};
+use crate::{Conv2d, Graph, NetError, Network, Node, Op, Tensor, Weights};
 
 /// The same function with every BatchNorm that directly follows a convolution or Linear node (and is its only reader) folded
 /// into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and Linear node, so that a least-squares
@@ -42,6 +42,22 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
         nodes.push(Node { name: node.name.clone(), op, inputs: node.inputs.iter().map(|&i| place[i]).collect() });
     }
     Network::new(Graph::new(graph.input(), nodes)?, weights)
+}
+
+/// The same function without the biases that are zero everywhere, such as those that [`fold_batch_norm`] adds.
+pub fn drop_zero_biases(network: &Network) -> Network {
+    let (graph, mut weights) = network.clone().into_parts();
+    let mut nodes = graph.nodes().to_vec();
+    for node in &mut nodes {
+        let (Op::Conv2d(Conv2d { bias, .. }) | Op::Linear { bias, .. }) = &mut node.op else { continue };
+        let name = format!("{}.bias", node.name);
+        if *bias && weights.get(&name).is_some_and(|b| b.data().iter().all(|&b| b == 0.0)) {
+            *bias = false;
+            weights.remove(&name);
+        }
+    }
+    let same = "dropping a bias changes no shape, and takes its parameter along";
+    Network::new(Graph::new(graph.input(), nodes).expect(same), weights).expect(same)
 }
 
 fn with_bias(op: &Op) -> Op {

@@ -17,7 +17,7 @@ mod weights;
 
 pub use counts::{Cost, CostModel};
 pub use error::NetError;
-pub use fold::fold_batch_norm;
+pub use fold::{drop_zero_biases, fold_batch_norm};
 pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Pointwise, Shape, Window};
 pub use groups::{ChannelGroup, ChannelGroups, GroupId, Protocol, Slot};
 pub use schedule::{FusedStep, Fusion, Schedule, Source};

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use secateur_kernels::{Effort, KernelError, Precision, RefitData, SequentialRefit};
-use secateur_net::{Cost, KeptChannels, Network};
+use secateur_net::{Cost, KeptChannels, Network, drop_zero_biases};
 use serde::{Deserialize, Serialize};
 
 use crate::components::Candidate;
@@ -122,6 +122,24 @@ fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, Fault> {
 }
 
 impl Winner {
+    /// The whole `network`, which `prepared` is of: as given or folded, of the same function and hence the same score.
+    pub fn whole(prepared: &Prepared, network: Network, kind: RewardKind) -> Self {
+        let score = prepared.original_score;
+        Self {
+            walk: 0,
+            kept: KeptChannels::all(&prepared.groups),
+            network,
+            score,
+            reward: score.reward(kind),
+            macs: prepared.macs_full,
+        }
+    }
+
+    /// The network to write: a bias that stands there only for a refit to write to, and stayed zero, costs parameters for nothing.
+    pub fn emitted(&self) -> Network {
+        drop_zero_biases(&self.network)
+    }
+
     /// Its place among others.
     pub fn rank(&self) -> Rank {
         Rank { reward: self.reward, macs: self.macs, walk: self.walk }

@@ -62,6 +62,8 @@ pub struct TaskSetup {
     pub budget: (Cost, u64),
     /// Bound over original cost, α.
     pub budget_ratio: f32,
+    /// Whether walks are to be done: not where the budget allows the whole network.
+    pub is_searched: bool,
 }
 
 /// Threads that evaluate and repair candidates. The scheduler's own threads are others.
@@ -136,13 +138,15 @@ fn spawn_task(
     (network, prepared): (Entity, &Prepared),
 ) -> Result<Entity, SimError> {
     let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
-    let wall = BudgetWall::new(&prepared.groups, model, task.budget, multiple, settings.keep_ratio_min);
+    // A task without walks has nothing for a wall to hold, and perhaps groups that may not shrink below its budget.
+    let (cost, max) = if task.is_searched { task.budget } else { (task.budget.0, u64::MAX) };
+    let wall = BudgetWall::new(&prepared.groups, model, (cost, max), multiple, settings.keep_ratio_min);
     let wall =
         wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.1, minimum: e.minimum })?;
     let spawned = world.spawn((
         PruneTask { index, name: task.name.clone(), network, budget_ratio: task.budget_ratio },
         Budget(Arc::new(wall)),
-        TaskStats { n_wanted: settings.walks_per_task, ..TaskStats::default() },
+        TaskStats { n_wanted: if task.is_searched { settings.walks_per_task } else { 0 }, ..TaskStats::default() },
         Finalists { capacity: settings.finalists, best: Vec::new() },
     ));
     Ok(spawned.id())

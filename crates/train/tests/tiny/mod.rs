@@ -127,6 +127,7 @@ pub fn search_on(
             network: 0,
             budget: (Cost::Macs, (full as f64 * ratio) as u64),
             budget_ratio: ratio as f32,
+            is_searched: true,
         })
         .collect();
     let settings = Settings {
