@@ -6,7 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use secateur::formats::{Preprocessing, write_network};
 use secateur::kernels::Precision;
+use secateur::load::load_network;
+use secateur::net::random::with_random_weights;
+use secateur::net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape};
 use serde_json::Value;
 
 /// Small enough for the dev profile: two tasks, few walks and images.
@@ -213,4 +217,84 @@ fn plugins_that_are_unknown_or_misconfigured_are_refused_with_their_place() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("quickstart.ron:") && stderr(&output).contains("weight"), "{}", stderr(&output));
     assert!(!out.exists());
+}
+
+/// Convolutions and a classifier without any bias or BatchNorm, on 3x32x32 images, written beside the scenes of a test.
+fn write_without_biases(path: &Path) -> Network {
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 32, w: 32 });
+    let mut last = 0;
+    for (name, c, n) in [("a", 3, 8), ("b", 8, 12)] {
+        last = b.push(name, Op::Conv2d(Conv2d::square(c, n, 3, 2, 1)), &[last]);
+        last = b.push(&format!("{name}.relu"), Op::Pointwise(Pointwise::Relu), &[last]);
+    }
+    last = b.push("mean", Op::GlobalAvgPool, &[last]);
+    b.push("fc", Op::Linear { in_features: 12, out_features: 10, bias: false }, &[last]);
+    let network = with_random_weights(b.finish().unwrap(), 3);
+    let preprocessing = Preprocessing::new(vec![0.5; 3], vec![0.25; 3]).unwrap();
+    write_network(path, &network, &preprocessing).unwrap();
+    network
+}
+
+/// Runs a scene of `networks` with `budgets` on few images; returns the summary and its folder.
+fn run_on_shapes(dir: &Path, networks: &str, budgets: &str) -> (Value, PathBuf) {
+    let scene = dir.join("scene.ron");
+    let text = format!(
+        r#"(version: 1, seed: 3, networks: [{networks}],
+            datasets: [(name: "shapes", source: Procedural(kind: Shapes, seed: 1, train: 200, test: 60))],
+            budgets: [{budgets}], images: (reward: 60, calibration: 60, walk: 40, refit: 60),
+            walks_per_task: 6, finalists: 2, controls: [Uniform, Random(candidates: 2)])"#
+    );
+    fs::write(&scene, text).unwrap();
+    let out = dir.join("out");
+    let output = Command::new(secateur()).arg("run").arg(&scene).arg("--out").arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    (json(&out.join("summary.json")), out)
+}
+
+#[test]
+fn a_budget_at_or_above_the_original_returns_the_original() {
+    let dir = tempfile::tempdir().unwrap();
+    let network = write_without_biases(&dir.path().join("plain.safetensors"));
+    let budgets = "Params(ratio: 1.0), Macs(ratio: 1.0), ActivationBytes(ratio: 1.0), Params(max: 99999), Params(ratio: 0.8), Macs(ratio: 0.6)";
+    let (summary, out) = run_on_shapes(dir.path(), r#"(name: "plain", file: "./plain.safetensors")"#, budgets);
+    let tasks = summary["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 6);
+    for (i, task) in tasks.iter().enumerate() {
+        let folder = out.join("tasks").join(task["name"].as_str().unwrap());
+        let certificate = json(&folder.join("certificate.json"));
+        assert_eq!(certificate["budgets"][0]["ok"], true, "{task}");
+        let written = load_network(&folder.join("model.safetensors"), None, None).unwrap();
+        for cost in ["macs", "params", "activation_bytes"] {
+            assert_eq!(task[cost], certificate[cost], "the summary and the file agree: {task}");
+        }
+        if i < 4 {
+            assert_eq!(written.original, network, "{task}");
+            assert_eq!((&task["unchanged"], &task["walk_of_best"]), (&Value::Bool(true), &Value::Null));
+            assert_eq!(task["original"]["params"], task["params"]);
+            assert_eq!(task["test_accuracy_before_tuning"], task["test_accuracy_original"]);
+        } else {
+            assert_eq!(task["unchanged"], false);
+            assert_ne!(written.original, network);
+        }
+    }
+    assert_eq!(summary["walks"], 12, "only two tasks are searched");
+    assert_eq!(summary["controls"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn where_every_budget_allows_the_whole_network_nothing_is_searched_and_batch_norm_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let given = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart/shapes.safetensors");
+    let network = format!(r#"(name: "n", file: {given:?})"#);
+    let (summary, out) = run_on_shapes(dir.path(), &network, "Macs(ratio: 1.0), Params(ratio: 0.9999)");
+    let [as_given, folded] = &summary["tasks"].as_array().unwrap()[..] else { panic!("{summary}") };
+    let written = |task: &Value| {
+        let path = out.join(task["model_file"].as_str().unwrap());
+        load_network(&path, None, None).unwrap()
+    };
+    let given = load_network(&given, None, None).unwrap();
+    assert_eq!(written(as_given).original, given.original);
+    assert_eq!(written(folded).original, given.folded, "BatchNorm has more parameters than the biases it folds into");
+    assert!(folded["params"].as_u64() < folded["original"]["params"].as_u64());
+    assert_eq!((&summary["walks"], &summary["candidates_scored"]), (&Value::from(0), &Value::from(0)));
 }
