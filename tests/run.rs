@@ -225,7 +225,7 @@ fn write_without_biases(path: &Path) -> Network {
     let mut last = 0;
     for (name, c, n) in [("a", 3, 8), ("b", 8, 12)] {
         last = b.push(name, Op::Conv2d(Conv2d::square(c, n, 3, 2, 1)), &[last]);
-        last = b.push(&format!("{name}.relu"), Op::Pointwise(Pointwise::Relu), &[last]);
+        last = b.push(format!("{name}.relu"), Op::Pointwise(Pointwise::Relu), &[last]);
     }
     last = b.push("mean", Op::GlobalAvgPool, &[last]);
     b.push("fc", Op::Linear { in_features: 12, out_features: 10, bias: false }, &[last]);

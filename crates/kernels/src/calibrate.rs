@@ -128,7 +128,7 @@ impl Collector {
                 let row_len = self.map.columns() * lanes;
                 let per_group = self.sample.per_image;
                 for (i, row) in self.x[..x].chunks_exact(row_len).enumerate() {
-                    rows.push(row, lanes, groups.n_images() - i / per_group * lanes);
+                    rows.push(row, lanes, groups.n_present(i / per_group));
                 }
             }
         }

@@ -5,8 +5,11 @@
 //! intercept. Backward elimination on the least-squares problem of that sum with one factor for each channel (a column each,
 //! outputs and rows together as rows) ranks channels by what their loss costs after the other channels were scaled to make up for it.
 
+use std::ops::Range;
+
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use rayon::prelude::*;
 use secateur_net::Slot;
 
 use crate::wide_rows::WideRows;
@@ -17,8 +20,8 @@ use crate::{LinearMap, NormalEquations};
 const CHANNELS_MAX: usize = 1_024;
 /// Most values of one channel's part: rows times outputs.
 const VALUES_MAX: usize = 1 << 18;
-/// Memory for the parts of some rows, in values.
-const BLOCK_VALUES: usize = 1 << 22;
+/// Memory for the parts of some rows, in values: 134 MB.
+const BLOCK_VALUES: usize = 1 << 24;
 
 /// The parts of some channels of a wide map.
 #[derive(Debug)]
@@ -39,28 +42,38 @@ pub fn contribution_rows(n_out: usize, n_rows_max: usize) -> usize {
 pub fn contributions(map: &LinearMap, axis: &[Slot], x: &WideRows, weights: &[f32]) -> Vec<Contributions> {
     let columns = columns_by_channel(map, axis);
     let means = x.means();
-    let energy = output_energy(map, x, &means, weights);
-    columns
+    // The outputs less their means, `[rows, outputs]`: the sum of all parts.
+    let mut outputs = vec![0.0; x.len() * map.outputs.1];
+    let grams: Vec<Mat<f64>> = columns
         .chunks(CHANNELS_MAX)
         .map(|some| {
-            let gram = gram_of_parts(map, some, x, &means, weights);
-            let n = some.len();
-            let mut with_intercept = vec![0.0; (n + 1) * (n + 1)];
-            (0..n * n).for_each(|i| with_intercept[i / n * (n + 1) + i % n] = gram[(i / n, i % n)]);
-            with_intercept[(n + 1) * (n + 1) - 1] = (x.len() * map.outputs.1) as f64;
-            let moment = (0..n).map(|i| (0..n).map(|j| gram[(i, j)]).sum()).chain([0.0]).collect();
-            let equations = NormalEquations {
-                map: map.of_channel_factors(n),
-                gram: with_intercept,
-                moment,
-                pull: vec![0.0; n + 1],
-                target_energy: energy,
-                n_rows: x.len() as u64,
-            };
-            let channels = some.iter().map(|(slot, _)| *slot).collect();
-            Contributions { equations: equations.pulled_towards(&vec![1.0; n]), channels }
+            let rows = CentredRows { map, x, means: &means, weights };
+            gram_of_parts(&rows, some, &mut outputs)
         })
-        .collect()
+        .collect();
+    let energy: f64 = outputs.iter().map(|y| y * y).sum();
+    let equations = grams.iter().map(|gram| equations_of(map, gram, energy, x.len()));
+    let channels = columns.chunks(CHANNELS_MAX).map(|some| some.iter().map(|(slot, _)| *slot).collect());
+    equations.zip(channels).map(|(equations, channels)| Contributions { equations, channels }).collect()
+}
+
+/// The equations of one factor for each channel whose parts have the products `gram`.
+fn equations_of(map: &LinearMap, gram: &Mat<f64>, target_energy: f64, n_rows: usize) -> NormalEquations {
+    let n = gram.nrows();
+    let mut with_intercept = vec![0.0; (n + 1) * (n + 1)];
+    (0..n * n).for_each(|i| with_intercept[i / n * (n + 1) + i % n] = gram[(i / n, i % n)]);
+    // Parts are centred, so that the intercept has no product with them.
+    with_intercept[(n + 1) * (n + 1) - 1] = (n_rows * map.outputs.1) as f64;
+    let moment = (0..n).map(|i| (0..n).map(|j| gram[(i, j)]).sum()).chain([0.0]).collect();
+    let equations = NormalEquations {
+        map: map.of_channel_factors(n),
+        gram: with_intercept,
+        moment,
+        pull: vec![0.0; n + 1],
+        target_energy,
+        n_rows: n_rows as u64,
+    };
+    equations.pulled_towards(&vec![1.0; n])
 }
 
 /// The channels of an axis, each with its columns of X (taps in order, channels within a tap).
@@ -77,49 +90,48 @@ fn columns_by_channel(map: &LinearMap, axis: &[Slot]) -> Vec<(Slot, Vec<usize>)>
     columns
 }
 
-/// Sums over rows and outputs of the products of the centred parts of two channels each.
-fn gram_of_parts(
-    map: &LinearMap,
-    channels: &[(Slot, Vec<usize>)],
-    x: &WideRows,
-    means: &[f64],
-    weights: &[f32],
-) -> Mat<f64> {
-    let (n, n_out) = (channels.len(), map.outputs.1);
+/// Rows of a wide map, less the means of its columns, and what they are multiplied with.
+struct CentredRows<'a> {
+    map: &'a LinearMap,
+    x: &'a WideRows,
+    means: &'a [f64],
+    weights: &'a [f32],
+}
+
+impl CentredRows<'_> {
+    /// What `columns` of `rows` make of every output: `[outputs, rows]`, rows next to each other.
+    fn part(&self, columns: &[usize], rows: Range<usize>, part: &mut [f64]) {
+        let (taps, n_weights) = (self.map.taps(), self.map.columns() - 1);
+        let n_inputs = n_weights / taps;
+        let value = |row: usize, i: usize| f64::from(self.x.row(rows.start + row)[columns[i]]) - self.means[columns[i]];
+        let weight = |i: usize, output: usize| {
+            let of_filter = columns[i] % n_inputs * taps + columns[i] / n_inputs;
+            f64::from(self.weights[output * n_weights + of_filter])
+        };
+        let (x, w) =
+            (Mat::from_fn(rows.len(), columns.len(), value), Mat::from_fn(columns.len(), self.map.outputs.1, weight));
+        let part = MatMut::from_column_major_slice_mut(part, rows.len(), self.map.outputs.1);
+        matmul(part, Accum::Replace, &x, &w, 1.0, Par::Seq);
+    }
+}
+
+/// Sums over rows and outputs of the products of the centred parts of two channels each; adds the parts to `outputs`.
+fn gram_of_parts(rows: &CentredRows<'_>, channels: &[(Slot, Vec<usize>)], outputs: &mut [f64]) -> Mat<f64> {
+    let (n, n_out, n_all) = (channels.len(), rows.map.outputs.1, rows.x.len());
     let mut gram = Mat::zeros(n, n);
-    let n_rows = (BLOCK_VALUES / (n * n_out)).clamp(1, x.len().max(1));
-    for first in (0..x.len()).step_by(n_rows) {
-        let rows = first..(first + n_rows).min(x.len());
-        let mut parts = Mat::zeros(rows.len() * n_out, n);
-        for (channel, (_, columns)) in channels.iter().enumerate() {
-            let part = parts.col_as_slice_mut(channel);
-            for (row, part) in rows.clone().zip(part.chunks_exact_mut(n_out)) {
-                add_part(map, columns, x.row(row), means, weights, part);
-            }
+    let n_block = (BLOCK_VALUES / (n * n_out)).clamp(1, n_all.max(1));
+    for first in (0..n_all).step_by(n_block) {
+        let block = first..(first + n_block).min(n_all);
+        let len = block.len() * n_out;
+        let mut parts = vec![0.0; len * n];
+        let each = parts.par_chunks_exact_mut(len).zip(channels);
+        each.for_each(|(part, (_, columns))| rows.part(columns, block.clone(), part));
+        let outputs = &mut outputs[first * n_out..][..len];
+        for part in parts.chunks_exact(len) {
+            outputs.iter_mut().zip(part).for_each(|(y, z)| *y += z);
         }
-        matmul(gram.as_mut(), Accum::Add, parts.transpose(), &parts, 1.0, Par::Seq);
+        let parts = MatRef::from_column_major_slice(&parts, len, n);
+        matmul(gram.as_mut(), Accum::Add, parts.transpose(), parts, 1.0, Par::Seq);
     }
     gram
-}
-
-/// Adds what `columns` of a centred row make of every output.
-fn add_part(map: &LinearMap, columns: &[usize], row: &[f32], means: &[f64], weights: &[f32], part: &mut [f64]) {
-    let (taps, n_weights) = (map.taps(), map.columns() - 1);
-    let n_inputs = n_weights / taps;
-    for (output, part) in part.iter_mut().enumerate() {
-        let filter = &weights[output * n_weights..][..n_weights];
-        let term = |&c: &usize| (f64::from(row[c]) - means[c]) * f64::from(filter[c % n_inputs * taps + c / n_inputs]);
-        *part += columns.iter().map(term).sum::<f64>();
-    }
-}
-
-/// Sum over outputs of the squared deviation of the map's outputs from their mean.
-fn output_energy(map: &LinearMap, x: &WideRows, means: &[f64], weights: &[f32]) -> f64 {
-    let all: Vec<usize> = (0..x.n_columns()).collect();
-    let of_row = |row: usize| {
-        let mut outputs = vec![0.0; map.outputs.1];
-        add_part(map, &all, x.row(row), means, weights, &mut outputs);
-        outputs.iter().map(|y| y * y).sum::<f64>()
-    };
-    (0..x.len()).map(of_row).sum()
 }

@@ -38,9 +38,13 @@ impl ImageGroups {
         let len = self.image_len * self.lanes;
         &self.values[group * len..(group + 1) * len]
     }
+    /// Lanes of a group that hold an image.
+    pub fn n_present(&self, group: usize) -> usize {
+        (self.n_images - group * self.lanes).min(self.lanes)
+    }
     /// Sets the lanes without an image of values `[.., LANES]` of a group to zero.
     pub fn clear_missing(&self, group: usize, values: &mut [f32]) {
-        let present = self.n_images - group * self.lanes;
+        let present = self.n_present(group);
         if present < self.lanes {
             values.chunks_exact_mut(self.lanes).for_each(|value| value[present..].fill(0.0));
         }

@@ -77,7 +77,7 @@ mod tests {
         let mut builder = GraphBuilder::new(Shape { c: 3, h: 1, w: 1 });
         let mut last = builder.push("first", Op::Conv2d(Conv2d::square(3, channels, 1, 1, 0)), &[0]);
         for i in 0..n_convs {
-            last = builder.push(&format!("c{i}"), Op::Conv2d(Conv2d::square(channels, channels, 3, 1, 1)), &[last]);
+            last = builder.push(format!("c{i}"), Op::Conv2d(Conv2d::square(channels, channels, 3, 1, 1)), &[last]);
         }
         last = builder.push("wide", Op::Conv2d(Conv2d::square(channels, flattened, 1, 1, 0)), &[last]);
         builder.push("fc", Op::Linear { in_features: flattened, out_features: 10, bias: true }, &[last]);

@@ -75,7 +75,7 @@ impl Problem<'_> {
         let per_group = self.target.sample.per_image;
         for group in 0..self.target.n_groups {
             let source = self.activations.whole(self.source, group);
-            let present = (images.n_images() - group * lanes).min(lanes);
+            let present = images.n_present(group);
             for (i, pixel) in self.target.sample.pixels(group).enumerate() {
                 if data.x.is_full() {
                     return data;

@@ -166,9 +166,9 @@ fn check_refit(equations: &NormalEquations, xs: &[Vec<f64>], ys: &[Vec<f64>], we
     let mut columns: Vec<usize> = kept.iter().flat_map(|&c| c * taps..(c + 1) * taps).collect();
     columns.push(xs[0].len() - 1);
     let refit = equations.refit(&kept).unwrap();
-    for o in 0..ys[0].len() {
+    for (o, before) in weights.iter().enumerate() {
         let (a, mut b) = ridge_system(xs, ys, &columns, o);
-        b.iter_mut().zip(&columns).for_each(|(b, &c)| *b += ridge_of(xs) * weights[o][c]);
+        b.iter_mut().zip(&columns).for_each(|(b, &c)| *b += ridge_of(xs) * before[c]);
         let expected = solve(a, b);
         let n = columns.len() - 1;
         let scale = expected.iter().fold(1.0f64, |m, w| m.max(w.abs()));

@@ -130,7 +130,7 @@ fn with_constant_channels(seed: u64) -> Network {
     for (name, c) in [("a", 3), ("b", 6)] {
         let conv = Conv2d { bias: true, ..Conv2d::square(c, 6, 3, 1, 0) };
         last = b.push(name, Op::Conv2d(conv), &[last]);
-        last = b.push(&format!("{name}.relu"), Op::Pointwise(Pointwise::Relu), &[last]);
+        last = b.push(format!("{name}.relu"), Op::Pointwise(Pointwise::Relu), &[last]);
     }
     last = b.push("mean", Op::GlobalAvgPool, &[last]);
     b.push("fc", Op::Linear { in_features: 6, out_features: 4, bias: true }, &[last]);
