@@ -42,7 +42,7 @@ pub fn load_network(
     mean_std: Option<&(Vec<f32>, Vec<f32>)>,
 ) -> anyhow::Result<LoadedNetwork> {
     let file = read_weights(path)?;
-    let mut assumptions = Vec::new();
+    let mut assumptions = file.notes;
     let described = file.description.map(|d| (d.graph, d.preprocessing));
     let (arch, graph, own) = match described {
         Some((graph, preprocessing)) => {
