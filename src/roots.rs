@@ -75,15 +75,18 @@ fn existing(path: &Path) -> Option<PathBuf> {
         name.push(extension);
         PathBuf::from(name)
     };
-    // A folder such as `resnet20/` beside `resnet20.pth` is not the network.
-    let candidates = std::iter::once(path.to_owned()).chain(EXTENSIONS.map(with));
-    candidates.into_iter().find(|candidate| candidate.is_file())
+    // A folder such as `resnet20/` beside `resnet20.pth` is not the network. A device or a pipe is what was named, and is
+    // refused as such by whoever reads it.
+    let is_there = |candidate: &PathBuf| candidate.exists() && !candidate.is_dir();
+    std::iter::once(path.to_owned()).chain(EXTENSIONS.map(with)).find(is_there)
 }
 
 fn not_found(name: &str, tried: &[&Path]) -> String {
+    let is_folder = tried.iter().any(|path| path.is_dir());
     let tried: Vec<String> = tried.iter().map(|path| format!("'{}'", path.display())).collect();
     let extensions = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
-    format!("network '{name}' not found: no file {} (nor with {extensions} behind it)", tried.join(" or "))
+    let folder = if is_folder { ", which is a folder" } else { "" };
+    format!("network '{name}' not found: no file {}{folder} (nor with {extensions} behind it)", tried.join(" or "))
 }
 
 #[cfg(test)]

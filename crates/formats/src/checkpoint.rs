@@ -125,10 +125,11 @@ impl Search<'_, '_> {
             self.skipped = Some(path.into());
             return Vec::new();
         }
-        let mut found = self.wrapped(id, path, depth);
-        if found.is_empty() {
-            found = self.nested(id, path, depth);
+        let wrapped = self.wrapped(id, path, depth);
+        if !wrapped.is_empty() {
+            return wrapped;
         }
+        let found = self.nested(id, path, depth);
         // Beside a state dict there may be the best accuracy or the weights of the classes; beside tensors, an odd dict.
         let n_nested = found.iter().map(|&(_, dict)| self.n_parameters(dict)).max();
         let here = || self.pickle.objects.dicts[id].iter().any(|(_, value)| matches!(value, Value::Tensor(_)));

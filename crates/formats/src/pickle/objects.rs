@@ -31,8 +31,8 @@ impl StorageRef {
     /// A storage of bytes as one of `element`.
     fn of(self, element: Element) -> Result<Self, String> {
         let size = element.size();
-        if self.element.size() != 1 || self.n_elements % size != 0 || self.start % size != 0 || self.length % size != 0
-        {
+        let fits = [self.n_elements, self.start, self.length].iter().all(|n| n.is_multiple_of(size));
+        if self.element.size() != 1 || !fits {
             return Err(format!("{} storage elements cannot be read as elements of {size} bytes", self.n_elements));
         }
         let [n_elements, start, length] = [self.n_elements, self.start, self.length].map(|n| n / size);

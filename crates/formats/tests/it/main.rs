@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
+mod archives;
 mod handmade;
 mod hostile;
 mod real_models;
@@ -9,3 +10,4 @@ mod refused_pickles;
 mod round_trip;
 mod safetensors_files;
 mod torch_files;
+mod torch_made;
