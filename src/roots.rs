@@ -82,11 +82,10 @@ fn existing(path: &Path) -> Option<PathBuf> {
 }
 
 fn not_found(name: &str, tried: &[&Path]) -> String {
-    let is_folder = tried.iter().any(|path| path.is_dir());
-    let tried: Vec<String> = tried.iter().map(|path| format!("'{}'", path.display())).collect();
+    let kind = |path: &Path| if path.is_dir() { " (a folder)" } else { "" };
+    let tried: Vec<String> = tried.iter().map(|path| format!("'{}'{}", path.display(), kind(path))).collect();
     let extensions = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
-    let folder = if is_folder { ", which is a folder" } else { "" };
-    format!("network '{name}' not found: no file {}{folder} (nor with {extensions} behind it)", tried.join(" or "))
+    format!("network '{name}' not found: no file {} (nor with {extensions} behind it)", tried.join(" or "))
 }
 
 #[cfg(test)]

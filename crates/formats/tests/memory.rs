@@ -21,7 +21,7 @@ const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.
 fn refused_within_limit(what: &str, bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile");
-    std::fs::write(&path, bytes).unwrap();
+    fs::write(&path, bytes).unwrap();
     MEMORY.reset_peak_usage();
     let error = read_weights(&path).expect_err(what);
     let peak = MEMORY.peak_usage_as_mb();
