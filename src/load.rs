@@ -96,23 +96,7 @@ fn built(
     let inferred = arch::infer(weights);
     let (name, n_classes) = match (arch, inferred) {
         (Some(name), _) => {
-            ensure!(
-                arch::ARCHITECTURES.contains(&name),
-                "unknown architecture '{name}'; known: {}",
-                arch::ARCHITECTURES.join(", ")
-            );
-            let (_, classifier) = CLASSIFIERS
-                .iter()
-                .find(|(start, _)| name.starts_with(start))
-                .with_context(|| format!("no classifier is known of {name}"))?;
-            let classes = weights.get(*classifier).and_then(|tensor| tensor.shape().first().copied());
-            let n_classes = classes.with_context(|| {
-                format!(
-                    "'{}' is no {name}: that has its classes in '{classifier}', this file has {}",
-                    path.display(),
-                    shown(weights)
-                )
-            })?;
+            let n_classes = n_classes(path, name, weights)?;
             (name, n_classes)
         }
         (None, Some((name, n_classes))) => {
@@ -130,6 +114,24 @@ fn built(
     assumptions.push(format!("images of {BUILDER_INPUT}, the size the architecture is built for"));
     let graph = arch::build(name, BUILDER_INPUT, n_classes).with_context(|| in_file(path, Some(name)))?;
     Ok((name.to_owned(), graph))
+}
+
+/// Number of classes of a file that is said to be of architecture `name`.
+fn n_classes(path: &Path, name: &str, weights: &Weights) -> anyhow::Result<usize> {
+    ensure!(
+        arch::ARCHITECTURES.contains(&name),
+        "unknown architecture '{name}'; known: {}",
+        arch::ARCHITECTURES.join(", ")
+    );
+    let (_, classifier) = CLASSIFIERS
+        .iter()
+        .find(|(start, _)| name.starts_with(start))
+        .with_context(|| format!("no classifier is known of {name}"))?;
+    let classes = weights.get(*classifier).and_then(|tensor| tensor.shape().first().copied());
+    classes.with_context(|| {
+        let (path, shown) = (path.display(), shown(weights));
+        format!("'{path}' is no {name}: that has its classes in '{classifier}', this file has {shown}")
+    })
 }
 
 /// Some of the parameters' names, to recognise the network by.

@@ -55,7 +55,11 @@ impl<'a> Machine<'a> {
                 0x80 => self.protocol()?,
                 0x95 => drop(self.take(8)?),
                 _ => {
-                    let known = self.constant(op)? || self.container(op)? || self.memory(op)? || self.object(op)?;
+                    let known = self.constant(op)?
+                        || self.container(op)?
+                        || self.set(op)?
+                        || self.memory(op)?
+                        || self.object(op)?;
                     if !known {
                         return Err(Problem::malformed(
                             "pickle",
@@ -101,7 +105,7 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    /// Tuples, lists, dicts, sets.
+    /// Tuples, lists, dicts.
     fn container(&mut self, op: u8) -> Result<bool, Problem> {
         match op {
             b')' | b']' => self.push_sequence(Vec::new()),
@@ -137,8 +141,17 @@ impl<'a> Machine<'a> {
                 let items = self.pop_to_mark()?;
                 self.set_items(&items)?;
             }
-            // EMPTY_SET, ADDITEMS, FROZENSET: nobody looks into a set.
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Sets, into which nobody looks.
+    fn set(&mut self, op: u8) -> Result<bool, Problem> {
+        match op {
+            // EMPTY_SET
             0x8f => self.stack.push(Value::Opaque),
+            // ADDITEMS
             0x90 => {
                 self.pop_to_mark()?;
                 match self.top()? {
@@ -146,6 +159,7 @@ impl<'a> Machine<'a> {
                     other => return Err(self.fail(&format!("expected a set to add to, got {}", other.kind()))),
                 }
             }
+            // FROZENSET
             0x91 => {
                 self.pop_to_mark()?;
                 self.stack.push(Value::Opaque);
@@ -208,19 +222,22 @@ impl<'a> Machine<'a> {
                 let (_keywords, arguments, callable) = (self.pop()?, self.pop()?, self.pop()?);
                 self.apply(callable, arguments)?
             }
-            // BUILD: attributes of the object below, such as the `_metadata` of a state dict; none is read.
-            b'b' => {
-                self.pop()?;
-                match self.pop()? {
-                    target
-                    @ (Value::Dict(_) | Value::Tensor(_) | Value::Odd(_) | Value::NumpyArray | Value::Opaque) => target,
-                    other => return Err(self.fail(&format!("BUILD cannot give attributes to {}", other.kind()))),
-                }
-            }
+            b'b' => self.build()?,
             _ => return Ok(false),
         };
         self.stack.push(value);
         Ok(true)
+    }
+
+    /// BUILD: attributes of the object below, such as the `_metadata` of a state dict; none is read.
+    fn build(&mut self) -> Result<Value, Problem> {
+        self.pop()?;
+        match self.pop()? {
+            target @ (Value::Dict(_) | Value::Tensor(_) | Value::Odd(_) | Value::NumpyArray | Value::Opaque) => {
+                Ok(target)
+            }
+            other => Err(self.fail(&format!("BUILD cannot give attributes to {}", other.kind()))),
+        }
     }
 
     fn global(&self, module: &str, name: &str) -> Result<Value, Problem> {
