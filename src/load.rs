@@ -9,8 +9,13 @@ use secateur_scene::{DatasetSource, ProceduralKind};
 
 /// Images of the architectures that are built in; a bare state dict does not say.
 pub(crate) const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
-/// Where the built-in architectures keep the weights `[classes, features]` of their last operation.
-const CLASSIFIERS: [&str; 3] = ["linear.weight", "classifier.0.weight", "classifier.weight"];
+/// Where the built-in architectures, by the beginning of their names, keep the weights `[classes, features]` of their last
+/// operation.
+const CLASSIFIERS: [(&str, &str); 3] =
+    [("resnet", "linear.weight"), ("mobilenet", "classifier.0.weight"), ("vgg", "classifier.weight")];
+/// How many names of parameters a message lists, and how long a name it shows.
+const NAMES_SHOWN: usize = 5;
+const NAME_CHARS_SHOWN: usize = 80;
 
 /// A network, ready to be run and pruned.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +47,7 @@ pub fn load_network(
     mean_std: Option<&(Vec<f32>, Vec<f32>)>,
 ) -> anyhow::Result<LoadedNetwork> {
     let file = read_weights(path)?;
-    let mut assumptions = Vec::new();
+    let mut assumptions = file.notes;
     let described = file.description.map(|d| (d.graph, d.preprocessing));
     let (arch, graph, own) = match described {
         Some((graph, preprocessing)) => {
@@ -91,15 +96,7 @@ fn built(
     let inferred = arch::infer(weights);
     let (name, n_classes) = match (arch, inferred) {
         (Some(name), _) => {
-            ensure!(
-                arch::ARCHITECTURES.contains(&name),
-                "unknown architecture '{name}'; known: {}",
-                arch::ARCHITECTURES.join(", ")
-            );
-            let classes = CLASSIFIERS.iter().find_map(|key| weights.get(*key)?.shape().first().copied());
-            let n_classes = classes.with_context(|| {
-                format!("'{}' has no classifier of {name}; is this the right architecture?", path.display())
-            })?;
+            let n_classes = n_classes(path, name, weights)?;
             (name, n_classes)
         }
         (None, Some((name, n_classes))) => {
@@ -107,14 +104,46 @@ fn built(
             (name, n_classes)
         }
         (None, None) => bail!(
-            "'{}' holds parameters only, and their names are those of no known architecture; give `arch` (known: {})",
+            "'{}' holds parameters only, and their names are those of no known architecture ({}): it has {}; a network of another \
+             kind needs its graph in the file, as safetensors metadata (scenes/quickstart/train.py writes such files)",
             path.display(),
-            arch::ARCHITECTURES.join(", ")
+            arch::ARCHITECTURES.join(", "),
+            shown(weights)
         ),
     };
     assumptions.push(format!("images of {BUILDER_INPUT}, the size the architecture is built for"));
     let graph = arch::build(name, BUILDER_INPUT, n_classes).with_context(|| in_file(path, Some(name)))?;
     Ok((name.to_owned(), graph))
+}
+
+/// Number of classes of a file that is said to be of architecture `name`.
+fn n_classes(path: &Path, name: &str, weights: &Weights) -> anyhow::Result<usize> {
+    ensure!(
+        arch::ARCHITECTURES.contains(&name),
+        "unknown architecture '{name}'; known: {}",
+        arch::ARCHITECTURES.join(", ")
+    );
+    let (_, classifier) = CLASSIFIERS
+        .iter()
+        .find(|(start, _)| name.starts_with(start))
+        .with_context(|| format!("no classifier is known of {name}"))?;
+    let classes = weights.get(*classifier).and_then(|tensor| tensor.shape().first().copied());
+    classes.with_context(|| {
+        let (path, shown) = (path.display(), shown(weights));
+        format!("'{path}' is no {name}: that has its classes in '{classifier}', this file has {shown}")
+    })
+}
+
+/// Some of the parameters' names, to recognise the network by.
+fn shown(weights: &Weights) -> String {
+    let more = if weights.len() > NAMES_SHOWN { ", …" } else { "" };
+    let step = weights.len().div_ceil(NAMES_SHOWN).max(1);
+    let names: Vec<String> = weights
+        .keys()
+        .step_by(step)
+        .map(|name| format!("'{}'", name.escape_debug().take(NAME_CHARS_SHOWN).collect::<String>()))
+        .collect();
+    format!("{} parameters: {}{more}", weights.len(), names.join(", "))
 }
 
 /// One split of a data set.

@@ -75,13 +75,15 @@ fn existing(path: &Path) -> Option<PathBuf> {
         name.push(extension);
         PathBuf::from(name)
     };
-    // A folder such as `resnet20/` beside `resnet20.pth` is not the network.
-    let candidates = std::iter::once(path.to_owned()).chain(EXTENSIONS.map(with));
-    candidates.into_iter().find(|candidate| candidate.is_file())
+    // A folder such as `resnet20/` beside `resnet20.pth` is not the network. A device or a pipe is what was named, and is
+    // refused as such by whoever reads it.
+    let is_there = |candidate: &PathBuf| candidate.exists() && !candidate.is_dir();
+    std::iter::once(path.to_owned()).chain(EXTENSIONS.map(with)).find(is_there)
 }
 
 fn not_found(name: &str, tried: &[&Path]) -> String {
-    let tried: Vec<String> = tried.iter().map(|path| format!("'{}'", path.display())).collect();
+    let kind = |path: &Path| if path.is_dir() { " (a folder)" } else { "" };
+    let tried: Vec<String> = tried.iter().map(|path| format!("'{}'{}", path.display(), kind(path))).collect();
     let extensions = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
     format!("network '{name}' not found: no file {} (nor with {extensions} behind it)", tried.join(" or "))
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use secateur_formats::read_regular_file;
 use secateur_scene::{Scene, apply_set};
 
 use crate::Failure;
@@ -23,10 +24,9 @@ pub(crate) fn read_scene(path: &Path, sets: &[String]) -> Result<Scene, Failure>
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
-    let at = || format!("scene '{}'", path.display());
-    let n_bytes = std::fs::metadata(path).with_context(at)?.len();
-    anyhow::ensure!(n_bytes <= MAX_BYTES, "{} has {n_bytes} bytes; at most {MAX_BYTES} are read", at());
-    std::fs::read_to_string(path).with_context(at)
+    // Its kind and size are looked at first: a pipe would be waited for, a device may never end.
+    let bytes = read_regular_file(path, MAX_BYTES).context("scene")?;
+    String::from_utf8(bytes).with_context(|| format!("scene '{}': expected UTF-8 text", path.display()))
 }
 
 /// The folder that `./x` in the scene is relative to.

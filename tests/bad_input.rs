@@ -329,3 +329,40 @@ fn inspect_and_doctor_describe_what_is_there() {
     let bare = stdout(&["doctor", "--data-root", "nowhere", "--model-root", "nowhere"]);
     assert!(bare.contains("to do") && bare.contains("SECATEUR_DATA") && bare.contains("SECATEUR_MODELS"), "{bare}");
 }
+
+/// A pipe without a writer and a device without an end, as network, scene and data set.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+    let place = Workplace::new();
+    assert!(Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    let not_regular = "a device, a pipe or a socket";
+    for file in ["pipe", "/dev/zero"] {
+        place.check_refusal(&["eval", file, "--dataset", "cifar10"], &[file, not_regular]);
+        place.check_refusal(&["inspect", file], &[file, not_regular]);
+        place.check_refusal(&["check", file], &["scene", file, not_regular]);
+        place.check_refusal(&["run", file, "--out", "out"], &["scene", file, not_regular]);
+    }
+    place.check_refusal(&["eval", "models", "--dataset", "cifar10"], &["'models' (a folder)"]);
+    fs::remove_file(place.path("data/cifar-10-batches-bin/test_batch.bin")).unwrap();
+    fs::rename(place.path("pipe"), place.path("data/cifar-10-batches-bin/test_batch.bin")).unwrap();
+    place.check_refusal(&["eval", "net", "--dataset", "cifar10"], &["test_batch.bin", not_regular]);
+    place.check_scene_refusal(&["scene.ron:5:", "test_batch.bin", not_regular]);
+}
+
+/// Three gigabytes of nothing, under every name that is read.
+#[test]
+fn sparse_giants_are_refused_by_their_size() {
+    let place = Workplace::new();
+    for name in ["giant.pth", "giant.safetensors", "giant.ron", "data/cifar-10-batches-bin/test_batch.bin"] {
+        fs::File::create(place.path(name)).unwrap().set_len(3 << 30).unwrap();
+    }
+    for arguments in [
+        &["eval", "giant.pth", "--dataset", "cifar10"][..],
+        &["inspect", "giant.safetensors"],
+        &["check", "giant.ron"],
+        &["eval", "net", "--dataset", "cifar10"],
+    ] {
+        place.check_refusal(arguments, &["3221225472 bytes; at most"]);
+    }
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use secateur::formats::{Preprocessing, write_network};
 use secateur::load::load_network;
 use secateur::net::random::with_random_weights;
-use secateur::net::{Cost, Network, Shape, arch};
+use secateur::net::{Cost, Network, Shape, Weights, arch};
 use secateur::resolve::{Resolved, resolve};
 use secateur::roots::Roots;
 use secateur::scene::{Scene, SceneError};
@@ -23,8 +23,12 @@ fn resnet20() -> Network {
 
 /// A safetensors file without metadata, as other programs write it.
 fn write_bare(path: &Path, network: &Network) {
+    write_tensors(path, network.weights());
+}
+
+fn write_tensors(path: &Path, tensors: &Weights) {
     let (mut header, mut data) = (BTreeMap::new(), Vec::new());
-    for (name, tensor) in network.weights() {
+    for (name, tensor) in tensors {
         let start = data.len();
         tensor.data().iter().for_each(|x| data.extend(x.to_le_bytes()));
         let entry = serde_json::json!({"dtype": "F32", "shape": tensor.shape(), "data_offsets": [start, data.len()]});
@@ -100,6 +104,29 @@ fn a_wrong_or_unknown_architecture_is_refused() {
     fs::write(files.path("odd.safetensors"), bytes).unwrap();
     let unknown = format!("{:#}", load_network(&files.path("odd.safetensors"), None, None).unwrap_err());
     assert!(unknown.contains("no known architecture") && unknown.contains("mobilenet_v1"), "{unknown}");
+    // What the file has and what would help, not an architecture that cannot fit.
+    assert!(unknown.contains("1 parameters: 'x.weight'") && unknown.contains("metadata"), "{unknown}");
+    assert!(!unknown.contains("give `arch`"), "{unknown}");
+    let forced = message("odd.safetensors", "resnet20");
+    assert!(
+        forced.contains("is no resnet20") && forced.contains("'linear.weight'") && forced.contains("'x.weight'"),
+        "{forced}"
+    );
+}
+
+#[test]
+fn names_as_wrappers_leave_them_are_recognised_and_told() {
+    let files = Files::new();
+    let (graph, weights) = resnet20().into_parts();
+    for prefix in ["module.", "_orig_mod.", "backbone.net.module._orig_mod.model."] {
+        let renamed = weights.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect();
+        write_tensors(&files.path("wrapped.safetensors"), &renamed);
+        for arch in [None, Some("resnet20")] {
+            let loaded = load_network(&files.path("wrapped.safetensors"), arch, None).unwrap();
+            assert_eq!(loaded.original, Network::new(graph.clone(), weights.clone()).unwrap(), "{prefix}");
+            assert!(loaded.assumptions[0].contains("taken off"), "{:?}", loaded.assumptions);
+        }
+    }
 }
 
 #[test]

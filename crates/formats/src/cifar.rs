@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 
 use secateur_net::Shape;
 
-use crate::file_bytes::read_file;
+use crate::file_bytes::read_regular_file;
 use crate::{Dataset, FormatError, Problem, Split};
 
 const FOLDER: &str = "cifar-10-batches-bin";
 const SHAPE: Shape = Shape { c: 3, h: 32, w: 32 };
 const N_CLASSES: usize = 10;
 const RECORD_BYTES: usize = 1 + SHAPE.len();
-/// The official files have 10,000 records; a hundred times as many is not CIFAR-10.
-const MAX_FILE_BYTES: u64 = 1_000_000 * RECORD_BYTES as u64;
+/// The official files have 10,000 records; ten times as many is not CIFAR-10.
+const MAX_FILE_BYTES: u64 = 100_000 * RECORD_BYTES as u64;
 
 /// Reads one split from the folder `cifar-10-batches-bin` under `data_root`, in the order of the files. A file may hold any
 /// number of records.
@@ -51,7 +51,7 @@ fn locate(folder: &Path, file: &str) -> Result<PathBuf, FormatError> {
 }
 
 fn append_records(path: &Path, images: &mut Vec<u8>, labels: &mut Vec<u16>) -> Result<(), FormatError> {
-    let bytes = read_file(path, MAX_FILE_BYTES)?;
+    let bytes = read_regular_file(path, MAX_FILE_BYTES)?;
     let fail = |problem: String| Problem::malformed("CIFAR-10", problem).at(path);
     let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
     if !rest.is_empty() {

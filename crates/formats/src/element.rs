@@ -7,8 +7,8 @@ pub(crate) enum Element {
     F32,
     F16,
     Bf16,
-    /// Integers and booleans, by name and size in bytes; never parameters of a network.
-    Integer(&'static str, usize),
+    /// Integers, booleans and whatever else never is a parameter of a network, by name and size in bytes.
+    Other(&'static str, usize),
 }
 
 impl Element {
@@ -18,7 +18,7 @@ impl Element {
             Self::F64 => 8,
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::Integer(_, size) => size,
+            Self::Other(_, size) => size,
         }
     }
 
@@ -30,14 +30,15 @@ impl Element {
             Self::F32 => Ok(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
             Self::F16 => Ok(bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()),
             Self::Bf16 => Ok(bytes.as_chunks().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect()),
-            Self::Integer(name, _) => Err(name),
+            Self::Other(name, _) => Err(name),
         }
     }
 }
 
-/// Whether a tensor of this name and type is a counter that networks carry along and no operation reads.
-pub(crate) fn is_batch_counter(name: &str, element: Element) -> bool {
-    matches!(element, Element::Integer(..)) && name.ends_with("num_batches_tracked")
+/// Whether a tensor of this name and type is a counter that networks carry along and no operation reads: of the batches that
+/// a normalisation saw, or of the networks that an `AveragedModel` has averaged.
+pub(crate) fn is_counter(name: &str, element: Element) -> bool {
+    matches!(element, Element::Other(..)) && (name.ends_with("num_batches_tracked") || name.ends_with("n_averaged"))
 }
 
 #[cfg(test)]
@@ -52,6 +53,6 @@ mod tests {
         assert_eq!(Element::Bf16.decode(&[0xc0, 0x3f, 0x49, 0x40]).unwrap(), [1.5, 3.140_625]);
         assert_eq!(Element::F64.decode(&0.1f64.to_le_bytes()).unwrap(), [0.1f32]);
         assert_eq!(Element::F32.decode(&[0, 0, 0xc0, 0x3f]).unwrap(), [1.5]);
-        assert_eq!(Element::Integer("I64", 8).decode(&[0; 8]).unwrap_err(), "I64");
+        assert_eq!(Element::Other("I64", 8).decode(&[0; 8]).unwrap_err(), "I64");
     }
 }

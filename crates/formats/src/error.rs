@@ -53,6 +53,9 @@ pub enum Problem {
     /// A folder stands where a file was expected.
     #[error("expected a file, got a folder")]
     Folder,
+    /// Something without a size, which may never end.
+    #[error("expected a regular file, got a device, a pipe or a socket")]
+    NotRegular,
     /// A file that is larger than this crate reads.
     #[error("the file has {got} bytes; at most {limit} are read")]
     TooLarge {
@@ -72,13 +75,45 @@ pub enum Problem {
         /// What was expected and found, and where.
         problem: String,
     },
-    /// A pickle that names something other than tensors and containers; it is never executed.
+    /// A pickle that names something other than tensors and plain values; it is never executed.
     #[error(
-        "the pickle asks for '{global}', which is no part of a state dict (save model.state_dict()); nothing was executed"
+        "the pickle asks for '{global}'{holder}, which is neither a tensor nor a plain value and no part of a state dict; \
+         nothing was executed; save model.state_dict(), without it"
     )]
     ForbiddenGlobal {
         /// Module and name.
         global: String,
+        /// The key it stands under, with what precedes it in a sentence; empty when there is none.
+        holder: String,
+    },
+    /// A network that was saved with the code it belongs to.
+    #[error(
+        "the pickle holds{holder} a whole network, an object of class '{class}' that only its own code can rebuild; nothing was \
+         executed; load it where that class is defined and save its weights: torch.save(model.state_dict(), 'weights.pth')"
+    )]
+    WholeModule {
+        /// Module and name of its class.
+        class: String,
+        /// The key it stands under, with what precedes it in a sentence; empty when there is none.
+        holder: String,
+    },
+    /// Something that is recognised and not read.
+    #[error("this is {what}; {advice}")]
+    Unsupported {
+        /// What the file is.
+        what: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A tensor of a kind that is recognised and not read.
+    #[error("tensor '{name}' {problem}; {advice}")]
+    UnsupportedTensor {
+        /// Its name.
+        name: String,
+        /// What it is.
+        problem: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
     /// Network description of a newer format than this program knows.
     #[error("secateur.format is '{got}', this version reads '{known}'; use a newer secateur")]

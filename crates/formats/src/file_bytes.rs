@@ -1,30 +1,56 @@
-//! Reading a whole file with clear errors.
+//! Reading files whose kind and size are looked at before anything is opened or allocated.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::path::Path;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use crate::{FormatError, Problem};
 
 /// All bytes of the regular file `path`, which must hold at least one and at most `limit`.
-pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FormatError> {
-    // Before opening: opening a pipe would wait for its writer.
-    let kind = fs::metadata(path).map_err(|e| FormatError::io("read", path, e))?;
-    if kind.is_dir() {
-        return Err(Problem::Folder.at(path));
+///
+/// # Errors
+/// A folder, a device, a pipe or a socket, none of which is opened; an empty or too large file; what the system refused.
+pub fn read_regular_file(path: &Path, limit: u64) -> Result<Vec<u8>, FormatError> {
+    let mut file = RegularFile::open(path, limit)?;
+    file.part(0, file.n_bytes)
+}
+
+/// An open file that is neither a folder nor a device, a pipe or a socket.
+pub(crate) struct RegularFile {
+    file: File,
+    path: PathBuf,
+    /// Size when it was opened; at least 1.
+    pub(crate) n_bytes: u64,
+}
+
+impl RegularFile {
+    /// Opens `path`, which must hold at least one byte and at most `limit`.
+    pub(crate) fn open(path: &Path, limit: u64) -> Result<Self, FormatError> {
+        // Before opening: opening a pipe would wait for its writer.
+        let kind = fs::metadata(path).map_err(|e| FormatError::io("read", path, e))?;
+        if kind.is_dir() {
+            return Err(Problem::Folder.at(path));
+        }
+        if !kind.is_file() {
+            return Err(Problem::NotRegular.at(path));
+        }
+        let n_bytes = kind.len();
+        if n_bytes > limit {
+            return Err(Problem::TooLarge { got: n_bytes, limit }.at(path));
+        }
+        if n_bytes == 0 {
+            return Err(Problem::Empty.at(path));
+        }
+        let file = File::open(path).map_err(|e| FormatError::io("open", path, e))?;
+        Ok(Self { file, path: path.into(), n_bytes })
     }
-    if !kind.is_file() {
-        return Err(Problem::UnknownFormat("expected a regular file, got a device or a pipe").at(path));
+
+    /// At most `n` bytes from byte `from` on.
+    pub(crate) fn part(&mut self, from: u64, n: u64) -> Result<Vec<u8>, FormatError> {
+        let n = n.min(self.n_bytes.saturating_sub(from));
+        let mut bytes = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
+        let read = self.file.seek(SeekFrom::Start(from)).and_then(|_| (&self.file).take(n).read_to_end(&mut bytes));
+        read.map_err(|e| FormatError::io("read", &self.path, e))?;
+        Ok(bytes)
     }
-    let n_bytes = kind.len();
-    if n_bytes > limit {
-        return Err(Problem::TooLarge { got: n_bytes, limit }.at(path));
-    }
-    let file = File::open(path).map_err(|e| FormatError::io("open", path, e))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
-    file.take(limit).read_to_end(&mut bytes).map_err(|e| FormatError::io("read", path, e))?;
-    if bytes.is_empty() {
-        return Err(Problem::Empty.at(path));
-    }
-    Ok(bytes)
 }

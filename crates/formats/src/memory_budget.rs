@@ -12,9 +12,10 @@ pub(crate) struct MemoryBudget {
 
 impl MemoryBudget {
     /// For a file of `n_bytes`. Half-precision weights double in size, tied weights are repeated and compression may gain
-    /// a little; more than 16 times is not a network.
-    pub(crate) const fn for_file(n_bytes: usize) -> Self {
-        let limit = n_bytes.saturating_mul(16).saturating_add(1 << 20);
+    /// a little; more than 16 times is not a network, nor is 4 times and a gigabyte.
+    pub(crate) fn for_file(n_bytes: usize) -> Self {
+        let limit =
+            n_bytes.saturating_mul(16).saturating_add(1 << 20).min(n_bytes.saturating_mul(4).saturating_add(1 << 30));
         Self { limit, left: limit }
     }
 

@@ -6,9 +6,11 @@
 mod globals;
 mod machine;
 mod objects;
+mod refusal;
 
 use crate::Problem;
 use crate::pickle::globals::Global;
+pub(crate) use crate::pickle::globals::OddTensor;
 use crate::pickle::machine::Machine;
 pub(crate) use crate::pickle::objects::{Objects, StorageRef, TensorRef};
 
@@ -38,6 +40,9 @@ pub(crate) enum Value {
     Global(Global),
     Storage(usize),
     Tensor(usize),
+    /// A tensor that is recognised and not read.
+    Odd(OddTensor),
+    NumpyArray,
 }
 
 impl Value {
@@ -52,7 +57,8 @@ impl Value {
             Self::Dict(_) => "a dict",
             Self::Global(_) => "a global",
             Self::Storage(_) => "a storage",
-            Self::Tensor(_) => "a tensor",
+            Self::Tensor(_) | Self::Odd(_) => "a tensor",
+            Self::NumpyArray => "a numpy array",
         }
     }
 }
@@ -70,12 +76,12 @@ pub(crate) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads the pickle at the start of `bytes`.
+    /// Reads the pickle at the start of `bytes`, a part of a file of `n_file_bytes`.
     ///
     /// # Errors
     /// An unknown opcode, a name outside the allow-list, or bytes that end early, with the position.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Problem> {
-        let mut machine = Machine::new(bytes);
+    pub(crate) fn read(bytes: &'a [u8], n_file_bytes: usize) -> Result<Self, Problem> {
+        let mut machine = Machine::new(bytes, n_file_bytes);
         let root = machine.run()?;
         Ok(Self { bytes, root, objects: machine.objects, end: machine.at })
     }

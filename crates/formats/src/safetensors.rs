@@ -8,7 +8,7 @@ use safetensors::tensor::Metadata;
 use secateur_net::{Network, Tensor, Weights};
 use serde::Serialize;
 
-use crate::element::{Element, is_batch_counter};
+use crate::element::{Element, is_counter};
 use crate::{FormatError, NetworkDescription, Preprocessing, Problem, metadata};
 
 /// As in the format's own library.
@@ -20,8 +20,7 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// A malformed or truncated file, elements that are not floating-point, a bad description.
 pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkDescription>), Problem> {
     let (header, data) = split(bytes)?;
-    // Not `SafeTensors::deserialize`: its sum of hostile offsets overflows.
-    let header: Metadata = serde_json::from_slice(header).map_err(|e| malformed(format!("header: {e}")))?;
+    let header = parse_header(header)?;
     if header.data_len() != data.len() {
         return Err(malformed(format!(
             "expected {} bytes of tensors after the header, got {}",
@@ -36,7 +35,7 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkD
     let mut weights = Weights::new();
     for (name, info) in header.tensors() {
         let element = element(info.dtype);
-        if is_batch_counter(&name, element) {
+        if is_counter(&name, element) {
             continue;
         }
         // The library has checked that the offsets follow one another and fit the shapes; the last is the data's length.
@@ -49,6 +48,21 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkD
         return Err(malformed("it holds no tensor"));
     }
     Ok((weights, description))
+}
+
+/// How many bytes a file has whose first are `header`: length, JSON and elements.
+///
+/// # Errors
+/// A header that is truncated or is not one.
+pub(crate) fn expected_bytes(header: &[u8]) -> Result<u64, Problem> {
+    let (json, _) = split(header)?;
+    let n_elements = parse_header(json)?.data_len();
+    Ok((8 + json.len() as u64).saturating_add(n_elements as u64))
+}
+
+fn parse_header(json: &[u8]) -> Result<Metadata, Problem> {
+    // Not `SafeTensors::deserialize`: its sum of hostile offsets overflows.
+    serde_json::from_slice(json).map_err(|e| malformed(format!("header: {e}")))
 }
 
 fn malformed(problem: impl Into<String>) -> Problem {
@@ -72,16 +86,16 @@ fn element(dtype: Dtype) -> Element {
         Dtype::F32 => Element::F32,
         Dtype::F16 => Element::F16,
         Dtype::BF16 => Element::Bf16,
-        Dtype::I64 => Element::Integer("I64", 8),
-        Dtype::I32 => Element::Integer("I32", 4),
-        Dtype::I16 => Element::Integer("I16", 2),
-        Dtype::I8 => Element::Integer("I8", 1),
-        Dtype::U64 => Element::Integer("U64", 8),
-        Dtype::U32 => Element::Integer("U32", 4),
-        Dtype::U16 => Element::Integer("U16", 2),
-        Dtype::U8 => Element::Integer("U8", 1),
-        Dtype::BOOL => Element::Integer("BOOL", 1),
-        _ => Element::Integer("an 8-bit or smaller float or a complex number", 1),
+        Dtype::I64 => Element::Other("I64", 8),
+        Dtype::I32 => Element::Other("I32", 4),
+        Dtype::I16 => Element::Other("I16", 2),
+        Dtype::I8 => Element::Other("I8", 1),
+        Dtype::U64 => Element::Other("U64", 8),
+        Dtype::U32 => Element::Other("U32", 4),
+        Dtype::U16 => Element::Other("U16", 2),
+        Dtype::U8 => Element::Other("U8", 1),
+        Dtype::BOOL => Element::Other("BOOL", 1),
+        _ => Element::Other("an 8-bit or smaller float or a complex number", 1),
     }
 }
 

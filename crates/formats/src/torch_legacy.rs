@@ -4,12 +4,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use secateur_net::Weights;
-
 use crate::Problem;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::{Pickle, StorageRef, Value};
-use crate::state_dict::{Storages, gather_all, named_tensors};
+use crate::state_dict::{FileWeights, StateDict, Storages};
 
 const FORMAT: &str = "PyTorch legacy";
 /// 0x1950a86a20f9469cfc6c, little-endian.
@@ -20,11 +18,11 @@ const PROTOCOL: i64 = 1001;
 ///
 /// # Errors
 /// Other pickles, big-endian machines, missing or misshapen storages.
-pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<Weights, Problem> {
+pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<FileWeights, Problem> {
     let mut rest = bytes;
     let magic = next_pickle(&mut rest)?;
     if magic.big_int(magic.root) != Some(MAGIC.as_slice()) {
-        return Err(malformed("a pickle without the magic number of torch.save"));
+        return Err(malformed("a pickle without the magic number of torch.save; save the state dict with torch.save"));
     }
     match next_pickle(&mut rest)?.root {
         Value::Int(PROTOCOL) => {}
@@ -36,10 +34,32 @@ pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<Weights, Problem> {
         return Err(malformed("expected a little-endian file"));
     }
     let object = next_pickle(&mut rest)?;
-    let tensors = named_tensors(&object)?;
+    let found = StateDict::find(&object)?;
     let keys = next_pickle(&mut rest)?;
     let storages = slice_storages(&object, &keys, rest)?;
-    gather_all(&object, &tensors, &storages, &mut MemoryBudget::for_file(bytes.len()))
+    found.gather(&object, &storages, &mut MemoryBudget::for_file(bytes.len()))
+}
+
+/// Where the last storage ends of a file that begins with `bytes`, in bytes from its start, or `None` when the pickles are not
+/// whole or not what they should be. Whatever follows belongs to somebody else.
+pub(crate) fn end_of_storages(bytes: &[u8]) -> Option<u64> {
+    let mut rest = bytes;
+    let _head = [next_pickle(&mut rest).ok()?, next_pickle(&mut rest).ok()?, next_pickle(&mut rest).ok()?];
+    let object = next_pickle(&mut rest).ok()?;
+    let keys = next_pickle(&mut rest).ok()?;
+    let Value::Sequence(id) = keys.root else { return None };
+    let known = known_storages(&object);
+    let mut end = (bytes.len() - rest.len()) as u64;
+    for &key in &keys.objects.sequences[id] {
+        let n_bytes = known.get(keys.str(key)?)?.n_bytes()? as u64;
+        end = end.checked_add(8)?.checked_add(n_bytes)?;
+    }
+    Some(end)
+}
+
+/// The storages that an object mentions, by key.
+fn known_storages<'a>(object: &Pickle<'a>) -> HashMap<&'a str, StorageRef> {
+    object.objects.storages.iter().map(|s| (object.name_in(s.key), *s)).collect()
 }
 
 fn malformed(problem: impl Into<String>) -> Problem {
@@ -47,7 +67,7 @@ fn malformed(problem: impl Into<String>) -> Problem {
 }
 
 fn next_pickle<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>, Problem> {
-    let pickle = Pickle::read(rest)?;
+    let pickle = Pickle::read(rest, rest.len())?;
     *rest = &rest[pickle.end..];
     Ok(pickle)
 }
@@ -61,8 +81,7 @@ fn is_little_endian(system: &Pickle) -> bool {
 
 /// The storages that follow the pickles, in the order of `keys`; types and sizes are those the object mentioned.
 fn slice_storages<'a>(object: &Pickle<'a>, keys: &Pickle<'a>, mut rest: &'a [u8]) -> Result<Storages<'a>, Problem> {
-    let known: HashMap<&str, StorageRef> =
-        object.objects.storages.iter().map(|s| (object.name_in(s.key), *s)).collect();
+    let known = known_storages(object);
     let Value::Sequence(id) = keys.root else {
         return Err(malformed("expected a list of storage keys"));
     };
@@ -79,7 +98,7 @@ fn slice_storages<'a>(object: &Pickle<'a>, keys: &Pickle<'a>, mut rest: &'a [u8]
                 place.n_elements
             )));
         }
-        let n_bytes = place.n_elements.checked_mul(place.element.size()).ok_or_else(truncated)?;
+        let n_bytes = place.n_bytes().ok_or_else(truncated)?;
         let (storage, after) = after.split_at_checked(n_bytes).ok_or_else(truncated)?;
         storages.insert(key, Cow::Borrowed(storage));
         rest = after;

@@ -1,62 +1,88 @@
 //! Checkpoints of torch 1.6 and later: a zip archive with the pickle `data.pkl` and one entry `data/<key>` per storage.
 
 use std::collections::hash_map::Entry;
-use std::io::{Cursor, Read};
+use std::io::Read;
 
-use secateur_net::Weights;
 use zip::ZipArchive;
 
 use crate::Problem;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::Pickle;
-use crate::state_dict::{Storages, gather_all, named_tensors};
+use crate::state_dict::{FileWeights, StateDict, Storages};
+use crate::zip_directory::{ArchiveView, Place, open};
 
 const FORMAT: &str = "PyTorch zip";
 const PICKLE: &str = "data.pkl";
 
-/// Reads the state dict in a `.pth` archive.
+/// Reads the state dict in a `.pth` archive; `n_bytes` is the size of the file around it.
 ///
 /// # Errors
 /// A broken archive, a pickle that is not a state dict, missing or misshapen storages.
-pub(crate) fn read_torch_zip(bytes: &[u8]) -> Result<Weights, Problem> {
-    let mut budget = MemoryBudget::for_file(bytes.len());
-    let mut archive = open(bytes)?;
+pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWeights, Problem> {
+    let mut budget = MemoryBudget::for_file(n_bytes);
+    let mut archive = open(place).map_err(|e| Problem::malformed(FORMAT, e.to_string()))?;
     let folder = folder(&archive)?;
+    check_kind(&archive, &folder)?;
     check_byte_order(&mut archive, &folder, &mut budget)?;
     let pickle = read_entry(&mut archive, &format!("{folder}{PICKLE}"), None, &mut budget)?;
-    let pickle = Pickle::read(&pickle)?;
-    let tensors = named_tensors(&pickle)?;
+    let pickle = Pickle::read(&pickle, n_bytes)?;
+    let found = StateDict::find(&pickle)?;
     let mut storages = Storages::new();
-    for (name, tensor) in &tensors {
+    for (name, tensor) in &found.tensors {
         let place = tensor.storage;
         let key = pickle.name_in(place.key);
         if let Entry::Vacant(slot) = storages.entry(key) {
-            let n_bytes = place.n_elements.checked_mul(place.element.size()).ok_or_else(|| {
+            let n_bytes = place.n_bytes().ok_or_else(|| {
                 Problem::malformed(FORMAT, format!("tensor '{name}': a storage of {} elements", place.n_elements))
             })?;
             slot.insert(read_entry(&mut archive, &format!("{folder}data/{key}"), Some(n_bytes), &mut budget)?.into());
         }
     }
-    gather_all(&pickle, &tensors, &storages, &mut budget)
+    found.gather(&pickle, &storages, &mut budget)
 }
 
-/// The archive's directory.
-fn open(bytes: &[u8]) -> Result<ZipArchive<Cursor<&[u8]>>, Problem> {
-    ZipArchive::new(Cursor::new(bytes)).map_err(|e| Problem::malformed(FORMAT, e.to_string()))
-}
-
-/// The folder in the archive that holds `data.pkl`, empty or with a final slash.
-fn folder(archive: &ZipArchive<Cursor<&[u8]>>) -> Result<String, Problem> {
+/// The folder in the archive that holds `data.pkl`, empty or with a final slash. torch takes that of the first entry.
+fn folder(archive: &ZipArchive<ArchiveView<'_>>) -> Result<String, Problem> {
+    let first = archive.file_names().flatten().next().unwrap_or_default().into_owned();
+    let first = first.split_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    if archive.index_for_name(&format!("{first}{PICKLE}")).is_some() {
+        return Ok(first);
+    }
     let mut names = archive.file_names().flatten();
     let found = names.find_map(|name| match name.strip_suffix(PICKLE) {
         Some(folder) if folder.is_empty() || folder.ends_with('/') => Some(folder.to_owned()),
         _ => None,
     });
-    found.ok_or_else(|| Problem::malformed(FORMAT, "expected an entry 'data.pkl'; was this saved by torch.save?"))
+    found.ok_or_else(|| {
+        match names_a(archive, |name| name.ends_with("/archive_format") || name.ends_with("model.json")) {
+            true => Problem::Unsupported {
+                what: "an archive of torch.export, which holds a program",
+                advice: "save the module's state: torch.save(model.state_dict(), 'weights.pth')",
+            },
+            false => Problem::malformed(FORMAT, "expected an entry 'data.pkl'; was this saved by torch.save?"),
+        }
+    })
+}
+
+/// TorchScript keeps its code beside the pickle.
+fn check_kind(archive: &ZipArchive<ArchiveView<'_>>, folder: &str) -> Result<(), Problem> {
+    let code = format!("{folder}code/");
+    if archive.index_for_name(&format!("{folder}constants.pkl")).is_some() || names_a(archive, |n| n.starts_with(&code))
+    {
+        return Err(Problem::Unsupported {
+            what: "an archive of torch.jit (TorchScript), which holds code",
+            advice: "save its state dict: torch.save(torch.jit.load(file).state_dict(), 'weights.pth')",
+        });
+    }
+    Ok(())
+}
+
+fn names_a(archive: &ZipArchive<ArchiveView<'_>>, wanted: impl Fn(&str) -> bool) -> bool {
+    archive.file_names().flatten().any(|name| wanted(&name))
 }
 
 fn check_byte_order(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    archive: &mut ZipArchive<ArchiveView<'_>>,
     folder: &str,
     budget: &mut MemoryBudget,
 ) -> Result<(), Problem> {
@@ -73,7 +99,7 @@ fn check_byte_order(
 
 /// One entry's bytes: exactly `n_bytes` of them when given, never more than the directory says.
 fn read_entry(
-    archive: &mut ZipArchive<Cursor<&[u8]>>,
+    archive: &mut ZipArchive<ArchiveView<'_>>,
     name: &str,
     n_bytes: Option<usize>,
     budget: &mut MemoryBudget,

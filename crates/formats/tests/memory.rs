@@ -3,8 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use peak_alloc::PeakAlloc;
-use secateur_formats::read_weights;
+use secateur_formats::{Split, read_cifar10, read_weights};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -18,7 +21,7 @@ const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.
 fn refused_within_limit(what: &str, bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hostile");
-    std::fs::write(&path, bytes).unwrap();
+    fs::write(&path, bytes).unwrap();
     MEMORY.reset_peak_usage();
     let error = read_weights(&path).expect_err(what);
     let peak = MEMORY.peak_usage_as_mb();
@@ -42,8 +45,91 @@ fn zip64_end(n_files: u64, size: u64, offset: u64, record_size: u64) -> Vec<u8> 
     out
 }
 
+/// A legacy file that holds nothing but the pickle `body`.
+fn pickled(body: &[u8]) -> Vec<u8> {
+    const PROTOCOL: &[u8] = b"\x80\x02M\xe9\x03.\x80\x02}U\x0dlittle_endian\x88s.";
+    [MAGIC, PROTOCOL, b"\x80\x02", body, b".\x80\x02]."].concat()
+}
+
+/// A tensor over a storage of `n_elements` that is not there, of so many elements itself.
+fn claimed_tensor(n_elements: u64) -> Vec<u8> {
+    let n = [b"\x8a\x09".to_vec(), n_elements.to_le_bytes().to_vec(), vec![0]].concat();
+    let n = if n_elements >> 63 == 0 { [b"\x8a\x08".to_vec(), n_elements.to_le_bytes().to_vec()].concat() } else { n };
+    let storage = [b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpu", n.as_slice(), b"tQ"].concat();
+    let head = b"}U\x01wctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
+    [head, storage, b"K\x00".to_vec(), n.clone(), b"\x85K\x01\x85\x89}tRs".to_vec()].concat()
+}
+
+/// A file of `n_bytes`, of which only `head` lies on the disk.
+fn sparse(folder: &Path, head: &[u8], n_bytes: u64) -> PathBuf {
+    let path = folder.join("sparse");
+    fs::write(&path, head).unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(n_bytes).unwrap();
+    path
+}
+
+/// Sparse giants of every beginning: none is read further than its ends.
+fn giants_are_refused_by_their_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let torch_made =
+        |name: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torch_files").join(name)).unwrap();
+    let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let safetensors = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+    let heads = [vec![], torch_made("read_plain.pth"), safetensors, vec![0x80, 2], b"\x08\x08\x12\x07".to_vec()];
+    for n_bytes in [3 << 30, 2_000_000_000] {
+        for head in &heads {
+            let path = sparse(dir.path(), head, n_bytes);
+            MEMORY.reset_peak_usage();
+            let error = read_weights(&path).expect_err("a giant").to_string();
+            let peak = MEMORY.peak_usage_as_mb();
+            // What begins as a pickle without an end is followed to its end, as long as it is no longer than a file may be.
+            assert!(peak < LIMIT_MIB || head.starts_with(&[0x80]), "{peak} MiB, {error}");
+            assert!(n_bytes < 2 << 30 || error.contains("at most 2147483648 are read"), "{error}");
+        }
+    }
+    // Behind a whole legacy file anything may lie; it is not looked at.
+    let path = sparse(dir.path(), &torch_made("read_plain.legacy.pth"), 2_000_000_000);
+    MEMORY.reset_peak_usage();
+    assert_eq!(read_weights(&path).unwrap().weights.len(), 2);
+    assert!(MEMORY.peak_usage_as_mb() < LIMIT_MIB);
+    let folder = dir.path().join("cifar-10-batches-bin");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(sparse(dir.path(), &[], 3 << 30), folder.join("test_batch.bin")).unwrap();
+    MEMORY.reset_peak_usage();
+    let error = read_cifar10(dir.path(), Split::Test).unwrap_err().to_string();
+    assert!(error.contains("3221225472") && MEMORY.peak_usage_as_mb() < LIMIT_MIB, "{error}");
+}
+
+/// Pickles that are small and mean something large.
+fn what_a_pickle_refers_to_again_and_again_is_looked_at_once() {
+    // {"a": x, "b": x} in itself 200 times over, and the same of lists: 2^200 dicts for whoever follows every reference.
+    let doubled = |open: &[u8], close: &[u8]| {
+        let level = |i: u8| [b"q", &[i][..], b"0", open, b"h", &[i], close].concat();
+        [b"}".to_vec(), (0..200).flat_map(level).collect()].concat()
+    };
+    refused_within_limit("dicts in dicts", &pickled(&doubled(b"}(U\x01a", b"U\x01bh\x00u")));
+    refused_within_limit("lists in lists", &pickled(&doubled(b"](", b"h\x00e")));
+    // 30,000 dicts with a tensor each under long keys in long keys.
+    let key = [b"T\x00\x02\x00\x00".to_vec(), vec![b'k'; 512]].concat();
+    let tensor = [b"q\x01".to_vec(), claimed_tensor(1), b"0h\x01".to_vec()].concat();
+    let many = [&b"}"[..], &tensor, b"0](", &b"}U\x01wNs".repeat(30_000), b"e"].concat();
+    let nested = (0..10).fold(many, |inner, _| [b"}", &key[..], &inner, b"s"].concat());
+    refused_within_limit("long paths", &pickled(&nested));
+    for n_elements in [1 << 20, 1 << 40, (1 << 62) + 1, i64::MAX as u64, u64::MAX] {
+        refused_within_limit("claimed storage", &pickled(&claimed_tensor(n_elements)));
+    }
+    for op in [&b"\x8f"[..], b"(\x91", b"\x8fq\x00", b"ccollections\nCounter\n)R", b"cnumpy\ndtype\n)\x81}b", b"N}\x92"]
+    {
+        refused_within_limit("a megabyte of one opcode", &pickled(&op.repeat((1 << 20) / op.len())));
+    }
+}
+
 #[test]
 fn claimed_sizes_are_not_believed() {
+    // One after the other: the peak is that of the process.
+    giants_are_refused_by_their_ends();
+    what_a_pickle_refers_to_again_and_again_is_looked_at_once();
+
     for n_files in [0, 1 << 20, 1 << 60, u64::MAX] {
         for offset in [0, 4, n_files, u64::MAX] {
             for size in [46, n_files.saturating_mul(46), u64::MAX] {

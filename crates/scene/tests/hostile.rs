@@ -172,3 +172,26 @@ fn a_large_scene_full_of_mistakes_is_refused_in_time_linear_in_its_size() {
     let error = Scene::parse("s.ron", &text).unwrap_err();
     assert!(error.to_string().contains("`networks` has 8000 entries, at most 4096 are allowed"));
 }
+
+/// The seeds of the fuzz target, and all their single changed bytes: scenes or errors, never a panic.
+#[expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#[test]
+fn seeds_of_the_fuzz_target_are_survived() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/scenes");
+    let files: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| std::fs::read_to_string(e.unwrap().path()).unwrap()).collect();
+    assert!(files.len() >= 2, "{}", files.len());
+    for seed in files {
+        let (scene, edit) = seed.rsplit_once("\n---\n").unwrap();
+        Scene::parse("seed.ron", &apply_set(scene, edit).unwrap()).unwrap();
+        for at in 0..scene.len() {
+            for byte in [b'(', b'"', b'9', b' '] {
+                let mut changed = scene.as_bytes().to_vec();
+                changed[at] = byte;
+                let changed = String::from_utf8_lossy(&changed);
+                drop(Scene::parse("seed.ron", &changed).map_err(|error| error.to_string()));
+                drop(apply_set(&changed, edit));
+            }
+        }
+    }
+}

@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use crate::Problem;
 use crate::pickle::globals::Global;
 use crate::pickle::objects::Objects;
+use crate::pickle::refusal::refuse;
 use crate::pickle::{MAX_NAME_BYTES, Span, Value, name};
 
-/// Opcodes per pickle; a network of 10,000 tensors needs about 350,000.
-const MAX_WORK: usize = 500_000;
+/// Opcodes per pickle of a small file; a network of 10,000 tensors needs about 350,000.
+const MIN_WORK: usize = 480_000;
+/// Of a large file, one opcode for so many bytes: histories of a training beside the weights, in a small multiple of the file.
+const BYTES_PER_WORK: usize = 32;
 
 /// Reads opcodes and keeps the stack, the memo and what has been built.
 pub(super) struct Machine<'a> {
@@ -26,7 +29,8 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// For the pickle at the start of `bytes`, in a file of `n_file_bytes`.
+    pub(super) fn new(bytes: &'a [u8], n_file_bytes: usize) -> Self {
         Self {
             bytes,
             at: 0,
@@ -34,7 +38,7 @@ impl<'a> Machine<'a> {
             marks: Vec::new(),
             memo: HashMap::new(),
             objects: Objects::default(),
-            work_left: bytes.len().saturating_mul(4).min(MAX_WORK),
+            work_left: bytes.len().saturating_mul(4).min(MIN_WORK + n_file_bytes / BYTES_PER_WORK),
         }
     }
 
@@ -51,7 +55,11 @@ impl<'a> Machine<'a> {
                 0x80 => self.protocol()?,
                 0x95 => drop(self.take(8)?),
                 _ => {
-                    let known = self.constant(op)? || self.container(op)? || self.memory(op)? || self.object(op)?;
+                    let known = self.constant(op)?
+                        || self.container(op)?
+                        || self.set(op)?
+                        || self.memory(op)?
+                        || self.object(op)?;
                     if !known {
                         return Err(Problem::malformed(
                             "pickle",
@@ -78,7 +86,8 @@ impl<'a> Machine<'a> {
             b'K' => Value::Int(self.number::<1>()? as i64),
             b'M' => Value::Int(self.number::<2>()? as i64),
             b'J' => Value::Int(i64::from(self.number::<4>()? as u32 as i32)),
-            0x8a => self.long()?,
+            0x8a => self.long::<1>()?,
+            0x8b => self.long::<4>()?,
             b'G' => self.skip(8)?,
             b'X' => self.string::<4>()?,
             0x8c => self.string::<1>()?,
@@ -88,7 +97,8 @@ impl<'a> Machine<'a> {
             b'T' => self.string::<4>()?,
             b'C' => self.string::<1>().map(|_| Value::Opaque)?,
             b'B' => self.string::<4>().map(|_| Value::Opaque)?,
-            0x8e => self.string::<8>().map(|_| Value::Opaque)?,
+            // Bytes and bytearrays of more than 4 GiB are announced in 8 bytes.
+            0x8e | 0x96 => self.string::<8>().map(|_| Value::Opaque)?,
             _ => return Ok(false),
         };
         self.stack.push(value);
@@ -136,6 +146,29 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
+    /// Sets, into which nobody looks.
+    fn set(&mut self, op: u8) -> Result<bool, Problem> {
+        match op {
+            // EMPTY_SET
+            0x8f => self.stack.push(Value::Opaque),
+            // ADDITEMS
+            0x90 => {
+                self.pop_to_mark()?;
+                match self.top()? {
+                    Value::Opaque => {}
+                    other => return Err(self.fail(&format!("expected a set to add to, got {}", other.kind()))),
+                }
+            }
+            // FROZENSET
+            0x91 => {
+                self.pop_to_mark()?;
+                self.stack.push(Value::Opaque);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// Stack and memo.
     fn memory(&mut self, op: u8) -> Result<bool, Problem> {
         match op {
@@ -166,12 +199,12 @@ impl<'a> Machine<'a> {
         let value = match op {
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                Value::Global(Global::resolve(module, name)?)
+                self.global(module, name)?
             }
             0x93 => {
                 let (name_value, module_value) = (self.pop()?, self.pop()?);
                 match (name(self.bytes, module_value), name(self.bytes, name_value)) {
-                    (Some(module), Some(name)) => Value::Global(Global::resolve(module, name)?),
+                    (Some(module), Some(name)) => self.global(module, name)?,
                     _ => return Err(self.fail("STACK_GLOBAL expects two names")),
                 }
             }
@@ -184,18 +217,34 @@ impl<'a> Machine<'a> {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
                 self.apply(callable, arguments)?
             }
-            // BUILD: attributes of the object below, such as the `_metadata` of a state dict; none is read.
-            b'b' => {
-                self.pop()?;
-                match self.pop()? {
-                    target @ (Value::Dict(_) | Value::Tensor(_) | Value::Opaque) => target,
-                    other => return Err(self.fail(&format!("BUILD cannot give attributes to {}", other.kind()))),
-                }
+            // NEWOBJ_EX: the same with arguments by keyword, which none of what is read here takes.
+            0x92 => {
+                let (_keywords, arguments, callable) = (self.pop()?, self.pop()?, self.pop()?);
+                self.apply(callable, arguments)?
             }
+            b'b' => self.build()?,
             _ => return Ok(false),
         };
         self.stack.push(value);
         Ok(true)
+    }
+
+    /// BUILD: attributes of the object below, such as the `_metadata` of a state dict; none is read.
+    fn build(&mut self) -> Result<Value, Problem> {
+        self.pop()?;
+        match self.pop()? {
+            target @ (Value::Dict(_) | Value::Tensor(_) | Value::Odd(_) | Value::NumpyArray | Value::Opaque) => {
+                Ok(target)
+            }
+            other => Err(self.fail(&format!("BUILD cannot give attributes to {}", other.kind()))),
+        }
+    }
+
+    fn global(&self, module: &str, name: &str) -> Result<Value, Problem> {
+        match Global::resolve(module, name) {
+            Some(global) => Ok(Value::Global(global)),
+            None => Err(refuse(self.bytes, self.at, &self.stack, &format!("{module}.{name}"))),
+        }
     }
 
     fn apply(&mut self, callable: Value, arguments: Value) -> Result<Value, Problem> {
@@ -299,9 +348,9 @@ impl<'a> Machine<'a> {
         Ok(Value::Str(Span { start: self.at - length, end: self.at }))
     }
 
-    /// LONG1: a signed number after its length in bytes.
-    fn long(&mut self) -> Result<Value, Problem> {
-        let length = self.number::<1>()? as usize;
+    /// A signed number after its length in bytes, which is one of `N` bytes.
+    fn long<const N: usize>(&mut self) -> Result<Value, Problem> {
+        let length = self.number::<N>()? as usize;
         let bytes = self.take(length)?;
         if length > 8 {
             return Ok(Value::BigInt(Span { start: self.at - length, end: self.at }));

@@ -22,6 +22,24 @@ pub(crate) struct StorageRef {
     pub(crate) length: usize,
 }
 
+impl StorageRef {
+    /// Bytes of the whole storage, unless that is beyond memory.
+    pub(crate) fn n_bytes(&self) -> Option<usize> {
+        self.n_elements.checked_mul(self.element.size())
+    }
+
+    /// A storage of bytes as one of `element`.
+    fn of(self, element: Element) -> Result<Self, String> {
+        let size = element.size();
+        let fits = [self.n_elements, self.start, self.length].iter().all(|n| n.is_multiple_of(size));
+        if self.element.size() != 1 || !fits {
+            return Err(format!("{} storage elements cannot be read as elements of {size} bytes", self.n_elements));
+        }
+        let [n_elements, start, length] = [self.n_elements, self.start, self.length].map(|n| n / size);
+        Ok(Self { key: self.key, element, n_elements, start, length })
+    }
+}
+
 /// A tensor as strides over a storage, unchecked against it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TensorRef {
@@ -55,10 +73,10 @@ impl Objects {
         Value::Dict(self.dicts.len() - 1)
     }
 
-    /// Items that [`Objects::apply`] will copy: those of the list an `OrderedDict` is made from.
+    /// Items that [`Objects::apply`] will copy: those of the list a dict is made from.
     pub(crate) fn n_copied_by(&self, global: Global, arguments: usize) -> usize {
         match (global, self.sequences[arguments].as_slice()) {
-            (Global::OrderedDict, [Value::Sequence(pairs)]) => self.sequences[*pairs].len(),
+            (Global::Dict, [Value::Sequence(pairs)]) => self.sequences[*pairs].len(),
             _ => 0,
         }
     }
@@ -66,19 +84,40 @@ impl Objects {
     /// What the global makes of its arguments.
     pub(crate) fn apply(&mut self, global: Global, arguments: usize) -> Result<Value, String> {
         match (global, self.sequences[arguments].as_slice()) {
-            (Global::OrderedDict, []) => Ok(self.new_dict()),
-            (Global::OrderedDict, &[Value::Sequence(pairs)]) => self.dict_of_pairs(pairs),
+            (Global::Plain, _) => Ok(Value::Opaque),
+            (Global::NumpyArray, _) => Ok(Value::NumpyArray),
+            (Global::RebuildOdd(odd), _) => Ok(Value::Odd(odd)),
+            // What a dict begins with may come behind a default for missing keys.
+            (Global::Dict, &[begin @ Value::Dict(_)] | &[_, begin @ Value::Dict(_)]) => Ok(begin),
+            (Global::Dict, &[Value::Sequence(pairs)]) => self.dict_of_pairs(pairs),
+            (Global::Dict, [] | [_]) => Ok(self.new_dict()),
+            (Global::List | Global::Size, &[items @ Value::Sequence(_), ..]) => Ok(items),
+            (Global::List, _) => Ok(self.new_sequence(Vec::new())),
             (
                 Global::RebuildTensor,
                 &[Value::Storage(storage), offset, Value::Sequence(shape), Value::Sequence(stride), ..],
-            ) => {
-                let tensor = self.tensor(self.storages[storage], offset, shape, stride)?;
-                self.tensors.push(tensor);
-                Ok(Value::Tensor(self.tensors.len() - 1))
+            ) => self.new_tensor(self.storages[storage], [offset, Value::Sequence(shape), Value::Sequence(stride)]),
+            (
+                Global::RebuildTensorOfBytes,
+                &[
+                    Value::Storage(storage),
+                    offset,
+                    shape,
+                    stride,
+                    _grad,
+                    _hooks,
+                    Value::Global(Global::Dtype(dtype)),
+                    ..,
+                ],
+            ) => self.new_tensor(self.storages[storage].of(dtype)?, [offset, shape, stride]),
+            (Global::RebuildParameter, &[tensor @ (Value::Tensor(_) | Value::Odd(_)), ..]) => Ok(tensor),
+            // An empty `Parameter()`, such as the class itself stands for.
+            (Global::RebuildParameter, []) => Ok(Value::Opaque),
+            (Global::RebuildFromType, &[Value::Global(function), _type, Value::Sequence(arguments), ..])
+                if function.makes_a_tensor() =>
+            {
+                self.apply(function, arguments)
             }
-            (Global::RebuildParameter, &[tensor @ Value::Tensor(_), ..]) => Ok(tensor),
-            (Global::Size, &[size @ Value::Sequence(_)]) => Ok(size),
-            (Global::Device, _) => Ok(Value::Opaque),
             (global, arguments) => Err(format!("{global:?} cannot be applied to {} such arguments", arguments.len())),
         }
     }
@@ -93,15 +132,20 @@ impl Objects {
         Ok(Value::Dict(self.dicts.len() - 1))
     }
 
-    fn tensor(&self, storage: StorageRef, offset: Value, shape: usize, stride: usize) -> Result<TensorRef, String> {
+    /// A tensor over `storage` from `[offset, shape, stride]`.
+    fn new_tensor(&mut self, storage: StorageRef, [offset, shape, stride]: [Value; 3]) -> Result<Value, String> {
         let (shape, stride) = (self.dimensions(shape)?, self.dimensions(stride)?);
         if shape.len() != stride.len() {
             return Err(format!("a tensor with {} dimensions and {} strides", shape.len(), stride.len()));
         }
-        Ok(TensorRef { storage, offset: count(offset)?, shape, stride })
+        self.tensors.push(TensorRef { storage, offset: count(offset)?, shape, stride });
+        Ok(Value::Tensor(self.tensors.len() - 1))
     }
 
-    fn dimensions(&self, sequence: usize) -> Result<Vec<usize>, String> {
+    fn dimensions(&self, sequence: Value) -> Result<Vec<usize>, String> {
+        let Value::Sequence(sequence) = sequence else {
+            return Err(format!("expected dimensions, got {}", sequence.kind()));
+        };
         let items = &self.sequences[sequence];
         if items.len() > MAX_DIMENSIONS {
             return Err(format!("expected at most {MAX_DIMENSIONS} dimensions, got {}", items.len()));

@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
+mod archives;
+mod fuzz_seeds;
 mod handmade;
 mod hostile;
+mod irregular_files;
+mod names;
 mod real_models;
 mod refused_pickles;
 mod round_trip;
 mod safetensors_files;
 mod torch_files;
+mod torch_made;

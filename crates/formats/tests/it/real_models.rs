@@ -16,9 +16,9 @@ fn every_layout_of_a_trained_network_holds_the_same_tensors() {
         assert_eq!(reference.weights.len(), n_tensors);
         assert_eq!(reference.weights["linear.weight"].shape(), [10, 64]);
         let zip = read_weights(&folder.join(format!("{name}.pth"))).unwrap();
-        assert!(zip == reference, "{name}.pth differs");
+        assert!(zip.weights == reference.weights, "{name}.pth differs");
         let legacy = read_weights(&folder.join(legacy)).unwrap();
-        assert!(legacy == reference, "{name}: the legacy file differs");
+        assert!(legacy.weights == reference.weights, "{name}: the legacy file differs");
     }
 }
 
