@@ -35,11 +35,7 @@ pub(crate) struct Means<'a> {
 ///
 /// # Errors
 /// A scene that cannot be read or run: exit code 2.
-pub(crate) fn read_and_resolve(
-    path: &Path,
-    sets: &[String],
-    means: &Means<'_>,
-) -> Result<(Scene, Resolved), Failure> {
+pub(crate) fn read_and_resolve(path: &Path, sets: &[String], means: &Means<'_>) -> Result<(Scene, Resolved), Failure> {
     let Means { roots, plugins, memory } = means;
     let scene = read_scene(path, sets)?;
     check_plugins(&scene, plugins)?;

@@ -134,22 +134,26 @@ impl MemoryBound {
         let weights = weight_bytes(network);
         let images = (n_images as u64).saturating_mul(4 * graph.input().len() as u64);
         let others = images.saturating_add(needs.logits_bytes(n_images)).saturating_add(weights);
+        // Threads without an image take nothing, and add nothing to what is allowed.
+        let n_groups = n_images.div_ceil(needs.lanes()).max(1);
         let needed = |n_threads: usize| needs.bytes(n_images, n_threads).saturating_add(others);
-        let (all, allowed) = (needed(self.n_threads), self.allowed(self.n_threads, weights));
-        if all <= allowed {
+        let allowed = |n_threads: usize| self.allowed(n_threads.min(n_groups), weights);
+        let (all, most) = (needed(self.n_threads), allowed(self.n_threads));
+        if all <= most {
             return Ok(());
         }
         let (values, node) = largest(graph, |id| graph.shape(id).len());
-        let fewer = (1..self.n_threads).rev().find(|&n| needed(n) <= self.allowed(n, weights));
+        let fewer = (1..self.n_threads).rev().find(|&n| needed(n) <= allowed(n));
         let fewer = fewer.map_or_else(String::new, |n| format!(", or use fewer threads: --threads {n}"));
         Err(anyhow!(
             "evaluating it takes {} of memory on {} threads, more than the {} allowed: {} of activations for each thread \
-             (the largest of {values} values behind '{node}', for 8 or 16 images at a time), {} of prepared weights, {} of \
-             images and parameters; {}{fewer}",
+             that computes (the largest of {values} values behind '{node}'; {} images are computed together), {} of \
+             prepared weights, {} of images and parameters; {}{fewer}",
             Bytes(all),
             self.n_threads,
-            Bytes(allowed),
+            Bytes(most),
             Bytes(needs.activations.saturating_add(needs.scratch)),
+            needs.lanes(),
             Bytes(needs.kernels),
             Bytes(others),
             advice(all)

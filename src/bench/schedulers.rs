@@ -12,8 +12,8 @@ use super::measure::measure;
 use super::report::{Report, table};
 use super::{json, queue};
 use crate::check::{Means, read_and_resolve};
-use crate::memory::{MemoryArgs, MemoryBound};
 use crate::eval::thread_pool;
+use crate::memory::{MemoryArgs, MemoryBound};
 use crate::{Failure, screen};
 
 /// Trajectories through the queue by itself.

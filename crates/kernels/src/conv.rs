@@ -138,9 +138,8 @@ impl ConvKernel {
         let [in_group, out_group] = [conv.in_channels, conv.out_channels].map(|c| c / conv.groups);
         let n_weights = [arithmetic.words(in_group), conv.kernel[0], conv.kernel[1]];
         let n_weights = n_weights.iter().fold(conv.out_channels as u64, |n, &factor| n.saturating_mul(factor as u64));
-        let inner = [(0, input.h, output.h), (1, input.w, output.w)].map(|(axis, n_in, n_out)| {
-            inner_outputs(taps_inside(conv, axis, n_in, n_out), conv.kernel[axis]).len()
-        });
+        let inner = [(0, input.h, output.h), (1, input.w, output.w)]
+            .map(|(axis, n_in, n_out)| inner_outputs(taps_inside(conv, axis, n_in, n_out), conv.kernel[axis]).len());
         let runs = |c: usize| inner.iter().map(|&n| runs_bytes(arithmetic, c, n)).sum::<u64>();
         let sizes = channel_blocks(arithmetic, out_group, inner[1].max(1));
         let blocks: u64 = sizes.iter().map(|&c| size_of::<Block>() as u64 + runs(c)).sum();

@@ -23,7 +23,8 @@ pub struct PlanNeeds {
     pub activations: u64,
     /// Bytes of other working memory: once for each thread, whether it computes images or rows of them.
     pub scratch: u64,
-    /// Multiply-accumulates, comparisons and copies of one image, taps beside the image left out.
+    /// Operations of one image, in multiply-accumulates of a convolution: those beside the image left out, each tap of a pool, which
+    /// takes about that much longer, counted as eight.
     pub operations: u64,
     lanes: usize,
     n_classes: usize,
@@ -50,6 +51,11 @@ impl PlanNeeds {
         let n_scratch = n_workers.saturating_mul((n_threads / n_groups.max(1)).max(1) as u64);
         let activations = self.activations.saturating_mul(n_workers);
         self.kernels.saturating_add(activations).saturating_add(self.scratch.saturating_mul(n_scratch))
+    }
+
+    /// Images that are computed together by a thread.
+    pub const fn lanes(&self) -> usize {
+        self.lanes
     }
 
     /// Bytes of the logits of `n_images` images.
@@ -115,9 +121,7 @@ fn step_bytes(step: &Step) -> u64 {
 fn convolution(op: &Op) -> Option<Conv2d> {
     match op {
         Op::Conv2d(conv) => Some(conv.clone()),
-        Op::Linear { in_features, out_features, .. } => {
-            Some(Conv2d::square(*in_features, *out_features, 1, 1, 0))
-        }
+        Op::Linear { in_features, out_features, .. } => Some(Conv2d::square(*in_features, *out_features, 1, 1, 0)),
         _ => None,
     }
 }
@@ -213,7 +217,7 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
                 padding: *padding,
                 ..Conv2d::square(output.c, output.c, 1, 1, 0)
             };
-            times(taps(&conv, input, output), output.c)
+            times(times(taps(&conv, input, output), output.c), 8)
         }
         _ => {
             let read = node.inputs.iter().fold(0u64, |sum, &i| sum.saturating_add(graph.shape(i).len() as u64));

@@ -113,7 +113,8 @@ impl WinogradKernel {
     pub fn bytes(arithmetic: Arithmetic, [input, output]: [Shape; 2]) -> [u64; 2] {
         let tiles = TILES.min(output.h.div_ceil(TILE) * output.w.div_ceil(TILE));
         let (in_words, lanes) = (arithmetic.words(input.c), arithmetic.lanes());
-        let runs = |c: usize| (1..=tiles).map(move |n| runs_bytes(arithmetic, c, n) + size_of::<Vec<PixelRun>>() as u64);
+        let runs =
+            |c: usize| (1..=tiles).map(move |n| runs_bytes(arithmetic, c, n) + size_of::<Vec<PixelRun>>() as u64);
         let blocks = channel_blocks(arithmetic, output.c, tiles);
         let blocks: u64 = blocks.iter().map(|&c| size_of::<Block>() as u64 + runs(c).sum::<u64>()).sum();
         let aligned = |n: usize| AlignedVec::bytes(n as u64);

@@ -32,7 +32,8 @@ fn check(network: &Network, n_images: usize, context: &str) {
         let needs = PlanNeeds::of(network.graph(), precision).unwrap();
         for n_threads in [1, 3] {
             let (said, took) = (needs.bytes(n_images, n_threads), taken(network, precision, n_images, n_threads));
-            let context = format!("{context}, {precision:?}, {n_images} images on {n_threads} threads: said {said}, took {took}");
+            let context =
+                format!("{context}, {precision:?}, {n_images} images on {n_threads} threads: said {said}, took {took}");
             println!("{context}");
             assert!(took <= said + said / 50 + SLACK, "{context}");
             // Threads that come too late for any image take nothing.
@@ -57,7 +58,9 @@ fn a_plan_takes_what_it_is_said_to_need() {
         check(&fold_batch_norm(&network).unwrap(), 60, &format!("{name}, folded"));
     }
     // Flat, long, with many channels, many blocks, many planes alive.
-    for (shape, n_groups) in [((64, 1, 1), 64), ((1, 1, 5000), 1), ((2, 3000, 1), 1), ((600, 3, 3), 300), ((512, 2, 2), 1)] {
+    for (shape, n_groups) in
+        [((64, 1, 1), 64), ((1, 1, 5000), 1), ((2, 3000, 1), 1), ((600, 3, 3), 300), ((512, 2, 2), 1)]
+    {
         let (c, h, w) = shape;
         let conv = Conv2d { groups: n_groups, bias: true, ..Conv2d::square(c, 2 * c, 3, 1, 1) };
         check(&after(Shape { c, h, w }, Op::Conv2d(conv)), 5, &format!("{shape:?} in {n_groups} groups"));

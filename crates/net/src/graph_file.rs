@@ -14,8 +14,7 @@ use crate::{Conv2d, Graph, Node, Op, Pointwise, Shape, Window};
 /// Values (numbers, texts, lists, objects) that one node may be written with.
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
-const CONV2D: &[&str] =
-    &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
+const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding"];
 const OPERATIONS: [&str; 15] = [
     "Input",
@@ -191,9 +190,10 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
             fields,
             "a Pad node in front pads with zeros, which is the same only where no value is negative, as behind a Relu",
         )?),
-        "AvgPool" => {
-            Op::AvgPool(window(fields, "put a Pad node in front, whose zeros are averaged with the rest as padding is")?)
-        }
+        "AvgPool" => Op::AvgPool(window(
+            fields,
+            "put a Pad node in front, whose zeros are averaged with the rest as padding is",
+        )?),
         "Pad" => Op::Pad {
             channels: fields.pair("channels", "[in front, behind]")?,
             rows: fields.pair("rows", "[above, below]")?,

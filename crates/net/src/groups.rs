@@ -341,12 +341,7 @@ fn group(graph: &Graph, labels: Labels, tensors: &[Axis]) -> ChannelGroups {
 }
 
 /// A group without its channel count, from the footprint of its channels; `readers` are every node's.
-fn describe(
-    graph: &Graph,
-    readers: &[Vec<NodeId>],
-    footprint: &[(u32, u32)],
-    frozen: Option<Frozen>,
-) -> ChannelGroup {
+fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
     let makes_channels = |node: &NodeId| match &graph.node(*node).op {
         Op::Conv2d(c) => !c.is_depthwise(),
         Op::Linear { .. } => true,

@@ -200,8 +200,7 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
             Ok(Shape { c: n, h: 1, w: 1 })
         }
         Op::Pad { channels, rows, cols } => {
-            let grow =
-                |n: usize, by: &[usize; 2]| n.checked_add(by[0])?.checked_add(by[1]);
+            let grow = |n: usize, by: &[usize; 2]| n.checked_add(by[0])?.checked_add(by[1]);
             let grown = grow(x.c, channels).zip(grow(x.h, rows)).zip(grow(x.w, cols));
             let ((c, h), w) = grown.ok_or_else(too_large)?;
             Ok(Shape { c, h, w })

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
+mod graph_files;
 mod handmade;
 mod hostile;
 mod real_models;
