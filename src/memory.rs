@@ -225,14 +225,14 @@ mod tests {
         let network = large_plane();
         let evaluation = Evaluation { precision: Precision::F32, n_images: 64 };
         let check = |given, n_threads| MemoryBound { given, n_threads }.check_evaluation(&network, evaluation);
-        let refusal = check(Some(6 << 30), 4).unwrap_err().to_string();
-        for part in ["GiB of memory on 4 threads", "6.0 GiB allowed", "'input'", "--memory", "--threads 1"] {
+        let refusal = check(Some(7 << 30), 4).unwrap_err().to_string();
+        for part in ["GiB of memory on 4 threads", "7.0 GiB allowed", "'input'", "--memory", "--threads 1"] {
             assert!(refusal.contains(part), "{part}: {refusal}");
         }
         let asked = refusal.split("--memory ").nth(1).unwrap().split('M').next().unwrap();
         let enough: u64 = asked.parse::<u64>().unwrap() << 20;
         assert!(check(Some(enough), 4).is_ok() && check(Some(enough - (1 << 20)), 4).is_err());
-        assert!(check(Some(6 << 30), 1).is_ok());
+        assert!(check(Some(7 << 30), 1).is_ok());
     }
 
     #[test]
