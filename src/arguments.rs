@@ -10,6 +10,7 @@ use secateur_kernels::Precision;
 use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
 
 use crate::bench::BenchArgs;
+use crate::memory::MemoryArgs;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -104,6 +105,8 @@ pub(crate) struct RunArgs {
     pub(crate) roots: RootArgs,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
     /// Change the scene for this run: walks_per_task=50, 'budgets[0].ratio=0.4'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
@@ -131,6 +134,8 @@ pub(crate) struct CheckArgs {
     pub(crate) template: bool,
     #[command(flatten)]
     pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 /// Where networks are evaluated.
@@ -221,6 +226,8 @@ pub(crate) struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 /// Which groups may be pruned.
@@ -263,6 +270,8 @@ pub(crate) struct EvalArgs {
     pub(crate) device: DeviceArg,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 /// Which half of a data set.

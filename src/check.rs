@@ -6,7 +6,8 @@ use secateur_scene::Scene;
 use secateur_sim::PluginList;
 
 use crate::arguments::{CheckArgs, RootArgs};
-use crate::resolve::{Resolved, resolve};
+use crate::memory::MemoryBound;
+use crate::resolve::{Resolved, resolve_within};
 use crate::roots::Roots;
 use crate::scene_file::{read_scene, scene_dir};
 use crate::wide_layers::wide_layers;
@@ -16,24 +17,31 @@ pub(crate) fn check(arguments: &CheckArgs, plugins: &PluginList) -> Result<(), F
     let Some(path) = &arguments.scene else {
         return Ok(screen::result(secateur_scene::template().trim_end())?);
     };
-    let (scene, resolved) = read_and_resolve(path, &[], &arguments.roots, plugins)?;
+    let memory = MemoryBound::new(arguments.memory, MemoryBound::default().n_threads());
+    let (scene, resolved) = read_and_resolve(path, &[], &Means { roots: &arguments.roots, plugins, memory })?;
     Ok(screen::result(describe(&scene, &resolved))?)
+}
+
+/// What scenes are resolved with.
+pub(crate) struct Means<'a> {
+    /// Where networks and data are.
+    pub(crate) roots: &'a RootArgs,
+    /// What is compiled in.
+    pub(crate) plugins: &'a PluginList,
+    /// What its networks may take.
+    pub(crate) memory: MemoryBound,
 }
 
 /// The scene at `path` with `sets` applied, and what it names.
 ///
 /// # Errors
 /// A scene that cannot be read or run: exit code 2.
-pub(crate) fn read_and_resolve(
-    path: &Path,
-    sets: &[String],
-    roots: &RootArgs,
-    plugins: &PluginList,
-) -> Result<(Scene, Resolved), Failure> {
+pub(crate) fn read_and_resolve(path: &Path, sets: &[String], means: &Means<'_>) -> Result<(Scene, Resolved), Failure> {
+    let Means { roots, plugins, memory } = means;
     let scene = read_scene(path, sets)?;
     check_plugins(&scene, plugins)?;
     let roots = Roots::new(roots.data_root.clone(), roots.model_root.clone(), scene_dir(path));
-    let resolved = resolve(&scene, &roots)?;
+    let resolved = resolve_within(&scene, &roots, *memory)?;
     Ok((scene, resolved))
 }
 

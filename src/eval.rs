@@ -8,11 +8,12 @@ use anyhow::{Context, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_formats::{Dataset, Split};
 use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
-use secateur_kernels::{KernelError, Plan};
+use secateur_kernels::{KernelError, Plan, Precision};
 use secateur_net::Network;
 
 use crate::arguments::{DeviceArg, EvalArgs, NetworkArgs, ThreadArgs};
 use crate::load::{LoadedNetwork, load_network, load_split};
+use crate::memory::{Evaluation, MemoryBound};
 use crate::roots::Roots;
 use crate::screen::Progress;
 use crate::{Failure, card, screen};
@@ -31,6 +32,9 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
         .and_then(|data| check_fit(&network, &data).map(|()| data))
         .map_err(Failure::BadArguments)?;
     let n = arguments.limit.map_or(data.len(), NonZeroUsize::get).min(data.len());
+    if arguments.device == DeviceArg::Cpu {
+        check_memory(arguments, &network, n)?;
+    }
     let pool = thread_pool(arguments.threads)?;
     let mut engine = Engine::new(arguments.device, &network)?;
     let start = Instant::now();
@@ -75,19 +79,36 @@ pub(crate) fn requested_network(arguments: &NetworkArgs) -> Result<LoadedNetwork
     load().map_err(Failure::BadArguments)
 }
 
-/// A pool of as many threads as asked for.
+/// Threads asked for, else one per core.
 ///
 /// # Errors
-/// A number beyond reason, or threads the system does not give.
-pub(crate) fn thread_pool(arguments: ThreadArgs) -> Result<ThreadPool, Failure> {
+/// A number beyond reason.
+pub(crate) fn n_threads(arguments: ThreadArgs) -> Result<usize, Failure> {
     let all_cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let n = arguments.threads.map_or_else(all_cores, NonZeroUsize::get);
     if n > MAX_THREADS {
         let refusal = anyhow::anyhow!("--threads: expected at most {MAX_THREADS}, got {n}");
         return Err(Failure::BadArguments(refusal));
     }
+    Ok(n)
+}
+
+/// A pool of as many threads as asked for.
+///
+/// # Errors
+/// A number beyond reason, or threads the system does not give.
+pub(crate) fn thread_pool(arguments: ThreadArgs) -> Result<ThreadPool, Failure> {
+    let n = n_threads(arguments)?;
     let pool = ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("compute {i}")).build();
     Ok(pool.context("start the threads that compute")?)
+}
+
+/// Whether the memory is enough for `n` images, of which two chunks are held at a time.
+fn check_memory(arguments: &EvalArgs, network: &LoadedNetwork, n: usize) -> Result<(), Failure> {
+    let bound = MemoryBound::new(arguments.memory, n_threads(arguments.threads)?);
+    let evaluation = Evaluation { precision: Precision::F32, n_images: n.min(CHUNK_IMAGES) };
+    let fits = bound.check_evaluation(&network.folded, evaluation);
+    fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)
 }
 
 fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {

@@ -1,13 +1,15 @@
 //! `inspect`: channel groups, counts, and what budgets can be reached.
 
-use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, Network};
+use anyhow::Context;
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph};
 use secateur_scene::Protocol;
 use serde::Serialize;
 
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
 use crate::load::LoadedNetwork;
-use crate::reachable::{Reachable, full_cost, net_protocol};
+use crate::memory::MemoryBound;
+use crate::reachable::{full_costs, least_widths, net_protocol};
 use crate::table::Table;
 use crate::{Failure, screen};
 
@@ -19,6 +21,8 @@ const KEEP_RATIO_MIN: f64 = 0.1;
 
 pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
+    let fits = MemoryBound::new(arguments.memory, 1).check_groups(&network.original);
+    fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
     let report = Report::new(&network, arguments.protocol.into());
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?,
@@ -70,7 +74,12 @@ struct ReachableRow {
 impl Report {
     fn new(network: &LoadedNetwork, protocol: Protocol) -> Self {
         let input = network.original.graph().input();
-        let total = |cost| full_cost(&network.original, cost);
+        let graph = network.folded.graph();
+        let [macs, params, activation_bytes] = full_costs(&network.original, COSTS);
+        let totals = Totals { macs, params, activation_bytes };
+        let of = |protocol| Structure::new(graph, protocol);
+        let [inner, full] = [of(Protocol::Inner), of(Protocol::Full)];
+        let shown = if protocol == Protocol::Inner { &inner } else { &full };
         Self {
             name: network.name.clone(),
             file: network.path.display().to_string(),
@@ -78,13 +87,9 @@ impl Report {
             input: [input.c, input.h, input.w],
             classes: network.original.graph().n_classes(),
             protocol: word(protocol),
-            groups: groups(&network.folded, protocol),
-            totals: Totals {
-                macs: total(Cost::Macs),
-                params: total(Cost::Params),
-                activation_bytes: total(Cost::ActivationBytes),
-            },
-            reachable: reachable(network),
+            groups: groups(graph, shown),
+            reachable: [&inner, &full].into_iter().flat_map(|structure| structure.reachable(&totals)).collect(),
+            totals,
         }
     }
 
@@ -147,45 +152,70 @@ const fn word(protocol: Protocol) -> &'static str {
     }
 }
 
-fn groups(network: &Network, protocol: Protocol) -> Vec<Group> {
-    let graph = network.graph();
-    let groups = ChannelGroups::derive(graph, net_protocol(protocol));
-    let (model, full) = (CostModel::new(graph, &groups), groups.full_widths());
-    let total = model.count(Cost::Macs, &full).max(1) as f64;
+/// The groups of a graph under one protocol and what they cost.
+struct Structure {
+    protocol: Protocol,
+    groups: ChannelGroups,
+    model: CostModel,
+}
+
+impl Structure {
+    fn new(graph: &Graph, protocol: Protocol) -> Self {
+        let groups = ChannelGroups::derive(graph, net_protocol(protocol));
+        let model = CostModel::new(graph, &groups);
+        Self { protocol, groups, model }
+    }
+
+    /// MACs of every convolution and Linear operation that makes, carries or reads a group, by group.
+    fn touched_macs(&self, graph: &Graph) -> Vec<u64> {
+        let full = self.groups.full_widths();
+        let mut macs = vec![0; full.len()];
+        // The last node that was counted for each group: an axis may name a group at any number of positions.
+        let mut counted = vec![usize::MAX; full.len()];
+        for (id, node) in graph.nodes().iter().enumerate() {
+            let of_node = self.model.node_macs(id, &full);
+            if of_node == 0 {
+                continue;
+            }
+            for slot in node.inputs.iter().chain([&id]).flat_map(|&node| self.groups.axis(node)) {
+                if std::mem::replace(&mut counted[slot.group], id) != id {
+                    macs[slot.group] += of_node;
+                }
+            }
+        }
+        macs
+    }
+
+    fn reachable(&self, totals: &Totals) -> Vec<ReachableRow> {
+        let mut rows = Vec::new();
+        for channel_multiple in MULTIPLES {
+            let least = least_widths(&self.groups, channel_multiple, KEEP_RATIO_MIN);
+            for (cost, total) in COSTS.into_iter().zip([totals.macs, totals.params, totals.activation_bytes]) {
+                let minimum = self.model.count(cost, &least);
+                rows.push(ReachableRow {
+                    protocol: word(self.protocol),
+                    channel_multiple,
+                    cost: cost.name(),
+                    minimum,
+                    ratio: minimum as f64 / total.max(1) as f64,
+                });
+            }
+        }
+        rows
+    }
+}
+
+fn groups(graph: &Graph, structure: &Structure) -> Vec<Group> {
+    let Structure { groups, model, .. } = structure;
+    let total = model.count(Cost::Macs, &groups.full_widths()).max(1) as f64;
     let named = |nodes: &[usize]| nodes.iter().map(|&node| graph.node(node).name.clone()).collect();
-    let touched = |id: GroupId| {
-        let holds = |node: usize| groups.axis(node).iter().any(|slot| slot.group == id);
-        let touches = |&node: &usize| holds(node) || graph.node(node).inputs.iter().any(|&input| holds(input));
-        (0..graph.nodes().len()).filter(touches).map(|node| model.node_macs(node, &full)).sum::<u64>()
-    };
-    let group = |(id, group): (GroupId, &secateur_net::ChannelGroup)| Group {
+    let group = |(group, macs): (&secateur_net::ChannelGroup, u64)| Group {
         name: group.name.clone(),
         channels: group.n_channels,
         producers: named(&group.producers),
         consumers: named(&group.consumers),
-        macs_share: touched(id) as f64 / total,
+        macs_share: macs as f64 / total,
         frozen: group.frozen.clone(),
     };
-    groups.groups().iter().enumerate().map(group).collect()
-}
-
-fn reachable(network: &LoadedNetwork) -> Vec<ReachableRow> {
-    let mut rows = Vec::new();
-    for protocol in [Protocol::Inner, Protocol::Full] {
-        for channel_multiple in MULTIPLES {
-            let least = Reachable::new(network.folded.graph(), protocol, channel_multiple, KEEP_RATIO_MIN);
-            for cost in COSTS {
-                let minimum = least.minimum(cost);
-                let ratio = minimum as f64 / full_cost(&network.original, cost).max(1) as f64;
-                rows.push(ReachableRow {
-                    protocol: word(protocol),
-                    channel_multiple,
-                    cost: cost.name(),
-                    minimum,
-                    ratio,
-                });
-            }
-        }
-    }
-    rows
+    groups.groups().iter().zip(structure.touched_macs(graph)).map(group).collect()
 }

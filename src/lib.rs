@@ -23,6 +23,7 @@ mod eval;
 mod failure;
 mod inspect;
 pub mod load;
+pub mod memory;
 mod pipeline_files;
 pub mod reachable;
 pub mod resolve;

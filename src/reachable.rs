@@ -23,8 +23,23 @@ pub const fn cost(kind: BudgetKind) -> Cost {
 
 /// The cost of a whole network as it stands.
 pub fn full_cost(network: &Network, cost: Cost) -> u64 {
+    full_costs(network, [cost])[0]
+}
+
+/// The costs of a whole network as it stands, in the order of `costs`.
+pub(crate) fn full_costs<const N: usize>(network: &Network, costs: [Cost; N]) -> [u64; N] {
     let groups = ChannelGroups::derive(network.graph(), secateur_net::Protocol::Inner);
-    CostModel::new(network.graph(), &groups).count(cost, &groups.full_widths())
+    let (model, full) = (CostModel::new(network.graph(), &groups), groups.full_widths());
+    costs.map(|cost| model.count(cost, &full))
+}
+
+/// The least width of every group, frozen ones whole.
+pub(crate) fn least_widths(groups: &ChannelGroups, channel_multiple: usize, keep_ratio_min: f64) -> Vec<usize> {
+    let mut least = groups.full_widths();
+    for g in groups.prunable() {
+        least[g] = WidthBounds::new(least[g], channel_multiple, keep_ratio_min).least();
+    }
+    least
 }
 
 /// Groups and least widths of one network under one set of rules.
@@ -40,12 +55,14 @@ impl Reachable {
     /// For `graph` as it is pruned (BatchNorm folded).
     pub fn new(graph: &Graph, protocol: Protocol, channel_multiple: usize, keep_ratio_min: f64) -> Self {
         let groups = ChannelGroups::derive(graph, net_protocol(protocol));
-        let mut least = groups.full_widths();
-        for g in groups.prunable() {
-            least[g] = WidthBounds::new(least[g], channel_multiple, keep_ratio_min).least();
-        }
+        let least = least_widths(&groups, channel_multiple, keep_ratio_min);
         let model = CostModel::new(graph, &groups);
         Self { groups, model, least }
+    }
+
+    /// The cost with every channel.
+    pub fn full(&self, cost: Cost) -> u64 {
+        self.model.count(cost, &self.groups.full_widths())
     }
 
     /// The least that any candidate can cost.

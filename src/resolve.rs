@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use anyhow::Context;
 use secateur_formats::{Dataset, Split};
+use secateur_kernels::Precision;
 use secateur_net::Cost;
-use secateur_scene::{BudgetBound, DatasetSource, Protocol, Scene, SceneError, TaskSpec};
+use secateur_scene::{BudgetBound, DatasetSource, Precision as ScenePrecision, Protocol, Scene, SceneError, TaskSpec};
 
 use crate::load::{LoadedNetwork, load_network, load_split};
-use crate::reachable::{Reachable, cost, full_cost, least_ratio};
+use crate::memory::{Evaluation, MemoryBound};
+use crate::reachable::{Reachable, cost, full_costs, least_ratio};
 use crate::roots::Roots;
+
+const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
 
 /// What a scene names, in the order of the scene's lists.
 #[derive(Clone, Debug)]
@@ -73,11 +78,19 @@ impl ResolvedBudget {
 /// # Errors
 /// Every problem found, each with its place in the scene and what to do.
 pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
-    let mut problems = Problems { scene, found: None };
+    resolve_within(scene, roots, MemoryBound::default())
+}
+
+/// As [`resolve`], for networks that may take as much memory as `memory` says.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Result<Resolved, SceneError> {
+    let mut problems = Problems { scene, memory, found: None };
     let networks: Vec<Option<LoadedNetwork>> = (0..scene.networks.len()).map(|i| problems.network(i, roots)).collect();
     let datasets = problems.datasets(roots);
     let mut budgets = Vec::new();
-    let mut reachable: BTreeMap<usize, Reachable> = BTreeMap::new();
+    let mut reachable: BTreeMap<usize, (Reachable, [u64; 3])> = BTreeMap::new();
     let mut pruned: BTreeSet<usize> = BTreeSet::new();
     for task in &scene.tasks {
         let Some(network) = &networks[task.network] else { continue };
@@ -90,8 +103,9 @@ pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
         {
             problems.check_pair(task.network, network, &dataset.train);
         }
-        let least = reachable.entry(task.network).or_insert_with(|| least(scene, network));
-        let budget = resolve_budget(scene, task.budget, network, least);
+        let costs = || (least(scene, network), full_costs(&network.original, COSTS));
+        let (least, originals) = reachable.entry(task.network).or_insert_with(costs);
+        let budget = resolve_budget(scene, task.budget, least, originals);
         if budget.whole().is_none() && pruned.insert(task.network) {
             problems.check_prunable(task.network, network, least);
         }
@@ -114,17 +128,18 @@ fn least(scene: &Scene, network: &LoadedNetwork) -> Reachable {
     Reachable::new(network.folded.graph(), scene.protocol, scene.channel_multiple, scene.keep_ratio_min)
 }
 
-fn resolve_budget(scene: &Scene, budget: usize, network: &LoadedNetwork, least: &Reachable) -> ResolvedBudget {
+/// `originals` are the costs of the network as given, in the order of [`COSTS`].
+fn resolve_budget(scene: &Scene, budget: usize, least: &Reachable, originals: &[u64; 3]) -> ResolvedBudget {
     let budget = &scene.budgets[budget];
     let cost = cost(budget.kind);
-    let original = full_cost(&network.original, cost);
-    let full = full_cost(&network.folded, cost);
-    ResolvedBudget { cost, max: budget.max(original), original, full, minimum: least.minimum(cost) }
+    let original = COSTS.iter().zip(originals).find(|(known, _)| **known == cost).map_or(0, |(_, &original)| original);
+    ResolvedBudget { cost, max: budget.max(original), original, full: least.full(cost), minimum: least.minimum(cost) }
 }
 
 /// Collects what is wrong.
 struct Problems<'a> {
     scene: &'a Scene,
+    memory: MemoryBound,
     found: Option<SceneError>,
 }
 
@@ -141,7 +156,8 @@ impl Problems<'_> {
         let spec = &self.scene.networks[i];
         let loaded = roots
             .find_in_scene(&spec.file)
-            .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()));
+            .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()))
+            .and_then(|network| self.check_memory(&network).map(|()| network).context(spec.file.clone()));
         match loaded {
             Ok(network) => Some(LoadedNetwork { name: spec.name.clone(), ..network }),
             Err(error) => {
@@ -149,6 +165,19 @@ impl Problems<'_> {
                 None
             }
         }
+    }
+
+    /// Groups, and walks that are scored on all reward images at a time.
+    fn check_memory(&self, network: &LoadedNetwork) -> anyhow::Result<()> {
+        let wanted = match self.scene.precision {
+            ScenePrecision::F32 => Precision::F32,
+            ScenePrecision::Bf16 => Precision::Bf16,
+        };
+        // Another check tells of a processor that lacks it.
+        let precision = wanted.checked().unwrap_or_default();
+        let evaluation = Evaluation { precision, n_images: self.scene.images.reward };
+        self.memory.check_groups(&network.original)?;
+        self.memory.check_evaluation(&network.folded, evaluation)
     }
 
     /// Every data set, each source read once.
@@ -169,6 +198,10 @@ impl Problems<'_> {
 
     fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
         let source = self.scene.datasets[i].source;
+        if let Err(error) = self.memory.check_dataset(source) {
+            self.add(&format!("datasets[{i}].source"), error.to_string(), None);
+            return None;
+        }
         let load = |split| load_split(source, &roots.data, split).map(Arc::new);
         match load(Split::Train).and_then(|train| Ok([train, load(Split::Test)?])) {
             Ok(splits) => Some(splits),

@@ -9,6 +9,7 @@ use secateur_train::Executor;
 
 use super::schedulers::Variant;
 use crate::arguments::{DeviceArg, PrecisionArg, RootArgs, ThreadArgs};
+use crate::memory::MemoryArgs;
 
 const BENCH_EVAL_EXAMPLES: &str = "\
 Examples:
@@ -86,6 +87,8 @@ pub(crate) struct BenchEvalArgs {
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
 }
 
 /// What is measured, and on the card how.

@@ -15,6 +15,7 @@ use super::arithmetic::Arithmetic;
 use super::json;
 use crate::eval::thread_pool;
 use crate::load::{BUILDER_INPUT, load_network};
+use crate::memory::{Evaluation, MemoryBound};
 use crate::roots::Roots;
 use crate::{Failure, screen};
 
@@ -209,8 +210,9 @@ fn measure(
     network: &Network,
     arithmetic: Arithmetic,
     pool: &ThreadPool,
-) -> anyhow::Result<Measured> {
+) -> Result<Measured, Failure> {
     let (n_images, n_repair) = (arguments.images.get(), arguments.repair_images.get());
+    check_memory(arguments, network, pool)?;
     let (groups, len) = (ChannelGroups::derive(network.graph(), Protocol::Inner), network.graph().input().len());
     let kept = keep_share(&groups, arguments.keep)?;
     let drawn = random_images(n_images.max(n_repair) * len);
@@ -221,7 +223,16 @@ fn measure(
     let scoring = work.scoring()?;
     screen::status(format_args!("refitting on {n_repair} images, {} times", 2 * (N_RUNS + 1)));
     let refitting = work.refitting()?;
-    work.measured(arguments, name, &scoring, &refitting)
+    Ok(work.measured(arguments, name, &scoring, &refitting)?)
+}
+
+/// Whether the memory is enough for the images, of which those of the refit are fewer, before any is drawn.
+fn check_memory(arguments: &BenchEvalArgs, network: &Network, pool: &ThreadPool) -> Result<(), Failure> {
+    let bound = MemoryBound::new(arguments.memory, pool.current_num_threads());
+    let n_images = arguments.images.max(arguments.repair_images).get();
+    let evaluation = Evaluation { precision: arguments.precision.into(), n_images };
+    let fits = bound.check_groups(network).and_then(|()| bound.check_evaluation(network, evaluation));
+    fits.map_err(Failure::BadArguments)
 }
 
 /// So many values, like those of normalised images.

@@ -11,8 +11,9 @@ use super::environment::{Environment, Wanted, Which};
 use super::measure::measure;
 use super::report::{Report, table};
 use super::{json, queue};
-use crate::check::read_and_resolve;
+use crate::check::{Means, read_and_resolve};
 use crate::eval::thread_pool;
+use crate::memory::{MemoryArgs, MemoryBound};
 use crate::{Failure, screen};
 
 /// Trajectories through the queue by itself.
@@ -62,7 +63,10 @@ pub(crate) const fn executor_name(executor: Executor) -> &'static str {
 pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, plugins: &PluginList) -> Result<(), Failure> {
     let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let read = match &arguments.scene {
-        Some(path) => Some(read_and_resolve(path, &arguments.set, &arguments.roots, plugins)?),
+        Some(path) => {
+            let memory = MemoryBound::new(MemoryArgs::default(), pool.0.current_num_threads());
+            Some(read_and_resolve(path, &arguments.set, &Means { roots: &arguments.roots, plugins, memory })?)
+        }
         None => None,
     };
     let wanted = Wanted::of(arguments, read.as_ref().map(|(scene, _)| scene));

@@ -39,10 +39,18 @@ pub(super) fn peak_bytes(operations: &[Operation]) -> anyhow::Result<u64> {
         let buffer = &mut buffers[held_in[step]];
         buffer.dies = buffer.dies.max(last_read[step]);
     }
-    let live = |step: usize| {
-        let live = buffers.iter().filter(|b| b.born <= step && step <= b.dies);
-        live.map(|b| b.bytes).try_fold(0u64, u64::checked_add)
-    };
-    let peaks = (0..n).map(live).collect::<Option<Vec<u64>>>().context("the peak does not fit in 64 bits")?;
-    Ok(peaks.into_iter().max().unwrap_or(0))
+    let mut dying = vec![0u64; n + 1];
+    // Bytes of the buffers that die in a step; their sum is part of what was live, which is checked below.
+    buffers.iter().for_each(|b| dying[b.dies] = dying[b.dies].saturating_add(b.bytes));
+    let (mut live, mut peak) = (0u64, 0);
+    // Buffers stand in the order of their births.
+    let mut births = buffers.iter().peekable();
+    for (step, &freed) in dying.iter().enumerate().take(n) {
+        while let Some(born) = births.next_if(|b| b.born == step) {
+            live = live.checked_add(born.bytes).context("the peak does not fit in 64 bits")?;
+        }
+        peak = peak.max(live);
+        live = live.saturating_sub(freed);
+    }
+    Ok(peak)
 }

@@ -22,8 +22,9 @@ use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 use crate::arguments::RunArgs;
 use crate::card::Card;
-use crate::check::read_and_resolve;
-use crate::eval::thread_pool;
+use crate::check::{Means, read_and_resolve};
+use crate::eval::{n_threads, thread_pool};
+use crate::memory::MemoryBound;
 use crate::resolve::Resolved;
 use crate::wide_layers::wide_layers;
 use crate::{Failure, screen};
@@ -79,7 +80,9 @@ pub(crate) fn run_on(
     card: impl FnOnce(&Scene) -> Result<Option<Card>, Failure>,
 ) -> Result<(), Failure> {
     let start = Instant::now();
-    let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &arguments.roots, plugins)?;
+    let memory = MemoryBound::new(arguments.memory, n_threads(arguments.threads)?);
+    let means = Means { roots: &arguments.roots, plugins, memory };
+    let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &means)?;
     let identity = Arc::new(resume::identity(&scene, &resolved)?);
     let mut place = resume::place(arguments, &scene, &identity)?;
     let record = place.state.as_mut().and_then(|state| state.card.take());

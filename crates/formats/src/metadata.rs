@@ -13,6 +13,9 @@ const GRAPH_KEY: &str = "secateur.graph";
 const MEAN_KEY: &str = "secateur.mean";
 const STD_KEY: &str = "secateur.std";
 const CLASSES_KEY: &str = "secateur.classes";
+const KEYS: [&str; 5] = [FORMAT_KEY, GRAPH_KEY, MEAN_KEY, STD_KEY, CLASSES_KEY];
+/// What all of them begin with.
+const PREFIX: &str = "secateur.";
 
 /// What a file of ours says beside the weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,12 +52,14 @@ fn json(value: &impl serde::Serialize) -> String {
 /// The description in `metadata`, or `None` when the file is not one of ours.
 ///
 /// # Errors
-/// A newer format, a missing or unreadable entry, or entries that contradict each other.
+/// A newer format, a missing, unknown or unreadable entry, or entries that contradict each other.
 pub(crate) fn decode(metadata: &HashMap<String, String>) -> Result<Option<NetworkDescription>, Problem> {
-    let Some(version) = metadata.get(FORMAT_KEY) else { return Ok(None) };
-    if version != VERSION {
-        return Err(Problem::NewerFormat { got: version.escape_debug().take(40).collect(), known: VERSION });
+    let mut ours: Vec<&str> = metadata.keys().map(String::as_str).filter(|key| key.starts_with(PREFIX)).collect();
+    ours.sort_unstable();
+    if ours.is_empty() {
+        return Ok(None);
     }
+    check_keys(metadata, &ours)?;
     let graph: Graph = entry(metadata, GRAPH_KEY)?;
     let prep = Preprocessing::new(entry(metadata, MEAN_KEY)?, entry(metadata, STD_KEY)?);
     let preprocessing = prep.map_err(|e| Problem::malformed("safetensors", e.to_string()))?;
@@ -67,6 +72,34 @@ pub(crate) fn decode(metadata: &HashMap<String, String>) -> Result<Option<Networ
     Ok(Some(NetworkDescription { graph, preprocessing, n_classes }))
 }
 
+/// All keys of ours are there, in a version that is read, and `ours` (those with our prefix, sorted) are no others.
+fn check_keys(metadata: &HashMap<String, String>, ours: &[&str]) -> Result<(), Problem> {
+    match metadata.get(FORMAT_KEY) {
+        Some(version) if version == VERSION => {}
+        Some(newer) => {
+            return Err(Problem::NewerFormat { got: newer.escape_debug().take(40).collect(), known: VERSION });
+        }
+        // With any other entry of ours the file is no bare state dict.
+        None => {
+            let problem = format!("metadata: {FORMAT_KEY} is missing beside {}", ours[0]);
+            return Err(Problem::malformed("safetensors", problem));
+        }
+    }
+    let unknown = ours.iter().find(|key| !KEYS.contains(key)).map(|key| {
+        let shown: String = key.chars().take(80).collect();
+        format!("unknown key `{shown}`; known: {}", KEYS.join(", "))
+    });
+    // A missing key is the one with the typing mistake.
+    if let Some(missing) = KEYS.iter().find(|key| !metadata.contains_key(**key)) {
+        let unknown = unknown.map_or_else(String::new, |unknown| format!("; {unknown}"));
+        return Err(Problem::malformed("safetensors", format!("metadata: {missing} is missing{unknown}")));
+    }
+    if let Some(unknown) = unknown {
+        return Err(Problem::malformed("safetensors", format!("metadata: {unknown}")));
+    }
+    Ok(())
+}
+
 fn check_channels(graph: &Graph, prep: &Preprocessing) -> Result<(), String> {
     if prep.n_channels() == graph.input().c {
         return Ok(());
@@ -76,5 +109,13 @@ fn check_channels(graph: &Graph, prep: &Preprocessing) -> Result<(), String> {
 
 fn entry<T: DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, Problem> {
     let text = metadata.get(key).ok_or_else(|| Problem::malformed("safetensors", format!("{key} is missing")))?;
-    serde_json::from_str(text).map_err(|e| Problem::malformed("safetensors", format!("{key}: {e}")))
+    serde_json::from_str(text).map_err(|e| Problem::malformed("safetensors", format!("{key}: {}", reason(&e))))
+}
+
+/// What is wrong with a JSON text; where only when that helps: a graph's own refusals name node and key.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let of_graph = |reason: &&str| error.is_data() && ["graph", "node '"].iter().any(|word| reason.starts_with(word));
+    text.strip_suffix(&place).filter(of_graph).map_or(text.clone(), str::to_owned)
 }

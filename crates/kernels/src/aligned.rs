@@ -24,6 +24,10 @@ impl AlignedVec {
     pub fn zeros(len: usize) -> Self {
         Self { lines: bytemuck::zeroed_vec(len.div_ceil(LINE)), len }
     }
+    /// Bytes that `len` values take.
+    pub const fn bytes(len: u64) -> u64 {
+        len.div_ceil(LINE as u64).saturating_mul(size_of::<Line>() as u64)
+    }
     /// At least `len` values; what was there before is unspecified afterwards. Allocates only when it grows.
     pub fn grow(&mut self, len: usize) {
         if len > self.len {
@@ -33,6 +37,8 @@ impl AlignedVec {
     /// Exactly `len` values, unspecified ones. Allocates only when there never were as many.
     pub fn reset(&mut self, len: usize) {
         if len.div_ceil(LINE) > self.lines.len() {
+            // Not both at once.
+            *self = Self::default();
             *self = Self::zeros(len);
         }
         self.len = len;

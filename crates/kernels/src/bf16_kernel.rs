@@ -1,13 +1,14 @@
 //! One step of a plan in bf16: convolutions and what only moves values work on pairs, everything else on f32 that is unpacked before
 //! and packed after.
 
-use secateur_net::{Conv2d, Graph, NodeId, Pointwise, Shape, Weights};
+use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights};
 
 use crate::aligned::AlignedVec;
 use crate::arithmetic::Arithmetic;
 use crate::conv::{ConvKernel, Epilogue};
 use crate::conv_way::ConvWay;
 use crate::op_kernel::{Linear, OpKernel, Scratch, Tail};
+use crate::schedule::{Source, Step};
 use crate::winograd::{WinogradKernel, WinogradScratch};
 use crate::winograd_rows::{WinogradRowsKernel, WinogradRowsScratch};
 use crate::{Isa, KernelError, elementwise, pairs};
@@ -24,6 +25,22 @@ pub struct Surroundings {
     pub activation: Option<Pointwise>,
     /// Whether the output is the network's, which is f32.
     pub is_last: bool,
+}
+
+impl Surroundings {
+    /// Of a step of a plan whose slots hold values of the shapes `stored` before it.
+    pub fn of(graph: &Graph, step: &Step, stored: &[Shape], is_last: bool) -> Self {
+        let shape_of = |source: &Source| match *source {
+            Source::Image { .. } => graph.input(),
+            Source::Slot { slot, .. } => stored[slot],
+        };
+        Self {
+            inputs: step.inputs.iter().map(shape_of).collect(),
+            residual: step.residual.as_ref().map(shape_of),
+            activation: step.activation,
+            is_last,
+        }
+    }
 }
 
 /// An operation prepared for pairs of bf16. It works on a group of images at a time, `[H, W, C / 2, 16]`.
@@ -61,8 +78,8 @@ impl Bf16Kernel {
     /// As [`OpKernel::new`].
     pub fn new(graph: &Graph, weights: &Weights, id: NodeId, around: Surroundings) -> Result<Self, KernelError> {
         let out_shape = graph.shape(id);
-        let native = if Self::may_be_native(graph, id, &around) { Linear::of(graph, weights, id)? } else { None };
-        let work = match native.filter(|linear| has_whole_words(&linear.conv)) {
+        let linear = Linear::of(graph, weights, id)?;
+        let work = match linear.filter(|linear| Self::is_native(graph, id, &linear.conv, &around)) {
             Some(Linear { conv, weight, bias }) => {
                 let shapes = [around.inputs[0], out_shape];
                 let bf16 = Arithmetic::Bf16;
@@ -74,8 +91,7 @@ impl Bf16Kernel {
             }
             None => {
                 let kernel = OpKernel::new(graph, weights, id, Isa::Avx512)?;
-                let is_all = around.residual.is_none() && around.activation.is_none();
-                let moved = kernel.on_pairs().filter(|_| is_all && Self::may_be_native(graph, id, &around));
+                let moved = kernel.on_pairs().filter(|_| Self::is_moved(graph, id, &around));
                 moved.map_or_else(|| Work::Unpacked(Box::new(kernel)), |kernel| Work::Moved(Box::new(kernel)))
             }
         };
@@ -87,6 +103,24 @@ impl Bf16Kernel {
         let as_stored = graph.node(id).inputs.iter().map(|&i| graph.shape(i)).eq(around.inputs.iter().copied());
         let is_clamp = around.activation.is_none_or(|function| elementwise::clamp_bounds(function).is_some());
         !around.is_last && as_stored && is_clamp && around.residual.is_none_or(|shape| shape == graph.shape(id))
+    }
+
+    /// Whether the step, which is the convolution `conv`, runs on pairs.
+    pub fn is_native(graph: &Graph, id: NodeId, conv: &Conv2d, around: &Surroundings) -> bool {
+        Self::may_be_native(graph, id, around) && has_whole_words(conv)
+    }
+
+    /// Whether the step only moves whole words (see [`OpKernel::on_pairs`]).
+    pub fn is_moved(graph: &Graph, id: NodeId, around: &Surroundings) -> bool {
+        let node = graph.node(id);
+        let moves = match &node.op {
+            Op::Input | Op::Identity | Op::Concat => true,
+            Op::Pad { channels, .. } | Op::Slice { channels, .. } => channels.iter().all(|c| c.is_multiple_of(2)),
+            _ => false,
+        };
+        let is_all = around.residual.is_none() && around.activation.is_none();
+        let mut shapes = node.inputs.iter().chain([&id]).map(|&i| graph.shape(i));
+        moves && is_all && shapes.all(|s| s.c.is_multiple_of(2)) && Self::may_be_native(graph, id, around)
     }
 
     /// Words of the output of a group of images.

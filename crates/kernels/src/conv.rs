@@ -8,7 +8,7 @@ use secateur_net::{Conv2d, Shape};
 use crate::aligned::AlignedVec;
 use crate::arithmetic::Arithmetic;
 use crate::tile::{Finish, TileJob};
-use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
+use crate::tiling::{PixelRun, channel_blocks, pixel_runs, runs_bytes};
 
 /// Weights up to this many values stay in the first-level cache while all rows pass.
 const RESIDENT: usize = 6 << 10;
@@ -70,20 +70,25 @@ struct Part<'a> {
 
 /// For every output index along one axis, the taps that lie inside the input.
 pub fn valid_taps(conv: &Conv2d, axis: usize, n_in: usize, n_out: usize) -> Vec<Range<usize>> {
+    taps_inside(conv, axis, n_in, n_out).collect()
+}
+
+/// As [`valid_taps`], one after the other.
+pub fn taps_inside(conv: &Conv2d, axis: usize, n_in: usize, n_out: usize) -> impl Iterator<Item = Range<usize>> {
     let (stride, padding, dilation) = (conv.stride[axis], conv.padding[axis], conv.dilation[axis]);
-    let taps = |o: usize| {
+    let kernel = conv.kernel[axis];
+    (0..n_out).map(move |o| {
         let start = padding.saturating_sub(o * stride).div_ceil(dilation);
-        let end = n_in.saturating_add(padding).saturating_sub(o * stride).div_ceil(dilation).min(conv.kernel[axis]);
+        let end = n_in.saturating_add(padding).saturating_sub(o * stride).div_ceil(dilation).min(kernel);
         start.min(end)..end
-    };
-    (0..n_out).map(taps).collect()
+    })
 }
 
 /// The longest stretch of outputs that have all `kernel` taps.
-pub fn inner_outputs(valid: &[Range<usize>], kernel: usize) -> Range<usize> {
-    let whole = |taps: &Range<usize>| taps.len() == kernel;
-    let Some(start) = valid.iter().position(whole) else { return 0..0 };
-    start..start + valid[start..].iter().take_while(|taps| whole(taps)).count()
+pub fn inner_outputs(valid: impl IntoIterator<Item = Range<usize>>, kernel: usize) -> Range<usize> {
+    let mut whole = valid.into_iter().map(|taps| taps.len() == kernel);
+    let Some(start) = whole.position(|is_whole| is_whole) else { return 0..0 };
+    start..start + 1 + whole.take_while(|&is_whole| is_whole).count()
 }
 
 impl ConvKernel {
@@ -101,9 +106,9 @@ impl ConvKernel {
         let out_group = conv.out_channels / conv.groups;
         assert_eq!(weight.len(), conv.out_channels * in_group * taps(conv), "convolution weight length");
         let valid = [valid_taps(conv, 0, input.h, output.h), valid_taps(conv, 1, input.w, output.w)];
-        let inner = [0, 1].map(|axis| inner_outputs(&valid[axis], conv.kernel[axis]));
+        let inner = [0, 1].map(|axis| inner_outputs(valid[axis].iter().cloned(), conv.kernel[axis]));
         let sizes = channel_blocks(arithmetic, out_group, inner[1].len().max(1));
-        let mut blocks = Vec::new();
+        let mut blocks = Vec::with_capacity(conv.groups * sizes.len());
         let in_words = arithmetic.words(in_group);
         let mut weights = AlignedVec::zeros(conv.out_channels * in_words * taps(conv));
         for group in 0..conv.groups {
@@ -126,6 +131,20 @@ impl ConvKernel {
         }
         let bias = bias.map_or_else(|| vec![0.0; conv.out_channels], <[f32]>::to_vec);
         Self { conv: conv.clone(), shapes, arithmetic, valid, inner, blocks, weights, bias }
+    }
+
+    /// Bytes that [`Self::new`] allocates; it builds nothing as large.
+    pub fn bytes(arithmetic: Arithmetic, conv: &Conv2d, [input, output]: [Shape; 2]) -> u64 {
+        let [in_group, out_group] = [conv.in_channels, conv.out_channels].map(|c| c / conv.groups);
+        let n_weights = [arithmetic.words(in_group), conv.kernel[0], conv.kernel[1]];
+        let n_weights = n_weights.iter().fold(conv.out_channels as u64, |n, &factor| n.saturating_mul(factor as u64));
+        let inner = [(0, input.h, output.h), (1, input.w, output.w)]
+            .map(|(axis, n_in, n_out)| inner_outputs(taps_inside(conv, axis, n_in, n_out), conv.kernel[axis]).len());
+        let runs = |c: usize| inner.iter().map(|&n| runs_bytes(arithmetic, c, n)).sum::<u64>();
+        let sizes = channel_blocks(arithmetic, out_group, inner[1].max(1));
+        let blocks: u64 = sizes.iter().map(|&c| size_of::<Block>() as u64 + runs(c)).sum();
+        let tables = size_of::<Range<usize>>() as u64 * (output.h + output.w) as u64;
+        AlignedVec::bytes(n_weights) + 4 * conv.out_channels as u64 + tables + blocks * conv.groups as u64
     }
 
     /// Convolves one group of images `[H, W, words, LANES]`.

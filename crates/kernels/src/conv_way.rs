@@ -1,11 +1,9 @@
 //! Which way to compute a convolution, by the operations that each takes.
 
-use std::ops::Range;
-
 use secateur_net::{Conv2d, Shape};
 
 use crate::arithmetic::Arithmetic;
-use crate::conv::valid_taps;
+use crate::conv::taps_inside;
 use crate::{winograd, winograd_rows};
 
 /// How a convolution is computed.
@@ -30,7 +28,7 @@ impl ConvWay {
         let products = arithmetic.words(input.c) as f64 * output.c as f64 / 2.0;
         // Taps inside the image, of all outputs along an axis.
         let inside = |n_in: usize, n_out: usize, axis: usize| -> usize {
-            valid_taps(conv, axis, n_in, n_out).iter().map(Range::len).sum()
+            taps_inside(conv, axis, n_in, n_out).map(|taps| taps.len()).sum()
         };
         let n_taps = (inside(input.h, output.h, 0) * inside(input.w, output.w, 1)) as f64;
         let n_across = output.w.div_ceil(winograd::TILE);

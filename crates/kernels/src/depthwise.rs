@@ -74,6 +74,13 @@ impl DepthwiseKernel {
         }
     }
 
+    /// Bytes that [`Self::new`] allocates.
+    pub fn bytes(conv: &Conv2d, [input, output]: [Shape; 2]) -> u64 {
+        let n_weights = [conv.kernel[0], conv.kernel[1], input.c].iter().fold(1u64, |n, &f| n.saturating_mul(f as u64));
+        let tables = size_of::<Range<usize>>() as u64 * (output.h + output.w) as u64;
+        n_weights.saturating_add(input.c as u64).saturating_mul(4) + tables
+    }
+
     /// Convolves one group of images `[H, W, C, LANES]`.
     pub fn run(&self, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
         self.run_rows(x, 0..self.shapes[1].h, epilogue, out);

@@ -320,9 +320,13 @@ fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize)
     let scale: Vec<f64> =
         weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + f64::from(eps)).sqrt()).collect();
     let shift = bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
-    let widen = |x: f32| std::iter::repeat_n(x, lanes);
-    let shift = shift.flat_map(widen).collect();
-    Ok(Work::ScaleShift { scale: scale.iter().flat_map(|&s| widen(s as f32)).collect(), shift })
+    let widen = |values: &mut dyn Iterator<Item = f32>| {
+        let mut wide = Vec::with_capacity(channels * lanes);
+        values.for_each(|x| wide.extend(std::iter::repeat_n(x, lanes)));
+        wide
+    };
+    let shift = widen(&mut { shift });
+    Ok(Work::ScaleShift { scale: widen(&mut scale.iter().map(|&s| s as f32)), shift })
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@ pub struct Plan {
     idle: Mutex<Vec<Worker>>,
 }
 
+/// One step, compiled.
 #[derive(Debug)]
-struct PlanStep {
+pub struct PlanStep {
     kernel: Kernel,
     /// Lengths are words per lane.
     inputs: Vec<Source>,
@@ -239,20 +240,11 @@ fn bf16_steps(net: &Network, steps: Vec<Step>, n_slots: usize) -> Result<Vec<Pla
     let words = |shape: Shape| Arithmetic::Bf16.words(shape.c) * shape.h * shape.w;
     let mut compiled = Vec::with_capacity(n_steps);
     for (at, step) in steps.into_iter().enumerate() {
-        let shape_of = |source: &Source| match *source {
-            Source::Image { .. } => graph.input(),
-            Source::Slot { slot, .. } => stored[slot],
-        };
         let in_words = |source: Source| match source {
             Source::Image { .. } => Source::Image { len: words(graph.input()) },
             Source::Slot { slot, .. } => Source::Slot { slot, len: words(stored[slot]) },
         };
-        let around = Surroundings {
-            inputs: step.inputs.iter().map(shape_of).collect(),
-            residual: step.residual.as_ref().map(shape_of),
-            activation: step.activation,
-            is_last: at + 1 == n_steps,
-        };
+        let around = Surroundings::of(graph, &step, &stored, at + 1 == n_steps);
         let kernel = Bf16Kernel::new(graph, net.weights(), step.node, around)?;
         compiled.push(PlanStep {
             inputs: step.inputs.iter().copied().map(in_words).collect(),

@@ -30,7 +30,7 @@ pub fn pixel_runs(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> (Vec<Pix
         counts[best[left].1] += 1;
         left -= menu[best[left].1].0;
     }
-    let mut runs = Vec::new();
+    let mut runs = Vec::with_capacity(counts.iter().filter(|&&n| n > 0).count());
     let mut start = 0;
     for (&(tile_pixels, run), n_tiles) in menu.iter().zip(counts).rev().filter(|(_, n)| *n > 0) {
         runs.push(PixelRun { start, n_tiles, run });
@@ -38,6 +38,17 @@ pub fn pixel_runs(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> (Vec<Pix
     }
     (runs, best[n_pixels].0)
 }
+
+/// Bytes of the runs of `n_pixels` pixels of `c` channels.
+pub fn runs_bytes(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> u64 {
+    // Tiles of each size make one run at most, however many pixels there are.
+    let n_sizes = arithmetic.tiles().iter().filter(|t| t.1 == c).count().min(n_pixels);
+    (n_sizes * size_of::<PixelRun>()) as u64
+}
+
+/// Numbers of blocks that [`channel_blocks`] tries at most: all of them up to 6,000 channels or so; beyond, its time would grow with
+/// their square.
+const MAX_TRIED: usize = 2048;
 
 /// The cheapest way to cut `n_channels` output channels into blocks that go with runs of `n_pixels`: the blocks' sizes, of which all but
 /// the last are whole words.
@@ -52,7 +63,7 @@ pub fn channel_blocks(arithmetic: Arithmetic, n_channels: usize, n_pixels: usize
     };
     let costs: Vec<f64> =
         (0..=largest).map(|c| if c == 0 { 0.0 } else { pixel_runs(arithmetic, c, n_pixels).1 }).collect();
-    let counts = fewest..=n_words.min(3 * fewest);
+    let counts = fewest..=n_words.min(3 * fewest).min(fewest + MAX_TRIED);
     let options = counts.map(even).map(|blocks| (blocks.iter().map(|&c| costs[c]).sum::<f64>(), blocks));
     options.min_by(|x, y| x.0.total_cmp(&y.0)).expect("there is at least one output channel").1
 }

@@ -10,7 +10,7 @@ use crate::aligned::AlignedVec;
 use crate::arithmetic::Arithmetic;
 use crate::conv::Epilogue;
 use crate::tile::TileJob;
-use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
+use crate::tiling::{PixelRun, channel_blocks, pixel_runs, runs_bytes};
 use crate::winograd_transform::{FILTERS, InputJob, OutputJob, Transforms, transform_filters};
 
 /// Output pixels along each side of a tile.
@@ -84,7 +84,7 @@ impl WinogradKernel {
         let sizes = channel_blocks(arithmetic, output.c, tiles);
         let in_words = arithmetic.words(input.c);
         let mut weights = AlignedVec::zeros(POINTS * output.c * in_words);
-        let mut blocks = Vec::new();
+        let mut blocks = Vec::with_capacity(sizes.len());
         let mut first_output = 0;
         for n_channels in sizes {
             let weights_at = first_output * in_words;
@@ -107,6 +107,21 @@ impl WinogradKernel {
             zeros: AlignedVec::zeros(input.c.max(output.c) * arithmetic.lanes()),
             transforms: Transforms::of(arithmetic),
         }
+    }
+
+    /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run`].
+    pub fn bytes(arithmetic: Arithmetic, [input, output]: [Shape; 2]) -> [u64; 2] {
+        let tiles = TILES.min(output.h.div_ceil(TILE) * output.w.div_ceil(TILE));
+        let (in_words, lanes) = (arithmetic.words(input.c), arithmetic.lanes());
+        let runs =
+            |c: usize| (1..=tiles).map(move |n| runs_bytes(arithmetic, c, n) + size_of::<Vec<PixelRun>>() as u64);
+        let blocks = channel_blocks(arithmetic, output.c, tiles);
+        let blocks: u64 = blocks.iter().map(|&c| size_of::<Block>() as u64 + runs(c).sum::<u64>()).sum();
+        let aligned = |n: usize| AlignedVec::bytes(n as u64);
+        let weights = AlignedVec::bytes((POINTS as u64 * output.c as u64).saturating_mul(in_words as u64));
+        let zeros = aligned(input.c.max(output.c) * lanes);
+        let scratch = [in_words, output.c].map(|c| aligned(POINTS * point_step(tiles * c * lanes, lanes)));
+        [weights + zeros + 4 * output.c as u64 + blocks, scratch[0] + scratch[1]]
     }
 
     /// Convolves one group of images `[H, W, words, LANES]`.

@@ -11,7 +11,7 @@ use crate::arithmetic::Arithmetic;
 use crate::conv::Epilogue;
 use crate::pairs::pair;
 use crate::tile::{Finish, TileJob};
-use crate::tiling::{PixelRun, channel_blocks, pixel_runs};
+use crate::tiling::{PixelRun, channel_blocks, pixel_runs, runs_bytes};
 use crate::winograd::TILE;
 use crate::winograd_transform::filter_line;
 
@@ -112,6 +112,11 @@ const TRANSFORMS: (InputRowsFn, OutputRowsFn) =
 const BF16: Arithmetic = Arithmetic::Bf16;
 const LANES: usize = BF16.lanes();
 
+/// Of transformed inputs of `n_words` and of sums of a block of `widest` channels.
+const fn point_steps(n_rows: usize, [n_words, widest]: [usize; 2], out_rows: usize) -> [usize; 2] {
+    [((out_rows + 2) * n_words + 1) * LANES, (n_rows * widest + 1) * LANES]
+}
+
 impl WinogradRowsKernel {
     /// Transforms `weight` `[out, in, 3, 3]`; `bias` is `[out]`.
     pub fn new(conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
@@ -120,9 +125,10 @@ impl WinogradRowsKernel {
         let n_rows = STRIP.min(output.h);
         let in_words = BF16.words(input.c);
         let mut weights = AlignedVec::zeros(POINTS * output.c * in_words * 3);
-        let mut blocks = Vec::new();
+        let sizes = channel_blocks(BF16, output.c, n_rows);
+        let mut blocks = Vec::with_capacity(sizes.len());
         let mut first_output = 0;
-        for n_channels in channel_blocks(BF16, output.c, n_rows) {
+        for n_channels in sizes {
             let weights_at = first_output * in_words * 3;
             let filters = &weight[first_output * input.c * 9..][..n_channels * input.c * 9];
             pack_transformed(filters, [input.c, n_channels], output.c * in_words * 3, &mut weights[weights_at..]);
@@ -134,12 +140,26 @@ impl WinogradRowsKernel {
         Self {
             shapes,
             padding: conv.padding,
-            point_steps: [((output.h + 2) * in_words + 1) * LANES, (n_rows * widest + 1) * LANES],
+            point_steps: point_steps(n_rows, [in_words, widest], output.h),
             blocks,
             weights,
             bias: bias.map_or_else(|| vec![0.0; output.c], <[f32]>::to_vec),
             zeros: AlignedVec::zeros(input.c.max(output.c) * LANES),
         }
+    }
+
+    /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run`].
+    pub fn bytes([input, output]: [Shape; 2]) -> [u64; 2] {
+        let (n_rows, in_words) = (STRIP.min(output.h), BF16.words(input.c));
+        let runs = |c: usize| (1..=n_rows).map(move |n| runs_bytes(BF16, c, n) + size_of::<Vec<PixelRun>>() as u64);
+        let sizes = channel_blocks(BF16, output.c, n_rows);
+        let blocks: u64 = sizes.iter().map(|&c| size_of::<Block>() as u64 + runs(c).sum::<u64>()).sum();
+        let aligned = |n: usize| AlignedVec::bytes(n as u64);
+        let weights = AlignedVec::bytes((POINTS as u64 * 3 * output.c as u64).saturating_mul(in_words as u64));
+        let zeros = aligned(input.c.max(output.c) * LANES);
+        let widest = sizes.iter().copied().max().unwrap_or(0);
+        let scratch = point_steps(n_rows, [in_words, widest], output.h).map(|step| aligned(POINTS * step));
+        [weights + zeros + 4 * output.c as u64 + blocks, scratch[0] + scratch[1]]
     }
 
     /// Convolves one group of images `[H, W, words, LANES]`.

@@ -57,6 +57,18 @@ pub enum NetError {
         /// NaN or infinity.
         value: String,
     },
+    /// A BatchNorm that divides by zero or less, or by too little.
+    #[error("parameter '{name}' is {value} at element {at}: {problem}")]
+    Statistics {
+        /// Full name.
+        name: String,
+        /// Flat index.
+        at: usize,
+        /// The value there.
+        value: String,
+        /// Why no normalisation comes of it.
+        problem: String,
+    },
     /// A kept set that does not fit its group.
     #[error("group '{group}': {problem}")]
     KeptSet {

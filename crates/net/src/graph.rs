@@ -1,6 +1,6 @@
 //! The network as a graph of operations. Every architecture, built in or imported, is this one graph.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::NetError;
 
@@ -8,7 +8,7 @@ use crate::error::NetError;
 pub type NodeId = usize;
 
 /// Shape of one image's tensor: channels, height, width. A flat vector is `[n, 1, 1]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Shape {
     /// Channels.
     pub c: usize,
@@ -36,7 +36,7 @@ impl std::fmt::Display for Shape {
 }
 
 /// A 2-D convolution. Weight `<node>.weight` is `[out, in / groups, kh, kw]`, bias `<node>.bias` is `[out]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Conv2d {
     /// Input channels.
     pub in_channels: usize,
@@ -77,7 +77,7 @@ impl Conv2d {
 }
 
 /// A pooling window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// Rows and columns.
     pub kernel: [usize; 2],
@@ -88,7 +88,7 @@ pub struct Window {
 }
 
 /// An element-wise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Pointwise {
     /// `max(x, 0)`
     Relu,
@@ -126,7 +126,7 @@ impl Pointwise {
 }
 
 /// What a node computes from its inputs. Parameters live in [`crate::Weights`] under `<node name>.<parameter>`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Op {
     /// The image; exactly one, node 0.
     Input,
@@ -208,7 +208,7 @@ impl Op {
 }
 
 /// One operation and where its inputs come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Node {
     /// Unique name; prefix of its parameters.
     pub name: String,
@@ -221,27 +221,12 @@ pub struct Node {
 /// A network's operations in topological order: node 0 is the input, the last node is the output.
 ///
 /// A `Graph` is always well formed: shapes are inferred and checked by [`Graph::new`], the only way in (deserialising included).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "GraphFile")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     input: Shape,
     nodes: Vec<Node>,
     #[serde(skip_serializing)]
     shapes: Vec<Shape>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GraphFile {
-    input: Shape,
-    nodes: Vec<Node>,
-}
-
-impl TryFrom<GraphFile> for Graph {
-    type Error = NetError;
-    fn try_from(file: GraphFile) -> Result<Self, NetError> {
-        Self::new(file.input, file.nodes)
-    }
 }
 
 impl Graph {

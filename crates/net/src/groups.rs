@@ -5,7 +5,10 @@
 //! pruning problem is a class of joined labels; channels with the same footprint (the same number of positions in the same
 //! tensors) form a group, and any subset of a group may be removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,12 @@ pub enum Protocol {
     /// Residual streams too.
     Full,
 }
+
+/// Peak of [`ChannelGroups::derive`] per channel of every node's output: its label and what is known of it (26), its place in its
+/// tensor and in its group (4 + 16), its class's footprint (8), the same once more while lists grow and groups are told apart.
+const BYTES_PER_POSITION: u64 = 96;
+/// Beside that, per node: lists of readers, a group's names and lists.
+const BYTES_PER_NODE: u64 = 1024;
 
 /// Index into [`ChannelGroups::groups`].
 pub type GroupId = usize;
@@ -52,15 +61,25 @@ pub struct ChannelGroup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelGroups {
     groups: Vec<ChannelGroup>,
-    axes: Vec<Vec<Slot>>,
+    /// Shared by tensors with the same channels in the same places.
+    axes: Vec<Arc<[Slot]>>,
 }
 
 impl ChannelGroups {
-    /// Derives the groups of `graph` under `protocol`.
+    /// Derives the groups of `graph` under `protocol`. Time and memory grow with [`ChannelGroups::bytes_to_derive`].
+    ///
+    /// # Panics
+    /// When those bytes are beyond 2^38, hundreds of GiB: a graph can declare that many channels in a few hundred bytes.
     pub fn derive(graph: &Graph, protocol: Protocol) -> Self {
+        assert!(Self::bytes_to_derive(graph) < 1 << 38, "positions are counted in 32 bits");
         let mut labels = Labels::default();
-        let tensors: Vec<Vec<usize>> = follow(graph, &mut labels, protocol);
-        group(graph, &mut labels, &tensors)
+        let tensors = follow(graph, &mut labels, protocol);
+        group(graph, labels, &tensors)
+    }
+    /// Bytes that [`ChannelGroups::derive`] takes for `graph` at its peak, at most: channels without weights cost no byte of a file.
+    pub fn bytes_to_derive(graph: &Graph) -> u64 {
+        let n_positions: u64 = (0..graph.nodes().len()).map(|id| graph.shape(id).c as u64).sum();
+        n_positions * BYTES_PER_POSITION + graph.nodes().len() as u64 * BYTES_PER_NODE
     }
     /// All groups, frozen ones included.
     pub fn groups(&self) -> &[ChannelGroup] {
@@ -97,191 +116,263 @@ impl ChannelGroups {
 /// Union-find over channel labels, with what is known of each class at its root.
 #[derive(Default)]
 struct Labels {
-    parent: Vec<usize>,
+    parent: Vec<u32>,
     produced: Vec<bool>,
-    frozen: BTreeMap<usize, String>,
+    frozen: Vec<Option<Frozen>>,
 }
 
-impl Labels {
-    fn fresh(&mut self, n: usize, produced: bool) -> Vec<usize> {
-        let from = self.parent.len();
-        self.parent.extend(from..from + n);
-        self.produced.extend(std::iter::repeat_n(produced, n));
-        (from..from + n).collect()
+/// Why a channel may not be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Frozen {
+    Input,
+    Stream,
+    Softmax,
+    Output,
+    Constant,
+}
+
+impl Frozen {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Input => "network input",
+            Self::Stream => "residual stream frozen by protocol `inner`",
+            Self::Softmax => "channels coupled by Softmax",
+            Self::Output => "network output",
+            Self::Constant => "zero channels without a producer",
+        }
     }
-    fn root(&mut self, mut a: usize) -> usize {
-        while self.parent[a] != a {
-            self.parent[a] = self.parent[self.parent[a]];
-            a = self.parent[a];
+}
+
+/// Labels of the channel positions of one tensor; tensors with the same share them.
+type Axis = Rc<[u32]>;
+
+impl Labels {
+    fn fresh(&mut self, n: usize, produced: bool) -> Range<u32> {
+        let from = self.parent.len() as u32;
+        let all = from..from + n as u32;
+        self.parent.extend(all.clone());
+        self.produced.extend(std::iter::repeat_n(produced, n));
+        self.frozen.extend(std::iter::repeat_n(None, n));
+        all
+    }
+    fn root(&mut self, mut a: u32) -> u32 {
+        while self.parent[a as usize] != a {
+            self.parent[a as usize] = self.parent[self.parent[a as usize] as usize];
+            a = self.parent[a as usize];
         }
         a
     }
     /// The smaller root wins, so a class is named by its earliest label.
-    fn join(&mut self, a: usize, b: usize) {
+    fn join(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
-        let (low, high) = (a.min(b), a.max(b));
-        self.parent[high] = low;
+        let (low, high) = (a.min(b) as usize, a.max(b) as usize);
+        if low == high {
+            return;
+        }
+        self.parent[high] = low as u32;
         self.produced[low] |= self.produced[high];
-        if let Some(reason) = self.frozen.remove(&high) {
-            self.frozen.entry(low).or_insert(reason);
+        self.frozen[low] = self.frozen[low].or(self.frozen[high]);
+    }
+    fn freeze(&mut self, labels: impl IntoIterator<Item = u32>, why: Frozen) {
+        for label in labels {
+            let root = self.root(label) as usize;
+            self.frozen[root] = self.frozen[root].or(Some(why));
         }
     }
-    fn freeze(&mut self, labels: &[usize], reason: &str) {
-        for &label in labels {
-            let root = self.root(label);
-            self.frozen.entry(root).or_insert_with(|| reason.to_owned());
+    /// Every label's root, once all are joined.
+    fn into_roots(mut self) -> (Vec<u32>, Vec<Option<Frozen>>) {
+        for label in 0..self.parent.len() {
+            self.parent[label] = self.root(label as u32);
         }
+        let of = |(&produced, frozen): (&bool, Option<Frozen>)| frozen.or((!produced).then_some(Frozen::Constant));
+        let frozen = self.produced.iter().zip(self.frozen).map(of).collect();
+        (self.parent, frozen)
     }
 }
 
 /// Labels of every channel position of every node's output.
-fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usize>> {
-    let mut tensors: Vec<Vec<usize>> = Vec::with_capacity(graph.nodes().len());
+fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Axis> {
+    let mut tensors: Vec<Axis> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.nodes().iter().enumerate() {
-        let input = |i: usize| -> &[usize] { &tensors[node.inputs[i]] };
-        let out = match &node.op {
+        let input = |i: usize| -> &Axis { &tensors[node.inputs[i]] };
+        let out: Axis = match &node.op {
             Op::Input => {
                 let all = labels.fresh(graph.shape(id).c, true);
-                labels.freeze(&all, "network input");
-                all
+                labels.freeze(all.clone(), Frozen::Input);
+                all.collect()
             }
             Op::Conv2d(c) if c.is_depthwise() => {
                 let multiplier = c.out_channels / c.in_channels;
                 (0..c.out_channels).map(|o| input(0)[o / multiplier]).collect()
             }
             Op::Conv2d(c) => {
-                let out = labels.fresh(c.out_channels, true);
+                let out: Axis = labels.fresh(c.out_channels, true).collect();
                 join_conv_groups(labels, input(0), c.groups);
                 join_conv_groups(labels, &out, c.groups);
                 out
             }
-            Op::Linear { out_features, .. } => labels.fresh(*out_features, true),
+            Op::Linear { out_features, .. } => labels.fresh(*out_features, true).collect(),
             Op::Add => {
                 for i in 1..node.inputs.len() {
-                    for (&a, &b) in input(0).iter().zip(input(i)) {
+                    for (&a, &b) in input(0).iter().zip(input(i).iter()) {
                         labels.join(a, b);
                     }
                 }
                 if protocol == Protocol::Inner {
-                    labels.freeze(input(0), "residual stream frozen by protocol `inner`");
+                    labels.freeze(input(0).iter().copied(), Frozen::Stream);
                 }
-                input(0).to_vec()
+                input(0).clone()
             }
-            Op::Concat => (0..node.inputs.len()).flat_map(|i| input(i).to_vec()).collect(),
+            Op::Concat => {
+                let mut out = Vec::with_capacity(graph.shape(id).c);
+                (0..node.inputs.len()).for_each(|i| out.extend_from_slice(input(i)));
+                out.into()
+            }
             Op::Flatten => {
                 let pixels = graph.shape(node.inputs[0]);
-                input(0).iter().flat_map(|&l| std::iter::repeat_n(l, pixels.h * pixels.w)).collect()
+                let mut out = Vec::with_capacity(graph.shape(id).c);
+                input(0).iter().for_each(|&l| out.extend(std::iter::repeat_n(l, pixels.h * pixels.w)));
+                out.into()
             }
+            Op::Pad { channels: [0, 0], .. } => input(0).clone(),
             Op::Pad { channels: [front, behind], .. } => {
-                let mut out = labels.fresh(*front, false);
+                let mut out = Vec::with_capacity(graph.shape(id).c);
+                out.extend(labels.fresh(*front, false));
                 out.extend_from_slice(input(0));
                 out.extend(labels.fresh(*behind, false));
-                out
+                out.into()
             }
-            Op::Slice { channels: [from, to], .. } => input(0)[*from..*to].to_vec(),
+            Op::Slice { channels: [from, to], .. } => input(0)[*from..*to].into(),
             Op::Softmax => {
-                labels.freeze(input(0), "channels coupled by Softmax");
-                input(0).to_vec()
+                labels.freeze(input(0).iter().copied(), Frozen::Softmax);
+                input(0).clone()
             }
             Op::BatchNorm { .. }
             | Op::Pointwise(_)
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
-            | Op::Identity => input(0).to_vec(),
+            | Op::Identity => input(0).clone(),
         };
         tensors.push(out);
     }
-    labels.freeze(&tensors[graph.output()], "network output");
+    labels.freeze(tensors[graph.output()].iter().copied(), Frozen::Output);
     tensors
 }
 
 /// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay equal.
-fn join_conv_groups(labels: &mut Labels, axis: &[usize], n_groups: usize) {
+fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
     let per_group = axis.len() / n_groups;
     for (position, &label) in axis.iter().enumerate().skip(per_group) {
         labels.join(axis[position % per_group], label);
     }
 }
 
-/// Number of positions in each tensor a channel occupies, in graph order.
-type Footprint = Vec<(NodeId, usize)>;
-
-fn group(graph: &Graph, labels: &mut Labels, tensors: &[Vec<usize>]) -> ChannelGroups {
-    // Footprint of each class: (tensor, positions) in graph order.
-    let mut footprints: BTreeMap<usize, Footprint> = BTreeMap::new();
-    for (node, axis) in tensors.iter().enumerate() {
-        for &label in axis {
-            let footprint = footprints.entry(labels.root(label)).or_default();
-            match footprint.last_mut() {
-                Some((last, n)) if *last == node => *n += 1,
-                _ => footprint.push((node, 1)),
-            }
-        }
-    }
-    let mut groups: Vec<ChannelGroup> = Vec::new();
-    let mut index: BTreeMap<(Footprint, Option<String>), GroupId> = BTreeMap::new();
-    let mut slots: BTreeMap<usize, Slot> = BTreeMap::new();
-    for (root, footprint) in footprints {
-        let constant = (!labels.produced[root]).then(|| "zero channels without a producer".to_owned());
-        let frozen = labels.frozen.get(&root).cloned().or(constant);
-        let next = groups.len();
-        let id = *index.entry((footprint.clone(), frozen.clone())).or_insert(next);
-        if id == next {
-            groups.push(describe(graph, labels, tensors, root, &footprint, frozen));
-        }
-        slots.insert(root, Slot { group: id, channel: groups[id].n_channels });
-        groups[id].n_channels += 1;
-    }
-    let axes = tensors.iter().map(|axis| axis.iter().map(|&l| slots[&labels.root(l)]).collect()).collect();
-    let mut out = ChannelGroups { groups, axes };
-    sort_by_first_producer(&mut out);
-    out
+/// Of every class, the tensors it has positions in and how many, in graph order.
+struct Footprints {
+    /// By root, where its entries end; they begin where those of the root before end.
+    ends: Vec<u32>,
+    entries: Vec<(u32, u32)>,
 }
 
-/// A group without its channel count, from the class `root` of one of its channels.
-fn describe(
-    graph: &Graph,
-    labels: &mut Labels,
-    tensors: &[Vec<usize>],
-    root: usize,
-    footprint: &[(NodeId, usize)],
-    frozen: Option<String>,
-) -> ChannelGroup {
-    let touched: BTreeSet<NodeId> = footprint.iter().map(|&(node, _)| node).collect();
+impl Footprints {
+    fn new(roots: &[u32], tensors: &[Axis]) -> Self {
+        let mut ends = vec![0; roots.len()];
+        let mut last = vec![u32::MAX; roots.len()];
+        for (node, root) in positions(roots, tensors) {
+            ends[root] += u32::from(std::mem::replace(&mut last[root], node) != node);
+        }
+        let mut sum = 0;
+        for end in &mut ends {
+            // For now where the entries begin.
+            sum += std::mem::replace(end, sum);
+        }
+        let mut entries = vec![(0, 0); sum as usize];
+        last.fill(u32::MAX);
+        for (node, root) in positions(roots, tensors) {
+            if std::mem::replace(&mut last[root], node) != node {
+                entries[ends[root] as usize] = (node, 0);
+                ends[root] += 1;
+            }
+            entries[ends[root] as usize - 1].1 += 1;
+        }
+        Self { ends, entries }
+    }
+
+    fn of(&self, root: usize) -> &[(u32, u32)] {
+        let start = if root == 0 { 0 } else { self.ends[root - 1] };
+        &self.entries[start as usize..self.ends[root] as usize]
+    }
+}
+
+/// Tensor and root of every channel position, tensors in order.
+fn positions<'a>(roots: &'a [u32], tensors: &'a [Axis]) -> impl Iterator<Item = (u32, usize)> + 'a {
+    let of_tensor = |(node, axis): (usize, &'a Axis)| axis.iter().map(move |&l| (node as u32, l as usize));
+    tensors.iter().enumerate().flat_map(of_tensor).map(|(node, label)| (node, roots[label] as usize))
+}
+
+fn group(graph: &Graph, labels: Labels, tensors: &[Axis]) -> ChannelGroups {
+    let (roots, frozen) = labels.into_roots();
+    let footprints = Footprints::new(&roots, tensors);
+    let readers = graph.consumers();
+    let mut groups: Vec<ChannelGroup> = Vec::new();
+    let mut known: HashMap<(&[(u32, u32)], Option<Frozen>), GroupId> = HashMap::new();
+    let mut slots = vec![Slot { group: 0, channel: 0 }; roots.len()];
+    for root in (0..roots.len()).filter(|&label| roots[label] as usize == label) {
+        let footprint = footprints.of(root);
+        let id = *known.entry((footprint, frozen[root])).or_insert(groups.len());
+        if id == groups.len() {
+            groups.push(describe(graph, &readers, footprint, frozen[root]));
+        }
+        slots[root] = Slot { group: id, channel: groups[id].n_channels };
+        groups[id].n_channels += 1;
+    }
+    drop(known);
+    drop(footprints);
+    let place = sort_by_first_producer(&mut groups);
+    slots.iter_mut().for_each(|slot| slot.group = place[slot.group]);
+    let mut axes: Vec<Arc<[Slot]>> = Vec::with_capacity(tensors.len());
+    for (node, axis) in graph.nodes().iter().zip(tensors) {
+        let shared = node.inputs.first().filter(|&&input| Rc::ptr_eq(axis, &tensors[input]));
+        let slot = |&label: &u32| slots[roots[label as usize] as usize];
+        axes.push(shared.map_or_else(|| axis.iter().map(slot).collect(), |&input| axes[input].clone()));
+    }
+    ChannelGroups { groups, axes }
+}
+
+/// A group without its channel count, from the footprint of its channels; `readers` are every node's.
+fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
     let makes_channels = |node: &NodeId| match &graph.node(*node).op {
         Op::Conv2d(c) => !c.is_depthwise(),
         Op::Linear { .. } => true,
         _ => false,
     };
-    let producers: Vec<NodeId> = touched.iter().copied().filter(makes_channels).collect();
-    let mut reads = |node: &NodeId| {
-        let axis = &tensors[graph.node(*node).inputs[0]];
-        axis.iter().any(|&l| labels.root(l) == root)
-    };
-    let consumers = (0..graph.nodes().len()).filter(makes_channels).filter(|n| reads(n)).collect();
-    let first = producers.first().or(touched.first()).copied().unwrap_or(0);
+    let touched = || footprint.iter().map(|&(node, _)| node as NodeId);
+    let producers: Vec<NodeId> = touched().filter(makes_channels).collect();
+    let mut consumers: Vec<NodeId> =
+        touched().flat_map(|node| readers[node].iter().copied()).filter(makes_channels).collect();
+    consumers.sort_unstable();
+    consumers.dedup();
+    let first = producers.first().copied().or_else(|| touched().next()).unwrap_or(0);
+    let frozen = frozen.map(|why| why.reason().to_owned());
     ChannelGroup { name: graph.node(first).name.clone(), n_channels: 0, frozen, producers, consumers }
 }
 
-/// Walk order: by first producer, then by name of appearance; several groups of one producer get a number.
-fn sort_by_first_producer(out: &mut ChannelGroups) {
-    let mut order: Vec<GroupId> = (0..out.groups.len()).collect();
-    order.sort_by_key(|&g| (out.groups[g].producers.first().copied().unwrap_or(0), g));
+/// Walk order: by first producer, then by name of appearance; several groups of one producer get a number. Returns where each went.
+fn sort_by_first_producer(groups: &mut Vec<ChannelGroup>) -> Vec<GroupId> {
+    let mut order: Vec<(GroupId, ChannelGroup)> = std::mem::take(groups).into_iter().enumerate().collect();
+    // Stable: groups of one producer stay as they appeared.
+    order.sort_by_key(|(_, group)| group.producers.first().copied().unwrap_or(0));
     let mut place = vec![0; order.len()];
-    for (to, &from) in order.iter().enumerate() {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (to, (from, mut group)) in order.into_iter().enumerate() {
         place[from] = to;
-    }
-    out.groups = order.iter().map(|&g| out.groups[g].clone()).collect();
-    for slot in out.axes.iter_mut().flatten() {
-        slot.group = place[slot.group];
-    }
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for group in &mut out.groups {
         let n = seen.entry(group.name.clone()).or_insert(0);
         *n += 1;
         if *n > 1 {
             group.name = format!("{}#{n}", group.name);
         }
+        groups.push(group);
     }
+    place
 }

@@ -1,6 +1,8 @@
 //! Which nodes run fused, in which order, and in which memory: decided once per network, without any arithmetic. An engine says
 //! what its kernels can do.
 
+use std::collections::BTreeSet;
+
 use crate::{Graph, NodeId, Op, Pointwise, Shape};
 
 /// What an engine's kernels do beside the operation itself.
@@ -71,13 +73,15 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
     }
     // The node under whose index each node's value is kept.
     let mut value_of: Vec<NodeId> = (0..graph.nodes().len()).collect();
+    // The step that leaves each node's value behind.
+    let mut step_of: Vec<Option<usize>> = vec![None; graph.nodes().len()];
     let mut steps: Vec<FusedStep> = Vec::new();
     for (id, node) in graph.nodes().iter().enumerate().skip(1) {
         let input = node.inputs[0];
         if is_absorbed[id] {
             continue;
         }
-        let last = steps.iter().rposition(|s| s.value == input);
+        let last = step_of[input];
         let takes = |&at: &usize| {
             let step: &FusedStep = &steps[at];
             consumers[input].len() == 1 && step.activation.is_none() && (fusion.activates)(&graph.node(step.node).op)
@@ -91,6 +95,7 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
             let (node, residual) = absorbed[id].map_or((id, None), |(conv, other)| (conv, Some(value_of[other])));
             let inputs = graph.node(node).inputs.iter().map(|&i| (value_of[i], Source::Image)).collect();
             let residual = residual.map(|value| (value, Source::Image));
+            step_of[id] = Some(steps.len());
             steps.push(FusedStep { node, inputs, residual, activation: None, value: id, slot: 0 });
         }
     }
@@ -113,7 +118,8 @@ fn assign_slots(graph: &Graph, mut steps: Vec<FusedStep>, size: impl Fn(NodeId) 
         step.inputs.iter().chain(&step.residual).for_each(|&(value, _)| last_read[value] = at);
     }
     let mut slot_sizes: Vec<usize> = Vec::new();
-    let mut free: Vec<usize> = Vec::new();
+    // By size.
+    let mut free: BTreeSet<(usize, usize)> = BTreeSet::new();
     let mut slot_of = vec![0; graph.nodes().len()];
     for (at, step) in steps.iter_mut().enumerate() {
         step.slot = take_slot(size(step.value), &mut free, &mut slot_sizes);
@@ -125,21 +131,24 @@ fn assign_slots(graph: &Graph, mut steps: Vec<FusedStep>, size: impl Fn(NodeId) 
         }
         done.sort_unstable();
         done.dedup();
-        free.extend(done.into_iter().map(|value| slot_of[value]));
+        free.extend(done.into_iter().map(|value| (slot_sizes[slot_of[value]], slot_of[value])));
     }
     Schedule { steps, slot_sizes }
 }
 
 /// The smallest free slot that is large enough, else the largest free one, enlarged, else a new one.
-fn take_slot(size: usize, free: &mut Vec<usize>, slot_sizes: &mut Vec<usize>) -> usize {
-    let best = (0..free.len()).min_by_key(|&i| {
-        let has = slot_sizes[free[i]];
-        (has < size, has.abs_diff(size))
-    });
-    let slot = best.map_or(slot_sizes.len(), |i| free.swap_remove(i));
-    if slot == slot_sizes.len() {
-        slot_sizes.push(0);
-    }
+fn take_slot(size: usize, free: &mut BTreeSet<(usize, usize)>, slot_sizes: &mut Vec<usize>) -> usize {
+    let best = free.range((size, 0)..).next().or_else(|| free.last()).copied();
+    let slot = match best {
+        Some(taken) => {
+            free.remove(&taken);
+            taken.1
+        }
+        None => {
+            slot_sizes.push(0);
+            slot_sizes.len() - 1
+        }
+    };
     slot_sizes[slot] = slot_sizes[slot].max(size);
     slot
 }

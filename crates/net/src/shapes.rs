@@ -2,112 +2,215 @@
 
 use std::collections::HashSet;
 
-use crate::{Conv2d, NetError, Node, Op, Shape};
+use crate::graph_fields::shown;
+use crate::{Conv2d, NetError, Node, Op, Shape, Window};
 
-/// Largest tensor (elements per image) and largest dimension a graph may have: a hostile file must not make us allocate without bound.
+/// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us allocate without
+/// bound.
 const MAX_ELEMENTS: usize = 1 << 28;
+/// Most nodes of a graph; the largest networks in use have a few thousand.
+pub const MAX_NODES: usize = 1 << 18;
+/// Most inputs of all nodes together.
+pub const MAX_CONNECTIONS: usize = 1 << 20;
 
 /// Output shape of every node.
 ///
 /// # Errors
 /// The first node that breaks a rule.
 pub fn infer(input: Shape, nodes: &[Node]) -> Result<Vec<Shape>, NetError> {
+    check_size(nodes)?;
     let mut shapes: Vec<Shape> = Vec::with_capacity(nodes.len());
     let mut names = HashSet::new();
-    if nodes.len() < 2 {
-        return Err(malformed("graph", "has no operation after its input"));
-    }
+    let mut macs = Some(0u64);
     for (id, node) in nodes.iter().enumerate() {
-        let fail = |problem: String| NetError::Malformed { node: node.name.clone(), problem };
+        let fail = |problem: String| NetError::Malformed { node: shown(&node.name), problem };
         if node.name.is_empty() || !names.insert(node.name.as_str()) {
             return Err(fail(format!("node {id} has an empty or repeated name")));
         }
-        if matches!(node.op, Op::Input) != (id == 0) {
-            return Err(fail("the input must be node 0 and only node 0".into()));
-        }
-        let arity = match node.op {
-            Op::Input => 0..=0,
-            Op::Add | Op::Concat => 2..=usize::MAX,
-            _ => 1..=1,
-        };
-        if !arity.contains(&node.inputs.len()) {
-            return Err(fail(format!("{} takes {arity:?} inputs, got {}", node.op.name(), node.inputs.len())));
-        }
-        if let Some(&late) = node.inputs.iter().find(|&&i| i >= id) {
-            return Err(fail(format!("reads node {late}, which does not come before it")));
-        }
+        check_inputs(id, node).map_err(fail)?;
         let ins: Vec<Shape> = node.inputs.iter().map(|&i| shapes[i]).collect();
-        let shape = if id == 0 { Some(input) } else { output_shape(&node.op, &ins) };
-        let shape = shape.ok_or_else(|| fail(format!("{:?} cannot read input of shape {}", node.op, list(&ins))))?;
+        let shape = if id == 0 { Ok(input) } else { output_shape(&node.op, &ins) };
+        let shape = shape.map_err(|problem| fail(format!("{}: {problem}", node.op.name())))?;
         let n = shape.c.checked_mul(shape.h).and_then(|n| n.checked_mul(shape.w));
         if !n.is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n)) {
-            return Err(fail(format!("output shape {shape} is empty or too large")));
+            let problem = format!("output shape {shape} is empty or too large; expected 1 to {MAX_ELEMENTS} values");
+            return Err(fail(problem));
+        }
+        macs = macs.zip(node_macs(&node.op, shape)).and_then(|(sum, macs)| sum.checked_add(macs));
+        if macs.is_none() {
+            return Err(fail("the multiply-accumulates up to here are more than 64 bits count".into()));
         }
         shapes.push(shape);
     }
-    let mut read = vec![false; nodes.len()];
-    nodes.iter().flat_map(|n| &n.inputs).for_each(|&i| read[i] = true);
-    if let Some(dead) = (0..nodes.len() - 1).find(|&i| !read[i]) {
-        return Err(malformed(&nodes[dead].name, "its output is read by no node"));
-    }
+    check_all_are_read(nodes)?;
     Ok(shapes)
 }
 
-fn malformed(node: &str, problem: &str) -> NetError {
-    NetError::Malformed { node: node.into(), problem: problem.into() }
+fn check_size(nodes: &[Node]) -> Result<(), NetError> {
+    let malformed = |problem: String| Err(NetError::Malformed { node: "graph".into(), problem });
+    if nodes.len() < 2 {
+        return malformed("has no operation after its input".into());
+    }
+    let n_connections: usize = nodes.iter().map(|node| node.inputs.len()).sum();
+    if nodes.len() > MAX_NODES || n_connections > MAX_CONNECTIONS {
+        let got = format!("got {} with {n_connections}", nodes.len());
+        return malformed(format!("expected at most {MAX_NODES} nodes with {MAX_CONNECTIONS} inputs together, {got}"));
+    }
+    Ok(())
+}
+
+fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
+    if matches!(node.op, Op::Input) != (id == 0) {
+        return Err("the input must be node 0 and only node 0".into());
+    }
+    let (fits, expected) = match node.op {
+        Op::Input => (node.inputs.is_empty(), "no input"),
+        Op::Add | Op::Concat => (node.inputs.len() >= 2, "at least 2 inputs"),
+        _ => (node.inputs.len() == 1, "1 input"),
+    };
+    if !fits {
+        return Err(format!("{} takes {expected}, got {}", node.op.name(), node.inputs.len()));
+    }
+    match node.inputs.iter().find(|&&i| i >= id) {
+        Some(late) => Err(format!("reads node {late}, which does not come before it (it is node {id})")),
+        None => Ok(()),
+    }
+}
+
+fn check_all_are_read(nodes: &[Node]) -> Result<(), NetError> {
+    let mut read = vec![false; nodes.len()];
+    nodes.iter().flat_map(|n| &n.inputs).for_each(|&i| read[i] = true);
+    match (0..nodes.len() - 1).find(|&i| !read[i]) {
+        Some(dead) => {
+            let node = shown(&nodes[dead].name);
+            Err(NetError::Malformed { node, problem: "its output is read by no node".into() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Multiply-accumulates per image of an operation with this output; `None` when 64 bits are too few.
+fn node_macs(op: &Op, output: Shape) -> Option<u64> {
+    let product = |factors: &[usize]| factors.iter().try_fold(1u64, |n, &factor| n.checked_mul(factor as u64));
+    match op {
+        Op::Conv2d(c) => product(&[output.len(), c.in_channels / c.groups, c.kernel[0], c.kernel[1]]),
+        Op::Linear { in_features, out_features, .. } => product(&[*in_features, *out_features]),
+        _ => Some(0),
+    }
 }
 
 fn list(shapes: &[Shape]) -> String {
-    shapes.iter().map(Shape::to_string).collect::<Vec<_>>().join(", ")
+    let shown = shapes.iter().take(8).map(Shape::to_string).collect::<Vec<_>>().join(", ");
+    if shapes.len() > 8 { format!("{shown} and {} more", shapes.len() - 8) } else { shown }
 }
 
-/// Extent after sliding a window; `None` when the window does not fit.
-fn slide(size: usize, kernel: usize, stride: usize, padding: usize, dilation: usize) -> Option<usize> {
-    let reach = dilation.checked_mul(kernel.checked_sub(1)?)?.checked_add(1)?;
-    let span = size.checked_add(padding.checked_mul(2)?)?.checked_sub(reach)?;
-    (stride > 0 && dilation > 0).then(|| span / stride + 1)
+/// What slides over rows and columns.
+struct Sliding<'a> {
+    kernel: &'a [usize; 2],
+    stride: &'a [usize; 2],
+    padding: &'a [usize; 2],
+    dilation: &'a [usize; 2],
 }
 
-fn conv_shape(c: &Conv2d, x: Shape) -> Option<Shape> {
-    let divides = c.groups > 0 && c.in_channels.is_multiple_of(c.groups) && c.out_channels.is_multiple_of(c.groups);
-    if x.c != c.in_channels || c.out_channels == 0 || !divides {
-        return None;
+impl Sliding<'_> {
+    /// Rows and columns of what comes out.
+    fn over(&self, x: Shape) -> Result<[usize; 2], String> {
+        let Self { kernel, stride, padding, dilation } = self;
+        for (key, values) in [("kernel", kernel), ("stride", stride), ("dilation", dilation)] {
+            if values.contains(&0) {
+                return Err(format!("{key} {values:?}: expected at least 1 in both directions"));
+            }
+        }
+        let extent = |axis: usize, size: usize| {
+            let reach = dilation[axis].checked_mul(kernel[axis] - 1)?.checked_add(1)?;
+            let padded = padding[axis].checked_mul(2)?.checked_add(size)?;
+            Some((padded, reach))
+        };
+        // The window's area is what averages are divided by.
+        let (Some(rows), Some(cols), Some(_)) = (extent(0, x.h), extent(1, x.w), kernel[0].checked_mul(kernel[1]))
+        else {
+            let window = format!("kernel {kernel:?}, padding {padding:?}, dilation {dilation:?}");
+            return Err(format!("{window}: more pixels than 64 bits count"));
+        };
+        for (axis, (padded, reach)) in [("rows", rows), ("columns", cols)] {
+            if padded < reach {
+                let window = format!("kernel {kernel:?} (dilation {dilation:?}) spans {reach} {axis}");
+                return Err(format!("{window}, its input {x} with padding {padding:?} has {padded}"));
+            }
+        }
+        Ok([(rows.0 - rows.1) / stride[0] + 1, (cols.0 - cols.1) / stride[1] + 1])
     }
-    let h = slide(x.h, c.kernel[0], c.stride[0], c.padding[0], c.dilation[0])?;
-    let w = slide(x.w, c.kernel[1], c.stride[1], c.padding[1], c.dilation[1])?;
-    Some(Shape { c: c.out_channels, h, w })
 }
 
-fn output_shape(op: &Op, ins: &[Shape]) -> Option<Shape> {
-    let x = *ins.first()?;
+fn conv_shape(conv: &Conv2d, x: Shape) -> Result<Shape, String> {
+    let Conv2d { in_channels, out_channels, kernel, stride, padding, dilation, groups, .. } = conv;
+    if x.c != *in_channels {
+        return Err(format!("reads {in_channels} channels, its input {x} has {}", x.c));
+    }
+    if *groups == 0 || !in_channels.is_multiple_of(*groups) || !out_channels.is_multiple_of(*groups) {
+        return Err(format!("{groups} groups do not divide {in_channels} input and {out_channels} output channels"));
+    }
+    let [h, w] = Sliding { kernel, stride, padding, dilation }.over(x)?;
+    Ok(Shape { c: *out_channels, h, w })
+}
+
+fn pool_shape(window: &Window, x: Shape) -> Result<Shape, String> {
+    let Window { kernel, stride, padding } = window;
+    let [h, w] = Sliding { kernel, stride, padding, dilation: &[1, 1] }.over(x)?;
+    // More padding would leave windows without a pixel.
+    if (0..2).any(|i| padding[i] > kernel[i] / 2) {
+        return Err(format!("padding {padding:?}: expected at most half of the kernel {kernel:?}"));
+    }
+    Ok(Shape { c: x.c, h, w })
+}
+
+fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
+    let x = *ins.first().ok_or("reads nothing")?;
+    let too_large = || format!("64 bits are too few for its output, of input {x}");
     match op {
-        Op::Input => None,
-        Op::Conv2d(c) => conv_shape(c, x),
-        Op::BatchNorm { channels, eps } => (*channels == x.c && *eps >= 0.0 && eps.is_finite()).then_some(x),
-        Op::Linear { in_features, out_features, .. } => {
-            (x.c == *in_features && x.h == 1 && x.w == 1).then_some(Shape { c: *out_features, h: 1, w: 1 })
+        Op::Input => Err("the input reads nothing".into()),
+        Op::Conv2d(conv) => conv_shape(conv, x),
+        Op::BatchNorm { channels, .. } if *channels != x.c => {
+            Err(format!("normalises {channels} channels, its input {x} has {}", x.c))
         }
-        Op::Pointwise(_) | Op::Softmax | Op::Identity => Some(x),
-        Op::Add => ins.iter().all(|&s| s == x).then_some(x),
+        Op::BatchNorm { eps, .. } if !(*eps >= 0.0 && eps.is_finite()) => {
+            Err(format!("eps is {eps}, expected a finite number from 0"))
+        }
+        Op::Linear { .. } if (x.h, x.w) != (1, 1) => {
+            Err(format!("reads one pixel, its input is {x}; put a Flatten or GlobalAvgPool in front"))
+        }
+        Op::Linear { in_features, .. } if *in_features != x.c => {
+            Err(format!("reads {in_features} features, its input has {}", x.c))
+        }
+        Op::Linear { out_features, .. } => Ok(Shape { c: *out_features, h: 1, w: 1 }),
+        Op::BatchNorm { .. } | Op::Pointwise(_) | Op::Softmax | Op::Identity => Ok(x),
+        Op::Add if ins.iter().any(|&s| s != x) => Err(format!("adds unlike shapes {}", list(ins))),
+        Op::Add => Ok(x),
+        Op::Concat if ins.iter().any(|s| (s.h, s.w) != (x.h, x.w)) => {
+            Err(format!("joins channels of unlike rows and columns {}", list(ins)))
+        }
         Op::Concat => {
-            let same = ins.iter().all(|s| (s.h, s.w) == (x.h, x.w));
-            let c = ins.iter().try_fold(0usize, |n, s| n.checked_add(s.c))?;
-            same.then_some(Shape { c, ..x })
+            let c = ins.iter().try_fold(0usize, |n, s| n.checked_add(s.c)).ok_or_else(too_large)?;
+            Ok(Shape { c, ..x })
         }
-        Op::MaxPool(p) | Op::AvgPool(p) => {
-            // Padding of more than half a window would leave windows without a pixel.
-            let fits = (0..2).all(|i| p.padding[i] <= p.kernel[i] / 2);
-            let h = slide(x.h, p.kernel[0], p.stride[0], p.padding[0], 1)?;
-            let w = slide(x.w, p.kernel[1], p.stride[1], p.padding[1], 1)?;
-            fits.then_some(Shape { c: x.c, h, w })
+        Op::MaxPool(window) | Op::AvgPool(window) => pool_shape(window, x),
+        Op::GlobalAvgPool => Ok(Shape { c: x.c, h: 1, w: 1 }),
+        Op::Flatten => {
+            let n = x.c.checked_mul(x.h).and_then(|n| n.checked_mul(x.w)).ok_or_else(too_large)?;
+            Ok(Shape { c: n, h: 1, w: 1 })
         }
-        Op::GlobalAvgPool => Some(Shape { c: x.c, h: 1, w: 1 }),
-        Op::Flatten => Some(Shape { c: x.c.checked_mul(x.h)?.checked_mul(x.w)?, h: 1, w: 1 }),
         Op::Pad { channels, rows, cols } => {
             let grow = |n: usize, by: &[usize; 2]| n.checked_add(by[0])?.checked_add(by[1]);
-            Some(Shape { c: grow(x.c, channels)?, h: grow(x.h, rows)?, w: grow(x.w, cols)? })
+            let grown = grow(x.c, channels).zip(grow(x.h, rows)).zip(grow(x.w, cols));
+            let ((c, h), w) = grown.ok_or_else(too_large)?;
+            Ok(Shape { c, h, w })
         }
-        Op::Slice { channels: [from, to], step } => (from < to && *to <= x.c && step[0] > 0 && step[1] > 0)
-            .then(|| Shape { c: to - from, h: x.h.div_ceil(step[0]), w: x.w.div_ceil(step[1]) }),
+        Op::Slice { channels: [from, to], step } => {
+            if from >= to || *to > x.c || step.contains(&0) {
+                let expected = format!("expected a range within the {} channels and steps of at least 1", x.c);
+                return Err(format!("takes channels {from} to {to} in steps {step:?}; {expected}"));
+            }
+            Ok(Shape { c: to - from, h: x.h.div_ceil(step[0]), w: x.w.div_ceil(step[1]) })
+        }
     }
 }

@@ -48,11 +48,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Checks that every parameter of `graph` is in `weights` with its shape, is finite, and that none is left over
-    /// (`num_batches_tracked` counters are dropped).
+    /// Checks that every parameter of `graph` is in `weights` with its shape, is finite, that every BatchNorm divides by more than
+    /// zero, and that no parameter is left over (`num_batches_tracked` counters are dropped).
     ///
     /// # Errors
-    /// A missing, misshapen, non-finite or unused parameter, by name.
+    /// A missing, misshapen, non-finite or unused parameter, or a variance that cannot be one, by name.
     pub fn new(graph: Graph, mut weights: Weights) -> Result<Self, NetError> {
         weights.retain(|name, _| !name.ends_with("num_batches_tracked"));
         let mut n_used = 0;
@@ -69,6 +69,9 @@ impl Network {
                 }
                 check_finite(&name, tensor)?;
                 n_used += 1;
+            }
+            if let Op::BatchNorm { eps, .. } = node.op {
+                check_statistics(&node.name, eps, &weights)?;
             }
         }
         if n_used != weights.len() {
@@ -97,7 +100,7 @@ impl Network {
     /// Replaces parameter `<node>.<parameter>` by one of the same shape.
     ///
     /// # Errors
-    /// Another shape, an unknown name, or a value that is not finite.
+    /// Another shape, an unknown name, a value that is not finite, or a variance that cannot be one; the old one stays then.
     pub fn set_parameter(&mut self, node: &str, parameter: &str, tensor: Tensor) -> Result<(), NetError> {
         let name = format!("{node}.{parameter}");
         let Some(old) = self.weights.get_mut(&name) else { return Err(NetError::UnusedParameter { name }) };
@@ -105,8 +108,14 @@ impl Network {
             return Err(NetError::ParameterShape { name, expected: old.shape.clone(), got: tensor.shape });
         }
         check_finite(&name, &tensor)?;
-        *old = tensor;
-        Ok(())
+        let old = std::mem::replace(old, tensor);
+        let changed = self.graph.nodes().iter().find(|n| n.name == node).map(|n| &n.op);
+        let Some(Op::BatchNorm { eps, .. }) = changed else { return Ok(()) };
+        let checked = check_statistics(node, *eps, &self.weights);
+        if checked.is_err() {
+            self.weights.insert(name, old);
+        }
+        checked
     }
     /// Takes the network apart.
     pub fn into_parts(self) -> (Graph, Weights) {
@@ -143,6 +152,34 @@ fn check_finite(name: &str, tensor: &Tensor) -> Result<(), NetError> {
         Some(at) => Err(NetError::NotFinite { name: name.into(), at, value: tensor.data[at].to_string() }),
         None => Ok(()),
     }
+}
+
+/// A BatchNorm multiplies by `weight / sqrt(running_var + eps)`: that must be a number, and one that f32 holds, or its outputs (or
+/// the weights of the convolution it is folded into) would be NaN or infinite.
+fn check_statistics(node: &str, eps: f32, weights: &Weights) -> Result<(), NetError> {
+    let full = |parameter: &str| format!("{node}.{parameter}");
+    let values = |parameter: &str| weights.get(&full(parameter)).map_or(&[][..], Tensor::data);
+    let (gamma, beta, mean) = (values("weight"), values("bias"), values("running_mean"));
+    for (at, &variance) in values("running_var").iter().enumerate() {
+        let fail = |parameter: &str, value: f32, problem: String| {
+            Err(NetError::Statistics { name: full(parameter), at, value: value.to_string(), problem })
+        };
+        let sum = f64::from(variance) + f64::from(eps);
+        if sum <= 0.0 {
+            let problem = format!("variance + eps ({eps}) must be above 0; is the file damaged?");
+            return fail("running_var", variance, problem);
+        }
+        let scale = f64::from(gamma[at]) / sum.sqrt();
+        if !(scale as f32).is_finite() {
+            let problem = format!("divided by sqrt(running_var + eps), {}, it is beyond what f32 holds", sum.sqrt());
+            return fail("weight", gamma[at], problem);
+        }
+        if !((f64::from(beta[at]) - f64::from(mean[at]) * scale) as f32).is_finite() {
+            let problem = format!("normalised, times {scale}, it is beyond what f32 holds");
+            return fail("running_mean", mean[at], problem);
+        }
+    }
+    Ok(())
 }
 
 fn nearest(name: &str, weights: &Weights) -> Option<String> {

@@ -4,6 +4,7 @@
 
 mod archives;
 mod fuzz_seeds;
+mod graph_files;
 mod handmade;
 mod hostile;
 mod irregular_files;

@@ -1,0 +1,196 @@
+//! Graphs as files say them: what is known is read, everything else is refused by the name of its node and its key.
+
+use secateur_formats::{Preprocessing, read_weights, write_network};
+use secateur_net::Network;
+use secateur_net::random::random_network;
+use serde_json::{Value, json};
+
+use crate::handmade::refusal;
+
+/// A file of ours with this graph and one tensor.
+fn with_graph(graph: &str) -> Vec<u8> {
+    with_metadata(&[("secateur.graph", graph)])
+}
+
+/// A file of ours with some of its metadata replaced or added; an empty text leaves the key out.
+fn with_metadata(changed: &[(&str, &str)]) -> Vec<u8> {
+    let graph = graph_of(json!({"Pointwise": "Relu"}));
+    let mut metadata = json!({
+        "secateur.format": "1", "secateur.graph": graph.to_string(), "secateur.mean": "[0.5]", "secateur.std": "[0.5]",
+        "secateur.classes": "16",
+    });
+    for (key, text) in changed {
+        metadata[*key] = json!(text);
+        if text.is_empty() {
+            metadata.as_object_mut().unwrap().remove(*key);
+        }
+    }
+    let header = json!({"__metadata__": metadata, "w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}});
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat()
+}
+
+/// An image of 1x4x4 and the operation `op` on it, called `p`.
+fn graph_of(op: Value) -> Value {
+    json!({
+        "input": {"c": 1, "h": 4, "w": 4},
+        "nodes": [{"name": "input", "op": "Input", "inputs": []}, {"name": "p", "op": op, "inputs": [0]}],
+    })
+}
+
+/// Every operation that has keys, complete.
+fn operations() -> Vec<(&'static str, Value)> {
+    let window = json!({"kernel": [2, 2], "stride": [2, 2], "padding": [0, 0]});
+    vec![
+        (
+            "Conv2d",
+            json!({"in_channels": 1, "out_channels": 1, "kernel": [1, 1], "stride": [1, 1], "padding": [0, 0],
+                   "dilation": [1, 1], "groups": 1, "bias": false}),
+        ),
+        ("BatchNorm", json!({"channels": 1, "eps": 1e-5})),
+        ("Linear", json!({"in_features": 16, "out_features": 2, "bias": true})),
+        ("MaxPool", window.clone()),
+        ("AvgPool", window),
+        ("Pad", json!({"channels": [0, 0], "rows": [1, 2], "cols": [3, 4]})),
+        ("Slice", json!({"channels": [0, 1], "step": [2, 2]})),
+    ]
+}
+
+fn message(graph: &Value) -> String {
+    refusal(&with_graph(&graph.to_string()))
+}
+
+#[test]
+fn random_networks_come_back_as_they_were_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("net.safetensors");
+    for seed in 0..50 {
+        let network = random_network(seed);
+        let n = network.graph().input().c;
+        write_network(&path, &network, &Preprocessing::new(vec![0.0; n], vec![1.0; n]).unwrap()).unwrap();
+        let file = read_weights(&path).unwrap();
+        assert_eq!(Network::new(file.description.unwrap().graph, file.weights).unwrap(), network, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_unknown_key_of_any_operation_is_refused_with_node_and_key() {
+    let unit = ["Add", "Concat", "GlobalAvgPool", "Flatten", "Softmax", "Identity"].map(|name| (name, json!({})));
+    for (name, body) in operations().into_iter().chain(unit) {
+        for key in ["count_include_pad", "padding_mode", "ceil_mode", "Kernel", ""] {
+            let mut body = body.clone();
+            body[key] = json!(false);
+            let refusal = message(&graph_of(json!({name: body.clone()})));
+            let expected = format!("graph node `p` ({name}): unknown key `{key}`; known: ");
+            assert!(refusal.contains(&expected), "{refusal}");
+            assert!(!refusal.contains("line 1"), "the place in a text within a text helps nobody: {refusal}");
+            for known in body.as_object().unwrap().keys().filter(|known| *known != key) {
+                assert!(refusal.split("known: ").nth(1).unwrap().contains(known), "{refusal}");
+            }
+        }
+    }
+    let pool = json!({"AvgPool": {"kernel": [2, 2], "stride": [2, 2], "padding": [0, 0], "dilation": [1, 1]}});
+    assert!(message(&graph_of(pool)).contains("unknown key `dilation`; known: kernel, stride, padding"));
+}
+
+#[test]
+fn a_key_that_is_missing_repeated_or_of_the_wrong_kind_is_named() {
+    for (name, body) in operations() {
+        for key in body.as_object().unwrap().keys() {
+            let mut without = body.clone();
+            without.as_object_mut().unwrap().remove(key);
+            let refusal = message(&graph_of(json!({name: without})));
+            assert!(refusal.contains(&format!("graph node `p` ({name}): key `{key}` is missing")), "{refusal}");
+            for wrong in [json!("1"), json!(null), json!(-1), json!([1, 2, 3]), json!([1, -1]), json!({"a": 1})] {
+                let mut changed = body.clone();
+                changed[key] = wrong.clone();
+                let refusal = message(&graph_of(json!({name: changed})));
+                // Any number is an eps to the reader; what it may be is a rule of the graph.
+                let is_number = key == "eps" && wrong.is_number();
+                let expected = format!("graph node `p` ({name}): key `{key}`: expected ");
+                assert!(refusal.contains(&expected) || is_number && refusal.contains("eps is -1"), "{refusal}");
+            }
+            let twice = graph_of(json!({name: body.clone()})).to_string();
+            let once = format!("\"{key}\":");
+            let twice = twice.replacen(&once, &format!("{once}0,{once}"), 1);
+            let refusal = crate::handmade::refusal(&with_graph(&twice));
+            assert!(refusal.contains(&format!("`{key}` stands there twice")), "{refusal}");
+        }
+    }
+}
+
+#[test]
+fn padding_of_four_sides_is_explained() {
+    for (name, mut body) in operations().into_iter().filter(|(_, body)| body.get("padding").is_some()) {
+        body["padding"] = json!([0, 1, 0, 1]);
+        let refusal = message(&graph_of(json!({name: body})));
+        for part in ["`p`", name, "key `padding`", "[0, 1, 0, 1] (4 values)", "Pad node"] {
+            assert!(refusal.contains(part), "{part}: {refusal}");
+        }
+    }
+}
+
+#[test]
+fn the_objects_around_operations_are_as_strict() {
+    let graph = || graph_of(json!({"Pointwise": "Relu"}));
+    let edit = |path: &str, value: Value| {
+        let mut graph = graph();
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        match graph.pointer_mut(path) {
+            Some(there) => *there = value,
+            None => graph.pointer_mut(parent).unwrap()[key] = value,
+        }
+        message(&graph)
+    };
+    for (refusal, part) in [
+        (edit("/outputs", json!([1])), "graph: unknown key `outputs`; known: input, nodes"),
+        (edit("/input/d", json!(1)), "graph input: unknown key `d`; known: c, h, w"),
+        (
+            edit("/nodes/1/comment", json!("x")),
+            "graph node `p` (Pointwise): unknown key `comment`; known: name, op, inputs",
+        ),
+        (edit("/nodes/1/name", json!(7)), "graph node 1 (Pointwise): key `name`: expected a text, got 7"),
+        (edit("/nodes/1/inputs", json!([0.5])), "graph node `p` (Pointwise): key `inputs`"),
+        (edit("/nodes/1/op", json!(["Add"])), "graph node `p`: key `op`: expected one operation"),
+        (edit("/nodes/1/op", json!({"Add": {}, "Relu": {}})), "graph node `p`: key `op`: expected one operation"),
+        (
+            edit("/nodes/1/op", json!("Upsample")),
+            "graph node `p` (Upsample): unknown operation `Upsample`; known: Input",
+        ),
+        (edit("/nodes/1/op", json!({"Pointwise": "Gelu"})), "key `Pointwise`: expected one of Relu, Relu6"),
+        (edit("/nodes/1/op", json!({"Pointwise": {"Relu6": {"max": 5}}})), "key `Pointwise`: expected one of"),
+        (edit("/nodes/1", json!([1])), "graph node 1: expected an object with the keys name, op, inputs, got [1]"),
+        (edit("/nodes", json!({})), "the list of nodes"),
+        (message(&json!([])), "an object with the keys input and nodes"),
+    ] {
+        assert!(refusal.contains(part), "{part}: {refusal}");
+    }
+}
+
+#[test]
+fn unknown_and_missing_metadata_of_ours_is_named_and_that_of_others_ignored() {
+    for (changed, parts) in [
+        (("secateur.sdt", "[1]"), &["unknown key `secateur.sdt`", "secateur.std"][..]),
+        (("secateur.format", ""), &["secateur.format is missing"]),
+        (("secateur.std", ""), &["secateur.std is missing"]),
+    ] {
+        let refusal = refusal(&with_metadata(&[changed]));
+        assert!(parts.iter().all(|part| refusal.contains(part)), "{refusal}");
+    }
+    // Its classes do not fit: it was read so far.
+    let refusal = refusal(&with_metadata(&[("format", "pt"), ("secateur.classes", "3")]));
+    assert!(refusal.contains("the graph has 16 outputs"), "{refusal}");
+}
+
+#[test]
+fn nodes_and_values_are_counted_before_they_are_kept() {
+    let nodes = r#"{"name":"a","op":"Add","inputs":[0]},"#.repeat(300_000);
+    let graph = format!(r#"{{"input":{{"c":1,"h":1,"w":1}},"nodes":[{}]}}"#, nodes.trim_end_matches(','));
+    assert!(refusal(&with_graph(&graph)).contains("at most 262144 nodes"));
+    let inputs = "0,".repeat(300_000);
+    let node = format!(r#"{{"name":"a","op":"Add","inputs":[{}]}}"#, inputs.trim_end_matches(','));
+    let graph = format!(r#"{{"input":{{"c":1,"h":1,"w":1}},"nodes":[{node}]}}"#);
+    assert!(refusal(&with_graph(&graph)).contains("too many values"));
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(refusal(&with_graph(&format!(r#"{{"input":{deep}}}"#))).contains("recursion limit"));
+}

@@ -1,0 +1,247 @@
+//! A graph as files write it. Every key is read, or refused by the name of its node and its own: a key that were passed over would
+//! be a network that computes something else.
+
+use std::cell::Cell;
+
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::graph_fields::{Fields, Refusal, shown};
+use crate::graph_tree::{Tree, TreeSeed};
+use crate::shapes::{MAX_CONNECTIONS, MAX_NODES};
+use crate::{Conv2d, Graph, Node, Op, Pointwise, Shape, Window};
+
+/// Values (numbers, texts, lists, objects) that one node may be written with.
+const MAX_VALUES_OF_NODE: usize = 1 << 17;
+
+const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
+const WINDOW: &[&str] = &["kernel", "stride", "padding"];
+const OPERATIONS: [&str; 15] = [
+    "Input",
+    "Conv2d",
+    "BatchNorm",
+    "Linear",
+    "Pointwise",
+    "Add",
+    "Concat",
+    "MaxPool",
+    "AvgPool",
+    "GlobalAvgPool",
+    "Flatten",
+    "Pad",
+    "Slice",
+    "Softmax",
+    "Identity",
+];
+const FUNCTIONS: [(&str, Pointwise); 6] = [
+    ("Relu", Pointwise::Relu),
+    ("Relu6", Pointwise::Relu6),
+    ("Sigmoid", Pointwise::Sigmoid),
+    ("Tanh", Pointwise::Tanh),
+    ("Silu", Pointwise::Silu),
+    ("HardSwish", Pointwise::HardSwish),
+];
+
+impl<'de> Deserialize<'de> for Graph {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (input, nodes) = from.deserialize_map(GraphVisitor)?;
+        Self::new(input, nodes).map_err(Error::custom)
+    }
+}
+
+/// Reads the outermost object.
+struct GraphVisitor;
+
+impl<'de> Visitor<'de> for GraphVisitor {
+    type Value = (Shape, Vec<Node>);
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a graph: an object with the keys input and nodes")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut input, mut nodes) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            let is_repeated = match key.as_str() {
+                "input" => {
+                    let tree = map.next_value_seed(TreeSeed(&Cell::new(MAX_VALUES_OF_NODE)))?;
+                    input.replace(image(tree).map_err(Error::custom)?).is_some()
+                }
+                "nodes" => nodes.replace(map.next_value_seed(NodesSeed)?).is_some(),
+                _ => {
+                    let key = shown(&key);
+                    return Err(Error::custom(format!("graph: unknown key `{key}`; known: input, nodes")));
+                }
+            };
+            if is_repeated {
+                return Err(Error::custom(format!("graph: key `{key}` stands there twice")));
+            }
+        }
+        let missing = |key: &str| Error::custom(format!("graph: key `{key}` is missing; expected input, nodes"));
+        Ok((input.ok_or_else(|| missing("input"))?, nodes.ok_or_else(|| missing("nodes"))?))
+    }
+}
+
+/// Reads the nodes one by one, so that no more than one is held as it was written.
+struct NodesSeed;
+
+impl<'de> DeserializeSeed<'de> for NodesSeed {
+    type Value = Vec<Node>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Vec<Node>, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodesSeed {
+    type Value = Vec<Node>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the list of nodes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Node>, A::Error> {
+        let (mut nodes, mut n_connections) = (Vec::new(), 0);
+        while let Some(tree) = seq.next_element_seed(TreeSeed(&Cell::new(MAX_VALUES_OF_NODE)))? {
+            let node = node(nodes.len(), tree).map_err(Error::custom)?;
+            n_connections += node.inputs.len();
+            if nodes.len() == MAX_NODES || n_connections > MAX_CONNECTIONS {
+                return Err(Error::custom(format!(
+                    "graph: at most {MAX_NODES} nodes with {MAX_CONNECTIONS} inputs together are read"
+                )));
+            }
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+}
+
+fn image(tree: Tree) -> Result<Shape, Refusal> {
+    let mut fields = Fields::new("graph input".into(), tree, &["c", "h", "w"])?;
+    Ok(Shape { c: fields.count("c")?, h: fields.count("h")?, w: fields.count("w")? })
+}
+
+fn node(id: usize, tree: Tree) -> Result<Node, Refusal> {
+    let name = match tree.get("name") {
+        Some(Tree::Text(name)) => format!("`{}`", shown(name)),
+        _ => id.to_string(),
+    };
+    let op = match tree.get("op") {
+        Some(Tree::Text(op)) => format!(" ({})", shown(op)),
+        Some(Tree::Map(entries)) if entries.len() == 1 => format!(" ({})", shown(&entries[0].0)),
+        _ => String::new(),
+    };
+    let at = format!("graph node {name}{op}");
+    let mut fields = Fields::new(at.clone(), tree, &["name", "op", "inputs"])?;
+    let name = fields.text("name")?;
+    let inputs = fields.counts("inputs")?;
+    Ok(Node { name, op: operation(at, fields.take("op")?)?, inputs })
+}
+
+/// `"Flatten"` or `{"Conv2d": {…}}`.
+fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
+    let (name, body) = match tree {
+        Tree::Text(name) => (name, Tree::Nothing),
+        Tree::Map(mut entries) if entries.len() == 1 => entries.remove(0),
+        other => {
+            let expected = r#"one operation, such as "Add" or {"Pointwise": "Relu"}"#;
+            return Err(Refusal::of_key(&at, "op", format!("expected {expected}, got {other}")));
+        }
+    };
+    let keys: &[&str] = match name.as_str() {
+        "Pointwise" => return function(&at, &body).map(Op::Pointwise),
+        "Conv2d" => CONV2D,
+        "BatchNorm" => &["channels", "eps"],
+        "Linear" => &["in_features", "out_features", "bias"],
+        "MaxPool" | "AvgPool" => WINDOW,
+        "Pad" => &["channels", "rows", "cols"],
+        "Slice" => &["channels", "step"],
+        name if OPERATIONS.contains(&name) => &[],
+        _ => {
+            let known = OPERATIONS.join(", ");
+            return Err(Refusal::of(&at, format!("unknown operation `{}`; known: {known}", shown(&name))));
+        }
+    };
+    with_keys(&name, Fields::new(at, body, keys)?)
+}
+
+fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
+    Ok(match name {
+        "Conv2d" => Op::Conv2d(Conv2d {
+            in_channels: fields.count("in_channels")?,
+            out_channels: fields.count("out_channels")?,
+            kernel: fields.pair("kernel", "[rows, columns]")?,
+            stride: fields.pair("stride", "[rows, columns]")?,
+            padding: fields.padding(
+                "put a Pad node in front for other numbers on opposite sides, {\"Pad\": {\"channels\": [0, 0], \
+                 \"rows\": [above, below], \"cols\": [left, right]}}",
+            )?,
+            dilation: fields.pair("dilation", "[rows, columns]")?,
+            groups: fields.count("groups")?,
+            bias: fields.flag("bias")?,
+        }),
+        "BatchNorm" => Op::BatchNorm { channels: fields.count("channels")?, eps: fields.number("eps")? },
+        "Linear" => Op::Linear {
+            in_features: fields.count("in_features")?,
+            out_features: fields.count("out_features")?,
+            bias: fields.flag("bias")?,
+        },
+        "MaxPool" => Op::MaxPool(window(
+            fields,
+            "a Pad node in front pads with zeros, which is the same only where no value is negative, as behind a Relu",
+        )?),
+        "AvgPool" => Op::AvgPool(window(
+            fields,
+            "put a Pad node in front, whose zeros are averaged with the rest as padding is",
+        )?),
+        "Pad" => Op::Pad {
+            channels: fields.pair("channels", "[in front, behind]")?,
+            rows: fields.pair("rows", "[above, below]")?,
+            cols: fields.pair("cols", "[left, right]")?,
+        },
+        "Slice" => Op::Slice {
+            channels: fields.pair("channels", "[first, end]")?,
+            step: fields.pair("step", "[rows, columns]")?,
+        },
+        "Input" => Op::Input,
+        "Add" => Op::Add,
+        "Concat" => Op::Concat,
+        "GlobalAvgPool" => Op::GlobalAvgPool,
+        "Flatten" => Op::Flatten,
+        "Softmax" => Op::Softmax,
+        _ => Op::Identity,
+    })
+}
+
+fn window(mut fields: Fields, help: &str) -> Result<Window, Refusal> {
+    Ok(Window {
+        kernel: fields.pair("kernel", "[rows, columns]")?,
+        stride: fields.pair("stride", "[rows, columns]")?,
+        padding: fields.padding(help)?,
+    })
+}
+
+fn function(at: &str, body: &Tree) -> Result<Pointwise, Refusal> {
+    let known = |name: &str| FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
+    let found = if let Tree::Text(name) = body { known(name) } else { None };
+    found.ok_or_else(|| {
+        let known = FUNCTIONS.map(|(name, _)| name).join(", ");
+        Refusal::of_key(at, "Pointwise", format!("expected one of {known}, got {body}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_that_is_known_can_be_read() {
+        for name in OPERATIONS {
+            let error = operation("graph node `n`".into(), Tree::Text(name.into())).map(|op| op.name());
+            match error {
+                Ok(read) => assert_eq!(read, name),
+                Err(refusal) => assert!(!refusal.to_string().contains("unknown"), "{refusal}"),
+            }
+        }
+    }
+}
