@@ -34,3 +34,5 @@ mod table;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;
+#[doc(hidden)]
+pub use run::read_checkpoint;

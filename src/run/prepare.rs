@@ -69,7 +69,8 @@ pub(crate) fn reward_kind(scene: &Scene) -> RewardKind {
     }
 }
 
-fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
+/// Every (network, data set) pair that a task names, in the order of the tasks.
+pub(super) fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
     for task in &scene.tasks {
         if !out.contains(&(task.network, task.dataset)) {

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::Run;
 use super::finish::Finished;
 use super::learning::{AgainstRandom, mean, standard_error};
-use super::search::{SearchOutcome, executor, scheduler};
+use super::plans::{executor, scheduler};
+use super::search::SearchOutcome;
 use crate::bench::{Variant, executor_name};
 use crate::card::Card;
 

@@ -18,9 +18,9 @@ mod torch_legacy;
 mod torch_zip;
 mod weights_file;
 
-pub use atomic::write_atomic;
+pub use atomic::{StagedFile, is_temporary_name, write_atomic};
 pub use cifar::read_cifar10;
 pub use dataset::{Dataset, Preprocessing, Split};
 pub use error::{FormatError, Problem};
 pub use metadata::NetworkDescription;
-pub use weights_file::{WeightsFile, read_weights, write_network};
+pub use weights_file::{WeightsFile, read_weights, stage_network, write_network};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secateur_net::{Network, Weights};
 
-use crate::atomic::write_atomic;
+use crate::atomic::StagedFile;
 use crate::file_bytes::read_file;
 use crate::safetensors::{network_bytes, read_safetensors};
 use crate::torch_legacy::read_torch_legacy;
@@ -39,7 +39,15 @@ pub fn read_weights(path: &Path) -> Result<WeightsFile, FormatError> {
 /// # Errors
 /// Preprocessing that does not fit the network's input, or what the system refused.
 pub fn write_network(path: &Path, network: &Network, prep: &Preprocessing) -> Result<(), FormatError> {
-    write_atomic(path, &network_bytes(network, prep)?)
+    stage_network(path, network, prep)?.commit()
+}
+
+/// As [`write_network`], but the file stands at `path` only once it is committed.
+///
+/// # Errors
+/// As [`write_network`].
+pub fn stage_network(path: &Path, network: &Network, prep: &Preprocessing) -> Result<StagedFile, FormatError> {
+    StagedFile::new(path, &network_bytes(network, prep)?)
 }
 
 fn parse(bytes: &[u8]) -> Result<WeightsFile, Problem> {

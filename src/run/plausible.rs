@@ -1,0 +1,138 @@
+//! Whether a checkpoint can be of this scene: one whose checksum is right may still be no run's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use secateur_net::{ChannelGroups, CostModel};
+use secateur_rl::AgentKind;
+use secateur_scene::Scene;
+use secateur_sim::BudgetWall;
+use secateur_train::{SavedTask, SearchRules, TaskRules};
+
+use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use super::plans::{Plan, plans};
+use super::prepare;
+use super::search::WalkRewards;
+use crate::reachable::net_protocol;
+use crate::resolve::Resolved;
+
+/// Refuses a checkpoint with numbers that no run of the scene could have come to.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(super) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved) -> anyhow::Result<()> {
+    let plans = plans(scene);
+    let walls = walls(scene, resolved)?;
+    let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(*plan, scene, &walls)).collect();
+    let (n_finished, n_searches) = (state.finished.len(), plans.len());
+    ensure!(n_finished <= n_searches, "it has {n_finished} finished searches of {n_searches}");
+    for (search, rules) in state.finished.iter().zip(&rules) {
+        check_finished(search, rules)?;
+    }
+    if let Some(current) = &state.current {
+        let rules = rules.get(n_finished).context("it has a search that goes on behind the last")?;
+        check_current(current, rules)?;
+    }
+    check_time(state.wall_s)?;
+    ensure!(state.refits.is_empty() || n_finished == n_searches, "it has refits of searches that did not end");
+    state.refits.check(&state.finished, &rules)
+}
+
+/// The budget of every task.
+fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<Arc<BudgetWall>>> {
+    let mut known: BTreeMap<usize, (ChannelGroups, Arc<CostModel>)> = BTreeMap::new();
+    let mut out = Vec::with_capacity(scene.tasks.len());
+    for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
+        let (groups, model) = known.entry(task.network).or_insert_with(|| {
+            let graph = resolved.networks[task.network].folded.graph();
+            let groups = ChannelGroups::derive(graph, net_protocol(scene.protocol));
+            let model = Arc::new(CostModel::new(graph, &groups));
+            (groups, model)
+        });
+        let (cost, multiple) = ((budget.cost, budget.max), scene.channel_multiple);
+        let wall = BudgetWall::new(groups, model.clone(), cost, multiple, scene.keep_ratio_min);
+        let unreachable = |e: secateur_sim::Unreachable| anyhow::anyhow!("no candidate costs less than {}", e.minimum);
+        out.push(Arc::new(wall.map_err(unreachable)?));
+    }
+    Ok(out)
+}
+
+fn rules(plan: Plan, scene: &Scene, walls: &[Arc<BudgetWall>]) -> SearchRules {
+    let task = |wall: &Arc<BudgetWall>| TaskRules {
+        wall: wall.clone(),
+        n_walks: plan.walks_per_task,
+        noise_free: plan.noise_free,
+        n_finalists: scene.finalists,
+    };
+    SearchRules {
+        tasks: walls.iter().map(task).collect(),
+        actors_per_task: scene.actors_per_task,
+        learns: matches!(plan.agent, AgentKind::Mtacp(_)),
+        n_networks: prepare::pairs(scene).len(),
+    }
+}
+
+fn check_finished(search: &FinishedSearch, rules: &SearchRules) -> anyhow::Result<()> {
+    ensure!(
+        search.tasks.len() == rules.tasks.len(),
+        "it has {} tasks, expected {}",
+        search.tasks.len(),
+        rules.tasks.len()
+    );
+    let mut n_steps = 0u64;
+    for (task, rules) in search.tasks.iter().zip(&rules.tasks) {
+        task.check(rules)?;
+        let n_ended = task.stats.n_ended;
+        ensure!(n_ended == rules.n_walks, "a finished search has {n_ended} walks of {}", rules.n_walks);
+        n_steps = n_steps.saturating_add(n_ended.saturating_mul(rules.wall.order().len() as u64));
+    }
+    // More where actors began again, which is not written down behind a search.
+    ensure!(search.env_steps >= n_steps, "it has {} decisions, expected at least {n_steps}", search.env_steps);
+    let most = if rules.learns { search.env_steps } else { 0 };
+    ensure!(search.learner_updates <= most, "it has {} updates, expected at most {most}", search.learner_updates);
+    check_time(search.wall_s)?;
+    check_rewards(&search.rewards, &search.tasks, rules, |_| Vec::new())
+}
+
+fn check_current(current: &CurrentSearch, rules: &SearchRules) -> anyhow::Result<()> {
+    let search = &current.search;
+    search.check(rules)?;
+    let n_ended = search.tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.stats.n_ended));
+    ensure!(current.n_ended == n_ended, "it tells of {} walks, its tasks of {n_ended}", current.n_ended);
+    check_time(current.wall_s)?;
+    let open = |task: usize| search.acting(task).map(|actor| actor.walk.number).collect();
+    check_rewards(&current.rewards, &search.tasks, rules, open)
+}
+
+/// There is one reward for every walk that ended, but for those free of noise that only show how learning went. `open` are the
+/// walks of a task that were begun and did not end.
+fn check_rewards(
+    rewards: &[WalkRewards],
+    tasks: &[SavedTask],
+    rules: &SearchRules,
+    open: impl Fn(usize) -> Vec<u64>,
+) -> anyhow::Result<()> {
+    ensure!(rewards.len() == tasks.len(), "it has rewards of {} tasks, expected {}", rewards.len(), tasks.len());
+    for (task, (rewards, saved)) in rewards.iter().zip(tasks).enumerate() {
+        let TaskRules { noise_free, n_walks, .. } = rules.tasks[task];
+        let (mut noisy, mut last) = noise_free.split(saved.stats.n_begun, n_walks);
+        for number in open(task) {
+            noisy -= u64::from(!noise_free.holds(number, n_walks));
+            last -= u64::from(number + noise_free.last >= n_walks);
+        }
+        let got = (rewards.noisy.len() as u64, rewards.noise_free.len() as u64);
+        ensure!(
+            got == (noisy, last),
+            "it has {got:?} rewards of walks with and without noise, expected {noisy}, {last}"
+        );
+        let is_finite = rewards.noisy.iter().chain(&rewards.noise_free).all(|reward| reward.is_finite());
+        ensure!(is_finite, "it has a reward that is no finite number");
+    }
+    Ok(())
+}
+
+fn check_time(wall_s: f64) -> anyhow::Result<()> {
+    ensure!(wall_s.is_finite() && wall_s >= 0.0, "it has a time of {wall_s} s");
+    Ok(())
+}
