@@ -6,6 +6,7 @@ use secateur_scene::Scene;
 use secateur_sim::PluginList;
 
 use crate::arguments::{CheckArgs, RootArgs};
+use crate::card::Card;
 use crate::resolve::{Resolved, resolve};
 use crate::roots::Roots;
 use crate::scene_file::{read_scene, scene_dir};
@@ -16,6 +17,8 @@ pub(crate) fn check(arguments: &CheckArgs, plugins: &PluginList) -> Result<(), F
         return Ok(screen::result(secateur_scene::template().trim_end())?);
     };
     let (scene, resolved) = read_and_resolve(path, &[], &arguments.roots, plugins)?;
+    // Opened only to see whether there is one, as a run would.
+    Card::of(&scene).map(drop)?;
     Ok(screen::result(describe(&scene, &resolved))?)
 }
 

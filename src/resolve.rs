@@ -4,12 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secateur_formats::{Dataset, Split};
+use secateur_kernels::Plan;
 use secateur_net::Cost;
+use secateur_rl::AgentSettings;
 use secateur_scene::{BudgetBound, DatasetSource, Protocol, Scene, SceneError, TaskSpec};
+use secateur_sim::observation_len;
 
+use crate::advice::what_reaches;
 use crate::load::{LoadedNetwork, load_network, load_split};
 use crate::reachable::{Reachable, cost, full_cost, least_ratio};
 use crate::roots::Roots;
+use crate::run;
+
+/// Networks whose activations take more for one image are not tried on one.
+const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
 
 /// What a scene names, in the order of the scene's lists.
 #[derive(Clone, Debug)]
@@ -73,9 +81,13 @@ pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
         }
         let budget = resolve_budget(scene, task.budget, network, least);
         if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
-            problems.check_budget(task.budget, &scene.networks[task.network].name, budget);
+            problems.check_budget(task.budget, network, budget);
         }
         budgets.push(budget);
+    }
+    problems.check_precision();
+    if problems.found.is_none() {
+        problems.check_agent(reachable.values().map(|least| least.groups.prunable().len()).max());
     }
     match problems.found {
         Some(error) => Err(error),
@@ -96,6 +108,21 @@ fn resolve_budget(scene: &Scene, budget: usize, network: &LoadedNetwork, least: 
     let cost = cost(budget.kind);
     let original = full_cost(&network.original, cost);
     ResolvedBudget { cost, max: budget.max(original), original, minimum: least.minimum(cost) }
+}
+
+/// Runs the network on the first training image, if that takes no more memory than any run does: what is not finite there would stop
+/// the run before its first walk.
+fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let bytes = full_cost(&network.folded, Cost::ActivationBytes);
+    if bytes > FIRST_IMAGE_BYTES_MAX {
+        return Ok(());
+    }
+    let image = data.normalised_nhwc(&[0], &network.preprocessing);
+    anyhow::ensure!(image.iter().all(|x| x.is_finite()), "its images are not finite once they are normalised");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let logits = Plan::compile(&network.folded)?.logits(&pool, &image)?;
+    anyhow::ensure!(logits.iter().all(|x| x.is_finite()), "its logits are not finite");
+    Ok(())
 }
 
 /// Collects what is wrong.
@@ -179,7 +206,9 @@ impl Problems<'_> {
         let graph = network.folded.graph();
         let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
         let (reads, outputs) = (graph.input(), graph.n_classes());
-        if reads != data.shape {
+        if data.is_empty() {
+            self.add(&format!("networks[{i}]"), format!("data set '{}' has no image", data.name), None);
+        } else if reads != data.shape {
             let message = format!(
                 "network '{}' reads images of {reads}, those of '{}' are {}",
                 network.name, data.name, data.shape
@@ -191,6 +220,34 @@ impl Problems<'_> {
                 network.name, data.name, data.n_classes
             );
             self.add(&format!("networks[{i}]"), message, help);
+        } else if let Err(what) = first_logits(network, data) {
+            let message = format!("network '{}' cannot be run on '{}': {what}", network.name, data.name);
+            let help = "are the weights, `mean` and `std` those that it was trained with?".to_owned();
+            self.add(&format!("networks[{i}]"), message, Some(help));
+        }
+    }
+
+    /// This processor may lack what the scene asks for.
+    fn check_precision(&mut self) {
+        if let Err(error) = run::precision(self.scene).checked() {
+            self.add("precision", error.to_string(), None);
+        }
+    }
+
+    /// The agent and the controls can be built with what the scene gives them.
+    fn check_agent(&mut self, walk_length_max: Option<usize>) {
+        let scene = self.scene;
+        let settings = AgentSettings {
+            n_features: observation_len(scene.networks.len(), scene.datasets.len()),
+            n_tasks: scene.tasks.len(),
+            n_actors: scene.tasks.len().saturating_mul(scene.actors_per_task),
+            walk_length_max: walk_length_max.unwrap_or(1),
+            walks_planned: scene.walks_per_task.saturating_mul(scene.tasks.len() as u64),
+            keep_ratio_min: scene.keep_ratio_min as f32,
+            seed: scene.seed,
+        };
+        if let Err(error) = settings.check() {
+            self.add("agent", error.to_string(), None);
         }
     }
 
@@ -215,16 +272,17 @@ impl Problems<'_> {
         self.add(&format!("networks[{i}]"), message, help);
     }
 
-    fn check_budget(&mut self, i: usize, network: &str, budget: ResolvedBudget) {
+    fn check_budget(&mut self, i: usize, network: &LoadedNetwork, budget: ResolvedBudget) {
         let ResolvedBudget { cost, max, original, minimum } = budget;
         if minimum <= max {
             return;
         }
         let share = minimum as f64 / original as f64;
         let message = format!(
-            "budget of {max} {} is below the least that network '{network}' can reach: {minimum}, {share:.4} of the original \
+            "budget of {max} {} is below the least that network '{}' can reach: {minimum}, {share:.4} of the original \
              {original} (protocol {:?}, channel_multiple {}, keep_ratio_min {})",
             cost.name(),
+            network.name,
             self.scene.protocol,
             self.scene.channel_multiple,
             self.scene.keep_ratio_min
@@ -233,8 +291,8 @@ impl Problems<'_> {
             BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
             BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
         };
-        let looser = "a smaller channel_multiple or keep_ratio_min, or protocol Full, reaches lower";
-        let help = at_least.map_or(looser.to_owned(), |value| format!("at least `{field}: {value}`; {looser}"));
+        let looser = what_reaches(self.scene, network.folded.graph(), (cost, max));
+        let help = at_least.map_or(looser.clone(), |value| format!("at least `{field}: {value}`; {looser}"));
         self.add(&format!("budgets[{i}].{field}"), message, Some(help));
     }
 }

@@ -16,6 +16,7 @@ mod resume;
 mod search;
 mod summary;
 mod table;
+mod told;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ use checkpoint::{Checkpoints, RunState};
 use finish::Finished;
 use interrupt::Interrupt;
 pub(crate) use plans::{agent_kind, executor, scheduler};
-pub(crate) use prepare::reward_kind;
+pub(crate) use prepare::{precision, reward_kind};
 use progress::Progress;
 use record::RunDirectory;
 use refits::Refits;

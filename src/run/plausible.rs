@@ -1,6 +1,7 @@
 //! Whether a checkpoint can be of this scene: one whose checksum is right may still be no run's.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -14,6 +15,7 @@ use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
 use super::plans::{Plan, plans};
 use super::prepare;
 use super::search::WalkRewards;
+use super::told::{Told, read_told};
 use crate::reachable::net_protocol;
 use crate::resolve::Resolved;
 
@@ -21,7 +23,7 @@ use crate::resolve::Resolved;
 ///
 /// # Errors
 /// The first rule that is broken.
-pub(super) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved) -> anyhow::Result<()> {
+pub(super) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, metrics: &Path) -> anyhow::Result<()> {
     let plans = plans(scene);
     let walls = walls(scene, resolved)?;
     let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(*plan, scene, &walls)).collect();
@@ -36,7 +38,66 @@ pub(super) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved) ->
     }
     check_time(state.wall_s)?;
     ensure!(state.refits.is_empty() || n_finished == n_searches, "it has refits of searches that did not end");
-    state.refits.check(&state.finished, &rules)
+    state.refits.check(&state.finished, &rules)?;
+    let told = read_told(metrics, state.metrics_bytes)?;
+    check_told(&told, counted(state, scene, &plans))?;
+    for (search, (rules, plan)) in state.finished.iter().zip(rules.iter().zip(&plans)) {
+        let again = told.get(plan.agent.name()).map_or(0, |agent| agent.n_restarts);
+        check_steps(search, rules, again)?;
+    }
+    Ok(())
+}
+
+/// What the metrics must tell of the searches in a checkpoint; two of one agent are told under one name.
+fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> Told {
+    let mut out = Told::new();
+    let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
+        let agent = out.entry(plan.agent.name().to_owned()).or_default();
+        // Whatever it says: nobody has checked it yet.
+        agent.n_updates = agent.n_updates.saturating_add(n_updates);
+        for (task, spec) in tasks.iter().zip(&scene.tasks) {
+            let (ended, cached) = agent.candidates.entry(spec.name.clone()).or_default();
+            *ended += task.stats.n_ended;
+            *cached += task.stats.n_cache_hits;
+        }
+    };
+    for (plan, search) in plans.iter().zip(&state.finished) {
+        add(plan, &search.tasks, search.learner_updates);
+    }
+    if let (Some(current), Some(plan)) = (&state.current, plans.get(state.finished.len())) {
+        add(plan, &current.search.tasks, current.search.learner.as_ref().map_or(0, |learner| learner.n_updates));
+    }
+    out
+}
+
+fn check_told(told: &Told, counted: Told) -> anyhow::Result<()> {
+    for (agent, counted) in &counted {
+        let told = told.get(agent).cloned().unwrap_or_default();
+        let (n, expected) = (counted.n_updates, told.n_updates);
+        ensure!(n == expected, "it has {n} updates of {agent}, metrics.jsonl tells of {expected}");
+        for (task, (ended, cached)) in &counted.candidates {
+            let told = told.candidates.get(task).copied().unwrap_or_default();
+            ensure!(
+                (*ended, *cached) == told,
+                "it has {ended} walks of {agent} on '{task}', {cached} of them known before; metrics.jsonl tells of {} and {}",
+                told.0,
+                told.1
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Decisions of a finished search: those of its walks, and more only where actors began again.
+fn check_steps(search: &FinishedSearch, rules: &SearchRules, n_restarts: u64) -> anyhow::Result<()> {
+    let walk_length = |task: &TaskRules| task.wall.order().len() as u64;
+    let least =
+        rules.tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.n_walks.saturating_mul(walk_length(task))));
+    let longest = rules.tasks.iter().map(walk_length).max().unwrap_or(0);
+    let most = least.saturating_add(n_restarts.saturating_mul(longest));
+    let n_steps = search.env_steps;
+    ensure!((least..=most).contains(&n_steps), "it has {n_steps} decisions, expected {least} to {most}");
+    Ok(())
 }
 
 /// The budget of every task.
@@ -80,17 +141,12 @@ fn check_finished(search: &FinishedSearch, rules: &SearchRules) -> anyhow::Resul
         search.tasks.len(),
         rules.tasks.len()
     );
-    let mut n_steps = 0u64;
     for (task, rules) in search.tasks.iter().zip(&rules.tasks) {
         task.check(rules)?;
         let n_ended = task.stats.n_ended;
         ensure!(n_ended == rules.n_walks, "a finished search has {n_ended} walks of {}", rules.n_walks);
-        n_steps = n_steps.saturating_add(n_ended.saturating_mul(rules.wall.order().len() as u64));
     }
-    // More where actors began again, which is not written down behind a search.
-    ensure!(search.env_steps >= n_steps, "it has {} decisions, expected at least {n_steps}", search.env_steps);
-    let most = if rules.learns { search.env_steps } else { 0 };
-    ensure!(search.learner_updates <= most, "it has {} updates, expected at most {most}", search.learner_updates);
+    ensure!(rules.learns || search.learner_updates == 0, "it has updates of an agent that does not learn");
     check_time(search.wall_s)?;
     check_rewards(&search.rewards, &search.tasks, rules, |_| Vec::new())
 }

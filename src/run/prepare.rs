@@ -129,7 +129,7 @@ fn selection(scene: &Scene) -> (Selection, Option<Norm>) {
 }
 
 /// Numbers that walks are scored in.
-pub(super) fn precision(scene: &Scene) -> Precision {
+pub(crate) fn precision(scene: &Scene) -> Precision {
     match scene.precision {
         ScenePrecision::F32 => Precision::F32,
         ScenePrecision::Bf16 => Precision::Bf16,

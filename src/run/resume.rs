@@ -57,7 +57,8 @@ pub(super) fn place(
 fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity) -> anyhow::Result<Place> {
     let path = lock.directory();
     check_entries(path, scene.tasks.iter().map(|task| task.name.as_str()))?;
-    let (state, mut notes) = match newest(path, identity, |state| plausible(state, scene, resolved))? {
+    let metrics = path.join("metrics.jsonl");
+    let (state, mut notes) = match newest(path, identity, |state| plausible(state, scene, resolved, &metrics))? {
         Some((state, warnings)) => (Some(state), warnings),
         None => (None, Vec::new()),
     };

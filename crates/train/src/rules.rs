@@ -52,28 +52,24 @@ impl TaskRules {
         check_count("groups of a candidate", wall.least_widths().len(), kept.len())?;
         // Frozen groups stand at their full width there.
         let mut full = wall.least_widths().to_vec();
+        let mut is_frozen = vec![true; full.len()];
         for (place, &group) in wall.order().iter().enumerate() {
             full[group] = wall.bounds(place).full();
+            is_frozen[group] = false;
             let width = kept[group].len();
             check(wall.bounds(place).widths().contains(&width), "width of a candidate", "an allowed one", width)?;
         }
-        for (list, &full) in kept.iter().zip(&full) {
+        for ((list, &full), is_frozen) in kept.iter().zip(&full).zip(is_frozen) {
+            check(!is_frozen || list.len() == full, "channels of a group that may not be pruned", full, list.len())?;
             let ascends = list.windows(2).all(|pair| pair[0] < pair[1]);
             let fits = ascends && list.last().is_some_and(|&last| last < full);
             check(fits, "the kept channels of a candidate", "ascending ones of its group", format_args!("{list:?}"))?;
         }
         let widths: Vec<usize> = kept.iter().map(Vec::len).collect();
-        check_count("groups that keep all they must", 0, frozen_and_narrow(wall, &widths))?;
         check(wall.allows(&widths), "the cost of a candidate", "one within its budget", "more")?;
         let counted = wall.macs(&widths);
         check(counted == macs, "multiply-accumulates of a candidate", counted, macs)
     }
-}
-
-/// Frozen groups that are not whole.
-fn frozen_and_narrow(wall: &BudgetWall, widths: &[usize]) -> usize {
-    let least = wall.least_widths();
-    (0..widths.len()).filter(|group| !wall.order().contains(group) && widths[*group] != least[*group]).count()
 }
 
 impl SavedTask {
