@@ -93,8 +93,8 @@ fn agree(text: &str, place: &Path) -> Result<bool, TestCaseError> {
     let (scene, out): (PathBuf, PathBuf) = (place.join("scene.ron"), place.join("out"));
     fs::write(&scene, text).unwrap();
     let checked = secateur(&[Path::new("check"), &scene]);
-    let flags = [Path::new("--out"), &out, Path::new("--quiet"), Path::new("--threads"), Path::new("1")];
-    let ran = secateur(&[&[Path::new("run"), &*scene], &flags[..]].concat());
+    let flags = ["--quiet", "--threads", "1"].map(Path::new);
+    let ran = secateur(&[&[Path::new("run"), &*scene, Path::new("--out"), &*out], &flags[..]].concat());
     let stderr = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     if checked.status.success() {
         prop_assert_eq!(ran.status.code(), Some(0), "accepted, but: {}", stderr(&ran));

@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-#![expect(unsafe_code, reason = "an allocator that counts")]
+#![allow(unsafe_code, reason = "an allocator that counts")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -67,7 +67,9 @@ const SETS: [&str; 8] = [
 fn command(out: &Path, extra: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
     command.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron")).arg("--out").arg(out);
-    SETS.iter().for_each(|set| drop(command.args(["--set", set])));
+    for set in SETS {
+        command.args(["--set", set]);
+    }
     command.args(["--quiet", "--threads", "1"]).args(extra).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -177,12 +179,10 @@ fn changed_bytes_are_refused_and_no_bytes_take_much_memory() {
     }
 }
 
-/// All counters of a summary; accuracies and channels may be what forged numbers make of them.
+/// The counters of a summary that do not follow from what the agent decides, which forged weights may change.
 fn counters(out: &Path) -> Vec<Value> {
     let summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
-    let of_run = ["walks", "env_steps", "learner_updates", "candidates_scored", "cache_hits"];
-    let of_controls = summary["controls"].as_array().unwrap().iter().map(|c| c["candidates_scored"].clone());
-    of_run.iter().map(|key| summary[key].clone()).chain(of_controls).collect()
+    ["walks", "env_steps", "learner_updates"].map(|key| summary[key].clone()).to_vec()
 }
 
 #[test]

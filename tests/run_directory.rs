@@ -24,6 +24,7 @@ const SMALL: [&str; 6] = [
     "finalists=2",
 ];
 const FEW: [&str; 4] = ["--set", "walks_per_task=6", "--set", "controls=[]"];
+const MORE: [&str; 4] = ["--set", "walks_per_task=60", "--set", "controls=[]"];
 const ENDLESS: [&str; 4] = ["--set", "walks_per_task=1000000", "--set", "controls=[]"];
 
 fn scene() -> PathBuf {
@@ -93,9 +94,11 @@ fn kill(mut child: Child) {
 
 /// A run that was killed behind its first checkpoint.
 fn killed(out: &Path) {
-    let mut child = command(out, &[&["--quiet", "--checkpoint-every", "0"], &FEW[..]].concat()).spawn().unwrap();
+    let mut child = command(out, &[&["--quiet", "--checkpoint-every", "0"], &MORE[..]].concat()).spawn().unwrap();
     wait_for(&mut child, || n_checkpoints(out) > 1);
     kill(child);
+    // What is left of the lock holds nobody up, and goes with the next run.
+    fs::remove_file(out.join(".lock")).unwrap();
 }
 
 fn refused(output: &Output, parts: &[&str]) {
@@ -199,7 +202,7 @@ fn what_cannot_be_a_run_directory_is_refused_and_left_alone() {
     }
     refused(&run(Path::new("/"), &FEW), &["'/'"]);
     refused(&run(Path::new("/"), &[&["--resume"], &FEW[..]].concat()), &["'/'"]);
-    assert_eq!(content(dir.path()), before);
+    assert!(content(dir.path()) == before, "something was changed");
     assert!(fs::symlink_metadata(at("pipe")).unwrap().file_type().is_fifo());
     // A link to a folder is where the user wants it.
     fs::create_dir(at("scratch")).unwrap();
@@ -238,15 +241,15 @@ fn links_pipes_and_devices_in_a_run_directory_are_refused_and_what_they_point_at
             }
             let before = content(&whole);
             let file_name = Path::new(name).file_name().unwrap().to_str().unwrap();
-            refused(&run(&whole, &[&["--resume"], &FEW[..]].concat()), &[file_name, "expected a"]);
-            assert_eq!(content(&whole), before, "{name} as {target:?}");
+            refused(&run(&whole, &[&["--resume"], &MORE[..]].concat()), &[file_name, "expected a"]);
+            assert!(content(&whole) == before, "{name} as {target:?}: something was changed");
             fs::remove_file(&place).or_else(|_| fs::remove_dir(&place)).unwrap();
         }
         away.iter().for_each(|place| fs::rename(dir.path().join("away"), place).unwrap());
     }
     assert_eq!(fs::read_to_string(&precious).unwrap(), "mine");
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
-    let output = run(&whole, &[&["--resume"], &FEW[..]].concat());
+    let output = run(&whole, &[&["--resume"], &MORE[..]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     check_sound(&whole);
 }
@@ -288,7 +291,7 @@ fn checkpoints_that_are_no_files_or_endless_are_passed_over_in_bounded_memory() 
     symlink(&newest, at(906)).unwrap();
     fs::OpenOptions::new().write(true).open(out.join("metrics.jsonl")).unwrap().set_len(3 << 30).unwrap();
     let start = Instant::now();
-    let (output, peak) = peak_kb(&mut command(&out, &[&["--resume"], &FEW[..]].concat()));
+    let (output, peak) = peak_kb(&mut command(&out, &[&["--resume"], &MORE[..]].concat()));
     let message = stderr(&output);
     assert!(output.status.success(), "{message}");
     for number in 900..=906 {
@@ -297,6 +300,10 @@ fn checkpoints_that_are_no_files_or_endless_are_passed_over_in_bounded_memory() 
     }
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     assert!(peak < 500_000, "{peak} kB");
+    for number in 900..=906 {
+        // Whole files among them may have gone as older checkpoints do.
+        drop(fs::remove_file(at(number)).or_else(|_| fs::remove_dir(at(number))));
+    }
     check_sound(&out);
     assert!(fs::metadata(out.join("metrics.jsonl")).unwrap().len() < 1 << 20);
     // Without any checkpoint the metrics are looked at, but not all of them.
@@ -304,7 +311,7 @@ fn checkpoints_that_are_no_files_or_endless_are_passed_over_in_bounded_memory() 
     fs::remove_file(out.join("summary.json")).unwrap();
     let metrics = fs::OpenOptions::new().write(true).truncate(true).open(out.join("metrics.jsonl")).unwrap();
     metrics.set_len(3 << 30).unwrap();
-    let (output, peak) = peak_kb(&mut command(&out, &[&["--resume"], &FEW[..]].concat()));
+    let (output, peak) = peak_kb(&mut command(&out, &[&["--resume"], &MORE[..]].concat()));
     refused(&output, &["is not a run directory: its scene.ron was written by no run"]);
     assert!(peak < 500_000, "{peak} kB");
 }
@@ -406,8 +413,12 @@ fn folders_whose_names_are_no_unicode_are_as_good_as_any() {
     let run = |out: Option<&Path>, resume: bool| {
         let mut command = secateur();
         command.arg("run").arg(folder.join(&name)).args(FEW).arg("--quiet");
-        SMALL.iter().for_each(|set| drop(command.args(["--set", set])));
-        out.iter().for_each(|out| drop(command.arg("--out").arg(out)));
+        for set in SMALL {
+            command.args(["--set", set]);
+        }
+        if let Some(out) = out {
+            command.arg("--out").arg(out);
+        }
         if resume {
             command.arg("--resume");
         }
@@ -425,4 +436,78 @@ fn folders_whose_names_are_no_unicode_are_as_good_as_any() {
     // The written scene names its networks as seen from where it lies.
     let output = secateur().arg("check").arg(inside.join("scene.ron")).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn sigterm_at_any_moment_ends_a_run_within_seconds_and_resume_gives_the_undisturbed_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = ["--quiet", "--set", "walks_per_task=40", "--set", "controls=[Random(candidates: 4)]"];
+    let undisturbed = dir.path().join("undisturbed");
+    let start = Instant::now();
+    assert!(run(&undisturbed, &sets).status.success());
+    let took = start.elapsed();
+    let results = |out: &Path| {
+        let mut summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
+        summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
+        let tasks: Vec<Vec<u8>> = content(&out.join("tasks")).into_iter().map(|(_, bytes)| bytes).collect();
+        (summary, fs::read_to_string(out.join("metrics.jsonl")).unwrap(), tasks)
+    };
+    let expected = results(&undisturbed);
+    let mut n_stopped = 0;
+    for moment in 0..8 {
+        let out = dir.path().join(moment.to_string());
+        let mut child = command(&out, &sets).spawn().unwrap();
+        // Not before the program listens: what it does then is nobody's business but the system's.
+        std::thread::sleep(Duration::from_millis(20) + took.mul_f64(f64::from(moment) / 8.0));
+        if child.try_wait().unwrap().is_none() {
+            signal(&child, "TERM");
+        }
+        let start = Instant::now();
+        let code = child.wait().unwrap().code();
+        assert!(start.elapsed() < Duration::from_secs(15), "moment {moment}");
+        assert!(matches!(code, Some(0 | 130)), "moment {moment}: {code:?}");
+        n_stopped += u32::from(code == Some(130));
+        if code == Some(130) {
+            let output = run(&out, &[&["--resume"], &sets[..]].concat());
+            assert!(output.status.success(), "moment {moment}: {}", stderr(&output));
+        }
+        assert!(results(&out) == expected, "moment {moment}: another result");
+        check_sound(&out);
+    }
+    assert!(n_stopped >= 4, "only {n_stopped} runs were stopped");
+}
+
+/// A convolution of so many channels in front of a classifier that ranking them takes a minute.
+fn wide_network(file: &Path) {
+    use secateur::formats::{Preprocessing, write_network};
+    use secateur::net::random::with_random_weights;
+    use secateur::net::{Conv2d, GraphBuilder, Op, Pointwise, Shape};
+    let mut g = GraphBuilder::new(Shape { c: 3, h: 32, w: 32 });
+    let conv = g.push("conv", Op::Conv2d(Conv2d::square(3, 4096, 4, 32, 0)), &[0]);
+    let relu = g.push("relu", Op::Pointwise(Pointwise::Relu), &[conv]);
+    let flat = g.push("flat", Op::Flatten, &[relu]);
+    g.push("linear", Op::Linear { in_features: 4096, out_features: 10, bias: true }, &[flat]);
+    write_network(file, &with_random_weights(g.finish().unwrap(), 1), &Preprocessing::imagenet()).unwrap();
+}
+
+#[test]
+fn signals_are_obeyed_at_once_while_channels_are_ranked() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("wide.safetensors");
+    wide_network(&file);
+    let network = format!("networks=[(name: \"wide\", file: {file:?})]");
+    for (name, code) in [("TERM", 130), ("INT", 130)] {
+        let out = dir.path().join(name);
+        let mut child = command(&out, &["--quiet", "--set", &network]).spawn().unwrap();
+        wait_for(&mut child, || {
+            fs::read_to_string(out.join("log.txt")).is_ok_and(|text| text.contains("ranking channels"))
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let start = Instant::now();
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "{name}: {:?}", start.elapsed());
+        assert_eq!(output.status.code(), Some(code), "{name}: {}", stderr(&output));
+        assert!(stderr(&output).contains("interrupted"), "{name}: {}", stderr(&output));
+    }
 }

@@ -153,6 +153,13 @@ pub(super) fn has_checkpoints(run: &Path) -> bool {
     numbered(&run.join("checkpoints")).is_ok_and(|files| !files.is_empty())
 }
 
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        // A process that ends in the middle would leave half a file. Nobody is left to be told of a failure.
+        drop(self.wait());
+    }
+}
+
 /// The newest checkpoint of the run directory `run` that can be read and is `plausible`, and a warning for each newer one that is
 /// not; none if there are no checkpoints at all.
 ///

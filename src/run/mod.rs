@@ -53,8 +53,9 @@ struct Run<'a> {
     pool: Pool,
     networks: Vec<Arc<Prepared>>,
     tasks: Vec<TaskSetup>,
-    directory: RunDirectory,
+    /// Before the directory, whose lock must not go while a checkpoint is written there.
     checkpoints: Checkpoints,
+    directory: RunDirectory,
     progress: Progress,
     interrupt: Interrupt,
     /// Refits of finalists, earlier processes' included.
@@ -106,8 +107,8 @@ pub(crate) fn run_on(
         pool,
         networks,
         tasks,
-        directory,
         checkpoints,
+        directory,
         progress,
         interrupt,
         refits,
