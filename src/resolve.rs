@@ -19,6 +19,11 @@ use crate::run;
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
 
+/// Largest value of a normalised pixel; networks are trained on pixels a few standard deviations from their mean, or from 0 to 255.
+const PIXEL_MAX: f64 = 1e6;
+/// Largest value of a logit whose square, and sums of many, can still be told in f32.
+const VALUE_MAX: f32 = 1e15;
+
 /// What a scene names, in the order of the scene's lists.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -118,10 +123,10 @@ fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
         return Ok(());
     }
     let image = data.normalised_nhwc(&[0], &network.preprocessing);
-    anyhow::ensure!(image.iter().all(|x| x.is_finite()), "its images are not finite once they are normalised");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     let logits = Plan::compile(&network.folded)?.logits(&pool, &image)?;
-    anyhow::ensure!(logits.iter().all(|x| x.is_finite()), "its logits are not finite");
+    let largest = logits.iter().fold(0f32, |most, x| if x.is_nan() { f32::INFINITY } else { most.max(x.abs()) });
+    anyhow::ensure!(largest <= VALUE_MAX, "its logits reach {largest:e}, expected at most {VALUE_MAX:e}");
     Ok(())
 }
 
@@ -146,11 +151,32 @@ impl Problems<'_> {
             .find_in_scene(&spec.file)
             .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()));
         match loaded {
-            Ok(network) => Some(LoadedNetwork { name: spec.name.clone(), ..network }),
+            Ok(network) => {
+                self.check_preprocessing(i, &network);
+                Some(LoadedNetwork { name: spec.name.clone(), ..network })
+            }
             Err(error) => {
                 self.add(&format!("networks[{i}].file"), format!("{error:#}"), None);
                 None
             }
+        }
+    }
+
+    /// Pixels of [0, 1] must be of a sane size once they are normalised: squares of them are summed.
+    fn check_preprocessing(&mut self, i: usize, network: &LoadedNetwork) {
+        let of_channel = |(mean, std): (&f32, &f32)| {
+            let (mean, std) = (f64::from(*mean), f64::from(*std));
+            (mean.abs() / std).max((1.0 - mean).abs() / std)
+        };
+        let prep = &network.preprocessing;
+        let largest = prep.mean.iter().zip(&prep.std).map(of_channel).fold(0.0, f64::max);
+        if largest > PIXEL_MAX {
+            let message = format!(
+                "pixels of [0, 1] are up to {largest:e} with mean {:?} and std {:?}, expected at most {PIXEL_MAX:e}",
+                prep.mean, prep.std
+            );
+            let help = "mean and std are those of pixels in [0, 1], not of [0, 255]".to_owned();
+            self.add(&format!("networks[{i}].std"), message, Some(help));
         }
     }
 

@@ -92,6 +92,8 @@ fn secateur(arguments: &[&Path]) -> Output {
 fn agree(text: &str, place: &Path) -> Result<bool, TestCaseError> {
     let (scene, out): (PathBuf, PathBuf) = (place.join("scene.ron"), place.join("out"));
     fs::write(&scene, text).unwrap();
+    // What a case left that failed.
+    drop(fs::remove_dir_all(&out));
     let checked = secateur(&[Path::new("check"), &scene]);
     let flags = ["--quiet", "--threads", "1"].map(Path::new);
     let ran = secateur(&[&[Path::new("run"), &*scene, Path::new("--out"), &*out], &flags[..]].concat());
