@@ -125,6 +125,7 @@ fn rules(plan: Plan, scene: &Scene, walls: &[Arc<BudgetWall>]) -> SearchRules {
         n_walks: plan.walks_per_task,
         noise_free: plan.noise_free,
         n_finalists: scene.finalists,
+        is_exact: scene.plugins.is_empty(),
     };
     SearchRules {
         tasks: walls.iter().map(task).collect(),

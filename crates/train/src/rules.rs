@@ -22,6 +22,8 @@ pub struct TaskRules {
     pub noise_free: NoiseFree,
     /// Most candidates that are remembered.
     pub n_finalists: usize,
+    /// Whether candidates are as the walks left them: plugins may change what they keep.
+    pub is_exact: bool,
 }
 
 /// What is fixed of a search.
@@ -57,13 +59,17 @@ impl TaskRules {
             full[group] = wall.bounds(place).full();
             is_frozen[group] = false;
             let width = kept[group].len();
-            check(wall.bounds(place).widths().contains(&width), "width of a candidate", "an allowed one", width)?;
+            let is_allowed = !self.is_exact || wall.bounds(place).widths().contains(&width);
+            check(is_allowed, "width of a candidate", "an allowed one", width)?;
         }
         for ((list, &full), is_frozen) in kept.iter().zip(&full).zip(is_frozen) {
             check(!is_frozen || list.len() == full, "channels of a group that may not be pruned", full, list.len())?;
             let ascends = list.windows(2).all(|pair| pair[0] < pair[1]);
             let fits = ascends && list.last().is_some_and(|&last| last < full);
             check(fits, "the kept channels of a candidate", "ascending ones of its group", format_args!("{list:?}"))?;
+        }
+        if !self.is_exact {
+            return Ok(());
         }
         let widths: Vec<usize> = kept.iter().map(Vec::len).collect();
         check(wall.allows(&widths), "the cost of a candidate", "one within its budget", "more")?;
