@@ -74,7 +74,11 @@ impl Card {
         if scene.device == Device::Cpu {
             return Ok(None);
         }
-        let card = Self::new(open()?);
+        let session = open().map_err(|failure| match failure {
+            Failure::BadArguments(error) => scene.error_at("device", format!("{error:#}"), None).into(),
+            other => other,
+        });
+        let card = Self::new(session?);
         card.state().folder = pipeline_files::folder();
         Ok(Some(card))
     }

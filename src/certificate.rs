@@ -75,7 +75,15 @@ impl Certificate {
 /// # Errors
 /// A file that is truncated, contradicts its own graph or is not one of ours; an unknown kind of budget.
 pub fn certify(path: &Path, budgets: &[(&str, u64)]) -> anyhow::Result<Certificate> {
-    let bytes = std::fs::read(path).with_context(|| format!("certificate: read '{}'", path.display()))?;
+    certify_as(path, path, budgets)
+}
+
+/// As [`certify`], of a file that lies at `staged` before it is renamed to `path`.
+///
+/// # Errors
+/// As [`certify`].
+pub(crate) fn certify_as(path: &Path, staged: &Path, budgets: &[(&str, u64)]) -> anyhow::Result<Certificate> {
+    let bytes = std::fs::read(staged).with_context(|| format!("certificate: read '{}'", path.display()))?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     certify_bytes(file, &bytes, budgets).with_context(|| format!("certificate of '{}'", path.display()))
 }

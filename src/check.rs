@@ -6,6 +6,7 @@ use secateur_scene::Scene;
 use secateur_sim::PluginList;
 
 use crate::arguments::{CheckArgs, RootArgs};
+use crate::card::Card;
 use crate::memory::MemoryBound;
 use crate::resolve::{Resolved, resolve_within};
 use crate::roots::Roots;
@@ -19,6 +20,8 @@ pub(crate) fn check(arguments: &CheckArgs, plugins: &PluginList) -> Result<(), F
     };
     let memory = MemoryBound::new(arguments.memory, MemoryBound::default().n_threads());
     let (scene, resolved) = read_and_resolve(path, &[], &Means { roots: &arguments.roots, plugins, memory })?;
+    // Opened only to see whether there is one, as a run would.
+    Card::of(&scene).map(drop)?;
     Ok(screen::result(describe(&scene, &resolved))?)
 }
 

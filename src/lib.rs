@@ -12,6 +12,7 @@ pub use secateur_scene as scene;
 pub use secateur_sim as sim;
 pub use secateur_train as train;
 
+mod advice;
 mod arguments;
 mod bench;
 mod card;
@@ -36,3 +37,5 @@ mod wide_layers;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;
+#[doc(hidden)]
+pub use run::read_checkpoint;

@@ -5,14 +5,26 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use secateur_formats::{Dataset, Split};
-use secateur_kernels::Precision;
+use secateur_kernels::{Plan, Precision};
 use secateur_net::Cost;
+use secateur_rl::AgentSettings;
 use secateur_scene::{BudgetBound, DatasetSource, Precision as ScenePrecision, Protocol, Scene, SceneError, TaskSpec};
+use secateur_sim::observation_len;
 
+use crate::advice::what_reaches;
 use crate::load::{LoadedNetwork, load_network, load_split};
 use crate::memory::{Evaluation, MemoryBound};
 use crate::reachable::{Reachable, cost, full_costs, least_ratio};
 use crate::roots::Roots;
+use crate::run;
+
+/// Networks whose activations take more for one image are not tried on one.
+const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
+
+/// Largest value of a normalised pixel; networks are trained on pixels a few standard deviations from their mean, or from 0 to 255.
+const PIXEL_MAX: f64 = 1e6;
+/// Largest value of a logit whose square, and sums of many, can still be told in f32.
+const VALUE_MAX: f32 = 1e15;
 
 const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
 
@@ -110,9 +122,13 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
             problems.check_prunable(task.network, network, least);
         }
         if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
-            problems.check_budget(task.budget, &scene.networks[task.network].name, budget);
+            problems.check_budget(task.budget, network, budget);
         }
         budgets.push(budget);
+    }
+    problems.check_precision();
+    if problems.found.is_none() {
+        problems.check_agent(reachable.values().map(|(least, _)| least.groups.prunable().len()).max());
     }
     match problems.found {
         Some(error) => Err(error),
@@ -134,6 +150,21 @@ fn resolve_budget(scene: &Scene, budget: usize, least: &Reachable, originals: &[
     let cost = cost(budget.kind);
     let original = COSTS.iter().zip(originals).find(|(known, _)| **known == cost).map_or(0, |(_, &original)| original);
     ResolvedBudget { cost, max: budget.max(original), original, full: least.full(cost), minimum: least.minimum(cost) }
+}
+
+/// Runs the network on the first training image, if that takes no more memory than any run does: what is not finite there would stop
+/// the run before its first walk.
+fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let [bytes] = full_costs(&network.folded, [Cost::ActivationBytes]);
+    if bytes > FIRST_IMAGE_BYTES_MAX {
+        return Ok(());
+    }
+    let image = data.normalised_nhwc(&[0], &network.preprocessing);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let logits = Plan::compile(&network.folded)?.logits(&pool, &image)?;
+    let largest = logits.iter().fold(0f32, |most, x| if x.is_nan() { f32::INFINITY } else { most.max(x.abs()) });
+    anyhow::ensure!(largest <= VALUE_MAX, "its logits reach {largest:e}, expected at most {VALUE_MAX:e}");
+    Ok(())
 }
 
 /// Collects what is wrong.
@@ -159,7 +190,10 @@ impl Problems<'_> {
             .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()))
             .and_then(|network| self.check_memory(&network).map(|()| network).context(spec.file.clone()));
         match loaded {
-            Ok(network) => Some(LoadedNetwork { name: spec.name.clone(), ..network }),
+            Ok(network) => {
+                self.check_preprocessing(i, &network);
+                Some(LoadedNetwork { name: spec.name.clone(), ..network })
+            }
             Err(error) => {
                 self.add(&format!("networks[{i}].file"), format!("{error:#}"), None);
                 None
@@ -178,6 +212,24 @@ impl Problems<'_> {
         let evaluation = Evaluation { precision, n_images: self.scene.images.reward };
         self.memory.check_groups(&network.original)?;
         self.memory.check_evaluation(&network.folded, evaluation)
+    }
+
+    /// Pixels of [0, 1] must be of a sane size once they are normalised: squares of them are summed.
+    fn check_preprocessing(&mut self, i: usize, network: &LoadedNetwork) {
+        let of_channel = |(mean, std): (&f32, &f32)| {
+            let (mean, std) = (f64::from(*mean), f64::from(*std));
+            (mean.abs() / std).max((1.0 - mean).abs() / std)
+        };
+        let prep = &network.preprocessing;
+        let largest = prep.mean.iter().zip(&prep.std).map(of_channel).fold(0.0, f64::max);
+        if largest > PIXEL_MAX {
+            let message = format!(
+                "pixels of [0, 1] are up to {largest:e} with mean {:?} and std {:?}, expected at most {PIXEL_MAX:e}",
+                prep.mean, prep.std
+            );
+            let help = "mean and std are those of pixels in [0, 1], not of [0, 255]".to_owned();
+            self.add(&format!("networks[{i}].std"), message, Some(help));
+        }
     }
 
     /// Every data set, each source read once.
@@ -236,7 +288,9 @@ impl Problems<'_> {
         let graph = network.folded.graph();
         let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
         let (reads, outputs) = (graph.input(), graph.n_classes());
-        if reads != data.shape {
+        if data.is_empty() {
+            self.add(&format!("networks[{i}]"), format!("data set '{}' has no image", data.name), None);
+        } else if reads != data.shape {
             let message = format!(
                 "network '{}' reads images of {reads}, those of '{}' are {}",
                 network.name, data.name, data.shape
@@ -248,6 +302,34 @@ impl Problems<'_> {
                 network.name, data.name, data.n_classes
             );
             self.add(&format!("networks[{i}]"), message, help);
+        } else if let Err(what) = first_logits(network, data) {
+            let message = format!("network '{}' cannot be run on '{}': {what}", network.name, data.name);
+            let help = "are the weights, `mean` and `std` those that it was trained with?".to_owned();
+            self.add(&format!("networks[{i}]"), message, Some(help));
+        }
+    }
+
+    /// This processor may lack what the scene asks for.
+    fn check_precision(&mut self) {
+        if let Err(error) = run::precision(self.scene).checked() {
+            self.add("precision", error.to_string(), None);
+        }
+    }
+
+    /// The agent and the controls can be built with what the scene gives them.
+    fn check_agent(&mut self, walk_length_max: Option<usize>) {
+        let scene = self.scene;
+        let settings = AgentSettings {
+            n_features: observation_len(scene.networks.len(), scene.datasets.len()),
+            n_tasks: scene.tasks.len(),
+            n_actors: scene.tasks.len().saturating_mul(scene.actors_per_task),
+            walk_length_max: walk_length_max.unwrap_or(1),
+            walks_planned: scene.walks_per_task.saturating_mul(scene.tasks.len() as u64),
+            keep_ratio_min: scene.keep_ratio_min as f32,
+            seed: scene.seed,
+        };
+        if let Err(error) = settings.check() {
+            self.add("agent", error.to_string(), None);
         }
     }
 
@@ -272,16 +354,17 @@ impl Problems<'_> {
         self.add(&format!("networks[{i}]"), message, help);
     }
 
-    fn check_budget(&mut self, i: usize, network: &str, budget: ResolvedBudget) {
+    fn check_budget(&mut self, i: usize, network: &LoadedNetwork, budget: ResolvedBudget) {
         let ResolvedBudget { cost, max, original, minimum, .. } = budget;
         if minimum <= max || budget.whole().is_some() {
             return;
         }
         let share = minimum as f64 / original as f64;
         let message = format!(
-            "budget of {max} {} is below the least that network '{network}' can reach: {minimum}, {share:.4} of the original \
+            "budget of {max} {} is below the least that network '{}' can reach: {minimum}, {share:.4} of the original \
              {original} (protocol {:?}, channel_multiple {}, keep_ratio_min {})",
             cost.name(),
+            network.name,
             self.scene.protocol,
             self.scene.channel_multiple,
             self.scene.keep_ratio_min
@@ -290,8 +373,8 @@ impl Problems<'_> {
             BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
             BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
         };
-        let looser = "a smaller channel_multiple or keep_ratio_min, or protocol Full, reaches lower";
-        let help = at_least.map_or(looser.to_owned(), |value| format!("at least `{field}: {value}`; {looser}"));
+        let looser = what_reaches(self.scene, network.folded.graph(), (cost, max));
+        let help = at_least.map_or(looser.clone(), |value| format!("at least `{field}: {value}`; {looser}"));
         self.add(&format!("budgets[{i}].{field}"), message, Some(help));
     }
 }

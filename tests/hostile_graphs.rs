@@ -1,7 +1,7 @@
 //! The binary on graphs that declare more than they hold: files of a few kilobytes that would take gigabytes or hours are refused,
 //! or end, within a bound. Every file is made here; the inputs that went wrong elsewhere are tried too where they are found.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -233,7 +233,11 @@ fn cases() -> Option<PathBuf> {
     let folder = std::env::var_os("SECATEUR_DATA").map(|data| Path::new(&data).join("../cases"));
     let found = folder.filter(|folder| folder.is_dir());
     if found.is_none() {
-        println!("skipped: no folder `cases` beside the data root; set SECATEUR_DATA");
+        assert!(
+            std::env::var_os("SECATEUR_REQUIRE_DATA").is_none(),
+            "SECATEUR_DATA must be set, with the folder `cases` beside it"
+        );
+        eprintln!("SKIPPED: no folder `cases` beside the data root; set SECATEUR_DATA");
     }
     found
 }

@@ -4,17 +4,19 @@
 //! [`RunState`]. [`FORMAT`] rises whenever a type inside changes.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use secateur_formats::write_atomic;
 use secateur_scene::first_difference;
 use secateur_train::{SavedSearch, SavedTask};
 use serde::{Deserialize, Serialize};
 
+use super::entries::{FileId, make_folder, open_to_read};
 use super::refits::SavedRefits;
 use super::search::WalkRewards;
 use crate::card::CardRecord;
@@ -25,6 +27,12 @@ const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;
 const EXTENSION: &str = "checkpoint";
+/// Larger files are none of ours.
+const BYTES_MAX: u64 = 2 << 30;
+/// Numbers of files end here, so that there always is a next one.
+const NUMBER_MAX: u64 = 1 << 53;
+/// The first two lines are shorter.
+const LINE_BYTES_MAX: u64 = 256;
 
 /// What a run is a run of. A checkpoint continues only a run with an equal one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +90,8 @@ pub(super) struct CurrentSearch {
 /// The checkpoint folder of a run.
 pub(super) struct Checkpoints {
     folder: PathBuf,
+    /// Of the folder.
+    id: FileId,
     identity: Arc<Identity>,
     every: Duration,
     last: Instant,
@@ -92,9 +102,10 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     pub(super) fn new(run: &Path, identity: Arc<Identity>, every: Duration) -> anyhow::Result<Self> {
         let folder = run.join("checkpoints");
-        std::fs::create_dir_all(&folder).with_context(|| format!("'{}'", folder.display()))?;
+        make_folder(&folder)?;
+        let id = FileId::of(&std::fs::symlink_metadata(&folder).with_context(|| format!("'{}'", folder.display()))?);
         let next_number = numbered(&folder)?.first().map_or(0, |(number, _)| number + 1);
-        Ok(Self { folder, identity, every, last: Instant::now(), next_number, writing: None })
+        Ok(Self { folder, id, identity, every, last: Instant::now(), next_number, writing: None })
     }
 
     /// Whether enough time has passed for another one, and the one before is on disk.
@@ -109,12 +120,17 @@ impl Checkpoints {
     pub(super) fn write(&mut self, state: RunState, metrics: File) -> anyhow::Result<()> {
         let before = self.wait();
         let identity = self.identity.clone();
-        let path = self.folder.join(format!("{:06}.{EXTENSION}", self.next_number));
+        let (folder, id) = (self.folder.clone(), self.id);
+        let path = folder.join(format!("{:06}.{EXTENSION}", self.next_number));
         (self.next_number, self.last) = (self.next_number + 1, Instant::now());
         let write = move || {
             metrics.sync_data().context("metrics.jsonl")?;
-            write_atomic(&path, &seal(FORMAT, &encode(&identity, &state)?))?;
-            forget_old(path.parent().unwrap_or(&path))
+            let bytes = seal(FORMAT, &encode(&identity, &state)?);
+            let n_bytes = bytes.len() as u64;
+            ensure!(n_bytes <= BYTES_MAX, "it has {n_bytes} bytes; at most {BYTES_MAX} are read again");
+            ensure!(id.is_at(&folder), "'{}' was removed or replaced", folder.display());
+            write_atomic(&path, &bytes)?;
+            forget_old(&folder)
         };
         let spawned = std::thread::Builder::new().name("checkpoint".into()).spawn(write);
         self.writing = Some(spawned.context("start the thread that writes checkpoints")?);
@@ -132,17 +148,32 @@ impl Checkpoints {
     }
 }
 
-/// The newest checkpoint of the run directory `run` that can be read, and a warning for each newer one that cannot; none if there
-/// are no checkpoints at all.
+/// Whether there are checkpoints in a run directory, sound or not.
+pub(super) fn has_checkpoints(run: &Path) -> bool {
+    numbered(&run.join("checkpoints")).is_ok_and(|files| !files.is_empty())
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        // A process that ends in the middle would leave half a file. Nobody is left to be told of a failure.
+        drop(self.wait());
+    }
+}
+
+/// The newest checkpoint of the run directory `run` that can be read and is `plausible`, and a warning for each newer one that is
+/// not; none if there are no checkpoints at all.
 ///
 /// # Errors
 /// A checkpoint of another run, naming the difference; checkpoints of which none can be read.
-pub(super) fn newest(run: &Path, identity: &Identity) -> anyhow::Result<Option<(RunState, Vec<String>)>> {
+pub(super) fn newest(
+    run: &Path,
+    identity: &Identity,
+    plausible: impl Fn(&RunState) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<(RunState, Vec<String>)>> {
     let mut warnings = Vec::new();
-    let metrics_bytes = std::fs::metadata(run.join("metrics.jsonl")).map_or(0, |m| m.len());
+    let metrics_bytes = std::fs::symlink_metadata(run.join("metrics.jsonl")).map_or(0, |m| m.len());
     for (_, path) in numbered(&run.join("checkpoints"))? {
-        let bytes = std::fs::read(&path).map_err(anyhow::Error::from);
-        match bytes.and_then(|bytes| open(&bytes, metrics_bytes, identity)) {
+        match read(&path).and_then(|bytes| open(&bytes, metrics_bytes, identity, &plausible)) {
             Ok(Opened::Whole(state)) => return Ok(Some((*state, warnings))),
             Ok(Opened::Foreign(difference)) => bail!("checkpoint '{}' is of another run: {difference}", path.display()),
             Err(damage) => warnings.push(format!("checkpoint '{}' cannot be used: {damage:#}", path.display())),
@@ -161,20 +192,82 @@ enum Opened {
 }
 
 /// Errors are damage.
-fn open(bytes: &[u8], metrics_bytes: u64, identity: &Identity) -> anyhow::Result<Opened> {
+fn open(
+    bytes: &[u8],
+    metrics_bytes: u64,
+    identity: &Identity,
+    plausible: impl Fn(&RunState) -> anyhow::Result<()>,
+) -> anyhow::Result<Opened> {
     let (format, body) = unseal(bytes)?;
     if format != FORMAT {
         return Ok(Opened::Foreign(format!("it has format {format}, this program reads format {FORMAT}")));
     }
-    let (theirs, rest) = postcard::take_from_bytes::<Identity>(body).context("its head")?;
+    let (theirs, rest) = decode_identity(body)?;
     if let Some(difference) = difference(&theirs, identity) {
         return Ok(Opened::Foreign(difference));
     }
-    let state: RunState = postcard::from_bytes(rest).context("its body")?;
+    let state = decode_state(rest)?;
     if state.metrics_bytes > metrics_bytes {
         bail!("metrics.jsonl has {metrics_bytes} bytes, expected at least {}", state.metrics_bytes);
     }
+    plausible(&state)?;
     Ok(Opened::Whole(Box::new(state)))
+}
+
+/// Reads a checkpoint file's bytes, for tests that make them up, and writes them again. Takes a small multiple of their memory,
+/// whatever they are.
+///
+/// # Errors
+/// What is damaged.
+#[doc(hidden)]
+pub fn read_checkpoint(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let (identity, state) = decode(bytes)?;
+    Ok(seal(FORMAT, &encode(&identity, &state)?))
+}
+
+/// The whole of a file's bytes.
+fn decode(bytes: &[u8]) -> anyhow::Result<(Identity, RunState)> {
+    let (format, body) = unseal(bytes)?;
+    ensure!(format == FORMAT, "it has format {format}, this program reads format {FORMAT}");
+    let (identity, rest) = decode_identity(body)?;
+    Ok((identity, decode_state(rest)?))
+}
+
+fn decode_identity(bytes: &[u8]) -> anyhow::Result<(Identity, &[u8])> {
+    postcard::take_from_bytes(bytes).context("its head")
+}
+
+fn decode_state(bytes: &[u8]) -> anyhow::Result<RunState> {
+    let (state, rest) = postcard::take_from_bytes::<RunState>(bytes).context("its body")?;
+    ensure!(rest.is_empty(), "it has {} bytes behind its end", rest.len());
+    Ok(state)
+}
+
+/// The bytes of a file whose checksum is right. Until that is known, little of it is in memory.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let (mut file, n_bytes) = open_to_read(path)?;
+    ensure!(n_bytes <= BYTES_MAX, "it has {n_bytes} bytes, at most {BYTES_MAX} are read");
+    check_sum(&mut BufReader::new(&file))?;
+    file.rewind()?;
+    let mut bytes = Vec::with_capacity(usize::try_from(n_bytes).unwrap_or(0));
+    file.take(n_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// As the check of [`unseal`], of a file that is not in memory.
+fn check_sum(file: &mut impl BufRead) -> anyhow::Result<()> {
+    let mut line = || {
+        let mut line = Vec::new();
+        file.take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        ensure!(line.ends_with(b"\n"), "it is cut short");
+        Ok(line)
+    };
+    let (head, stated) = (line()?, line()?);
+    ensure!(head.starts_with(MAGIC.as_bytes()), "its first line is damaged");
+    let found = blake3::Hasher::new().update(&head).update_reader(file)?.finalize().to_hex();
+    let stated = String::from_utf8_lossy(&stated);
+    ensure!(found.as_str() == stated.trim_end(), "its checksum is {found}, expected {}", stated.trim_end());
+    Ok(())
 }
 
 /// What tells a checkpoint's run from this one.
@@ -215,14 +308,15 @@ fn seal(format: u32, body: &[u8]) -> Vec<u8> {
 /// Format and body of a file, if it is whole.
 fn unseal(bytes: &[u8]) -> anyhow::Result<(u32, &[u8])> {
     let line = |from: usize| {
-        let end = bytes[from..].iter().take(256).position(|&b| b == b'\n').context("it is cut short")?;
+        let end =
+            bytes[from..].iter().take(LINE_BYTES_MAX as usize).position(|&b| b == b'\n').context("it is cut short")?;
         Ok::<_, anyhow::Error>((std::str::from_utf8(&bytes[from..from + end]).unwrap_or_default(), from + end + 1))
     };
     let (head, at) = line(0)?;
     let format = head.strip_prefix(MAGIC).and_then(|f| f.parse().ok()).context("its first line is damaged")?;
     let (stated, from) = line(at)?;
     let (found, body) = (hash(&bytes[..at], &bytes[from..]), &bytes[from..]);
-    anyhow::ensure!(found == stated, "its checksum is {found}, expected {stated}");
+    ensure!(found == stated, "its checksum is {found}, expected {stated}");
     Ok((format, body))
 }
 
@@ -241,16 +335,17 @@ fn numbered(folder: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
     for entry in entries {
         let path = entry.with_context(|| format!("'{}'", folder.display()))?.path();
         let is_one = path.extension().is_some_and(|e| e == EXTENSION);
-        if let (true, Some(Ok(number))) = (is_one, path.file_stem().map(|s| s.to_string_lossy().parse())) {
-            out.push((number, path));
-        }
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        out.extend(number.filter(|&number| is_one && number < NUMBER_MAX).map(|number| (number, path)));
     }
     out.sort_by(|a, b| b.cmp(a));
     Ok(out)
 }
 
 fn forget_old(folder: &Path) -> anyhow::Result<()> {
-    for (_, path) in numbered(folder)?.into_iter().skip(N_KEPT) {
+    // What is no file of ours is passed over when a run goes on, and left where it is.
+    let is_file = |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    for (_, path) in numbered(folder)?.into_iter().filter(|(_, path)| is_file(path)).skip(N_KEPT) {
         std::fs::remove_file(&path).with_context(|| format!("'{}'", path.display()))?;
     }
     Ok(())

@@ -1,9 +1,13 @@
 //! `run`: from a scene to smaller networks on disk.
 
 mod checkpoint;
+mod entries;
 mod finish;
 mod interrupt;
 mod learning;
+mod lock;
+mod plans;
+mod plausible;
 mod prepare;
 mod progress;
 mod record;
@@ -12,6 +16,7 @@ mod resume;
 mod search;
 mod summary;
 mod table;
+mod told;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,16 +33,17 @@ use crate::memory::MemoryBound;
 use crate::resolve::Resolved;
 use crate::wide_layers::wide_layers;
 use crate::{Failure, screen};
-use checkpoint::Checkpoints;
+pub use checkpoint::read_checkpoint;
+use checkpoint::{Checkpoints, RunState};
 use finish::Finished;
 use interrupt::Interrupt;
-pub(crate) use prepare::reward_kind;
+pub(crate) use plans::{agent_kind, executor, scheduler};
+pub(crate) use prepare::{precision, reward_kind};
 use progress::Progress;
 use record::RunDirectory;
 use refits::Refits;
 use resume::Place;
 use search::SearchOutcome;
-pub(crate) use search::{agent_kind, executor, scheduler};
 
 /// Everything a run works on, and where it reports.
 struct Run<'a> {
@@ -49,8 +55,9 @@ struct Run<'a> {
     pool: Pool,
     networks: Vec<Arc<Prepared>>,
     tasks: Vec<TaskSetup>,
-    directory: RunDirectory,
+    /// Before the directory, whose lock must not go while a checkpoint is written there.
     checkpoints: Checkpoints,
+    directory: RunDirectory,
     progress: Progress,
     interrupt: Interrupt,
     /// Refits of finalists, earlier processes' included.
@@ -80,27 +87,23 @@ pub(crate) fn run_on(
     card: impl FnOnce(&Scene) -> Result<Option<Card>, Failure>,
 ) -> Result<(), Failure> {
     let start = Instant::now();
+    let interrupt = Interrupt::install()?;
     let memory = MemoryBound::new(arguments.memory, n_threads(arguments.threads)?);
     let means = Means { roots: &arguments.roots, plugins, memory };
     let (scene, resolved) = read_and_resolve(&arguments.scene, &arguments.sets(), &means)?;
     let identity = Arc::new(resume::identity(&scene, &resolved)?);
-    let mut place = resume::place(arguments, &scene, &identity)?;
+    let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
+    let mut place = resume::place(arguments, &scene, &resolved, &identity)?;
     let record = place.state.as_mut().and_then(|state| state.card.take());
     let card = Card::again(record, || card(&scene))?;
-    prepare::precision(&scene).checked().map_err(|error| Failure::BadArguments(error.into()))?;
-    let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
     let progress = Progress::new(arguments.quiet);
-    let interrupt = Interrupt::install()?;
-    let directory = begin(&place, &scene, &resolved, &progress)?;
+    let (directory, mut state) = begin(place, &scene, &resolved, &progress)?;
     let every = Duration::from_secs_f64(arguments.checkpoint_every);
-    let checkpoints = Checkpoints::new(&place.path, identity, every)?;
+    let checkpoints = Checkpoints::new(directory.path(), identity, every)?;
     let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &progress)?;
     let tasks = prepare::tasks(&scene, &resolved);
-    if interrupt.is_set() {
-        return Err(Failure::Interrupted);
-    }
-    let mut state = place.state.unwrap_or_default();
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
+    interrupt.keep();
     let mut run = Run {
         scene: &scene,
         resolved: &resolved,
@@ -108,8 +111,8 @@ pub(crate) fn run_on(
         pool,
         networks,
         tasks,
-        directory,
         checkpoints,
+        directory,
         progress,
         interrupt,
         refits,
@@ -125,7 +128,12 @@ pub(crate) fn run_on(
 }
 
 /// Opens the run directory, and says what there is to be said before the run begins.
-fn begin(place: &Place, scene: &Scene, resolved: &Resolved, progress: &Progress) -> Result<RunDirectory, Failure> {
+fn begin(
+    place: Place,
+    scene: &Scene,
+    resolved: &Resolved,
+    progress: &Progress,
+) -> Result<(RunDirectory, RunState), Failure> {
     for network in &resolved.networks {
         for assumption in &network.assumptions {
             progress.note(&format!("{}: {assumption}", network.name));
@@ -134,11 +142,11 @@ fn begin(place: &Place, scene: &Scene, resolved: &Resolved, progress: &Progress)
     wide_layers(scene, resolved).iter().for_each(|layer| progress.note(&format!("note: {layer}")));
     place.notes.iter().for_each(|note| progress.note(note));
     let directory = match &place.state {
-        Some(state) => RunDirectory::reopen(&place.path, state.metrics_bytes)?,
-        None => RunDirectory::create(&place.path, scene, resolved)?,
+        Some(state) => RunDirectory::reopen(place.lock, scene, state.metrics_bytes)?,
+        None => RunDirectory::create(place.lock, scene, resolved)?,
     };
     progress.log_to(directory.log_file()?)?;
-    Ok(directory)
+    Ok((directory, place.state.unwrap_or_default()))
 }
 
 /// The networks and tasks of a scene, ready to be searched.
@@ -166,6 +174,7 @@ impl Run<'_> {
         self.directory.write_summary(&summary)?;
         self.wait_for_checkpoint();
         self.progress.clear();
+        self.directory.check_written()?;
         screen::result(table::table(&summary, self.directory.path()))?;
         if let Some(over) = self.directory.over_budget() {
             return Err(Failure::OverBudget(over));

@@ -70,7 +70,8 @@ pub(crate) fn reward_kind(scene: &Scene) -> RewardKind {
     }
 }
 
-fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
+/// Every (network, data set) pair that a task names, in the order of the tasks.
+pub(super) fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
     let mut out: Vec<(usize, usize)> = Vec::new();
     for task in &scene.tasks {
         if !out.contains(&(task.network, task.dataset)) {
@@ -129,7 +130,7 @@ fn selection(scene: &Scene) -> (Selection, Option<Norm>) {
 }
 
 /// Numbers that walks are scored in.
-pub(super) fn precision(scene: &Scene) -> Precision {
+pub(crate) fn precision(scene: &Scene) -> Precision {
     match scene.precision {
         ScenePrecision::F32 => Precision::F32,
         ScenePrecision::Bf16 => Precision::Bf16,

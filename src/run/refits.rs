@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use secateur_net::{Network, Tensor, Weights, prune};
 use secateur_sim::{Prepared, Rank, Score, TaskSetup, Winner};
+use secateur_train::{SearchRules, check_score};
 use serde::{Deserialize, Serialize};
+
+use super::checkpoint::FinishedSearch;
 
 /// Which refit of a finalist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -100,6 +103,44 @@ impl Refits {
             best.insert((search, task), winner.restore(&networks[setup.network])?);
         }
         Ok(Self { ranks: saved.ranks.into_iter().collect(), best, told: saved.told, warnings: saved.warnings })
+    }
+}
+
+impl SavedRefits {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranks.is_empty() && self.best.is_empty() && self.told.is_empty()
+    }
+
+    /// Refuses refits of what are no finalists of `finished`.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub(super) fn check(&self, finished: &[FinishedSearch], rules: &[SearchRules]) -> anyhow::Result<()> {
+        let is_finalist = |(search, task): (usize, usize), walk: u64| {
+            let task = finished.get(search).and_then(|search| search.tasks.get(task));
+            ensure!(
+                task.is_some_and(|task| task.walks().any(|w| w == walk)),
+                "it has a refit of walk {walk}, no finalist"
+            );
+            Ok(())
+        };
+        for ((_, search, task, walk), rank) in &self.ranks {
+            is_finalist((*search, *task), *walk)?;
+            let is_one = rank.is_none_or(|rank| rank.reward.is_finite() && rank.walk == *walk);
+            ensure!(is_one, "it has a refit of walk {walk} with rank {rank:?}");
+        }
+        for (of, winner) in &self.best {
+            is_finalist(*of, winner.walk)?;
+            rules[of.0].tasks[of.1].check_kept(&winner.kept, winner.macs)?;
+            check_score(&winner.score)?;
+            let key = (Round::Last, of.0, of.1, winner.walk);
+            let expected = Rank { reward: winner.reward, macs: winner.macs, walk: winner.walk };
+            let known = self.ranks.iter().any(|(other, rank)| *other == key && *rank == Some(expected));
+            ensure!(known, "it has a refitted network of walk {} with another rank", winner.walk);
+        }
+        let n_tasks = rules.first().map_or(0, |search| search.tasks.len());
+        ensure!(self.told.iter().all(|&task| task < n_tasks), "it has results of more than {n_tasks} tasks");
+        Ok(())
     }
 }
 

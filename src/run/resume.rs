@@ -1,52 +1,68 @@
 //! Where a run goes, and whether it goes on from what is there.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use secateur_formats::is_temporary_name;
 use secateur_kernels::Isa;
 use secateur_scene::{Scene, SchedulerKind, apply_set};
 
-use super::checkpoint::{Identity, RunState, newest};
+use super::checkpoint::{Identity, RunState, has_checkpoints, newest};
+use super::entries::{FILES, FOLDERS, check_entries, first_line};
+use super::lock::{LOCK_FILE, RunLock};
+use super::plausible::plausible;
 use crate::Failure;
 use crate::arguments::RunArgs;
 use crate::resolve::Resolved;
 
-/// Entries of a run directory, beside temporary files.
-const ENTRIES: [&str; 6] = ["scene.ron", "metrics.jsonl", "log.txt", "tasks", "checkpoints", "summary.json"];
 /// Runs of one name that are looked through.
 const RUNS_MAX: usize = 10_000;
 
-/// A run directory, and what is to be continued there.
+/// A run directory that is this process's, and what is to be continued there.
 pub(super) struct Place {
-    pub(super) path: PathBuf,
+    pub(super) lock: RunLock,
     pub(super) state: Option<RunState>,
     /// To be told to the user once there is somebody to tell.
     pub(super) notes: Vec<String>,
 }
 
-/// Finds the place of a run. Without `--resume` it is empty.
+/// Finds the place of a run and takes it. Without `--resume` it is empty.
 ///
 /// # Errors
-/// A directory that is taken, or holds a run that this one cannot continue: nothing is written then.
-pub(super) fn place(arguments: &RunArgs, scene: &Scene, identity: &Identity) -> Result<Place, Failure> {
-    let path = match (&arguments.out, arguments.resume) {
-        (Some(out), true) => out.clone(),
-        (Some(out), false) if is_free(out) => out.clone(),
-        (Some(out), false) => {
-            let problem = format!("--out '{}' is not an empty directory; name a new one or empty it", out.display());
-            return Err(Failure::BadArguments(anyhow!(problem)));
-        }
-        (None, resume) => runs_path(&arguments.scene, resume)?,
-    };
+/// A directory that is taken, in use, or holds a run that this one cannot continue: nothing is written then.
+pub(super) fn place(
+    arguments: &RunArgs,
+    scene: &Scene,
+    resolved: &Resolved,
+    identity: &Identity,
+) -> Result<Place, Failure> {
+    let refused = |error: anyhow::Error| Failure::BadArguments(error);
     if !arguments.resume {
-        return Ok(Place { path, state: None, notes: Vec::new() });
+        let lock = match &arguments.out {
+            Some(out) => take_free(out).map_err(refused)?,
+            None => new_run(&arguments.scene)?,
+        };
+        let notes = lock.warning.iter().map(|warning| format!("warning: {warning}")).collect();
+        return Ok(Place { lock, state: None, notes });
     }
-    let (state, mut notes) = match newest(&path, identity).map_err(|e| Failure::BadArguments(e.context("--resume")))? {
+    let lock = match arguments.out.clone().or_else(|| last_run(&arguments.scene)) {
+        Some(path) => take_again(&path).map_err(|error| refused(error.context("--resume")))?,
+        None => new_run(&arguments.scene)?,
+    };
+    go_on(lock, scene, resolved, identity).map_err(|error| refused(error.context("--resume")))
+}
+
+/// What is to be continued in the directory, and what there is to say about it.
+fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity) -> anyhow::Result<Place> {
+    let path = lock.directory();
+    check_entries(path, scene.tasks.iter().map(|task| task.name.as_str()))?;
+    let metrics = path.join("metrics.jsonl");
+    let (state, mut notes) = match newest(path, identity, |state| plausible(state, scene, resolved, &metrics))? {
         Some((state, warnings)) => (Some(state), warnings),
         None => (None, Vec::new()),
     };
+    notes.extend(lock.warning.iter().map(|warning| format!("warning: {warning}")));
     if state.is_some() && scene.scheduler != SchedulerKind::Lockstep {
         let scheduler = scene.scheduler.name();
         notes.push(format!("under scheduler {scheduler} a run that goes on need not end as if it had never stopped"));
@@ -54,11 +70,11 @@ pub(super) fn place(arguments: &RunArgs, scene: &Scene, identity: &Identity) -> 
     notes.push(match &state {
         Some(state) => format!("going on in '{}' after {:.0} s of the run", path.display(), state.wall_s),
         None => {
-            check_is_run(&path).map_err(Failure::BadArguments)?;
+            check_is_run(path)?;
             format!("no checkpoint in '{}': the run starts afresh", path.display())
         }
     });
-    Ok(Place { path, state, notes })
+    Ok(Place { lock, state, notes })
 }
 
 /// What the run of a scene is.
@@ -98,10 +114,31 @@ fn build() -> Option<String> {
     Some(blake3::Hasher::new().update_reader(file).ok()?.finalize().to_hex().to_string())
 }
 
+/// Takes a directory that is empty or not there.
+fn take_free(path: &Path) -> anyhow::Result<RunLock> {
+    let taken = || anyhow!("--out '{}' is not an empty directory; name a new one or empty it", path.display());
+    // First without a lock, which would be written into somebody's folder. One that is in use says so.
+    if !is_free(path) && !path.join(LOCK_FILE).exists() {
+        return Err(taken());
+    }
+    let lock = RunLock::take(path).context("--out")?;
+    // Now that nobody else can fill it.
+    if is_free(path) { Ok(lock) } else { Err(taken()) }
+}
+
+/// Takes a directory that a run may go on in.
+fn take_again(path: &Path) -> anyhow::Result<RunLock> {
+    if path.exists() && !has_checkpoints(path) {
+        check_is_run(path)?;
+    }
+    RunLock::take(path)
+}
+
+/// Whether there is nothing in a directory but what a run leaves that was killed as it began.
 fn is_free(path: &Path) -> bool {
     match std::fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(_) => !path.exists(),
+        Ok(mut entries) => entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK_FILE)),
+        Err(_) => std::fs::symlink_metadata(path).is_err(),
     }
 }
 
@@ -112,41 +149,58 @@ fn check_is_run(path: &Path) -> anyhow::Result<()> {
     }
     for entry in std::fs::read_dir(path).with_context(|| format!("'{}'", path.display()))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let is_ours = ENTRIES.contains(&name.as_str()) || name.ends_with(".tmp") || name.starts_with("failed-batch-");
-        if !is_ours {
-            bail!("--resume: '{}' is not a run directory: it holds '{name}'", path.display());
+        let is_entry = FILES.iter().chain(&FOLDERS).chain(&[LOCK_FILE]).any(|known| *known == name);
+        if !is_entry && !is_temporary_name(&name) && !name.starts_with("failed-batch-") {
+            bail!("'{}' is not a run directory: it holds '{name}'", path.display());
         }
     }
     // A run has metrics before it has anything that would be written over.
     if path.join("scene.ron").exists() && !is_metrics(&path.join("metrics.jsonl")) {
-        bail!("--resume: '{}' is not a run directory: its scene.ron was written by no run", path.display());
+        bail!("'{}' is not a run directory: its scene.ron was written by no run", path.display());
     }
     if path.join("summary.json").exists() {
-        bail!("--resume: '{}' holds results and no checkpoint to go on from; name another directory", path.display());
+        bail!("'{}' holds results and no checkpoint to go on from; name another directory", path.display());
     }
     Ok(())
 }
 
 /// Whether this is the `metrics.jsonl` of a run, or of one that was killed before it wrote the first line.
 fn is_metrics(file: &Path) -> bool {
-    let Ok(text) = std::fs::read_to_string(file) else { return false };
-    let first = text.lines().next().map(serde_json::from_str::<serde_json::Value>);
-    first.is_none_or(|line| line.is_ok_and(|line| line["event"] == "start"))
+    let Some(first) = first_line(file) else { return false };
+    first.is_empty() || serde_json::from_str::<serde_json::Value>(&first).is_ok_and(|line| line["event"] == "start")
 }
 
-/// Of `runs/<scene>`, `runs/<scene>-2`, …: the last that is there if `resume`, else the first that is not, claimed by creating it.
-fn runs_path(scene: &Path, resume: bool) -> Result<PathBuf, Failure> {
-    let stem = scene.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let path = |n: usize| Path::new("runs").join(if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
-    if let (true, Some(last)) = (resume, (1..RUNS_MAX).map(path).take_while(|p| p.exists()).last()) {
-        return Ok(last);
-    }
-    for n in 1..RUNS_MAX {
-        // Creating it claims it, so that runs started together do not meet.
-        match std::fs::create_dir_all("runs").and_then(|()| std::fs::create_dir(path(n))) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            claimed => return claimed.map(|()| path(n)).map_err(Failure::from),
+/// `runs/<scene>`, `runs/<scene>-2`, …
+fn numbered_runs(scene: &Path) -> impl Iterator<Item = PathBuf> {
+    let stem = scene.file_stem().unwrap_or_default().to_owned();
+    (1..RUNS_MAX).map(move |n| {
+        let mut name = stem.clone();
+        if n > 1 {
+            name.push(format!("-{n}"));
+        }
+        Path::new("runs").join(name)
+    })
+}
+
+/// The last run of a scene that is there.
+fn last_run(scene: &Path) -> Option<PathBuf> {
+    numbered_runs(scene).take_while(|path| path.exists()).last()
+}
+
+/// The first run of a scene that is not there yet, claimed by making its directory, so that runs started together do not meet.
+fn new_run(scene: &Path) -> Result<RunLock, Failure> {
+    for path in numbered_runs(scene) {
+        if std::fs::symlink_metadata(&path).is_ok() {
+            continue;
+        }
+        match RunLock::take(&path) {
+            Ok(lock) if is_free(&path) => return Ok(lock),
+            Ok(_) => {}
+            // Another run was as fast.
+            Err(_) if path.join(LOCK_FILE).exists() => {}
+            Err(error) => return Err(Failure::BadArguments(error)),
         }
     }
-    Err(Failure::BadArguments(anyhow!("runs/ has {RUNS_MAX} runs of '{stem}'; name another with --out")))
+    let name = scene.file_stem().unwrap_or_default().display().to_string();
+    Err(Failure::BadArguments(anyhow!("runs/ has {RUNS_MAX} runs of '{name}'; name another with --out")))
 }

@@ -3,21 +3,16 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use secateur_rl::{AgentKind, Profile};
-use secateur_scene::{Agent, Control, ExecutorKind, SchedulerKind};
-use secateur_sim::{Event, NoiseFree, Settings};
-use secateur_train::{Executor, SavedTask, Scheduler, Search, SearchSetup, TaskResult, TrainError};
+use secateur_rl::AgentKind;
+use secateur_sim::{Event, Settings};
+use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use super::plans::{Plan, executor, plans, scheduler};
 use super::{Run, prepare};
 use crate::Failure;
 use crate::card::Card;
-
-/// Every so many walks of a learning agent, one is free of noise and shows what the policy has learned.
-const CURVE_EVERY: u64 = 25;
-/// The last walks of a task are free of noise (at most a quarter of all): they show what the policy ended as.
-const LAST_NOISE_FREE: u64 = 8;
 
 /// What a search found.
 pub(super) struct SearchOutcome {
@@ -39,14 +34,6 @@ pub(super) struct WalkRewards {
     pub(super) noisy: Vec<f64>,
     /// The last noise-free walks: what the final policy does.
     pub(super) noise_free: Vec<f64>,
-}
-
-/// A search to be done.
-#[derive(Clone, Copy)]
-struct Plan {
-    agent: AgentKind,
-    walks_per_task: u64,
-    noise_free: NoiseFree,
 }
 
 /// A search on its way.
@@ -78,7 +65,7 @@ impl Ongoing {
 impl Run<'_> {
     /// The scene's agent, then the controls, until Ctrl-C or a failure; `state` is where an earlier process got to.
     pub(super) fn search_all(&mut self, state: RunState) -> Result<Vec<SearchOutcome>, Failure> {
-        let plans = self.plans();
+        let plans = plans(self.scene);
         let mut searches = Vec::new();
         for (plan, finished) in plans.iter().zip(state.finished) {
             searches.push(self.finished(plan.agent, finished)?);
@@ -100,23 +87,6 @@ impl Run<'_> {
         self.searched_all = true;
         self.checkpoint(&searches);
         Ok(searches)
-    }
-
-    fn plans(&self) -> Vec<Plan> {
-        let all_noisy = NoiseFree { every: 0, last: 0 };
-        let agent = agent_kind(self.scene.agent);
-        let walks_per_task = if agent == AgentKind::Uniform { 1 } else { self.scene.walks_per_task };
-        let noise_free = match agent {
-            AgentKind::Mtacp(_) => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
-            AgentKind::Uniform | AgentKind::Random => all_noisy,
-        };
-        let controls = self.scene.controls.iter().map(|control| match control {
-            Control::Uniform => Plan { agent: AgentKind::Uniform, walks_per_task: 1, noise_free: all_noisy },
-            Control::Random { candidates } => {
-                Plan { agent: AgentKind::Random, walks_per_task: *candidates as u64, noise_free: all_noisy }
-            }
-        });
-        std::iter::once(Plan { agent, walks_per_task, noise_free }).chain(controls).collect()
     }
 
     fn settings(&self, plan: Plan) -> Settings {
@@ -270,7 +240,7 @@ impl Run<'_> {
     }
 
     /// Keeps the batch that a learner failed on for whoever looks for the cause. Tells whether the search can go on from before it.
-    fn keep_batch(&self, error: &TrainError) -> bool {
+    fn keep_batch(&mut self, error: &TrainError) -> bool {
         if let Some((n_updates, batch)) = error.failed_batch() {
             self.progress.note(&match self.directory.write_batch(n_updates, batch) {
                 Ok(file) => format!("the batch that could not be learned from is in '{}'", file.display()),
@@ -365,32 +335,5 @@ fn finished_search(outcome: &SearchOutcome) -> FinishedSearch {
         learner_updates: outcome.learner_updates,
         rewards: outcome.rewards.clone(),
         wall_s: outcome.wall_s,
-    }
-}
-
-/// What a scene's executor is called in `train`.
-pub(crate) fn executor(kind: ExecutorKind) -> Executor {
-    match kind {
-        ExecutorKind::Single => Executor::Single,
-        ExecutorKind::Multi => Executor::Multi,
-    }
-}
-
-/// What a scene's scheduler is called in `train`.
-pub(crate) fn scheduler(kind: SchedulerKind) -> Scheduler {
-    match kind {
-        SchedulerKind::Lockstep => Scheduler::Lockstep,
-        SchedulerKind::Async => Scheduler::Async,
-        SchedulerKind::BoundedLag { max } => Scheduler::BoundedLag { max },
-    }
-}
-
-/// The agent that a scene names.
-pub(crate) fn agent_kind(agent: Agent) -> AgentKind {
-    match agent {
-        Agent::Uniform => AgentKind::Uniform,
-        Agent::Random => AgentKind::Random,
-        Agent::Mtacp { profile: secateur_scene::Profile::Tuned } => AgentKind::Mtacp(Profile::Tuned),
-        Agent::Mtacp { profile: secateur_scene::Profile::Paper } => AgentKind::Mtacp(Profile::Paper),
     }
 }

@@ -21,10 +21,10 @@ mod torch_zip;
 mod weights_file;
 mod zip_directory;
 
-pub use atomic::write_atomic;
+pub use atomic::{StagedFile, is_temporary_name, write_atomic};
 pub use cifar::read_cifar10;
 pub use dataset::{Dataset, Preprocessing, Split};
 pub use error::{FormatError, Problem};
 pub use file_bytes::read_regular_file;
 pub use metadata::NetworkDescription;
-pub use weights_file::{WeightsFile, read_weights, weights_from_bytes, write_network};
+pub use weights_file::{WeightsFile, read_weights, stage_network, weights_from_bytes, write_network};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use secateur_net::{Network, Weights};
 
-use crate::atomic::write_atomic;
+use crate::atomic::StagedFile;
 use crate::file_bytes::RegularFile;
 use crate::parameter_names::settle;
 use crate::safetensors::{expected_bytes, network_bytes, read_safetensors};
@@ -76,7 +76,15 @@ pub fn weights_from_bytes(bytes: &[u8]) -> Result<WeightsFile, Problem> {
 /// # Errors
 /// Preprocessing that does not fit the network's input, or what the system refused.
 pub fn write_network(path: &Path, network: &Network, prep: &Preprocessing) -> Result<(), FormatError> {
-    write_atomic(path, &network_bytes(network, prep)?)
+    stage_network(path, network, prep)?.commit()
+}
+
+/// As [`write_network`], but the file stands at `path` only once it is committed.
+///
+/// # Errors
+/// As [`write_network`].
+pub fn stage_network(path: &Path, network: &Network, prep: &Preprocessing) -> Result<StagedFile, FormatError> {
+    StagedFile::new(path, &network_bytes(network, prep)?)
 }
 
 /// The formats that are read.

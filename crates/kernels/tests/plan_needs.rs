@@ -34,7 +34,6 @@ fn check(network: &Network, n_images: usize, context: &str) {
             let (said, took) = (needs.bytes(n_images, n_threads), taken(network, precision, n_images, n_threads));
             let context =
                 format!("{context}, {precision:?}, {n_images} images on {n_threads} threads: said {said}, took {took}");
-            println!("{context}");
             assert!(took <= said + said / 50 + SLACK, "{context}");
             // Threads that come too late for any image take nothing.
             if n_threads == 1 {

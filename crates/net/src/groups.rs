@@ -311,12 +311,15 @@ fn positions<'a>(roots: &'a [u32], tensors: &'a [Axis]) -> impl Iterator<Item = 
     tensors.iter().enumerate().flat_map(of_tensor).map(|(node, label)| (node, roots[label] as usize))
 }
 
+/// What the channels of a group have in common: footprint, and why they may not be removed.
+type Kind<'a> = (&'a [(u32, u32)], Option<Frozen>);
+
 fn group(graph: &Graph, labels: Labels, tensors: &[Axis]) -> ChannelGroups {
     let (roots, frozen) = labels.into_roots();
     let footprints = Footprints::new(&roots, tensors);
     let readers = graph.consumers();
     let mut groups: Vec<ChannelGroup> = Vec::new();
-    let mut known: HashMap<(&[(u32, u32)], Option<Frozen>), GroupId> = HashMap::new();
+    let mut known: HashMap<Kind<'_>, GroupId> = HashMap::new();
     let mut slots = vec![Slot { group: 0, channel: 0 }; roots.len()];
     for root in (0..roots.len()).filter(|&label| roots[label] as usize == label) {
         let footprint = footprints.of(root);

@@ -68,14 +68,18 @@ pub struct AgentSettings {
     pub walk_length_max: usize,
     /// Walks planned for all tasks together; schedules end there.
     pub walks_planned: u64,
-    /// Least keep ratio, in (0, 1).
+    /// Least keep ratio, in [0, 1]; with 1 there is nothing to decide.
     pub keep_ratio_min: f32,
     /// Seed of the run.
     pub seed: u64,
 }
 
 impl AgentSettings {
-    fn check(&self) -> Result<(), RlError> {
+    /// Whether an agent can run with them.
+    ///
+    /// # Errors
+    /// [`RlError::OutOfRange`] with the first that no agent can run with.
+    pub fn check(&self) -> Result<(), RlError> {
         for (what, got) in
             [("n_features", self.n_features), ("n_tasks", self.n_tasks), ("walk_length_max", self.walk_length_max)]
         {
@@ -86,8 +90,8 @@ impl AgentSettings {
         if self.n_tasks.checked_mul(self.walk_length_max).is_none_or(|rows| rows > u32::MAX as usize) {
             return Err(out_of_range("n_tasks * walk_length_max", "at most 2^32 - 1", "more".to_owned()));
         }
-        if !(0.0..1.0).contains(&self.keep_ratio_min) {
-            return Err(out_of_range("keep_ratio_min", "in [0, 1)", self.keep_ratio_min.to_string()));
+        if !(0.0..=1.0).contains(&self.keep_ratio_min) {
+            return Err(out_of_range("keep_ratio_min", "in [0, 1]", self.keep_ratio_min.to_string()));
         }
         Ok(())
     }
@@ -163,7 +167,7 @@ mod tests {
             AgentSettings { n_tasks: 0, ..SETTINGS },
             AgentSettings { walk_length_max: usize::MAX, ..SETTINGS },
             AgentSettings { keep_ratio_min: f32::NAN, ..SETTINGS },
-            AgentSettings { keep_ratio_min: 1.0, ..SETTINGS },
+            AgentSettings { keep_ratio_min: 1.001, ..SETTINGS },
         ] {
             assert!(build(AgentKind::Uniform, &bad).is_err(), "{bad:?}");
         }

@@ -67,6 +67,16 @@ mod tests {
     }
 
     #[test]
+    fn a_range_of_one_keep_ratio_is_that_ratio() {
+        for squash in [Squash::Absolute, Squash::AroundEven] {
+            for raw in [f32::MIN, 0.0, 3.0, f32::MAX] {
+                assert_eq!(squash.keep_ratio(raw, 1.0, 1.0), 1.0);
+            }
+            assert!(squash.raw_action(1.0, 1.0, 1.0).is_finite());
+        }
+    }
+
+    #[test]
     fn raw_zero_is_the_even_ratio() {
         for even in [0.3, 0.55, 0.9] {
             assert!((Squash::AroundEven.keep_ratio(0.0, even, 0.1) - even).abs() < 1e-6);

@@ -22,6 +22,8 @@ const NAME_LEN_MAX: usize = 64;
 /// Most images of one procedural data set: about 3 GB at 32 x 32 pixels.
 const IMAGES_MAX: usize = 1_000_000;
 const ACTORS_MAX: usize = 4096;
+/// Most actors of all tasks together: each holds a walk and what is to be learned from it.
+const ALL_ACTORS_MAX: usize = 1 << 16;
 const QUEUE_CAPACITY_MAX: usize = 1_000_000;
 /// More lag than any agent learns from.
 const LAG_MAX: usize = 1000;
@@ -95,6 +97,12 @@ impl Checker<'_> {
             );
         }
         let tasks = self.tasks(&networks, &datasets, &budgets);
+        let n_actors = tasks.len().saturating_mul(file.actors_per_task);
+        if n_actors > ALL_ACTORS_MAX {
+            let message =
+                format!("for {} tasks makes {n_actors} actors, at most {ALL_ACTORS_MAX} are allowed", tasks.len());
+            self.problem("actors_per_task", message);
+        }
         SceneData {
             seed: file.seed,
             networks,

@@ -174,7 +174,6 @@ fn a_large_scene_full_of_mistakes_is_refused_in_time_linear_in_its_size() {
 }
 
 /// The seeds of the fuzz target, and all their single changed bytes: scenes or errors, never a panic.
-#[expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 #[test]
 fn seeds_of_the_fuzz_target_are_survived() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/scenes");

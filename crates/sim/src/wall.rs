@@ -122,6 +122,10 @@ impl BudgetWall {
     pub const fn max(&self) -> u64 {
         self.max
     }
+    /// Multiply-accumulates per image of a network of these widths.
+    pub fn macs(&self, widths: &[usize]) -> u64 {
+        self.model.count(Cost::Macs, widths)
+    }
     /// Whether a network of these widths meets the budget.
     pub fn allows(&self, widths: &[usize]) -> bool {
         self.model.count(self.cost, widths) <= self.max

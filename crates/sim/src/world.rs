@@ -49,6 +49,14 @@ impl NoiseFree {
     pub const fn holds(self, number: u64, n_walks: u64) -> bool {
         (self.every > 0 && (number + 1).is_multiple_of(self.every)) || number + self.last >= n_walks
     }
+
+    /// Of the first `number` of `n_walks` walks: those with noise, and those of the last that have none.
+    pub fn split(self, number: u64, n_walks: u64) -> (u64, u64) {
+        let of_curve = number.min(n_walks.saturating_sub(self.last));
+        let of_last = number - of_curve;
+        let noise_free = of_curve.checked_div(self.every).unwrap_or(0);
+        (of_curve - noise_free, of_last)
+    }
 }
 
 /// One task to be spawned.
@@ -186,4 +194,21 @@ fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
         StepReward::default(),
         (Restarts::default(), RestartPoint::default()),
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NoiseFree;
+
+    #[test]
+    fn walks_are_split_as_each_of_them_is_told() {
+        for (every, last, n_walks) in [(0, 0, 7), (3, 2, 20), (25, 8, 40), (1, 0, 5), (4, 9, 6), (5, 5, 5)] {
+            let rule = NoiseFree { every, last };
+            for number in 0..=n_walks {
+                let noisy = (0..number).filter(|&n| !rule.holds(n, n_walks)).count() as u64;
+                let of_last = (0..number).filter(|n| n + last >= n_walks).count() as u64;
+                assert_eq!(rule.split(number, n_walks), (noisy, of_last), "{rule:?} {number} of {n_walks}");
+            }
+        }
+    }
 }

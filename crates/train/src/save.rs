@@ -187,7 +187,7 @@ fn restore_actors(world: &mut World, saved: Vec<SavedActor>) -> Result<Vec<(Enti
 }
 
 /// Refuses a walk that does not stand within this wall; one that is over may stand at its end.
-fn check_walk(wall: &BudgetWall, walk: &Walk, is_over: bool) -> Result<(), TrainError> {
+pub(crate) fn check_walk(wall: &BudgetWall, walk: &Walk, is_over: bool) -> Result<(), TrainError> {
     check_count("groups of a walk", wall.least_widths().len(), walk.widths.len())?;
     let mut expected = wall.least_widths().to_vec();
     for (place, &group) in wall.order().iter().enumerate() {
@@ -214,6 +214,7 @@ fn restore_learner(world: &mut World, saved: Option<SavedLearner>) -> Result<Opt
     let learner = learner.0.get_mut().unwrap_or_else(PoisonError::into_inner);
     learner.load(&saved.state)?;
     let SavedLearner { n_updates, n_trajectories, pending, .. } = saved;
+    check_count("updates that the learner remembers", n_updates as usize, learner.n_updates() as usize)?;
     *stats = LearnerStats { n_updates, n_trajectories, pending };
     Ok(Some(learner.policy()))
 }

@@ -46,14 +46,14 @@ pub struct SavedTask {
 /// A scored candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedCandidate {
-    walk: u64,
+    pub(crate) walk: u64,
     noise_free: bool,
-    kept: Vec<Vec<usize>>,
-    macs: u64,
+    pub(crate) kept: Vec<Vec<usize>>,
+    pub(crate) macs: u64,
     spent: BTreeMap<usize, usize>,
-    score: Option<Score>,
+    pub(crate) score: Option<Score>,
     cached: bool,
-    reward: f32,
+    pub(crate) reward: f32,
 }
 
 /// An actor in the middle of its walk.
