@@ -135,6 +135,8 @@ pub(crate) struct CheckArgs {
     #[command(flatten)]
     pub(crate) roots: RootArgs,
     #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
     pub(crate) memory: MemoryArgs,
 }
 

@@ -7,6 +7,7 @@ use secateur_sim::PluginList;
 
 use crate::arguments::{CheckArgs, RootArgs};
 use crate::card::Card;
+use crate::eval::n_threads;
 use crate::memory::MemoryBound;
 use crate::resolve::{Resolved, resolve_within};
 use crate::roots::Roots;
@@ -18,7 +19,7 @@ pub(crate) fn check(arguments: &CheckArgs, plugins: &PluginList) -> Result<(), F
     let Some(path) = &arguments.scene else {
         return Ok(screen::result(secateur_scene::template().trim_end())?);
     };
-    let memory = MemoryBound::new(arguments.memory, MemoryBound::default().n_threads());
+    let memory = MemoryBound::new(arguments.memory, n_threads(arguments.threads)?);
     let (scene, resolved) = read_and_resolve(path, &[], &Means { roots: &arguments.roots, plugins, memory })?;
     // Opened only to see whether there is one, as a run would.
     Card::of(&scene).map(drop)?;

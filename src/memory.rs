@@ -24,7 +24,7 @@ const MAX_OPERATIONS: u64 = 1 << 40;
 /// How much memory may be taken.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct MemoryArgs {
-    /// Memory that a network may take, such as 800M or 4G [default: 768M for each thread and 8 times its parameters, at most half of what is available]
+    /// Memory that a network may take, such as 800M or 4G [default: 768M for each thread, 8 times its parameters, and the images; at most half of what is available]
     #[arg(long, value_name = "BYTES", value_parser = parse)]
     pub(crate) memory: Option<u64>,
 }
@@ -89,9 +89,11 @@ impl MemoryBound {
         self.n_threads
     }
 
-    /// Bytes that `n_threads` threads may take for a network whose parameters take `of_weights`.
-    fn allowed(&self, n_threads: usize, of_weights: u64) -> u64 {
-        let usual = (n_threads as u64).saturating_mul(PER_THREAD).saturating_add(TIMES_WEIGHTS * of_weights);
+    /// Bytes that `n_threads` threads may take for a network whose parameters take `of_weights`, beside images of `of_images` bytes, whose
+    /// number is the user's and not the file's.
+    fn allowed(&self, n_threads: usize, of_weights: u64, of_images: u64) -> u64 {
+        let of_threads = (n_threads as u64).saturating_mul(PER_THREAD);
+        let usual = of_threads.saturating_add(TIMES_WEIGHTS * of_weights).saturating_add(of_images);
         self.given.unwrap_or_else(|| available().map_or(usual, |bytes| usual.min(bytes / 2)))
     }
 
@@ -101,7 +103,7 @@ impl MemoryBound {
     /// What it would take, what is allowed, and what to do.
     pub(crate) fn check_groups(&self, network: &Network) -> anyhow::Result<()> {
         let graph = network.graph();
-        let (needed, allowed) = (ChannelGroups::bytes_to_derive(graph), self.allowed(1, weight_bytes(network)));
+        let (needed, allowed) = (ChannelGroups::bytes_to_derive(graph), self.allowed(1, weight_bytes(network), 0));
         ensure!(
             needed <= allowed,
             "its channel groups take up to {} of memory, more than the {} allowed: its operations have {} channels \
@@ -137,7 +139,7 @@ impl MemoryBound {
         // Threads without an image take nothing, and add nothing to what is allowed.
         let n_groups = n_images.div_ceil(needs.lanes()).max(1);
         let needed = |n_threads: usize| needs.bytes(n_images, n_threads).saturating_add(others);
-        let allowed = |n_threads: usize| self.allowed(n_threads.min(n_groups), weights);
+        let allowed = |n_threads: usize| self.allowed(n_threads.min(n_groups), weights, images);
         let (all, most) = (needed(self.n_threads), allowed(self.n_threads));
         if all <= most {
             return Ok(());

@@ -94,7 +94,7 @@ fn agree(text: &str, place: &Path) -> Result<bool, TestCaseError> {
     fs::write(&scene, text).unwrap();
     // What a case left that failed.
     drop(fs::remove_dir_all(&out));
-    let checked = secateur(&[Path::new("check"), &scene]);
+    let checked = secateur(&["check".as_ref(), &scene, "--threads".as_ref(), "1".as_ref()]);
     let flags = ["--quiet", "--threads", "1"].map(Path::new);
     let ran = secateur(&[&[Path::new("run"), &*scene, Path::new("--out"), &*out], &flags[..]].concat());
     let stderr = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
