@@ -38,4 +38,4 @@ mod wide_layers;
 pub use cli::{Cli, cli};
 pub use failure::Failure;
 #[doc(hidden)]
-pub use run::read_checkpoint;
+pub use run::{read_checkpoint, seal_checkpoint};

@@ -84,11 +84,6 @@ impl MemoryBound {
         Self { given: arguments.memory, n_threads }
     }
 
-    /// Threads that compute.
-    pub(crate) const fn n_threads(&self) -> usize {
-        self.n_threads
-    }
-
     /// Bytes that `n_threads` threads may take for a network whose parameters take `of_weights`, beside images of `of_images` bytes, whose
     /// number is the user's and not the file's.
     fn allowed(&self, n_threads: usize, of_weights: u64, of_images: u64) -> u64 {

@@ -225,6 +225,12 @@ pub fn read_checkpoint(bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(seal(FORMAT, &encode(&identity, &state)?))
 }
 
+/// The bytes of a checkpoint file with the body `body`, whatever it is, for tests that make them up.
+#[doc(hidden)]
+pub fn seal_checkpoint(body: &[u8]) -> Vec<u8> {
+    seal(FORMAT, body)
+}
+
 /// The whole of a file's bytes.
 fn decode(bytes: &[u8]) -> anyhow::Result<(Identity, RunState)> {
     let (format, body) = unseal(bytes)?;

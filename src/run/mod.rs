@@ -33,7 +33,7 @@ use crate::memory::MemoryBound;
 use crate::resolve::Resolved;
 use crate::wide_layers::wide_layers;
 use crate::{Failure, screen};
-pub use checkpoint::read_checkpoint;
+pub use checkpoint::{read_checkpoint, seal_checkpoint};
 use checkpoint::{Checkpoints, RunState};
 use finish::Finished;
 use interrupt::Interrupt;
