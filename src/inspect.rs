@@ -191,7 +191,8 @@ impl Structure {
         for channel_multiple in MULTIPLES {
             let least = least_widths(&self.groups, channel_multiple, KEEP_RATIO_MIN);
             for (cost, total) in COSTS.into_iter().zip([totals.macs, totals.params, totals.activation_bytes]) {
-                let minimum = self.model.count(cost, &least);
+                // A refit may write a bias where the network has none; unpruned, it needs none.
+                let minimum = self.model.count(cost, &least).min(total);
                 rows.push(ReachableRow {
                     protocol: word(self.protocol),
                     channel_multiple,
