@@ -49,6 +49,11 @@ fn an_actor_that_began_its_unroll_or_walks_without_noise_is_never_held_up() {
     assert_eq!(state(&ground, noise_free), (Readiness::Acting, None, None));
     assert_eq!(state(&ground, waiting), (Readiness::Waiting, None, None), "it waits for the queue, not for a policy");
     assert_eq!(ground.world.resource::<Tickets>().next, 50);
+    // Not even where there are tickets does a walk that is not learned from take one.
+    tickets(&mut ground, 0);
+    ground.run(hold_stale_actors);
+    assert_eq!(state(&ground, noise_free), (Readiness::Acting, None, None));
+    assert_eq!(ground.world.resource::<Tickets>().next, 0);
 }
 
 #[test]
