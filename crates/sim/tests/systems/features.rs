@@ -200,8 +200,8 @@ fn alpha_is_the_budgets_share_and_never_leaves_its_range() {
 #[test]
 fn networks_and_data_sets_are_told_apart_where_a_run_has_several() {
     let chain = Described::new(&chain());
-    let cases: [((usize, usize), (usize, usize), f32, &[f32]); 5] = [
-        ((0, 1), (0, 1), 1.0, &[]),
+    let cases = [
+        ((0, 1), (0, 1), 1.0, &[][..]),
         ((1, 3), (0, 1), 1.0, &[0.0, 1.0, 0.0]),
         ((0, 1), (0, 2), 0.5, &[1.0, 0.0]),
         ((2, 3), (1, 2), 1.0, &[0.0, 0.0, 1.0, 0.0, 1.0]),

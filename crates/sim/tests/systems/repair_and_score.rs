@@ -6,8 +6,8 @@ use bevy_ecs::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{Network, prune};
 use secateur_sim::{
-    Build, Evaluate, Evaluator, Event, Measured, OnBuilt, Outcome, Prepared, Readiness, Restarts, Score, ScoreCache,
-    SimError, fail_candidates, repair_candidates, score_candidates,
+    Build, Candidate, Evaluate, Evaluator, Event, Measured, OnBuilt, Outcome, Prepared, Readiness, Restarts, Score,
+    ScoreCache, SimError, fail_candidates, repair_candidates, score_candidates,
 };
 
 use crate::hand_made::{A, Process, candidate, kept, prepared, scored, widths};
@@ -156,7 +156,7 @@ fn a_score_that_is_there_already_stays() {
     let mut process = Process::new();
     noted(&mut process);
     let actor = built(&mut process, 0, (2, 1));
-    let known = secateur_sim::Candidate { score: Some(HALF), ..process.candidate(actor) };
+    let known = Candidate { score: Some(HALF), ..process.candidate(actor) };
     process.set(actor, Outcome(Some(known)));
     process.run(score_candidates);
     assert_eq!(process.candidate(actor).score, Some(HALF));
@@ -180,7 +180,7 @@ fn a_candidate_that_panics_while_it_is_scored_has_no_score_and_is_not_remembered
 fn actors_whose_candidate_has_no_score_leave_the_tick_and_only_its_own_panic_counts_against_a_walk() {
     let mut process = Process::new();
     let waited = process.actor_with(1, candidate(6, 2, 1));
-    let faulty = secateur_sim::Candidate { fault: Some("injected".into()), ..candidate(5, 2, 1) };
+    let faulty = Candidate { fault: Some("injected".into()), ..candidate(5, 2, 1) };
     let panicked = process.actor_with(0, faulty);
     let fine = process.actor_with(2, scored(7, (1, 1), 0.5));
     let inside = process.actor(3, 8);
@@ -200,7 +200,7 @@ fn actors_whose_candidate_has_no_score_leave_the_tick_and_only_its_own_panic_cou
 #[test]
 fn a_candidate_that_panics_the_fourth_time_stops_the_run() {
     let mut process = Process::new();
-    let faulty = secateur_sim::Candidate { fault: Some("injected".into()), ..candidate(5, 2, 1) };
+    let faulty = Candidate { fault: Some("injected".into()), ..candidate(5, 2, 1) };
     let actor = process.actor_with(0, faulty);
     process.set(actor, Restarts { n: 9, of_walk: 2 });
     process.run(fail_candidates);

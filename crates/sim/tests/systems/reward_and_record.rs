@@ -1,8 +1,8 @@
 //! What walks are paid, and what is remembered of them.
 
 use secateur_sim::{
-    Event, Finalists, Outcome, Readiness, RewardKind, Score, SimError, StepReward, TaskStats, Walk, close_decisions,
-    record_candidates, write_reward,
+    Candidate, Event, Finalists, Outcome, Readiness, RewardKind, Score, SimError, StepReward, TaskStats, Walk,
+    close_decisions, record_candidates, write_reward,
 };
 
 use crate::hand_made::{Process, candidate, scored, widths};
@@ -23,7 +23,7 @@ fn a_walk_is_paid_its_accuracy_or_what_its_divergence_leaves_of_one() {
 #[test]
 fn a_candidate_without_a_score_is_paid_nothing() {
     let mut process = Process::new();
-    let actor = process.actor_with(0, secateur_sim::Candidate { reward: 9.0, ..candidate(0, 2, 1) });
+    let actor = process.actor_with(0, Candidate { reward: 9.0, ..candidate(0, 2, 1) });
     process.run(write_reward);
     assert_eq!(process.candidate(actor).reward, 0.0);
 }
@@ -58,7 +58,7 @@ fn decisions_of_actors_that_do_not_act_are_not_closed() {
 #[test]
 fn a_reward_that_is_not_a_number_fails_the_tick_with_task_and_walk() {
     let mut process = Process::new();
-    let bad = secateur_sim::Candidate { reward: f32::NEG_INFINITY, ..scored(3, (2, 1), 0.75) };
+    let bad = Candidate { reward: f32::NEG_INFINITY, ..scored(3, (2, 1), 0.75) };
     process.actor_with(0, bad);
     process.run(close_decisions);
     let expected = SimError::Reward { task: "two-half".into(), walk: 3, got: "-inf".into() };
@@ -72,7 +72,7 @@ fn candidates_are_counted_and_the_best_distinct_ones_kept_best_first() {
     let candidates = [((2, 1), 0.5), ((3, 1), 0.7), ((2, 1), 0.5), ((1, 2), 0.7)];
     for (index, (widths, accuracy)) in candidates.into_iter().enumerate() {
         let cached = index == 2;
-        process.actor_with(index, secateur_sim::Candidate { cached, ..scored(10 + index as u64, widths, accuracy) });
+        process.actor_with(index, Candidate { cached, ..scored(10 + index as u64, widths, accuracy) });
     }
     process.run(record_candidates);
     let stats = process.get::<TaskStats>(process.task);
