@@ -76,3 +76,6 @@ pub fn act(
         decided.0 = decision;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,3 +174,6 @@ pub fn enqueue_trajectories(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

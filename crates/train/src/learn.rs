@@ -139,3 +139,6 @@ pub fn publish_policy(mut policy: ResMut<CurrentPolicy>, mut learners: Query<&mu
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

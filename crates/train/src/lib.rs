@@ -7,6 +7,8 @@ mod act;
 mod collect;
 mod components;
 mod error;
+#[cfg(test)]
+mod hand_made;
 mod learn;
 mod rules;
 mod save;

@@ -267,3 +267,6 @@ fn learn_until_told(mut world: World, stop: &AtomicBool, events: &Sender<Event>)
     drop(ready);
     world
 }
+
+#[cfg(test)]
+mod tests;

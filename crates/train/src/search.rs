@@ -360,3 +360,6 @@ fn add_acting(app: &mut App, agent: &Agent, queue_capacity: usize) {
         ),
     );
 }
+
+#[cfg(test)]
+mod tests;
