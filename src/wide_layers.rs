@@ -1,6 +1,6 @@
 //! What is said, before anything is computed, about layers that are too wide for normal equations.
 
-use secateur_kernels::{LinearMap, wide_nodes, wide_rows_max};
+use secateur_kernels::{LinearMap, wide_nodes, wide_refit_bytes, wide_rows_max};
 use secateur_net::{ChannelGroups, NodeId};
 use secateur_scene::{RepairMode, Scene};
 
@@ -27,7 +27,8 @@ fn sentence(scene: &Scene, network: &LoadedNetwork, node: NodeId) -> String {
     });
     let refit = match scene.repair {
         RepairMode::Sequential => {
-            let mb = (4 * n_rows * n_inputs + 24 * n_rows * n_rows) as f64 / 1e6;
+            let n_outputs = graph.shape(node).c;
+            let mb = wide_refit_bytes(n_rows, n_inputs, n_outputs) as f64 / 1e6;
             format!("it is refitted from at most {n_rows} rows ({mb:.0} MB)")
         }
         RepairMode::Original => "walks are scored without refitting it (`repair: Sequential` would)".to_owned(),

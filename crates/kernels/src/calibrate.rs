@@ -99,14 +99,15 @@ pub fn calibrate(
 impl Collector {
     fn new(isa: Isa, is_wide: bool, map: LinearMap, n_images: usize) -> Self {
         let [_, output] = map.shapes();
+        let n_pixels = output.h * output.w;
         let (n_rows, sums) = if is_wide {
             let n_columns = map.columns() - 1;
-            let n_rows = contribution_rows(map.outputs.1, wide_rows_max(n_columns));
+            let n_rows = contribution_rows(map.outputs.1, wide_rows_max(n_columns)).min(n_images * n_pixels);
             (n_rows, Sums::Rows(WideRows::new(n_columns, n_rows)))
         } else {
             (ROWS_PER_COLUMN * map.columns(), Sums::Products(GramSums::new(isa, &map)))
         };
-        let sample = PixelSample::new(output.h * output.w, n_images, n_rows);
+        let sample = PixelSample::new(n_pixels, n_images, n_rows);
         let channels = (map.inputs.0..map.inputs.0 + map.inputs.1).collect();
         let mut collector = Self { map, sums, sample, channels, x: Vec::new(), y: Vec::new() };
         let [x, y] = collector.row_lens(isa.lanes()).map(|len| len * CHUNK_GROUPS);

@@ -76,4 +76,4 @@ pub use refit::{RefitData, SequentialRefit};
 pub use refit_target::Effort;
 pub use repair::{Refit, repair, write_refit};
 pub use simd::Isa;
-pub use wide::{wide_nodes, wide_rows_max};
+pub use wide::{wide_nodes, wide_refit_bytes, wide_rows_max};

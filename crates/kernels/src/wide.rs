@@ -68,6 +68,12 @@ pub fn wide_rows_max(n_columns: usize) -> usize {
     (ROWS_BYTES / (4 * n_columns.max(1))).clamp(ROWS_MIN, ROWS_MAX)
 }
 
+/// Bytes that a refit from `n_rows` rows takes beside activations and weights: the rows in f32, their products with each other as they
+/// are summed, put together and factored, and what is known of every row's outputs, in f64.
+pub const fn wide_refit_bytes(n_rows: usize, n_columns: usize, n_outputs: usize) -> usize {
+    n_rows * (4 * n_columns + 20 * n_rows + 72 * n_outputs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

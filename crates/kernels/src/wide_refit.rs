@@ -68,11 +68,13 @@ impl Problem<'_> {
         let images = self.activations.images();
         let (lanes, n_out) = (images.lanes(), self.outputs.len());
         let n_columns = n_channels * self.map.taps();
-        let x = WideRows::new(n_columns, wide_rows_max(n_columns));
-        let mut data = WideData { x, y: Vec::new(), others: Vec::new(), lanes_used: Vec::new(), lanes, n_out };
+        let per_group = self.target.sample.per_image;
+        let n_vectors = self.target.n_groups * per_group;
+        let x = WideRows::new(n_columns, wide_rows_max(n_columns).min(n_vectors * lanes));
+        let room = || Vec::with_capacity(n_vectors * n_out * lanes);
+        let mut data = WideData { x, y: room(), others: room(), lanes_used: Vec::new(), lanes, n_out };
         let mut row = vec![0.0; (n_columns + 1) * lanes];
         let [mut y, mut others] = [(); 2].map(|()| vec![0.0; n_out * lanes]);
-        let per_group = self.target.sample.per_image;
         for group in 0..self.target.n_groups {
             let source = self.activations.whole(self.source, group);
             let present = images.n_present(group);

@@ -14,9 +14,9 @@ pub struct WideRows {
 }
 
 impl WideRows {
-    /// No rows yet, of at most `n_rows_max`.
-    pub const fn new(n_columns: usize, n_rows_max: usize) -> Self {
-        Self { values: Vec::new(), n_columns, n_rows_max }
+    /// No rows yet, with room for `n_rows_max`; no more are taken.
+    pub fn new(n_columns: usize, n_rows_max: usize) -> Self {
+        Self { values: Vec::with_capacity(n_columns * n_rows_max), n_columns, n_rows_max }
     }
     /// Rows so far.
     pub fn len(&self) -> usize {
