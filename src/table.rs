@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Most characters of a cell.
+const CELL_CHARS_MAX: usize = 200;
+
 /// Columns under a header; a header that starts with `>` aligns its column to the right.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -15,9 +18,21 @@ impl Table {
         Self { right, rows: vec![header.iter().map(|h| h.trim_start_matches('>').to_owned()).collect()] }
     }
 
-    /// A row of as many cells as the header has.
+    /// A row of as many cells as the header has. Long ones are cut: a name in a file may have any length.
     pub(crate) fn row(&mut self, cells: impl Into<Vec<String>>) {
-        self.rows.push(cells.into());
+        let mut cells = cells.into();
+        cells.iter_mut().for_each(shorten);
+        self.rows.push(cells);
+    }
+}
+
+/// Cuts a text to as many characters as a column may have.
+fn shorten(text: &mut String) {
+    if let Some((cut, _)) = text.char_indices().nth(CELL_CHARS_MAX - 1)
+        && cut + text[cut..].chars().next().map_or(0, char::len_utf8) < text.len()
+    {
+        text.truncate(cut);
+        text.push('…');
     }
 }
 
@@ -42,6 +57,16 @@ impl fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::Table;
+
+    #[test]
+    fn a_cell_of_any_length_is_cut_to_what_a_column_may_have() {
+        for (length, shown) in [(199, 199), (200, 200), (201, 200), (100_000, 200)] {
+            let mut table = Table::new(&["name"]);
+            table.row(["é".repeat(length)]);
+            let row = table.to_string().lines().nth(1).map(|line| line.trim().to_owned());
+            assert_eq!(row.as_ref().map(|r| (r.chars().count(), r.ends_with('…'))), Some((shown, length > 200)));
+        }
+    }
 
     #[test]
     fn columns_are_aligned_as_their_header_says() {

@@ -295,6 +295,8 @@ fn where_every_budget_allows_the_whole_network_nothing_is_searched_and_batch_nor
     let given = load_network(&given, None, None).unwrap();
     assert_eq!(written(as_given).original, given.original);
     assert_eq!(written(folded).original, given.folded, "BatchNorm has more parameters than the biases it folds into");
+    assert_eq!((&as_given["unchanged"], &folded["unchanged"]), (&Value::Bool(true), &Value::Bool(false)));
+    assert_eq!((&as_given["walk_of_best"], &folded["walk_of_best"]), (&Value::Null, &Value::Null));
     assert!(folded["params"].as_u64() < folded["original"]["params"].as_u64());
     assert_eq!((&summary["walks"], &summary["candidates_scored"]), (&Value::from(0), &Value::from(0)));
 }

@@ -128,7 +128,8 @@ impl Checkpoints {
             let bytes = seal(FORMAT, &encode(&identity, &state)?);
             let n_bytes = bytes.len() as u64;
             ensure!(n_bytes <= BYTES_MAX, "it has {n_bytes} bytes; at most {BYTES_MAX} are read again");
-            ensure!(id.is_at(&folder), "'{}' was removed or replaced", folder.display());
+            let is_folder = std::fs::symlink_metadata(&folder).is_ok_and(|metadata| metadata.is_dir());
+            ensure!(is_folder && id.is_at(&folder), "'{}' was removed or replaced", folder.display());
             write_atomic(&path, &bytes)?;
             forget_old(&folder)
         };
@@ -182,7 +183,7 @@ pub(super) fn newest(
     if warnings.is_empty() {
         return Ok(None);
     }
-    bail!("{}; delete the folder 'checkpoints' to start afresh", warnings.join("; "))
+    bail!("{}; name another directory with --out to start afresh", warnings.join("; "))
 }
 
 enum Opened {

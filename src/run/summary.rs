@@ -12,6 +12,7 @@ use super::search::SearchOutcome;
 use crate::bench::{Variant, executor_name};
 use crate::card::Card;
 use crate::reachable::full_cost;
+use crate::resolve::Whole;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -58,9 +59,9 @@ pub(super) struct TaskSummary {
     pub(super) noise_free_reward_mean: Option<f64>,
     /// What the final policy learned; null for agents that do not learn and without the control `random`.
     pub(super) against_random: Option<AgainstRandom>,
-    /// Whether the budget allowed the whole network, so that nothing was searched for.
+    /// Whether the budget allowed the network as it was given, which was written.
     pub(super) unchanged: bool,
-    /// Null for an unchanged network.
+    /// Null where nothing was searched for: the network is unchanged, or had its BatchNorm folded, which was enough.
     pub(super) walk_of_best: Option<u64>,
     pub(super) model_file: String,
 }
@@ -179,7 +180,7 @@ fn task_summary(run: &Run<'_>, searches: &[SearchOutcome], finished: &Finished, 
         noise_free_reward_mean: mean(noise_free),
         against_random: random
             .and_then(|random| AgainstRandom::judge(noise_free, &random.rewards[finished.task].noisy)),
-        unchanged: !setup.is_searched,
+        unchanged: budget.whole() == Some(Whole::AsGiven),
         walk_of_best: setup.is_searched.then_some(winner.walk),
         model_file: model_file(&spec.name),
     }

@@ -8,8 +8,12 @@ use crate::table::Table;
 /// The closing table, and below it what is to be said about controls and learning.
 pub(super) fn table(summary: &Summary, directory: &Path) -> String {
     let mut out = tasks(summary).to_string();
-    for task in summary.tasks.iter().filter(|task| task.unchanged) {
-        out.push_str(&format!("\nnote: the budget of {} allows the whole network: nothing was pruned", task.name));
+    for task in summary.tasks.iter().filter(|task| task.walk_of_best.is_none()) {
+        out.push_str(&format!(
+            "\nnote: the budget of {} allows {}: nothing was pruned",
+            task.name,
+            if task.unchanged { "the whole network" } else { "every channel once BatchNorm is folded" }
+        ));
     }
     for control in &summary.controls {
         out.extend(defeat(summary, control).map(|line| format!("\n{line}")));

@@ -127,6 +127,12 @@ impl Search<'_, '_> {
         }
         let wrapped = self.wrapped(id, path, depth);
         if !wrapped.is_empty() {
+            // Such as masks, or the best weights so far.
+            for (skipped, _) in self.nested(id, path, depth) {
+                if self.notes.len() < FOUND_MAX {
+                    self.notes.push(format!("tensors under '{skipped}' are not read"));
+                }
+            }
             return wrapped;
         }
         let found = self.nested(id, path, depth);

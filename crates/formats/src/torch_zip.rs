@@ -21,6 +21,15 @@ const PICKLE: &str = "data.pkl";
 pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWeights, Problem> {
     let mut budget = MemoryBudget::for_file(n_bytes);
     let mut archive = open(place).map_err(|e| Problem::malformed(FORMAT, e.to_string()))?;
+    if archive.len() as u64 != place.n_entries {
+        // torch takes the first of them, Python's zipfile the last.
+        let problem = format!(
+            "{} of its {} entries have names of others",
+            place.n_entries - archive.len() as u64,
+            place.n_entries
+        );
+        return Err(Problem::malformed(FORMAT, problem));
+    }
     let folder = folder(&archive)?;
     check_kind(&archive, &folder)?;
     check_byte_order(&mut archive, &folder, &mut budget)?;

@@ -29,7 +29,8 @@ pub(crate) struct Place<'a> {
     body: &'a [u8],
     /// Where the directory begins in `body`.
     directory: usize,
-    n_entries: u64,
+    /// Entries that the end record promises.
+    pub(crate) n_entries: u64,
 }
 
 /// Finds the archive that ends in `bytes`; any bytes may precede it and a comment may follow.

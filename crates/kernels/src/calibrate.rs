@@ -9,7 +9,7 @@ use crate::image_groups::ImageGroups;
 use crate::linear_map::PixelSample;
 use crate::refit::check_images;
 use crate::segment::{Segment, SegmentBuffers};
-use crate::wide::{reads_prunable, wide_nodes, wide_rows_max};
+use crate::wide::{has_few_rows, reads_prunable, wide_nodes, wide_rows_max};
 use crate::wide_rows::WideRows;
 use crate::{Isa, KernelError, LinearMap, NormalEquations};
 
@@ -22,9 +22,9 @@ pub const ROWS_PER_COLUMN: usize = 150;
 /// What the consumers of a network's groups make of the calibration images.
 #[derive(Debug)]
 pub struct Calibration {
-    /// The equations of every linear map that reads a prunable group and is not too wide for them.
+    /// The equations of every linear map that reads a prunable group and is not too wide for them, nor has fewer rows than columns.
     pub equations: Vec<NormalEquations>,
-    /// What each channel adds to the outputs of every wider one.
+    /// What each channel adds to the outputs of every other one.
     pub contributions: Vec<Contributions>,
 }
 
@@ -57,7 +57,7 @@ struct GroupRows<'a> {
 }
 
 /// The equations of every linear map that reads a prunable group (others are never refitted on original activations), or, of those too
-/// wide for them ([`crate::wide_nodes`]), the contributions of its channels.
+/// wide for them ([`crate::wide_nodes`]) or with fewer rows than columns, the contributions of its channels.
 /// `images` is `[N, H, W, C]`; `progress` is told the number of images done.
 ///
 /// # Errors
@@ -100,7 +100,7 @@ impl Collector {
     fn new(isa: Isa, is_wide: bool, map: LinearMap, n_images: usize) -> Self {
         let [_, output] = map.shapes();
         let n_pixels = output.h * output.w;
-        let (n_rows, sums) = if is_wide {
+        let (n_rows, sums) = if is_wide || has_few_rows(map.columns(), n_images, n_pixels) {
             let n_columns = map.columns() - 1;
             let n_rows = contribution_rows(map.outputs.1, wide_rows_max(n_columns)).min(n_images * n_pixels);
             (n_rows, Sums::Rows(WideRows::new(n_columns, n_rows)))

@@ -17,7 +17,7 @@ use crate::{LinearMap, NormalEquations};
 
 /// Channels whose parts are held against each other: so that the equations of any number of channels stay small, those further apart
 /// in order count as independent.
-const CHANNELS_MAX: usize = 1_024;
+const CHANNELS_MAX: usize = 512;
 /// Most values of one channel's part: rows times outputs.
 const VALUES_MAX: usize = 1 << 18;
 /// Memory for the parts of some rows, in values: 134 MB.

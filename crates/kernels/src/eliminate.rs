@@ -77,18 +77,21 @@ pub fn eliminate(
 ) -> Result<RemovalPath, KernelError> {
     let n_removed = n_channels.saturating_sub(n_kept_min.max(1));
     let mut states = readers.iter().map(State::new).collect::<Result<Vec<_>, _>>()?;
+    let reads = |channel: usize| (0..readers.len()).filter(move |&r| !readers[r].blocks[channel].is_empty());
+    let readers_of: Vec<Vec<usize>> = (0..n_channels).map(|channel| reads(channel).collect()).collect();
     let mut alive: Vec<usize> = (0..n_channels).collect();
     let mut path = RemovalPath { removed: Vec::with_capacity(n_removed), errors: vec![0.0] };
     pool.install(|| {
         for step in 0..n_removed {
+            let rise = |channel: usize| readers_of[channel].iter().map(|&r| states[r].rise(channel)).sum();
             let rises: Vec<f64> = match order {
-                Some(order) => vec![states.iter().map(|s| s.rise(order[step])).sum()],
-                None => alive.par_iter().map(|&c| states.iter().map(|s| s.rise(c)).sum()).collect(),
+                Some(order) => vec![rise(order[step])],
+                None => alive.par_iter().map(|&channel| rise(channel)).collect(),
             };
             let best = (0..rises.len()).min_by(|&a, &b| rises[a].total_cmp(&rises[b])).unwrap_or(0);
             let channel = order.map_or_else(|| alive[best], |order| order[step]);
             alive.retain(|&c| c != channel);
-            states.iter_mut().for_each(|s| s.remove(channel));
+            readers_of[channel].iter().for_each(|&r| states[r].remove(channel));
             // Not `max`: NaN must stay NaN.
             let rise = if rises[best] < 0.0 { 0.0 } else { rises[best] };
             path.errors.push(path.errors[step] + rise);
@@ -138,8 +141,13 @@ impl<'a> State<'a> {
     fn rise(&self, channel: usize) -> f64 {
         let block = &self.reader.blocks[channel];
         let b = block.len();
-        if b == 0 {
-            return 0.0;
+        let target_energy = self.reader.equations.target_energy.max(f64::MIN_POSITIVE);
+        let of_removed: f64 = block.iter().map(|&column| self.reader.equations.pull[column]).sum();
+        if let &[column] = &block[..] {
+            let energy: f64 = self.weight_row(column).iter().map(|w| w * w).sum();
+            let inverse = self.inverse[column * self.d + column];
+            // As where a factorisation is refused.
+            return if inverse > 0.0 { (energy / inverse - of_removed) / target_energy } else { f64::NAN };
         }
         let dot = |i: usize, j: usize| -> f64 {
             self.weight_row(block[i]).iter().zip(self.weight_row(block[j])).map(|(x, y)| x * y).sum()
@@ -147,9 +155,8 @@ impl<'a> State<'a> {
         let products = Mat::from_fn(b, b, |i, j| if i >= j { dot(i, j) } else { 0.0 });
         let products = Mat::from_fn(b, b, |i, j| products[(i.max(j), i.min(j))]);
         let Some(solved) = self.solve_block(block, products) else { return f64::NAN };
-        let of_removed: f64 = block.iter().map(|&column| self.reader.equations.pull[column]).sum();
         let rise = (0..b).map(|i| solved[(i, i)]).sum::<f64>() - of_removed;
-        rise / self.reader.equations.target_energy.max(f64::MIN_POSITIVE)
+        rise / target_energy
     }
 
     /// P_BB^-1 `rhs`; `None` when P_BB is not positive definite (NaN in the equations).

@@ -34,7 +34,9 @@ pub enum KernelError {
         got: usize,
     },
     /// A prediction cannot be read off logits that are not numbers.
-    #[error("image {image}: its logits hold NaN or infinity; is the image or a weight not finite?")]
+    #[error(
+        "image {image}: its logits hold NaN or infinity; is the image not finite, or do weights or activations overflow f32?"
+    )]
     NanLogits {
         /// Index of the first such image.
         image: usize,

@@ -1,7 +1,7 @@
 //! Sequential refit: channels re-selected and weights refitted in graph order, on the inputs as the already pruned network
 //! makes them, so that each layer also corrects what the layers before it got wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
@@ -21,8 +21,6 @@ use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
 pub struct RefitData {
     images: ImageGroups,
     targets: BTreeMap<NodeId, Target>,
-    /// Nodes too wide for normal equations.
-    wide: BTreeSet<NodeId>,
     effort: Effort,
     /// Memory of the last candidates' activations and least-squares rows.
     spare: Mutex<Vec<Vec<AlignedVec>>>,
@@ -47,7 +45,7 @@ impl RefitData {
         let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
         let wide = wide_nodes(network.graph(), groups);
         let targets = targets(pool, network, &images, (first, &wide), effort)?;
-        Ok(Self { images, targets, wide, effort, spare: Mutex::default(), blocks: Blocks::default() })
+        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: Blocks::default() })
     }
 }
 
@@ -77,7 +75,7 @@ impl<'a> SequentialRefit<'a> {
     }
 
     /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one consumer choose
-    /// their channels anew by reconstruction error, widths fixed; others, those whose consumer is too wide ([`wide_nodes`]), and all groups
+    /// their channels anew by reconstruction error, widths fixed; others, those whose consumer is too wide ([`wide_nodes`]) or has fewer rows than columns, and all groups
     /// without it, keep the channels given.
     ///
     /// The target of a node is its original pre-activation; where an Add follows and the other addends are already there, the
@@ -89,7 +87,13 @@ impl<'a> SequentialRefit<'a> {
     pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
         let graph = self.network.graph();
         let mut state = State::new(self.network, self.groups, kept, |g| {
-            reselect && self.groups.group(g).consumers.iter().all(|node| !self.data.wide.contains(node))
+            reselect
+                && self
+                    .groups
+                    .group(g)
+                    .consumers
+                    .iter()
+                    .all(|node| self.data.targets.get(node).is_none_or(|t| !t.is_wide))
         })?;
         let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut activations = Activations::new(&self.data.images, spare.unwrap_or_default());

@@ -10,7 +10,7 @@ use crate::image_groups::ImageGroups;
 use crate::linear_map::PixelSample;
 use crate::map_sums::MapProducts;
 use crate::segment::{Segment, SegmentBuffers};
-use crate::wide::wide_rows_max;
+use crate::wide::{has_few_rows, wide_rows_max};
 use crate::{KernelError, LinearMap};
 
 /// How much a sequential refit takes pains. A quick one, on 128 images, is for ranking: measured on ResNet-20 with 28 random candidates
@@ -78,7 +78,7 @@ pub struct Target {
     pub others: Vec<NodeId>,
     /// What becomes of the sum.
     pub behind: Behind,
-    /// Whether the node's maps are too wide for normal equations.
+    /// Whether the node's maps are too wide for normal equations, or have fewer rows than columns.
     pub is_wide: bool,
     /// Pixels used.
     pub sample: PixelSample,
@@ -108,7 +108,8 @@ impl Target {
             behind => behind,
         };
         let shape = graph.shape(node);
-        let (n_pixels, is_wide) = (shape.h * shape.w, wide.contains(&node));
+        let n_pixels = shape.h * shape.w;
+        let is_wide = wide.contains(&node) || has_few_rows(columns, groups.n_images(), n_pixels);
         let (sample, n_groups) = if is_wide {
             let n_rows = wide_rows_max(columns - 1);
             let sample = PixelSample::new(n_pixels, groups.n_images(), n_rows);

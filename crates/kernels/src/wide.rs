@@ -1,7 +1,7 @@
 //! Linear maps with too many inputs for normal equations, whose matrix grows with the square of the inputs and the time to factor it with
 //! the cube: a Linear node behind a Flatten of 512 maps of 7x7 pixels would take 5 GB and minutes a refit.
 //!
-//! Such a map is refitted from fewer rows than it has inputs (see [`crate::wide_refit`]), and the channels that it reads are ranked by
+//! Such a map, and any with fewer rows than columns, is refitted from fewer rows than it has inputs (see [`crate::wide_refit`]), and the channels that it reads are ranked by
 //! what they add to its outputs (see [`crate::contributions`]).
 
 use std::collections::BTreeSet;
@@ -55,6 +55,12 @@ pub fn wide_nodes(graph: &Graph, groups: &ChannelGroups) -> BTreeSet<NodeId> {
         total -= bytes;
     }
     wide
+}
+
+/// Whether normal equations of `n_columns` columns from all pixels of all images would be those of more unknowns than rows: then the
+/// space of the rows is the smaller one, and equations of no more rank than there are rows would drown in rounding.
+pub(crate) const fn has_few_rows(n_columns: usize, n_images: usize, n_pixels: usize) -> bool {
+    n_images.saturating_mul(n_pixels) < n_columns
 }
 
 /// Whether `node` reads a channel that may be removed.

@@ -198,7 +198,7 @@ fn a_refit_on_a_thousand_inputs_leaves_no_gradient() {
     let (n_in, n_out) = (2011, 3);
     let net = network_around(Conv2d::square(n_in, n_out, 1, 1, 0), false);
     let groups = ChannelGroups::derive(net.graph(), Protocol::Inner);
-    let images = images(net.graph().input(), 30, 9);
+    let images = images(net.graph().input(), 50, 9);
     let equations = calibrate(&pool(1), &net, &groups, &images, |_| ()).unwrap().equations.swap_remove(0);
     assert_eq!((equations.map.node, equations.map.columns()), (3, n_in + 1));
     let (xs, ys) = naive_rows(&net, 3, 0, &images);

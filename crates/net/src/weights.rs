@@ -1,8 +1,8 @@
 //! Parameters of a network, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Graph, NetError, Op};
+use crate::{Graph, NetError, Node, Op};
 
 /// A dense row-major f32 tensor. Invariant: `data.len()` is the product of `shape`.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,7 +62,7 @@ impl Network {
                 let tensor = weights.get(&name).ok_or_else(|| NetError::MissingParameter {
                     name: name.clone(),
                     shape: shape.clone(),
-                    nearest: nearest(&name, &weights),
+                    nearest: nearest(&name, &graph, &weights),
                 })?;
                 if tensor.shape != shape {
                     return Err(NetError::ParameterShape { name, expected: shape, got: tensor.shape.clone() });
@@ -75,11 +75,7 @@ impl Network {
             }
         }
         if n_used != weights.len() {
-            let known: std::collections::BTreeSet<String> = graph
-                .nodes()
-                .iter()
-                .flat_map(|n| parameter_shapes(&n.op).into_iter().map(move |(p, _)| format!("{}.{p}", n.name)))
-                .collect();
+            let known = parameter_names(&graph);
             let name = weights.keys().find(|k| !known.contains(*k)).cloned().unwrap_or_default();
             return Err(NetError::UnusedParameter { name });
         }
@@ -182,7 +178,22 @@ fn check_statistics(node: &str, eps: f32, weights: &Weights) -> Result<(), NetEr
     Ok(())
 }
 
-fn nearest(name: &str, weights: &Weights) -> Option<String> {
-    let common = |a: &str| a.bytes().rev().zip(name.bytes().rev()).take_while(|(x, y)| x == y).count();
-    weights.keys().max_by_key(|k| common(k)).filter(|k| common(k) >= 6).cloned()
+/// The parameter that no operation needs whose name is most like `name`.
+fn nearest(name: &str, graph: &Graph, weights: &Weights) -> Option<String> {
+    let needed = parameter_names(graph);
+    let common = |a: &str| {
+        let alike = |(x, y): &(u8, u8)| x.eq_ignore_ascii_case(y);
+        a.bytes().rev().zip(name.bytes().rev()).take_while(alike).count()
+    };
+    let unused = weights.keys().filter(|key| !needed.contains(*key));
+    unused.max_by_key(|key| common(key)).filter(|key| common(key) >= 6).cloned()
+}
+
+/// Names of all parameters that a graph's operations have.
+fn parameter_names(graph: &Graph) -> BTreeSet<String> {
+    let of_node = |node: &Node| {
+        let names = parameter_shapes(&node.op).into_iter().map(|(parameter, _)| format!("{}.{parameter}", node.name));
+        names.collect::<Vec<_>>()
+    };
+    graph.nodes().iter().flat_map(of_node).collect()
 }

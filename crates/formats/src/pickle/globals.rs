@@ -43,6 +43,7 @@ pub(crate) enum OddTensor {
     Subclass,
     Device,
     Ancient,
+    View,
 }
 
 impl OddTensor {
@@ -56,6 +57,10 @@ impl OddTensor {
             Self::Meta => ("has no elements (device meta)", "save the network with its weights loaded"),
             Self::Subclass => ("is of a subclass of Tensor without elements of its own", "save plain tensors"),
             Self::Device => ("is kept in the way of a device of its own", "save it from the processor (cpu())"),
+            Self::View => (
+                "has its negative or conjugate bit set, so that its elements are not those that are stored",
+                "save what resolve_neg() and resolve_conj() make of it",
+            ),
             Self::Ancient => ("was saved by a torch of before 2017", "load it and save its state_dict() again"),
         }
     }

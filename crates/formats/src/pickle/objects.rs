@@ -1,7 +1,7 @@
 //! What pickled values refer to: sequences, dicts, storages, tensors. Building them reads numbers and names only.
 
 use crate::element::Element;
-use crate::pickle::globals::Global;
+use crate::pickle::globals::{Global, OddTensor};
 use crate::pickle::{Span, Value, name};
 
 /// Dimensions of a tensor; convolutions have 4.
@@ -93,6 +93,10 @@ impl Objects {
             (Global::Dict, [] | [_]) => Ok(self.new_dict()),
             (Global::List | Global::Size, &[items @ Value::Sequence(_), ..]) => Ok(items),
             (Global::List, _) => Ok(self.new_sequence(Vec::new())),
+            // Behind the hooks stands what sets a tensor apart from its storage: the bits of lazy views, written only where one is set.
+            (Global::RebuildTensor, &[_, _, _, _, _, _, Value::Dict(marks), ..]) if !self.dicts[marks].is_empty() => {
+                Ok(Value::Odd(OddTensor::View))
+            }
             (
                 Global::RebuildTensor,
                 &[Value::Storage(storage), offset, Value::Sequence(shape), Value::Sequence(stride), ..],

@@ -46,6 +46,7 @@ fn what_is_not_read_is_refused_for_what_it_is() {
         ("sparse", &["'conv.weight' is sparse", "to_dense()"]),
         ("meta", &["'conv.weight' has no elements"]),
         ("complex", &["'conv.weight' holds C64"]),
+        ("negated", &["'conv.weight' has its negative or conjugate bit set", "resolve_neg()"]),
         ("float8", &["'conv.weight' holds floats of 8 bits"]),
         ("weight_norm", &["'conv.parametrizations.weight.original0'", "remove_parametrizations"]),
         ("old_weight_norm", &["'conv.weight_g'", "remove_weight_norm"]),

@@ -162,6 +162,7 @@ save("refused_quantised_dynamically", dynamic.state_dict())
 save("refused_sparse", {"conv.weight": WEIGHT.to_sparse(), "conv.bias": BIAS})
 save("refused_meta", {"conv.weight": WEIGHT.to("meta"), "conv.bias": BIAS})
 save("refused_complex", state(change=lambda tensor: tensor.to(torch.complex64)))
+save("refused_negated", state(change=torch.ops.aten._neg_view))
 save("refused_float8", state(change=lambda tensor: tensor.to(torch.float8_e4m3fn)))
 for name, wrap in (
     ("weight_norm", nn.utils.parametrizations.weight_norm),
