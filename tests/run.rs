@@ -300,3 +300,24 @@ fn where_every_budget_allows_the_whole_network_nothing_is_searched_and_batch_nor
     assert!(folded["params"].as_u64() < folded["original"]["params"].as_u64());
     assert_eq!((&summary["walks"], &summary["candidates_scored"]), (&Value::from(0), &Value::from(0)));
 }
+
+#[test]
+fn a_layer_behind_a_flatten_of_16384_features_is_refitted_and_told_of_beforehand() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut b = GraphBuilder::new(Shape { c: 3, h: 32, w: 32 });
+    let conv = b.push("conv", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(3, 16, 3, 1, 1) }), &[0]);
+    let relu = b.push("relu", Op::Pointwise(Pointwise::Relu), &[conv]);
+    let flat = b.push("flat", Op::Flatten, &[relu]);
+    b.push("fc", Op::Linear { in_features: 16_384, out_features: 10, bias: true }, &[flat]);
+    let network = with_random_weights(b.finish().unwrap(), 3);
+    let preprocessing = Preprocessing::new(vec![0.5; 3], vec![0.25; 3]).unwrap();
+    write_network(&dir.path().join("wide.safetensors"), &network, &preprocessing).unwrap();
+    let (summary, out) = run_on_shapes(dir.path(), r#"(name: "wide", file: "./wide.safetensors")"#, "Macs(ratio: 0.8)");
+    let task = &summary["tasks"][0];
+    assert!(task["macs"].as_u64() < task["original"]["macs"].as_u64());
+    assert!(out.join(task["model_file"].as_str().unwrap()).exists());
+    let checked = Command::new(secateur()).arg("check").arg(dir.path().join("scene.ron")).output().unwrap();
+    let told = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success() && told.contains("'fc' reads 16384 values"), "{told}");
+    assert!(fs::read_to_string(out.join("log.txt")).unwrap().contains("'fc' reads 16384 values"));
+}

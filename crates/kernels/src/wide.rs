@@ -1,8 +1,8 @@
-//! Linear maps with too many inputs for normal equations, whose matrix grows with the square of the inputs and the time to factor it with
-//! the cube: a Linear node behind a Flatten of 512 maps of 7x7 pixels would take 5 GB and minutes a refit.
+//! Linear maps with too many inputs for normal equations, whose matrix grows with the square of the inputs and the time to factor it
+//! with the cube: a Linear node behind a Flatten of 512 maps of 7x7 pixels would take 5 GB and minutes a refit.
 //!
-//! Such a map, and any with fewer rows than columns, is refitted from fewer rows than it has inputs (see [`crate::wide_refit`]), and the channels that it reads are ranked by
-//! what they add to its outputs (see [`crate::contributions`]).
+//! Such a map, and any with fewer rows than columns, is refitted from no more rows than it has inputs (see [`crate::wide_refit`]), and
+//! the channels that it reads are ranked by what they add to its outputs (see [`crate::contributions`]).
 
 use std::collections::BTreeSet;
 
