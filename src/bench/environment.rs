@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bevy_app::App;
 use secateur_rl::{Agent, AgentKind};
+use secateur_run::{Resolved, agent_kind, executor, prepared, reward_kind, scheduler};
 use secateur_scene::{Device, Scene};
 use secateur_sim::{
     Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
@@ -16,8 +17,6 @@ use super::schedulers::Variant;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
 use crate::Failure;
-use crate::resolve::Resolved;
-use crate::run::{agent_kind, executor, prepared, reward_kind, scheduler};
 
 /// One search to be measured.
 #[derive(Clone, Copy, Debug)]
