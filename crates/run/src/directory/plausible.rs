@@ -11,13 +11,13 @@ use secateur_scene::Scene;
 use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
-use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use super::checkpoint::RunState;
 use super::told::{Told, read_told};
 use crate::inputs::reachable::net_protocol;
 use crate::inputs::resolve::Resolved;
 use crate::plans::{Plan, plans};
 use crate::prepare;
-use crate::search::WalkRewards;
+use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
 
 /// Refuses a checkpoint with numbers that no run of the scene could have come to.
 ///
