@@ -160,16 +160,6 @@ pub(crate) enum PrecisionArg {
     Bf16,
 }
 
-impl PrecisionArg {
-    /// As it is written on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
 impl From<PrecisionArg> for Precision {
     fn from(precision: PrecisionArg) -> Self {
         match precision {

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_formats::{Dataset, Split};
 use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
-use secateur_kernels::{KernelError, Plan, Precision};
+use secateur_kernels::{Arithmetic, KernelError, Plan, Precision};
 use secateur_net::Network;
 
 use crate::arguments::{DeviceArg, EvalArgs, NetworkArgs, ThreadArgs};
@@ -135,7 +135,9 @@ enum Engine {
 impl Engine {
     fn new(device: DeviceArg, network: &LoadedNetwork) -> Result<Self, Failure> {
         Ok(match device {
-            DeviceArg::Cpu => Self::Cpu(Plan::compile(&network.folded).map_err(anyhow::Error::from)?),
+            DeviceArg::Cpu => {
+                Self::Cpu(Plan::compile(&network.folded, Arithmetic::default()).map_err(anyhow::Error::from)?)
+            }
             DeviceArg::Gpu => Self::Gpu(Box::new(card::open()?)),
         })
     }
@@ -175,7 +177,7 @@ impl Engine {
             }
             Err(error) => {
                 screen::note(format_args!("{error}; going on on the CPU"));
-                let plan = Plan::compile(network)?;
+                let plan = Plan::compile(network, Arithmetic::default())?;
                 let n_correct = plan.n_correct(pool, &chunk.images, chunk.labels)?;
                 *self = Self::Cpu(plan);
                 Ok(n_correct)

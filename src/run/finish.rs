@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use secateur_formats::Dataset;
-use secateur_kernels::{Effort, Plan};
+use secateur_kernels::{Arithmetic, Effort, Plan};
 use secateur_net::Network;
 use secateur_sim::{Candidate, FinalRefit, Rank, SimError, Winner};
 
@@ -287,7 +287,7 @@ impl Run<'_> {
         let spec = &self.scene.tasks[task];
         let data: &Dataset = &self.resolved.datasets[spec.dataset].test;
         let preprocessing = &self.resolved.networks[spec.network].preprocessing;
-        let plan = Plan::compile(network).context("compiling for the test split")?;
+        let plan = Plan::compile(network, Arithmetic::default()).context("compiling for the test split")?;
         let indices: Vec<usize> = (0..data.len()).collect();
         let mut n_correct = 0;
         for batch in indices.chunks(TEST_BATCH) {

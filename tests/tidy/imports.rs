@@ -178,13 +178,13 @@ impl Reader<'_> {
     }
 
     fn need(&mut self, module: &[String], names: &[String]) {
-        if let Some(path) = self.from_root(module, names) {
+        if let Some(path) = self.path_from_root(module, names) {
             self.module(module).paths.insert(path);
         }
     }
 
     /// `names` as seen from `module`, from the root on; `None` when they lead to another crate or are no path of modules.
-    fn from_root(&self, module: &[String], names: &[String]) -> Option<ModulePath> {
+    fn path_from_root(&self, module: &[String], names: &[String]) -> Option<ModulePath> {
         let mut base = module.to_vec();
         let mut names = names;
         match names.first()?.as_str() {
@@ -221,7 +221,7 @@ impl Reader<'_> {
         let mut leaves = Vec::new();
         use_leaves(&rest[1..len], &[], &mut leaves);
         for (names, alias) in leaves {
-            let Some(path) = self.from_root(module, &names) else { continue };
+            let Some(path) = self.path_from_root(module, &names) else { continue };
             let module = self.module(module);
             if is_offer {
                 module.offers.insert(alias, path);
@@ -245,7 +245,7 @@ impl Reader<'_> {
             let ends = *token == Token::Sign(';') || *token == Token::Sign('}');
             if depth == 0 && ends {
                 if let Some(Token::Word(name)) = rest.get(name_at + 1).filter(|_| name_at < at) {
-                    self.tests.insert([module, &[name.clone()]].concat());
+                    self.tests.insert([module, std::slice::from_ref(name)].concat());
                 }
                 return at + 1;
             }

@@ -11,10 +11,10 @@ mod error;
 mod fit;
 mod simd;
 
-pub use engine::arithmetic::Precision;
+pub use engine::arithmetic::{Arithmetic, Precision};
 pub use engine::node_kernel::NodeKernel;
 pub use engine::op_kernel::Scratch;
-pub use engine::peak::{peak_gflops_for, peak_gflops_with};
+pub use engine::peak::peak_gflops;
 pub use engine::plan::Plan;
 pub use engine::plan_needs::PlanNeeds;
 pub use engine::reference::run_reference;

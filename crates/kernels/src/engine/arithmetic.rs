@@ -1,5 +1,7 @@
 //! In what numbers a network is computed: f32, or bf16 where the processor has instructions for it.
 
+use std::fmt;
+
 use secateur_net::Shape;
 
 use crate::KernelError;
@@ -7,7 +9,7 @@ use crate::engine::conv::tile;
 use crate::engine::conv::tile::TileFn;
 use crate::simd::isa::Isa;
 
-/// Numbers that a [`crate::Plan`] keeps activations and weights in.
+/// Numbers that activations and weights are kept in: what a scene or a command line asks for. [`Arithmetic`] is what is computed with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Precision {
     /// 24 significant bits, on every processor.
@@ -21,8 +23,90 @@ pub enum Precision {
 impl Precision {
     /// Whether this processor has the instructions.
     pub fn is_available(self) -> bool {
+        Arithmetic::from(self).is_available()
+    }
+    /// `self` when this processor has the instructions.
+    ///
+    /// # Errors
+    /// [`KernelError::Bf16Unavailable`].
+    pub fn checked(self) -> Result<Self, KernelError> {
+        Arithmetic::from(self).checked().map(|_| self)
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// Numbers and the instructions that compute them: an instruction set in f32, or bf16, for which there is one set only. What takes an
+/// arithmetic takes an [`Isa`] (f32 with these instructions) or a [`Precision`] (with the best instructions of this processor) as well.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{Arithmetic, Isa, Precision};
+///
+/// assert_eq!(Arithmetic::default(), Arithmetic::F32(Isa::detect()));
+/// assert_eq!(Arithmetic::from(Isa::Portable).to_string(), "Portable f32");
+/// for arithmetic in Arithmetic::available() {
+///     println!("{arithmetic}: {} images at a time", arithmetic.lanes());
+/// }
+/// // A processor without AVX512-BF16 refuses it with an error that says so.
+/// assert_eq!(Arithmetic::Bf16.checked().is_ok(), Precision::Bf16.is_available());
+/// ```
+// Memory is counted in words of 32 bits, `LANES` of which make a vector: an f32, or the bf16 of channels `2k` (low half) and `2k + 1`
+// of one image; the partner of an odd last channel is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arithmetic {
+    /// f32, 24 significant bits, with an instruction set.
+    F32(Isa),
+    /// Pairs of bf16, sums in f32 (see [`Precision::Bf16`]); 16 images at a time.
+    Bf16,
+}
+
+impl Default for Arithmetic {
+    /// f32 with the best instruction set of this processor.
+    fn default() -> Self {
+        Self::F32(Isa::detect())
+    }
+}
+
+impl From<Isa> for Arithmetic {
+    fn from(isa: Isa) -> Self {
+        Self::F32(isa)
+    }
+}
+
+impl From<Precision> for Arithmetic {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::default(),
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl fmt::Display for Arithmetic {
+    /// `Avx512 f32`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.isa(), self.precision())
+    }
+}
+
+impl Arithmetic {
+    /// All that this processor can compute with: f32, best instruction set first, then bf16.
+    pub fn available() -> Vec<Self> {
+        let all = Isa::available().into_iter().map(Self::F32).chain([Self::Bf16]);
+        all.filter(|arithmetic| arithmetic.is_available()).collect()
+    }
+    /// Whether this processor has the instructions.
+    pub fn is_available(self) -> bool {
         match self {
-            Self::F32 => true,
+            Self::F32(isa) => isa.is_available(),
             #[cfg(target_arch = "x86_64")]
             Self::Bf16 => {
                 std::is_x86_feature_detected!("avx512f")
@@ -36,31 +120,30 @@ impl Precision {
     /// `self` when this processor has the instructions.
     ///
     /// # Errors
-    /// [`KernelError::Bf16Unavailable`].
+    /// [`KernelError::IsaUnavailable`], [`KernelError::Bf16Unavailable`].
     pub fn checked(self) -> Result<Self, KernelError> {
-        if self.is_available() { Ok(self) } else { Err(KernelError::Bf16Unavailable) }
+        match self {
+            _ if self.is_available() => Ok(self),
+            Self::F32(isa) => Err(KernelError::IsaUnavailable { isa }),
+            Self::Bf16 => Err(KernelError::Bf16Unavailable),
+        }
     }
-}
-
-/// Numbers and the instructions that compute them. Memory is counted in words of 32 bits, `LANES` of which make a vector: an f32, or
-/// the bf16 of channels `2k` (low half) and `2k + 1` of one image; the partner of an odd last channel is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arithmetic {
-    /// A word is an f32.
-    F32(Isa),
-    /// A word is two channels; 16 lanes.
-    Bf16,
-}
-
-impl From<Isa> for Arithmetic {
-    fn from(isa: Isa) -> Self {
-        Self::F32(isa)
+    /// The instruction set; that of bf16 is an extension of AVX-512.
+    pub const fn isa(self) -> Isa {
+        match self {
+            Self::F32(isa) => isa,
+            Self::Bf16 => Isa::Avx512,
+        }
     }
-}
-
-impl Arithmetic {
+    /// The numbers.
+    pub const fn precision(self) -> Precision {
+        match self {
+            Self::F32(_) => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
     /// Images that are computed together.
-    pub(crate) const fn lanes(self) -> usize {
+    pub const fn lanes(self) -> usize {
         match self {
             Self::F32(isa) => isa.lanes(),
             Self::Bf16 => 16,
@@ -88,7 +171,7 @@ impl Arithmetic {
             #[cfg(target_arch = "x86_64")]
             Self::Bf16 => crate::engine::conv::tile_bf16::TILES,
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Bf16 => unreachable!("`Precision::checked` lets no plan be made in bf16"),
+            Self::Bf16 => unreachable!("`Arithmetic::checked` lets no plan be made in bf16"),
         }
     }
     /// Finite points other than 0, both with either sign, at which the polynomials of Winograd's 4x4 tiles are taken. Whole numbers

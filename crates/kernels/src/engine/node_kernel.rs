@@ -2,6 +2,7 @@
 
 use secateur_net::{Graph, NodeId, Weights};
 
+use crate::engine::arithmetic::Arithmetic;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
 use crate::{Isa, KernelError};
 
@@ -27,11 +28,12 @@ impl NodeKernel {
     /// # Errors
     /// As [`NodeKernel::new`], or when this processor lacks `isa`.
     pub fn with_isa(graph: &Graph, weights: &Weights, node: NodeId, isa: Isa) -> Result<Self, KernelError> {
+        Arithmetic::F32(isa).checked()?;
         let n_nodes = graph.nodes().len();
         if node >= n_nodes {
             return Err(KernelError::NoSuchNode { node, n_nodes });
         }
-        let kernel = OpKernel::new(graph, weights, node, isa.checked()?)?;
+        let kernel = OpKernel::new(graph, weights, node, isa)?;
         Ok(Self { name: graph.node(node).name.clone(), kernel })
     }
 

@@ -3,41 +3,25 @@
 
 use std::time::Instant;
 
+use crate::KernelError;
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::conv::tile::{TileFn, TileJob};
 use crate::simd::aligned::AlignedVec;
-use crate::simd::isa::Isa;
-use crate::{KernelError, Precision};
 
-/// Most f32 multiply-adds per second of one core with `isa`, as GFLOP/s (a multiply-add counts two): the fastest of the register
+/// Most multiply-adds per second of one core with `arithmetic`, as GFLOP/s (a multiply-add counts two): the fastest of the register
 /// tiles on data that stay in the first-level cache, best of several runs of a millisecond or so.
 ///
 /// # Errors
-/// When this processor lacks `isa`.
-pub fn peak_gflops_for(isa: Isa) -> Result<f64, KernelError> {
-    Ok(peak_gflops(Arithmetic::F32(isa.checked()?)))
-}
-
-/// As [`peak_gflops_for`], of numbers of `precision` with the best instruction set of this processor.
-///
-/// # Errors
-/// When this processor lacks the instructions for `precision`.
-pub fn peak_gflops_with(precision: Precision) -> Result<f64, KernelError> {
-    match precision.checked()? {
-        Precision::F32 => peak_gflops_for(Isa::detect()),
-        Precision::Bf16 => Ok(peak_gflops(Arithmetic::Bf16)),
-    }
+/// When this processor lacks the instructions.
+pub fn peak_gflops(arithmetic: impl Into<Arithmetic>) -> Result<f64, KernelError> {
+    let arithmetic = arithmetic.into().checked()?;
+    let tiles = arithmetic.tiles().iter().filter(|(p, c, _)| p * c >= 8);
+    Ok(tiles.map(|&tile| gflops(arithmetic, tile)).fold(0.0, f64::max))
 }
 
 /// Input words of a pixel, and how often a tile goes through them: enough steps that its beginning and end cost next to nothing.
 const N_IN: usize = 32;
 const N_TURNS: usize = 16;
-
-/// `arithmetic` is one that this processor has the instructions for.
-fn peak_gflops(arithmetic: Arithmetic) -> f64 {
-    let tiles = arithmetic.tiles().iter().filter(|(p, c, _)| p * c >= 8);
-    tiles.map(|&tile| gflops(arithmetic, tile)).fold(0.0, f64::max)
-}
 
 fn gflops(arithmetic: Arithmetic, (p, c, run): (usize, usize, TileFn)) -> f64 {
     let lanes = arithmetic.lanes();

@@ -13,7 +13,7 @@ use crate::engine::schedule::{Source, Step, schedule};
 use crate::simd::aligned::AlignedVec;
 use crate::simd::interleave::{interleave, separate};
 use crate::simd::pairs;
-use crate::{Isa, KernelError, Precision};
+use crate::{Isa, KernelError};
 
 /// A network ready to run on any number of images. Results do not depend on the number of threads, bit for bit.
 #[derive(Debug)]
@@ -60,34 +60,13 @@ struct Worker {
 }
 
 impl Plan {
-    /// Compiles `net` in f32 for the best instruction set of this processor. Fold BatchNorm first where speed matters: here it is a step of its own.
+    /// Compiles `net` for `arithmetic`: [`Arithmetic::default`], or an instruction set, or a precision. Logits are f32 in any case.
+    /// Fold BatchNorm first where speed matters: here it is a step of its own.
     ///
     /// # Errors
-    /// An output that would be too large, naming the node.
-    pub fn compile(net: &Network) -> Result<Self, KernelError> {
-        Self::compile_for(net, Isa::detect())
-    }
-
-    /// As [`Plan::compile`], for a given instruction set.
-    ///
-    /// # Errors
-    /// As [`Plan::compile`], or when this processor lacks `isa`.
-    pub fn compile_for(net: &Network, isa: Isa) -> Result<Self, KernelError> {
-        Self::compile_in(net, Arithmetic::F32(isa.checked()?))
-    }
-
-    /// As [`Plan::compile`], in numbers of `precision`. Logits are f32 in any case.
-    ///
-    /// # Errors
-    /// As [`Plan::compile`], or when this processor lacks the instructions for `precision`.
-    pub fn compile_with(net: &Network, precision: Precision) -> Result<Self, KernelError> {
-        match precision.checked()? {
-            Precision::F32 => Self::compile(net),
-            Precision::Bf16 => Self::compile_in(net, Arithmetic::Bf16),
-        }
-    }
-
-    fn compile_in(net: &Network, arithmetic: Arithmetic) -> Result<Self, KernelError> {
+    /// When this processor lacks the instructions, or an output would be too large, naming the node.
+    pub fn compile(net: &Network, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
+        let arithmetic = arithmetic.into().checked()?;
         let graph = net.graph();
         let schedule = schedule(graph);
         let steps = match arithmetic {

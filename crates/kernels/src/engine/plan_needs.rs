@@ -12,7 +12,7 @@ use crate::engine::schedule::{Step, schedule};
 use crate::engine::winograd::rows::WinogradRowsKernel;
 use crate::engine::winograd::tiles::WinogradKernel;
 use crate::simd::aligned::AlignedVec;
-use crate::{Isa, KernelError, Precision};
+use crate::{Isa, KernelError};
 
 /// Memory and work of a [`crate::Plan`], sums that do not fit in 64 bits being cut off there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +31,14 @@ pub struct PlanNeeds {
 }
 
 impl PlanNeeds {
-    /// Of `graph` in numbers of `precision`, on this processor.
+    /// Of the plan that [`crate::Plan::compile`] makes of `graph` for `arithmetic`.
     ///
     /// # Errors
-    /// When this processor lacks the instructions for `precision`.
-    pub fn of(graph: &Graph, precision: Precision) -> Result<Self, KernelError> {
-        Ok(match precision.checked()? {
-            Precision::F32 => Self::in_f32(graph, Isa::detect()),
-            Precision::Bf16 => Self::in_bf16(graph),
+    /// When this processor lacks the instructions.
+    pub fn of(graph: &Graph, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
+        Ok(match arithmetic.into().checked()? {
+            Arithmetic::F32(isa) => Self::in_f32(graph, isa),
+            Arithmetic::Bf16 => Self::in_bf16(graph),
         })
     }
 

@@ -1,7 +1,5 @@
 //! Instruction sets, one of which is chosen at run time.
 
-use crate::KernelError;
-
 /// Instruction set of the inner kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
@@ -28,10 +26,6 @@ impl Isa {
             Self::Avx512 => 16,
             Self::Avx2 | Self::Portable => 8,
         }
-    }
-    /// `self` when this processor has it.
-    pub(crate) fn checked(self) -> Result<Self, KernelError> {
-        if self.is_available() { Ok(self) } else { Err(KernelError::IsaUnavailable { isa: self }) }
     }
     /// Whether this processor has it.
     pub fn is_available(self) -> bool {
