@@ -1,14 +1,13 @@
 //! One step of a plan in bf16: convolutions and what only moves values work on pairs, everything else on f32 that is unpacked before
 //! and packed after.
 
-use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights};
+use secateur_net::{Conv2d, FusedStep, Graph, Location, NodeId, Op, Operand, Pointwise, Shape, Weights};
 
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
 use crate::engine::op_kernel::{Linear, OpKernel, Scratch, Tail};
-use crate::engine::schedule::{Source, Step};
 use crate::engine::winograd::rows::{WinogradRowsKernel, WinogradRowsScratch};
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
 use crate::simd::aligned::AlignedVec;
@@ -30,11 +29,11 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Of a step of a plan whose slots hold values of the shapes `stored` before it.
-    pub(crate) fn of(graph: &Graph, step: &Step, stored: &[Shape], is_last: bool) -> Self {
-        let shape_of = |source: &Source| match *source {
-            Source::Image { .. } => graph.input(),
-            Source::Slot { slot, .. } => stored[slot],
+    /// Of a step of a plan whose buffers hold values of the shapes `stored` before it.
+    pub(crate) fn of(graph: &Graph, step: &FusedStep, stored: &[Shape], is_last: bool) -> Self {
+        let shape_of = |operand: &Operand| match operand.location {
+            Location::Image => graph.input(),
+            Location::Buffer(buffer) => stored[buffer],
         };
         Self {
             inputs: step.inputs.iter().map(shape_of).collect(),

@@ -4,12 +4,12 @@
 use std::sync::{Mutex, PoisonError};
 
 use rayon::ThreadPool;
-use secateur_net::{Graph, Network, Pointwise, Shape};
+use secateur_net::{FusedStep, Graph, Location, Network, NodeId, Operand, Pointwise, Schedule, Shape};
 
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, Surroundings};
+use crate::engine::fusion::schedule;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
-use crate::engine::schedule::{Source, Step, schedule};
 use crate::simd::aligned::AlignedVec;
 use crate::simd::interleave::{interleave, separate};
 use crate::simd::pairs;
@@ -19,7 +19,7 @@ use crate::{Isa, KernelError};
 #[derive(Debug)]
 pub struct Plan {
     steps: Vec<PlanStep>,
-    slot_lens: Vec<usize>,
+    buffer_lens: Vec<usize>,
     image_len: usize,
     n_classes: usize,
     /// Channels of an image, when it is packed in pairs.
@@ -34,12 +34,19 @@ pub struct Plan {
 #[derive(Debug)]
 pub(crate) struct PlanStep {
     kernel: Kernel,
-    /// Lengths are words per lane.
-    inputs: Vec<Source>,
-    residual: Option<Source>,
-    out_slot: usize,
+    inputs: Vec<Input>,
+    residual: Option<Input>,
+    out_buffer: usize,
     /// Words per lane.
     out_len: usize,
+}
+
+/// A value that a step reads.
+#[derive(Clone, Copy, Debug)]
+struct Input {
+    location: Location,
+    /// Words per lane.
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -53,7 +60,7 @@ enum Kernel {
 struct Worker {
     images: AlignedVec,
     packed_images: AlignedVec,
-    slots: Vec<AlignedVec>,
+    buffers: Vec<AlignedVec>,
     /// One for each part in which rows are computed at a time.
     scratch: Vec<Scratch>,
     bf16_scratch: Bf16Scratch,
@@ -70,12 +77,12 @@ impl Plan {
         let graph = net.graph();
         let schedule = schedule(graph);
         let steps = match arithmetic {
-            Arithmetic::F32(isa) => f32_steps(net, schedule.steps, isa)?,
-            Arithmetic::Bf16 => bf16_steps(net, schedule.steps, schedule.slot_lens.len())?,
+            Arithmetic::F32(isa) => f32_steps(net, &schedule, isa)?,
+            Arithmetic::Bf16 => bf16_steps(net, &schedule)?,
         };
         Ok(Self {
             steps,
-            slot_lens: schedule.slot_lens,
+            buffer_lens: schedule.buffer_sizes,
             image_len: graph.input().len(),
             n_classes: graph.n_classes(),
             packed_channels: (arithmetic == Arithmetic::Bf16).then_some(graph.input().c),
@@ -161,7 +168,7 @@ impl Plan {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut worker = idle.unwrap_or_else(|| Worker {
             images: AlignedVec::zeros(self.image_len * self.lanes),
-            slots: self.slot_lens.iter().map(|len| AlignedVec::zeros(len * self.lanes)).collect(),
+            buffers: self.buffer_lens.iter().map(|len| AlignedVec::zeros(len * self.lanes)).collect(),
             packed_images: AlignedVec::default(),
             scratch: Vec::new(),
             bf16_scratch: Bf16Scratch::default(),
@@ -181,12 +188,12 @@ impl Plan {
             pairs::pack(&worker.images, channels, &mut worker.packed_images);
         }
         for step in &self.steps {
-            let mut out = std::mem::take(&mut worker.slots[step.out_slot]);
+            let mut out = std::mem::take(&mut worker.buffers[step.out_buffer]);
             let images = if self.packed_channels.is_some() { &worker.packed_images } else { &worker.images };
-            let slots = &worker.slots;
-            let read = |source: Source| match source {
-                Source::Image { .. } => &images[..],
-                Source::Slot { slot, len } => &slots[slot][..len * self.lanes],
+            let buffers = &worker.buffers;
+            let read = |input: Input| match input.location {
+                Location::Image => &images[..],
+                Location::Buffer(buffer) => &buffers[buffer][..input.len * self.lanes],
             };
             let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
             let to = &mut out[..step.out_len * self.lanes];
@@ -196,44 +203,51 @@ impl Plan {
                 }
                 Kernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
             }
-            worker.slots[step.out_slot] = out;
+            worker.buffers[step.out_buffer] = out;
         }
         let last = &self.steps[self.steps.len() - 1];
-        separate(&worker.slots[last.out_slot][..last.out_len * self.lanes], last.out_len, self.lanes, logits);
+        separate(&worker.buffers[last.out_buffer][..last.out_len * self.lanes], last.out_len, self.lanes, logits);
     }
 }
 
-fn f32_steps(net: &Network, steps: Vec<Step>, isa: Isa) -> Result<Vec<PlanStep>, KernelError> {
-    let compile = |step: Step| {
+fn f32_steps(net: &Network, schedule: &Schedule, isa: Isa) -> Result<Vec<PlanStep>, KernelError> {
+    let len = |node: NodeId| net.graph().shape(node).len();
+    let input = |operand: Operand| Input { location: operand.location, len: len(operand.node) };
+    let compile = |step: &FusedStep| {
         let kernel = OpKernel::new(net.graph(), net.weights(), step.node, isa)?;
-        let Step { inputs, residual, activation, out_slot, out_len, .. } = step;
-        Ok(PlanStep { kernel: Kernel::F32(kernel, activation), inputs, residual, out_slot, out_len })
+        Ok(PlanStep {
+            kernel: Kernel::F32(kernel, step.activation),
+            inputs: step.inputs.iter().copied().map(input).collect(),
+            residual: step.residual.map(input),
+            out_buffer: step.buffer,
+            out_len: len(step.value),
+        })
     };
-    steps.into_iter().map(compile).collect()
+    schedule.steps.iter().map(compile).collect()
 }
 
-fn bf16_steps(net: &Network, steps: Vec<Step>, n_slots: usize) -> Result<Vec<PlanStep>, KernelError> {
+fn bf16_steps(net: &Network, schedule: &Schedule) -> Result<Vec<PlanStep>, KernelError> {
     let graph: &Graph = net.graph();
-    let n_steps = steps.len();
-    // Shapes of what the slots hold at present.
-    let mut stored = vec![graph.input(); n_slots];
+    let Schedule { steps, buffer_sizes } = schedule;
+    // Shapes of what the buffers hold at present.
+    let mut stored = vec![graph.input(); buffer_sizes.len()];
     let words = |shape: Shape| Arithmetic::Bf16.words(shape.c) * shape.h * shape.w;
-    let mut compiled = Vec::with_capacity(n_steps);
-    for (at, step) in steps.into_iter().enumerate() {
-        let in_words = |source: Source| match source {
-            Source::Image { .. } => Source::Image { len: words(graph.input()) },
-            Source::Slot { slot, .. } => Source::Slot { slot, len: words(stored[slot]) },
+    let mut compiled = Vec::with_capacity(steps.len());
+    for (at, step) in steps.iter().enumerate() {
+        let input = |operand: Operand| match operand.location {
+            Location::Image => Input { location: Location::Image, len: words(graph.input()) },
+            Location::Buffer(buffer) => Input { location: operand.location, len: words(stored[buffer]) },
         };
-        let around = Surroundings::of(graph, &step, &stored, at + 1 == n_steps);
+        let around = Surroundings::of(graph, step, &stored, at + 1 == steps.len());
         let kernel = Bf16Kernel::new(graph, net.weights(), step.node, around)?;
         compiled.push(PlanStep {
-            inputs: step.inputs.iter().copied().map(in_words).collect(),
-            residual: step.residual.map(in_words),
+            inputs: step.inputs.iter().copied().map(input).collect(),
+            residual: step.residual.map(input),
             out_len: kernel.out_words() / Arithmetic::Bf16.lanes(),
             kernel: Kernel::Bf16(kernel),
-            out_slot: step.out_slot,
+            out_buffer: step.buffer,
         });
-        stored[step.out_slot] = graph.shape(step.node);
+        stored[step.buffer] = graph.shape(step.node);
     }
     Ok(compiled)
 }

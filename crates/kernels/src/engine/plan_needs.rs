@@ -1,14 +1,14 @@
 //! What evaluating a network takes, told from its graph before anything is allocated: a graph of a few hundred bytes can declare
 //! any size.
 
-use secateur_net::{Conv2d, Graph, NodeId, Op, Shape, Window};
+use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Window};
 
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::bf16_kernel::{Bf16Kernel, Surroundings};
 use crate::engine::conv::depthwise::DepthwiseKernel;
 use crate::engine::conv::direct::{ConvKernel, taps_inside};
 use crate::engine::conv_way::ConvWay;
-use crate::engine::schedule::{Step, schedule};
+use crate::engine::fusion::schedule;
 use crate::engine::winograd::rows::WinogradRowsKernel;
 use crate::engine::winograd::tiles::WinogradKernel;
 use crate::simd::aligned::AlignedVec;
@@ -81,13 +81,13 @@ impl PlanNeeds {
         let schedule = schedule(graph);
         let packed = AlignedVec::bytes(Arithmetic::Bf16.group_words(graph.input()) as u64);
         needs.activations = needs.activations.saturating_add(packed);
-        let mut stored = vec![graph.input(); schedule.slot_lens.len()];
+        let mut stored = vec![graph.input(); schedule.buffer_sizes.len()];
         let mut working = Bf16Working::default();
         for (at, step) in schedule.steps.iter().enumerate() {
             let around = Surroundings::of(graph, step, &stored, at + 1 == schedule.steps.len());
             let kernel = working.add(graph, step.node, &around);
             needs.kernels = needs.kernels.saturating_add(kernel);
-            stored[step.out_slot] = graph.shape(step.node);
+            stored[step.buffer] = graph.shape(step.node);
         }
         needs.scratch = working.bytes();
         needs
@@ -98,12 +98,12 @@ impl PlanNeeds {
         let schedule = schedule(graph);
         let lanes = arithmetic.lanes();
         let aligned = |values: usize| AlignedVec::bytes((values as u64).saturating_mul(lanes as u64));
-        let slots = schedule.slot_lens.iter().fold(0u64, |sum, &len| sum.saturating_add(aligned(len)));
+        let buffers = schedule.buffer_sizes.iter().fold(0u64, |sum, &len| sum.saturating_add(aligned(len)));
         let steps: u64 = schedule.steps.iter().map(step_bytes).sum();
         let operations = (1..graph.nodes().len()).fold(0u64, |sum, node| sum.saturating_add(operations(graph, node)));
         Self {
             kernels: steps,
-            activations: aligned(graph.input().len()).saturating_add(slots),
+            activations: aligned(graph.input().len()).saturating_add(buffers),
             scratch: 0,
             operations,
             lanes,
@@ -113,8 +113,8 @@ impl PlanNeeds {
 }
 
 /// Beside its kernel: the step itself, at most twice while the list grows, and its list of inputs.
-fn step_bytes(step: &Step) -> u64 {
-    (size_of::<crate::engine::plan::PlanStep>() + size_of::<Step>() + 128 * step.inputs.len()) as u64
+fn step_bytes(step: &FusedStep) -> u64 {
+    (size_of::<crate::engine::plan::PlanStep>() + size_of::<FusedStep>() + 128 * step.inputs.len()) as u64
 }
 
 /// The convolution that a node is, a linear layer being one of a single pixel.
