@@ -21,7 +21,7 @@ use secateur_sim::PluginList;
 pub(crate) use arguments::BenchArgs;
 
 use crate::Failure;
-use crate::arguments::{DeviceArg, PrecisionArg};
+use crate::options::{DeviceArg, PrecisionArg};
 use arguments::{Bench, CardArgs};
 
 pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {

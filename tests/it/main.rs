@@ -17,3 +17,4 @@ mod real_network;
 mod resume;
 mod run;
 mod run_directory;
+mod tidy;
