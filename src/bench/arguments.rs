@@ -8,7 +8,7 @@ use secateur_kernels::Isa;
 use secateur_run::RunSpec;
 use secateur_train::Executor;
 
-use super::schedulers::Variant;
+use super::variant::Variant;
 use crate::options::{DeviceArg, MemoryArgs, PrecisionArg, RootArgs, ThreadArgs};
 
 const BENCH_EVAL_EXAMPLES: &str = "\

@@ -13,9 +13,9 @@ use secateur_sim::{
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
 use super::arguments::{BenchSchedulersArgs, ExecutorArg};
-use super::schedulers::Variant;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
+use super::variant::Variant;
 use crate::Failure;
 
 /// One search to be measured.

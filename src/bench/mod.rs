@@ -14,6 +14,7 @@ mod report;
 mod schedulers;
 mod synthetic;
 mod timed;
+mod variant;
 
 use anyhow::anyhow;
 use secateur_sim::PluginList;
