@@ -7,7 +7,7 @@ use anyhow::Context;
 use secateur_formats::{Dataset, Split};
 use secateur_kernels::{Plan, Precision};
 use secateur_net::Cost;
-use secateur_rl::AgentSettings;
+use secateur_rl::EnvironmentSpec;
 use secateur_scene::{BudgetBound, DatasetSource, Precision as ScenePrecision, Protocol, Scene, SceneError, TaskSpec};
 use secateur_sim::observation_len;
 
@@ -319,7 +319,7 @@ impl Problems<'_> {
     /// The agent and the controls can be built with what the scene gives them.
     fn check_agent(&mut self, walk_length_max: Option<usize>) {
         let scene = self.scene;
-        let settings = AgentSettings {
+        let settings = EnvironmentSpec {
             n_features: observation_len(scene.networks.len(), scene.datasets.len()),
             n_tasks: scene.tasks.len(),
             n_actors: scene.tasks.len().saturating_mul(scene.actors_per_task),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bevy_app::App;
-use secateur_rl::{Agent, AgentKind};
+use secateur_rl::agents::uniform::UniformSettings;
+use secateur_rl::{Agent, AgentSettings};
 use secateur_scene::{Device, Scene};
 use secateur_sim::{
     Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
@@ -17,7 +18,7 @@ use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
 use crate::Failure;
 use crate::resolve::Resolved;
-use crate::run::{agent_kind, executor, prepared, reward_kind, scheduler};
+use crate::run::{agent, executor, prepared, reward_kind, scheduler};
 
 /// One search to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +109,8 @@ impl<'a> Environment<'a> {
     /// A search whose steps and whose agent are timed.
     pub(super) fn search(&self, which: Which, times: &AgentTimes) -> Result<Search, Failure> {
         let (agent, seed) = match &self.kind {
-            Kind::Synthetic { .. } => (AgentKind::Uniform, 7),
-            Kind::Scene { scene, .. } => (agent_kind(scene.agent), scene.seed),
+            Kind::Synthetic { .. } => (&UniformSettings {} as &dyn AgentSettings, 7),
+            Kind::Scene { scene, .. } => (agent(scene.agent).1, scene.seed),
         };
         let setup = SearchSetup {
             pool: self.pool.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
-use secateur_rl::AgentKind;
+use secateur_rl::agents::random::RandomSettings;
 use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, PluginList, Pool, RewardKind, Settings};
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
@@ -184,7 +184,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         settings,
         networks: &networks,
         tasks: &[synthetic::task(&networks[0])],
-        agent: AgentKind::Random,
+        agent: &RandomSettings {},
         seed: 3,
         queue_capacity: 1,
         scheduler: Scheduler::Lockstep,

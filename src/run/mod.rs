@@ -37,7 +37,7 @@ use checkpoint::{Checkpoints, RunState};
 pub use checkpoint::{read_checkpoint, seal_checkpoint};
 use finish::Finished;
 use interrupt::Interrupt;
-pub(crate) use plans::{agent_kind, executor, scheduler};
+pub(crate) use plans::{agent, executor, scheduler};
 pub(crate) use prepare::{precision, reward_kind};
 use progress::Progress;
 use record::RunDirectory;

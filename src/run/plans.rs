@@ -1,6 +1,11 @@
 //! The searches that a scene asks for, in the words of the crates that do them.
 
-use secateur_rl::{AgentKind, Profile};
+use std::sync::LazyLock;
+
+use secateur_rl::agents::mtacp::MtacpSettings;
+use secateur_rl::agents::random::RandomSettings;
+use secateur_rl::agents::uniform::UniformSettings;
+use secateur_rl::{AgentEntry, AgentKind, AgentSettings, Profile};
 use secateur_scene::{Agent, Control, ExecutorKind, Scene, SchedulerKind};
 use secateur_sim::NoiseFree;
 use secateur_train::{Executor, Scheduler};
@@ -13,27 +18,31 @@ const LAST_NOISE_FREE: u64 = 8;
 /// A search to be done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    pub(super) agent: AgentKind,
+    pub(super) agent: AgentEntry,
+    pub(super) settings: &'static dyn AgentSettings,
     pub(super) walks_per_task: u64,
     pub(super) noise_free: NoiseFree,
 }
 
+impl Plan {
+    /// `n_walks` walks per task, or one for an agent whose walks are all alike.
+    fn new((agent, settings): (AgentEntry, &'static dyn AgentSettings), n_walks: u64) -> Self {
+        let walks_per_task = if agent.candidates.is_some() { n_walks } else { 1 };
+        let noise_free = match agent.learns {
+            true => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
+            false => NoiseFree { every: 0, last: 0 },
+        };
+        Self { agent, settings, walks_per_task, noise_free }
+    }
+}
+
 /// The scene's agent, then the controls.
 pub(super) fn plans(scene: &Scene) -> Vec<Plan> {
-    let all_noisy = NoiseFree { every: 0, last: 0 };
-    let agent = agent_kind(scene.agent);
-    let walks_per_task = if agent == AgentKind::Uniform { 1 } else { scene.walks_per_task };
-    let noise_free = match agent {
-        AgentKind::Mtacp(_) => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
-        AgentKind::Uniform | AgentKind::Random => all_noisy,
-    };
     let controls = scene.controls.iter().map(|control| match control {
-        Control::Uniform => Plan { agent: AgentKind::Uniform, walks_per_task: 1, noise_free: all_noisy },
-        Control::Random { candidates } => {
-            Plan { agent: AgentKind::Random, walks_per_task: *candidates as u64, noise_free: all_noisy }
-        }
+        Control::Uniform => Plan::new(agent(Agent::Uniform), 1),
+        Control::Random { candidates } => Plan::new(agent(Agent::Random), *candidates as u64),
     });
-    std::iter::once(Plan { agent, walks_per_task, noise_free }).chain(controls).collect()
+    std::iter::once(Plan::new(agent(scene.agent), scene.walks_per_task)).chain(controls).collect()
 }
 
 /// What a scene's executor is called in `train`.
@@ -53,12 +62,14 @@ pub(crate) fn scheduler(kind: SchedulerKind) -> Scheduler {
     }
 }
 
-/// The agent that a scene names.
-pub(crate) fn agent_kind(agent: Agent) -> AgentKind {
+/// The agent that a scene names, and its settings.
+pub(crate) fn agent(agent: Agent) -> (AgentEntry, &'static dyn AgentSettings) {
+    static TUNED: LazyLock<MtacpSettings> = LazyLock::new(|| MtacpSettings::of(Profile::Tuned));
+    static PAPER: LazyLock<MtacpSettings> = LazyLock::new(|| MtacpSettings::of(Profile::Paper));
     match agent {
-        Agent::Uniform => AgentKind::Uniform,
-        Agent::Random => AgentKind::Random,
-        Agent::Mtacp { profile: secateur_scene::Profile::Tuned } => AgentKind::Mtacp(Profile::Tuned),
-        Agent::Mtacp { profile: secateur_scene::Profile::Paper } => AgentKind::Mtacp(Profile::Paper),
+        Agent::Uniform => (UniformSettings::ENTRY, &UniformSettings {}),
+        Agent::Random => (RandomSettings::ENTRY, &RandomSettings {}),
+        Agent::Mtacp { profile: secateur_scene::Profile::Tuned } => (MtacpSettings::ENTRY, &*TUNED),
+        Agent::Mtacp { profile: secateur_scene::Profile::Paper } => (MtacpSettings::ENTRY, &*PAPER),
     }
 }

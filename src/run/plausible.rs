@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::{ChannelGroups, CostModel};
-use secateur_rl::AgentKind;
 use secateur_scene::Scene;
 use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
@@ -42,7 +41,7 @@ pub(super) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
     let told = read_told(metrics, state.metrics_bytes)?;
     check_told(&told, counted(state, scene, &plans))?;
     for (search, (rules, plan)) in state.finished.iter().zip(rules.iter().zip(&plans)) {
-        let again = told.get(plan.agent.name()).map_or(0, |agent| agent.n_restarts);
+        let again = told.get(plan.agent.word).map_or(0, |agent| agent.n_restarts);
         check_steps(search, rules, again)?;
     }
     Ok(())
@@ -52,7 +51,7 @@ pub(super) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
 fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> Told {
     let mut out = Told::new();
     let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
-        let agent = out.entry(plan.agent.name().to_owned()).or_default();
+        let agent = out.entry(plan.agent.word.to_owned()).or_default();
         // Whatever it says: nobody has checked it yet.
         agent.n_updates = agent.n_updates.saturating_add(n_updates);
         for (task, spec) in tasks.iter().zip(&scene.tasks) {
@@ -132,7 +131,7 @@ fn rules(plan: Plan, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> Search
     SearchRules {
         tasks: walls.iter().map(task).collect(),
         actors_per_task: scene.actors_per_task,
-        learns: matches!(plan.agent, AgentKind::Mtacp(_)),
+        learns: plan.agent.learns,
         n_networks: prepare::pairs(scene).len(),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use secateur_rl::AgentKind;
+use secateur_rl::AgentEntry;
 use secateur_sim::{Event, Settings};
 use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
 use serde::{Deserialize, Serialize};
@@ -111,7 +111,7 @@ impl Run<'_> {
     ) -> Result<(SearchOutcome, bool), Failure> {
         let mut ongoing = self.begin(plan, saved)?;
         let n_walks = plan.walks_per_task * self.tasks.iter().filter(|task| task.is_searched).count() as u64;
-        self.progress.begin(&format!("{} walks", plan.agent.name()), n_walks, ongoing.n_ended);
+        self.progress.begin(&format!("{} walks", plan.agent.word), n_walks, ongoing.n_ended);
         let mut ended = self.go_on(plan, before, &mut ongoing)?;
         self.progress.clear();
         let saves = match &ended {
@@ -128,7 +128,7 @@ impl Run<'_> {
         let wall_s = ongoing.wall_s();
         let Ongoing { mut search, rewards, .. } = ongoing;
         let outcome = SearchOutcome {
-            agent: plan.agent.name(),
+            agent: plan.agent.word,
             tasks: search.results(),
             env_steps: search.env_steps(),
             learner_updates: search.learner_updates(),
@@ -170,7 +170,7 @@ impl Run<'_> {
     }
 
     fn failed(&self, plan: Plan, error: TrainError) -> Ended {
-        let name = plan.agent.name();
+        let name = plan.agent.word;
         self.progress.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
         Ended::Failed(error)
     }
@@ -182,7 +182,7 @@ impl Run<'_> {
             settings: self.settings(plan),
             networks: &self.networks,
             tasks: &self.tasks,
-            agent: plan.agent,
+            agent: plan.settings,
             seed: self.scene.seed,
             queue_capacity: self.scene.queue_capacity,
             scheduler: scheduler(self.scene.scheduler),
@@ -224,14 +224,14 @@ impl Run<'_> {
                     (true, false) => {}
                 }
             }
-            self.tell(plan.agent, event);
+            self.tell(&plan.agent, event);
         }
-        Ok(self.directory.record(plan.agent.name(), &self.tasks, events)?)
+        Ok(self.directory.record(plan.agent.word, &self.tasks, events)?)
     }
 
-    /// One line when a task has a better candidate; the learning agent's only, controls are many and short.
-    fn tell(&self, agent: AgentKind, event: &Event) {
-        if let (AgentKind::Mtacp(_), Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent, event) {
+    /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
+    fn tell(&self, agent: &AgentEntry, event: &Event) {
+        if let (true, Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
             let name = &self.tasks[*task].name;
             let accuracy = 100.0 * score.accuracy;
             self.progress
@@ -308,7 +308,7 @@ impl Run<'_> {
         }
     }
 
-    fn finished(&self, agent: AgentKind, saved: FinishedSearch) -> Result<SearchOutcome, Failure> {
+    fn finished(&self, agent: AgentEntry, saved: FinishedSearch) -> Result<SearchOutcome, Failure> {
         let n_tasks = self.tasks.len();
         if saved.tasks.len() != n_tasks || saved.rewards.len() != n_tasks {
             return Err(anyhow::anyhow!("--resume: the checkpoint has other tasks, expected {n_tasks}").into());
@@ -317,7 +317,7 @@ impl Run<'_> {
             |(task, setup): (SavedTask, &secateur_sim::TaskSetup)| task.restore(&self.networks[setup.network]);
         let tasks = saved.tasks.into_iter().zip(&self.tasks).map(restore).collect::<Result<_, _>>();
         Ok(SearchOutcome {
-            agent: agent.name(),
+            agent: agent.word,
             tasks: tasks.context("--resume")?,
             env_steps: saved.env_steps,
             learner_updates: saved.learner_updates,

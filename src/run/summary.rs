@@ -2,6 +2,7 @@
 
 use secateur_net::{ChannelGroups, Cost, KeptChannels, Network};
 use secateur_rl::AgentKind;
+use secateur_rl::agents::random::RandomSettings;
 use serde::Serialize;
 
 use super::Run;
@@ -154,7 +155,7 @@ fn task_summary(run: &Run<'_>, searches: &[SearchOutcome], finished: &Finished, 
     let [macs, params, activation_bytes] = costs(&emitted);
     let setup = &run.tasks[finished.task];
     let noise_free = &searches[0].rewards[finished.task].noise_free;
-    let random = searches.iter().skip(1).find(|search| search.agent == AgentKind::Random.name());
+    let random = searches.iter().skip(1).find(|search| search.agent == RandomSettings::ENTRY.word);
     TaskSummary {
         name: spec.name.clone(),
         network: prepared.network_name.clone(),

@@ -37,13 +37,13 @@ pub enum RlError {
         /// Its value.
         got: String,
     },
-    /// An agent of this name does not exist.
-    #[error("agent: unknown name \"{got}\", expected one of {expected}")]
-    UnknownAgent {
-        /// The name given.
-        got: String,
-        /// The names that exist.
-        expected: &'static str,
+    /// A setting of an agent is out of its range.
+    #[error("build agent: `{path}` {problem}")]
+    Setting {
+        /// Path of the setting.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Saved learner state cannot be read.
     #[error("load learner state: {what}")]

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::net::{NetInput, forward};
 use super::settings::SigmaRule;
 use super::{Frame, VARIANCE_MIN};
 use crate::error::{During, RlError, check_finite, check_length};
-use crate::gaussian::{log_prob, softplus};
 use crate::interface::{ActRequest, Decision, Policy};
-use crate::net::{NetInput, forward};
+use crate::nn::gaussian::{log_prob, softplus};
 use crate::rng::RngStream;
 
 /// Rows per pass of the network. Batches are cut and padded to it, so that a matrix product has one shape and

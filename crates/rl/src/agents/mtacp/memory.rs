@@ -1,9 +1,8 @@
 //! What the learner remembers of past walks: reward statistics and the best walks, per task.
 
 use crate::error::RlError;
-use crate::interface::Unroll;
 use crate::state::{StateReader, StateWriter};
-use crate::unrolls::save_unroll;
+use crate::unroll::Unroll;
 
 /// Running mean and variance of a task's rewards.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +74,7 @@ pub(super) fn save(memories: &[TaskMemory], writer: &mut StateWriter) {
         writer.put_f64(format!("task.{task}.stats"), &[stats.count, stats.mean, stats.variance]);
         writer.put_u64(format!("task.{task}.n_best"), &[memory.best.len() as u64]);
         for (i, walk) in memory.best.iter().enumerate() {
-            save_unroll(walk, &format!("task.{task}.best.{i}"), writer);
+            walk.save(&format!("task.{task}.best.{i}"), writer);
         }
     }
 }
@@ -99,34 +98,9 @@ pub(super) fn load(
             _ => return Err(RlError::State { what: format!("task.{task}.n_best: expected at most {n_best}") }),
         };
         let best = (0..n)
-            .map(|i| load_unroll(task as u32, n_features, &format!("task.{task}.best.{i}"), reader))
+            .map(|i| Unroll::load(task as u32, n_features, &format!("task.{task}.best.{i}"), reader))
             .collect::<Result<_, _>>()?;
         memories.push(TaskMemory { stats, best });
     }
     Ok(memories)
-}
-
-fn load_unroll(task: u32, n_features: usize, prefix: &str, reader: &StateReader) -> Result<Unroll, RlError> {
-    let f32 = |name: &str| reader.f32(&format!("{prefix}.{name}"));
-    let u64 = |name: &str| reader.u64(&format!("{prefix}.{name}"));
-    let flags = |name: &str| Ok::<_, RlError>(u64(name)?.into_iter().map(|x| x != 0).collect::<Vec<_>>());
-    let walk = Unroll {
-        task,
-        first_recurrent: f32("first_recurrent")?,
-        observation: f32("observation")?,
-        layer: u64("layer")?.into_iter().map(|l| u32::try_from(l).unwrap_or(u32::MAX)).collect(),
-        even_ratio: f32("even_ratio")?,
-        last_action: f32("last_action")?,
-        last_reward: f32("last_reward")?,
-        starts_walk: flags("starts_walk")?,
-        raw_action: f32("raw_action")?,
-        keep_ratio: f32("keep_ratio")?,
-        log_prob: f32("log_prob")?,
-        value: f32("value")?,
-        reward: f32("reward")?,
-        ends_walk: flags("ends_walk")?,
-        policy_version: u64("policy_version")?,
-    };
-    walk.check(n_features)?;
-    Ok(walk)
 }

@@ -3,7 +3,10 @@
 //!
 //! Axes: `T` steps, `B` unrolls, all arrays `[T, B]` with the step slowest.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{RlError, check_finite, check_length};
+use crate::setting::RangeCheck;
 
 const OP: &str = "vtrace";
 
@@ -27,7 +30,8 @@ pub struct VtraceInput<'a> {
 }
 
 /// Truncation of the importance weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct VtraceClip {
     /// Bound on the weight of a temporal difference, `rho-bar`.
     pub rho: f64,
@@ -42,6 +46,16 @@ pub struct VtraceClip {
 impl Default for VtraceClip {
     fn default() -> Self {
         Self { rho: 1.0, c: 1.0, policy_rho: 1.0, lambda: 1.0 }
+    }
+}
+
+impl VtraceClip {
+    /// Checks the numbers of a setting called `clip`.
+    pub(crate) fn check(&self, ranges: &mut RangeCheck) {
+        for (name, bound) in [("rho", self.rho), ("c", self.c), ("policy_rho", self.policy_rho)] {
+            ranges.number(&format!("clip.{name}"), bound, 0.0..=1e6);
+        }
+        ranges.number("clip.lambda", self.lambda, 0.0..=1.0);
     }
 }
 

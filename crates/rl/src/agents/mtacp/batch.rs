@@ -1,9 +1,9 @@
 //! Unrolls as arrays of the network: time-major, padded to the longest.
 
 use super::Frame;
+use super::net::NetInput;
 use crate::error::{RlError, check_length};
-use crate::interface::Unroll;
-use crate::net::NetInput;
+use crate::unroll::Unroll;
 
 /// Unrolls side by side, `[T+1, B]`.
 pub(super) struct Batch<'a> {

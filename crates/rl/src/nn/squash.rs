@@ -1,7 +1,9 @@
 //! Raw actions (any real number) and the keep ratios they stand for.
 
+use serde::{Deserialize, Serialize};
+
 /// How a raw action becomes a keep ratio in [`keep_ratio_min`, 1].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Squash {
     /// `min + (1 - min) (tanh(u) + 1) / 2`: MTACP's squash, stretched to the whole range.
     Absolute,

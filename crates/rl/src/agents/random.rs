@@ -1,25 +1,34 @@
-//! Policies that learn nothing, to compare with.
+//! Keep ratios drawn at random: what any agent must beat.
 
-use crate::error::{RlError, check_finite};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec};
+use crate::error::RlError;
 use crate::interface::{ActRequest, Decision, Policy};
 use crate::rng::RngStream;
 
-/// Always the even ratio: the same share of every group.
-#[derive(Clone, Copy, Debug)]
-pub struct Uniform;
+/// Settings of [`Random`]: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RandomSettings {}
 
-impl Policy for Uniform {
-    fn version(&self) -> u64 {
-        0
+impl AgentSettings for RandomSettings {
+    fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
+        let EnvironmentSpec { keep_ratio_min, seed, .. } = *environment;
+        Ok(Agent::Fixed(Arc::new(Random { keep_ratio_min, seed })))
     }
+}
 
-    fn act(&self, batch: &[ActRequest]) -> Result<Vec<Decision>, RlError> {
-        let decide = |request: &ActRequest| {
-            check_finite("act", "even_ratio", &[request.even_ratio])?;
-            Ok(Decision { keep_ratio: request.even_ratio, raw_action: request.even_ratio, ..Decision::default() })
-        };
-        batch.iter().map(decide).collect()
-    }
+impl AgentKind for RandomSettings {
+    const ENTRY: AgentEntry = AgentEntry {
+        name: "Random",
+        word: "random",
+        about: "keep ratios drawn at random",
+        learns: false,
+        candidates: Some(100),
+    };
 }
 
 /// Keep ratios drawn evenly from [`keep_ratio_min`, 1]; without exploration, the middle of it.
@@ -50,14 +59,6 @@ impl Policy for Random {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn uniform_keeps_the_even_ratio() {
-        let request = ActRequest { even_ratio: 0.37, explore: true, ..ActRequest::default() };
-        assert_eq!(Uniform.act(&[request]).unwrap()[0].keep_ratio, 0.37);
-        let request = ActRequest { even_ratio: f32::NAN, ..ActRequest::default() };
-        assert!(Uniform.act(&[request]).is_err());
-    }
 
     #[test]
     fn random_fills_the_range_and_repeats() {

@@ -4,12 +4,12 @@ use candle_core::{Device, Tensor, Var};
 
 use super::batch::Batch;
 use super::memory::TaskMemory;
+use super::net::forward;
 use super::settings::SigmaRule;
 use super::{Frame, VARIANCE_MIN};
 use crate::error::{During, RlError, check_finite};
-use crate::gaussian::{entropy_tensor, log_prob_tensor, softplus_tensor};
-use crate::net::forward;
-use crate::vtrace::{VtraceInput, VtraceReturns, vtrace};
+use crate::nn::gaussian::{entropy_tensor, log_prob_tensor, softplus_tensor};
+use crate::returns::vtrace::{VtraceInput, VtraceReturns, vtrace};
 
 /// Constants of the loss, `[T+1, B]` each; 0 where a step does not count.
 pub(super) struct Targets {
@@ -106,7 +106,7 @@ impl LossInput<'_> {
         let value = (error.sqr()?.sum_all()? * 0.5)?;
         let entropy = (entropy_tensor(variance)? * &fresh)?.sum_all()?;
         let imitation = (log_prob * self.tensor(&targets.imitated)?)?.sum_all()?.neg()?;
-        let imitation_scale = settings.imitation.map_or(0.0, |rule| rule.weight) * f64::from(n_steps / n_imitated);
+        let imitation_scale = settings.imitation_weight * f64::from(n_steps / n_imitated);
         let sum = ((&policy + (&value * settings.value_weight)?)? - (&entropy * settings.entropy_weight)?)?;
         let sum = (sum + (&imitation * imitation_scale)?)?;
         let total = if settings.mean_losses { (sum / f64::from(n_steps))? } else { sum };

@@ -1,34 +1,38 @@
 //! MTACP (Ma and Fang, IJCNN 2023): one recurrent Gaussian policy for all tasks, learned with IMPALA's V-trace.
 //!
-//! [`Profile::Paper`] has the published sizes and settings, with the released code's faults corrected:
+//! [`Profile::Paper`](crate::Profile::Paper) has the published sizes and settings, with the released code's faults corrected:
 //! rollouts are kept as floats; the log-probability is that of the raw sample under the un-squashed normal;
 //! entropy is encouraged; the squash reaches all of [`keep_ratio_min`, 1].
-//! [`Profile::Tuned`] departs further: see [`MtacpSettings`].
+//! [`Profile::Tuned`](crate::Profile::Tuned) departs further: see [`MtacpSettings`].
 
 mod batch;
 mod loss;
 mod memory;
+mod net;
 mod policy;
+mod report;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-pub use settings::{ImitationRule, MtacpSettings, Profile, SigmaRule, UnrollRule};
+pub use settings::{MtacpSettings, SigmaRule, UnrollRule};
 
 use batch::Batch;
 use loss::LossInput;
 use memory::TaskMemory;
+use net::NetShape;
 use policy::MtacpPolicy;
+use report::Totals;
 
-use crate::agents::AgentSettings;
+use crate::agent::EnvironmentSpec;
 use crate::error::{During, RlError, check_finite};
-use crate::interface::{LearnReport, Learner, Policy, Unroll};
-use crate::net::NetShape;
+use crate::interface::{LearnReport, Learner, Policy};
+use crate::nn::params::{Params, flat_gradient};
 use crate::optim::{Optimizer, clip_gradient_norm};
-use crate::params::{Params, flat_gradient};
 use crate::state::{StateReader, StateWriter};
+use crate::unroll::Unroll;
 
 /// Added to softplus, which can round to 0.
 const VARIANCE_MIN: f32 = 1e-6;
@@ -96,12 +100,12 @@ impl MtacpLearner {
     ///
     /// # Errors
     /// A failure to copy the initial weights.
-    pub fn new(settings: MtacpSettings, agent: &AgentSettings) -> Result<Self, RlError> {
+    pub fn new(settings: MtacpSettings, agent: &EnvironmentSpec) -> Result<Self, RlError> {
         let has_table = settings.table_gain != 0.0;
         let net = NetShape {
             n_inputs: agent.n_features + usize::from(has_table),
             trunk: settings.trunk.clone(),
-            n_hidden: settings.n_hidden,
+            n_hidden: settings.lstm_units,
             n_table: if has_table { agent.n_tasks * agent.walk_length_max } else { 0 },
             table_gain: settings.table_gain,
             zero_mean: settings.zero_mean,
@@ -134,36 +138,27 @@ impl MtacpLearner {
         self.state.params.values()
     }
 
-    fn gradient_step(&mut self, input: &LossInput, report: &mut LearnReport) -> Result<(), RlError> {
-        let settings = &self.frame.settings;
+    fn gradient_step(&mut self, input: &LossInput, totals: &mut Totals) -> Result<(), RlError> {
         let (loss, mut gradient) = loss_and_gradient(&self.state.params, input)?;
-        report.gradient_norm += clip_gradient_norm(&mut gradient, settings.gradient_norm_max);
+        let norm = clip_gradient_norm(&mut gradient, self.frame.settings.gradient_norm_max);
         let rate = self.rate();
         self.state.optimizer.step(self.state.params.values_mut(), &gradient, rate as f32)?;
-        if report.n_gradient_steps == 0 {
-            report.importance_mean = loss.importance_mean;
-        }
-        report.n_gradient_steps += 1;
-        report.policy_loss += loss.policy;
-        report.value_loss += loss.value;
-        report.imitation_loss += loss.imitation;
-        report.entropy += loss.entropy;
-        report.sigma = loss.sigma;
-        report.learning_rate = rate;
+        totals.add(&loss, norm, rate);
         Ok(())
     }
 
     fn rate(&self) -> f64 {
         let settings = &self.frame.settings;
         let share = progress(self.state.n_walks, self.walks_planned);
-        settings.rate_first + share * (settings.rate_last - settings.rate_first)
+        let last = settings.learning_rate * settings.learning_rate_end;
+        settings.learning_rate + share * (last - settings.learning_rate)
     }
 
     fn learn_or_fail(&mut self, fresh: &[Unroll]) -> Result<LearnReport, RlError> {
         let frame = Arc::clone(&self.frame);
         let settings = &frame.settings;
         let sigma = sigma(&frame, self.state.n_walks, self.walks_planned);
-        let n_best = settings.imitation.map_or(0, |rule| rule.n_walks);
+        let n_best = settings.imitated_walks;
         for unroll in fresh {
             unroll.check(frame.n_features)?;
             frame.table_row(unroll.task, 0)?;
@@ -173,25 +168,14 @@ impl MtacpLearner {
         let remembered = memories.iter().flat_map(|memory| &memory.best);
         let batch = Batch::new(&frame, fresh.iter().chain(remembered).collect())?;
         let input = LossInput { frame: &frame, batch: &batch, n_fresh: fresh.len(), memories: &memories, sigma };
-        let n_steps = fresh.iter().map(|unroll| unroll.n_steps() as u64).sum();
-        let mut report = LearnReport { n_steps, ..LearnReport::default() };
-        for _ in 0..settings.n_passes {
-            self.gradient_step(&input, &mut report)?;
-        }
-        let n = report.n_gradient_steps.max(1) as f64;
-        for mean in [
-            &mut report.policy_loss,
-            &mut report.value_loss,
-            &mut report.imitation_loss,
-            &mut report.entropy,
-            &mut report.gradient_norm,
-        ] {
-            *mean /= n;
+        let mut totals = Totals::default();
+        for _ in 0..settings.passes {
+            self.gradient_step(&input, &mut totals)?;
         }
         self.state.n_updates += 1;
         self.state.n_walks += fresh.iter().flat_map(|u| &u.ends_walk).filter(|&&ends| ends).count() as u64;
         self.policy = Arc::new(publish(&frame, &self.state, self.walks_planned)?);
-        Ok(report)
+        Ok(totals.finish())
     }
 }
 
@@ -277,7 +261,7 @@ impl Learner for MtacpLearner {
         let mut state = State { n_updates, n_walks, ..self.state.clone() };
         state.params.restore(reader.f32("weights")?)?;
         state.optimizer.restore(reader.f32("optimizer.mean")?, reader.f32("optimizer.square")?, n_steps)?;
-        let n_best = self.frame.settings.imitation.map_or(0, |rule| rule.n_walks);
+        let n_best = self.frame.settings.imitated_walks;
         state.memories = memory::load(self.frame.n_tasks, n_best, self.frame.n_features, &reader)?;
         self.policy = Arc::new(publish(&self.frame, &state, self.walks_planned)?);
         self.state = state;

@@ -5,7 +5,7 @@
 use candle_core::{D, Device, Tensor};
 
 use crate::error::{During, RlError};
-use crate::params::ParamSpec;
+use crate::nn::params::ParamSpec;
 
 /// Sizes of the network.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,7 +152,7 @@ fn lstm_step(gates: &Tensor, c: &Tensor, n_hidden: usize) -> candle_core::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::Params;
+    use crate::nn::params::Params;
     use crate::rng::RngStream;
 
     fn small() -> (NetShape, Params) {
