@@ -2,14 +2,47 @@
 //! metadata is a hash map whose order changes from run to run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use ::safetensors::Dtype;
+use ::safetensors::tensor::Metadata;
 use secateur_net::{Network, Tensor, Weights};
 use serde::Serialize;
 
+use super::{Ends, Sniff, WeightFormat, WeightsFile, bare};
 use crate::element::{Element, is_counter};
+use crate::file_bytes::RegularFile;
+use crate::state_dict::FileWeights;
 use crate::{FormatError, NetworkDescription, Preprocessing, Problem, metadata};
+
+/// In the list of formats.
+pub(super) const FORMAT: WeightFormat = WeightFormat {
+    name: "safetensors",
+    extensions: &["safetensors"],
+    sniff: |ends| match ends.head {
+        [_, _, _, _, 0, 0, 0, 0, b'{', ..] => Sniff::Yes,
+        _ => Sniff::No,
+    },
+    read: |bytes| match read_safetensors(bytes)? {
+        // Names of a file that describes its network are those of its graph.
+        (weights, Some(description)) => Ok(WeightsFile { weights, description: Some(description), notes: Vec::new() }),
+        (weights, None) => bare(FileWeights { weights, notes: Vec::new() }),
+    },
+    write: Some(network_bytes),
+    n_bytes_needed,
+};
+
+/// All of it, if it is as large as its header says.
+fn n_bytes_needed(file: &mut RegularFile, ends: &Ends<'_>, path: &Path) -> Result<u64, FormatError> {
+    let length = ends.head.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    let header = file.part(0, length.saturating_add(8))?;
+    let expected = expected_bytes(&header).map_err(|problem| problem.at(path))?;
+    if expected != file.n_bytes {
+        let problem = format!("expected {expected} bytes, as its header says, got {}", file.n_bytes);
+        return Err(Problem::malformed("safetensors", problem).at(path));
+    }
+    Ok(file.n_bytes)
+}
 
 /// As in the format's own library.
 const MAX_HEADER_BYTES: u64 = 100_000_000;

@@ -4,12 +4,41 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::Problem;
+use super::{FIRST_BYTES, Sniff, WeightFormat, bare};
+use crate::file_bytes::RegularFile;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::{Pickle, StorageRef, Value};
 use crate::state_dict::{FileWeights, StateDict, Storages};
+use crate::{FormatError, Problem};
 
-const FORMAT: &str = "PyTorch legacy";
+const NAME: &str = "PyTorch legacy";
+
+/// In the list of formats.
+pub(super) const FORMAT: WeightFormat = WeightFormat {
+    name: NAME,
+    extensions: &["pth", "th"],
+    sniff: |ends| match ends.head {
+        [0x80, 0..=5, ..] => Sniff::Yes,
+        _ => Sniff::No,
+    },
+    read: |bytes| bare(read_torch_legacy(bytes)?),
+    write: None,
+    n_bytes_needed: |file, _, _| n_bytes_needed(file),
+};
+
+/// Up to the end of the last storage, which is looked for in ever larger parts of the file.
+fn n_bytes_needed(file: &mut RegularFile) -> Result<u64, FormatError> {
+    let n_bytes = file.n_bytes;
+    let mut n_first = FIRST_BYTES;
+    while n_first < n_bytes {
+        if let Some(end) = end_of_storages(&file.part(0, n_first)?) {
+            return Ok(n_bytes.min(end));
+        }
+        n_first = n_first.saturating_mul(8);
+    }
+    Ok(n_bytes)
+}
+
 /// 0x1950a86a20f9469cfc6c, little-endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const PROTOCOL: i64 = 1001;
@@ -63,7 +92,7 @@ fn known_storages<'a>(object: &Pickle<'a>) -> HashMap<&'a str, StorageRef> {
 }
 
 fn malformed(problem: impl Into<String>) -> Problem {
-    Problem::malformed(FORMAT, problem)
+    Problem::malformed(NAME, problem)
 }
 
 fn next_pickle<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>, Problem> {

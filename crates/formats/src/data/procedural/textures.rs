@@ -96,7 +96,7 @@ fn dot(u: f32, v: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Split;
+    use crate::Split;
     use crate::procedural::Kind;
 
     #[test]

@@ -5,13 +5,39 @@ use std::io::Read;
 
 use zip::ZipArchive;
 
+use super::{Sniff, WeightFormat, bare};
 use crate::Problem;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::Pickle;
 use crate::state_dict::{FileWeights, StateDict, Storages};
-use crate::zip_directory::{ArchiveView, Place, open};
+use crate::zip_directory::{ArchiveView, Place, locate, open};
 
-const FORMAT: &str = "PyTorch zip";
+const NAME: &str = "PyTorch zip";
+
+/// In the list of formats.
+pub(super) const FORMAT: WeightFormat = WeightFormat {
+    name: NAME,
+    extensions: &["pth", "th"],
+    sniff: |ends| match ends.head {
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => Sniff::Yes,
+        // Anything may stand before an archive, such as a program that unpacks it.
+        _ if ends.has_end_record => Sniff::Perhaps,
+        _ => Sniff::No,
+    },
+    read: |bytes| {
+        let place = locate(bytes).map_err(|problem| Problem::malformed(NAME, problem))?;
+        bare(read_torch_zip(place, bytes.len())?)
+    },
+    write: None,
+    n_bytes_needed: |file, ends, path| {
+        if ends.has_end_record {
+            return Ok(file.n_bytes);
+        }
+        let problem = "the directory at its end is missing: the file is truncated, or something was put behind it";
+        Err(Problem::malformed(NAME, problem).at(path))
+    },
+};
+
 const PICKLE: &str = "data.pkl";
 
 /// Reads the state dict in a `.pth` archive; `n_bytes` is the size of the file around it.
@@ -20,7 +46,7 @@ const PICKLE: &str = "data.pkl";
 /// A broken archive, a pickle that is not a state dict, missing or misshapen storages.
 pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWeights, Problem> {
     let mut budget = MemoryBudget::for_file(n_bytes);
-    let mut archive = open(place).map_err(|e| Problem::malformed(FORMAT, e.to_string()))?;
+    let mut archive = open(place).map_err(|e| Problem::malformed(NAME, e.to_string()))?;
     if archive.len() as u64 != place.n_entries {
         // torch takes the first of them, Python's zipfile the last.
         let problem = format!(
@@ -28,7 +54,7 @@ pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWei
             place.n_entries - archive.len() as u64,
             place.n_entries
         );
-        return Err(Problem::malformed(FORMAT, problem));
+        return Err(Problem::malformed(NAME, problem));
     }
     let folder = folder(&archive)?;
     check_kind(&archive, &folder)?;
@@ -42,7 +68,7 @@ pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWei
         let key = pickle.name_in(place.key);
         if let Entry::Vacant(slot) = storages.entry(key) {
             let n_bytes = place.n_bytes().ok_or_else(|| {
-                Problem::malformed(FORMAT, format!("tensor '{name}': a storage of {} elements", place.n_elements))
+                Problem::malformed(NAME, format!("tensor '{name}': a storage of {} elements", place.n_elements))
             })?;
             slot.insert(read_entry(&mut archive, &format!("{folder}data/{key}"), Some(n_bytes), &mut budget)?.into());
         }
@@ -68,7 +94,7 @@ fn folder(archive: &ZipArchive<ArchiveView<'_>>) -> Result<String, Problem> {
                 what: "an archive of torch.export, which holds a program",
                 advice: "save the module's state: torch.save(model.state_dict(), 'weights.pth')",
             },
-            false => Problem::malformed(FORMAT, "expected an entry 'data.pkl'; was this saved by torch.save?"),
+            false => Problem::malformed(NAME, "expected an entry 'data.pkl'; was this saved by torch.save?"),
         }
     })
 }
@@ -100,7 +126,7 @@ fn check_byte_order(
     if archive.index_for_name(&name).is_some() {
         let order = read_entry(archive, &name, None, budget)?;
         if order != b"little" {
-            return Err(Problem::malformed(FORMAT, "expected byte order 'little'; big-endian weights are not read"));
+            return Err(Problem::malformed(NAME, "expected byte order 'little'; big-endian weights are not read"));
         }
     }
     Ok(())
@@ -113,7 +139,7 @@ fn read_entry(
     n_bytes: Option<usize>,
     budget: &mut MemoryBudget,
 ) -> Result<Vec<u8>, Problem> {
-    let fail = |problem: String| Problem::malformed(FORMAT, format!("entry '{name}': {problem}"));
+    let fail = |problem: String| Problem::malformed(NAME, format!("entry '{name}': {problem}"));
     let entry = archive.by_name(name).map_err(|e| fail(e.to_string()))?;
     let size = usize::try_from(entry.size()).unwrap_or(usize::MAX);
     if let Some(expected) = n_bytes.filter(|&expected| expected != size) {
