@@ -3,14 +3,15 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secateur_formats::Split;
 use secateur_kernels::Precision;
+use secateur_run::RunSpec;
 use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
 
 use crate::bench::BenchArgs;
-use crate::memory::MemoryArgs;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -118,6 +119,42 @@ pub(crate) struct RunArgs {
     pub(crate) quiet: bool,
 }
 
+impl CheckArgs {
+    /// The run that would be checked; none where only the template is asked for.
+    pub(crate) fn spec(&self) -> Option<RunSpec> {
+        let spec = RunSpec::new(self.scene.as_ref()?);
+        Some(RunSpec {
+            data_root: self.roots.data_root.clone(),
+            model_root: self.roots.model_root.clone(),
+            threads: self.threads.threads,
+            memory: self.memory.memory,
+            ..spec
+        })
+    }
+}
+
+/// How much memory may be taken.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct MemoryArgs {
+    /// Memory for finding a network's channel groups and for evaluating it (ranking and refitting are not counted), such as 800M or 4G [default: 768M for each thread, 8 times its parameters, and the images; at most half of what is available]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) memory: Option<u64>,
+}
+
+/// A number of bytes with an optional suffix K, M, G or T, powers of 1,024.
+fn bytes(text: &str) -> Result<u64, String> {
+    let upper = text.trim().to_ascii_uppercase();
+    let number = upper.trim_end_matches("IB").trim_end_matches('B');
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    let (digits, shift) = match units.iter().find(|(unit, _)| number.ends_with(*unit)) {
+        Some((unit, shift)) => (number.trim_end_matches(*unit), *shift),
+        None => (number, 0),
+    };
+    let bytes = digits.trim().parse::<f64>().ok().map(|n| n * (1u64 << shift) as f64);
+    let bytes = bytes.filter(|bytes| (1.0..9e18).contains(bytes)).map(|bytes| bytes as u64);
+    bytes.ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_owned())
+}
+
 /// At most a year.
 fn seconds(text: &str) -> Result<f64, String> {
     let expected = "expected a number of seconds from 0 to 31536000";
@@ -180,8 +217,23 @@ impl From<PrecisionArg> for Precision {
 }
 
 impl RunArgs {
+    /// The run that they ask for.
+    pub(crate) fn spec(&self) -> RunSpec {
+        RunSpec {
+            sets: self.sets(),
+            out: self.out.clone(),
+            resume: self.resume,
+            checkpoint_every: Duration::from_secs_f64(self.checkpoint_every),
+            data_root: self.roots.data_root.clone(),
+            model_root: self.roots.model_root.clone(),
+            threads: self.threads.threads,
+            memory: self.memory.memory,
+            ..RunSpec::new(&self.scene)
+        }
+    }
+
     /// The changes to the scene, in order: the device is one of its fields.
-    pub(crate) fn sets(&self) -> Vec<String> {
+    fn sets(&self) -> Vec<String> {
         let device = self.device.map(|device| match device {
             DeviceArg::Cpu => "device=Cpu".to_owned(),
             DeviceArg::Gpu => "device=Gpu".to_owned(),
@@ -334,6 +386,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_are_read_as_people_write_them() {
+        for (text, n) in
+            [("1", 1), ("800M", 800 << 20), ("4G", 4 << 30), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("3 kb", 3 << 10)]
+        {
+            assert_eq!(bytes(text), Ok(n), "{text}");
+        }
+        for bad in ["", "G", "-1G", "0", "1X", "nan", "inf", "1e300", "4 G G"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

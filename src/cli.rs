@@ -7,7 +7,7 @@ use clap::Parser;
 use secateur_sim::{PluginList, PruningPlugin};
 
 use crate::arguments::{Arguments, Command};
-use crate::{Failure, bench, check, doctor, eval, inspect, run, screen};
+use crate::{Failure, bench, check, doctor, eval, inspect, run_command, screen};
 
 /// The program, ready to run.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Cli {
 
     fn execute(self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Run(arguments) => run::run(&arguments, &self.plugins),
+            Command::Run(arguments) => run_command::run_scene(&arguments, &self.plugins),
             Command::Check(arguments) => check::check(&arguments, &self.plugins),
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Eval(arguments) => eval::eval(&arguments),

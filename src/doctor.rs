@@ -5,11 +5,10 @@ use std::path::Path;
 use secateur_formats::{Split, read_cifar10};
 use secateur_gpu::AdapterReport;
 use secateur_kernels::{Isa, Precision};
+use secateur_run::{Roots, load_network};
 use serde::Serialize;
 
 use crate::arguments::DoctorArgs;
-use crate::load::load_network;
-use crate::roots::Roots;
 use crate::{Failure, screen};
 
 pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<(), Failure> {

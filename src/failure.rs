@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anyhow::anyhow;
+use secateur_run::{Incomplete, RunError};
 use secateur_scene::SceneError;
 use secateur_sim::SimError;
 
@@ -49,6 +51,21 @@ impl std::error::Error for Failure {}
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Failed(error) => Self::Failed(error),
+            RunError::BadArguments(error) => Self::BadArguments(error),
+            RunError::BadScene(error) => Self::BadScene(error),
+            RunError::Incomplete { reason, .. } => match reason {
+                Incomplete::OverBudget { .. } => Self::OverBudget(reason.to_string()),
+                Incomplete::Interrupted => Self::Interrupted,
+                Incomplete::SearchFailed(_) | Incomplete::NoNetwork { .. } => Self::Failed(anyhow!("{reason}")),
+            },
+        }
     }
 }
 

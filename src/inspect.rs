@@ -5,11 +5,10 @@ use secateur_net::{ChannelGroups, Cost, CostModel, Graph};
 use secateur_scene::Protocol;
 use serde::Serialize;
 
+use secateur_run::{LoadedNetwork, MemoryBound, full_costs, least_widths, net_protocol};
+
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
-use crate::load::LoadedNetwork;
-use crate::memory::MemoryBound;
-use crate::reachable::{full_costs, least_widths, net_protocol};
 use crate::table::Table;
 use crate::{Failure, screen};
 
@@ -21,7 +20,7 @@ const KEEP_RATIO_MIN: f64 = 0.1;
 
 pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
-    let fits = MemoryBound::new(arguments.memory, 1).check_groups(&network.original);
+    let fits = MemoryBound::new(arguments.memory.memory, 1).check_groups(&network.original);
     fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
     let report = Report::new(&network, arguments.protocol.into());
     let text = match arguments.json {

@@ -1,41 +1,64 @@
 //! Secateur prunes trained convolutional networks to a provable budget. This crate is the command line, and the door to the
-//! library: the other crates under their short names. Only this crate prints, reads arguments and knows paths and exit codes.
+//! library: the other crates under their short names. Only this crate prints, reads arguments, listens to signals and knows exit codes.
 //!
-//! `secateur::cli().run()` is the whole binary.
+//! `secateur::cli().run()` is the whole binary. To run a scene from a program:
+//!
+//! ```
+//! use secateur::run::RunSpec;
+//! use secateur::sim::PluginList;
+//!
+//! # let folder = std::env::temp_dir().join(format!("secateur-doc-{}", std::process::id()));
+//! let spec = RunSpec {
+//!     sets: vec![
+//!         "walks_per_task=4".into(),
+//!         "budgets=[Macs(ratio: 0.6)]".into(),
+//!         "controls=[]".into(),
+//!         "images=(reward: 50, calibration: 20, walk: 10, refit: 20)".into(),
+//!     ],
+//!     out: Some(folder.join("first")),
+//!     ..RunSpec::new("scenes/quickstart.ron")
+//! };
+//! let result = secateur::run(&spec, &PluginList::default(), &mut ())?;
+//! for task in &result.summary.tasks {
+//!     assert!(task.macs <= task.budget.max, "every network fits its budget");
+//!     println!("{}: {} of {} MACs", task.name, task.macs, task.original.macs);
+//! }
+//! # std::fs::remove_dir_all(folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Where to go on:
+//! * [`run::RunSpec`] and [`run::Observer`]: what a run can be told, and who watches it;
+//! * [`sim::PruningPlugin`]: how to write a plugin, with systems in the steps of [`sim::Step`];
+//! * [`rl::Policy`] and [`rl::Learner`]: how to write an agent;
+//! * [`certify::certify`]: counting a written network again, by code that shares nothing with the search.
 
+pub use secateur_certify as certify;
 pub use secateur_formats as formats;
 pub use secateur_gpu as gpu;
 pub use secateur_kernels as kernels;
 pub use secateur_net as net;
 pub use secateur_rl as rl;
+pub use secateur_run as run;
+pub use secateur_run::run;
 pub use secateur_scene as scene;
 pub use secateur_sim as sim;
 pub use secateur_train as train;
 
-mod advice;
 mod arguments;
 mod bench;
-mod card;
-pub mod certificate;
 mod check;
 mod cli;
+mod closing_table;
 mod doctor;
 mod eval;
 mod failure;
 mod inspect;
-pub mod load;
-pub mod memory;
-mod pipeline_files;
-pub mod reachable;
-pub mod resolve;
-pub mod roots;
-mod run;
-mod scene_file;
+mod interrupt;
+mod progress;
+mod run_command;
 mod screen;
 mod table;
-mod wide_layers;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;
-#[doc(hidden)]
-pub use run::{read_checkpoint, seal_checkpoint};

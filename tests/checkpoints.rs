@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 use secateur::net::random::SplitMix;
-use secateur::read_checkpoint;
+use secateur::run::read_checkpoint;
 use serde_json::Value;
 
 /// Counts the bytes that live.

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secateur::{read_checkpoint, seal_checkpoint};
+use secateur::run::{read_checkpoint, seal_checkpoint};
 
 fuzz_target!(|body: &[u8]| {
     if let Ok(again) = read_checkpoint(&seal_checkpoint(body)) {

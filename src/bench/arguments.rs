@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use secateur_kernels::Isa;
+use secateur_run::RunSpec;
 use secateur_train::Executor;
 
 use super::schedulers::Variant;
-use crate::arguments::{DeviceArg, PrecisionArg, RootArgs, ThreadArgs};
-use crate::memory::MemoryArgs;
+use crate::arguments::{DeviceArg, MemoryArgs, PrecisionArg, RootArgs, ThreadArgs};
 
 const BENCH_EVAL_EXAMPLES: &str = "\
 Examples:
@@ -173,6 +173,20 @@ pub(crate) struct BenchSchedulersArgs {
     /// Change the scene for this measurement; may be repeated
     #[arg(long, value_name = "PATH=VALUE", requires = "scene")]
     pub(crate) set: Vec<String>,
+}
+
+impl BenchSchedulersArgs {
+    /// The scene that is to be measured, if it is one.
+    pub(crate) fn spec(&self) -> Option<RunSpec> {
+        let spec = RunSpec::new(self.scene.as_ref()?);
+        Some(RunSpec {
+            sets: self.set.clone(),
+            data_root: self.roots.data_root.clone(),
+            model_root: self.roots.model_root.clone(),
+            threads: self.threads.threads,
+            ..spec
+        })
+    }
 }
 
 /// What runs the systems of a tick.

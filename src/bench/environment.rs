@@ -6,6 +6,7 @@ use std::time::Duration;
 use bevy_app::App;
 use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings};
+use secateur_run::{Resolved, executor, prepared, reward_kind, scheduler};
 use secateur_scene::{Device, Scene};
 use secateur_sim::{
     Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
@@ -17,8 +18,6 @@ use super::schedulers::Variant;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
 use crate::Failure;
-use crate::resolve::Resolved;
-use crate::run::{agent, executor, prepared, reward_kind, scheduler};
 
 /// One search to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +109,7 @@ impl<'a> Environment<'a> {
     pub(super) fn search(&self, which: Which, times: &AgentTimes) -> Result<Search, Failure> {
         let (agent, seed) = match &self.kind {
             Kind::Synthetic { .. } => (&UniformSettings {} as &dyn AgentSettings, 7),
-            Kind::Scene { scene, .. } => (agent(scene.agent).1, scene.seed),
+            Kind::Scene { scene, .. } => (secateur_run::agent(scene.agent).1, scene.seed),
         };
         let setup = SearchSetup {
             pool: self.pool.clone(),

@@ -8,15 +8,12 @@ use rayon::ThreadPool;
 use secateur_kernels::{Effort, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
+use secateur_run::{BUILDER_INPUT, Evaluation, MemoryBound, Roots, load_network, thread_pool};
 use serde::Serialize;
 
 use super::arguments::BenchEvalArgs;
 use super::arithmetic::Arithmetic;
 use super::json;
-use crate::eval::thread_pool;
-use crate::load::{BUILDER_INPUT, load_network};
-use crate::memory::{Evaluation, MemoryBound};
-use crate::roots::Roots;
 use crate::{Failure, screen};
 
 /// Runs of which the median is taken, after one that is not counted.
@@ -57,7 +54,7 @@ struct Measured {
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
     let arithmetic = Arithmetic::new(arguments.precision, arguments.isa).map_err(Failure::BadArguments)?;
-    let pool = thread_pool(arguments.threads)?;
+    let pool = thread_pool(arguments.threads.threads)?;
     let measured = measure(arguments, name, &network, arithmetic, &pool)?;
     print(&measured)?;
     json::write(arguments.json.as_deref(), &measured)
@@ -228,7 +225,7 @@ fn measure(
 
 /// Whether the memory is enough for the images, of which those of the refit are fewer, before any is drawn.
 fn check_memory(arguments: &BenchEvalArgs, network: &Network, pool: &ThreadPool) -> Result<(), Failure> {
-    let bound = MemoryBound::new(arguments.memory, pool.current_num_threads());
+    let bound = MemoryBound::new(arguments.memory.memory, pool.current_num_threads());
     let n_images = arguments.images.max(arguments.repair_images).get();
     let evaluation = Evaluation { precision: arguments.precision.into(), n_images };
     let fits = bound.check_groups(network).and_then(|()| bound.check_evaluation(network, evaluation));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::arguments::BenchEvalArgs;
 use super::eval::{N_RUNS, keep_share, median, network, random_images};
 use super::json;
-use crate::{Failure, card, screen};
+use crate::{Failure, screen};
 
 /// What is measured; rates are medians.
 #[derive(Debug, Serialize)]
@@ -75,9 +75,9 @@ impl Row {
 
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
-    let gpu = card::open_bare(&GpuOptions::default())?;
+    let gpu = secateur_run::open_gpu(&GpuOptions::default())?;
     let measured = measure(arguments, &gpu, name, &network)?;
-    card::keep_pipelines(&gpu);
+    secateur_run::keep_pipelines(&gpu);
     print(&measured)?;
     json::write(arguments.json.as_deref(), &measured)
 }

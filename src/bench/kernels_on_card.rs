@@ -10,7 +10,7 @@ use super::arguments::BenchKernelsArgs;
 use super::eval_on_card::Row;
 use super::json;
 use super::kernels::{LAYERS, Layer, name, network, values};
-use crate::{Failure, card, screen};
+use crate::{Failure, screen};
 
 /// The shortest of so many dispatches counts.
 const N_RUNS: usize = 5;
@@ -36,7 +36,7 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
     let variants = if arguments.all_isas { ConvVariant::ALL.map(Some).to_vec() } else { vec![None] };
     let mut measured = Measured { adapter: String::new(), rows: Vec::new() };
     for conv in variants {
-        let gpu = card::open_bare(&GpuOptions { conv, ..GpuOptions::default() })?;
+        let gpu = secateur_run::open_gpu(&GpuOptions { conv, ..GpuOptions::default() })?;
         if measured.adapter.is_empty() {
             measured.adapter = gpu.name().to_owned();
             screen::result(format_args!("{}: up to {n_candidates} candidates in one dispatch", measured.adapter))?;
@@ -47,7 +47,7 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
             screen::result(format_args!("{variant:<8}{} ({candidates} x {images} images)", row.line()))?;
             measured.rows.push(Measurement { variant, candidates, images, row });
         }
-        card::keep_pipelines(&gpu);
+        secateur_run::keep_pipelines(&gpu);
     }
     json::write(arguments.json.as_deref(), &measured)
 }

@@ -8,7 +8,6 @@ use secateur_train::{Scheduler, Search};
 
 use super::environment::{Environment, Which};
 use super::report::{SearchReport, percentile, step_names};
-use super::schedulers::{Variant, executor_name};
 use super::timed::AgentTimes;
 use crate::Failure;
 
@@ -143,8 +142,8 @@ pub(super) fn measure(environment: &Environment<'_>, which: Which, walks: u64) -
     let env_steps = search.env_steps() as f64;
     let (wall_s, learn_s) = (took.wall_s, agent.learning.spent().as_secs_f64());
     Ok(SearchReport {
-        scheduler: Variant(which.scheduler).name(),
-        executor: executor_name(which.executor),
+        scheduler: which.scheduler.name(),
+        executor: which.executor.name(),
         actors: which.actors_per_task * n_tasks,
         wall_s,
         walks: notes.n_walks,

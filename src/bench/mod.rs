@@ -12,14 +12,13 @@ mod measure;
 mod queue;
 mod report;
 mod schedulers;
-pub(crate) mod synthetic;
+mod synthetic;
 mod timed;
 
 use anyhow::anyhow;
 use secateur_sim::PluginList;
 
 pub(crate) use arguments::BenchArgs;
-pub(crate) use schedulers::{Variant, executor_name};
 
 use crate::Failure;
 use crate::arguments::{DeviceArg, PrecisionArg};

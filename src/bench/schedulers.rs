@@ -3,17 +3,15 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use secateur_run::{check, thread_pool};
 use secateur_sim::{PluginList, Pool};
-use secateur_train::{Executor, Scheduler};
+use secateur_train::Scheduler;
 
 use super::arguments::BenchSchedulersArgs;
 use super::environment::{Environment, Wanted, Which};
 use super::measure::measure;
 use super::report::{Report, table};
 use super::{json, queue};
-use crate::check::{Means, read_and_resolve};
-use crate::eval::thread_pool;
-use crate::memory::{MemoryArgs, MemoryBound};
 use crate::{Failure, screen};
 
 /// Trajectories through the queue by itself.
@@ -41,34 +39,9 @@ impl FromStr for Variant {
     }
 }
 
-impl Variant {
-    /// As it is named on the command line.
-    pub(crate) fn name(self) -> String {
-        match self.0 {
-            Scheduler::Lockstep => "lockstep".to_owned(),
-            Scheduler::Async => "async".to_owned(),
-            Scheduler::BoundedLag { max } => format!("bounded_lag:{max}"),
-        }
-    }
-}
-
-/// As it is named on the command line.
-pub(crate) const fn executor_name(executor: Executor) -> &'static str {
-    match executor {
-        Executor::Single => "single",
-        Executor::Multi => "multi",
-    }
-}
-
 pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, plugins: &PluginList) -> Result<(), Failure> {
-    let pool = Pool(Arc::new(thread_pool(arguments.threads)?));
-    let read = match &arguments.scene {
-        Some(path) => {
-            let memory = MemoryBound::new(MemoryArgs::default(), pool.0.current_num_threads());
-            Some(read_and_resolve(path, &arguments.set, &Means { roots: &arguments.roots, plugins, memory })?)
-        }
-        None => None,
-    };
+    let pool = Pool(Arc::new(thread_pool(arguments.threads.threads)?));
+    let read = arguments.spec().map(|spec| check(&spec, plugins)).transpose()?;
     let wanted = Wanted::of(arguments, read.as_ref().map(|(scene, _)| scene));
     let environment = match &read {
         Some((scene, resolved)) => Environment::of_scene((scene, resolved), plugins, &wanted, pool)?,
@@ -87,7 +60,7 @@ pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, plugins: &PluginList) 
     for &actors_per_task in &wanted.actors {
         for &scheduler in &wanted.schedulers {
             for &executor in &wanted.executors {
-                screen::status(format!("{} with {actors_per_task} actors per task", Variant(scheduler).name()));
+                screen::status(format!("{} with {actors_per_task} actors per task", scheduler.name()));
                 let which = Which { scheduler, executor, actors_per_task };
                 report.runs.push(measure(&environment, which, wanted.walks)?);
             }
@@ -107,7 +80,7 @@ mod tests {
         assert_eq!(parse("lockstep"), Ok(Scheduler::Lockstep));
         assert_eq!(parse("bounded_lag:4"), Ok(Scheduler::BoundedLag { max: 4 }));
         for text in ["lockstep", "async", "bounded_lag:1"] {
-            assert_eq!(text.parse::<Variant>().unwrap().name(), text);
+            assert_eq!(text.parse::<Variant>().unwrap().0.name(), text);
         }
         for bad in ["", "lockstep:1", "bounded_lag:", "bounded_lag:-1", "Async"] {
             assert!(parse(bad).is_err(), "{bad}");

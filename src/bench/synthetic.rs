@@ -57,7 +57,7 @@ fn spin(rounds: u64) {
 }
 
 /// A chain of convolutions with random weights, and so many random images to be scored on.
-pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Result<Arc<Prepared>> {
+pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Result<Arc<Prepared>> {
     let mut g = GraphBuilder::new(Shape { c: 3, h: 4, w: 4 });
     let (mut x, mut from) = (0, 3);
     for i in 0..N_LAYERS {
@@ -89,7 +89,7 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
 }
 
 /// One task: half of the multiply-accumulates.
-pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
+pub(super) fn task(prepared: &Prepared) -> TaskSetup {
     let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
     TaskSetup {
         name: "synthetic".into(),

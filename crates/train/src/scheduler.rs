@@ -45,6 +45,27 @@ pub enum Executor {
     Multi,
 }
 
+impl Scheduler {
+    /// As results and the command line name it: `lockstep`, `async`, `bounded_lag:2`.
+    pub fn name(self) -> String {
+        match self {
+            Self::Lockstep => "lockstep".to_owned(),
+            Self::Async => "async".to_owned(),
+            Self::BoundedLag { max } => format!("bounded_lag:{max}"),
+        }
+    }
+}
+
+impl Executor {
+    /// As results and the command line name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Multi => "multi",
+        }
+    }
+}
+
 /// Longest time anybody sleeps without looking around.
 const NAP: Duration = Duration::from_millis(2);
 

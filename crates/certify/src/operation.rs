@@ -1,0 +1,220 @@
+//! The walk over the graph: output shape and counts of every operation, from the JSON and the tensors in the file.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use crate::CertifiedOperation;
+use crate::written::WrittenNetwork;
+
+type Shape = [u64; 3];
+
+/// One operation with what the count of memory needs.
+pub(super) struct Operation {
+    pub(super) certified: CertifiedOperation,
+    /// Operations whose outputs it reads, all earlier.
+    pub(super) inputs: Vec<usize>,
+    /// Whether it may overwrite its input.
+    pub(super) in_place: bool,
+}
+
+/// Every operation in order; every tensor of the file belongs to exactly one.
+pub(super) fn walk(written: &WrittenNetwork) -> anyhow::Result<Vec<Operation>> {
+    let nodes = written.graph.get("nodes").and_then(Value::as_array).context("the graph has no list 'nodes'")?;
+    let image = Fields { body: written.graph.get("input").unwrap_or(&Value::Null) };
+    let image = [image.number("c")?, image.number("h")?, image.number("w")?];
+    let mut operations: Vec<Operation> = Vec::with_capacity(nodes.len());
+    let mut unclaimed: BTreeSet<&str> = written.tensors.keys().map(String::as_str).collect();
+    for node in nodes {
+        let name = node.get("name").and_then(Value::as_str).context("an operation has no name")?;
+        let operation = step(written, &operations, node, name, image, &mut unclaimed);
+        operations.push(operation.with_context(|| format!("operation '{name}'"))?);
+    }
+    ensure!(!operations.is_empty(), "the graph has no operation");
+    if let Some(name) = unclaimed.first() {
+        bail!("tensor '{name}' belongs to no operation");
+    }
+    Ok(operations)
+}
+
+fn step<'a>(
+    written: &'a WrittenNetwork,
+    earlier: &[Operation],
+    node: &Value,
+    name: &str,
+    image: Shape,
+    unclaimed: &mut BTreeSet<&'a str>,
+) -> anyhow::Result<Operation> {
+    let inputs = inputs(node, earlier.len())?;
+    let shapes: Vec<Shape> = inputs.iter().map(|&input| earlier[input].certified.output).collect();
+    let (op, fields) = op_and_fields(node)?;
+    let Effect { output, tensors, counted } = effect(op, fields, &shapes, image)?;
+    ensure!((op == "Input") == earlier.is_empty(), "the input must be the first operation and no other");
+    let (mut weight, mut params) = (0u64, 0u64);
+    for (parameter, expected) in tensors {
+        let full = format!("{name}.{parameter}");
+        let (key, got) = written.tensors.get_key_value(&full).with_context(|| format!("tensor '{full}' is missing"))?;
+        ensure!(*got == expected, "tensor '{full}': the graph calls for shape {expected:?}, the file has {got:?}");
+        ensure!(unclaimed.remove(key.as_str()), "tensor '{full}' already belongs to another operation");
+        // The file's reader has checked that four times this product fits.
+        let n_elements: u64 = got.iter().product();
+        if parameter == "weight" {
+            weight = n_elements;
+        }
+        if !parameter.starts_with("running_") {
+            params += n_elements;
+        }
+    }
+    let n_pixels = output[1].checked_mul(output[2]);
+    let macs = if counted { n_pixels.and_then(|n| n.checked_mul(weight)).context("too many MACs")? } else { 0 };
+    let in_place = matches!(op, "BatchNorm" | "Pointwise" | "Identity");
+    let certified = CertifiedOperation { name: name.to_owned(), op: op.to_owned(), output, macs, params };
+    Ok(Operation { certified, inputs, in_place })
+}
+
+fn inputs(node: &Value, n_earlier: usize) -> anyhow::Result<Vec<usize>> {
+    let list = node.get("inputs").and_then(Value::as_array).context("it has no list 'inputs'")?;
+    let index = |value: &Value| {
+        let index = value.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|&n| n < n_earlier);
+        index.with_context(|| format!("it reads {value}, which does not come before it"))
+    };
+    list.iter().map(index).collect()
+}
+
+/// `"Add"` or `{"Conv2d": {…}}`.
+fn op_and_fields(node: &Value) -> anyhow::Result<(&str, Fields<'_>)> {
+    match node.get("op") {
+        Some(Value::String(op)) => Ok((op, Fields { body: &Value::Null })),
+        Some(Value::Object(map)) if map.len() == 1 => {
+            let (op, body) = map.iter().next().context("an empty operation")?;
+            Ok((op, Fields { body }))
+        }
+        _ => bail!("it has no operation"),
+    }
+}
+
+/// What one operation does to shapes, and which tensors it needs.
+struct Effect {
+    output: Shape,
+    tensors: Vec<(&'static str, Vec<u64>)>,
+    /// Whether every weight is used once per output pixel.
+    counted: bool,
+}
+
+impl Effect {
+    fn shape(output: Shape) -> Self {
+        Self { output, tensors: Vec::new(), counted: false }
+    }
+}
+
+fn effect(op: &str, fields: Fields, inputs: &[Shape], image: Shape) -> anyhow::Result<Effect> {
+    if op == "Input" {
+        ensure!(inputs.is_empty(), "the input reads nothing");
+        return Ok(Effect::shape(image));
+    }
+    let &x = inputs.first().context("it reads nothing")?;
+    if !matches!(op, "Add" | "Concat") {
+        ensure!(inputs.len() == 1, "expected one input, got {}", inputs.len());
+    }
+    let [c, h, w] = x;
+    match op {
+        "Conv2d" => conv2d(fields, x),
+        "Linear" => linear(fields, x),
+        "BatchNorm" => {
+            let channels = fields.number("channels")?;
+            ensure!(channels == c, "it normalises {channels} channels, its input has {c}");
+            let tensors = ["weight", "bias", "running_mean", "running_var"].map(|name| (name, vec![c])).to_vec();
+            Ok(Effect { output: x, tensors, counted: false })
+        }
+        "Pointwise" | "Identity" | "Softmax" => Ok(Effect::shape(x)),
+        "Add" => {
+            ensure!(inputs.iter().all(|&other| other == x), "it adds unlike shapes {inputs:?}");
+            Ok(Effect::shape(x))
+        }
+        "Concat" => {
+            ensure!(inputs.iter().all(|other| other[1..] == x[1..]), "it concatenates unlike sizes {inputs:?}");
+            Ok(Effect::shape([sum(inputs.iter().map(|shape| shape[0]))?, h, w]))
+        }
+        "MaxPool" | "AvgPool" => Ok(Effect::shape(fields.slide(c, x, [1, 1])?)),
+        "GlobalAvgPool" => Ok(Effect::shape([c, 1, 1])),
+        "Flatten" => {
+            let n = c.checked_mul(h).and_then(|n| n.checked_mul(w)).context("too many values")?;
+            Ok(Effect::shape([n, 1, 1]))
+        }
+        "Pad" => {
+            let grown = |size: u64, key: &str| sum([size].into_iter().chain(fields.pair(key)?));
+            Ok(Effect::shape([grown(c, "channels")?, grown(h, "rows")?, grown(w, "cols")?]))
+        }
+        "Slice" => {
+            let ([from, to], [rows, cols]) = (fields.pair("channels")?, fields.pair("step")?);
+            ensure!(from < to && to <= c && rows > 0 && cols > 0, "it takes channels {from} to {to} of {c}");
+            Ok(Effect::shape([to - from, h.div_ceil(rows), w.div_ceil(cols)]))
+        }
+        _ => bail!("unknown operation {op}"),
+    }
+}
+
+fn conv2d(fields: Fields, x: Shape) -> anyhow::Result<Effect> {
+    let (read, made, groups) =
+        (fields.number("in_channels")?, fields.number("out_channels")?, fields.number("groups")?);
+    ensure!(read == x[0], "it reads {read} channels, its input has {}", x[0]);
+    let fits = groups > 0 && read.is_multiple_of(groups) && made.is_multiple_of(groups);
+    ensure!(fits, "{groups} groups do not divide {read} and {made} channels");
+    let [rows, cols] = fields.pair("kernel")?;
+    let mut tensors = vec![("weight", vec![made, read / groups, rows, cols])];
+    if fields.flag("bias")? {
+        tensors.push(("bias", vec![made]));
+    }
+    Ok(Effect { output: fields.slide(made, x, fields.pair("dilation")?)?, tensors, counted: true })
+}
+
+fn linear(fields: Fields, x: Shape) -> anyhow::Result<Effect> {
+    let (read, made) = (fields.number("in_features")?, fields.number("out_features")?);
+    ensure!(x == [read, 1, 1], "it reads {read} features, its input is {x:?}");
+    let mut tensors = vec![("weight", vec![made, read])];
+    if fields.flag("bias")? {
+        tensors.push(("bias", vec![made]));
+    }
+    Ok(Effect { output: [made, 1, 1], tensors, counted: true })
+}
+
+fn sum(mut terms: impl Iterator<Item = u64>) -> anyhow::Result<u64> {
+    terms.try_fold(0u64, u64::checked_add).context("a size does not fit in 64 bits")
+}
+
+/// The attributes of an operation.
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    body: &'a Value,
+}
+
+impl Fields<'_> {
+    fn number(self, key: &str) -> anyhow::Result<u64> {
+        self.body.get(key).and_then(Value::as_u64).with_context(|| format!("it has no count '{key}'"))
+    }
+    fn flag(self, key: &str) -> anyhow::Result<bool> {
+        self.body.get(key).and_then(Value::as_bool).with_context(|| format!("it does not say '{key}'"))
+    }
+    fn pair(self, key: &str) -> anyhow::Result<[u64; 2]> {
+        let list = self.body.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        match list {
+            [a, b] => Some([a, b]).and_then(|[a, b]| Some([a.as_u64()?, b.as_u64()?])),
+            _ => None,
+        }
+        .with_context(|| format!("it has no two counts '{key}'"))
+    }
+    /// Output shape of `channels` made by windows over `x`: as many as start where the whole window, spread out by `dilation`,
+    /// still lies on the padded rows (columns).
+    fn slide(self, channels: u64, x: Shape, dilation: [u64; 2]) -> anyhow::Result<Shape> {
+        let (kernel, stride, padding) = (self.pair("kernel")?, self.pair("stride")?, self.pair("padding")?);
+        let places = |i: usize| {
+            let padded = padding[i].checked_mul(2)?.checked_add(x[i + 1])?;
+            let window = kernel[i].checked_sub(1)?.checked_mul(dilation[i])?.checked_add(1)?;
+            let last_start = padded.checked_sub(window)?;
+            Some(last_start.checked_div(stride[i])? + 1)
+        };
+        let out = |i| places(i).with_context(|| format!("its window does not fit an input of {x:?}"));
+        Ok([channels, out(0)?, out(1)?])
+    }
+}

@@ -1,0 +1,196 @@
+//! Whether a checkpoint can be of this scene: one whose checksum is right may still be no run's.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use secateur_net::{ChannelGroups, CostModel};
+use secateur_scene::Scene;
+use secateur_sim::BudgetWall;
+use secateur_train::{SavedTask, SearchRules, TaskRules};
+
+use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use super::told::{Told, read_told};
+use crate::inputs::reachable::net_protocol;
+use crate::inputs::resolve::Resolved;
+use crate::plans::{Plan, plans};
+use crate::prepare;
+use crate::search::WalkRewards;
+
+/// Refuses a checkpoint with numbers that no run of the scene could have come to.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, metrics: &Path) -> anyhow::Result<()> {
+    let plans = plans(scene);
+    let walls = walls(scene, resolved)?;
+    let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(*plan, scene, &walls)).collect();
+    let (n_finished, n_searches) = (state.finished.len(), plans.len());
+    ensure!(n_finished <= n_searches, "it has {n_finished} finished searches of {n_searches}");
+    for (search, rules) in state.finished.iter().zip(&rules) {
+        check_finished(search, rules)?;
+    }
+    if let Some(current) = &state.current {
+        let rules = rules.get(n_finished).context("it has a search that goes on behind the last")?;
+        check_current(current, rules)?;
+    }
+    check_time(state.wall_s)?;
+    ensure!(state.refits.is_empty() || n_finished == n_searches, "it has refits of searches that did not end");
+    state.refits.check(&state.finished, &rules)?;
+    let told = read_told(metrics, state.metrics_bytes)?;
+    check_told(&told, counted(state, scene, &plans))?;
+    for (search, (rules, plan)) in state.finished.iter().zip(rules.iter().zip(&plans)) {
+        let again = told.get(plan.agent.word).map_or(0, |agent| agent.n_restarts);
+        check_steps(search, rules, again)?;
+    }
+    Ok(())
+}
+
+/// What the metrics must tell of the searches in a checkpoint; two of one agent are told under one name.
+fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> Told {
+    let mut out = Told::new();
+    let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
+        let agent = out.entry(plan.agent.word.to_owned()).or_default();
+        // Whatever it says: nobody has checked it yet.
+        agent.n_updates = agent.n_updates.saturating_add(n_updates);
+        for (task, spec) in tasks.iter().zip(&scene.tasks) {
+            let (ended, cached) = agent.candidates.entry(spec.name.clone()).or_default();
+            *ended += task.stats.n_ended;
+            *cached += task.stats.n_cache_hits;
+        }
+    };
+    for (plan, search) in plans.iter().zip(&state.finished) {
+        add(plan, &search.tasks, search.learner_updates);
+    }
+    if let (Some(current), Some(plan)) = (&state.current, plans.get(state.finished.len())) {
+        add(plan, &current.search.tasks, current.search.learner.as_ref().map_or(0, |learner| learner.n_updates));
+    }
+    out
+}
+
+fn check_told(told: &Told, counted: Told) -> anyhow::Result<()> {
+    for (agent, counted) in &counted {
+        let told = told.get(agent).cloned().unwrap_or_default();
+        let (n, expected) = (counted.n_updates, told.n_updates);
+        ensure!(n == expected, "it has {n} updates of {agent}, metrics.jsonl tells of {expected}");
+        for (task, (ended, cached)) in &counted.candidates {
+            let told = told.candidates.get(task).copied().unwrap_or_default();
+            ensure!(
+                (*ended, *cached) == told,
+                "it has {ended} walks of {agent} on '{task}', {cached} of them known before; metrics.jsonl tells of {} and {}",
+                told.0,
+                told.1
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Decisions of a finished search: those of its walks, and more only where actors began again.
+fn check_steps(search: &FinishedSearch, rules: &SearchRules, n_restarts: u64) -> anyhow::Result<()> {
+    let walk_length = |task: &TaskRules| task.wall.order().len() as u64;
+    let least =
+        rules.tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.n_walks.saturating_mul(walk_length(task))));
+    let longest = rules.tasks.iter().map(walk_length).max().unwrap_or(0);
+    let most = least.saturating_add(n_restarts.saturating_mul(longest));
+    let n_steps = search.env_steps;
+    ensure!((least..=most).contains(&n_steps), "it has {n_steps} decisions, expected {least} to {most}");
+    Ok(())
+}
+
+/// The budget of every task, and whether it is searched.
+fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWall>, bool)>> {
+    let mut known: BTreeMap<usize, (ChannelGroups, Arc<CostModel>)> = BTreeMap::new();
+    let mut out = Vec::with_capacity(scene.tasks.len());
+    for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
+        let (groups, model) = known.entry(task.network).or_insert_with(|| {
+            let graph = resolved.networks[task.network].folded.graph();
+            let groups = ChannelGroups::derive(graph, net_protocol(scene.protocol));
+            let model = Arc::new(CostModel::new(graph, &groups));
+            (groups, model)
+        });
+        // As where the tasks are spawned: a task that is not searched has no wall to keep to.
+        let max = if budget.whole().is_some() { u64::MAX } else { budget.max };
+        let (cost, multiple) = ((budget.cost, max), scene.channel_multiple);
+        let wall = BudgetWall::new(groups, model.clone(), cost, multiple, scene.keep_ratio_min);
+        let unreachable = |e: secateur_sim::Unreachable| anyhow::anyhow!("no candidate costs less than {}", e.minimum);
+        out.push((Arc::new(wall.map_err(unreachable)?), budget.whole().is_none()));
+    }
+    Ok(out)
+}
+
+fn rules(plan: Plan, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
+    let task = |(wall, is_searched): &(Arc<BudgetWall>, bool)| TaskRules {
+        wall: wall.clone(),
+        n_walks: if *is_searched { plan.walks_per_task } else { 0 },
+        noise_free: plan.noise_free,
+        n_finalists: scene.finalists,
+        is_exact: scene.plugins.is_empty(),
+    };
+    SearchRules {
+        tasks: walls.iter().map(task).collect(),
+        actors_per_task: scene.actors_per_task,
+        learns: plan.agent.learns,
+        n_networks: prepare::pairs(scene).len(),
+    }
+}
+
+fn check_finished(search: &FinishedSearch, rules: &SearchRules) -> anyhow::Result<()> {
+    ensure!(
+        search.tasks.len() == rules.tasks.len(),
+        "it has {} tasks, expected {}",
+        search.tasks.len(),
+        rules.tasks.len()
+    );
+    for (task, rules) in search.tasks.iter().zip(&rules.tasks) {
+        task.check(rules)?;
+        let n_ended = task.stats.n_ended;
+        ensure!(n_ended == rules.n_walks, "a finished search has {n_ended} walks of {}", rules.n_walks);
+    }
+    ensure!(rules.learns || search.learner_updates == 0, "it has updates of an agent that does not learn");
+    check_time(search.wall_s)?;
+    check_rewards(&search.rewards, &search.tasks, rules, |_| Vec::new())
+}
+
+fn check_current(current: &CurrentSearch, rules: &SearchRules) -> anyhow::Result<()> {
+    let search = &current.search;
+    search.check(rules)?;
+    let n_ended = search.tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.stats.n_ended));
+    ensure!(current.n_ended == n_ended, "it tells of {} walks, its tasks of {n_ended}", current.n_ended);
+    check_time(current.wall_s)?;
+    let open = |task: usize| search.acting(task).map(|actor| actor.walk.number).collect();
+    check_rewards(&current.rewards, &search.tasks, rules, open)
+}
+
+/// There is one reward for every walk that ended, but for those free of noise that only show how learning went. `open` are the
+/// walks of a task that were begun and did not end.
+fn check_rewards(
+    rewards: &[WalkRewards],
+    tasks: &[SavedTask],
+    rules: &SearchRules,
+    open: impl Fn(usize) -> Vec<u64>,
+) -> anyhow::Result<()> {
+    ensure!(rewards.len() == tasks.len(), "it has rewards of {} tasks, expected {}", rewards.len(), tasks.len());
+    for (task, (rewards, saved)) in rewards.iter().zip(tasks).enumerate() {
+        let TaskRules { noise_free, n_walks, .. } = rules.tasks[task];
+        let (mut noisy, mut last) = noise_free.split(saved.stats.n_begun, n_walks);
+        for number in open(task) {
+            noisy -= u64::from(!noise_free.holds(number, n_walks));
+            last -= u64::from(number + noise_free.last >= n_walks);
+        }
+        let got = (rewards.noisy.len() as u64, rewards.noise_free.len() as u64);
+        ensure!(
+            got == (noisy, last),
+            "it has {got:?} rewards of walks with and without noise, expected {noisy}, {last}"
+        );
+        let is_finite = rewards.noisy.iter().chain(&rewards.noise_free).all(|reward| reward.is_finite());
+        ensure!(is_finite, "it has a reward that is no finite number");
+    }
+    Ok(())
+}
+
+fn check_time(wall_s: f64) -> anyhow::Result<()> {
+    ensure!(wall_s.is_finite() && wall_s >= 0.0, "it has a time of {wall_s} s");
+    Ok(())
+}

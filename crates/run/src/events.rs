@@ -1,0 +1,184 @@
+//! What happens in a run, as observers see it and as `metrics.jsonl` has it, one JSON object a line.
+
+use std::collections::BTreeMap;
+
+use secateur_sim::{Event, TaskSetup, Winner};
+use serde::{Serialize, Serializer};
+
+/// Version of the lines of `metrics.jsonl`.
+pub(crate) const METRICS_SCHEMA: u32 = 1;
+
+/// Something that happened. Serialises to a line of `metrics.jsonl`, whose field `event` is the variant in snake case.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum RunEvent<'a> {
+    /// The run began: the first line.
+    Start {
+        /// Version of the lines.
+        schema: u32,
+        /// Seed of the scene.
+        seed: u64,
+    },
+    /// A walk ended and its candidate was scored.
+    Candidate {
+        /// Name of the agent.
+        agent: &'a str,
+        /// Name of the task.
+        task: &'a str,
+        /// Index of the actor.
+        actor: usize,
+        /// Number of the walk within its task.
+        walk: u64,
+        /// Whether the walk was free of exploration noise.
+        noise_free: bool,
+        /// Whether the score was known.
+        cached: bool,
+        /// What the walk was paid.
+        reward: f64,
+        /// Top-1 on the reward images, from 0 to 1.
+        accuracy: f64,
+        /// Mean Kullback-Leibler divergence from the original network's outputs, nats.
+        divergence: f64,
+        /// Multiply-accumulates per image.
+        macs: u64,
+        /// Width of every prunable group, in walk order.
+        widths: &'a [usize],
+        /// Of these, channels that were bought with leftover budget after the walk, by place in the walk.
+        spent: &'a BTreeMap<usize, usize>,
+        /// Whether it is the best of its task so far.
+        is_best: bool,
+    },
+    /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or scored.
+    Restarted {
+        /// Name of the agent.
+        agent: &'a str,
+        /// Name of the task.
+        task: &'a str,
+        /// Index of the actor.
+        actor: usize,
+        /// Number of the walk within its task.
+        walk: u64,
+        /// What the panic said.
+        message: &'a str,
+    },
+    /// A learner updated its policy.
+    Learned {
+        /// Name of the agent.
+        agent: &'a str,
+        /// Updates so far.
+        n_updates: u64,
+        /// Losses and the like, by name.
+        #[serde(flatten)]
+        numbers: Numbers<'a, &'static str>,
+    },
+    /// Where time went between two updates of a learner that has a thread of its own.
+    Scheduled {
+        /// Name of the agent.
+        agent: &'a str,
+        /// Updates so far.
+        n_updates: u64,
+        /// Times in seconds and shares, by name.
+        #[serde(flatten)]
+        numbers: Numbers<'a, &'static str>,
+    },
+    /// Numbers of a plugin.
+    Note {
+        /// Name of the agent.
+        agent: &'a str,
+        /// Name of the plugin.
+        plugin: &'a str,
+        /// What the plugin noted, by name.
+        numbers: Numbers<'a, String>,
+    },
+    /// A task of the run's agent has its network, after the final refit.
+    Result {
+        /// Name of the task.
+        task: &'a str,
+        /// The walk whose candidate won; none where nothing had to be pruned.
+        walk: Option<u64>,
+        /// What decided between the finalists.
+        reward: f64,
+        /// Top-1 on the reward images, from 0 to 1.
+        accuracy: f64,
+        /// Multiply-accumulates per image.
+        macs: u64,
+    },
+}
+
+/// Named numbers. Serialise as a map; those that are not finite become `null`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Numbers<'a, N>(pub &'a [(N, f64)]);
+
+impl<N: AsRef<str>> Serialize for Numbers<'_, N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, number)| (name.as_ref(), number)))
+    }
+}
+
+impl<'a> RunEvent<'a> {
+    /// An event of a search by `agent`.
+    pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a Event) -> Self {
+        let name = |task: &usize| tasks[*task].name.as_str();
+        match event {
+            Event::Candidate { task, actor, walk, noise_free, cached, reward, score, macs, widths, spent, is_best } => {
+                Self::Candidate {
+                    agent,
+                    task: name(task),
+                    actor: *actor,
+                    walk: *walk,
+                    noise_free: *noise_free,
+                    cached: *cached,
+                    reward: f64::from(*reward),
+                    accuracy: score.accuracy,
+                    divergence: score.divergence,
+                    macs: *macs,
+                    widths,
+                    spent,
+                    is_best: *is_best,
+                }
+            }
+            Event::Restarted { task, actor, walk, message } => {
+                Self::Restarted { agent, task: name(task), actor: *actor, walk: *walk, message }
+            }
+            Event::Learned { n_updates, numbers, .. } => {
+                Self::Learned { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
+            }
+            Event::Scheduled { n_updates, numbers } => {
+                Self::Scheduled { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
+            }
+            Event::Note { plugin, numbers } => Self::Note { agent, plugin, numbers: Numbers(numbers) },
+        }
+    }
+
+    /// The result of a task.
+    pub(crate) fn result(task: &'a TaskSetup, winner: &Winner) -> Self {
+        Self::Result {
+            task: &task.name,
+            walk: task.is_searched.then_some(winner.walk),
+            reward: winner.reward,
+            accuracy: winner.score.accuracy,
+            macs: winner.macs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_json_object_and_numbers_that_are_not_finite_are_null() {
+        let numbers = [("loss", 0.5), ("entropy", f64::NAN)];
+        let learned = RunEvent::Learned { agent: "mtacp", n_updates: 3, numbers: Numbers(&numbers) };
+        let expected = serde_json::json!({
+            "event": "learned", "agent": "mtacp", "n_updates": 3, "loss": 0.5, "entropy": null
+        });
+        assert_eq!(serde_json::to_value(&learned).unwrap(), expected);
+        let of_plugin = [("penalty".to_owned(), 2.0)];
+        let note = RunEvent::Note { agent: "random", plugin: "penalty", numbers: Numbers(&of_plugin) };
+        let expected = serde_json::json!({
+            "event": "note", "agent": "random", "plugin": "penalty", "numbers": {"penalty": 2.0}
+        });
+        assert_eq!(serde_json::to_value(&note).unwrap(), expected);
+    }
+}

@@ -1,0 +1,290 @@
+//! After the search: final refits of the finalists, networks written, and one look at the test split.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use anyhow::Context;
+use secateur_kernels::Effort;
+use secateur_net::Network;
+use secateur_sim::{
+    Candidate, Field, FinalRefit, Prepared, RefitCount, RefitKey, RewardKind, Round, SimError, Tournament, Winner,
+};
+
+use crate::card::Card;
+use crate::error::{Incomplete, RunError};
+use crate::inputs::resolve::Whole;
+use crate::observer::StageKind;
+use crate::search::SearchOutcome;
+use crate::split_accuracy::{Engine, FirstImages, count_correct};
+use crate::{Run, RunResult, prepare, summary};
+
+/// The result of one agent on one task.
+pub(crate) struct Finished {
+    /// The task's index.
+    pub(crate) task: usize,
+    pub(crate) winner: Winner,
+    /// Top-1 on the test split.
+    pub(crate) test_accuracy: f64,
+}
+
+/// Winners of one search, by task.
+type Winners = BTreeMap<usize, Winner>;
+
+/// The refit of one network's finalists in one round, prepared when the first of them needs it.
+struct Refitting<'a> {
+    pool: &'a rayon::ThreadPool,
+    prepared: &'a Prepared,
+    kind: RewardKind,
+    n_images: usize,
+    effort: Effort,
+    refit: Option<FinalRefit<'a>>,
+}
+
+impl Refitting<'_> {
+    fn run(&mut self, task: &str, finalist: &Candidate) -> Result<Winner, SimError> {
+        let refit = match self.refit.take() {
+            Some(refit) => refit,
+            None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.effort))?,
+        };
+        self.refit.insert(refit).run(task, finalist)
+    }
+}
+
+impl Run<'_> {
+    /// Results of every search, in its order, for every task that has a candidate. A network of the run's agent is written as soon as
+    /// it is known. A run that was asked to stop refits one finalist of each task, and goes on to the next thing.
+    pub(crate) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, RunError> {
+        let mut winners: Vec<Winners> = searches.iter().map(|_| Winners::new()).collect();
+        let pool = self.job.pool.clone();
+        let (kind, n_images) = (prepare::reward_kind(self.job.scene), self.job.scene.images.refit);
+        for (index, prepared) in self.job.networks.clone().iter().enumerate() {
+            self.save_if_stopping(searches);
+            let tournament = Tournament::new(self.fields(index, searches), n_images);
+            if tournament.is_empty() {
+                continue;
+            }
+            for (round, effort) in [(Round::First, Effort::Quick), (Round::Last, Effort::Thorough)] {
+                let Some(n_images) = tournament.n_images(round) else { continue };
+                let refitting = Refitting { pool: &pool.0, prepared, kind, n_images, effort, refit: None };
+                self.hold(round, refitting, &tournament, searches, &mut winners)?;
+            }
+        }
+        winners[0].append(&mut self.whole_networks()?);
+        self.test(winners)
+    }
+
+    /// The finalists of every search and task on one network.
+    fn fields(&self, network: usize, searches: &[SearchOutcome]) -> Vec<Field> {
+        let tasks = (0..self.job.tasks.len()).filter(|&task| self.job.tasks[task].network == network);
+        let of_task = |(search, outcome): (usize, &SearchOutcome), task: usize| Field {
+            search,
+            task,
+            walks: outcome.tasks[task].finalists.iter().map(|finalist| finalist.walk).collect(),
+        };
+        tasks.flat_map(|task| searches.iter().enumerate().map(move |search| of_task(search, task))).collect()
+    }
+
+    /// Holds a round of the tournament of one network: refits whoever is next in each field. A field's winner is known at its end.
+    fn hold(
+        &mut self,
+        round: Round,
+        mut refitting: Refitting<'_>,
+        tournament: &Tournament,
+        searches: &[SearchOutcome],
+        winners: &mut [Winners],
+    ) -> Result<(), RunError> {
+        let RefitCount { all, known: mut done } = tournament.n_refits(round, &self.refits.ranks, self.is_stopping);
+        let name = match round {
+            Round::First => format!("first refit of {}", refitting.prepared.network_name),
+            Round::Last => format!("final refit of {}", refitting.prepared.network_name),
+        };
+        self.journal.reporter.begin(StageKind::Refit, &name, all, done);
+        if done > 0 {
+            self.journal.reporter.log(&format!("{done} were refitted before"));
+        }
+        for (at, field) in tournament.fields().iter().enumerate() {
+            loop {
+                self.save_if_stopping(searches);
+                let next = tournament.next(at, round, &self.refits.ranks, self.is_stopping);
+                let Some(key) = next else { break };
+                self.refit(key, &mut refitting, searches)?;
+                done += 1;
+                self.journal.reporter.progress(done);
+                if self.searched_all && !self.is_stopping() && self.journal.checkpoint_is_due() {
+                    self.checkpoint(searches);
+                }
+            }
+            if round == Round::Last
+                && let Some(rank) = tournament.winner(at, &self.refits.ranks, self.is_stopping)
+            {
+                let winner = self.winner(field, rank.walk, &mut refitting, searches)?;
+                if field.search == 0 {
+                    self.emit(field.task, &winner)?;
+                }
+                winners[field.search].insert(field.task, winner);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refits a finalist and remembers what came of it; one that panics is told and passed over.
+    fn refit(
+        &mut self,
+        key: RefitKey,
+        refitting: &mut Refitting<'_>,
+        searches: &[SearchOutcome],
+    ) -> Result<(), RunError> {
+        match refitting.run(&self.job.tasks[key.task].name, finalist(searches, key.search, key.task, key.walk)?) {
+            Ok(winner) => self.refits.note(key, winner),
+            Err(error @ SimError::Panicked { .. }) => {
+                let warning = format!("final refit: {error}; the other finalists go on without it");
+                self.journal.reporter.note(&format!("warning: {warning}"));
+                self.refits.warnings.push(warning);
+                self.refits.give_up(key);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The network of a field's winner, which is at hand unless an interrupted process had refitted a better finalist that does not
+    /// come this far when all of them are.
+    fn winner(
+        &self,
+        field: &Field,
+        walk: u64,
+        refitting: &mut Refitting<'_>,
+        searches: &[SearchOutcome],
+    ) -> Result<Winner, RunError> {
+        let known = self.refits.best(field.search, field.task).filter(|best| best.walk == walk);
+        if let Some(winner) = known {
+            return Ok(winner.clone());
+        }
+        let finalist = finalist(searches, field.search, field.task, walk)?;
+        Ok(refitting.run(&self.job.tasks[field.task].name, finalist)?)
+    }
+
+    /// Writes the networks of the tasks that were not searched, since their budget allows the whole network.
+    fn whole_networks(&mut self) -> Result<Winners, RunError> {
+        let mut winners = Winners::new();
+        for task in 0..self.job.tasks.len() {
+            if self.job.tasks[task].is_searched {
+                continue;
+            }
+            let prepared = self.job.networks[self.job.tasks[task].network].clone();
+            let network = match self.job.resolved.budgets[task].whole() {
+                Some(Whole::AsGiven) => &self.job.resolved.networks[self.job.scene.tasks[task].network].original,
+                Some(Whole::Folded) | None => &prepared.network,
+            };
+            let winner = Winner::whole(&prepared, network.clone(), prepare::reward_kind(self.job.scene));
+            self.emit(task, &winner)?;
+            winners.insert(task, winner);
+        }
+        Ok(winners)
+    }
+
+    /// Writes the network of a task of the run's agent, and records it once.
+    fn emit(&mut self, task: usize, winner: &Winner) -> Result<(), RunError> {
+        self.journal.directory.write_network(task, winner, self.job.scene, self.job.resolved)?;
+        if self.refits.told.insert(task) {
+            self.journal.record_result(&self.job.tasks[task], winner)?;
+        }
+        Ok(())
+    }
+
+    /// Once the user asks to stop, writes down what is known before anything is decided among fewer finalists than there are.
+    fn save_if_stopping(&mut self, searches: &[SearchOutcome]) {
+        if self.is_stopping() && std::mem::take(&mut self.searched_all) {
+            self.checkpoint(searches);
+            self.journal.wait_for_checkpoint();
+        }
+    }
+
+    fn test(&mut self, winners: Vec<Winners>) -> Result<Vec<Vec<Finished>>, RunError> {
+        let total = winners.iter().map(Winners::len).sum::<usize>() as u64;
+        self.journal.reporter.begin(StageKind::Test, "test split", total, 0);
+        let mut out = Vec::new();
+        let mut done = 0;
+        for of_search in winners {
+            let mut finished = Vec::new();
+            for (task, winner) in of_search {
+                let test_accuracy = self.test_accuracy(task, &winner.network)?;
+                finished.push(Finished { task, winner, test_accuracy });
+                done += 1;
+                self.journal.reporter.progress(done);
+            }
+            out.push(finished);
+        }
+        self.journal.reporter.end();
+        Ok(out)
+    }
+
+    /// Top-1 of the unpruned network of every task on the test split.
+    fn original_test_accuracies(&self) -> Result<Vec<f64>, RunError> {
+        let mut known: BTreeMap<usize, f64> = BTreeMap::new();
+        for (task, setup) in self.job.tasks.iter().enumerate() {
+            if let Entry::Vacant(unknown) = known.entry(setup.network) {
+                unknown.insert(self.test_accuracy(task, &self.job.networks[setup.network].network)?);
+            }
+        }
+        Ok(self.job.tasks.iter().map(|setup| known[&setup.network]).collect())
+    }
+
+    fn test_accuracy(&self, task: usize, network: &Network) -> Result<f64, RunError> {
+        let spec = &self.job.scene.tasks[task];
+        let data = &self.job.resolved.datasets[spec.dataset].test;
+        let preprocessing = &self.job.resolved.networks[spec.network].preprocessing;
+        let mut engine = Engine::cpu(network).context("compiling for the test split")?;
+        let images = FirstImages { data, preprocessing, n: data.len() };
+        let n_correct = count_correct(network, images, &mut engine, &self.job.pool.0, |_| {});
+        Ok(n_correct.context("evaluating on the test split")? as f64 / data.len().max(1) as f64)
+    }
+
+    /// Writes the summary, and tells what the results lack, if they do.
+    pub(crate) fn conclude(
+        mut self,
+        searches: Vec<SearchOutcome>,
+        finished: &[Vec<Finished>],
+    ) -> Result<RunResult, RunError> {
+        let wall_s = self.journal.wall_s();
+        self.job.card.iter().for_each(Card::keep_pipelines);
+        let original_test = self.original_test_accuracies()?;
+        let summary = summary::summary(&self, &searches, finished, &original_test, wall_s);
+        self.journal.directory.write_summary(&summary)?;
+        self.journal.wait_for_checkpoint();
+        self.journal.reporter.end();
+        self.journal.directory.check_written()?;
+        let result = RunResult { directory: self.journal.directory.path().to_owned(), summary };
+        match self.lack(searches, finished) {
+            Some(reason) => Err(RunError::Incomplete { reason, result: Box::new(result) }),
+            None => Ok(result),
+        }
+    }
+
+    /// The gravest of what the results lack.
+    fn lack(&self, searches: Vec<SearchOutcome>, finished: &[Vec<Finished>]) -> Option<Incomplete> {
+        let over_budget = self.journal.directory.over_budget();
+        if !over_budget.is_empty() {
+            return Some(Incomplete::OverBudget { tasks: over_budget.to_vec() });
+        }
+        let has_network = |task: usize| finished[0].iter().any(|f| f.task == task);
+        let tasks = searches[0].tasks.iter().enumerate();
+        let mut without = tasks.filter(|(task, found)| !found.finalists.is_empty() && !has_network(*task));
+        let no_network = without.next().map(|(task, _)| self.job.tasks[task].name.clone());
+        if let Some(error) = searches.into_iter().find_map(|search| search.failure) {
+            return Some(Incomplete::SearchFailed(error));
+        }
+        if self.is_stopping {
+            return Some(Incomplete::Interrupted);
+        }
+        no_network.map(|task| Incomplete::NoNetwork { task })
+    }
+}
+
+/// The finalist of a walk.
+fn finalist(searches: &[SearchOutcome], search: usize, task: usize, walk: u64) -> anyhow::Result<&Candidate> {
+    let mut finalists = searches[search].tasks[task].finalists.iter();
+    finalists
+        .find(|finalist| finalist.walk == walk)
+        .with_context(|| format!("walk {walk} is no finalist of task {task}"))
+}

@@ -1,0 +1,10 @@
+//! From a scene file to everything it names, in memory and checked.
+
+mod advice;
+pub(crate) mod load;
+pub(crate) mod memory;
+pub(crate) mod reachable;
+pub(crate) mod resolve;
+pub(crate) mod roots;
+pub(crate) mod scene_file;
+pub(crate) mod wide_layers;

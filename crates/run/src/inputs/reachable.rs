@@ -1,0 +1,107 @@
+//! The least a network can cost, and hence which budgets can be met.
+
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Network};
+use secateur_scene::{BudgetKind, Protocol};
+use secateur_sim::WidthBounds;
+
+/// The same word in `net`, whose types know no scene.
+pub const fn net_protocol(protocol: Protocol) -> secateur_net::Protocol {
+    match protocol {
+        Protocol::Inner => secateur_net::Protocol::Inner,
+        Protocol::Full => secateur_net::Protocol::Full,
+    }
+}
+
+/// The same word in `net`, whose types know no scene.
+pub const fn cost(kind: BudgetKind) -> Cost {
+    match kind {
+        BudgetKind::Macs => Cost::Macs,
+        BudgetKind::Params => Cost::Params,
+        BudgetKind::ActivationBytes => Cost::ActivationBytes,
+    }
+}
+
+/// The cost of a whole network as it stands.
+pub fn full_cost(network: &Network, cost: Cost) -> u64 {
+    full_costs(network, [cost])[0]
+}
+
+/// The costs of a whole network as it stands, in the order of `costs`.
+pub fn full_costs<const N: usize>(network: &Network, costs: [Cost; N]) -> [u64; N] {
+    let groups = ChannelGroups::derive(network.graph(), secateur_net::Protocol::Inner);
+    let (model, full) = (CostModel::new(network.graph(), &groups), groups.full_widths());
+    costs.map(|cost| model.count(cost, &full))
+}
+
+/// The least width of every group, frozen ones whole.
+pub fn least_widths(groups: &ChannelGroups, channel_multiple: usize, keep_ratio_min: f64) -> Vec<usize> {
+    let mut least = groups.full_widths();
+    for g in groups.prunable() {
+        least[g] = WidthBounds::new(least[g], channel_multiple, keep_ratio_min).least();
+    }
+    least
+}
+
+/// Groups and least widths of one network under one set of rules.
+#[derive(Clone, Debug)]
+pub struct Reachable {
+    /// The groups the least widths belong to.
+    pub groups: ChannelGroups,
+    model: CostModel,
+    least: Vec<usize>,
+}
+
+impl Reachable {
+    /// For `graph` as it is pruned (BatchNorm folded).
+    pub fn new(graph: &Graph, protocol: Protocol, channel_multiple: usize, keep_ratio_min: f64) -> Self {
+        let groups = ChannelGroups::derive(graph, net_protocol(protocol));
+        let least = least_widths(&groups, channel_multiple, keep_ratio_min);
+        let model = CostModel::new(graph, &groups);
+        Self { groups, model, least }
+    }
+
+    /// The cost with every channel.
+    pub fn full(&self, cost: Cost) -> u64 {
+        self.model.count(cost, &self.groups.full_widths())
+    }
+
+    /// The least that any candidate can cost.
+    pub fn minimum(&self, cost: Cost) -> u64 {
+        self.model.count(cost, &self.least)
+    }
+}
+
+/// The smallest ratio with four decimals that allows `minimum` of `original`, if any up to 1 does.
+pub fn least_ratio(minimum: u64, original: u64) -> Option<f64> {
+    let steps = (minimum as f64 / original as f64 * 1e4).ceil();
+    let ratio =
+        [steps, steps + 1.0].map(|s| s / 1e4).into_iter().find(|r| (original as f64 * r).floor() >= minimum as f64);
+    ratio.filter(|ratio| *ratio <= 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::{Shape, arch};
+
+    #[test]
+    fn resnet20_in_steps_of_eight_reaches_the_documented_share_of_its_macs() {
+        let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
+        let least = Reachable::new(&graph, Protocol::Inner, 8, 0.1).minimum(Cost::Macs);
+        let share = least as f64 / 40_551_040.0;
+        assert!((share - 0.3055).abs() < 1e-4, "{share}");
+        assert_eq!(least_ratio(least, 40_551_040), Some(0.3055));
+    }
+
+    #[test]
+    fn the_least_ratio_is_enough_and_not_generous() {
+        for original in [7, 1000, 40_551_040, 269_722] {
+            for minimum in (1..=original).step_by(1 + original as usize / 97) {
+                let ratio = least_ratio(minimum, original).unwrap();
+                assert!((original as f64 * ratio).floor() as u64 >= minimum);
+                assert!((ratio - minimum as f64 / original as f64) < 2.1e-4);
+            }
+        }
+        assert_eq!(least_ratio(8, 7), None);
+    }
+}

@@ -1,0 +1,385 @@
+//! From a checked scene to what it names: networks and data in memory, every budget known to be reachable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use secateur_formats::{Dataset, Split};
+use secateur_kernels::Plan;
+use secateur_net::Cost;
+use secateur_rl::EnvironmentSpec;
+use secateur_scene::{BudgetBound, DatasetSource, Protocol, Scene, SceneError, TaskSpec};
+use secateur_sim::observation_len;
+
+use super::advice::what_reaches;
+use super::load::{LoadedNetwork, load_network, load_split};
+use super::memory::{Evaluation, MemoryBound};
+use super::reachable::{Reachable, cost, full_costs, least_ratio};
+use super::roots::Roots;
+use crate::prepare::precision;
+
+/// Networks whose activations take more for one image are not tried on one.
+const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
+
+/// Largest value of a normalised pixel; networks are trained on pixels a few standard deviations from their mean, or from 0 to 255.
+const PIXEL_MAX: f64 = 1e6;
+/// Largest value of a logit whose square, and sums of many, can still be told in f32.
+const VALUE_MAX: f32 = 1e15;
+
+const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
+
+/// What a scene names, in the order of the scene's lists.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// One per entry of the scene's networks.
+    pub networks: Vec<LoadedNetwork>,
+    /// One per entry of the scene's data sets; sets from the same source share their images.
+    pub datasets: Vec<ResolvedDataset>,
+    /// One per task of the scene.
+    pub budgets: Vec<ResolvedBudget>,
+}
+
+/// Both splits of a data set.
+#[derive(Clone, Debug)]
+pub struct ResolvedDataset {
+    /// Name in the scene.
+    pub name: String,
+    /// Training images: reward, calibration and refit images are drawn from these.
+    pub train: Arc<Dataset>,
+    /// Held-out images, looked at once, at the end.
+    pub test: Arc<Dataset>,
+}
+
+/// The budget of one task in absolute numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolvedBudget {
+    /// What is bounded.
+    pub cost: Cost,
+    /// The bound; the emitted (folded) network must not exceed it.
+    pub max: u64,
+    /// Cost of the network as given.
+    pub original: u64,
+    /// Cost of the network as it is pruned, BatchNorm folded and with a bias wherever a refit may write one, at full width.
+    pub full: u64,
+    /// The least that any candidate can cost.
+    pub minimum: u64,
+}
+
+/// A network that meets a budget without losing a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// The network as given.
+    AsGiven,
+    /// The network with its BatchNorm folded.
+    Folded,
+}
+
+impl ResolvedBudget {
+    /// What is to be emitted where nothing needs to be pruned; `None` where something does.
+    pub fn whole(&self) -> Option<Whole> {
+        match self.max {
+            max if max >= self.original => Some(Whole::AsGiven),
+            max if max >= self.full => Some(Whole::Folded),
+            _ => None,
+        }
+    }
+}
+
+/// Loads what `scene` names and checks that all of it fits together.
+///
+/// # Errors
+/// Every problem found, each with its place in the scene and what to do.
+pub fn resolve(scene: &Scene, roots: &Roots) -> Result<Resolved, SceneError> {
+    resolve_within(scene, roots, MemoryBound::default())
+}
+
+/// As [`resolve`], for networks that may take as much memory as `memory` says.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Result<Resolved, SceneError> {
+    let mut problems = Problems { scene, memory, found: None };
+    let networks: Vec<Option<LoadedNetwork>> = (0..scene.networks.len()).map(|i| problems.network(i, roots)).collect();
+    let datasets = problems.datasets(roots);
+    let mut budgets = Vec::new();
+    let mut reachable: BTreeMap<usize, (Reachable, [u64; 3])> = BTreeMap::new();
+    let mut pruned: BTreeSet<usize> = BTreeSet::new();
+    for task in &scene.tasks {
+        let Some(network) = &networks[task.network] else { continue };
+        // A pair and a network are checked with their first task.
+        let is_first = |same: &dyn Fn(&TaskSpec) -> bool| {
+            scene.tasks.iter().find(|t| same(t)).is_some_and(|t| std::ptr::eq(t, task))
+        };
+        if let Some(dataset) = &datasets[task.dataset]
+            && is_first(&|t| (t.network, t.dataset) == (task.network, task.dataset))
+        {
+            problems.check_pair(task.network, network, &dataset.train);
+        }
+        let costs = || (least(scene, network), full_costs(&network.original, COSTS));
+        let (least, originals) = reachable.entry(task.network).or_insert_with(costs);
+        let budget = resolve_budget(scene, task.budget, least, originals);
+        if budget.whole().is_none() && pruned.insert(task.network) {
+            problems.check_prunable(task.network, network, least);
+        }
+        if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
+            problems.check_budget(task.budget, network, budget);
+        }
+        budgets.push(budget);
+    }
+    problems.check_precision();
+    if problems.found.is_none() {
+        problems.check_agent(reachable.values().map(|(least, _)| least.groups.prunable().len()).max());
+    }
+    match problems.found {
+        Some(error) => Err(error),
+        None => Ok(Resolved {
+            networks: networks.into_iter().flatten().collect(),
+            datasets: datasets.into_iter().flatten().collect(),
+            budgets,
+        }),
+    }
+}
+
+fn least(scene: &Scene, network: &LoadedNetwork) -> Reachable {
+    Reachable::new(network.folded.graph(), scene.protocol, scene.channel_multiple, scene.keep_ratio_min)
+}
+
+/// `originals` are the costs of the network as given, in the order of [`COSTS`].
+fn resolve_budget(scene: &Scene, budget: usize, least: &Reachable, originals: &[u64; 3]) -> ResolvedBudget {
+    let budget = &scene.budgets[budget];
+    let cost = cost(budget.kind);
+    let original = COSTS.iter().zip(originals).find(|(known, _)| **known == cost).map_or(0, |(_, &original)| original);
+    ResolvedBudget { cost, max: budget.max(original), original, full: least.full(cost), minimum: least.minimum(cost) }
+}
+
+/// Whether a network can be run on the images of a data set, and has an output for each of its classes.
+///
+/// # Errors
+/// What does not fit, with both sides.
+pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let (graph, name) = (network.folded.graph(), &network.name);
+    let (reads, outputs) = (graph.input(), graph.n_classes());
+    ensure!(!data.is_empty(), "data set '{}' has no image", data.name);
+    ensure!(
+        reads == data.shape,
+        "network '{name}' reads images of {reads}, those of '{}' are {}",
+        data.name,
+        data.shape
+    );
+    ensure!(
+        outputs == data.n_classes,
+        "network '{name}' has {outputs} outputs, data set '{}' has {} classes",
+        data.name,
+        data.n_classes
+    );
+    Ok(())
+}
+
+/// Runs the network on the first training image, if that takes no more memory than any run does: what is not finite there would stop
+/// the run before its first walk.
+fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let [bytes] = full_costs(&network.folded, [Cost::ActivationBytes]);
+    if bytes > FIRST_IMAGE_BYTES_MAX {
+        return Ok(());
+    }
+    let image = data.normalised_nhwc(&[0], &network.preprocessing);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let logits = Plan::compile(&network.folded)?.logits(&pool, &image)?;
+    let largest = logits.iter().fold(0f32, |most, x| if x.is_nan() { f32::INFINITY } else { most.max(x.abs()) });
+    ensure!(largest <= VALUE_MAX, "its logits reach {largest:e}, expected at most {VALUE_MAX:e}");
+    Ok(())
+}
+
+/// Collects what is wrong.
+struct Problems<'a> {
+    scene: &'a Scene,
+    memory: MemoryBound,
+    found: Option<SceneError>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
+        let error = self.scene.error_at(path, message, help);
+        self.found = Some(match self.found.take() {
+            Some(found) => found.merge(error),
+            None => error,
+        });
+    }
+
+    fn network(&mut self, i: usize, roots: &Roots) -> Option<LoadedNetwork> {
+        let spec = &self.scene.networks[i];
+        let loaded = roots
+            .find_in_scene(&spec.file)
+            .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()))
+            .and_then(|network| self.check_memory(&network).map(|()| network).context(spec.file.clone()));
+        match loaded {
+            Ok(network) => {
+                self.check_preprocessing(i, &network);
+                Some(LoadedNetwork { name: spec.name.clone(), ..network })
+            }
+            Err(error) => {
+                self.add(&format!("networks[{i}].file"), format!("{error:#}"), None);
+                None
+            }
+        }
+    }
+
+    /// Groups, and walks that are scored on all reward images at a time.
+    fn check_memory(&self, network: &LoadedNetwork) -> anyhow::Result<()> {
+        // Another check tells of a processor that lacks it.
+        let precision = precision(self.scene).checked().unwrap_or_default();
+        let evaluation = Evaluation { precision, n_images: self.scene.images.reward };
+        self.memory.check_groups(&network.original)?;
+        self.memory.check_evaluation(&network.folded, evaluation)
+    }
+
+    /// Pixels of [0, 1] must be of a sane size once they are normalised: squares of them are summed.
+    fn check_preprocessing(&mut self, i: usize, network: &LoadedNetwork) {
+        let of_channel = |(mean, std): (&f32, &f32)| {
+            let (mean, std) = (f64::from(*mean), f64::from(*std));
+            (mean.abs() / std).max((1.0 - mean).abs() / std)
+        };
+        let prep = &network.preprocessing;
+        let largest = prep.mean.iter().zip(&prep.std).map(of_channel).fold(0.0, f64::max);
+        if largest > PIXEL_MAX {
+            let message = format!(
+                "pixels of [0, 1] are up to {largest:e} with mean {:?} and std {:?}, expected at most {PIXEL_MAX:e}",
+                prep.mean, prep.std
+            );
+            let help = "mean and std are those of pixels in [0, 1], not of [0, 255]".to_owned();
+            self.add(&format!("networks[{i}].std"), message, Some(help));
+        }
+    }
+
+    /// Every data set, each source read once.
+    fn datasets(&mut self, roots: &Roots) -> Vec<Option<ResolvedDataset>> {
+        let mut read: Vec<(DatasetSource, Option<[Arc<Dataset>; 2]>)> = Vec::new();
+        let mut out = Vec::new();
+        for (i, spec) in self.scene.datasets.iter().enumerate() {
+            let known = read.iter().find(|(source, _)| *source == spec.source).map(|(_, splits)| splits.clone());
+            let splits = known.unwrap_or_else(|| self.splits(i, roots));
+            if let Some([train, _]) = &splits {
+                self.check_images(i, train.len());
+            }
+            read.push((spec.source, splits.clone()));
+            out.push(splits.map(|[train, test]| ResolvedDataset { name: spec.name.clone(), train, test }));
+        }
+        out
+    }
+
+    fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
+        let source = self.scene.datasets[i].source;
+        if let Err(error) = self.memory.check_dataset(source) {
+            self.add(&format!("datasets[{i}].source"), error.to_string(), None);
+            return None;
+        }
+        let load = |split| load_split(source, &roots.data, split).map(Arc::new);
+        match load(Split::Train).and_then(|train| Ok([train, load(Split::Test)?])) {
+            Ok(splits) => Some(splits),
+            Err(error) => {
+                let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
+                self.add(&format!("datasets[{i}].source"), error.to_string(), Some(help));
+                None
+            }
+        }
+    }
+
+    /// Reward images are disjoint from calibration and refit images, which may overlap each other.
+    fn check_images(&mut self, i: usize, available: usize) {
+        let images = &self.scene.images;
+        let (what, n) = [("calibration", images.calibration), ("refit", images.refit)]
+            .into_iter()
+            .max_by_key(|&(_, n)| n)
+            .expect("the list is not empty");
+        let needed = images.reward.saturating_add(n);
+        if needed > available {
+            let message = format!(
+                "data set '{}' has {available} training images, `images` asks for {needed}: {} for reward and {n} others \
+                 for {what}",
+                self.scene.datasets[i].name, images.reward
+            );
+            let help = "ask for fewer in `images`, or give the data set more training images";
+            self.add(&format!("datasets[{i}]"), message, Some(help.to_owned()));
+        }
+    }
+
+    fn check_pair(&mut self, i: usize, network: &LoadedNetwork, data: &Dataset) {
+        let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
+        if let Err(misfit) = check_fit(network, data) {
+            self.add(&format!("networks[{i}]"), misfit.to_string(), help.filter(|_| !data.is_empty()));
+        } else if let Err(what) = first_logits(network, data) {
+            let message = format!("network '{}' cannot be run on '{}': {what}", network.name, data.name);
+            let help = "are the weights, `mean` and `std` those that it was trained with?".to_owned();
+            self.add(&format!("networks[{i}]"), message, Some(help));
+        }
+    }
+
+    /// This processor may lack what the scene asks for.
+    fn check_precision(&mut self) {
+        if let Err(error) = precision(self.scene).checked() {
+            self.add("precision", error.to_string(), None);
+        }
+    }
+
+    /// The agent and the controls can be built with what the scene gives them.
+    fn check_agent(&mut self, walk_length_max: Option<usize>) {
+        let scene = self.scene;
+        let settings = EnvironmentSpec {
+            n_features: observation_len(scene.networks.len(), scene.datasets.len()),
+            n_tasks: scene.tasks.len(),
+            n_actors: scene.tasks.len().saturating_mul(scene.actors_per_task),
+            walk_length_max: walk_length_max.unwrap_or(1),
+            walks_planned: scene.walks_per_task.saturating_mul(scene.tasks.len() as u64),
+            keep_ratio_min: scene.keep_ratio_min as f32,
+            seed: scene.seed,
+        };
+        if let Err(error) = settings.check() {
+            self.add("agent", error.to_string(), None);
+        }
+    }
+
+    fn check_prunable(&mut self, i: usize, network: &LoadedNetwork, least: &Reachable) {
+        if !least.groups.prunable().is_empty() {
+            return;
+        }
+        let full = Reachable::new(network.folded.graph(), Protocol::Full, 1, 1.0);
+        let n_full = full.groups.prunable().len();
+        let help = match (self.scene.protocol, n_full) {
+            (Protocol::Inner, 1..) => Some(format!("`protocol: Full` could prune {n_full} of its groups")),
+            _ => None,
+        };
+        let reasons: Vec<String> = least
+            .groups
+            .groups()
+            .iter()
+            .filter_map(|group| Some(format!("{} ({})", group.name, group.frozen.as_ref()?)))
+            .take(4)
+            .collect();
+        let message = format!("network '{}' has no group that may be pruned: {}", network.name, reasons.join(", "));
+        self.add(&format!("networks[{i}]"), message, help);
+    }
+
+    fn check_budget(&mut self, i: usize, network: &LoadedNetwork, budget: ResolvedBudget) {
+        let ResolvedBudget { cost, max, original, minimum, .. } = budget;
+        if minimum <= max || budget.whole().is_some() {
+            return;
+        }
+        let share = minimum as f64 / original as f64;
+        let message = format!(
+            "budget of {max} {} is below the least that network '{}' can reach: {minimum}, {share:.4} of the original \
+             {original} (protocol {:?}, channel_multiple {}, keep_ratio_min {})",
+            cost.name(),
+            network.name,
+            self.scene.protocol,
+            self.scene.channel_multiple,
+            self.scene.keep_ratio_min
+        );
+        let (field, at_least) = match self.scene.budgets[i].bound {
+            BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
+            BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
+        };
+        let looser = what_reaches(self.scene, network.folded.graph(), (cost, max));
+        let help = at_least.map_or(looser.clone(), |value| format!("at least `{field}: {value}`; {looser}"));
+        self.add(&format!("budgets[{i}].{field}"), message, Some(help));
+    }
+}

@@ -1,0 +1,35 @@
+//! A scene file with the edits of a run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use secateur_formats::read_regular_file;
+use secateur_scene::{Scene, apply_set};
+
+use crate::error::RunError;
+
+/// A scene is written by hand; a larger file is something else.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Reads, edits (`sets` are `path=value`, in order) and checks the scene at `path`.
+///
+/// # Errors
+/// A file that cannot be read, an edit that does not fit, a scene that breaks a rule.
+pub(crate) fn read_scene(path: &Path, sets: &[String]) -> Result<Scene, RunError> {
+    let mut text = read_text(path).map_err(RunError::BadArguments)?;
+    for set in sets {
+        text = apply_set(&text, set)?;
+    }
+    Ok(Scene::parse(&path.display().to_string(), &text)?)
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    // Its kind and size are looked at first: a pipe would be waited for, a device may never end.
+    let bytes = read_regular_file(path, MAX_BYTES).context("scene")?;
+    String::from_utf8(bytes).with_context(|| format!("scene '{}': expected UTF-8 text", path.display()))
+}
+
+/// The folder that `./x` in the scene is relative to.
+pub(crate) fn scene_dir(path: &Path) -> PathBuf {
+    path.parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}

@@ -1,0 +1,214 @@
+//! From a scene to smaller networks on disk: runs as a library. The command line is one caller.
+//!
+//! [`run`] does everything: it reads the scene, finds networks and data, searches, refits the best candidates, writes networks with
+//! their certificates, and returns what it found. [`check`] only reads, and tells every problem. An [`Observer`] sees stages, notes and
+//! events while the run goes on, and may ask it to stop; a [`RunSpec`] with `resume` goes on where a run was stopped or killed.
+//!
+//! ```no_run
+//! use secateur_run::{RunSpec, run};
+//! use secateur_sim::PluginList;
+//!
+//! let spec = RunSpec { out: Some("runs/first".into()), ..RunSpec::new("scenes/quickstart.ron") };
+//! let result = run(&spec, &PluginList::default(), &mut ())?;
+//! for task in &result.summary.tasks {
+//!     println!("{}: {} of {} MACs", task.name, task.macs, task.original.macs);
+//! }
+//! # Ok::<(), secateur_run::RunError>(())
+//! ```
+//!
+//! Knows files, paths and environment variables; knows no argument, no terminal, no signal and no exit code.
+
+mod card;
+mod directory;
+mod error;
+mod events;
+mod finish;
+#[cfg(test)]
+mod hand_made;
+mod inputs;
+mod journal;
+mod learning;
+mod observer;
+mod plans;
+mod prepare;
+mod refits;
+mod reporter;
+mod search;
+mod spec;
+mod split_accuracy;
+mod summary;
+mod threads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context;
+use secateur_scene::Scene;
+use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
+
+pub use card::{Card, keep_pipelines, open_gpu, open_session};
+pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
+pub use error::{Incomplete, RunError};
+pub use events::{Numbers, RunEvent};
+pub use inputs::load::{BUILDER_INPUT, LoadedNetwork, load_network, load_split};
+pub use inputs::memory::{Evaluation, MemoryBound};
+pub use inputs::reachable::{Reachable, cost, full_cost, full_costs, least_widths, net_protocol};
+pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, resolve};
+pub use inputs::roots::Roots;
+pub use inputs::wide_layers::wide_layers;
+pub use learning::AgainstRandom;
+pub use observer::{Observer, Stage, StageKind};
+pub use plans::{agent, executor, scheduler};
+pub use prepare::reward_kind;
+pub use spec::RunSpec;
+pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
+pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, Summary, TaskSummary};
+pub use threads::{n_threads, thread_pool};
+
+use directory::place::{self, Place};
+use directory::run_directory::RunDirectory;
+use inputs::resolve::resolve_within;
+use journal::Journal;
+use refits::Refits;
+use reporter::Reporter;
+
+/// What a run found and where it wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunResult {
+    /// The run directory.
+    pub directory: PathBuf,
+    /// What `summary.json` there says.
+    pub summary: Summary,
+}
+
+/// What all searches of a run work on.
+pub(crate) struct Job<'a> {
+    scene: &'a Scene,
+    resolved: &'a Resolved,
+    plugins: &'a PluginList,
+    /// Where walks are scored, if not on the processor.
+    card: Option<Card>,
+    pool: Pool,
+    networks: Vec<Arc<Prepared>>,
+    tasks: Vec<TaskSetup>,
+}
+
+/// A run on its way.
+pub(crate) struct Run<'a> {
+    job: Job<'a>,
+    journal: Journal<'a>,
+    /// Refits of finalists, those of earlier processes included.
+    refits: Refits,
+    /// Whether every search came to its end, so that a checkpoint may go on behind them.
+    searched_all: bool,
+    /// Whether the observer asked the run to stop.
+    is_stopping: bool,
+}
+
+/// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
+///
+/// # Errors
+/// [`RunError::BadScene`] and [`RunError::BadArguments`] before anything is written; [`RunError::Incomplete`], with what there is, for a
+/// run that was stopped, a search that failed, or a certificate that does not hold; [`RunError::Failed`] for all else.
+pub fn run(spec: &RunSpec, plugins: &PluginList, observer: &mut dyn Observer) -> Result<RunResult, RunError> {
+    run_on(spec, plugins, observer, Card::of)
+}
+
+/// As [`run`], on the device that `card` opens.
+pub(crate) fn run_on(
+    spec: &RunSpec,
+    plugins: &PluginList,
+    observer: &mut dyn Observer,
+    card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
+) -> Result<RunResult, RunError> {
+    let start = Instant::now();
+    let (scene, resolved) = check(spec, plugins)?;
+    let identity = Arc::new(place::identity(&scene, &resolved)?);
+    let pool = Pool(Arc::new(thread_pool(spec.threads)?));
+    let mut place = place::take(spec, &scene, &resolved, &identity)?;
+    let record = place.state.as_mut().and_then(|state| state.card.take());
+    let card = Card::again(record, || card(&scene))?;
+    let mut reporter = Reporter::new(observer);
+    say_assumptions(&scene, &resolved, &place, &mut reporter);
+    let Place { lock, state, .. } = place;
+    let directory = match &state {
+        Some(state) => RunDirectory::reopen(lock, &scene, state.metrics_bytes)?,
+        None => RunDirectory::create(lock, &scene, &resolved)?,
+    };
+    let (is_new, mut state) = (state.is_none(), state.unwrap_or_default());
+    let mut journal = Journal::new(reporter, directory, identity, spec.checkpoint_every)?;
+    journal.count_from(start, state.wall_s);
+    if is_new {
+        journal.begin(scene.seed)?;
+    }
+    let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+    let tasks = prepare::tasks(&scene, &resolved);
+    let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
+    let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
+    let mut run = Run { job, journal, refits, searched_all: false, is_stopping: false };
+    let searches = run.search_all(state)?;
+    let finished = run.finish(&searches)?;
+    run.conclude(searches, &finished)
+}
+
+/// Reads a scene and all that it names, without running anything.
+///
+/// # Errors
+/// [`RunError::BadScene`] with every problem, each with file, line and column; [`RunError::BadArguments`] for a scene that cannot be read.
+pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), RunError> {
+    let memory = spec.memory_bound()?;
+    let scene = spec.read_scene()?;
+    check_plugins(&scene, plugins)?;
+    let resolved = resolve_within(&scene, &spec.roots(), memory)?;
+    Ok((scene, resolved))
+}
+
+/// Every plugin that the scene names is compiled in and accepts its settings.
+fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
+    for config in &scene.plugins {
+        if plugins.get(&config.name).is_none() {
+            let known = match plugins.names()[..] {
+                [] => "no plugin is compiled into this binary".to_owned(),
+                ref names => format!("compiled into this binary: {}", names.join(", ")),
+            };
+            let message = format!("unknown plugin '{}'; {known}", config.name);
+            return Err(scene.error_at(&format!("plugins[{:?}]", config.name), message, None).into());
+        }
+    }
+    // Built only to see whether the settings are accepted.
+    plugins.app(&scene.plugins).map(drop)?;
+    Ok(())
+}
+
+/// What the user should know before anything is computed.
+fn say_assumptions(scene: &Scene, resolved: &Resolved, place: &Place, reporter: &mut Reporter<'_>) {
+    for network in &resolved.networks {
+        for assumption in &network.assumptions {
+            reporter.note(&format!("{}: {assumption}", network.name));
+        }
+    }
+    wide_layers(scene, resolved).iter().for_each(|layer| reporter.note(&format!("note: {layer}")));
+    place.notes.iter().for_each(|note| reporter.note(note));
+}
+
+/// The networks and tasks of a scene, ready to be searched.
+///
+/// # Errors
+/// As [`Prepared::new`].
+pub fn prepared(
+    scene: &Scene,
+    resolved: &Resolved,
+    pool: &Pool,
+) -> Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>), RunError> {
+    let networks = prepare::networks(scene, resolved, pool, None, &mut Reporter::new(&mut ()))?;
+    Ok((networks, prepare::tasks(scene, resolved)))
+}
+
+impl Run<'_> {
+    /// Whether the observer asked the run to stop, now or earlier.
+    fn is_stopping(&mut self) -> bool {
+        self.is_stopping |= self.journal.reporter.should_stop();
+        self.is_stopping
+    }
+}

@@ -1,0 +1,139 @@
+//! From what a scene names to networks ready to be pruned: images drawn, normal equations gathered, channels ranked.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use secateur_kernels::{Norm, Precision};
+use secateur_net::Protocol;
+use secateur_net::random::SplitMix;
+use secateur_scene::{
+    Precision as ScenePrecision, Protocol as SceneProtocol, RepairMode, RewardKind as SceneReward, Scene,
+    SelectionMethod,
+};
+use secateur_sim::{Inputs, Pool, Prepared, Repair, RewardKind, Selection, TaskSetup, WidthBounds};
+
+use crate::card::Card;
+use crate::inputs::resolve::Resolved;
+use crate::observer::StageKind;
+use crate::reporter::Reporter;
+
+/// One per (network, data set) pair that a task names, in the order of the tasks.
+pub(crate) fn networks(
+    scene: &Scene,
+    resolved: &Resolved,
+    pool: &Pool,
+    card: Option<&Card>,
+    reporter: &mut Reporter<'_>,
+) -> anyhow::Result<Vec<Arc<Prepared>>> {
+    let mut out = Vec::new();
+    for (network, dataset) in pairs(scene) {
+        let inputs = inputs(scene, resolved, card, (network, dataset));
+        let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
+        let mut stage = String::new();
+        let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
+        let prepared = Prepared::new(&pool.0, inputs, least, |what, share| {
+            if stage != what {
+                stage = what.to_owned();
+                reporter.begin(StageKind::Prepare, &format!("{what} {name}"), 100, 0);
+            }
+            reporter.progress((100.0 * share) as u64);
+        })
+        .with_context(|| format!("preparing {name}"))?;
+        out.push(Arc::new(prepared));
+    }
+    reporter.end();
+    Ok(out)
+}
+
+/// The scene's tasks, each with the place of its pair in [`networks`].
+pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
+    let pairs = pairs(scene);
+    let place = |task: &secateur_scene::TaskSpec| pairs.iter().position(|&p| p == (task.network, task.dataset));
+    scene
+        .tasks
+        .iter()
+        .zip(&resolved.budgets)
+        .map(|(task, budget)| TaskSetup {
+            name: task.name.clone(),
+            network: place(task).unwrap_or(0),
+            budget: (budget.cost, budget.max),
+            budget_ratio: (budget.max as f64 / budget.original.max(1) as f64) as f32,
+            is_searched: budget.whole().is_none(),
+        })
+        .collect()
+}
+
+/// What walks are paid for.
+pub fn reward_kind(scene: &Scene) -> RewardKind {
+    match scene.reward {
+        SceneReward::Accuracy => RewardKind::Accuracy,
+        SceneReward::Kl => RewardKind::Divergence,
+    }
+}
+
+/// Every (network, data set) pair that a task names, in the order of the tasks.
+pub(crate) fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
+    let mut out: Vec<(usize, usize)> = Vec::new();
+    for task in &scene.tasks {
+        if !out.contains(&(task.network, task.dataset)) {
+            out.push((task.network, task.dataset));
+        }
+    }
+    out
+}
+
+/// Draws the images: the reward images first, calibration and refit images from the rest.
+fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dataset): (usize, usize)) -> Inputs {
+    let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
+    let mut order: Vec<usize> = (0..data.len()).collect();
+    let mut rng = SplitMix(scene.images.seed);
+    (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+    let (reward, rest) = order.split_at(scene.images.reward);
+    let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
+    let (protocol, (selection, norm)) = (protocol(scene), selection(scene));
+    let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
+    Inputs {
+        network_name: scene.networks[network].name.clone(),
+        dataset_name: scene.datasets[dataset].name.clone(),
+        network_index: (network, scene.networks.len()),
+        dataset_index: (dataset, scene.datasets.len()),
+        network: loaded.folded.clone(),
+        protocol,
+        norm_orders: norm_orders.unwrap_or_default(),
+        selection,
+        repair: match scene.repair {
+            RepairMode::Sequential => Repair::Sequential(scene.images.walk),
+            RepairMode::Original => Repair::Original,
+            RepairMode::Off => Repair::Off,
+        },
+        precision: precision(scene),
+        calibration: images(&rest[..scene.images.calibration]),
+        refit: images(&rest[..scene.images.refit]),
+        reward: (images(reward), reward.iter().map(|&i| data.labels[i]).collect()),
+    }
+}
+
+fn protocol(scene: &Scene) -> Protocol {
+    match scene.protocol {
+        SceneProtocol::Inner => Protocol::Inner,
+        SceneProtocol::Full => Protocol::Full,
+    }
+}
+
+/// How channels are chosen, and by which norm if by one.
+fn selection(scene: &Scene) -> (Selection, Option<Norm>) {
+    match scene.selection {
+        SelectionMethod::L1 => (Selection::L1, Some(Norm::L1)),
+        SelectionMethod::L2 => (Selection::L2, Some(Norm::L2)),
+        SelectionMethod::Reconstruction => (Selection::Reconstruction, None),
+        SelectionMethod::Random => (Selection::Random(scene.seed), None),
+    }
+}
+
+/// Numbers that walks are scored in.
+pub(crate) fn precision(scene: &Scene) -> Precision {
+    match scene.precision {
+        ScenePrecision::F32 => Precision::F32,
+        ScenePrecision::Bf16 => Precision::Bf16,
+    }
+}

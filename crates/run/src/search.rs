@@ -1,0 +1,332 @@
+//! Driving the searches of a run to their end, or until the observer asks to stop.
+
+use std::time::Instant;
+
+use anyhow::{Context, anyhow};
+use secateur_rl::AgentEntry;
+use secateur_scene::Scene;
+use secateur_sim::{Event, Settings, TaskSetup};
+use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
+use serde::{Deserialize, Serialize};
+
+use crate::card::Card;
+use crate::directory::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use crate::error::RunError;
+use crate::observer::StageKind;
+use crate::plans::{Plan, executor, plans, scheduler};
+use crate::{Job, Run, prepare};
+
+/// What a search found.
+pub(crate) struct SearchOutcome {
+    pub(crate) agent: &'static str,
+    pub(crate) tasks: Vec<TaskResult>,
+    pub(crate) env_steps: u64,
+    pub(crate) learner_updates: u64,
+    /// Rewards of all noisy walks and of the last noise-free ones, per task.
+    pub(crate) rewards: Vec<WalkRewards>,
+    /// What stopped it before its end.
+    pub(crate) failure: Option<TrainError>,
+    pub(crate) wall_s: f64,
+}
+
+/// Rewards of the walks of one task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WalkRewards {
+    /// Walks with exploration noise (all walks, for agents that do not learn).
+    pub(crate) noisy: Vec<f64>,
+    /// The last noise-free walks: what the final policy does.
+    pub(crate) noise_free: Vec<f64>,
+}
+
+/// A search on its way.
+pub(crate) struct Ongoing {
+    search: Search,
+    rewards: Vec<WalkRewards>,
+    n_ended: u64,
+    /// Time it took before this process.
+    wall_before_s: f64,
+    start: Instant,
+}
+
+/// How a search ended.
+enum Ended {
+    /// All walks are walked and learned from.
+    Finished,
+    /// The observer asked to stop, between two ticks.
+    Stopped,
+    /// What stopped it.
+    Failed(TrainError),
+}
+
+impl Ongoing {
+    fn wall_s(&self) -> f64 {
+        self.wall_before_s + self.start.elapsed().as_secs_f64()
+    }
+}
+
+impl Run<'_> {
+    /// The scene's agent, then the controls, until the observer asks to stop, or a failure; `state` is where an earlier process got to.
+    pub(crate) fn search_all(&mut self, state: RunState) -> Result<Vec<SearchOutcome>, RunError> {
+        let plans = plans(self.job.scene);
+        let mut searches = Vec::new();
+        for (plan, finished) in plans.iter().zip(state.finished) {
+            searches.push(finished_before(&self.job, plan.agent, finished)?);
+        }
+        let mut current = state.current;
+        for &plan in &plans[searches.len()..] {
+            let (outcome, ended) = self.search(plan, &searches, current.take())?;
+            let failed = outcome.failure.is_some();
+            searches.push(outcome);
+            if ended && self.is_stopping() {
+                // Asked to stop while the last batches were learned from: the next process goes on behind this search.
+                self.checkpoint(&searches);
+                self.journal.wait_for_checkpoint();
+            }
+            if failed || self.is_stopping() {
+                return Ok(searches);
+            }
+        }
+        self.searched_all = true;
+        self.checkpoint(&searches);
+        Ok(searches)
+    }
+
+    /// The search, and whether it came to its end.
+    fn search(
+        &mut self,
+        plan: Plan,
+        before: &[SearchOutcome],
+        saved: Option<CurrentSearch>,
+    ) -> Result<(SearchOutcome, bool), RunError> {
+        let mut ongoing = begin(&self.job, plan, saved)?;
+        let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
+        let stage = format!("{} walks", plan.agent.word);
+        self.journal.reporter.begin(StageKind::Search, &stage, n_walks, ongoing.n_ended);
+        let mut ended = self.go_on(plan, before, &mut ongoing)?;
+        self.journal.reporter.end();
+        let saves = match &ended {
+            Ended::Finished => false,
+            Ended::Stopped => true,
+            Ended::Failed(error) => self.keep_batch(error),
+        };
+        if saves {
+            match self.checkpoint_search(plan, before, &mut ongoing)? {
+                Ok(()) => self.journal.wait_for_checkpoint(),
+                Err(error) => ended = self.failed(plan, error),
+            }
+        }
+        let wall_s = ongoing.wall_s();
+        let Ongoing { mut search, rewards, .. } = ongoing;
+        let outcome = SearchOutcome {
+            agent: plan.agent.word,
+            tasks: search.results(),
+            env_steps: search.env_steps(),
+            learner_updates: search.learner_updates(),
+            rewards,
+            wall_s,
+            failure: None,
+        };
+        Ok(match ended {
+            Ended::Finished => (outcome, true),
+            Ended::Stopped => (outcome, false),
+            Ended::Failed(error) => (SearchOutcome { failure: Some(error), ..outcome }, false),
+        })
+    }
+
+    /// Ticks until the search ends, fails or is interrupted.
+    fn go_on(&mut self, plan: Plan, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<Ended, RunError> {
+        while !self.is_stopping() {
+            let ended = ongoing.search.is_done();
+            match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
+                Ok(events) => self.take_note(plan, ongoing, &events)?,
+                Err(error) => {
+                    // The walks that ended in this tick are counted, so they are told, too.
+                    let events = ongoing.search.take_events();
+                    self.take_note(plan, ongoing, &events)?;
+                    return Ok(self.failed(plan, error));
+                }
+            }
+            self.journal.reporter.progress(ongoing.n_ended);
+            if ended {
+                return Ok(Ended::Finished);
+            }
+            if self.journal.checkpoint_is_due()
+                && let Err(error) = self.checkpoint_search(plan, before, ongoing)?
+            {
+                return Ok(self.failed(plan, error));
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+
+    fn failed(&mut self, plan: Plan, error: TrainError) -> Ended {
+        let name = plan.agent.word;
+        self.journal.reporter.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
+        Ended::Failed(error)
+    }
+
+    /// Counts, tells and records what happened.
+    fn take_note(&mut self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), RunError> {
+        let news = self.job.card.iter().flat_map(Card::news);
+        news.for_each(|warning| self.journal.reporter.note(&warning));
+        for event in events {
+            if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
+                ongoing.n_ended += 1;
+                let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
+                match (noise_free, is_last) {
+                    (false, _) => ongoing.rewards[*task].noisy.push(f64::from(*reward)),
+                    (true, true) => ongoing.rewards[*task].noise_free.push(f64::from(*reward)),
+                    (true, false) => {}
+                }
+            }
+            self.tell(&plan.agent, event);
+        }
+        self.journal.record(plan.agent.word, &self.job.tasks, events)
+    }
+
+    /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
+    fn tell(&mut self, agent: &AgentEntry, event: &Event) {
+        if let (true, Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
+            let name = &self.job.tasks[*task].name;
+            let accuracy = 100.0 * score.accuracy;
+            self.journal
+                .reporter
+                .note(&format!("{name}: walk {walk} keeps {accuracy:.2} % on the reward images at {macs} MACs"));
+        }
+    }
+
+    /// Keeps the batch that a learner failed on for whoever looks for the cause. Tells whether the search can go on from before it.
+    fn keep_batch(&mut self, error: &TrainError) -> bool {
+        if let Some((n_updates, batch)) = error.failed_batch() {
+            self.journal.reporter.note(&match self.journal.directory.write_batch(n_updates, batch) {
+                Ok(file) => format!("the batch that could not be learned from is in '{}'", file.display()),
+                Err(error) => format!("warning: the batch that could not be learned from cannot be written: {error:#}"),
+            });
+        }
+        error.leaves_search_whole()
+    }
+
+    /// Begins to write a checkpoint in the middle of a search.
+    ///
+    /// # Errors
+    /// Metrics that cannot be written; within, a search that cannot be saved.
+    fn checkpoint_search(
+        &mut self,
+        plan: Plan,
+        before: &[SearchOutcome],
+        ongoing: &mut Ongoing,
+    ) -> Result<Result<(), TrainError>, RunError> {
+        let start = Instant::now();
+        let search = ongoing.search.save();
+        // What a learner did while it came to rest is behind this checkpoint, so it is told before its metrics are measured.
+        let events = ongoing.search.take_events();
+        self.take_note(plan, ongoing, &events)?;
+        let current = match search {
+            Ok(search) => CurrentSearch {
+                search,
+                plugins: self.job.plugins.save(&self.job.scene.plugins, ongoing.search.world_mut()),
+                rewards: ongoing.rewards.clone(),
+                n_ended: ongoing.n_ended,
+                wall_s: ongoing.wall_s(),
+            },
+            Err(error) => return Ok(Err(error)),
+        };
+        self.write_checkpoint(before, Some(current), start);
+        Ok(Ok(()))
+    }
+
+    /// Begins to write a checkpoint between searches, or behind them.
+    pub(crate) fn checkpoint(&mut self, searches: &[SearchOutcome]) {
+        self.write_checkpoint(searches, None, Instant::now());
+    }
+
+    fn write_checkpoint(&mut self, before: &[SearchOutcome], current: Option<CurrentSearch>, start: Instant) {
+        let state = RunState {
+            finished: before.iter().map(finished_search).collect(),
+            current,
+            refits: self.refits.save(),
+            card: self.job.card.as_ref().map(Card::record),
+            ..RunState::default()
+        };
+        self.journal.write_checkpoint(state, start);
+    }
+}
+
+fn settings(scene: &Scene, plan: Plan) -> Settings {
+    Settings {
+        channel_multiple: scene.channel_multiple,
+        keep_ratio_min: scene.keep_ratio_min,
+        spend_leftover: scene.spend_leftover,
+        reward: prepare::reward_kind(scene),
+        finalists: scene.finalists,
+        actors_per_task: scene.actors_per_task,
+        walks_per_task: plan.walks_per_task,
+        noise_free: plan.noise_free,
+    }
+}
+
+/// A search at its start, or where `saved` was.
+fn begin(job: &Job<'_>, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongoing, RunError> {
+    let scene = job.scene;
+    let setup = SearchSetup {
+        pool: job.pool.clone(),
+        settings: settings(scene, plan),
+        networks: &job.networks,
+        tasks: &job.tasks,
+        agent: plan.settings,
+        seed: scene.seed,
+        queue_capacity: scene.queue_capacity,
+        scheduler: scheduler(scene.scheduler),
+        executor: executor(scene.executor),
+    };
+    let mut app = job.plugins.app(&scene.plugins)?;
+    if let Some(card) = &job.card {
+        card.join(&mut app);
+    }
+    let mut search = Search::new(app, &setup).map_err(|error| RunError::Failed(error.into()))?;
+    let start = Instant::now();
+    let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);
+    let Some(saved) = saved else {
+        let rewards = vec![WalkRewards::default(); job.tasks.len()];
+        return Ok(Ongoing { search, rewards, n_ended: 0, wall_before_s: 0.0, start });
+    };
+    let mut before = saved.search;
+    if forgets_scores {
+        before.scores.clear();
+    }
+    search.restore(before).context("--resume")?;
+    job.plugins.load(&scene.plugins, search.world_mut(), &saved.plugins).context("--resume")?;
+    if saved.rewards.len() != job.tasks.len() {
+        return Err(anyhow!("--resume: the checkpoint has rewards of other tasks").into());
+    }
+    Ok(Ongoing { search, rewards: saved.rewards, n_ended: saved.n_ended, wall_before_s: saved.wall_s, start })
+}
+
+/// A search that an earlier process finished.
+fn finished_before(job: &Job<'_>, agent: AgentEntry, saved: FinishedSearch) -> Result<SearchOutcome, RunError> {
+    let n_tasks = job.tasks.len();
+    if saved.tasks.len() != n_tasks || saved.rewards.len() != n_tasks {
+        return Err(anyhow!("--resume: the checkpoint has other tasks, expected {n_tasks}").into());
+    }
+    let restore = |(task, setup): (SavedTask, &TaskSetup)| task.restore(&job.networks[setup.network]);
+    let tasks = saved.tasks.into_iter().zip(&job.tasks).map(restore).collect::<Result<_, _>>();
+    Ok(SearchOutcome {
+        agent: agent.word,
+        tasks: tasks.context("--resume")?,
+        env_steps: saved.env_steps,
+        learner_updates: saved.learner_updates,
+        rewards: saved.rewards,
+        failure: None,
+        wall_s: saved.wall_s,
+    })
+}
+
+fn finished_search(outcome: &SearchOutcome) -> FinishedSearch {
+    FinishedSearch {
+        tasks: outcome.tasks.iter().map(SavedTask::of).collect(),
+        env_steps: outcome.env_steps,
+        learner_updates: outcome.learner_updates,
+        rewards: outcome.rewards.clone(),
+        wall_s: outcome.wall_s,
+    }
+}

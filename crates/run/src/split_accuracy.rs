@@ -1,0 +1,149 @@
+//! Top-1 accuracy over many images, on the processor or on the card.
+
+use std::ops::Range;
+
+use anyhow::Context;
+use rayon::ThreadPool;
+use secateur_formats::{Dataset, Preprocessing};
+use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
+use secateur_kernels::{KernelError, Plan};
+use secateur_net::Network;
+
+/// Images that [`count_correct`] prepares at a time, of which it holds two lots: enough to keep every thread busy, few enough to need
+/// little memory.
+pub const CHUNK_IMAGES: usize = 512;
+
+/// What computes.
+#[derive(Debug)]
+pub enum Engine {
+    /// The processor, with the network compiled for it.
+    Cpu(Plan),
+    /// The card.
+    Gpu(Box<Session>),
+}
+
+/// What happens on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CountEvent {
+    /// So many images are done.
+    Done(u64),
+    /// The card failed and was replaced; a sentence for the user.
+    Note(String),
+}
+
+impl Engine {
+    /// The processor.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn cpu(network: &Network) -> Result<Self, KernelError> {
+        Plan::compile(network).map(Self::Cpu)
+    }
+
+    /// Hands images to the card, if one computes, and returns while that is busy.
+    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<Begun> {
+        match self {
+            Self::Cpu(_) => None,
+            Self::Gpu(session) => Some(session.begin(None, &chunk.set(network), &Candidates::Repaired(&[network]))),
+        }
+    }
+
+    /// How many images are predicted as their label. A card that fails twice is given up for the processor.
+    fn n_correct(
+        &mut self,
+        network: &Network,
+        pool: &ThreadPool,
+        (chunk, begun): (&Chunk<'_>, Option<Begun>),
+        tell: &mut impl FnMut(CountEvent),
+    ) -> anyhow::Result<usize> {
+        let (session, begun) = match (&mut *self, begun) {
+            (Self::Cpu(plan), _) => return Ok(plan.n_correct(pool, &chunk.images, chunk.labels)?),
+            (Self::Gpu(_), None) => anyhow::bail!("images that the card was not handed"),
+            (Self::Gpu(session), Some(begun)) => (session, begun),
+        };
+        match session.finish(begun, None, &chunk.set(network), &Candidates::Repaired(&[network])) {
+            Ok(scored) => {
+                if let Some(error) = scored.recovered {
+                    tell(CountEvent::Note(format!("{error}; the device was rebuilt and the images run again")));
+                }
+                match scored.scores.first() {
+                    Some(GpuScore { first_not_finite: Some(image), .. }) => {
+                        Err(KernelError::NanLogits { image: *image }.into())
+                    }
+                    score => Ok(score.map_or(0, |score| score.n_correct)),
+                }
+            }
+            Err(error) => {
+                tell(CountEvent::Note(format!("{error}; going on on the CPU")));
+                let plan = Plan::compile(network)?;
+                let n_correct = plan.n_correct(pool, &chunk.images, chunk.labels)?;
+                *self = Self::Cpu(plan);
+                Ok(n_correct)
+            }
+        }
+    }
+}
+
+/// Images that are prepared together.
+struct Chunk<'a> {
+    from: usize,
+    images: Vec<f32>,
+    labels: &'a [u16],
+}
+
+impl<'a> Chunk<'a> {
+    fn new(preprocessing: &Preprocessing, data: &'a Dataset, range: Range<usize>) -> Self {
+        let images = data.normalised_nhwc(&range.clone().collect::<Vec<_>>(), preprocessing);
+        Self { from: range.start, images, labels: &data.labels[range] }
+    }
+
+    fn set(&self, network: &Network) -> ImageSet<'_> {
+        let truth = Truth { labels: self.labels, n_classes: network.graph().n_classes(), original_logits: None };
+        ImageSet { shape: network.graph().input(), images: &self.images, truth }
+    }
+}
+
+/// The first images of a data set, as a network expects them.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstImages<'a> {
+    /// The data set.
+    pub data: &'a Dataset,
+    /// What the network expects of its input.
+    pub preprocessing: &'a Preprocessing,
+    /// How many of them, at most as many as there are.
+    pub n: usize,
+}
+
+/// How many images `network` predicts as their label. Images are prepared, and sent, while the card has those before them.
+///
+/// # Errors
+/// As [`Plan::n_correct`], with the images where it happened.
+pub fn count_correct(
+    network: &Network,
+    images: FirstImages<'_>,
+    engine: &mut Engine,
+    pool: &ThreadPool,
+    mut tell: impl FnMut(CountEvent),
+) -> anyhow::Result<usize> {
+    let FirstImages { data, preprocessing, n } = images;
+    let mut n_correct = 0;
+    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<Begun>| {
+        let to = chunk.from + chunk.labels.len();
+        let counted = engine.n_correct(network, pool, (chunk, begun), &mut tell);
+        n_correct += counted.with_context(|| format!("images {} to {}", chunk.from, to - 1))?;
+        tell(CountEvent::Done(to as u64));
+        anyhow::Ok(())
+    };
+    let mut ahead: Option<(Chunk<'_>, Option<Begun>)> = None;
+    for from in (0..n).step_by(CHUNK_IMAGES) {
+        let chunk = Chunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES));
+        let begun = engine.begin(network, &chunk);
+        if let Some((before, begun)) = ahead.replace((chunk, begun)) {
+            finish(engine, &before, begun)?;
+        }
+    }
+    if let Some((last, begun)) = ahead {
+        finish(engine, &last, begun)?;
+    }
+    Ok(n_correct)
+}

@@ -1,0 +1,19 @@
+//! Tests of the whole program, in one binary, since each of them links everything.
+
+mod bad_input;
+mod bench;
+mod certificate;
+mod check_and_run;
+mod golden;
+mod gpu;
+mod hostile_graphs;
+mod layering;
+mod learner_failure;
+mod library;
+mod loading;
+mod plugins;
+mod real_files;
+mod real_network;
+mod resume;
+mod run;
+mod run_directory;
