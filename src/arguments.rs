@@ -2,14 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use secateur_formats::Split;
+use secateur_formats::{DatasetSource, Split, dataset_usage};
 use secateur_kernels::Precision;
+use secateur_net::Protocol;
 use secateur_run::RunSpec;
-use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
 
 use crate::bench::BenchArgs;
 
@@ -307,9 +306,9 @@ impl From<ProtocolArg> for Protocol {
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// cifar10, shapes[:SEED] or textures[:SEED]
-    #[arg(long)]
-    pub(crate) dataset: DatasetArg,
+    /// The data set
+    #[arg(long, help = dataset_usage())]
+    pub(crate) dataset: DatasetSource,
     /// Which images
     #[arg(long, value_enum, default_value_t)]
     pub(crate) split: SplitArg,
@@ -347,28 +346,6 @@ impl From<SplitArg> for Split {
     }
 }
 
-/// A data set by name. Sizes and default seeds of the drawn ones are those the quickstart's networks were trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct DatasetArg(pub(crate) DatasetSource);
-
-impl FromStr for DatasetArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, seed) = text.split_once(':').map_or((text, None), |(name, seed)| (name, Some(seed)));
-        let (kind, default_seed) = match (name, seed) {
-            ("cifar10", None) => return Ok(Self(DatasetSource::Cifar10)),
-            ("shapes", _) => (ProceduralKind::Shapes, 1),
-            ("textures", _) => (ProceduralKind::Textures, 2),
-            _ => return Err("unknown data set; expected cifar10, shapes[:SEED] or textures[:SEED]".to_owned()),
-        };
-        let seed = seed.map_or(Ok(default_seed), |seed| {
-            seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
-        })?;
-        Ok(Self(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 }))
-    }
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
@@ -397,19 +374,6 @@ mod tests {
         }
         for bad in ["", "G", "-1G", "0", "1X", "nan", "inf", "1e300", "4 G G"] {
             assert!(bytes(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn data_sets_are_named_with_an_optional_seed() {
-        let parse = |text: &str| text.parse::<DatasetArg>().map(|d| d.0);
-        assert_eq!(parse("cifar10"), Ok(DatasetSource::Cifar10));
-        let shapes = |seed| DatasetSource::Procedural { kind: ProceduralKind::Shapes, seed, train: 8000, test: 2000 };
-        assert_eq!(parse("shapes"), Ok(shapes(1)));
-        assert_eq!(parse("shapes:77"), Ok(shapes(77)));
-        assert!(matches!(parse("textures"), Ok(DatasetSource::Procedural { seed: 2, .. })));
-        for bad in ["cifar10:1", "shapes:", "shapes:-1", "imagenet", ""] {
-            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 }

@@ -8,7 +8,7 @@ use secateur_formats::Split;
 use secateur_kernels::Precision;
 use secateur_run::{
     CHUNK_IMAGES, CountEvent, Engine, Evaluation, FirstImages, LoadedNetwork, MemoryBound, Roots, check_fit,
-    count_correct, load_network, load_split, n_threads, thread_pool,
+    count_correct, load_network, n_threads, thread_pool,
 };
 
 use crate::arguments::{DeviceArg, EvalArgs, NetworkArgs};
@@ -19,7 +19,9 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
     let split = Split::from(arguments.split);
     let roots = Roots::new(arguments.data_root.clone(), None, Default::default());
-    let data = load_split(arguments.dataset.0, &roots.data, split)
+    let data = arguments
+        .dataset
+        .read(&roots.data, split)
         .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
         .and_then(|data| check_fit(&network, &data).map(|()| data))
         .map_err(Failure::BadArguments)?;

@@ -1,11 +1,10 @@
 //! `inspect`: channel groups, counts, and what budgets can be reached.
 
 use anyhow::Context;
-use secateur_net::{ChannelGroups, Cost, CostModel, Graph};
-use secateur_scene::Protocol;
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Protocol};
 use serde::Serialize;
 
-use secateur_run::{LoadedNetwork, MemoryBound, full_costs, least_widths, net_protocol};
+use secateur_run::{LoadedNetwork, MemoryBound, full_costs, least_widths};
 
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
@@ -160,7 +159,7 @@ struct Structure {
 
 impl Structure {
     fn new(graph: &Graph, protocol: Protocol) -> Self {
-        let groups = ChannelGroups::derive(graph, net_protocol(protocol));
+        let groups = ChannelGroups::derive(graph, protocol);
         let model = CostModel::new(graph, &groups);
         Self { protocol, groups, model }
     }

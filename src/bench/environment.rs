@@ -6,8 +6,8 @@ use std::time::Duration;
 use bevy_app::App;
 use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings};
-use secateur_run::{Resolved, executor, prepared, reward_kind, scheduler};
-use secateur_scene::{Device, Scene};
+use secateur_run::scene::{Device, Scene};
+use secateur_run::{Resolved, prepared};
 use secateur_sim::{
     Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
 };
@@ -51,10 +51,10 @@ impl Wanted {
     pub(super) fn of(arguments: &BenchSchedulersArgs, scene: Option<&Scene>) -> Self {
         let named = |variants: &Vec<Variant>| variants.iter().map(|variant| variant.0).collect();
         let mut all = vec![Scheduler::Lockstep, Scheduler::Async, Scheduler::BoundedLag { max: 1 }];
-        let own = scene.map(|scene| scheduler(scene.scheduler));
+        let own = scene.map(|scene| scene.scheduler);
         all.extend(own.filter(|own| !all.contains(own)));
         let executors = |executors: &Vec<ExecutorArg>| executors.iter().map(|&executor| executor.into()).collect();
-        let own = scene.map_or(Executor::Single, |scene| executor(scene.executor));
+        let own = scene.map_or(Executor::Single, |scene| scene.executor);
         let default_actors = || scene.map_or_else(|| vec![1, 2, 4, 8, 16], |scene| vec![scene.actors_per_task]);
         let capacity = arguments.queue_capacity.or(scene.map(|scene| scene.queue_capacity));
         Self {
@@ -109,7 +109,7 @@ impl<'a> Environment<'a> {
     pub(super) fn search(&self, which: Which, times: &AgentTimes) -> Result<Search, Failure> {
         let (agent, seed) = match &self.kind {
             Kind::Synthetic { .. } => (&UniformSettings {} as &dyn AgentSettings, 7),
-            Kind::Scene { scene, .. } => (secateur_run::agent(scene.agent).1, scene.seed),
+            Kind::Scene { scene, .. } => (&*scene.agent.settings, scene.seed),
         };
         let setup = SearchSetup {
             pool: self.pool.clone(),
@@ -164,7 +164,7 @@ impl<'a> Environment<'a> {
                 channel_multiple: scene.channel_multiple,
                 keep_ratio_min: scene.keep_ratio_min,
                 spend_leftover: scene.spend_leftover,
-                reward: reward_kind(scene),
+                reward: scene.reward,
                 finalists: scene.finalists,
                 actors_per_task,
                 walks_per_task,

@@ -16,15 +16,14 @@ mod synthetic;
 mod timed;
 
 use anyhow::anyhow;
-use secateur_sim::PluginList;
 
 pub(crate) use arguments::BenchArgs;
 
-use crate::Failure;
 use crate::arguments::{DeviceArg, PrecisionArg};
+use crate::{Cli, Failure};
 use arguments::{Bench, CardArgs};
 
-pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
+pub(crate) fn bench(what: &Bench, cli: &Cli) -> Result<(), Failure> {
     json::check(match what {
         Bench::Eval(arguments) => arguments.json.as_deref(),
         Bench::Kernels(arguments) => arguments.json.as_deref(),
@@ -52,7 +51,7 @@ pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
                 DeviceArg::Gpu => kernels_on_card::kernels(arguments),
             }
         }
-        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, plugins),
+        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, cli),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use secateur_net::Shape;
 
+use serde::{Deserialize, Serialize};
+
 use crate::simd::Isa;
 use crate::tile::TileFn;
 use crate::{KernelError, tile};
 
 /// Numbers that a [`crate::Plan`] keeps activations and weights in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Precision {
     /// 24 significant bits, on every processor.
     #[default]
@@ -18,6 +20,13 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// As reports and the command line name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
     /// Whether this processor has the instructions.
     pub fn is_available(self) -> bool {
         match self {

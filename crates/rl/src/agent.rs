@@ -26,6 +26,13 @@ pub struct AgentEntry {
     pub candidates: Option<usize>,
 }
 
+impl AgentEntry {
+    /// An agent that learns, and gets 100 candidates as a control unless the scene says otherwise.
+    pub const fn learning(name: &'static str, word: &'static str, about: &'static str) -> Self {
+        Self { name, word, about, learns: true, candidates: Some(100) }
+    }
+}
+
 /// Which of its two sets of defaults an agent starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Profile {

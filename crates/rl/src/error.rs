@@ -61,6 +61,13 @@ pub enum RlError {
     },
 }
 
+impl RlError {
+    /// Saved learner state that cannot be written or read, and why.
+    pub fn state(cause: impl std::fmt::Display) -> Self {
+        Self::State { what: cause.to_string() }
+    }
+}
+
 /// Adds the operation's name to candle's errors.
 pub(crate) trait During<T> {
     /// Names the operation that failed.

@@ -16,7 +16,7 @@ use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
 use crate::search::SearchOutcome;
 use crate::split_accuracy::{Engine, FirstImages, count_correct};
-use crate::{Run, RunResult, prepare, summary};
+use crate::{Run, RunResult, summary};
 
 /// The result of one agent on one task.
 pub(crate) struct Finished {
@@ -56,7 +56,7 @@ impl Run<'_> {
     pub(crate) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, RunError> {
         let mut winners: Vec<Winners> = searches.iter().map(|_| Winners::new()).collect();
         let pool = self.job.pool.clone();
-        let (kind, n_images) = (prepare::reward_kind(self.job.scene), self.job.scene.images.refit);
+        let (kind, n_images) = (self.job.scene.reward, self.job.scene.images.refit);
         for (index, prepared) in self.job.networks.clone().iter().enumerate() {
             self.save_if_stopping(searches);
             let tournament = Tournament::new(self.fields(index, searches), n_images);
@@ -176,7 +176,7 @@ impl Run<'_> {
                 Some(Whole::AsGiven) => &self.job.resolved.networks[self.job.scene.tasks[task].network].original,
                 Some(Whole::Folded) | None => &prepared.network,
             };
-            let winner = Winner::whole(&prepared, network.clone(), prepare::reward_kind(self.job.scene));
+            let winner = Winner::whole(&prepared, network.clone(), self.job.scene.reward);
             self.emit(task, &winner)?;
             winners.insert(task, winner);
         }

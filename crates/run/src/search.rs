@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::AgentEntry;
-use secateur_scene::Scene;
 use secateur_sim::{Event, Settings, TaskSetup};
 use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
 use serde::{Deserialize, Serialize};
@@ -13,8 +12,9 @@ use crate::card::Card;
 use crate::directory::checkpoint::{CurrentSearch, FinishedSearch, RunState};
 use crate::error::RunError;
 use crate::observer::StageKind;
-use crate::plans::{Plan, executor, plans, scheduler};
-use crate::{Job, Run, prepare};
+use crate::plans::{Plan, plans};
+use crate::scene::Scene;
+use crate::{Job, Run};
 
 /// What a search found.
 pub(crate) struct SearchOutcome {
@@ -257,7 +257,7 @@ fn settings(scene: &Scene, plan: Plan) -> Settings {
         channel_multiple: scene.channel_multiple,
         keep_ratio_min: scene.keep_ratio_min,
         spend_leftover: scene.spend_leftover,
-        reward: prepare::reward_kind(scene),
+        reward: scene.reward,
         finalists: scene.finalists,
         actors_per_task: scene.actors_per_task,
         walks_per_task: plan.walks_per_task,
@@ -276,8 +276,8 @@ fn begin(job: &Job<'_>, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongo
         agent: plan.settings,
         seed: scene.seed,
         queue_capacity: scene.queue_capacity,
-        scheduler: scheduler(scene.scheduler),
-        executor: executor(scene.executor),
+        scheduler: scene.scheduler,
+        executor: scene.executor,
     };
     let mut app = job.plugins.app(&scene.plugins)?;
     if let Some(card) = &job.card {

@@ -10,7 +10,6 @@ use crate::finish::Finished;
 use crate::inputs::reachable::full_costs;
 use crate::inputs::resolve::Whole;
 use crate::learning::{AgainstRandom, mean, standard_error};
-use crate::plans::{executor, scheduler};
 use crate::search::SearchOutcome;
 use crate::{Job, Run};
 
@@ -171,8 +170,8 @@ pub(crate) fn summary(
         scene: run.job.scene.origin().to_owned(),
         seed: run.job.scene.seed,
         agent: agent.agent.to_owned(),
-        scheduler: scheduler(run.job.scene.scheduler).name(),
-        executor: executor(run.job.scene.executor).name().to_owned(),
+        scheduler: run.job.scene.scheduler.name(),
+        executor: run.job.scene.executor.name().to_owned(),
         device: run.job.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
         precision: run.job.scene.precision.name().to_owned(),
         warnings: run.job.card.as_ref().map_or_else(Vec::new, Card::warnings).into_iter().chain(refits).collect(),

@@ -14,13 +14,15 @@ use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleT
 use crossbeam::channel::{Receiver, Select, Sender, unbounded};
 use secateur_rl::Policy;
 use secateur_sim::{Actor, Event, EventLog, Readiness, Walk, panic_message};
+use serde::{Deserialize, Serialize};
 
 use crate::components::*;
 use crate::error::TrainError;
 use crate::learn::learn_once;
 
 /// How actors and learner share time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Scheduler {
     /// They alternate: deterministic.
     #[default]
@@ -30,13 +32,18 @@ pub enum Scheduler {
     /// As `Async`, but no step is ever learned from more than `max` updates after the policy that acted in it: an actor that
     /// could not keep that waits for a newer policy, and batches are made in the order in which unrolls were begun.
     BoundedLag {
-        /// Most updates between acting and learning policy.
+        /// Most updates between acting and learning policy; 1 when a scene leaves it out.
+        #[serde(default = "default_lag_max")]
         max: u64,
     },
 }
 
+fn default_lag_max() -> u64 {
+    1
+}
+
 /// What runs the systems of a tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Executor {
     /// One after the other.
     #[default]

@@ -172,7 +172,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         channel_multiple: 1,
         keep_ratio_min: 0.1,
         spend_leftover: false,
-        reward: RewardKind::Divergence,
+        reward: RewardKind::Kl,
         finalists: 1,
         actors_per_task: 6,
         walks_per_task: 12,

@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::{ChannelGroups, CostModel};
-use secateur_scene::Scene;
 use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
 use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
 use super::told::{Told, read_told};
-use crate::inputs::reachable::net_protocol;
 use crate::inputs::resolve::Resolved;
 use crate::plans::{Plan, plans};
 use crate::prepare;
+use crate::scene::Scene;
 use crate::search::WalkRewards;
 
 /// Refuses a checkpoint with numbers that no run of the scene could have come to.
@@ -25,7 +24,7 @@ use crate::search::WalkRewards;
 pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, metrics: &Path) -> anyhow::Result<()> {
     let plans = plans(scene);
     let walls = walls(scene, resolved)?;
-    let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(*plan, scene, &walls)).collect();
+    let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(plan, scene, &walls)).collect();
     let (n_finished, n_searches) = (state.finished.len(), plans.len());
     ensure!(n_finished <= n_searches, "it has {n_finished} finished searches of {n_searches}");
     for (search, rules) in state.finished.iter().zip(&rules) {
@@ -106,7 +105,7 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
     for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
         let (groups, model) = known.entry(task.network).or_insert_with(|| {
             let graph = resolved.networks[task.network].folded.graph();
-            let groups = ChannelGroups::derive(graph, net_protocol(scene.protocol));
+            let groups = ChannelGroups::derive(graph, scene.protocol);
             let model = Arc::new(CostModel::new(graph, &groups));
             (groups, model)
         });
@@ -120,7 +119,7 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
     Ok(out)
 }
 
-fn rules(plan: Plan, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
+fn rules(plan: &Plan<'_>, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
     let task = |(wall, is_searched): &(Arc<BudgetWall>, bool)| TaskRules {
         wall: wall.clone(),
         n_walks: if *is_searched { plan.walks_per_task } else { 0 },

@@ -13,7 +13,7 @@ use secateur_rl::agents::mtacp::MtacpSettings;
 use secateur_rl::agents::random::RandomSettings;
 use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
-use secateur_scene::{PluginConfig, Scene};
+use secateur_scene::PluginConfig;
 use secateur_sim::{
     Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
     TaskSetup,
@@ -211,14 +211,11 @@ pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
     events.iter().filter_map(of).collect()
 }
 
-/// Options with a plugin and its settings.
+/// Options with a plugin and its settings, `"name": (…)`.
 pub fn with_plugin(agent: TestAgent, plugin: impl PruningPlugin + 'static, config: &str) -> Options {
-    let text = format!(
-        "(version: 1, seed: 1, networks: [(name: \"n\", file: \"n\")], datasets: [(name: \"d\", source: Cifar10)],
-          budgets: [Macs(ratio: 0.5)], plugins: {{{config}}})"
-    );
-    let scene = Scene::parse("test.ron", &text).unwrap();
+    let (name, ron) = config.split_once(": ").unwrap();
     let mut plugins = PluginList::default();
     plugins.add(plugin);
-    Options { plugins, configs: scene.plugins.clone(), ..Options::new(agent) }
+    let configs = vec![PluginConfig::of("test.ron", name.trim_matches('"'), ron)];
+    Options { plugins, configs, ..Options::new(agent) }
 }

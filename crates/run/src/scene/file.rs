@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use ron::extensions::Extensions;
-use ron::value::RawValue;
+use secateur_formats::DatasetSource;
+use secateur_kernels::Precision;
+use secateur_net::Protocol;
+use secateur_scene::RawValue;
+use secateur_sim::RewardKind;
+use secateur_train::{Executor, Scheduler};
 use serde::{Deserialize, Serialize};
 
-use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
-use crate::choices::{Device, Precision};
-use crate::choices::{ExecutorKind, SchedulerKind, SelectionMethod};
+use super::choices::{Device, Images, RepairMode, SelectionMethod};
 
-/// The text of a scene as serde sees it; holds anything of the right types. [`crate::Scene`] is the checked form.
+/// The text of a scene as serde sees it; holds anything of the right types. [`Scene`](super::Scene) is the checked form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Scene")]
 pub struct SceneFile {
@@ -57,9 +59,9 @@ pub struct SceneFile {
     /// Numbers that the processor scores walks in.
     #[serde(default)]
     pub precision: Precision,
-    /// Who decides.
-    #[serde(default)]
-    pub agent: Agent,
+    /// Who decides, to be read by the list of agents.
+    #[serde(default = "unread")]
+    pub agent: Box<RawValue>,
     /// Actors that work on each task.
     #[serde(default = "default_actors_per_task")]
     pub actors_per_task: usize,
@@ -68,16 +70,16 @@ pub struct SceneFile {
     pub walks_per_task: u64,
     /// How actors and learners share time.
     #[serde(default)]
-    pub scheduler: SchedulerKind,
+    pub scheduler: Scheduler,
     /// What runs the ECS systems of a tick.
     #[serde(default)]
-    pub executor: ExecutorKind,
+    pub executor: Executor,
     /// Capacity of the queue between actors and learners, in trajectories.
     #[serde(default = "default_queue_capacity")]
     pub queue_capacity: usize,
-    /// References that run beside the agent; an empty list switches them off.
-    #[serde(default = "Control::defaults")]
-    pub controls: Vec<Control>,
+    /// References that run beside the agent, each to be read by the list of agents; an empty list switches them off.
+    #[serde(default = "default_controls")]
+    pub controls: Vec<Box<RawValue>>,
     /// Settings of plugins by plugin name, as RON for the plugin to check.
     #[serde(default)]
     pub plugins: BTreeMap<String, Box<RawValue>>,
@@ -169,7 +171,12 @@ fn default_queue_capacity() -> usize {
     64
 }
 
-/// How this crate reads and writes RON everywhere: fields of `Option` need no `Some(…)`, newtypes no parentheses.
-pub(crate) fn ron_options() -> ron::Options {
-    ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_NEWTYPES)
+/// Stands for a field that is absent: the list of agents then reads the template's.
+fn unread() -> Box<RawValue> {
+    RawValue::from_ron("()").expect("this is RON").to_owned()
+}
+
+/// As many as the template has.
+fn default_controls() -> Vec<Box<RawValue>> {
+    vec![unread(), unread()]
 }

@@ -1,29 +1,27 @@
 //! [`Scene`]: checked values, the only way in.
 
 use std::collections::BTreeMap;
-use std::ops::{Deref, Range};
+use std::ops::Deref;
 
-use ron::ser::PrettyConfig;
-use ron::value::RawValue;
+use secateur_formats::DatasetSource;
+use secateur_kernels::Precision;
+use secateur_net::{Cost, Protocol};
+use secateur_scene::{Document, Format, PluginConfig, Problem, RawValue, SceneError, to_ron_pretty};
+use secateur_sim::RewardKind;
+use secateur_train::{Executor, Scheduler};
 
-use crate::SCENE_VERSION;
-use crate::check::check;
-use crate::choices::{Agent, Control, DatasetSource, Images, Protocol, RepairMode, RewardKind};
-use crate::choices::{Device, Precision};
-use crate::choices::{ExecutorKind, SchedulerKind, SelectionMethod};
-use crate::error::{Problem, SceneError, Source, line_col};
-use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile, ron_options};
-use crate::locate::Node;
-use crate::path::parse_path;
-use crate::plugin::PluginConfig;
-use crate::ron_error::read;
-use crate::walk::locate;
+use super::SCENE_VERSION;
+use super::agents::{AgentList, AgentSpec, ControlSpec};
+use super::check::check;
+use super::choices::{Device, Images, RepairMode, SelectionMethod};
+use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
+use super::template::template;
 
 /// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.
 #[derive(Clone, Debug)]
 pub struct Scene {
     data: SceneData,
-    source: Source,
+    document: Document,
 }
 
 /// The values of a scene, every default filled in.
@@ -62,19 +60,19 @@ pub struct SceneData {
     /// Numbers that the processor scores walks in; `F32` with `device: Gpu`.
     pub precision: Precision,
     /// Who decides.
-    pub agent: Agent,
+    pub agent: AgentSpec,
     /// Actors that work on each task, 1..=4096.
     pub actors_per_task: usize,
     /// Walks each task gets, at least 1.
     pub walks_per_task: u64,
     /// How actors and learners share time.
-    pub scheduler: SchedulerKind,
+    pub scheduler: Scheduler,
     /// What runs the ECS systems of a tick.
-    pub executor: ExecutorKind,
+    pub executor: Executor,
     /// Capacity of the queue between actors and learners in trajectories, 1..=1,000,000.
     pub queue_capacity: usize,
     /// References that run beside the agent, no kind twice; may be empty.
-    pub controls: Vec<Control>,
+    pub controls: Vec<ControlSpec>,
     /// Settings of plugins, by name.
     pub plugins: Vec<PluginConfig>,
 }
@@ -104,28 +102,6 @@ pub struct DatasetSpec {
     pub source: DatasetSource,
 }
 
-/// What a budget bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BudgetKind {
-    /// Multiply-accumulates per image.
-    Macs,
-    /// Parameters of the emitted network.
-    Params,
-    /// Peak bytes of live activations, one image.
-    ActivationBytes,
-}
-
-impl BudgetKind {
-    /// The word in task names and reports: `macs`, `params`, `activation_bytes`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Macs => "macs",
-            Self::Params => "params",
-            Self::ActivationBytes => "activation_bytes",
-        }
-    }
-}
-
 /// How a budget is given.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum BudgetBound {
@@ -139,7 +115,7 @@ pub enum BudgetBound {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Budget {
     /// What is bounded.
-    pub kind: BudgetKind,
+    pub kind: Cost,
     /// The bound.
     pub bound: BudgetBound,
 }
@@ -168,61 +144,83 @@ pub struct TaskSpec {
 }
 
 impl Scene {
-    /// Reads and checks a scene. `origin` is the file name that messages show.
+    /// Reads and checks a scene of the agents of `rl`. `origin` is the file name that messages show.
     ///
     /// # Errors
     /// The first problem of syntax or type, else every value that breaks a rule, all with line and column.
     pub fn parse(origin: &str, text: &str) -> Result<Self, SceneError> {
-        let source = Source::new(origin, text);
-        let root = locate(text);
-        if let Some(problem) = wrong_version(&root, text) {
-            return Err(source.error(vec![problem]));
+        Self::parse_with(origin, text, &AgentList::default())
+    }
+
+    /// As [`Self::parse`], for a scene that may name any of `agents`.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_with(origin: &str, text: &str, agents: &AgentList) -> Result<Self, SceneError> {
+        let document = Document::new(origin, text);
+        if let Some(problem) = wrong_version(&document) {
+            return Err(document.error(vec![problem]));
         }
-        let file: SceneFile = match read(text) {
-            Ok(file) => file,
-            Err(problem) => return Err(source.error(vec![problem])),
-        };
-        match check(file, &root, &source) {
-            Ok(data) => Ok(Self { data, source }),
-            Err(problems) => Err(source.error(problems)),
+        let file: SceneFile = document.read().map_err(|problem| document.error(vec![problem]))?;
+        match check(file, &document, agents) {
+            Ok(data) => Ok(Self { data, document }),
+            Err(problems) => Err(document.error(problems)),
         }
     }
 
     /// The resolved scene as RON: every default filled in; parses back to an equal scene.
     pub fn to_ron(&self) -> String {
-        let config = PrettyConfig::new().new_line("\n").depth_limit(2);
-        let mut text = ron_options()
-            .to_string_pretty(&self.data.to_file(), config)
-            .expect("a checked scene holds nothing that RON cannot write");
-        text.push('\n');
-        text
+        to_ron_pretty(&self.data.to_file())
     }
 
     /// An error at the value of `path` (such as `budgets[1].ratio`), for problems found while resolving the scene. Where a
     /// default stands for the value, it points at the nearest enclosing value that is there.
     pub fn error_at(&self, path: &str, message: impl Into<String>, help: Option<String>) -> SceneError {
-        let problem = Problem::new(self.span_at(path), message, help);
-        self.source.clone().error(vec![problem])
+        self.document.error(vec![self.document.problem(path, message, help)])
     }
 
     /// Line and column, both from 1, of the place that [`Self::error_at`] points at.
     pub fn line_col(&self, path: &str) -> (usize, usize) {
-        line_col(&self.source.text, self.span_at(path).start)
+        self.document.line_col(path)
     }
 
     /// The file name that messages show.
     pub fn origin(&self) -> &str {
-        &self.source.origin
+        self.document.origin()
     }
 
     /// The text as it was parsed.
     pub fn text(&self) -> &str {
-        &self.source.text
+        self.document.text()
     }
+}
 
-    fn span_at(&self, path: &str) -> Range<usize> {
-        nearest_span(&locate(&self.source.text), path)
-    }
+/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text, "seed=9", …)`,
+/// `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to [`Scene::parse`].
+///
+/// # Errors
+/// A malformed assignment, a path that no scene has, a value that is no RON or of another type than its field; positions
+/// are those in `assignment`. A `text` that is not well-formed RON is an error with positions in `text`.
+pub fn apply_set(text: &str, assignment: &str, agents: &AgentList) -> Result<String, SceneError> {
+    let check = |text: &str| check_types(text, agents);
+    secateur_scene::apply_set(text, assignment, Format { template: template(), check: &check })
+}
+
+/// As [`apply_set`], for an edit that has nothing to do with agents.
+///
+/// # Errors
+/// As [`apply_set`].
+pub(crate) fn edit(text: &str, assignment: &str) -> Result<String, SceneError> {
+    let check = |text: &str| Document::new("scene", text).read::<SceneFile>().map(drop);
+    secateur_scene::apply_set(text, assignment, Format { template: template(), check: &check })
+}
+
+/// Whether every field is there and of its type.
+fn check_types(text: &str, agents: &AgentList) -> Result<(), Problem> {
+    let document = Document::new("scene", text);
+    let file: SceneFile = document.read()?;
+    agents.agent(&document)?;
+    (0..file.controls.len()).try_for_each(|place| agents.control(&document, place).map(drop))
 }
 
 impl Deref for Scene {
@@ -239,22 +237,12 @@ impl PartialEq for Scene {
     }
 }
 
-/// The value at `path`, else the head of the nearest enclosing value.
-pub(crate) fn nearest_span(root: &Node, path: &str) -> Range<usize> {
-    match root.follow(&parse_path(path).unwrap_or_default()) {
-        Ok(node) if node.body.is_none() => node.span.clone(),
-        Ok(node) => node.head(),
-        Err(missing) => missing.nearest.head(),
-    }
-}
-
 /// Checked before anything else: a later version may well have fields that look like mistakes here.
-fn wrong_version(root: &Node, text: &str) -> Option<Problem> {
-    let node = &root.entry("version")?.value;
-    let version: u64 = text[node.span.clone()].parse().ok()?;
+fn wrong_version(document: &Document) -> Option<Problem> {
+    let version: u64 = document.value("version")?.parse().ok()?;
     (version != u64::from(SCENE_VERSION)).then(|| {
         let message = format!("`version`: scene format {version} is not supported, expected {SCENE_VERSION}");
-        Problem::new(node.span.clone(), message, Some(format!("this program reads `version: {SCENE_VERSION}`")))
+        document.problem("version", message, Some(format!("this program reads `version: {SCENE_VERSION}`")))
     })
 }
 
@@ -264,7 +252,11 @@ impl SceneData {
             version: SCENE_VERSION,
             seed: self.seed,
             networks: self.networks.iter().map(|network| self.network_file(network)).collect(),
-            datasets: self.datasets.iter().map(|d| DatasetFile { name: d.name.clone(), source: d.source }).collect(),
+            datasets: self
+                .datasets
+                .iter()
+                .map(|d| DatasetFile { name: d.name.clone(), source: d.source.clone() })
+                .collect(),
             budgets: self.budgets.iter().map(budget_file).collect(),
             protocol: self.protocol,
             channel_multiple: self.channel_multiple,
@@ -277,13 +269,13 @@ impl SceneData {
             reward: self.reward,
             device: self.device,
             precision: self.precision,
-            agent: self.agent,
+            agent: raw(&self.agent.to_ron()),
             actors_per_task: self.actors_per_task,
             walks_per_task: self.walks_per_task,
             scheduler: self.scheduler,
             executor: self.executor,
             queue_capacity: self.queue_capacity,
-            controls: self.controls.clone(),
+            controls: self.controls.iter().map(|control| raw(&control.to_ron())).collect(),
             plugins: self.plugins.iter().map(plugin_file).collect::<BTreeMap<_, _>>(),
         }
     }
@@ -306,13 +298,17 @@ fn budget_file(budget: &Budget) -> BudgetFile {
         BudgetBound::Max(max) => (None, Some(max)),
     };
     match budget.kind {
-        BudgetKind::Macs => BudgetFile::Macs { ratio, max },
-        BudgetKind::Params => BudgetFile::Params { ratio, max },
-        BudgetKind::ActivationBytes => BudgetFile::ActivationBytes { ratio, max },
+        Cost::Macs => BudgetFile::Macs { ratio, max },
+        Cost::Params => BudgetFile::Params { ratio, max },
+        Cost::ActivationBytes => BudgetFile::ActivationBytes { ratio, max },
     }
 }
 
 fn plugin_file(plugin: &PluginConfig) -> (String, Box<RawValue>) {
-    let raw = RawValue::from_ron(&plugin.ron).expect("the text was read as RON when the scene was parsed");
-    (plugin.name.clone(), raw.to_owned())
+    (plugin.name.clone(), raw(&plugin.ron))
+}
+
+/// A value of a checked scene, to be written as it is.
+fn raw(ron: &str) -> Box<RawValue> {
+    RawValue::from_ron(ron).expect("the text was read, or written, as RON when the scene was parsed").to_owned()
 }

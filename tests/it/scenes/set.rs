@@ -1,6 +1,14 @@
 //! `apply_set`: what it changes, what it leaves, and how it refuses.
 
-use secateur_scene::{Agent, Control, Profile, Scene, apply_set, template};
+use secateur::rl::Profile;
+use secateur::rl::agents::mtacp::MtacpSettings;
+use secateur::rl::agents::random::RandomSettings;
+use secateur::rl::agents::uniform::UniformSettings;
+use secateur::scene::{AgentList, AgentSpec, ControlSpec, Scene, SceneError, template};
+
+fn apply_set(text: &str, assignment: &str) -> Result<String, SceneError> {
+    secateur::scene::apply_set(text, assignment, &AgentList::default())
+}
 
 const TEXT: &str = r#"// header
 (
@@ -42,9 +50,15 @@ fn an_absent_field_is_added_in_the_layout_of_its_neighbours() {
 
 #[test]
 fn absent_variants_lists_and_maps_start_from_their_defaults() {
-    assert_eq!(set("agent=Random").agent, Agent::Random);
-    assert_eq!(set("agent.profile=Paper").agent, Agent::Mtacp { profile: Profile::Paper });
-    assert_eq!(set("controls[1].candidates=7").controls, [Control::Uniform, Control::Random { candidates: 7 }]);
+    assert_eq!(set("agent=Random").agent, AgentSpec::new(RandomSettings {}));
+    assert_eq!(set("agent.profile=Paper").agent, AgentSpec::new(MtacpSettings::of(Profile::Paper)));
+    let faster = AgentSpec::new(MtacpSettings { passes: 9, ..MtacpSettings::of(Profile::Tuned) });
+    assert_eq!(set("agent.passes=9").agent, faster);
+    let controls = [
+        ControlSpec { agent: AgentSpec::new(UniformSettings {}), candidates: 1 },
+        ControlSpec { agent: AgentSpec::new(RandomSettings {}), candidates: 7 },
+    ];
+    assert_eq!(set("controls[1].candidates=7").controls, controls);
     assert_eq!(set("controls=[]").controls, []);
     assert_eq!(set("plugins.penalty.weight=0.1").plugins[0].ron, "(weight: 0.1)");
     assert_eq!(set("plugins.penalty=(weight: 0.1)").plugins[0].ron, "(weight: 0.1)");
@@ -91,6 +105,9 @@ fn bad_assignments_point_at_the_assignment_and_name_the_closest_field() {
         ("budgets.x=3", 1, "`budgets` is `[Macs(ratio: 0.5), Params(max: 9)]`, which has no field `x`"),
         ("images[0]=3", 1, "there is no list"),
         ("images.x[0]=3", 1, "there is no list"),
+        ("agent.profile=Papr", 15, "did you mean `Paper`?"),
+        ("agent.passses=2", 7, "did you mean `passes`?"),
+        ("agent=Randm", 7, "did you mean `Random`?"),
         ("protocol=Fulll", 10, "did you mean `Full`?"),
         ("walks_per_task=many", 16, "`walks_per_task`: expected a whole number, got `many`"),
         ("networks[0].file=b.safetensors", 18, "text needs double quotes"),

@@ -1,7 +1,11 @@
 //! Random, mutated and oversized input ends in a value or an error, never in a panic.
 
 use proptest::prelude::*;
-use secateur_scene::{Scene, apply_set, template};
+use secateur::scene::{AgentList, Scene, SceneError, template};
+
+fn apply_set(text: &str, assignment: &str) -> Result<String, SceneError> {
+    secateur::scene::apply_set(text, assignment, &AgentList::default())
+}
 
 /// Parses, renders, looks up: everything that touches the text.
 fn exercise(text: &str) {
@@ -176,7 +180,7 @@ fn a_large_scene_full_of_mistakes_is_refused_in_time_linear_in_its_size() {
 /// The seeds of the fuzz target, and all their single changed bytes: scenes or errors, never a panic.
 #[test]
 fn seeds_of_the_fuzz_target_are_survived() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/scenes");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/scenes");
     let files: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|e| std::fs::read_to_string(e.unwrap().path()).unwrap()).collect();
     assert!(files.len() >= 2, "{}", files.len());

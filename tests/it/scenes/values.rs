@@ -1,6 +1,11 @@
 //! What a checked scene holds: defaults, tasks, plugins, and its way back to text.
 
-use secateur_scene::{Agent, BudgetBound, BudgetKind, Control, DatasetSource, Images, ProceduralKind, Profile, Scene};
+use secateur::formats::procedural;
+use secateur::rl::Profile;
+use secateur::rl::agents::mtacp::{MtacpSettings, SigmaRule, UnrollRule};
+use secateur::rl::agents::random::RandomSettings;
+use secateur::rl::agents::uniform::UniformSettings;
+use secateur::scene::{AgentSpec, BudgetBound, ControlSpec, Cost, DatasetSource, Images, Scene};
 use serde::Deserialize;
 
 const SHORT: &str = r#"(version: 1, seed: 7, networks: [(name: "resnet20", file: "resnet20.safetensors")],
@@ -55,8 +60,12 @@ fn what_a_short_scene_leaves_out_has_the_documented_defaults() {
     assert_eq!((scene.walks_per_task, scene.queue_capacity), (300, 64));
     assert_eq!((scene.keep_ratio_min, scene.spend_leftover), (0.1, true));
     assert_eq!(scene.images, Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, seed: 0 });
-    assert_eq!(scene.agent, Agent::Mtacp { profile: Profile::Tuned });
-    assert_eq!(scene.controls, [Control::Uniform, Control::Random { candidates: 100 }]);
+    assert_eq!(scene.agent, AgentSpec::new(MtacpSettings::of(Profile::Tuned)));
+    let controls = [
+        ControlSpec { agent: AgentSpec::new(UniformSettings {}), candidates: 1 },
+        ControlSpec { agent: AgentSpec::new(RandomSettings {}), candidates: 100 },
+    ];
+    assert_eq!(scene.controls, controls);
     assert!(scene.plugins.is_empty());
 }
 
@@ -68,7 +77,7 @@ fn the_paper_profile_changes_two_defaults_but_not_what_is_written() {
     let written = with("agent: Mtacp(profile: Paper), keep_ratio_min: 0.1, spend_leftover: true");
     assert_eq!((written.keep_ratio_min, written.spend_leftover), (0.1, true));
     let empty = with("agent: Mtacp(), controls: []");
-    assert_eq!((empty.agent, empty.controls.len()), (Agent::default(), 0));
+    assert_eq!((empty.agent.clone(), empty.controls.len()), (AgentSpec::new(MtacpSettings::of(Profile::Tuned)), 0));
 }
 
 #[test]
@@ -82,9 +91,9 @@ fn tasks_are_networks_by_their_datasets_by_budgets_in_that_order() {
     assert_eq!(names, expected);
     let task = &scene.tasks[6];
     assert_eq!((task.network, task.dataset, task.budget), (1, 0, 1));
-    assert_eq!(scene.budgets[1].kind, BudgetKind::Macs);
+    assert_eq!(scene.budgets[1].kind, Cost::Macs);
     assert_eq!(scene.budgets[1].bound, BudgetBound::Max(20_000_000));
-    let expected = DatasetSource::Procedural { kind: ProceduralKind::Textures, seed: 1, train: 8000, test: 2000 };
+    let expected = DatasetSource::Procedural { kind: procedural::Kind::Textures, seed: 1, train: 8000, test: 2000 };
     assert_eq!(scene.datasets[1].source, expected);
 }
 
@@ -153,4 +162,40 @@ fn a_mistake_in_a_plugins_settings_is_reported_in_the_scene_file() {
         assert_eq!(error.line_col(), place, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
+}
+
+#[test]
+fn every_setting_of_an_agent_can_be_given_over_the_defaults_of_its_profile() {
+    let with = |agent: &str| {
+        let text = SHORT.replace("seed: 7,", &format!("seed: 7, agent: {agent},"));
+        let scene = Scene::parse("s.ron", &text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(scene, Scene::parse("r.ron", &scene.to_ron()).unwrap(), "{}", scene.to_ron());
+        scene.agent.clone()
+    };
+    let tuned = || MtacpSettings::of(Profile::Tuned);
+    let slow = MtacpSettings { learning_rate: 3e-4, ..tuned() };
+    assert_eq!(with("Mtacp(learning_rate: 3e-4)"), AgentSpec::new(slow));
+    let changed = MtacpSettings {
+        trunk: vec![5],
+        sigma: SigmaRule::Annealed { first: 0.5, last: 0.25 },
+        unroll: UnrollRule::Fixed(7),
+        imitated_walks: 0,
+        ..MtacpSettings::of(Profile::Paper)
+    };
+    let text = "Mtacp(unroll: Fixed(7), profile: Paper, trunk: [5], sigma: Annealed(first: 0.5, last: 0.25), imitated_walks: 0)";
+    assert_eq!(with(text), AgentSpec::new(changed));
+    let other_optimizer =
+        "Mtacp(optimizer: RmsProp(decay: 0.9, eps: 0.1, momentum: 0), clip: (rho: 2), standardise: false)";
+    assert!(with(other_optimizer) != AgentSpec::new(tuned()));
+}
+
+#[test]
+fn any_agent_can_be_a_control_with_a_budget_of_candidates() {
+    let text = SHORT.replace("seed: 7,", "seed: 7, controls: [Mtacp(candidates: 40, passes: 2), Random(), Uniform()],");
+    let scene = Scene::parse("s.ron", &text).unwrap();
+    let candidates: Vec<usize> = scene.controls.iter().map(|control| control.candidates).collect();
+    assert_eq!(candidates, [40, 100, 1]);
+    let learner = MtacpSettings { passes: 2, ..MtacpSettings::of(Profile::Tuned) };
+    assert_eq!(scene.controls[0].agent, AgentSpec::new(learner));
+    assert_eq!(scene, Scene::parse("r.ron", &scene.to_ron()).unwrap(), "{}", scene.to_ron());
 }

@@ -1,6 +1,7 @@
 //! Every kind of mistake: where it is reported, in which words, with which suggestion.
 
-use secateur_scene::{Precision, Scene, SceneError};
+use secateur::kernels::Precision;
+use secateur::scene::{Scene, SceneError};
 
 /// Line 1 is `(version: 1, seed: 7,`, then networks, datasets, budgets; `more` is line 5.
 fn scene_with(networks: &str, datasets: &str, budgets: &str, more: &str) -> String {
@@ -285,6 +286,45 @@ fn bf16_is_the_processors_and_not_the_cards() {
     ]);
     assert_eq!(Scene::parse("s.ron", &with_more("")).unwrap().precision, Precision::F32);
     assert_eq!(Scene::parse("s.ron", &with_more("precision: Bf16")).unwrap().precision, Precision::Bf16);
+}
+
+#[test]
+fn mistakes_in_an_agents_settings_are_told_where_they_stand() {
+    check(&[
+        (with_more("agent: Mtacp(learning_rat: 1)"), "5:14", &["in `agent`", "did you mean `learning_rate`?"]),
+        (with_more("agent: Mtacp(epochs: 1)"), "5:14", &["expected one of `profile`, `trunk`, `lstm_units`"]),
+        (with_more("agent: Mtacp(\n  passes: 2.5)"), "6:11", &["`agent.passes`: expected a whole number, got `2.5`"]),
+        (with_more("agent: Mtacp(passes: 0)"), "5:22", &["`agent.passes` is 0, expected 1..=1000"]),
+        (
+            with_more("agent: Mtacp(learning_rate: -1e-3)"),
+            "5:29",
+            &["`agent.learning_rate` is -0.001, expected a number above 0, at most 1.0"],
+        ),
+        (with_more("agent: Mtacp(learning_rate: NaN)"), "5:29", &["`agent.learning_rate` is NaN"]),
+        (with_more("agent: Mtacp(gradient_norm_max: 1e99)"), "5:33", &["`agent.gradient_norm_max` is inf"]),
+        (with_more("agent: Mtacp(trunk: [64, 0])"), "5:26", &["`agent.trunk[1]` is 0, expected 1..=1024"]),
+        (with_more("agent: Mtacp(unroll: Fixed(0))"), "5:28", &["`agent.unroll[0]` is 0, expected 1..=100000"]),
+        (with_more("agent: Mtacp(sigma: Annealed(first: 1, last: 0))"), "5:46", &["`agent.sigma.last` is 0.0"]),
+        (
+            with_more("agent: Mtacp(sigma: Learnt)"),
+            "5:21",
+            &["`agent.sigma`: unknown value", "did you mean `Learned`?"],
+        ),
+        (
+            with_more("agent: Mtacp(optimizer: Adam(beta1: 1, beta2: 0, eps: 1))"),
+            "5:37",
+            &["`agent.optimizer.beta1` is 1"],
+        ),
+        (with_more("agent: Mtacp(clip: (rho: -1))"), "5:26", &["`agent.clip.rho` is -1.0"]),
+        (with_more("agent: Mtacp(profile: Paper, profile: Paper)"), "5:30", &["`agent` has the field `profile` twice"]),
+        (with_more("agent: Uniform(profile: Paper)"), "5:16", &["unknown field `profile` in `agent`"]),
+        (with_more("agent: 5"), "5:8", &["`agent`: expected a name, got `5`"]),
+        (with_more("agent: \"Mtacp\""), "5:8", &["`agent`: expected a name, got `\"Mtacp\"`"]),
+        (with_more("controls: [Random]"), "5:12", &["`controls[0]`: expected fields", "write `Random()`"]),
+        (with_more("controls: [Random(candidats: 3)]"), "5:19", &["did you mean `candidates`?"]),
+        (with_more("controls: [Mtacp(candidates: 3, passes: 0)]"), "5:41", &["`controls[0].passes` is 0"]),
+        (with_more("controls: [Uniform(candidates: 3)]"), "5:20", &["unknown field `candidates` in `controls[0]`"]),
+    ]);
 }
 
 #[test]

@@ -2,47 +2,46 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::mem::discriminant;
 use std::ops::RangeInclusive;
 
-use ron::value::RawValue;
+use secateur_kernels::Precision;
+use secateur_net::Cost;
+use secateur_rl::Profile;
+use secateur_scene::{Document, PluginConfig, Problem, clip, did_you_mean};
+use secateur_train::Scheduler;
 
-use crate::choices::{Control, DatasetSource, Device, Images, Precision, RepairMode, SchedulerKind};
-use crate::error::{Problem, Source};
-use crate::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
-use crate::locate::Node;
-use crate::plugin::PluginConfig;
-use crate::ron_error::clip;
-use crate::scene::{Budget, BudgetBound, BudgetKind, DatasetSpec, NetworkSpec, SceneData, TaskSpec, nearest_span};
-use crate::suggest::did_you_mean;
-use crate::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
+use super::agents::{AgentList, AgentSpec, ControlSpec};
+use super::choices::{Device, Images, RepairMode};
+use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
+use super::parsed::{Budget, BudgetBound, DatasetSpec, NetworkSpec, SceneData, TaskSpec};
+use super::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
 const NAME_LEN_MAX: usize = 64;
-/// Most images of one procedural data set: about 3 GB at 32 x 32 pixels.
-const IMAGES_MAX: usize = 1_000_000;
 const ACTORS_MAX: usize = 4096;
 /// Most actors of all tasks together: each holds a walk and what is to be learned from it.
 const ALL_ACTORS_MAX: usize = 1 << 16;
 const QUEUE_CAPACITY_MAX: usize = 1_000_000;
 /// More lag than any agent learns from.
 const LAG_MAX: usize = 1000;
-const CANDIDATES_MAX: usize = 1_000_000;
 /// Most walks of one task.
 const WALKS_MAX: usize = 1_000_000_000;
 
-/// Checks a scene that was read from the text whose walk is `root`.
-pub(crate) fn check(file: SceneFile, root: &Node, source: &Source) -> Result<SceneData, Vec<Problem>> {
-    let mut checker = Checker { root, problems: Vec::new() };
+/// Checks a scene that was read from `document`.
+pub(super) fn check(file: SceneFile, document: &Document, agents: &AgentList) -> Result<SceneData, Vec<Problem>> {
+    let mut checker = Checker { document, agents, problems: Vec::new() };
     if !checker.lists_are_short(&file) {
         return Err(checker.problems);
     }
-    let data = checker.scene(file, source);
-    if checker.problems.is_empty() { Ok(data) } else { Err(checker.problems) }
+    match checker.scene(file) {
+        Some(data) if checker.problems.is_empty() => Ok(data),
+        _ => Err(checker.problems),
+    }
 }
 
 struct Checker<'a> {
-    root: &'a Node,
+    document: &'a Document,
+    agents: &'a AgentList,
     problems: Vec<Problem>,
 }
 
@@ -52,7 +51,7 @@ impl Checker<'_> {
     }
 
     fn problem_with_help(&mut self, path: &str, message: impl Display, help: Option<String>) {
-        self.problems.push(Problem::new(nearest_span(self.root, path), format!("`{path}` {message}"), help));
+        self.problems.push(self.document.problem(path, format!("`{path}` {message}"), help));
     }
 
     /// Checked first, because comparing names of longer lists would take long.
@@ -74,8 +73,10 @@ impl Checker<'_> {
         self.problems.is_empty()
     }
 
-    fn scene(&mut self, file: SceneFile, source: &Source) -> SceneData {
-        let paper = file.agent.is_paper();
+    /// None if the agent cannot be read: what its profile changes is then not known.
+    fn scene(&mut self, file: SceneFile) -> Option<SceneData> {
+        let agent = self.agent();
+        let paper = agent.as_ref().is_some_and(|agent| agent.settings.profile() == Profile::Paper);
         let datasets = self.datasets(file.datasets);
         let networks = self.networks(file.networks, &datasets);
         let budgets = self.budgets(&file.budgets);
@@ -83,13 +84,13 @@ impl Checker<'_> {
         self.range("channel_multiple", file.channel_multiple, 1..=64);
         self.range("finalists", file.finalists, 1..=64);
         self.range("actors_per_task", file.actors_per_task, 1..=ACTORS_MAX);
-        if let SchedulerKind::BoundedLag { max } = file.scheduler {
+        if let Scheduler::BoundedLag { max } = file.scheduler {
             self.range("scheduler.max", usize::try_from(max).unwrap_or(usize::MAX), 0..=LAG_MAX);
         }
         self.range("queue_capacity", file.queue_capacity, 1..=QUEUE_CAPACITY_MAX);
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
-        self.controls(&file.controls);
+        let controls = self.controls(file.controls.len());
         if file.device == Device::Gpu && file.precision == Precision::Bf16 {
             self.problem(
                 "precision",
@@ -103,7 +104,7 @@ impl Checker<'_> {
                 format!("for {} tasks makes {n_actors} actors, at most {ALL_ACTORS_MAX} are allowed", tasks.len());
             self.problem("actors_per_task", message);
         }
-        SceneData {
+        Some(SceneData {
             seed: file.seed,
             networks,
             datasets,
@@ -121,15 +122,15 @@ impl Checker<'_> {
             reward: file.reward,
             device: file.device,
             precision: file.precision,
-            agent: file.agent,
+            agent: agent?,
             actors_per_task: file.actors_per_task,
             walks_per_task: file.walks_per_task,
             scheduler: file.scheduler,
             executor: file.executor,
             queue_capacity: file.queue_capacity,
-            controls: file.controls,
-            plugins: self.plugins(source),
-        }
+            controls,
+            plugins: self.plugins(),
+        })
     }
 
     fn networks(&mut self, files: Vec<NetworkFile>, datasets: &[DatasetSpec]) -> Vec<NetworkSpec> {
@@ -202,9 +203,8 @@ impl Checker<'_> {
     fn datasets(&mut self, files: Vec<DatasetFile>) -> Vec<DatasetSpec> {
         self.names("datasets", files.iter().map(|file| file.name.as_str()));
         for (i, file) in files.iter().enumerate() {
-            if let DatasetSource::Procedural { train, test, .. } = file.source {
-                self.range(&format!("datasets[{i}].source.train"), train, 1..=IMAGES_MAX);
-                self.range(&format!("datasets[{i}].source.test"), test, 1..=IMAGES_MAX);
+            for (path, problem) in file.source.check() {
+                self.problem(&format!("datasets[{i}].source.{path}"), problem);
             }
         }
         files.into_iter().map(|file| DatasetSpec { name: file.name, source: file.source }).collect()
@@ -229,9 +229,9 @@ impl Checker<'_> {
 
     fn budget(&mut self, path: &str, file: BudgetFile) -> Option<Budget> {
         let (kind, ratio, max) = match file {
-            BudgetFile::Macs { ratio, max } => (BudgetKind::Macs, ratio, max),
-            BudgetFile::Params { ratio, max } => (BudgetKind::Params, ratio, max),
-            BudgetFile::ActivationBytes { ratio, max } => (BudgetKind::ActivationBytes, ratio, max),
+            BudgetFile::Macs { ratio, max } => (Cost::Macs, ratio, max),
+            BudgetFile::Params { ratio, max } => (Cost::Params, ratio, max),
+            BudgetFile::ActivationBytes { ratio, max } => (Cost::ActivationBytes, ratio, max),
         };
         let bound = match (ratio, max) {
             (Some(ratio), None) => {
@@ -263,15 +263,36 @@ impl Checker<'_> {
         self.range("walks_per_task", walks_per_task as usize, 1..=WALKS_MAX);
     }
 
-    fn controls(&mut self, controls: &[Control]) {
-        for (i, control) in controls.iter().enumerate() {
-            if controls[..i].iter().any(|earlier| discriminant(earlier) == discriminant(control)) {
-                self.problem(&format!("controls[{i}]"), "repeats a control, expected each kind at most once");
+    fn agent(&mut self) -> Option<AgentSpec> {
+        match self.agents.agent(self.document) {
+            Ok((agent, section)) => {
+                self.problems.extend(agent.check(&section));
+                Some(agent)
             }
-            if let Control::Random { candidates } = control {
-                self.range(&format!("controls[{i}].candidates"), *candidates, 1..=CANDIDATES_MAX);
+            Err(problem) => {
+                self.problems.push(problem);
+                None
             }
         }
+    }
+
+    fn controls(&mut self, n_controls: usize) -> Vec<ControlSpec> {
+        let mut controls: Vec<ControlSpec> = Vec::new();
+        for place in 0..n_controls {
+            let (control, section) = match self.agents.control(self.document, place) {
+                Ok(read) => read,
+                Err(problem) => {
+                    self.problems.push(problem);
+                    continue;
+                }
+            };
+            if controls.iter().any(|earlier| earlier.agent.entry == control.agent.entry) {
+                self.problem(section.path(), "repeats a control, expected each kind at most once");
+            }
+            self.problems.extend(control.check(&section));
+            controls.push(control);
+        }
+        controls
     }
 
     /// Task names are checked only when the parts are sound, so that one mistake is told once.
@@ -298,22 +319,18 @@ impl Checker<'_> {
         tasks
     }
 
-    fn plugins(&mut self, source: &Source) -> Vec<PluginConfig> {
-        let Some(map) = self.root.entry("plugins") else { return Vec::new() };
+    fn plugins(&mut self) -> Vec<PluginConfig> {
         let mut plugins = BTreeMap::new();
-        for entry in map.value.body.iter().flat_map(|body| &body.entries) {
-            let Some(key) = &entry.key else { continue };
-            let problem = |what: &str| Problem::new(key.span.clone(), format!("`plugins`: {what}"), None);
-            if let Some(what) = name_fault(&key.name) {
-                self.problems.push(problem(&format!("the name {what}")));
+        for entry in self.document.map("plugins") {
+            if let Some(what) = name_fault(&entry.name) {
+                self.problems.push(entry.problem(format!("`plugins`: the name {what}")));
             }
-            let (start, ron) = (entry.value.span.start, source.text[entry.value.span.clone()].to_owned());
-            if RawValue::from_ron(&ron).is_err() {
-                self.problems.push(problem("these settings cannot be read on their own"));
+            if !entry.is_readable() {
+                self.problems.push(entry.problem("`plugins`: these settings cannot be read on their own"));
             }
-            let config = PluginConfig::new(key.name.clone(), ron, source.clone(), start);
-            if plugins.insert(key.name.clone(), config).is_some() {
-                self.problems.push(problem(&format!("the name `{}` is there twice", clip(&key.name))));
+            if plugins.insert(entry.name.clone(), entry.config.clone()).is_some() {
+                let twice = format!("`plugins`: the name `{}` is there twice", clip(&entry.name));
+                self.problems.push(entry.problem(twice));
             }
         }
         plugins.into_values().collect()
