@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secateur_formats::{DatasetSource, Split, dataset_usage};
-use secateur_kernels::Precision;
 use secateur_net::Protocol;
 use secateur_run::RunSpec;
 
 use crate::bench::BenchArgs;
+use crate::options::{DeviceArg, MemoryArgs, RootArgs, ThreadArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -76,17 +76,6 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
 }
 
-/// Where names are looked up.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct RootArgs {
-    /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_root: Option<PathBuf>,
-    /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model_root: Option<PathBuf>,
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// The scene
@@ -132,28 +121,6 @@ impl CheckArgs {
     }
 }
 
-/// How much memory may be taken.
-#[derive(Args, Clone, Copy, Debug, Default)]
-pub(crate) struct MemoryArgs {
-    /// Memory for finding a network's channel groups and for evaluating it (ranking and refitting are not counted), such as 800M or 4G [default: 768M for each thread, 8 times its parameters, and the images; at most half of what is available]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) memory: Option<u64>,
-}
-
-/// A number of bytes with an optional suffix K, M, G or T, powers of 1,024.
-fn bytes(text: &str) -> Result<u64, String> {
-    let upper = text.trim().to_ascii_uppercase();
-    let number = upper.trim_end_matches("IB").trim_end_matches('B');
-    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let (digits, shift) = match units.iter().find(|(unit, _)| number.ends_with(*unit)) {
-        Some((unit, shift)) => (number.trim_end_matches(*unit), *shift),
-        None => (number, 0),
-    };
-    let bytes = digits.trim().parse::<f64>().ok().map(|n| n * (1u64 << shift) as f64);
-    let bytes = bytes.filter(|bytes| (1.0..9e18).contains(bytes)).map(|bytes| bytes as u64);
-    bytes.ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_owned())
-}
-
 /// At most a year.
 fn seconds(text: &str) -> Result<f64, String> {
     let expected = "expected a number of seconds from 0 to 31536000";
@@ -174,45 +141,6 @@ pub(crate) struct CheckArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
-}
-
-/// Where networks are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceArg {
-    /// The processor
-    #[default]
-    Cpu,
-    /// The best adapter through Vulkan, Metal or DX12; `secateur doctor` lists them
-    Gpu,
-}
-
-/// Numbers that candidates are scored in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
-    /// 24 significant bits
-    #[default]
-    F32,
-    /// 8 significant bits, sums in f32; needs a processor with AVX512-BF16
-    Bf16,
-}
-
-impl PrecisionArg {
-    /// As it is written on the command line.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(precision: PrecisionArg) -> Self {
-        match precision {
-            PrecisionArg::F32 => Self::F32,
-            PrecisionArg::Bf16 => Self::Bf16,
-        }
-    }
 }
 
 impl RunArgs {
@@ -259,14 +187,6 @@ pub(crate) struct NetworkArgs {
     /// Standard deviation of each input channel: 0.229,0.224,0.225
     #[arg(long, value_delimiter = ',', value_name = "S,S,S", requires = "mean")]
     pub(crate) std: Option<Vec<f32>>,
-}
-
-/// How many threads compute.
-#[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct ThreadArgs {
-    /// Threads that compute [default: one per core]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<NonZeroUsize>,
 }
 
 #[derive(Args, Debug)]
@@ -363,17 +283,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn bytes_are_read_as_people_write_them() {
-        for (text, n) in
-            [("1", 1), ("800M", 800 << 20), ("4G", 4 << 30), ("1.5g", 3 << 29), ("2GiB", 2 << 30), ("3 kb", 3 << 10)]
-        {
-            assert_eq!(bytes(text), Ok(n), "{text}");
-        }
-        for bad in ["", "G", "-1G", "0", "1X", "nan", "inf", "1e300", "4 G G"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
     }
 }

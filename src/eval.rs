@@ -11,7 +11,8 @@ use secateur_run::{
     count_correct, load_network, n_threads, thread_pool,
 };
 
-use crate::arguments::{DeviceArg, EvalArgs, NetworkArgs};
+use crate::arguments::{EvalArgs, NetworkArgs};
+use crate::options::DeviceArg;
 use crate::screen::Progress;
 use crate::{Failure, screen};
 

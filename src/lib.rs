@@ -55,6 +55,7 @@ mod eval;
 mod failure;
 mod inspect;
 mod interrupt;
+mod options;
 mod progress;
 mod run_command;
 mod screen;

@@ -9,7 +9,7 @@ use secateur_run::RunSpec;
 use secateur_train::Executor;
 
 use super::schedulers::Variant;
-use crate::arguments::{DeviceArg, MemoryArgs, PrecisionArg, RootArgs, ThreadArgs};
+use crate::options::{DeviceArg, MemoryArgs, PrecisionArg, RootArgs, ThreadArgs};
 
 const BENCH_EVAL_EXAMPLES: &str = "\
 Examples:

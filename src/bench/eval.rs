@@ -5,14 +5,16 @@ use std::time::Instant;
 
 use anyhow::Context;
 use rayon::ThreadPool;
-use secateur_kernels::{Effort, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair};
+use secateur_kernels::{
+    Arithmetic, Effort, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, peak_gflops, repair,
+};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, arch, fold_batch_norm, prune};
 use secateur_run::{BUILDER_INPUT, Evaluation, MemoryBound, Roots, load_network, thread_pool};
 use serde::Serialize;
 
 use super::arguments::BenchEvalArgs;
-use super::arithmetic::Arithmetic;
+use super::arithmetic::arithmetic;
 use super::json;
 use crate::{Failure, screen};
 
@@ -53,7 +55,7 @@ struct Measured {
 
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
-    let arithmetic = Arithmetic::new(arguments.precision, arguments.isa).map_err(Failure::BadArguments)?;
+    let arithmetic = arithmetic(arguments.precision, arguments.isa).map_err(Failure::BadArguments)?;
     let pool = thread_pool(arguments.threads.threads)?;
     let measured = measure(arguments, name, &network, arithmetic, &pool)?;
     print(&measured)?;
@@ -131,7 +133,7 @@ struct Refitting {
 
 impl Work<'_> {
     fn compile(&self, network: &Network) -> anyhow::Result<Plan> {
-        self.arithmetic.compile(network).context("compiling")
+        Plan::compile(network, self.arithmetic).context("compiling")
     }
 
     fn evaluate(&self, plan: &Plan) -> anyhow::Result<()> {
@@ -172,7 +174,7 @@ impl Work<'_> {
         refitting: &Refitting,
     ) -> anyhow::Result<Measured> {
         let macs = CostModel::new(self.network.graph(), &self.groups).count(Cost::Macs, &self.kept.widths());
-        let (threads, peak) = (self.pool.current_num_threads(), self.arithmetic.peak_gflops()?);
+        let (threads, peak) = (self.pool.current_num_threads(), peak_gflops(self.arithmetic)?);
         let images_per_s = arguments.images.get() as f64 / scoring.evaluate_s;
         let gflops = 2e-9 * macs as f64 * images_per_s;
         let share = |repair_s: f64| (scoring.compile_s + repair_s) / scoring.evaluate_s;
@@ -183,7 +185,7 @@ impl Work<'_> {
             images: arguments.images.get(),
             batch: arguments.batch.get(),
             threads,
-            precision: self.arithmetic.precision().name().to_owned(),
+            precision: self.arithmetic.precision().to_string(),
             isa: format!("{:?}", self.arithmetic.isa()),
             images_per_s,
             candidates_per_s: 1.0 / scoring.both_s,

@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use anyhow::Context;
 use rayon::ThreadPoolBuilder;
-use secateur_kernels::{Isa, NodeKernel, Scratch};
+use secateur_kernels::{Arithmetic, Isa, NodeKernel, Plan, Scratch, peak_gflops};
 use secateur_net::{Conv2d, GraphBuilder, Network, NodeId, Op, Shape, Tensor, Weights};
 use serde::Serialize;
 
 use super::arguments::BenchKernelsArgs;
-use super::arithmetic::Arithmetic;
 use super::json;
 use crate::{Failure, screen};
 
@@ -47,7 +46,7 @@ pub(super) const LAYERS: &[Layer] = &[
 #[derive(Debug, Serialize)]
 struct Row {
     isa: String,
-    precision: &'static str,
+    precision: String,
     layer: String,
     gflops: f64,
     /// Of the highest rate of multiply-adds of one core in the same precision and instruction set; above 1 where fewer multiplications
@@ -61,13 +60,13 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
     let available = Arithmetic::available();
     let n = if arguments.all_isas { available.len() } else { 1 };
     for &arithmetic in &available[..n] {
-        let (peak, title) = (arithmetic.peak_gflops().context("peak")?, arithmetic.name());
+        let (peak, title) = (peak_gflops(arithmetic).context("peak")?, arithmetic.to_string());
         screen::result(format_args!("{title}: highest rate of multiply-adds {peak:.0} GFLOP/s"))?;
         for &layer in LAYERS {
             let (gflops, name) = (gflops(layer, arithmetic)?, name(layer));
             let share = gflops / peak;
             screen::result(format_args!("{title:<14}{name:<34}{gflops:7.1} GFLOP/s {share:6.2} of peak"))?;
-            let (isa, precision) = (format!("{:?}", arithmetic.isa()), arithmetic.precision().name());
+            let (isa, precision) = (format!("{:?}", arithmetic.isa()), arithmetic.precision().to_string());
             rows.push(Row { isa, precision, layer: name, gflops, peak_share: share });
         }
     }
@@ -113,7 +112,7 @@ pub(super) fn values(n: usize) -> Vec<f32> {
 fn gflops(layer: Layer, arithmetic: Arithmetic) -> anyhow::Result<f64> {
     let network = network(layer)?;
     let output = network.graph().shape(network.graph().output());
-    let macs = network.parameter("conv", "weight").data().len() * output.h * output.w * arithmetic.isa().lanes();
+    let macs = network.parameter("conv", "weight").data().len() * output.h * output.w * arithmetic.lanes();
     let n_runs = (40_000_000 / macs).max(1);
     let seconds = match arithmetic {
         Arithmetic::F32(isa) => node_seconds(&network, isa, n_runs)?,
@@ -146,9 +145,9 @@ fn stacked_seconds(layer: Layer, arithmetic: Arithmetic, n: usize, n_runs: usize
     }
     // The last step is computed in f32 in any case.
     builder.push("same", Op::Pad { channels: [0, 0], rows: [0, 0], cols: [0, 0] }, &[sum]);
-    let plan = arithmetic.compile(&Network::new(builder.finish()?, weights)?)?;
+    let plan = Plan::compile(&Network::new(builder.finish()?, weights)?, arithmetic)?;
     let pool = ThreadPoolBuilder::new().num_threads(1).build()?;
-    let images = values(input(layer).len() * arithmetic.isa().lanes());
+    let images = values(input(layer).len() * arithmetic.lanes());
     pool.install(|| best_seconds(n_runs, || Ok(plan.logits(&pool, &images).map(drop)?)))
 }
 

@@ -19,7 +19,7 @@ use anyhow::anyhow;
 
 pub(crate) use arguments::BenchArgs;
 
-use crate::arguments::{DeviceArg, PrecisionArg};
+use crate::options::{DeviceArg, PrecisionArg};
 use crate::{Cli, Failure};
 use arguments::{Bench, CardArgs};
 

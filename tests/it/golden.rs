@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::ThreadPoolBuilder;
 use secateur::formats::{Dataset, Preprocessing, Split, procedural, read_cifar10};
-use secateur::kernels::{Effort, Plan, Precision, RefitData, SequentialRefit};
+use secateur::kernels::{Arithmetic, Effort, Plan, Precision, RefitData, SequentialRefit};
 use secateur::net::{ChannelGroups, KeptChannels, Network, Protocol};
 use secateur::run::{LoadedNetwork, load_network};
 
@@ -57,7 +57,7 @@ fn predict(network: &LoadedNetwork, data: &Dataset) -> Vec<u16> {
 }
 
 fn predict_in(precision: Precision, network: &Network, preprocessing: &Preprocessing, data: &Dataset) -> Vec<u16> {
-    let plan = Plan::compile_with(network, precision).unwrap();
+    let plan = Plan::compile(network, precision).unwrap();
     let pool = ThreadPoolBuilder::new().build().unwrap();
     let indices: Vec<usize> = (0..data.len()).collect();
     let chunks = indices.chunks(500).map(|chunk| data.normalised_nhwc(chunk, preprocessing));
@@ -75,7 +75,7 @@ fn check_released(name: &str, expected_correct: usize) {
     let test = Arc::new(read_cifar10(&data, Split::Test).unwrap());
     let pool = ThreadPoolBuilder::new().build().unwrap();
     let images = test.normalised_nhwc(&(0..256).collect::<Vec<_>>(), &network.preprocessing);
-    let logits = Plan::compile(&network.folded).unwrap().logits(&pool, &images).unwrap();
+    let logits = Plan::compile(&network.folded, Arithmetic::default()).unwrap().logits(&pool, &images).unwrap();
     let expected = golden.floats("logits");
     assert_eq!(logits.len(), expected.len());
     let worst = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -19,3 +19,4 @@ mod resume;
 mod run;
 mod run_directory;
 mod scenes;
+mod tidy;

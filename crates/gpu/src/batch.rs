@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use secateur_net::Source;
+use secateur_net::Location;
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindingResource, Buffer, BufferUsages,
     CommandEncoder, ComputePass, ComputePassDescriptor, ComputePipeline,
@@ -62,7 +62,7 @@ pub struct Batch {
     /// The dispatches.
     pub bound: Vec<Bound>,
     /// Activations.
-    pub slots: Vec<Buffer>,
+    pub buffers: Vec<Buffer>,
     /// Bytes of the packed weights.
     pub weights_bytes: u64,
     /// Weights, packed and as they were sent.
@@ -105,11 +105,11 @@ pub fn fit(
         n = n.min(usize::try_from(max / bytes.max(1)).unwrap_or(usize::MAX));
     }
     n = n.min(usize::try_from(gpu.weights_max() / total.max(1)).unwrap_or(usize::MAX)).max(1);
-    let slot = 16 * program.slot_quads.iter().copied().max().unwrap_or(1).max(1) as u64;
-    if slot > max {
-        return Err(GpuError::TooLarge { what: "activations of one image".into(), bytes: slot, max });
+    let largest = 16 * program.buffer_quads.iter().copied().max().unwrap_or(1).max(1) as u64;
+    if largest > max {
+        return Err(GpuError::TooLarge { what: "activations of one image".into(), bytes: largest, max });
     }
-    let room = usize::try_from(gpu.activations_max().max(slot) / slot).unwrap_or(usize::MAX);
+    let room = usize::try_from(gpu.activations_max().max(largest) / largest).unwrap_or(usize::MAX);
     let n = n.min((room / IMAGES_WANTED.min(n_images.max(1))).max(1));
     let n = n.min(CANDIDATES_WANTED.max(room / n_images.max(1)));
     let pixels = program.dispatches.iter().map(|d| (d.step.out_h * d.step.out_w) as usize).max().unwrap_or(1);
@@ -135,8 +135,9 @@ impl Batch {
             parts.zip(&layer.jobs).for_each(|(part, job)| part.weights = job.packed);
         }
         let Packed { packed, source, pieces } = pack(gpu, weights)?;
-        let slot_bytes = |quads: &usize| 16 * (quads * chunk * n_candidates) as u64;
-        let slots: Vec<Buffer> = program.slot_quads.iter().map(|q| gpu.reused("activations", slot_bytes(q))).collect();
+        let buffer_bytes = |quads: &usize| 16 * (quads * chunk * n_candidates) as u64;
+        let buffers: Vec<Buffer> =
+            program.buffer_quads.iter().map(|q| gpu.reused("activations", buffer_bytes(q))).collect();
         let mut uniforms = Arena::new(gpu);
         let mut parts = Arena::new(gpu);
         let mut where_: Vec<(Piece, Piece)> = Vec::new();
@@ -155,18 +156,18 @@ impl Batch {
             bound.push(Bound {
                 pipeline: gpu.pipelines.get(key),
                 step: bind(gpu, &gpu.pipelines.step, &step),
-                activations: activations(gpu, images, dispatch, &slots),
+                activations: activations(gpu, images, dispatch, &buffers),
                 extent,
             });
         }
         gpu.check("preparing candidates")?;
         let weights_bytes = pieces.last().map_or(0, |piece| piece.offset + piece.size);
-        Ok(Self { n_candidates, program, chunk, bound, slots, weights_bytes, weights: [packed, source] })
+        Ok(Self { n_candidates, program, chunk, bound, buffers, weights_bytes, weights: [packed, source] })
     }
 
     /// Its large buffers, for the next batch: whatever that writes there comes after what this one reads.
     pub fn into_buffers(self) -> Vec<Buffer> {
-        self.slots.into_iter().chain(self.weights).collect()
+        self.buffers.into_iter().chain(self.weights).collect()
     }
 
     /// Adds all dispatches for one chunk of `n_images` of part `part`.
@@ -202,16 +203,17 @@ fn scaled(step: &Step, chunk: usize) -> Step {
     }
 }
 
-fn activations(gpu: &Gpu, images: &GpuImages, dispatch: &Dispatch, slots: &[Buffer]) -> Vec<BindGroup> {
+fn activations(gpu: &Gpu, images: &GpuImages, dispatch: &Dispatch, buffers: &[Buffer]) -> Vec<BindGroup> {
     let residual = dispatch.residual.unwrap_or(dispatch.input);
-    let reads_images = dispatch.input == Source::Image || residual == Source::Image;
+    let reads_images = dispatch.input == Location::Image || residual == Location::Image;
     let n = if reads_images { images.parts.len().max(1) } else { 1 };
-    let buffer = |source: Source, part: usize| match source {
-        Source::Slot(slot) => slots[slot].as_entire_binding(),
-        Source::Image => images.parts.get(part).map_or(&slots[0], |p| &p.images).as_entire_binding(),
+    let buffer = |location: Location, part: usize| match location {
+        Location::Buffer(buffer) => buffers[buffer].as_entire_binding(),
+        Location::Image => images.parts.get(part).map_or(&buffers[0], |p| &p.images).as_entire_binding(),
     };
     let group = |part| {
-        let entries = [buffer(dispatch.input, part), buffer(residual, part), slots[dispatch.slot].as_entire_binding()];
+        let entries =
+            [buffer(dispatch.input, part), buffer(residual, part), buffers[dispatch.buffer].as_entire_binding()];
         bind(gpu, &gpu.pipelines.activations, &entries)
     };
     (0..n).map(group).collect()

@@ -1,6 +1,6 @@
 //! From a topology and the widths of its candidates to a list of dispatches: pure, without a device.
 
-use secateur_net::{FusedStep, Fusion, Graph, NodeId, Op, Pointwise, Schedule, Shape, Source, Window};
+use secateur_net::{FusedStep, Fusion, Graph, Location, NodeId, Op, Operand, Pointwise, Schedule, Shape, Window};
 
 use crate::GpuError;
 use crate::candidates::{LayerKind, Widths, layer_kind};
@@ -48,11 +48,11 @@ pub struct Dispatch {
     /// By candidate; `weights` is filled in when those are packed.
     pub candidates: Vec<Candidate>,
     /// Where it reads.
-    pub input: Source,
+    pub input: Location,
     /// Where it reads what is added.
-    pub residual: Option<Source>,
+    pub residual: Option<Location>,
     /// Where it writes.
-    pub slot: usize,
+    pub buffer: usize,
     /// Multiply-accumulates per image, of all candidates together.
     pub macs: u64,
     /// Output quads of a dense layer that are computed together; 0 for others.
@@ -71,8 +71,8 @@ impl Dispatch {
 pub struct Program {
     /// In order.
     pub dispatches: Vec<Dispatch>,
-    /// Quads per image and candidate of every slot.
-    pub slot_quads: Vec<usize>,
+    /// Quads per image and candidate of every buffer.
+    pub buffer_quads: Vec<usize>,
     /// Quads per image of the images.
     pub image_quads: usize,
     /// Where the output is left, and its shape but for channels.
@@ -93,7 +93,7 @@ impl Program {
             shape.h * shape.w * most
         };
         let schedule = Schedule::new(graph, FUSION, size);
-        let slot_quads = schedule.slot_sizes.clone();
+        let buffer_quads = schedule.buffer_sizes.clone();
         let mut dispatches = Vec::new();
         for step in &schedule.steps {
             lower(graph, widths, step, &mut dispatches)?;
@@ -101,26 +101,26 @@ impl Program {
         let image = graph.input();
         let image_quads = image.h * image.w * quads(image.c);
         for dispatch in &mut dispatches {
-            let stride = |source: Source| match source {
-                Source::Image => 0,
-                Source::Slot(slot) => slot_quads[slot] as u32,
+            let stride = |location: Location| match location {
+                Location::Image => 0,
+                Location::Buffer(buffer) => buffer_quads[buffer] as u32,
             };
-            dispatch.step.input_is_image = u32::from(dispatch.input == Source::Image);
+            dispatch.step.input_is_image = u32::from(dispatch.input == Location::Image);
             dispatch.step.in_stride = stride(dispatch.input);
             dispatch.step.adds_residual = u32::from(dispatch.residual.is_some());
-            dispatch.step.residual_is_image = u32::from(dispatch.residual == Some(Source::Image));
+            dispatch.step.residual_is_image = u32::from(dispatch.residual == Some(Location::Image));
             dispatch.step.residual_stride = dispatch.residual.map_or(0, stride);
-            dispatch.step.out_stride = slot_quads[dispatch.slot] as u32;
+            dispatch.step.out_stride = buffer_quads[dispatch.buffer] as u32;
             if dispatch.kernel == Kernel::Layer(LayerKind::Dense) {
                 dispatch.block = block(dispatch.out_quads());
             }
         }
         let output = graph.output();
         Ok(Self {
-            output: (schedule.steps.last().map_or(0, |s| s.slot), graph.shape(output)),
+            output: (schedule.steps.last().map_or(0, |s| s.buffer), graph.shape(output)),
             n_out: widths.iter().map(|w| w.channels[output]).collect(),
             dispatches,
-            slot_quads,
+            buffer_quads,
             image_quads,
         })
     }
@@ -151,7 +151,7 @@ impl Lowering<'_> {
     /// A dispatch that reads input number `i`.
     fn dispatch(&self, kernel: Kernel, i: usize, step: Step) -> Dispatch {
         let node = self.fused.node;
-        let (value, input) = self.fused.inputs[i];
+        let Operand { node: value, location: input } = self.fused.inputs[i];
         let candidate = |w: &Widths| Candidate {
             n_in: w.channels[value] as u32,
             n_out: w.channels[node] as u32,
@@ -159,7 +159,7 @@ impl Lowering<'_> {
             shift: w.shifts[node],
         };
         let candidates = self.widths.iter().map(candidate).collect();
-        Dispatch { node, kernel, step, candidates, input, residual: None, slot: self.fused.slot, macs: 0, block: 0 }
+        Dispatch { node, kernel, step, candidates, input, residual: None, buffer: self.fused.buffer, macs: 0, block: 0 }
     }
 
     fn windowed(&self, window: &Window) -> Step {
@@ -176,7 +176,7 @@ impl Lowering<'_> {
 
     /// Convolution, Linear, BatchNorm: with bias, residual and activation.
     fn layer(&self, window: &Window, dilation: [usize; 2]) -> Result<Dispatch, GpuError> {
-        let (node, value) = (self.fused.node, self.fused.inputs[0].0);
+        let (node, value) = (self.fused.node, self.fused.inputs[0].node);
         let kind = layer_kind(self.graph, node, self.widths)?;
         let step = Step {
             dilation_h: dilation[0] as u32,
@@ -190,7 +190,7 @@ impl Lowering<'_> {
         let macs = |w: &Widths| (shape.h * shape.w * w.channels[node] * per_output(w)) as u64;
         let counts = !matches!(self.graph.node(node).op, Op::BatchNorm { .. });
         Ok(Dispatch {
-            residual: self.fused.residual.map(|(_, source)| source),
+            residual: self.fused.residual.map(|operand| operand.location),
             macs: if counts { self.widths.iter().map(macs).sum() } else { 0 },
             ..self.dispatch(Kernel::Layer(kind), 0, step)
         })
@@ -198,7 +198,7 @@ impl Lowering<'_> {
 }
 
 fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
-    let from = graph.shape(fused.inputs[0].0);
+    let from = graph.shape(fused.inputs[0].node);
     let step = step_between(from, graph.shape(fused.node));
     let l = Lowering { graph, widths, fused, step };
     let unit = Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2] };
@@ -272,7 +272,7 @@ fn add(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
         let step = Step { activation, accumulates: u32::from(i > 1), ..l.step };
         let mut dispatch = l.dispatch(Kernel::Combine, i, step);
         if i == 1 {
-            dispatch.residual = Some(l.fused.inputs[0].1);
+            dispatch.residual = Some(l.fused.inputs[0].location);
         }
         out.push(dispatch);
     }

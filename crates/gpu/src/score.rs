@@ -162,14 +162,14 @@ impl Gpu {
     pub(crate) fn logits_of_batch(&self, images: &GpuImages, batch: &Batch) -> Result<Vec<Vec<f32>>, GpuError> {
         let slices = slices(images, batch.chunk);
         let chunks = self.chunks(batch, &slices);
-        let (slot, shape) = batch.program.output;
-        let stride = 4 * batch.program.slot_quads[slot] * batch.chunk;
+        let (buffer, shape) = batch.program.output;
+        let stride = 4 * batch.program.buffer_quads[buffer] * batch.chunk;
         let mut out: Vec<Vec<f32>> = vec![Vec::new(); batch.n_candidates];
         for (slice, chunk) in slices.iter().zip(&chunks) {
             let mut encoder = self.encoder();
             batch.encode(&mut encoder, slice.part, slice.n, chunk);
             let n = stride * batch.n_candidates;
-            let values: Vec<f32> = self.fetch(encoder, &batch.slots[slot], n, "computing logits")?;
+            let values: Vec<f32> = self.fetch(encoder, &batch.buffers[buffer], n, "computing logits")?;
             for (i, (of_candidate, logits)) in values.chunks(stride).zip(&mut out).enumerate() {
                 let (c, n_pixels) = (batch.program.n_out[i], shape.h * shape.w);
                 for image in of_candidate.chunks(4 * quads(c) * n_pixels).take(slice.n) {
@@ -218,7 +218,7 @@ struct Judge {
 
 impl Judge {
     fn new(gpu: &Gpu, images: &GpuImages, batch: &Batch) -> Result<Self, GpuError> {
-        let (slot, shape) = batch.program.output;
+        let (buffer, shape) = batch.program.output;
         let Some(judged) = images.judged else {
             return Err(GpuError::Length { what: "labels", expected: images.len(), got: 0 });
         };
@@ -229,7 +229,7 @@ impl Judge {
         let step = Step {
             out_h: shape.h as u32,
             out_w: shape.w as u32,
-            in_stride: (batch.program.slot_quads[slot] * batch.chunk) as u32,
+            in_stride: (batch.program.buffer_quads[buffer] * batch.chunk) as u32,
             out_stride: batch.chunk as u32,
             compares: u32::from(judged.has_original),
             ..Step::default()
@@ -240,7 +240,7 @@ impl Judge {
         let verdicts = gpu.storage("verdicts", (8 * batch.n_candidates * batch.chunk) as u64);
         let tallies = gpu.storage("tallies", (size_of::<Tally>() * batch.n_candidates) as u64);
         let of_part = |part: &crate::images::Part| {
-            let buffers = [&batch.slots[slot], &part.labels, &part.log_probabilities, &verdicts, &tallies];
+            let buffers = [&batch.buffers[buffer], &part.labels, &part.log_probabilities, &verdicts, &tallies];
             let resources: Vec<_> = [0, 3, 4, 5, 6].into_iter().zip(buffers.map(Buffer::as_entire_binding)).collect();
             bind_at(gpu, &gpu.pipelines.top1, &resources)
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_kernels::{
-    Effort, NodeKernel, NormalEquations, Plan, RefitData, Scratch, SequentialRefit, calibrate, repair,
+    Arithmetic, Effort, NodeKernel, NormalEquations, Plan, RefitData, Scratch, SequentialRefit, calibrate, repair,
 };
 use secateur_net::random::with_random_weights;
 use secateur_net::{
@@ -36,11 +36,13 @@ fn plan(c: &mut Criterion) {
     let (network, groups, kept) = resnet20();
     let compact = prune(&network, &groups, &kept).unwrap();
     let mut group = c.benchmark_group("plan");
-    group.bench_function("compile resnet20, half kept", |b| b.iter(|| Plan::compile(&compact).unwrap()));
+    group.bench_function("compile resnet20, half kept", |b| {
+        b.iter(|| Plan::compile(&compact, Arithmetic::default()).unwrap())
+    });
     let (pool, images) = (one_thread(), images(64));
     group.throughput(Throughput::Elements(64));
     for (name, network) in [("resnet20, half kept", &compact), ("resnet20", &network)] {
-        let plan = Plan::compile(network).unwrap();
+        let plan = Plan::compile(network, Arithmetic::default()).unwrap();
         group.bench_function(format!("64 images {name}"), |b| b.iter(|| plan.logits(&pool, &images).unwrap()));
     }
 }

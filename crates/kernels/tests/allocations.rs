@@ -34,7 +34,7 @@ fn evaluating_allocates_the_logits_and_a_task_per_thread() {
         let network = with_random_weights(arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap(), 3);
         let network = fold_batch_norm(&network).unwrap();
         for precision in [Precision::F32, Precision::Bf16].into_iter().filter(|p| p.is_available()) {
-            let plan = Plan::compile_with(&network, precision).unwrap();
+            let plan = Plan::compile(&network, precision).unwrap();
             for n_threads in [1, 2] {
                 check(&plan, network.graph().nodes().len(), n_threads, &format!("{name} {precision:?}"));
             }

@@ -6,7 +6,7 @@ mod convolutions;
 
 use convolutions::any_conv;
 use proptest::prelude::*;
-use secateur_kernels::{KernelError, Plan, Precision, run_reference};
+use secateur_kernels::{Arithmetic, KernelError, Plan, Precision, run_reference};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Tensor, Window};
 
@@ -55,7 +55,7 @@ fn single(op: Op, input: Shape, then: Option<Pointwise>) -> Network {
 fn check(net: &Network, n: usize, [relative, overall]: [f32; 2], context: &str) {
     let len = net.graph().input().len();
     let images = images(n, len, 5);
-    let got = Plan::compile_with(net, Precision::Bf16).unwrap().logits(&pool(1), &images).unwrap();
+    let got = Plan::compile(net, Precision::Bf16).unwrap().logits(&pool(1), &images).unwrap();
     for (image, (x, got)) in images.chunks(len).zip(got.chunks(net.graph().n_classes())).enumerate() {
         let expected = run_reference(net, x).unwrap().pop().unwrap();
         let largest = expected.iter().fold(0.0f32, |m, e| m.max(e.abs()));
@@ -148,9 +148,9 @@ proptest! {
         }
         let net = random_network(seed);
         let images = images(n, net.graph().input().len(), seed);
-        let plan = Plan::compile_with(&net, Precision::Bf16).unwrap();
+        let plan = Plan::compile(&net, Precision::Bf16).unwrap();
         let logits = plan.logits(&pool(1), &images).unwrap();
-        let expected = Plan::compile(&net).unwrap().logits(&pool(1), &images).unwrap();
+        let expected = Plan::compile(&net, Arithmetic::default()).unwrap().logits(&pool(1), &images).unwrap();
         let energy = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
         let error = energy(&mut logits.iter().zip(&expected).map(|(g, e)| g - e));
         prop_assert!(error <= 0.03f64.powi(2) * energy(&mut expected.iter().copied()), "{error}");
@@ -213,7 +213,7 @@ fn not_finite_values_stay_so_and_stay_in_their_image() {
     let conv = |stride| Op::Conv2d(Conv2d::square(3, 5, 3, stride, 1));
     for op in [conv(1), conv(2), Op::Pointwise(Pointwise::Relu)] {
         let net = single(op.clone(), Shape { c: 3, h: 8, w: 8 }, None);
-        let plan = Plan::compile_with(&net, Precision::Bf16).unwrap();
+        let plan = Plan::compile(&net, Precision::Bf16).unwrap();
         let mut images = images(20, 192, 4);
         let clean = plan.logits(&pool(1), &images).unwrap();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX] {
@@ -236,7 +236,7 @@ fn denormals_count_as_zero() {
     }
     let net = single(Op::Pointwise(Pointwise::Relu), Shape { c: 3, h: 1, w: 1 }, None);
     let images = [f32::from_bits(3), f32::MIN_POSITIVE / 2.0, f32::MIN_POSITIVE];
-    let logits = Plan::compile_with(&net, Precision::Bf16).unwrap().logits(&pool(1), &images).unwrap();
+    let logits = Plan::compile(&net, Precision::Bf16).unwrap().logits(&pool(1), &images).unwrap();
     assert_eq!(logits, [0.0, 0.0, f32::MIN_POSITIVE]);
 }
 
@@ -244,13 +244,13 @@ fn denormals_count_as_zero() {
 fn f32_is_the_default_and_the_same_as_ever() {
     let net = random_network(12);
     let images = images(20, net.graph().input().len(), 1);
-    let f32 = Plan::compile_with(&net, Precision::default()).unwrap().logits(&pool(1), &images).unwrap();
-    assert_eq!(f32, Plan::compile(&net).unwrap().logits(&pool(1), &images).unwrap());
+    let f32 = Plan::compile(&net, Precision::default()).unwrap().logits(&pool(1), &images).unwrap();
+    assert_eq!(f32, Plan::compile(&net, Arithmetic::default()).unwrap().logits(&pool(1), &images).unwrap());
 }
 
 #[test]
 fn a_processor_without_the_instructions_is_told_so() {
-    let result = Plan::compile_with(&random_network(1), Precision::Bf16);
+    let result = Plan::compile(&random_network(1), Precision::Bf16);
     if Precision::Bf16.is_available() {
         assert!(result.is_ok());
     } else {

@@ -22,7 +22,7 @@ fn taken(network: &Network, precision: Precision, n_images: usize, n_threads: us
     pool.broadcast(|_| ());
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
-    let plan = Plan::compile_with(network, precision).unwrap();
+    let plan = Plan::compile(network, precision).unwrap();
     plan.logits(&pool, &images).unwrap();
     (MEMORY.peak_usage() - before) as u64 - 4 * (n_images * plan.n_classes()) as u64
 }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use secateur_kernels::{Isa, KernelError, NodeKernel, Plan, Scratch, interleave, run_reference, separate};
+use secateur_kernels::{Arithmetic, Isa, KernelError, NodeKernel, Plan, Scratch, interleave, run_reference, separate};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Tensor};
 
@@ -58,7 +58,7 @@ proptest! {
         let images = images(&net, 3, seed);
         let expected = reference_logits(&net, &images);
         for isa in Isa::available() {
-            let logits = Plan::compile_for(&net, isa).unwrap().logits(&pool(1), &images).unwrap();
+            let logits = Plan::compile(&net, isa).unwrap().logits(&pool(1), &images).unwrap();
             assert_close(&logits, &expected, 1e-4, &format!("{isa:?} against the reference"));
             let first = node_by_node(&net, &images[..net.graph().input().len()], isa);
             assert_close(&logits[..first.len()], &first, 1e-5, &format!("{isa:?} against its nodes"));
@@ -69,7 +69,7 @@ proptest! {
     fn any_number_of_threads_gives_the_same_bits(seed in any::<u64>(), n in 0usize..40) {
         let net = random_network(seed);
         let images = images(&net, n, seed);
-        let plan = Plan::compile(&net).unwrap();
+        let plan = Plan::compile(&net, Arithmetic::default()).unwrap();
         let bits = |n_threads| -> Vec<u32> {
             plan.logits(&pool(n_threads), &images).unwrap().into_iter().map(f32::to_bits).collect()
         };
@@ -100,7 +100,7 @@ fn images_give_the_same_bits_alone_and_among_others() {
     let net = heavy_network();
     let images = images(&net, 37, 1);
     for isa in Isa::available() {
-        let plan = Plan::compile_for(&net, isa).unwrap();
+        let plan = Plan::compile(&net, isa).unwrap();
         let together = plan.logits(&pool(2), &images).unwrap();
         assert_close(&together, &reference_logits(&net, &images), 1e-4, "reference");
         for (i, image) in images.chunks(48).enumerate() {
@@ -130,7 +130,7 @@ fn an_image_whose_rows_are_shared_out_gives_the_same_bits() {
     let net = tall_network();
     let images = images(&net, 3, 5);
     for isa in Isa::available() {
-        let plan = Plan::compile_for(&net, isa).unwrap();
+        let plan = Plan::compile(&net, isa).unwrap();
         let expected = plan.logits(&pool(1), &images).unwrap();
         assert_close(&expected, &reference_logits(&net, &images), 1e-4, "reference");
         for n_threads in [2, 3, 4, 8] {
@@ -156,7 +156,7 @@ fn scaled(n: usize, factor: f32) -> Network {
 
 #[test]
 fn the_first_of_equal_logits_is_predicted() {
-    let plan = Plan::compile(&pass_through(3)).unwrap();
+    let plan = Plan::compile(&pass_through(3), Arithmetic::default()).unwrap();
     let images = [1.0, 2.0, 3.0, 5.0, 5.0, 4.0, -3.0, -2.0, -2.0, f32::NEG_INFINITY.max(-9.0), -9.0, -9.0];
     assert_eq!(plan.predictions(&pool(2), &images).unwrap(), [2, 0, 1, 0]);
     assert_eq!(plan.n_correct(&pool(2), &images, &[2, 1, 1, 0]).unwrap(), 3);
@@ -166,7 +166,7 @@ fn the_first_of_equal_logits_is_predicted() {
 fn a_nan_image_is_an_error_that_names_the_first_such_image() {
     for isa in Isa::available() {
         let net = random_network(8);
-        let plan = Plan::compile_for(&net, isa).unwrap();
+        let plan = Plan::compile(&net, isa).unwrap();
         let mut images = images(&net, 30, 2);
         let len = net.graph().input().len();
         images[17 * len + len / 2] = f32::NAN;
@@ -180,7 +180,7 @@ fn a_nan_image_is_an_error_that_names_the_first_such_image() {
 
 #[test]
 fn logits_that_overflow_are_no_prediction_either() {
-    let plan = Plan::compile(&scaled(2, 10.0)).unwrap();
+    let plan = Plan::compile(&scaled(2, 10.0), Arithmetic::default()).unwrap();
     for bad in [3e38, -3e38] {
         let images = [1.0, 2.0, 2.0, 1.0, bad, 4.0];
         assert_eq!(plan.logits(&pool(1), &images).unwrap()[4], f32::INFINITY.copysign(bad));
@@ -190,7 +190,7 @@ fn logits_that_overflow_are_no_prediction_either() {
 
 #[test]
 fn buffers_of_the_wrong_length_are_refused() {
-    let plan = Plan::compile(&pass_through(3)).unwrap();
+    let plan = Plan::compile(&pass_through(3), Arithmetic::default()).unwrap();
     let error = plan.logits(&pool(1), &[0.0; 7]).unwrap_err();
     assert_eq!(error.to_string(), "images: 7 values are not a multiple of the 3 values of one image");
     let error = plan.n_correct(&pool(1), &[0.0; 6], &[0; 3]).unwrap_err();
@@ -202,7 +202,7 @@ fn buffers_of_the_wrong_length_are_refused() {
 fn more_classes_than_a_prediction_can_name_are_refused() {
     let mut b = GraphBuilder::new(Shape { c: 1, h: 1, w: 1 });
     b.push("wide", Op::Pad { channels: [0, 65536], rows: [0, 0], cols: [0, 0] }, &[0]);
-    let plan = Plan::compile(&with_random_weights(b.finish().unwrap(), 0)).unwrap();
+    let plan = Plan::compile(&with_random_weights(b.finish().unwrap(), 0), Arithmetic::default()).unwrap();
     let error = plan.predictions(&pool(1), &[1.0]).unwrap_err();
     assert_eq!(error, KernelError::TooManyClasses { max: 65536, got: 65537 });
 }
@@ -218,6 +218,6 @@ fn the_image_itself_can_be_read_by_several_steps() {
     b.push("out", Op::Identity, &[twice]);
     let net = with_random_weights(b.finish().unwrap(), 4);
     let images = images(&net, 5, 4);
-    let logits = Plan::compile(&net).unwrap().logits(&pool(2), &images).unwrap();
+    let logits = Plan::compile(&net, Arithmetic::default()).unwrap().logits(&pool(2), &images).unwrap();
     assert_close(&logits, &reference_logits(&net, &images), 1e-5, "reference");
 }

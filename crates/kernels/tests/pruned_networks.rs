@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use secateur_kernels::{
-    Effort, Isa, KernelError, LinearMap, NormalEquations, Plan, RefitData, SequentialRefit, calibrate, repair,
-    run_reference, write_refit,
+    Arithmetic, Effort, Isa, KernelError, LinearMap, NormalEquations, Plan, RefitData, SequentialRefit, calibrate,
+    repair, run_reference, write_refit,
 };
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{
@@ -198,7 +198,7 @@ proptest! {
         prop_assert!(reselect || chosen == kept);
         let pruned = prune(&net, &groups, &chosen).unwrap();
         prop_assert_eq!(compact.graph(), pruned.graph());
-        let logits = Plan::compile(&compact).unwrap().logits(&pool(2), &images).unwrap();
+        let logits = Plan::compile(&compact, Arithmetic::default()).unwrap().logits(&pool(2), &images).unwrap();
         prop_assert!(logits.iter().all(|l| l.is_finite()));
         prop_assert!(refit(2) == (compact.clone(), chosen.clone()) && refit(3) == (compact, chosen));
     }
@@ -238,7 +238,7 @@ fn a_compiled_compact_network_of_odd_widths_computes_what_the_masked_one_does() 
     let expected = outputs(&masked(&net, &groups, &kept), &images);
     let compact = prune(&net, &groups, &kept).unwrap();
     for isa in Isa::available() {
-        let plan = Plan::compile_for(&compact, isa).unwrap();
+        let plan = Plan::compile(&compact, isa).unwrap();
         assert_close(&plan.logits(&pool(2), &images).unwrap(), &expected, 2e-5);
     }
 }

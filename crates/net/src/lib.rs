@@ -23,6 +23,6 @@ pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
 pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Pointwise, Shape, Window};
 pub use groups::{ChannelGroup, ChannelGroups, GroupId, Protocol, Slot};
-pub use schedule::{FusedStep, Fusion, Schedule, Source};
+pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use weights::{Network, Tensor, Weights, parameter_shapes};

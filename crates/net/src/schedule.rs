@@ -16,13 +16,22 @@ pub struct Fusion {
     pub is_flat: fn(Shape) -> bool,
 }
 
-/// Where a step reads; slots are shared by values that are not needed at the same time.
+/// Where a value lies while an engine runs; buffers are shared by values that are not needed at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum Location {
     /// The image itself.
     Image,
-    /// An earlier step's output.
-    Slot(usize),
+    /// The buffer of this index, where an earlier step wrote it.
+    Buffer(usize),
+}
+
+/// A value that a step reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Operand {
+    /// The node whose output it is.
+    pub node: NodeId,
+    /// Where it lies.
+    pub location: Location,
 }
 
 /// One node with what was fused to it: `activation(node(inputs) + residual)`.
@@ -30,31 +39,44 @@ pub enum Source {
 pub struct FusedStep {
     /// The node that is computed.
     pub node: NodeId,
-    /// The nodes whose values it reads, and where those are.
-    pub inputs: Vec<(NodeId, Source)>,
+    /// What it reads, as the node lists it.
+    pub inputs: Vec<Operand>,
     /// The other operand of a fused addition.
-    pub residual: Option<(NodeId, Source)>,
+    pub residual: Option<Operand>,
     /// The fused activation.
     pub activation: Option<Pointwise>,
-    /// The node whose value is left behind, before and after a fused activation.
+    /// The node whose output is left behind: `node` itself, or the Add or the activation that was fused to it.
     pub value: NodeId,
-    /// Where; never where the step reads.
-    pub slot: usize,
+    /// The buffer that it is left in; never one that the step reads.
+    pub buffer: usize,
 }
 
-/// All steps in order, and the sizes of the slots they share.
+/// All steps in order, and the sizes of the buffers they share.
+///
+/// # Example
+/// ```
+/// use secateur_net::{Fusion, Op, Schedule, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// // An engine whose convolutions add a residual, and whose kernels end in any activation.
+/// let fusion = Fusion { adds: |op| matches!(op, Op::Conv2d(_)), activates: |_| true, is_flat: |_| false };
+/// let schedule = Schedule::new(&graph, fusion, |node| graph.shape(node).len());
+/// assert!(schedule.steps.len() < graph.nodes().len());
+/// assert!(schedule.buffer_sizes.len() <= 3);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// In order.
     pub steps: Vec<FusedStep>,
-    /// Size of every slot.
-    pub slot_sizes: Vec<usize>,
+    /// Size of every buffer, in the unit of the sizes that were given.
+    pub buffer_sizes: Vec<usize>,
 }
 
 impl Schedule {
     /// Fuses and orders the nodes of `graph` and assigns their memory. `size(node)` is what a node's value takes, in any unit.
     pub fn new(graph: &Graph, fusion: Fusion, size: impl Fn(NodeId) -> usize) -> Self {
-        assign_slots(graph, fuse(graph, fusion), size)
+        assign_buffers(graph, fuse(graph, fusion), size)
     }
 }
 
@@ -93,13 +115,18 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
             value_of[id] = input;
         } else {
             let (node, residual) = absorbed[id].map_or((id, None), |(conv, other)| (conv, Some(value_of[other])));
-            let inputs = graph.node(node).inputs.iter().map(|&i| (value_of[i], Source::Image)).collect();
-            let residual = residual.map(|value| (value, Source::Image));
+            let inputs = graph.node(node).inputs.iter().map(|&i| unplaced(value_of[i])).collect();
+            let residual = residual.map(unplaced);
             step_of[id] = Some(steps.len());
-            steps.push(FusedStep { node, inputs, residual, activation: None, value: id, slot: 0 });
+            steps.push(FusedStep { node, inputs, residual, activation: None, value: id, buffer: 0 });
         }
     }
     steps
+}
+
+/// A value whose buffer is not chosen yet.
+const fn unplaced(node: NodeId) -> Operand {
+    Operand { node, location: Location::Image }
 }
 
 /// Whether a node's output is its input, bit for bit and in the same order.
@@ -112,45 +139,45 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
     }
 }
 
-fn assign_slots(graph: &Graph, mut steps: Vec<FusedStep>, size: impl Fn(NodeId) -> usize) -> Schedule {
+fn assign_buffers(graph: &Graph, mut steps: Vec<FusedStep>, size: impl Fn(NodeId) -> usize) -> Schedule {
     let mut last_read = vec![usize::MAX; graph.nodes().len()];
     for (at, step) in steps.iter().enumerate() {
-        step.inputs.iter().chain(&step.residual).for_each(|&(value, _)| last_read[value] = at);
+        step.inputs.iter().chain(&step.residual).for_each(|operand| last_read[operand.node] = at);
     }
-    let mut slot_sizes: Vec<usize> = Vec::new();
+    let mut buffer_sizes: Vec<usize> = Vec::new();
     // By size.
     let mut free: BTreeSet<(usize, usize)> = BTreeSet::new();
-    let mut slot_of = vec![0; graph.nodes().len()];
+    let mut buffer_of = vec![0; graph.nodes().len()];
     for (at, step) in steps.iter_mut().enumerate() {
-        step.slot = take_slot(size(step.value), &mut free, &mut slot_sizes);
-        slot_of[step.value] = step.slot;
+        step.buffer = take_buffer(size(step.value), &mut free, &mut buffer_sizes);
+        buffer_of[step.value] = step.buffer;
         let mut done = Vec::new();
-        for (value, source) in step.inputs.iter_mut().chain(&mut step.residual).filter(|(value, _)| *value != 0) {
-            *source = Source::Slot(slot_of[*value]);
-            done.extend((last_read[*value] == at).then_some(*value));
+        for operand in step.inputs.iter_mut().chain(&mut step.residual).filter(|operand| operand.node != 0) {
+            operand.location = Location::Buffer(buffer_of[operand.node]);
+            done.extend((last_read[operand.node] == at).then_some(operand.node));
         }
         done.sort_unstable();
         done.dedup();
-        free.extend(done.into_iter().map(|value| (slot_sizes[slot_of[value]], slot_of[value])));
+        free.extend(done.into_iter().map(|value| (buffer_sizes[buffer_of[value]], buffer_of[value])));
     }
-    Schedule { steps, slot_sizes }
+    Schedule { steps, buffer_sizes }
 }
 
-/// The smallest free slot that is large enough, else the largest free one, enlarged, else a new one.
-fn take_slot(size: usize, free: &mut BTreeSet<(usize, usize)>, slot_sizes: &mut Vec<usize>) -> usize {
+/// The smallest free buffer that is large enough, else the largest free one, enlarged, else a new one.
+fn take_buffer(size: usize, free: &mut BTreeSet<(usize, usize)>, buffer_sizes: &mut Vec<usize>) -> usize {
     let best = free.range((size, 0)..).next().or_else(|| free.last()).copied();
-    let slot = match best {
+    let buffer = match best {
         Some(taken) => {
             free.remove(&taken);
             taken.1
         }
         None => {
-            slot_sizes.push(0);
-            slot_sizes.len() - 1
+            buffer_sizes.push(0);
+            buffer_sizes.len() - 1
         }
     };
-    slot_sizes[slot] = slot_sizes[slot].max(size);
-    slot
+    buffer_sizes[buffer] = buffer_sizes[buffer].max(size);
+    buffer
 }
 
 #[cfg(test)]
@@ -187,13 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_residual_block_takes_four_steps_in_two_slots() {
+    fn a_residual_block_takes_four_steps_in_two_buffers() {
         let s = schedule(&residual_block(), ALL);
         let nodes: Vec<NodeId> = s.steps.iter().map(|s| s.node).collect();
         assert_eq!(nodes, [1, 3, 6, 8]);
-        assert_eq!(s.steps[1].residual, Some((1, Source::Slot(0))));
+        assert_eq!(s.steps[1].residual, Some(Operand { node: 1, location: Location::Buffer(0) }));
         assert_eq!(s.steps[1].activation, Some(Pointwise::Relu));
-        assert_eq!(s.slot_sizes, [100, 100]);
+        assert_eq!(s.buffer_sizes, [100, 100]);
     }
 
     #[test]
@@ -228,7 +255,7 @@ mod tests {
         for seed in 0..40 {
             for step in schedule(&crate::random::random_graph(seed), ALL).steps {
                 let mut read = step.inputs.iter().chain(&step.residual);
-                assert!(read.all(|&(_, source)| source != Source::Slot(step.slot)), "{step:?}");
+                assert!(read.all(|operand| operand.location != Location::Buffer(step.buffer)), "{step:?}");
             }
         }
     }

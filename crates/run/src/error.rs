@@ -5,7 +5,7 @@ use secateur_sim::SimError;
 use secateur_train::TrainError;
 use thiserror::Error;
 
-use crate::RunResult;
+use crate::summary::RunResult;
 
 /// Why a run did not do all that was asked of it.
 #[derive(Debug, Error)]

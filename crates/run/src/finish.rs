@@ -14,9 +14,11 @@ use crate::card::Card;
 use crate::error::{Incomplete, RunError};
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
+use crate::run::Run;
 use crate::search::SearchOutcome;
 use crate::split_accuracy::{Engine, FirstImages, count_correct};
-use crate::{Run, RunResult, summary};
+use crate::summarise::summarise;
+use crate::summary::RunResult;
 
 /// The result of one agent on one task.
 pub(crate) struct Finished {
@@ -110,7 +112,7 @@ impl Run<'_> {
                 self.refit(key, &mut refitting, searches)?;
                 done += 1;
                 self.journal.reporter.progress(done);
-                if self.searched_all && !self.is_stopping() && self.journal.checkpoint_is_due() {
+                if self.searched_all && !self.must_stop() && self.journal.checkpoint_is_due() {
                     self.checkpoint(searches);
                 }
             }
@@ -194,7 +196,7 @@ impl Run<'_> {
 
     /// Once the user asks to stop, writes down what is known before anything is decided among fewer finalists than there are.
     fn save_if_stopping(&mut self, searches: &[SearchOutcome]) {
-        if self.is_stopping() && std::mem::take(&mut self.searched_all) {
+        if self.must_stop() && std::mem::take(&mut self.searched_all) {
             self.checkpoint(searches);
             self.journal.wait_for_checkpoint();
         }
@@ -249,7 +251,7 @@ impl Run<'_> {
         let wall_s = self.journal.wall_s();
         self.job.card.iter().for_each(Card::keep_pipelines);
         let original_test = self.original_test_accuracies()?;
-        let summary = summary::summary(&self, &searches, finished, &original_test, wall_s);
+        let summary = summarise(&self, &searches, finished, &original_test, wall_s);
         self.journal.directory.write_summary(&summary)?;
         self.journal.wait_for_checkpoint();
         self.journal.reporter.end();

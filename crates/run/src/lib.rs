@@ -33,14 +33,16 @@ mod plans;
 mod prepare;
 mod refits;
 mod reporter;
+mod run;
+mod saved_search;
 pub mod scene;
 mod search;
 mod spec;
 mod split_accuracy;
+mod summarise;
 mod summary;
 mod threads;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,7 +63,7 @@ pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
-pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, Summary, TaskSummary};
+pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, RunResult, Summary, TaskSummary};
 pub use threads::{n_threads, thread_pool};
 
 use directory::place::{self, Place};
@@ -70,40 +72,8 @@ use inputs::resolve::resolve_within;
 use journal::Journal;
 use refits::Refits;
 use reporter::Reporter;
+use run::{Job, Run};
 use scene::Scene;
-
-/// What a run found and where it wrote it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunResult {
-    /// The run directory.
-    pub directory: PathBuf,
-    /// What `summary.json` there says.
-    pub summary: Summary,
-}
-
-/// What all searches of a run work on.
-pub(crate) struct Job<'a> {
-    scene: &'a Scene,
-    resolved: &'a Resolved,
-    plugins: &'a PluginList,
-    /// Where walks are scored, if not on the processor.
-    card: Option<Card>,
-    pool: Pool,
-    networks: Vec<Arc<Prepared>>,
-    tasks: Vec<TaskSetup>,
-}
-
-/// A run on its way.
-pub(crate) struct Run<'a> {
-    job: Job<'a>,
-    journal: Journal<'a>,
-    /// Refits of finalists, those of earlier processes included.
-    refits: Refits,
-    /// Whether every search came to its end, so that a checkpoint may go on behind them.
-    searched_all: bool,
-    /// Whether the observer asked the run to stop.
-    is_stopping: bool,
-}
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
@@ -202,12 +172,4 @@ pub fn prepared(
 ) -> Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>), RunError> {
     let networks = prepare::networks(scene, resolved, pool, None, &mut Reporter::new(&mut ()))?;
     Ok((networks, prepare::tasks(scene, resolved)))
-}
-
-impl Run<'_> {
-    /// Whether the observer asked the run to stop, now or earlier.
-    fn is_stopping(&mut self) -> bool {
-        self.is_stopping |= self.journal.reporter.should_stop();
-        self.is_stopping
-    }
 }

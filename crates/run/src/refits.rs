@@ -9,7 +9,7 @@ use secateur_sim::{Prepared, Rank, RefitKey, RefitRanks, Round, Score, TaskSetup
 use secateur_train::{SearchRules, check_score};
 use serde::{Deserialize, Serialize};
 
-use crate::directory::checkpoint::FinishedSearch;
+use crate::saved_search::FinishedSearch;
 
 /// All refits so far.
 #[derive(Debug, Default)]

@@ -6,15 +6,15 @@ use anyhow::{Context, anyhow};
 use secateur_rl::AgentEntry;
 use secateur_sim::{Event, Settings, TaskSetup};
 use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
-use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
-use crate::directory::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
 use crate::observer::StageKind;
 use crate::plans::{Plan, plans};
+use crate::run::{Job, Run};
+use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
 use crate::scene::Scene;
-use crate::{Job, Run};
 
 /// What a search found.
 pub(crate) struct SearchOutcome {
@@ -27,15 +27,6 @@ pub(crate) struct SearchOutcome {
     /// What stopped it before its end.
     pub(crate) failure: Option<TrainError>,
     pub(crate) wall_s: f64,
-}
-
-/// Rewards of the walks of one task.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct WalkRewards {
-    /// Walks with exploration noise (all walks, for agents that do not learn).
-    pub(crate) noisy: Vec<f64>,
-    /// The last noise-free walks: what the final policy does.
-    pub(crate) noise_free: Vec<f64>,
 }
 
 /// A search on its way.
@@ -77,12 +68,12 @@ impl Run<'_> {
             let (outcome, ended) = self.search(plan, &searches, current.take())?;
             let failed = outcome.failure.is_some();
             searches.push(outcome);
-            if ended && self.is_stopping() {
+            if ended && self.must_stop() {
                 // Asked to stop while the last batches were learned from: the next process goes on behind this search.
                 self.checkpoint(&searches);
                 self.journal.wait_for_checkpoint();
             }
-            if failed || self.is_stopping() {
+            if failed || self.must_stop() {
                 return Ok(searches);
             }
         }
@@ -135,7 +126,7 @@ impl Run<'_> {
 
     /// Ticks until the search ends, fails or is interrupted.
     fn go_on(&mut self, plan: Plan, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<Ended, RunError> {
-        while !self.is_stopping() {
+        while !self.must_stop() {
             let ended = ongoing.search.is_done();
             match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
                 Ok(events) => self.take_note(plan, ongoing, &events)?,

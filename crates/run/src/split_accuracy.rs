@@ -6,7 +6,7 @@ use anyhow::Context;
 use rayon::ThreadPool;
 use secateur_formats::{Dataset, Preprocessing};
 use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
-use secateur_kernels::{KernelError, Plan};
+use secateur_kernels::{Arithmetic, KernelError, Plan};
 use secateur_net::Network;
 
 /// Images that [`count_correct`] prepares at a time, of which it holds two lots: enough to keep every thread busy, few enough to need
@@ -37,7 +37,7 @@ impl Engine {
     /// # Errors
     /// As [`Plan::compile`].
     pub fn cpu(network: &Network) -> Result<Self, KernelError> {
-        Plan::compile(network).map(Self::Cpu)
+        Plan::compile(network, Arithmetic::default()).map(Self::Cpu)
     }
 
     /// Hands images to the card, if one computes, and returns while that is busy.
@@ -75,7 +75,7 @@ impl Engine {
             }
             Err(error) => {
                 tell(CountEvent::Note(format!("{error}; going on on the CPU")));
-                let plan = Plan::compile(network)?;
+                let plan = Plan::compile(network, Arithmetic::default())?;
                 let n_correct = plan.n_correct(pool, &chunk.images, chunk.labels)?;
                 *self = Self::Cpu(plan);
                 Ok(n_correct)

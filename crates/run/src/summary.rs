@@ -1,17 +1,19 @@
 //! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal runs.
 
-use secateur_net::{ChannelGroups, Cost, KeptChannels, Network};
-use secateur_rl::AgentKind;
-use secateur_rl::agents::random::RandomSettings;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use crate::card::Card;
-use crate::finish::Finished;
-use crate::inputs::reachable::full_costs;
-use crate::inputs::resolve::Whole;
-use crate::learning::{AgainstRandom, mean, standard_error};
-use crate::search::SearchOutcome;
-use crate::{Job, Run};
+use crate::learning::AgainstRandom;
+
+/// What a run found and where it wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunResult {
+    /// The run directory.
+    pub directory: PathBuf,
+    /// What `summary.json` there says.
+    pub summary: Summary,
+}
 
 /// All that a run found. Serialises to `summary.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,113 +157,7 @@ pub struct ControlSummary {
     pub walk_reward_standard_error: Option<f64>,
 }
 
-pub(crate) fn summary(
-    run: &Run<'_>,
-    searches: &[SearchOutcome],
-    finished: &[Vec<Finished>],
-    original_test: &[f64],
-    wall_s: f64,
-) -> Summary {
-    let agent = &searches[0];
-    let stats = || agent.tasks.iter().map(|t| t.stats);
-    let controls = searches.iter().zip(finished).skip(1);
-    let refits = run.refits.warnings.iter().cloned();
-    Summary {
-        scene: run.job.scene.origin().to_owned(),
-        seed: run.job.scene.seed,
-        agent: agent.agent.to_owned(),
-        scheduler: run.job.scene.scheduler.name(),
-        executor: run.job.scene.executor.name().to_owned(),
-        device: run.job.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
-        precision: run.job.scene.precision.name().to_owned(),
-        warnings: run.job.card.as_ref().map_or_else(Vec::new, Card::warnings).into_iter().chain(refits).collect(),
-        interrupted: run.is_stopping,
-        wall_s,
-        search_wall_s: agent.wall_s,
-        walks: stats().map(|s| s.n_ended).sum(),
-        env_steps: agent.env_steps,
-        learner_updates: agent.learner_updates,
-        candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum(),
-        cache_hits: stats().map(|s| s.n_cache_hits).sum(),
-        tasks: finished[0].iter().map(|f| task_summary(&run.job, searches, f, original_test[f.task])).collect(),
-        controls: controls
-            .flat_map(|(search, of_control)| {
-                of_control.iter().map(|f| control_summary(&run.job, search, f, &finished[0]))
-            })
-            .collect(),
-    }
-}
-
 /// Path of a task's network in the run directory.
 pub(crate) fn model_file(task: &str) -> String {
     format!("tasks/{task}/model.safetensors")
-}
-
-fn task_summary(job: &Job<'_>, searches: &[SearchOutcome], finished: &Finished, original_test: f64) -> TaskSummary {
-    let (spec, budget) = (&job.scene.tasks[finished.task], &job.resolved.budgets[finished.task]);
-    let prepared = &job.networks[job.tasks[finished.task].network];
-    let original = &job.resolved.networks[spec.network].original;
-    let winner = &finished.winner;
-    let emitted = winner.emitted();
-    let costs = |network: &Network| full_costs(network, [Cost::Macs, Cost::Params, Cost::ActivationBytes]);
-    let [macs, params, activation_bytes] = costs(&emitted);
-    let setup = &job.tasks[finished.task];
-    let noise_free = &searches[0].rewards[finished.task].noise_free;
-    let random = searches.iter().skip(1).find(|search| search.agent == RandomSettings::ENTRY.word);
-    TaskSummary {
-        name: spec.name.clone(),
-        network: prepared.network_name.clone(),
-        dataset: prepared.dataset_name.clone(),
-        budget: BudgetSummary {
-            kind: budget.cost.name().to_owned(),
-            ratio: budget.max as f64 / budget.original.max(1) as f64,
-            max: budget.max,
-        },
-        original: {
-            let [macs, params, activation_bytes] = costs(original);
-            OriginalSummary { macs, params, activation_bytes }
-        },
-        macs,
-        params,
-        activation_bytes,
-        groups: groups(&prepared.groups, &winner.kept),
-        reward_accuracy: winner.score.accuracy,
-        reward_accuracy_original: prepared.original_score.accuracy,
-        test_accuracy_original: original_test,
-        test_accuracy_before_tuning: finished.test_accuracy,
-        test_accuracy_after_tuning: None,
-        noise_free_reward_mean: mean(noise_free),
-        against_random: random
-            .and_then(|random| AgainstRandom::judge(noise_free, &random.rewards[finished.task].noisy)),
-        unchanged: budget.whole() == Some(Whole::AsGiven),
-        walk_of_best: setup.is_searched.then_some(winner.walk),
-        model_file: model_file(&spec.name),
-    }
-}
-
-fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {
-    let of = |id: usize| {
-        let group = groups.group(id);
-        GroupSummary { name: group.name.clone(), channels: group.n_channels, kept: kept.group(id).len() }
-    };
-    groups.prunable().into_iter().map(of).collect()
-}
-
-/// `agents` are the results of the run's agent, which the control is compared with.
-fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, agents: &[Finished]) -> ControlSummary {
-    let stats = search.tasks[finished.task].stats;
-    let rewards = &search.rewards[finished.task].noisy;
-    let agent = agents.iter().find(|f| f.task == finished.task);
-    ControlSummary {
-        task: job.scene.tasks[finished.task].name.clone(),
-        agent: search.agent.to_owned(),
-        candidates_scored: stats.n_ended - stats.n_cache_hits,
-        reward_accuracy: finished.winner.score.accuracy,
-        test_accuracy_before_tuning: finished.test_accuracy,
-        macs: finished.winner.macs,
-        reward_accuracy_gain: agent.map(|f| f.winner.score.accuracy - finished.winner.score.accuracy),
-        test_accuracy_gain: agent.map(|f| f.test_accuracy - finished.test_accuracy),
-        walk_reward_mean: mean(rewards),
-        walk_reward_standard_error: standard_error(rewards),
-    }
 }

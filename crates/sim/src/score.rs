@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
-use secateur_kernels::{KernelError, Plan, Precision};
+use secateur_kernels::{Arithmetic, KernelError, Plan, Precision};
 use secateur_net::{KeptChannels, Network};
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,7 @@ impl RewardImages {
         images: Vec<f32>,
         labels: Vec<u16>,
     ) -> Result<Self, KernelError> {
-        let original_logits = Plan::compile(original)?.logits(pool, &images)?;
+        let original_logits = Plan::compile(original, Arithmetic::default())?.logits(pool, &images)?;
         let n = original_logits.len() / original.graph().n_classes();
         if n != labels.len() {
             return Err(KernelError::LabelCount { expected: n, got: labels.len() });
@@ -70,14 +70,14 @@ impl RewardImages {
     /// Scores a network, which is run in numbers of `precision`.
     ///
     /// # Errors
-    /// As [`Plan::compile_with`] and [`Plan::logits`], and NaN or infinity among the logits.
+    /// As [`Plan::compile`] and [`Plan::logits`], and NaN or infinity among the logits.
     pub fn score(
         &self,
         pool: &rayon::ThreadPool,
         network: &Network,
         precision: Precision,
     ) -> Result<Score, KernelError> {
-        let logits = Plan::compile_with(network, precision)?.logits(pool, &self.images)?;
+        let logits = Plan::compile(network, precision)?.logits(pool, &self.images)?;
         let n_classes = network.graph().n_classes();
         let rows = logits.chunks_exact(n_classes).zip(self.original_logits.chunks_exact(n_classes)).zip(&self.labels);
         let (mut n_correct, mut divergence) = (0u64, 0.0f64);

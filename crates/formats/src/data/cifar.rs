@@ -4,25 +4,11 @@ use std::path::{Path, PathBuf};
 
 use secateur_net::Shape;
 
-use super::{DatasetEntry, DatasetFiles, DatasetSource};
 use crate::file_bytes::read_regular_file;
 use crate::{Dataset, FormatError, Problem, Split};
 
-const FOLDER: &str = "cifar-10-batches-bin";
-/// In the list of data sets.
-pub(super) const ENTRY: DatasetEntry = DatasetEntry {
-    word: "cifar10",
-    usage: "cifar10",
-    files: Some(DatasetFiles {
-        folder: FOLDER,
-        how_to_get: "unpack the binary version of CIFAR-10 (cifar-10-batches-bin)",
-    }),
-    parse: |rest| match rest {
-        None => Ok(DatasetSource::Cifar10),
-        Some(rest) => Err(format!("cifar10 takes nothing behind it, got ':{rest}'")),
-    },
-};
-
+/// Folder of its files under the data root.
+pub(super) const FOLDER: &str = "cifar-10-batches-bin";
 const SHAPE: Shape = Shape { c: 3, h: 32, w: 32 };
 const N_CLASSES: usize = 10;
 const RECORD_BYTES: usize = 1 + SHAPE.len();

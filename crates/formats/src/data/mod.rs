@@ -1,4 +1,4 @@
-//! Data sets, one file each. A new one needs its file, and here a variant of [`DatasetSource`] with its arms, and its line in
+//! Data sets, one file each. A new one needs its file, and here a variant of [`DatasetSource`] with its arms, and its entry in
 //! [`DATASETS`].
 
 pub(crate) mod cifar;
@@ -56,8 +56,41 @@ pub struct DatasetFiles {
     pub how_to_get: &'static str,
 }
 
-/// Every data set, in the order of help texts.
-pub static DATASETS: &[DatasetEntry] = &[cifar::ENTRY, procedural::SHAPES, procedural::TEXTURES];
+/// Every data set, in the order of help texts. Sizes and seeds of the drawn ones are those that the quickstart's networks were trained
+/// on.
+pub static DATASETS: &[DatasetEntry] = &[
+    DatasetEntry {
+        word: "cifar10",
+        usage: "cifar10",
+        files: Some(DatasetFiles {
+            folder: cifar::FOLDER,
+            how_to_get: "unpack the binary version of CIFAR-10 (cifar-10-batches-bin)",
+        }),
+        parse: |rest| match rest {
+            None => Ok(DatasetSource::Cifar10),
+            Some(rest) => Err(format!("cifar10 takes nothing behind it, got ':{rest}'")),
+        },
+    },
+    DatasetEntry {
+        word: procedural::Kind::Shapes.name(),
+        usage: "shapes[:SEED]",
+        files: None,
+        parse: |seed| drawn(procedural::Kind::Shapes, 1, seed),
+    },
+    DatasetEntry {
+        word: procedural::Kind::Textures.name(),
+        usage: "textures[:SEED]",
+        files: None,
+        parse: |seed| drawn(procedural::Kind::Textures, 2, seed),
+    },
+];
+
+fn drawn(kind: procedural::Kind, default_seed: u64, seed: Option<&str>) -> Result<DatasetSource, String> {
+    let seed = seed.map_or(Ok(default_seed), |seed| {
+        seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
+    })?;
+    Ok(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 })
+}
 
 impl DatasetEntry {
     /// The data set with its defaults.

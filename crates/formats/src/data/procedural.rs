@@ -12,7 +12,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use secateur_net::Shape;
 use serde::{Deserialize, Serialize};
 
-use super::{DatasetEntry, DatasetSource};
 use crate::{Dataset, Split};
 
 /// Classes of either kind.
@@ -26,27 +25,6 @@ const IMAGE: usize = 3 * PLANE;
 
 /// Bytes that one image takes in memory with its label.
 pub(super) const BYTES_PER_IMAGE: u64 = IMAGE as u64 + 2;
-
-/// In the list of data sets; sizes and seeds are those that the quickstart's networks were trained on.
-pub(super) const SHAPES: DatasetEntry = entry(Kind::Shapes, "shapes[:SEED]", |rest| drawn(Kind::Shapes, 1, rest));
-/// In the list of data sets.
-pub(super) const TEXTURES: DatasetEntry =
-    entry(Kind::Textures, "textures[:SEED]", |rest| drawn(Kind::Textures, 2, rest));
-
-const fn entry(
-    kind: Kind,
-    usage: &'static str,
-    parse: fn(Option<&str>) -> Result<DatasetSource, String>,
-) -> DatasetEntry {
-    DatasetEntry { word: kind.name(), usage, files: None, parse }
-}
-
-fn drawn(kind: Kind, default_seed: u64, seed: Option<&str>) -> Result<DatasetSource, String> {
-    let seed = seed.map_or(Ok(default_seed), |seed| {
-        seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
-    })?;
-    Ok(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 })
-}
 
 /// What the images show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,40 +1,26 @@
 //! Weight files of any known format, told apart by their contents. One file per format; a new one needs its file and its line in
 //! [`FORMATS`].
 
+mod format;
 pub(crate) mod safetensors;
 mod torch_legacy;
 mod torch_zip;
 
 use std::path::Path;
 
-use secateur_net::{Network, Weights};
+use secateur_net::Network;
 
+use self::format::{Ends, FIRST_BYTES, Sniff};
+pub use self::format::{WeightFormat, WeightsFile};
 use crate::atomic::StagedFile;
 use crate::file_bytes::RegularFile;
-use crate::parameter_names::settle;
-use crate::state_dict::FileWeights;
 use crate::zip_directory::{TAIL_BYTES, has_end_record};
-use crate::{FormatError, NetworkDescription, Preprocessing, Problem};
+use crate::{FormatError, Preprocessing, Problem};
 
 /// Largest file that is read, in bytes; checkpoints of the largest CNNs in use, with what their optimisers keep, are smaller.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 /// As much of a file as tells its format.
 const HEAD_BYTES: u64 = 16;
-/// As much of a legacy file as is read to see where it ends, at first.
-const FIRST_BYTES: u64 = 1 << 20;
-
-/// What a weight file holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WeightsFile {
-    /// All parameters as f32, without counters; unless the file describes its network, names are without what wrappers put
-    /// before them (`module.`, `_orig_mod.`, `model.`, …) and masks of torch.nn.utils.prune are applied.
-    pub weights: Weights,
-    /// Graph, preprocessing and classes, if the file is one of ours; checked on their own, not against the weights
-    /// ([`Network::new`] does that).
-    pub description: Option<NetworkDescription>,
-    /// What was chosen or changed while reading, one sentence each, to be shown to the user.
-    pub notes: Vec<String>,
-}
 
 /// Reads a file of safetensors, or of `torch.save` in its zip or legacy layout. A pickle is read, never executed, and the
 /// memory taken is a small multiple of the file's size. Of a file that is none of these only the ends are read.
@@ -54,12 +40,6 @@ pub fn read_weights(path: &Path) -> Result<WeightsFile, FormatError> {
 /// As [`read_weights`].
 pub fn weights_from_bytes(bytes: &[u8]) -> Result<WeightsFile, Problem> {
     (format_of(bytes, has_end_record(bytes))?.read)(bytes)
-}
-
-/// The parameters of a file that does not describe its network.
-fn bare(file: FileWeights) -> Result<WeightsFile, Problem> {
-    let FileWeights { weights, notes } = settle(file)?;
-    Ok(WeightsFile { weights, description: None, notes })
 }
 
 /// Writes a network with its description in the format of the path's extension, or else as safetensors, atomically; the same network gives the same bytes.
@@ -83,42 +63,9 @@ pub fn stage_network(path: &Path, network: &Network, prep: &Preprocessing) -> Re
     StagedFile::new(path, &write(network, prep)?)
 }
 
-/// A format of weights.
-pub struct WeightFormat {
-    /// Its name.
-    pub name: &'static str,
-    /// Extensions that its files have; the first is tried first for a network that is named without one.
-    pub extensions: &'static [&'static str],
-    /// Whether a file is of this format.
-    sniff: fn(&Ends<'_>) -> Sniff,
-    /// What the file holds.
-    read: fn(&[u8]) -> Result<WeightsFile, Problem>,
-    /// A network as a file of this format, the same bytes for the same network; none for a format that is only read.
-    write: Option<fn(&Network, &Preprocessing) -> Result<Vec<u8>, FormatError>>,
-    /// How much of a large file is needed, from a look at it.
-    n_bytes_needed: fn(&mut RegularFile, &Ends<'_>, &Path) -> Result<u64, FormatError>,
-}
-
 /// Every format, in the order in which they are tried. Safetensors comes before the pickles: the first byte of its files is the low
 /// byte of the header's length, hence any.
 pub static FORMATS: &[WeightFormat] = &[safetensors::FORMAT, torch_zip::FORMAT, torch_legacy::FORMAT];
-
-/// What tells a file's format.
-struct Ends<'a> {
-    /// How it begins.
-    head: &'a [u8],
-    /// Whether there is an archive's end record among its last bytes.
-    has_end_record: bool,
-}
-
-/// Whether a file is of a format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sniff {
-    No,
-    /// If it is of no other.
-    Perhaps,
-    Yes,
-}
 
 /// Extensions of all formats, in the order in which they are tried for a network that is named without one.
 pub fn weight_extensions() -> Vec<&'static str> {

@@ -9,7 +9,7 @@ use ::safetensors::tensor::Metadata;
 use secateur_net::{Network, Tensor, Weights};
 use serde::Serialize;
 
-use super::{Ends, Sniff, WeightFormat, WeightsFile, bare};
+use super::format::{Ends, Sniff, WeightFormat, WeightsFile, bare};
 use crate::element::{Element, is_counter};
 use crate::file_bytes::RegularFile;
 use crate::state_dict::FileWeights;

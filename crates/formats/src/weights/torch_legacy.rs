@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::{FIRST_BYTES, Sniff, WeightFormat, bare};
+use super::format::{FIRST_BYTES, Sniff, WeightFormat, bare};
 use crate::file_bytes::RegularFile;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::{Pickle, StorageRef, Value};

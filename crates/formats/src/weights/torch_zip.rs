@@ -5,7 +5,7 @@ use std::io::Read;
 
 use zip::ZipArchive;
 
-use super::{Sniff, WeightFormat, bare};
+use super::format::{Sniff, WeightFormat, bare};
 use crate::Problem;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::Pickle;

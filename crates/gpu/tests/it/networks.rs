@@ -2,7 +2,7 @@
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_gpu::{Candidates, ConvVariant, Gpu, GpuError, GpuImages, GpuOptions, Truth};
-use secateur_kernels::Plan;
+use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{
     ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, arch, fold_batch_norm,
@@ -24,7 +24,7 @@ pub fn random_images(shape: Shape, n: usize, seed: u64) -> Vec<f32> {
 }
 
 pub fn cpu_logits(network: &Network, images: &[f32]) -> Vec<f32> {
-    Plan::compile(network).unwrap().logits(&pool(), images).unwrap()
+    Plan::compile(network, Arithmetic::default()).unwrap().logits(&pool(), images).unwrap()
 }
 
 pub fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, context: &str) {

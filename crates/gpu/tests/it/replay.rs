@@ -2,7 +2,7 @@
 
 use secateur_formats::{Split, read_cifar10};
 use secateur_gpu::{Candidates, GpuImages, GpuOptions, Truth};
-use secateur_kernels::{Effort, Plan, RefitData, SequentialRefit};
+use secateur_kernels::{Arithmetic, Effort, Plan, RefitData, SequentialRefit};
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, KeptChannels, Network, Protocol};
 
@@ -47,7 +47,8 @@ fn largest_difference(name: &str, n: usize, n_images: usize) -> Option<usize> {
     let on_card = GpuImages::new(&gpu, network.graph().input(), &scored, Some(truth)).unwrap();
     let counts = gpu.score(&on_card, &Candidates::Repaired(&candidates.iter().collect::<Vec<_>>())).unwrap();
     let difference = |(network, score): (&Network, &secateur_gpu::GpuScore)| {
-        let expected = Plan::compile(network).unwrap().n_correct(&pool, &scored, labels).unwrap();
+        let expected =
+            Plan::compile(network, Arithmetic::default()).unwrap().n_correct(&pool, &scored, labels).unwrap();
         // Refitted candidates are no better than chance only if something is wrong.
         assert!(expected > n_images / 5, "{name}: {expected} of {n_images}");
         expected.abs_diff(score.n_correct)

@@ -13,13 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail, ensure};
 use secateur_formats::write_atomic;
 use secateur_scene::first_difference;
-use secateur_train::{SavedSearch, SavedTask};
 use serde::{Deserialize, Serialize};
 
 use super::entries::{FileId, make_folder, open_to_read};
 use crate::card::CardRecord;
 use crate::refits::SavedRefits;
-use crate::search::WalkRewards;
+use crate::saved_search::{CurrentSearch, FinishedSearch};
 
 /// Version of the files' content.
 const FORMAT: u32 = 3;
@@ -63,27 +62,6 @@ pub(crate) struct RunState {
     /// Length of `metrics.jsonl`.
     pub(crate) metrics_bytes: u64,
     /// Time the run had taken.
-    pub(crate) wall_s: f64,
-}
-
-/// A search that ended.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct FinishedSearch {
-    pub(crate) tasks: Vec<SavedTask>,
-    pub(crate) env_steps: u64,
-    pub(crate) learner_updates: u64,
-    pub(crate) rewards: Vec<WalkRewards>,
-    pub(crate) wall_s: f64,
-}
-
-/// A search that was going on.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct CurrentSearch {
-    pub(crate) search: SavedSearch,
-    /// What each plugin saved, in the scene's order.
-    pub(crate) plugins: Vec<Vec<u8>>,
-    pub(crate) rewards: Vec<WalkRewards>,
-    pub(crate) n_ended: u64,
     pub(crate) wall_s: f64,
 }
 

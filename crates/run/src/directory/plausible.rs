@@ -9,13 +9,13 @@ use secateur_net::{ChannelGroups, CostModel};
 use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
-use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
+use super::checkpoint::RunState;
 use super::told::{Told, read_told};
 use crate::inputs::resolve::Resolved;
 use crate::plans::{Plan, plans};
 use crate::prepare;
+use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
 use crate::scene::Scene;
-use crate::search::WalkRewards;
 
 /// Refuses a checkpoint with numbers that no run of the scene could have come to.
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_formats::{Dataset, DatasetSource, Split};
-use secateur_kernels::Plan;
+use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::{Cost, Protocol};
 use secateur_rl::EnvironmentSpec;
 use secateur_sim::observation_len;
@@ -183,7 +183,7 @@ fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
     }
     let image = data.normalised_nhwc(&[0], &network.preprocessing);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    let logits = Plan::compile(&network.folded)?.logits(&pool, &image)?;
+    let logits = Plan::compile(&network.folded, Arithmetic::default())?.logits(&pool, &image)?;
     let largest = logits.iter().fold(0f32, |most, x| if x.is_nan() { f32::INFINITY } else { most.max(x.abs()) });
     ensure!(largest <= VALUE_MAX, "its logits reach {largest:e}, expected at most {VALUE_MAX:e}");
     Ok(())

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::choices::{Device, Images, RepairMode, SelectionMethod};
 
+/// The one version of the scene format that this program reads and writes.
+pub const SCENE_VERSION: u32 = 1;
+
 /// The text of a scene as serde sees it; holds anything of the right types. [`Scene`](super::Scene) is the checked form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Scene")]

@@ -17,10 +17,7 @@ pub use secateur_scene::{Difference, PluginConfig, Problem, SceneError, Section,
 
 pub use agents::{AgentList, AgentSpec, ControlSpec};
 pub use choices::{Device, Images, RepairMode, SelectionMethod};
-pub use file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
+pub use file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
 pub(crate) use parsed::edit;
 pub use parsed::{Budget, BudgetBound, DatasetSpec, NetworkSpec, Scene, SceneData, TaskSpec, apply_set};
 pub use template::template;
-
-/// The one version of the scene format that this program reads and writes.
-pub const SCENE_VERSION: u32 = 1;

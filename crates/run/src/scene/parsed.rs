@@ -10,11 +10,10 @@ use secateur_scene::{Document, Format, PluginConfig, Problem, RawValue, SceneErr
 use secateur_sim::RewardKind;
 use secateur_train::{Executor, Scheduler};
 
-use super::SCENE_VERSION;
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
 use super::choices::{Device, Images, RepairMode, SelectionMethod};
-use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
+use super::file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
 use super::template::template;
 
 /// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.

@@ -74,7 +74,7 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
     let mut images = |n: usize| (0..n * 72).map(|_| rng.signed()).collect::<Vec<f32>>();
     let (calibration, refit, reward) = (images(40), images(40), images(60));
     // The labels are what the dense network says, so a candidate's accuracy is its agreement with it.
-    let plan = secateur_kernels::Plan::compile(&network).unwrap();
+    let plan = secateur_kernels::Plan::compile(&network, secateur_kernels::Arithmetic::default()).unwrap();
     let labels = plan.predictions(&pool.0, &reward).unwrap();
     let inputs = Inputs {
         network_name: "tiny".into(),

@@ -1,6 +1,6 @@
 //! Unrolls as arrays of the network: time-major, padded to the longest.
 
-use super::Frame;
+use super::frame::Frame;
 use super::net::NetInput;
 use crate::error::{RlError, check_length};
 use crate::unroll::Unroll;

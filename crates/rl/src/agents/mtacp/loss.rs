@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::batch::Batch;
+use super::frame::{Frame, VARIANCE_MIN};
 use super::memory::TaskMemory;
 use super::net::forward;
 use super::settings::SigmaRule;
-use super::{Frame, VARIANCE_MIN};
 use crate::error::{During, RlError, check_finite};
 use crate::nn::gaussian::{entropy_tensor, log_prob_tensor, softplus_tensor};
 use crate::returns::vtrace::{VtraceInput, VtraceReturns, vtrace};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::frame::{Frame, VARIANCE_MIN};
 use super::net::{NetInput, forward};
 use super::settings::SigmaRule;
-use super::{Frame, VARIANCE_MIN};
 use crate::error::{During, RlError, check_finite, check_length};
 use crate::interface::{ActRequest, Decision, Policy};
 use crate::nn::gaussian::{log_prob, softplus};

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MtacpLearner;
-use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, Profile};
-use crate::error::RlError;
+use crate::agent::Profile;
 use crate::nn::squash::Squash;
 use crate::optim::OptimizerRule;
 use crate::returns::vtrace::VtraceClip;
@@ -89,26 +87,9 @@ profiled_settings! {
     }
 }
 
-impl AgentKind for MtacpSettings {
-    const ENTRY: AgentEntry = AgentEntry {
-        name: "Mtacp",
-        word: "mtacp",
-        about: "multi-task actor-critic (IMPALA, V-trace, LSTM)",
-        learns: true,
-        candidates: Some(300),
-    };
-}
-
-impl AgentSettings for MtacpSettings {
-    fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
-        Ok(Agent::Learning(Box::new(MtacpLearner::new(self.clone(), environment)?)))
-    }
-
-    fn profile(&self) -> Profile {
-        self.profile
-    }
-
-    fn check(&self) -> Vec<BadSetting> {
+impl MtacpSettings {
+    /// Every setting that is out of its range.
+    pub(super) fn out_of_range(&self) -> Vec<BadSetting> {
         let mut ranges = RangeCheck::default();
         if self.trunk.len() > LAYERS_MAX {
             ranges.count("trunk", self.trunk.len(), 0..=LAYERS_MAX);
@@ -139,9 +120,7 @@ impl AgentSettings for MtacpSettings {
         ranges.number("imitation_weight", self.imitation_weight, 0.0..=NUMBER_MAX);
         ranges.finish()
     }
-}
 
-impl MtacpSettings {
     /// The settings of a profile.
     pub fn of(profile: Profile) -> Self {
         match profile {

@@ -1,8 +1,14 @@
 //! Tests of the loss on tiny cases.
 
+use super::batch::Batch;
+use super::learner::loss_and_gradient;
+use super::loss::LossInput;
+use super::memory::{self, TaskMemory};
 use super::*;
-use crate::Profile;
+use crate::interface::Learner;
+use crate::nn::params::Params;
 use crate::rng::RngStream;
+use crate::unroll::Unroll;
 
 const AGENT: EnvironmentSpec = EnvironmentSpec {
     n_features: 3,

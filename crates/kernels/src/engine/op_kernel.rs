@@ -1,0 +1,363 @@
+//! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
+
+use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
+
+use crate::KernelError;
+use crate::engine::arithmetic::Arithmetic;
+use crate::engine::conv::depthwise::DepthwiseKernel;
+use crate::engine::conv::direct::{ConvKernel, Epilogue};
+use crate::engine::conv_way::ConvWay;
+use crate::engine::elementwise;
+use crate::engine::layout;
+use crate::engine::pool::{self, Pooling};
+use crate::engine::winograd::geometry::TILE;
+use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
+use crate::simd::isa::Isa;
+
+/// Working memory of the kernels, reusable for any operation of any network; grows as needed and never shrinks.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    winograd: WinogradScratch,
+}
+
+impl Scratch {
+    /// Empty working memory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// What follows an operation before its output is final: `activation(output + residual)`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tail<'a> {
+    /// Added to the output, same layout.
+    pub residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Option<Pointwise>,
+}
+
+/// An operation with its parameters prepared for one instruction set and its shapes fixed. It works on a group of images at a
+/// time, one to a lane: `[H, W, C, LANES]`.
+#[derive(Clone, Debug)]
+pub(crate) struct OpKernel {
+    work: Work,
+    in_shapes: Vec<Shape>,
+    out_shape: Shape,
+    lanes: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Work {
+    Conv(Box<ConvKernel>),
+    Winograd(Box<WinogradKernel>),
+    Depthwise(Box<DepthwiseKernel>),
+    ScaleShift { scale: Vec<f32>, shift: Vec<f32> },
+    Activate(Pointwise),
+    Add,
+    Concat,
+    Pool(Pooling, Window),
+    GlobalAverage,
+    Flatten,
+    Pad { channels: [usize; 2], rows: [usize; 2], cols: [usize; 2] },
+    Slice { channels: [usize; 2], step: [usize; 2] },
+    Softmax,
+    Copy,
+}
+
+impl OpKernel {
+    /// Prepares node `id`.
+    ///
+    /// # Errors
+    /// A missing or misshapen parameter, or an output that is too large.
+    pub(crate) fn new(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa) -> Result<Self, KernelError> {
+        let node = graph.node(id);
+        let in_shapes: Vec<Shape> = node.inputs.iter().map(|&i| graph.shape(i)).collect();
+        let shapes = [in_shapes.first().copied().unwrap_or(graph.input()), graph.shape(id)];
+        let lanes = isa.lanes();
+        check_size(&node.name, shapes[1])?;
+        let parameters = Parameters { node: &node.name, weights };
+        let work = match &node.op {
+            Op::Conv2d(_) | Op::Linear { .. } => linear_work(graph, weights, id, shapes, isa)?,
+            Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps, lanes)?,
+            Op::Pointwise(function) => Work::Activate(*function),
+            Op::Add => Work::Add,
+            Op::Concat => Work::Concat,
+            Op::MaxPool(window) => Work::Pool(Pooling::Max, window.clone()),
+            Op::AvgPool(window) => Work::Pool(Pooling::Average, window.clone()),
+            Op::GlobalAvgPool => Work::GlobalAverage,
+            Op::Flatten => Work::Flatten,
+            &Op::Pad { channels, rows, cols } => Work::Pad { channels, rows, cols },
+            &Op::Slice { channels, step } => Work::Slice { channels, step },
+            Op::Softmax => Work::Softmax,
+            Op::Input | Op::Identity => Work::Copy,
+        };
+        Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes })
+    }
+
+    /// A convolution with weights `[out, in / groups, kh, kw]` and bias `[out]`.
+    pub(crate) fn convolution(
+        isa: Isa,
+        conv: &Conv2d,
+        shapes: [Shape; 2],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Self {
+        let work = convolution_work(isa, conv, shapes, weight, bias);
+        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
+    }
+
+    /// The same on words that hold two channels each, where all that is done is to move whole words.
+    pub(crate) fn on_pairs(&self) -> Option<Self> {
+        let halves =
+            |channels: [usize; 2]| channels.iter().all(|c| c.is_multiple_of(2)).then(|| channels.map(|c| c / 2));
+        let half = |shape: &Shape| shape.c.is_multiple_of(2).then_some(Shape { c: shape.c / 2, ..*shape });
+        let work = match self.work {
+            Work::Copy => Work::Copy,
+            Work::Concat => Work::Concat,
+            Work::Pad { channels, rows, cols } => Work::Pad { channels: halves(channels)?, rows, cols },
+            Work::Slice { channels, step } => Work::Slice { channels: halves(channels)?, step },
+            _ => return None,
+        };
+        let in_shapes = self.in_shapes.iter().map(half).collect::<Option<_>>()?;
+        Some(Self { work, in_shapes, out_shape: half(&self.out_shape)?, lanes: self.lanes })
+    }
+
+    /// Shapes of the inputs, one image each.
+    pub(crate) fn in_shapes(&self) -> &[Shape] {
+        &self.in_shapes
+    }
+
+    /// Shape of the output, one image.
+    pub(crate) const fn out_shape(&self) -> Shape {
+        self.out_shape
+    }
+
+    /// Images that are computed together.
+    pub(crate) const fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Computes one group of images. `input(i)` is the `i`-th input, `[H, W, C, LANES]`; `out`, the same, is wholly overwritten.
+    pub(crate) fn run<'a>(
+        &self,
+        input: &dyn Fn(usize) -> &'a [f32],
+        tail: Tail,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let clamp = tail.activation.and_then(elementwise::clamp_bounds);
+        let epilogue = Epilogue { residual: tail.residual, clamp: clamp.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]) };
+        let is_fused = match &self.work {
+            Work::Conv(kernel) => {
+                kernel.run(input(0), epilogue, out);
+                true
+            }
+            Work::Winograd(kernel) => {
+                kernel.run(input(0), epilogue, out, &mut scratch.winograd);
+                true
+            }
+            Work::Depthwise(kernel) => {
+                kernel.run(input(0), epilogue, out);
+                true
+            }
+            _ => {
+                self.run_unfused(input, out);
+                tail.residual.into_iter().for_each(|r| elementwise::add_to(out, r));
+                false
+            }
+        };
+        if let Some(function) = tail.activation.filter(|_| !(is_fused && clamp.is_some())) {
+            elementwise::activate_all(function, out);
+        }
+    }
+
+    /// As [`Self::run`], a convolution's rows spread over as many tasks as there is working memory for; others run as one. Results
+    /// are the same, bit for bit.
+    pub(crate) fn run_split<'a>(
+        &self,
+        input: &dyn Fn(usize) -> &'a [f32],
+        tail: Tail,
+        out: &mut [f32],
+        scratch: &mut [Scratch],
+    ) {
+        let n_rows = self.out_shape.h.div_ceil(scratch.len()).next_multiple_of(TILE);
+        let clamp = tail.activation.map_or(Some([f32::NEG_INFINITY, f32::INFINITY]), elementwise::clamp_bounds);
+        let is_convolution = matches!(self.work, Work::Conv(_) | Work::Winograd(_) | Work::Depthwise(_));
+        let Some(clamp) = clamp.filter(|_| is_convolution && n_rows < self.out_shape.h) else {
+            return self.run(input, tail, out, &mut scratch[0]);
+        };
+        let epilogue = Epilogue { residual: tail.residual, clamp };
+        let x = input(0);
+        let row_len = self.out_shape.w * self.out_shape.c * self.lanes;
+        rayon::scope(|scope| {
+            for ((part, out), scratch) in out.chunks_mut(n_rows * row_len).enumerate().zip(scratch) {
+                let rows = part * n_rows..part * n_rows + out.len() / row_len;
+                let epilogue = epilogue.part(rows.start * row_len..rows.end * row_len);
+                scope.spawn(move |_| match &self.work {
+                    Work::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
+                    Work::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
+                    Work::Depthwise(kernel) => kernel.run_rows(x, rows, epilogue, out),
+                    _ => unreachable!("only convolutions are split"),
+                });
+            }
+        });
+    }
+
+    /// Operations that treat all channels of a pixel alike see a group of images as one image with `LANES` times the channels.
+    fn run_unfused<'a>(&self, input: &dyn Fn(usize) -> &'a [f32], out: &mut [f32]) {
+        let lanes = self.lanes;
+        let wide = |shape: Shape| Shape { c: shape.c * lanes, ..shape };
+        let narrow = self.in_shapes.first().copied().unwrap_or(self.out_shape);
+        let (shape, out_shape) = (wide(narrow), wide(self.out_shape));
+        match &self.work {
+            Work::Add => {
+                out.copy_from_slice(input(0));
+                (1..self.in_shapes.len()).for_each(|i| elementwise::add_to(out, input(i)));
+            }
+            Work::Concat => {
+                let mut at = 0;
+                for (i, shape) in self.in_shapes.iter().enumerate() {
+                    layout::copy_channels(input(i), shape.c * lanes, at, out_shape.c, out);
+                    at += shape.c * lanes;
+                }
+            }
+            Work::ScaleShift { scale, shift } => elementwise::scale_shift(input(0), scale, shift, out),
+            Work::Activate(function) => {
+                out.copy_from_slice(input(0));
+                elementwise::activate_all(*function, out);
+            }
+            Work::Pool(kind, window) => pool::pool(*kind, window, input(0), shape, out_shape, out),
+            Work::GlobalAverage => pool::global_average(input(0), shape, out),
+            Work::Flatten => layout::flatten(input(0), narrow, lanes, out),
+            Work::Pad { channels, rows, cols } => {
+                layout::pad(input(0), shape, channels.map(|c| c * lanes), *rows, *cols, out);
+            }
+            Work::Slice { channels, step } => {
+                layout::slice(input(0), shape, channels.map(|c| c * lanes), *step, out);
+            }
+            Work::Softmax => elementwise::softmax(input(0), narrow.c, lanes, out),
+            Work::Copy => out.copy_from_slice(input(0)),
+            Work::Conv(_) | Work::Winograd(_) | Work::Depthwise(_) => unreachable!("run above"),
+        }
+    }
+}
+
+/// Largest output of one operation for one image, in values.
+const MAX_VALUES: u128 = 1 << 26;
+
+fn check_size(node: &str, shape: Shape) -> Result<(), KernelError> {
+    let shape = [shape.h, shape.w, shape.c];
+    if shape.iter().fold(1, |n: u128, &d| n.saturating_mul(d as u128)) > MAX_VALUES {
+        return Err(KernelError::OutputTooLarge { node: node.into(), shape });
+    }
+    Ok(())
+}
+
+/// Looks up and checks the parameters of one node.
+struct Parameters<'a> {
+    node: &'a str,
+    weights: &'a Weights,
+}
+
+impl<'a> Parameters<'a> {
+    fn get(&self, parameter: &str, expected: usize) -> Result<&'a [f32], KernelError> {
+        let name = format!("{}.{parameter}", self.node);
+        match self.weights.get(&name).map(|t| t.data()) {
+            Some(data) if data.len() == expected => Ok(data),
+            found => Err(KernelError::Parameter { name, expected, got: found.map(<[f32]>::len) }),
+        }
+    }
+}
+
+/// A convolution, or a linear layer as one of a single pixel, with its parameters.
+pub(crate) struct Linear<'a> {
+    /// What is computed.
+    pub conv: Conv2d,
+    /// `[out, in / groups, kh, kw]`
+    pub weight: &'a [f32],
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+}
+
+impl<'a> Linear<'a> {
+    /// Of node `id`; `None` when it is something else.
+    ///
+    /// # Errors
+    /// A missing or misshapen parameter.
+    pub(crate) fn of(graph: &'a Graph, weights: &'a Weights, id: NodeId) -> Result<Option<Self>, KernelError> {
+        let node = graph.node(id);
+        let parameters = Parameters { node: &node.name, weights };
+        let conv = match &node.op {
+            Op::Conv2d(conv) => conv.clone(),
+            Op::Linear { in_features, out_features, bias } => {
+                Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }
+            }
+            _ => return Ok(None),
+        };
+        let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
+        let weight = parameters.get("weight", n_weights)?;
+        let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
+        Ok(Some(Self { conv, weight, bias }))
+    }
+}
+
+fn linear_work(
+    graph: &Graph,
+    weights: &Weights,
+    id: NodeId,
+    shapes: [Shape; 2],
+    isa: Isa,
+) -> Result<Work, KernelError> {
+    let linear = Linear::of(graph, weights, id)?;
+    let Linear { conv, weight, bias } = linear.expect("called for convolutions and linear layers only");
+    Ok(convolution_work(isa, &conv, shapes, weight, bias))
+}
+
+/// The kernel that needs the fewest operations.
+fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Work {
+    let arithmetic = Arithmetic::F32(isa);
+    if conv.is_depthwise() && conv.out_channels == conv.in_channels {
+        return Work::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)));
+    }
+    match ConvWay::cheapest(arithmetic, conv, shapes) {
+        ConvWay::Tiles => Work::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
+        _ => Work::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
+    }
+}
+
+/// Scale and shift of a BatchNorm, once for every lane.
+fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize) -> Result<Work, KernelError> {
+    let [weight, bias, mean, var] =
+        ["weight", "bias", "running_mean", "running_var"].map(|name| parameters.get(name, channels));
+    let (weight, bias, mean, var) = (weight?, bias?, mean?, var?);
+    let scale: Vec<f64> =
+        weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + f64::from(eps)).sqrt()).collect();
+    let shift = bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
+    let widen = |values: &mut dyn Iterator<Item = f32>| {
+        let mut wide = Vec::with_capacity(channels * lanes);
+        values.for_each(|x| wide.extend(std::iter::repeat_n(x, lanes)));
+        wide
+    };
+    let shift = widen(&mut { shift });
+    Ok(Work::ScaleShift { scale: widen(&mut scale.iter().map(|&s| s as f32)), shift })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_one_convolution_are_computed_in_as_many_parts_as_there_is_working_memory() {
+        let shape = Shape { c: 32, h: 16, w: 16 };
+        let conv = Conv2d::square(32, 32, 3, 1, 1);
+        let kernel = OpKernel::convolution(Isa::detect(), &conv, [shape, shape], &vec![0.5; 32 * 32 * 9], None);
+        let x = vec![1.0; shape.len() * kernel.lanes()];
+        let mut out = vec![0.0; x.len()];
+        let mut scratch: Vec<Scratch> = (0..5).map(|_| Scratch::new()).collect();
+        kernel.run_split(&|_| &x, Tail::default(), &mut out, &mut scratch);
+        let n_used = scratch.iter().filter(|s| s.winograd.is_used()).count();
+        // Five parts of four rows would be more than there are.
+        assert_eq!(n_used, 4);
+        assert_eq!([out[0], out[out.len() / 2]], [0.5 * 32.0 * 4.0, 0.5 * 32.0 * 6.0]);
+    }
+}

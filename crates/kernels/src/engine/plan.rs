@@ -1,0 +1,253 @@
+//! A whole network, compiled: fused steps over a few shared buffers. A group of images, one to each lane of a vector, passes
+//! through the whole network together; groups are spread over a thread pool.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::ThreadPool;
+use secateur_net::{FusedStep, Graph, Location, Network, NodeId, Operand, Pointwise, Schedule, Shape};
+
+use crate::engine::arithmetic::Arithmetic;
+use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, Surroundings};
+use crate::engine::fusion::schedule;
+use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
+use crate::simd::aligned::AlignedVec;
+use crate::simd::interleave::{interleave, separate};
+use crate::simd::pairs;
+use crate::{Isa, KernelError};
+
+/// A network ready to run on any number of images. Results do not depend on the number of threads, bit for bit.
+#[derive(Debug)]
+pub struct Plan {
+    steps: Vec<PlanStep>,
+    buffer_lens: Vec<usize>,
+    image_len: usize,
+    n_classes: usize,
+    /// Channels of an image, when it is packed in pairs.
+    packed_channels: Option<usize>,
+    /// Images that pass through the network together.
+    lanes: usize,
+    /// Buffers of finished workers, for the next call.
+    idle: Mutex<Vec<Worker>>,
+}
+
+/// One step, compiled.
+#[derive(Debug)]
+pub(crate) struct PlanStep {
+    kernel: Kernel,
+    inputs: Vec<Input>,
+    residual: Option<Input>,
+    out_buffer: usize,
+    /// Words per lane.
+    out_len: usize,
+}
+
+/// A value that a step reads.
+#[derive(Clone, Copy, Debug)]
+struct Input {
+    location: Location,
+    /// Words per lane.
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Kernel {
+    F32(OpKernel, Option<Pointwise>),
+    Bf16(Bf16Kernel),
+}
+
+/// One thread's buffers.
+#[derive(Debug)]
+struct Worker {
+    images: AlignedVec,
+    packed_images: AlignedVec,
+    buffers: Vec<AlignedVec>,
+    /// One for each part in which rows are computed at a time.
+    scratch: Vec<Scratch>,
+    bf16_scratch: Bf16Scratch,
+}
+
+impl Plan {
+    /// Compiles `net` for `arithmetic`: [`Arithmetic::default`], or an instruction set, or a precision. Logits are f32 in any case.
+    /// Fold BatchNorm first where speed matters: here it is a step of its own.
+    ///
+    /// # Errors
+    /// When this processor lacks the instructions, or an output would be too large, naming the node.
+    pub fn compile(net: &Network, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
+        let arithmetic = arithmetic.into().checked()?;
+        let graph = net.graph();
+        let schedule = schedule(graph);
+        let steps = match arithmetic {
+            Arithmetic::F32(isa) => f32_steps(net, &schedule, isa)?,
+            Arithmetic::Bf16 => bf16_steps(net, &schedule)?,
+        };
+        Ok(Self {
+            steps,
+            buffer_lens: schedule.buffer_sizes,
+            image_len: graph.input().len(),
+            n_classes: graph.n_classes(),
+            packed_channels: (arithmetic == Arithmetic::Bf16).then_some(graph.input().c),
+            lanes: arithmetic.lanes(),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Length of the network's output for one image.
+    pub const fn n_classes(&self) -> usize {
+        self.n_classes
+    }
+
+    /// Outputs `[N, n_classes]` of `images` `[N, H, W, C]` (an output with rows and columns comes as `[H, W, C]`).
+    /// Runs on the threads of `pool`.
+    ///
+    /// # Errors
+    /// When `images` does not hold whole images.
+    pub fn logits(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<f32>, KernelError> {
+        let n_images = self.n_images(images)?;
+        let mut logits = vec![0.0; n_images * self.n_classes];
+        let n_chunks = n_images.div_ceil(self.lanes);
+        // Too few images for all threads: their rows are shared out as well.
+        let n_parts = (pool.current_num_threads() / n_chunks.max(1)).max(1);
+        let images = images.chunks(self.lanes * self.image_len);
+        let chunks = Mutex::new(images.zip(logits.chunks_mut(self.lanes * self.n_classes)));
+        let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            let mut worker = self.take_worker(n_parts);
+            while let Some((images, logits)) = next() {
+                self.run(images, logits, &mut worker, n_parts);
+            }
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        };
+        pool.scope(|scope| {
+            (0..n_chunks.min(pool.current_num_threads())).for_each(|_| scope.spawn(|_| work()));
+        });
+        Ok(logits)
+    }
+
+    /// Index of the largest logit of every image; of equal ones the first.
+    ///
+    /// # Errors
+    /// As [`Plan::logits`]; NaN or infinity among the logits, naming the first such image; more classes than a `u16` can count.
+    pub fn predictions(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<u16>, KernelError> {
+        let max = usize::from(u16::MAX) + 1;
+        if self.n_classes > max {
+            return Err(KernelError::TooManyClasses { max, got: self.n_classes });
+        }
+        let logits = self.logits(pool, images)?;
+        let largest = |(image, row): (usize, &[f32])| {
+            if row.iter().any(|x| !x.is_finite()) {
+                return Err(KernelError::NanLogits { image });
+            }
+            let at = row.iter().enumerate().fold(0, |best, (i, &x)| if x > row[best] { i } else { best });
+            Ok(u16::try_from(at).expect("checked above"))
+        };
+        logits.chunks_exact(self.n_classes).enumerate().map(largest).collect()
+    }
+
+    /// How many of `images` are predicted as their label.
+    ///
+    /// # Errors
+    /// As [`Plan::predictions`]; labels that are not one per image.
+    pub fn n_correct(&self, pool: &ThreadPool, images: &[f32], labels: &[u16]) -> Result<usize, KernelError> {
+        let expected = self.n_images(images)?;
+        if labels.len() != expected {
+            return Err(KernelError::LabelCount { expected, got: labels.len() });
+        }
+        let predictions = self.predictions(pool, images)?;
+        Ok(predictions.iter().zip(labels).filter(|(p, l)| p == l).count())
+    }
+
+    fn n_images(&self, images: &[f32]) -> Result<usize, KernelError> {
+        if !images.len().is_multiple_of(self.image_len) {
+            return Err(KernelError::PartialImage { got: images.len(), per_image: self.image_len });
+        }
+        Ok(images.len() / self.image_len)
+    }
+
+    /// Working memory for a group of images whose rows are computed in `n_parts` parts.
+    fn take_worker(&self, n_parts: usize) -> Worker {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut worker = idle.unwrap_or_else(|| Worker {
+            images: AlignedVec::zeros(self.image_len * self.lanes),
+            buffers: self.buffer_lens.iter().map(|len| AlignedVec::zeros(len * self.lanes)).collect(),
+            packed_images: AlignedVec::default(),
+            scratch: Vec::new(),
+            bf16_scratch: Bf16Scratch::default(),
+        });
+        if worker.scratch.len() < n_parts {
+            worker.scratch.resize_with(n_parts, Scratch::new);
+        }
+        worker
+    }
+
+    /// Runs up to `lanes` images, rows in `n_parts` parts side by side.
+    fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker, n_parts: usize) {
+        interleave(images, self.image_len, self.lanes, &mut worker.images);
+        if let Some(channels) = self.packed_channels {
+            let n_words = worker.images.len() / channels * channels.div_ceil(2);
+            worker.packed_images.reset(n_words);
+            pairs::pack(&worker.images, channels, &mut worker.packed_images);
+        }
+        for step in &self.steps {
+            let mut out = std::mem::take(&mut worker.buffers[step.out_buffer]);
+            let images = if self.packed_channels.is_some() { &worker.packed_images } else { &worker.images };
+            let buffers = &worker.buffers;
+            let read = |input: Input| match input.location {
+                Location::Image => &images[..],
+                Location::Buffer(buffer) => &buffers[buffer][..input.len * self.lanes],
+            };
+            let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
+            let to = &mut out[..step.out_len * self.lanes];
+            match &step.kernel {
+                &Kernel::F32(ref kernel, activation) => {
+                    kernel.run_split(&input, Tail { residual, activation }, to, &mut worker.scratch[..n_parts]);
+                }
+                Kernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
+            }
+            worker.buffers[step.out_buffer] = out;
+        }
+        let last = &self.steps[self.steps.len() - 1];
+        separate(&worker.buffers[last.out_buffer][..last.out_len * self.lanes], last.out_len, self.lanes, logits);
+    }
+}
+
+fn f32_steps(net: &Network, schedule: &Schedule, isa: Isa) -> Result<Vec<PlanStep>, KernelError> {
+    let len = |node: NodeId| net.graph().shape(node).len();
+    let input = |operand: Operand| Input { location: operand.location, len: len(operand.node) };
+    let compile = |step: &FusedStep| {
+        let kernel = OpKernel::new(net.graph(), net.weights(), step.node, isa)?;
+        Ok(PlanStep {
+            kernel: Kernel::F32(kernel, step.activation),
+            inputs: step.inputs.iter().copied().map(input).collect(),
+            residual: step.residual.map(input),
+            out_buffer: step.buffer,
+            out_len: len(step.value),
+        })
+    };
+    schedule.steps.iter().map(compile).collect()
+}
+
+fn bf16_steps(net: &Network, schedule: &Schedule) -> Result<Vec<PlanStep>, KernelError> {
+    let graph: &Graph = net.graph();
+    let Schedule { steps, buffer_sizes } = schedule;
+    // Shapes of what the buffers hold at present.
+    let mut stored = vec![graph.input(); buffer_sizes.len()];
+    let words = |shape: Shape| Arithmetic::Bf16.words(shape.c) * shape.h * shape.w;
+    let mut compiled = Vec::with_capacity(steps.len());
+    for (at, step) in steps.iter().enumerate() {
+        let input = |operand: Operand| match operand.location {
+            Location::Image => Input { location: Location::Image, len: words(graph.input()) },
+            Location::Buffer(buffer) => Input { location: operand.location, len: words(stored[buffer]) },
+        };
+        let around = Surroundings::of(graph, step, &stored, at + 1 == steps.len());
+        let kernel = Bf16Kernel::new(graph, net.weights(), step.node, around)?;
+        compiled.push(PlanStep {
+            inputs: step.inputs.iter().copied().map(input).collect(),
+            residual: step.residual.map(input),
+            out_len: kernel.out_words() / Arithmetic::Bf16.lanes(),
+            kernel: Kernel::Bf16(kernel),
+            out_buffer: step.buffer,
+        });
+        stored[step.buffer] = graph.shape(step.node);
+    }
+    Ok(compiled)
+}

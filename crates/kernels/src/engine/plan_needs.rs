@@ -1,0 +1,235 @@
+//! What evaluating a network takes, told from its graph before anything is allocated: a graph of a few hundred bytes can declare
+//! any size.
+
+use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Window};
+
+use crate::engine::arithmetic::Arithmetic;
+use crate::engine::bf16_kernel::{Bf16Kernel, Surroundings};
+use crate::engine::conv::depthwise::DepthwiseKernel;
+use crate::engine::conv::direct::{ConvKernel, taps_inside};
+use crate::engine::conv_way::ConvWay;
+use crate::engine::fusion::schedule;
+use crate::engine::winograd::rows::WinogradRowsKernel;
+use crate::engine::winograd::tiles::WinogradKernel;
+use crate::simd::aligned::AlignedVec;
+use crate::{Isa, KernelError};
+
+/// Memory and work of a [`crate::Plan`], sums that do not fit in 64 bits being cut off there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanNeeds {
+    /// Bytes of prepared weights and tables, allocated by `Plan::compile`.
+    pub kernels: u64,
+    /// Bytes of activations of each thread that computes, for one group of images.
+    pub activations: u64,
+    /// Bytes of other working memory: once for each thread, whether it computes images or rows of them.
+    pub scratch: u64,
+    /// Operations of one image, in multiply-accumulates of a convolution: those beside the image left out, each tap of a pool, which
+    /// takes about that much longer, counted as eight.
+    pub operations: u64,
+    lanes: usize,
+    n_classes: usize,
+}
+
+impl PlanNeeds {
+    /// Of the plan that [`crate::Plan::compile`] makes of `graph` for `arithmetic`.
+    ///
+    /// # Errors
+    /// When this processor lacks the instructions.
+    pub fn of(graph: &Graph, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
+        Ok(match arithmetic.into().checked()? {
+            Arithmetic::F32(isa) => Self::in_f32(graph, isa),
+            Arithmetic::Bf16 => Self::in_bf16(graph),
+        })
+    }
+
+    /// Peak bytes of a plan, compiling included, that is given `n_images` images at a time on `n_threads` threads; the images given and
+    /// the logits returned are the caller's.
+    pub fn bytes(&self, n_images: usize, n_threads: usize) -> u64 {
+        let n_groups = n_images.div_ceil(self.lanes);
+        let n_workers = n_groups.min(n_threads) as u64;
+        // Where threads outnumber groups they share the rows of one, each with scratch of its own.
+        let n_scratch = n_workers.saturating_mul((n_threads / n_groups.max(1)).max(1) as u64);
+        let activations = self.activations.saturating_mul(n_workers);
+        self.kernels.saturating_add(activations).saturating_add(self.scratch.saturating_mul(n_scratch))
+    }
+
+    /// Images that are computed together by a thread.
+    pub const fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// Bytes of the logits of `n_images` images.
+    pub fn logits_bytes(&self, n_images: usize) -> u64 {
+        (n_images as u64).saturating_mul(self.n_classes as u64).saturating_mul(4)
+    }
+
+    fn in_f32(graph: &Graph, isa: Isa) -> Self {
+        let arithmetic = Arithmetic::F32(isa);
+        let mut needs = Self::new(graph, arithmetic);
+        let mut scratch = 0;
+        for node in 1..graph.nodes().len() {
+            let [kernel, working] = f32_bytes(graph, node, isa);
+            needs.kernels = needs.kernels.saturating_add(kernel);
+            scratch = scratch.max(working);
+        }
+        needs.scratch = scratch;
+        needs
+    }
+
+    fn in_bf16(graph: &Graph) -> Self {
+        let mut needs = Self::new(graph, Arithmetic::Bf16);
+        let schedule = schedule(graph);
+        let packed = AlignedVec::bytes(Arithmetic::Bf16.group_words(graph.input()) as u64);
+        needs.activations = needs.activations.saturating_add(packed);
+        let mut stored = vec![graph.input(); schedule.buffer_sizes.len()];
+        let mut working = Bf16Working::default();
+        for (at, step) in schedule.steps.iter().enumerate() {
+            let around = Surroundings::of(graph, step, &stored, at + 1 == schedule.steps.len());
+            let kernel = working.add(graph, step.node, &around);
+            needs.kernels = needs.kernels.saturating_add(kernel);
+            stored[step.buffer] = graph.shape(step.node);
+        }
+        needs.scratch = working.bytes();
+        needs
+    }
+
+    /// Everything but kernels and working memory.
+    fn new(graph: &Graph, arithmetic: Arithmetic) -> Self {
+        let schedule = schedule(graph);
+        let lanes = arithmetic.lanes();
+        let aligned = |values: usize| AlignedVec::bytes((values as u64).saturating_mul(lanes as u64));
+        let buffers = schedule.buffer_sizes.iter().fold(0u64, |sum, &len| sum.saturating_add(aligned(len)));
+        let steps: u64 = schedule.steps.iter().map(step_bytes).sum();
+        let operations = (1..graph.nodes().len()).fold(0u64, |sum, node| sum.saturating_add(operations(graph, node)));
+        Self {
+            kernels: steps,
+            activations: aligned(graph.input().len()).saturating_add(buffers),
+            scratch: 0,
+            operations,
+            lanes,
+            n_classes: graph.n_classes(),
+        }
+    }
+}
+
+/// Beside its kernel: the step itself, at most twice while the list grows, and its list of inputs.
+fn step_bytes(step: &FusedStep) -> u64 {
+    (size_of::<crate::engine::plan::PlanStep>() + size_of::<FusedStep>() + 128 * step.inputs.len()) as u64
+}
+
+/// The convolution that a node is, a linear layer being one of a single pixel.
+fn convolution(op: &Op) -> Option<Conv2d> {
+    match op {
+        Op::Conv2d(conv) => Some(conv.clone()),
+        Op::Linear { in_features, out_features, .. } => Some(Conv2d::square(*in_features, *out_features, 1, 1, 0)),
+        _ => None,
+    }
+}
+
+/// Bytes of a node's kernel and of its working memory.
+fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> [u64; 2] {
+    let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
+    let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
+    let Some(conv) = convolution(&node.op) else {
+        let is_norm = matches!(node.op, Op::BatchNorm { .. });
+        let constants = if is_norm { 2 * 4 * shapes[0].c as u64 * isa.lanes() as u64 } else { 0 };
+        return [constants, 0];
+    };
+    if conv.is_depthwise() && conv.out_channels == conv.in_channels {
+        return [size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(&conv, shapes), 0];
+    }
+    match ConvWay::cheapest(arithmetic, &conv, shapes) {
+        ConvWay::Tiles => {
+            let [kernel, working] = WinogradKernel::bytes(arithmetic, shapes);
+            [size_of::<WinogradKernel>() as u64 + kernel, working]
+        }
+        _ => [size_of::<ConvKernel>() as u64 + ConvKernel::bytes(arithmetic, &conv, shapes), 0],
+    }
+}
+
+/// Working memory in bf16: the largest of every kind.
+#[derive(Default)]
+struct Bf16Working {
+    winograd: u64,
+    rows: u64,
+    f32: u64,
+    inputs: Vec<u64>,
+    residual: u64,
+    out: u64,
+}
+
+impl Bf16Working {
+    fn bytes(&self) -> u64 {
+        let all = [self.winograd, self.rows, self.f32, self.residual, self.out];
+        all.iter().chain(&self.inputs).fold(0, |sum, &bytes| sum.saturating_add(bytes))
+    }
+
+    /// Takes a node in; returns the bytes of its kernel.
+    fn add(&mut self, graph: &Graph, id: NodeId, around: &Surroundings) -> u64 {
+        let shapes = [around.inputs[0], graph.shape(id)];
+        let native = convolution(&graph.node(id).op).filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
+        if let Some(conv) = native {
+            let bf16 = Arithmetic::Bf16;
+            let (size, [kernel, working], most) = match ConvWay::cheapest(bf16, &conv, shapes) {
+                ConvWay::Direct => {
+                    let kernel = ConvKernel::bytes(bf16, &conv, shapes);
+                    (size_of::<ConvKernel>(), [kernel, 0], &mut self.winograd)
+                }
+                ConvWay::Tiles => {
+                    (size_of::<WinogradKernel>(), WinogradKernel::bytes(bf16, shapes), &mut self.winograd)
+                }
+                ConvWay::Rows => (size_of::<WinogradRowsKernel>(), WinogradRowsKernel::bytes(shapes), &mut self.rows),
+            };
+            *most = working.max(*most);
+            return size as u64 + kernel;
+        }
+        let [kernel, working] = f32_bytes(graph, id, Isa::Avx512);
+        if !Bf16Kernel::is_moved(graph, id, around) {
+            self.unpack(around, shapes[1], working);
+        }
+        kernel + size_of::<crate::engine::op_kernel::OpKernel>() as u64
+    }
+
+    fn unpack(&mut self, around: &Surroundings, out: Shape, working: u64) {
+        let bytes = |shape: Shape| AlignedVec::bytes((shape.len() as u64).saturating_mul(16));
+        self.f32 = self.f32.max(working);
+        self.inputs.resize(self.inputs.len().max(around.inputs.len()), 0);
+        self.inputs.iter_mut().zip(&around.inputs).for_each(|(most, &shape)| *most = bytes(shape).max(*most));
+        self.residual = around.residual.map_or(0, bytes).max(self.residual);
+        if !around.is_last {
+            self.out = bytes(out).max(self.out);
+        }
+    }
+}
+
+/// Operations of a node for one image; what only moves or maps values counts each value read and written.
+fn operations(graph: &Graph, id: NodeId) -> u64 {
+    let node = graph.node(id);
+    let (input, output) = (graph.shape(node.inputs[0]), graph.shape(id));
+    let times = |a: u64, b: usize| a.saturating_mul(b as u64);
+    match &node.op {
+        Op::Conv2d(conv) => times(times(taps(conv, input, output), conv.in_channels / conv.groups), output.c),
+        Op::Linear { in_features, out_features, .. } => times(*in_features as u64, *out_features),
+        Op::MaxPool(Window { kernel, stride, padding }) | Op::AvgPool(Window { kernel, stride, padding }) => {
+            let conv = Conv2d {
+                kernel: *kernel,
+                stride: *stride,
+                padding: *padding,
+                ..Conv2d::square(output.c, output.c, 1, 1, 0)
+            };
+            times(times(taps(&conv, input, output), output.c), 8)
+        }
+        _ => {
+            let read = node.inputs.iter().fold(0u64, |sum, &i| sum.saturating_add(graph.shape(i).len() as u64));
+            read.saturating_add(output.len() as u64)
+        }
+    }
+}
+
+/// Taps inside the image, of all output pixels.
+fn taps(conv: &Conv2d, input: Shape, output: Shape) -> u64 {
+    let inside = |axis: usize, n_in: usize, n_out: usize| {
+        taps_inside(conv, axis, n_in, n_out).fold(0u64, |sum, taps| sum.saturating_add(taps.len() as u64))
+    };
+    inside(0, input.h, output.h).saturating_mul(inside(1, input.w, output.w))
+}

@@ -1,0 +1,64 @@
+//! Pooling over windows or over the whole image.
+
+use secateur_net::{Shape, Window};
+
+/// Which mean or maximum a window yields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// Maximum of the pixels inside the image; NaN wins.
+    Max,
+    /// Sum divided by the full window size, padding counted as zeros.
+    Average,
+}
+
+/// Pools one image of `shape` into one of `out_shape`.
+pub(crate) fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_shape: Shape, out: &mut [f32]) {
+    let n_taps = window.kernel[0] * window.kernel[1];
+    let scale = 1.0 / n_taps as f32;
+    for (at, to) in out.chunks_exact_mut(shape.c).enumerate() {
+        let rows = taps(window, 0, at / out_shape.w, shape.h);
+        let cols = taps(window, 1, at % out_shape.w, shape.w);
+        to.fill(if kind == Pooling::Max { f32::NEG_INFINITY } else { 0.0 });
+        for y in rows.clone() {
+            let row = &x[(y * shape.w + cols.start) * shape.c..(y * shape.w + cols.end) * shape.c];
+            for from in row.chunks_exact(shape.c) {
+                accumulate(kind, from, to);
+            }
+        }
+        if kind == Pooling::Average {
+            to.iter_mut().for_each(|t| *t *= scale);
+            let pixels = || rows.clone().flat_map(|y| cols.clone().map(move |x| y * shape.w + x));
+            mend_overflow(to, n_taps, |c| pixels().map(|pixel| f64::from(x[pixel * shape.c + c])).sum());
+        }
+    }
+}
+
+/// Mean over all pixels of one image, per channel.
+pub(crate) fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
+    out.fill(0.0);
+    x.chunks_exact(shape.c).for_each(|from| accumulate(Pooling::Average, from, out));
+    let scale = 1.0 / (shape.h * shape.w) as f32;
+    out.iter_mut().for_each(|t| *t *= scale);
+    mend_overflow(out, shape.h * shape.w, |c| x.iter().skip(c).step_by(shape.c).map(|&v| f64::from(v)).sum());
+}
+
+/// Averages of `n` values whose f32 sums are not finite, from `sum(channel)` in f64: a sum may overflow where the average does not.
+fn mend_overflow(averages: &mut [f32], n: usize, sum: impl Fn(usize) -> f64) {
+    let overflown = averages.iter_mut().enumerate().filter(|(_, average)| !average.is_finite());
+    overflown.for_each(|(c, average)| *average = (sum(c) / n as f64) as f32);
+}
+
+/// The rows (`axis` 0) or columns (1) of a window that lie inside the image.
+fn taps(window: &Window, axis: usize, at: usize, size: usize) -> std::ops::Range<usize> {
+    let start = at * window.stride[axis];
+    let end = (start + window.kernel[axis]).saturating_sub(window.padding[axis]).min(size);
+    start.saturating_sub(window.padding[axis]).min(end)..end
+}
+
+fn accumulate(kind: Pooling, from: &[f32], to: &mut [f32]) {
+    let pairs = to.iter_mut().zip(from);
+    match kind {
+        Pooling::Max => pairs.for_each(|(t, &v)| *t = if v > *t || v.is_nan() { v } else { *t }),
+        Pooling::Average => pairs.for_each(|(t, &v)| *t += v),
+    }
+}

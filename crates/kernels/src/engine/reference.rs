@@ -1,0 +1,152 @@
+//! The definition of every operation: plain loops, one value at a time, sums in f64. Slow, and what all other paths are tested against.
+
+use secateur_net::{Conv2d, Network, Node, Op, Shape, Window};
+
+use crate::KernelError;
+use crate::engine::elementwise::activate;
+
+/// Outputs of all nodes for one image `[H, W, C]`, each `[H, W, C]`, by node index.
+///
+/// # Errors
+/// When `image` does not have the length of the network's input.
+pub fn run_reference(net: &Network, image: &[f32]) -> Result<Vec<Vec<f32>>, KernelError> {
+    let graph = net.graph();
+    if image.len() != graph.input().len() {
+        let what = format!("image of shape {}", graph.input());
+        return Err(KernelError::Length { what, expected: graph.input().len(), got: image.len() });
+    }
+    let mut values: Vec<Vec<f32>> = Vec::with_capacity(graph.nodes().len());
+    for (id, node) in graph.nodes().iter().enumerate() {
+        let inputs: Vec<Image> =
+            node.inputs.iter().map(|&i| Image { shape: graph.shape(i), values: &values[i] }).collect();
+        let out = if id == 0 { image.to_vec() } else { run_node(net, node, &inputs, graph.shape(id)) };
+        values.push(out);
+    }
+    Ok(values)
+}
+
+struct Image<'a> {
+    shape: Shape,
+    values: &'a [f32],
+}
+
+impl Image<'_> {
+    fn at(&self, y: usize, x: usize, c: usize) -> f32 {
+        self.values[(y * self.shape.w + x) * self.shape.c + c]
+    }
+    /// The pixel at `y - top`, `x - left`; `None` outside.
+    fn inside(&self, y: usize, top: usize, x: usize, left: usize, c: usize) -> Option<f32> {
+        let y = y.checked_sub(top).filter(|&y| y < self.shape.h)?;
+        let x = x.checked_sub(left).filter(|&x| x < self.shape.w)?;
+        Some(self.at(y, x, c))
+    }
+}
+
+/// Evaluates `value(y, x, c)` for every output position, in memory order.
+fn fill(shape: Shape, mut value: impl FnMut(usize, usize, usize) -> f32) -> Vec<f32> {
+    let mut out = Vec::with_capacity(shape.len());
+    for y in 0..shape.h {
+        for x in 0..shape.w {
+            out.extend((0..shape.c).map(|c| value(y, x, c)));
+        }
+    }
+    out
+}
+
+fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32> {
+    let a = &inputs[0];
+    let parameter = |name: &str| net.parameter(&node.name, name).data();
+    match &node.op {
+        Op::Conv2d(conv) => {
+            let bias = conv.bias.then(|| parameter("bias"));
+            convolve(conv, a, parameter("weight"), bias, out)
+        }
+        Op::Linear { in_features, bias, .. } => {
+            let bias = bias.then(|| parameter("bias"));
+            fill(out, |_, _, o| {
+                let row = &parameter("weight")[o * in_features..(o + 1) * in_features];
+                let products = row.iter().zip(a.values).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                (bias.map_or(0.0, |b| f64::from(b[o])) + products.sum::<f64>()) as f32
+            })
+        }
+        Op::BatchNorm { eps, .. } => fill(out, |y, x, c| {
+            let [w, b, mean, var] =
+                ["weight", "bias", "running_mean", "running_var"].map(|n| f64::from(parameter(n)[c]));
+            ((f64::from(a.at(y, x, c)) - mean) / (var + f64::from(*eps)).sqrt() * w + b) as f32
+        }),
+        Op::Pointwise(function) => fill(out, |y, x, c| activate(*function, a.at(y, x, c))),
+        Op::Add => fill(out, |y, x, c| inputs.iter().map(|i| f64::from(i.at(y, x, c))).sum::<f64>() as f32),
+        Op::MaxPool(window) => fill(out, |y, x, c| {
+            let larger = |m: f32, v: f32| if m.is_nan() || v <= m { m } else { v };
+            taps(window, a, [y, x, c]).flatten().fold(f32::NEG_INFINITY, larger)
+        }),
+        Op::AvgPool(window) => fill(out, |y, x, c| {
+            let sum: f64 = taps(window, a, [y, x, c]).map(|v| f64::from(v.unwrap_or(0.0))).sum();
+            (sum / (window.kernel[0] * window.kernel[1]) as f64) as f32
+        }),
+        Op::GlobalAvgPool => fill(out, |_, _, c| {
+            let sum: f64 = a.values.iter().skip(c).step_by(a.shape.c).map(|&v| f64::from(v)).sum();
+            (sum / (a.shape.h * a.shape.w) as f64) as f32
+        }),
+        op => move_values(op, inputs, out),
+    }
+}
+
+fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
+    let a = &inputs[0];
+    match op {
+        Op::Concat => fill(out, |y, x, c| {
+            let mut c = c;
+            let part = inputs.iter().find(|i| {
+                let here = c < i.shape.c;
+                c -= if here { 0 } else { i.shape.c };
+                here
+            });
+            part.expect("output channels are those of the inputs").at(y, x, c)
+        }),
+        Op::Flatten => fill(out, |_, _, i| {
+            let n_pixels = a.shape.h * a.shape.w;
+            a.at(i % n_pixels / a.shape.w, i % a.shape.w, i / n_pixels)
+        }),
+        Op::Pad { channels, rows, cols } => fill(out, |y, x, c| {
+            let c = c.checked_sub(channels[0]).filter(|&c| c < a.shape.c);
+            c.and_then(|c| a.inside(y, rows[0], x, cols[0], c)).unwrap_or(0.0)
+        }),
+        Op::Slice { channels, step } => fill(out, |y, x, c| a.at(y * step[0], x * step[1], channels[0] + c)),
+        Op::Softmax => fill(out, |y, x, c| {
+            // Relative to the largest, as PyTorch does: an infinite input makes all outputs NaN.
+            let max = (0..a.shape.c).map(|i| a.at(y, x, i)).fold(f32::NEG_INFINITY, f32::max);
+            let exp = |i: usize| (f64::from(a.at(y, x, i)) - f64::from(max)).exp();
+            (exp(c) / (0..a.shape.c).map(exp).sum::<f64>()) as f32
+        }),
+        _ => a.values.to_vec(),
+    }
+}
+
+fn convolve(conv: &Conv2d, a: &Image, weight: &[f32], bias: Option<&[f32]>, out: Shape) -> Vec<f32> {
+    let in_group = conv.in_channels / conv.groups;
+    let out_group = conv.out_channels / conv.groups;
+    let [kh, kw] = conv.kernel;
+    fill(out, |y, x, o| {
+        let mut sum = bias.map_or(0.0, |b| f64::from(b[o]));
+        for i in 0..in_group {
+            for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                let (y, x) = (y * conv.stride[0] + ky * conv.dilation[0], x * conv.stride[1] + kx * conv.dilation[1]);
+                let value = a.inside(y, conv.padding[0], x, conv.padding[1], o / out_group * in_group + i);
+                let w = weight[((o * in_group + i) * kh + ky) * kw + kx];
+                sum += f64::from(value.unwrap_or(0.0)) * f64::from(w);
+            }
+        }
+        sum as f32
+    })
+}
+
+/// The values of one window; `None` for padding.
+fn taps<'a>(window: &'a Window, a: &'a Image, [y, x, c]: [usize; 3]) -> impl Iterator<Item = Option<f32>> + use<'a> {
+    let [kh, kw] = window.kernel;
+    let at = move |ky: usize, kx: usize| {
+        let (y, x) = (y * window.stride[0] + ky, x * window.stride[1] + kx);
+        a.inside(y, window.padding[0], x, window.padding[1], c)
+    };
+    (0..kh).flat_map(move |ky| (0..kw).map(move |kx| at(ky, kx)))
+}

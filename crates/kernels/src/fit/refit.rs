@@ -1,0 +1,199 @@
+//! Sequential refit: channels re-selected and weights refitted in graph order, on the inputs as the already pruned network
+//! makes them, so that each layer also corrects what the layers before it got wrong.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
+
+use crate::fit::activations::Activations;
+use crate::fit::eliminate::{Reader, eliminate};
+use crate::fit::image_groups::{ImageGroups, check_images};
+use crate::fit::problem::{Blocks, Problem};
+use crate::fit::state::State;
+use crate::fit::target::{Effort, Target, targets};
+use crate::fit::wide::wide_nodes;
+use crate::simd::aligned::AlignedVec;
+use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
+
+/// What the refits of all candidates of one network share: the images, and what the original network makes of them.
+#[derive(Debug)]
+pub struct RefitData {
+    images: ImageGroups,
+    targets: BTreeMap<NodeId, Target>,
+    effort: Effort,
+    /// Memory of the last candidates' activations and least-squares rows.
+    spare: Mutex<Vec<Vec<AlignedVec>>>,
+    blocks: Blocks,
+}
+
+impl RefitData {
+    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`.
+    ///
+    /// # Errors
+    /// Images that are not whole, none, or not finite.
+    pub fn new(
+        pool: &rayon::ThreadPool,
+        network: &Network,
+        groups: &ChannelGroups,
+        images: &[f32],
+        effort: Effort,
+    ) -> Result<Self, KernelError> {
+        check_images(network, images)?;
+        let consumers = groups.prunable().into_iter().flat_map(|g| groups.group(g).consumers.iter().copied());
+        let first = consumers.min().unwrap_or(network.graph().nodes().len());
+        let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
+        let wide = wide_nodes(network.graph(), groups);
+        let targets = targets(pool, network, &images, (first, &wide), effort)?;
+        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: Blocks::default() })
+    }
+}
+
+/// Refits any number of candidates of one network on the same images.
+///
+/// Memory: while a candidate is refitted, the activations that later nodes read of all images (two layers' worth, as a rule); in
+/// between, the original's outputs at the sampled pixels. A run that
+/// refits ResNet-56 on 6,000 CIFAR images peaks at 2.3 GB.
+#[derive(Debug)]
+pub struct SequentialRefit<'a> {
+    pool: &'a rayon::ThreadPool,
+    network: &'a Network,
+    groups: &'a ChannelGroups,
+    data: &'a RefitData,
+}
+
+impl<'a> SequentialRefit<'a> {
+    /// Work is done on the threads of `pool`; results do not depend on their number. `data` was made for the same `network`, whose
+    /// BatchNorm is folded.
+    pub const fn new(
+        pool: &'a rayon::ThreadPool,
+        network: &'a Network,
+        groups: &'a ChannelGroups,
+        data: &'a RefitData,
+    ) -> Self {
+        Self { pool, network, groups, data }
+    }
+
+    /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one consumer choose
+    /// their channels anew by reconstruction error, widths fixed; others, those whose consumer is too wide ([`wide_nodes`]) or has fewer rows than columns, and all groups
+    /// without it, keep the channels given.
+    ///
+    /// The target of a node is its original pre-activation; where an Add follows and the other addends are already there, the
+    /// original sum minus those addends as they now are. What a rectifier behind hides is not fitted, and a classifier's logits are
+    /// fitted by their softmax.
+    ///
+    /// # Errors
+    /// Kept sets of another network, or activations so large that the equations are not finite.
+    pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
+        let graph = self.network.graph();
+        let mut state = State::new(self.network, self.groups, kept, |g| {
+            reselect
+                && self
+                    .groups
+                    .group(g)
+                    .consumers
+                    .iter()
+                    .all(|node| self.data.targets.get(node).is_none_or(|t| !t.is_wide))
+        })?;
+        let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut activations = Activations::new(&self.data.images, spare.unwrap_or_default());
+        for node in 1..graph.nodes().len() {
+            let target = self.data.targets.get(&node).filter(|_| state.reads_changed(node));
+            if let Some(target) = target {
+                activations.advance(self.pool, &state.compact, node)?;
+                self.refit_node(&mut state, node, target, &mut activations)?;
+            }
+            state.note_changed(node, target.is_some());
+        }
+        self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).push(activations.into_spare());
+        Ok((state.compact, state.kept))
+    }
+
+    fn refit_node(
+        &self,
+        state: &mut State<'_>,
+        node: NodeId,
+        target: &Target,
+        activations: &mut Activations<'_>,
+    ) -> Result<(), KernelError> {
+        let source = self.network.graph().node(node).inputs[0];
+        let before = state.positions(source);
+        let held: Vec<(NodeId, Vec<usize>)> = activations.held().map(|n| (n, state.positions(n))).collect();
+        let outputs = state.positions(node);
+        let problems: Vec<Problem<'_>> = LinearMap::per_conv_group(state.compact.graph(), node)
+            .into_iter()
+            .map(|map| self.problem(map, source, target, &outputs, activations))
+            .collect();
+        let equations: Vec<NormalEquations> = match target.is_wide {
+            true => Vec::new(),
+            false => {
+                problems.iter().map(|p| p.equations(self.pool).pulled_towards(p.map.weights(&state.compact))).collect()
+            }
+        };
+        for group in state.pending_in(source) {
+            let chosen = self.select(group, state.widths[group], &before, source, &equations)?;
+            state.choose(group, chosen);
+        }
+        let after = state.positions(source);
+        for (i, problem) in problems.iter().enumerate() {
+            let (from, n) = problem.map.inputs;
+            let local = still_there(&before[from..from + n], &after);
+            let refit = match equations.get(i) {
+                Some(equations) => problem.solve(self.pool, equations, &local)?,
+                None => problem.solve_wide(self.pool, &local, problem.map.weights(&state.compact))?,
+            };
+            let inputs: Vec<usize> = local.iter().map(|&i| before[from + i]).collect();
+            write_refit(&mut state.work, node, &refit, &problem.outputs, &inputs)?;
+        }
+        for (node, before) in held {
+            let after = state.positions(node);
+            if after.len() < before.len() {
+                activations.keep_channels(node, &still_there(&before, &after));
+            }
+        }
+        state.refresh()
+    }
+
+    fn problem<'p>(
+        &'p self,
+        map: LinearMap,
+        source: NodeId,
+        target: &'p Target,
+        outputs: &[usize],
+        activations: &'p Activations<'_>,
+    ) -> Problem<'p> {
+        let (from, n) = map.outputs;
+        Problem {
+            target_channels: self.network.graph().shape(map.node).c,
+            outputs: outputs[from..from + n].to_vec(),
+            map,
+            activations,
+            source,
+            target,
+            effort: self.data.effort,
+            blocks: &self.data.blocks,
+        }
+    }
+
+    /// The channels of a group whose only consumer, the node of `equations`, is being refitted; `before` are the positions of its
+    /// input that are there.
+    fn select(
+        &self,
+        group: GroupId,
+        width: usize,
+        before: &[usize],
+        source: NodeId,
+        equations: &[NormalEquations],
+    ) -> Result<Vec<usize>, KernelError> {
+        let axis = self.groups.axis(source);
+        let n_channels = self.groups.group(group).n_channels;
+        let channel_of = |p: usize| Some(axis[before[p]]).filter(|s| s.group == group).map(|s| s.channel);
+        let readers: Vec<Reader<'_>> = equations.iter().map(|e| Reader::new(e, channel_of, n_channels)).collect();
+        Ok(eliminate(self.pool, &readers, n_channels, width, None)?.kept(n_channels, width))
+    }
+}
+
+/// Indices into `before` of what is also in `after`; both ascending.
+fn still_there(before: &[usize], after: &[usize]) -> Vec<usize> {
+    (0..before.len()).filter(|&i| after.binary_search(&before[i]).is_ok()).collect()
+}

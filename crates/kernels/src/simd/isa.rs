@@ -1,0 +1,42 @@
+//! Instruction sets, one of which is chosen at run time.
+
+/// Instruction set of the inner kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// 16 lanes, 32 registers.
+    Avx512,
+    /// 8 lanes with fused multiply-add.
+    Avx2,
+    /// 8 lanes of plain Rust, for any processor.
+    Portable,
+}
+
+impl Isa {
+    /// The best instruction set of this processor.
+    pub fn detect() -> Self {
+        *Self::available().first().expect("Portable is always available")
+    }
+    /// All instruction sets of this processor, best first.
+    pub fn available() -> Vec<Self> {
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+    }
+    /// Values per vector.
+    pub const fn lanes(self) -> usize {
+        match self {
+            Self::Avx512 => 16,
+            Self::Avx2 | Self::Portable => 8,
+        }
+    }
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Avx2 => false,
+            Self::Portable => true,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A run on its way: what it works on, what it leaves behind, and how far it is.
+
+use std::sync::Arc;
+
+use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
+
+use crate::card::Card;
+use crate::inputs::resolve::Resolved;
+use crate::journal::Journal;
+use crate::refits::Refits;
+use crate::scene::Scene;
+
+/// What all searches of a run work on.
+pub(crate) struct Job<'a> {
+    pub(crate) scene: &'a Scene,
+    pub(crate) resolved: &'a Resolved,
+    pub(crate) plugins: &'a PluginList,
+    /// Where walks are scored, if not on the processor.
+    pub(crate) card: Option<Card>,
+    pub(crate) pool: Pool,
+    pub(crate) networks: Vec<Arc<Prepared>>,
+    pub(crate) tasks: Vec<TaskSetup>,
+}
+
+/// A run on its way.
+pub(crate) struct Run<'a> {
+    pub(crate) job: Job<'a>,
+    pub(crate) journal: Journal<'a>,
+    /// Refits of finalists, those of earlier processes included.
+    pub(crate) refits: Refits,
+    /// Whether every search came to its end, so that a checkpoint may go on behind them.
+    pub(crate) searched_all: bool,
+    /// Whether the observer asked the run to stop.
+    pub(crate) is_stopping: bool,
+}
+
+impl Run<'_> {
+    /// Whether the observer asked the run to stop, now or earlier.
+    pub(crate) fn must_stop(&mut self) -> bool {
+        self.is_stopping |= self.journal.reporter.should_stop();
+        self.is_stopping
+    }
+}

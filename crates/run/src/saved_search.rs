@@ -1,0 +1,34 @@
+//! The plain form of searches, which checkpoints hold.
+
+use secateur_train::{SavedSearch, SavedTask};
+use serde::{Deserialize, Serialize};
+
+/// Rewards of the walks of one task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct WalkRewards {
+    /// Walks with exploration noise (all walks, for agents that do not learn).
+    pub(crate) noisy: Vec<f64>,
+    /// The last noise-free walks: what the final policy does.
+    pub(crate) noise_free: Vec<f64>,
+}
+
+/// A search that ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FinishedSearch {
+    pub(crate) tasks: Vec<SavedTask>,
+    pub(crate) env_steps: u64,
+    pub(crate) learner_updates: u64,
+    pub(crate) rewards: Vec<WalkRewards>,
+    pub(crate) wall_s: f64,
+}
+
+/// A search that was going on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CurrentSearch {
+    pub(crate) search: SavedSearch,
+    /// What each plugin saved, in the scene's order.
+    pub(crate) plugins: Vec<Vec<u8>>,
+    pub(crate) rewards: Vec<WalkRewards>,
+    pub(crate) n_ended: u64,
+    pub(crate) wall_s: f64,
+}
