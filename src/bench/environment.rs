@@ -13,8 +13,7 @@ use secateur_sim::{
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
-use super::arguments::{BenchSchedulersArgs, ExecutorArg};
-use super::schedulers::Variant;
+use super::arguments::BenchSchedulersArgs;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
 use crate::Failure;
@@ -49,17 +48,15 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(arguments: &BenchSchedulersArgs, scene: Option<&Scene>) -> Self {
-        let named = |variants: &Vec<Variant>| variants.iter().map(|variant| variant.0).collect();
         let mut all = vec![Scheduler::Lockstep, Scheduler::Async, Scheduler::BoundedLag { max: 1 }];
         let own = scene.map(|scene| scene.scheduler);
         all.extend(own.filter(|own| !all.contains(own)));
-        let executors = |executors: &Vec<ExecutorArg>| executors.iter().map(|&executor| executor.into()).collect();
         let own = scene.map_or(Executor::Single, |scene| scene.executor);
         let default_actors = || scene.map_or_else(|| vec![1, 2, 4, 8, 16], |scene| vec![scene.actors_per_task]);
         let capacity = arguments.queue_capacity.or(scene.map(|scene| scene.queue_capacity));
         Self {
-            schedulers: arguments.variants.as_ref().map_or(all, named),
-            executors: arguments.executors.as_ref().map_or_else(|| vec![own], executors),
+            schedulers: arguments.variants.clone().unwrap_or(all),
+            executors: arguments.executors.clone().unwrap_or_else(|| vec![own]),
             actors: arguments.actors.clone().unwrap_or_else(default_actors),
             walks: arguments.walks.or(scene.map(|scene| scene.walks_per_task)).unwrap_or(200),
             queue_capacity: capacity.unwrap_or(64),

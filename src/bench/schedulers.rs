@@ -1,11 +1,9 @@
 //! `bench schedulers`: every scheduler on the same work.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use secateur_run::{RunSpec, check, thread_pool};
 use secateur_sim::Pool;
-use secateur_train::Scheduler;
 
 use super::arguments::BenchSchedulersArgs;
 use super::environment::{Environment, Wanted, Which};
@@ -16,28 +14,6 @@ use crate::{Cli, Failure, screen};
 
 /// Trajectories through the queue by itself.
 const N_QUEUED: u64 = 500_000;
-
-/// A scheduler as named on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Variant(pub(crate) Scheduler);
-
-impl FromStr for Variant {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, max) = text.split_once(':').map_or((text, None), |(name, max)| (name, Some(max)));
-        match (name, max) {
-            ("lockstep", None) => Ok(Self(Scheduler::Lockstep)),
-            ("async", None) => Ok(Self(Scheduler::Async)),
-            ("bounded_lag", None) => Ok(Self(Scheduler::BoundedLag { max: 1 })),
-            ("bounded_lag", Some(max)) => {
-                let max = max.parse().map_err(|_| format!("the lag '{max}' is no whole number"))?;
-                Ok(Self(Scheduler::BoundedLag { max }))
-            }
-            _ => Err("unknown scheduler; expected lockstep, async or bounded_lag[:MAX]".to_owned()),
-        }
-    }
-}
 
 pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, cli: &Cli) -> Result<(), Failure> {
     let pool = Pool(Arc::new(thread_pool(arguments.threads.threads)?));
@@ -71,22 +47,4 @@ pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, cli: &Cli) -> Result<(
     }
     json::write(arguments.json.as_deref(), &report)?;
     Ok(screen::result(table(&report))?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedulers_are_named_with_an_optional_lag() {
-        let parse = |text: &str| text.parse::<Variant>().map(|v| v.0);
-        assert_eq!(parse("lockstep"), Ok(Scheduler::Lockstep));
-        assert_eq!(parse("bounded_lag:4"), Ok(Scheduler::BoundedLag { max: 4 }));
-        for text in ["lockstep", "async", "bounded_lag:1"] {
-            assert_eq!(text.parse::<Variant>().unwrap().0.name(), text);
-        }
-        for bad in ["", "lockstep:1", "bounded_lag:", "bounded_lag:-1", "Async"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! its own; between the two worlds are the bounded queue and a [`PolicySlot`].
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -63,7 +64,31 @@ impl Scheduler {
     }
 }
 
+/// As [`Scheduler::name`] writes it; `bounded_lag` alone is `bounded_lag:1`.
+impl FromStr for Scheduler {
+    type Err = TrainError;
+
+    fn from_str(text: &str) -> Result<Self, TrainError> {
+        let (name, max) = text.split_once(':').map_or((text, None), |(name, max)| (name, Some(max)));
+        match (name, max) {
+            ("lockstep", None) => Ok(Self::Lockstep),
+            ("async", None) => Ok(Self::Async),
+            ("bounded_lag", None) => Ok(Self::BoundedLag { max: default_lag_max() }),
+            ("bounded_lag", Some(max)) => {
+                let fail = |_| TrainError::SchedulerName(format!("the lag '{max}' is no whole number"));
+                Ok(Self::BoundedLag { max: max.parse().map_err(fail)? })
+            }
+            _ => Err(TrainError::SchedulerName(
+                "unknown scheduler; expected lockstep, async or bounded_lag[:MAX]".to_owned(),
+            )),
+        }
+    }
+}
+
 impl Executor {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Single, Self::Multi];
+
     /// As results and the command line name it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -14,6 +14,19 @@ pub enum Split {
     Test,
 }
 
+impl Split {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Test, Self::Train];
+
+    /// As the command line names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
 /// Labelled images of one split. Invariant kept by the readers: `images.len() == labels.len() * shape.len()` and every
 /// label is below `n_classes`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,16 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// As reports and the command line name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
     /// Whether this processor has the instructions.
     pub fn is_available(self) -> bool {
         Arithmetic::from(self).is_available()
@@ -37,10 +47,7 @@ impl Precision {
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
+        f.write_str(self.name())
     }
 }
 

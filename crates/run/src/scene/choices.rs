@@ -40,6 +40,19 @@ pub enum Device {
     Gpu,
 }
 
+impl Device {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Gpu];
+
+    /// As reports and the command line name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        }
+    }
+}
+
 /// How many training images each purpose gets, and the seed that picks them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
