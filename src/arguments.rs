@@ -2,16 +2,16 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use secateur_formats::Split;
+use clap::{Args, Parser, Subcommand};
+use secateur_formats::{DatasetSource, Split, dataset_usage};
+use secateur_net::Protocol;
 use secateur_run::RunSpec;
-use secateur_scene::{DatasetSource, ProceduralKind, Protocol};
+use secateur_run::scene::Device;
 
 use crate::bench::BenchArgs;
-use crate::options::{DeviceArg, MemoryArgs, RootArgs, ThreadArgs};
+use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -101,8 +101,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where walks are scored [default: the scene's device]
-    #[arg(long, value_enum)]
-    pub(crate) device: Option<DeviceArg>,
+    #[arg(long, value_parser = one_of(&Device::ALL, Device::name))]
+    pub(crate) device: Option<Device>,
     /// Print nothing but the results
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -162,10 +162,7 @@ impl RunArgs {
 
     /// The changes to the scene, in order: the device is one of its fields.
     fn sets(&self) -> Vec<String> {
-        let device = self.device.map(|device| match device {
-            DeviceArg::Cpu => "device=Cpu".to_owned(),
-            DeviceArg::Gpu => "device=Gpu".to_owned(),
-        });
+        let device = self.device.map(|device| format!("device={device:?}"));
         self.set.iter().cloned().chain(device).collect()
     }
 }
@@ -194,9 +191,9 @@ pub(crate) struct NetworkArgs {
 pub(crate) struct InspectArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// Which groups may be pruned
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) protocol: ProtocolArg,
+    /// Which groups may be pruned: those inside each residual block, or residual streams too
+    #[arg(long, value_parser = one_of(&Protocol::ALL, Protocol::name), default_value = Protocol::Inner.name())]
+    pub(crate) protocol: Protocol,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -204,89 +201,29 @@ pub(crate) struct InspectArgs {
     pub(crate) memory: MemoryArgs,
 }
 
-/// Which groups may be pruned.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum ProtocolArg {
-    /// Channels inside each residual block
-    #[default]
-    Inner,
-    /// Residual streams too
-    Full,
-}
-
-impl From<ProtocolArg> for Protocol {
-    fn from(arg: ProtocolArg) -> Self {
-        match arg {
-            ProtocolArg::Inner => Self::Inner,
-            ProtocolArg::Full => Self::Full,
-        }
-    }
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
-    /// cifar10, shapes[:SEED] or textures[:SEED]
-    #[arg(long)]
-    pub(crate) dataset: DatasetArg,
-    /// Which images
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) split: SplitArg,
+    /// The data set
+    #[arg(long, help = dataset_usage())]
+    pub(crate) dataset: DatasetSource,
+    /// Which images: those held out, or those for training
+    #[arg(long, value_parser = one_of(&Split::ALL, Split::name), default_value = Split::Test.name())]
+    pub(crate) split: Split,
     /// Only the first N images
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<NonZeroUsize>,
     /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_root: Option<PathBuf>,
-    /// Where the network is evaluated
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) device: DeviceArg,
+    /// Where the network is evaluated: the processor, or the best adapter through Vulkan, Metal or DX12 (`secateur doctor` lists them)
+    #[arg(long, value_parser = one_of(&Device::ALL, Device::name), default_value = Device::Cpu.name())]
+    pub(crate) device: Device,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
-}
-
-/// Which half of a data set.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum SplitArg {
-    /// Held-out images
-    #[default]
-    Test,
-    /// Training images
-    Train,
-}
-
-impl From<SplitArg> for Split {
-    fn from(arg: SplitArg) -> Self {
-        match arg {
-            SplitArg::Test => Self::Test,
-            SplitArg::Train => Self::Train,
-        }
-    }
-}
-
-/// A data set by name. Sizes and default seeds of the drawn ones are those the quickstart's networks were trained on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct DatasetArg(pub(crate) DatasetSource);
-
-impl FromStr for DatasetArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, seed) = text.split_once(':').map_or((text, None), |(name, seed)| (name, Some(seed)));
-        let (kind, default_seed) = match (name, seed) {
-            ("cifar10", None) => return Ok(Self(DatasetSource::Cifar10)),
-            ("shapes", _) => (ProceduralKind::Shapes, 1),
-            ("textures", _) => (ProceduralKind::Textures, 2),
-            _ => return Err("unknown data set; expected cifar10, shapes[:SEED] or textures[:SEED]".to_owned()),
-        };
-        let seed = seed.map_or(Ok(default_seed), |seed| {
-            seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
-        })?;
-        Ok(Self(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 }))
-    }
 }
 
 #[derive(Args, Debug)]
@@ -306,18 +243,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn data_sets_are_named_with_an_optional_seed() {
-        let parse = |text: &str| text.parse::<DatasetArg>().map(|d| d.0);
-        assert_eq!(parse("cifar10"), Ok(DatasetSource::Cifar10));
-        let shapes = |seed| DatasetSource::Procedural { kind: ProceduralKind::Shapes, seed, train: 8000, test: 2000 };
-        assert_eq!(parse("shapes"), Ok(shapes(1)));
-        assert_eq!(parse("shapes:77"), Ok(shapes(77)));
-        assert!(matches!(parse("textures"), Ok(DatasetSource::Procedural { seed: 2, .. })));
-        for bad in ["cifar10:1", "shapes:", "shapes:-1", "imagenet", ""] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 }

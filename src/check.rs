@@ -1,17 +1,16 @@
 //! `check`: a scene and all it names, without running anything.
 
-use secateur_run::{Card, Resolved, wide_layers};
-use secateur_scene::Scene;
-use secateur_sim::PluginList;
+use secateur_run::scene::{Scene, template};
+use secateur_run::{Card, Resolved, RunSpec, wide_layers};
 
 use crate::arguments::CheckArgs;
-use crate::{Failure, screen};
+use crate::{Cli, Failure, screen};
 
-pub(crate) fn check(arguments: &CheckArgs, plugins: &PluginList) -> Result<(), Failure> {
+pub(crate) fn check(arguments: &CheckArgs, cli: &Cli) -> Result<(), Failure> {
     let Some(spec) = arguments.spec() else {
-        return Ok(screen::result(secateur_scene::template().trim_end())?);
+        return Ok(screen::result(template().trim_end())?);
     };
-    let (scene, resolved) = secateur_run::check(&spec, plugins)?;
+    let (scene, resolved) = secateur_run::check(&RunSpec { agents: cli.agents.clone(), ..spec }, &cli.plugins)?;
     // Opened only to see whether there is one, as a run would.
     Card::of(&scene).map(drop)?;
     Ok(screen::result(describe(&scene, &resolved))?)

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use secateur_rl::AgentKind;
+use secateur_run::scene::AgentList;
 use secateur_sim::{PluginList, PruningPlugin};
 
 use crate::arguments::{Arguments, Command};
@@ -12,7 +14,8 @@ use crate::{Failure, bench, check, doctor, eval, inspect, run_command, screen};
 /// The program, ready to run.
 #[derive(Default)]
 pub struct Cli {
-    plugins: PluginList,
+    pub(crate) plugins: PluginList,
+    pub(crate) agents: AgentList,
 }
 
 /// The program. `secateur::cli().run()` is the whole binary.
@@ -25,6 +28,14 @@ impl Cli {
     #[must_use]
     pub fn add_plugins(mut self, plugin: impl PruningPlugin + 'static) -> Self {
         self.plugins.add(plugin);
+        self
+    }
+
+    /// Compiles an agent in: scenes can name it in their `agent` and `controls` fields, with settings that serde reads as a `K`. An
+    /// agent of the same name is replaced.
+    #[must_use]
+    pub fn add_agent<K: AgentKind>(mut self) -> Self {
+        self.agents.add::<K>();
         self
     }
 
@@ -52,13 +63,13 @@ impl Cli {
         }
     }
 
-    fn execute(self, command: Command) -> Result<(), Failure> {
+    fn execute(&self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Run(arguments) => run_command::run_scene(&arguments, &self.plugins),
-            Command::Check(arguments) => check::check(&arguments, &self.plugins),
+            Command::Run(arguments) => run_command::run_scene(&arguments, self),
+            Command::Check(arguments) => check::check(&arguments, self),
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Eval(arguments) => eval::eval(&arguments),
-            Command::Bench(arguments) => bench::bench(&arguments.what, &self.plugins),
+            Command::Bench(arguments) => bench::bench(&arguments.what, self),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur_formats::{Split, read_cifar10};
+use secateur_formats::{DATASETS, DatasetEntry, Split, weight_extensions};
 use secateur_gpu::AdapterReport;
 use secateur_kernels::{Isa, Precision};
 use secateur_run::{Roots, load_network};
@@ -67,12 +67,15 @@ impl Report {
     fn new(roots: &Roots) -> Self {
         let mut advice = Vec::new();
         let datasets = datasets(&roots.data);
-        if !datasets.iter().any(|found| found.name == "cifar10" && found.usable) {
-            advice.push(format!(
-                "cifar10: unpack the binary version of CIFAR-10 (cifar-10-batches-bin) under '{}', or set --data-root or \
-                 SECATEUR_DATA to the folder that has it",
-                roots.data.display()
-            ));
+        for (entry, found) in DATASETS.iter().zip(&datasets) {
+            if let (Some(files), false) = (entry.files, found.usable) {
+                advice.push(format!(
+                    "{}: {} under '{}', or set --data-root or SECATEUR_DATA to the folder that has it",
+                    entry.word,
+                    files.how_to_get,
+                    roots.data.display()
+                ));
+            }
         }
         let networks = networks(&roots.models);
         if !networks.iter().any(|found| found.usable) {
@@ -175,13 +178,22 @@ impl Finding {
     }
 }
 
+/// Every data set, in the order of [`DATASETS`].
 fn datasets(root: &Path) -> Vec<Finding> {
-    let cifar = match read_cifar10(root, Split::Train).and_then(|train| Ok((train, read_cifar10(root, Split::Test)?))) {
-        Ok((train, test)) => (true, format!("{} training images, {} test images", train.len(), test.len())),
-        Err(error) => (false, error.to_string()),
+    let found = |entry: &DatasetEntry| {
+        let name = entry.word.to_owned();
+        let read = |split| entry.source().map_or(Ok(0), |source| source.read(root, split).map(|data| data.len()));
+        if entry.files.is_none() {
+            return Finding { name, usable: true, detail: "drawn, needs no file".into() };
+        }
+        match read(Split::Train).and_then(|train| Ok((train, read(Split::Test)?))) {
+            Ok((train, test)) => {
+                Finding { name, usable: true, detail: format!("{train} training images, {test} test images") }
+            }
+            Err(error) => Finding { name, usable: false, detail: error.to_string() },
+        }
     };
-    let drawn = |name: &str| Finding { name: name.into(), usable: true, detail: "drawn, needs no file".into() };
-    vec![Finding { name: "cifar10".into(), usable: cifar.0, detail: cifar.1 }, drawn("shapes"), drawn("textures")]
+    DATASETS.iter().map(found).collect()
 }
 
 /// Every weight file directly under the root, by name.
@@ -189,7 +201,7 @@ fn networks(root: &Path) -> Vec<Finding> {
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     let is_weights = |path: &Path| {
         let extension = path.extension().unwrap_or_default();
-        ["safetensors", "pth", "th"].iter().any(|known| extension == *known)
+        weight_extensions().iter().any(|known| extension == *known)
     };
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_weights(path)).collect();
     paths.sort();

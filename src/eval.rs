@@ -6,32 +6,34 @@ use std::time::Instant;
 use anyhow::Context;
 use secateur_formats::Split;
 use secateur_kernels::Precision;
+use secateur_run::scene::Device;
 use secateur_run::{
     CHUNK_IMAGES, CountEvent, Engine, Evaluation, FirstImages, LoadedNetwork, MemoryBound, Roots, check_fit,
-    count_correct, load_network, load_split, n_threads, thread_pool,
+    count_correct, load_network, n_threads, thread_pool,
 };
 
 use crate::arguments::{EvalArgs, NetworkArgs};
-use crate::options::DeviceArg;
 use crate::screen::Progress;
 use crate::{Failure, screen};
 
 pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
-    let split = Split::from(arguments.split);
+    let split = arguments.split;
     let roots = Roots::new(arguments.data_root.clone(), None, Default::default());
-    let data = load_split(arguments.dataset.0, &roots.data, split)
+    let data = arguments
+        .dataset
+        .read(&roots.data, split)
         .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
         .and_then(|data| check_fit(&network, &data).map(|()| data))
         .map_err(Failure::BadArguments)?;
     let n = arguments.limit.map_or(data.len(), NonZeroUsize::get).min(data.len());
-    if arguments.device == DeviceArg::Cpu {
+    if arguments.device == Device::Cpu {
         check_memory(arguments, &network, n)?;
     }
     let pool = thread_pool(arguments.threads.threads)?;
     let mut engine = match arguments.device {
-        DeviceArg::Cpu => Engine::cpu(&network.folded).map_err(anyhow::Error::from)?,
-        DeviceArg::Gpu => Engine::Gpu(Box::new(secateur_run::open_session()?)),
+        Device::Cpu => Engine::cpu(&network.folded).map_err(anyhow::Error::from)?,
+        Device::Gpu => Engine::Gpu(Box::new(secateur_run::open_session()?)),
     };
     let start = Instant::now();
     let mut progress = Progress::new(n as u64);

@@ -1,11 +1,10 @@
 //! `inspect`: channel groups, counts, and what budgets can be reached.
 
 use anyhow::Context;
-use secateur_net::{ChannelGroups, Cost, CostModel, Graph};
-use secateur_scene::Protocol;
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Protocol};
 use serde::Serialize;
 
-use secateur_run::{LoadedNetwork, MemoryBound, full_costs, least_widths, net_protocol};
+use secateur_run::{LoadedNetwork, MemoryBound, full_costs, least_widths};
 
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
@@ -22,7 +21,7 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
     let fits = MemoryBound::new(arguments.memory.memory, 1).check_groups(&network.original);
     fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
-    let report = Report::new(&network, arguments.protocol.into());
+    let report = Report::new(&network, arguments.protocol);
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?,
         false => report.to_text(),
@@ -85,7 +84,7 @@ impl Report {
             assumptions: network.assumptions.clone(),
             input: [input.c, input.h, input.w],
             classes: network.original.graph().n_classes(),
-            protocol: word(protocol),
+            protocol: protocol.name(),
             groups: groups(graph, shown),
             reachable: [&inner, &full].into_iter().flat_map(|structure| structure.reachable(&totals)).collect(),
             totals,
@@ -144,13 +143,6 @@ fn shortened(names: &[String]) -> String {
     }
 }
 
-const fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Inner => "inner",
-        Protocol::Full => "full",
-    }
-}
-
 /// The groups of a graph under one protocol and what they cost.
 struct Structure {
     protocol: Protocol,
@@ -160,7 +152,7 @@ struct Structure {
 
 impl Structure {
     fn new(graph: &Graph, protocol: Protocol) -> Self {
-        let groups = ChannelGroups::derive(graph, net_protocol(protocol));
+        let groups = ChannelGroups::derive(graph, protocol);
         let model = CostModel::new(graph, &groups);
         Self { protocol, groups, model }
     }
@@ -193,7 +185,7 @@ impl Structure {
                 // A refit may write a bias where the network has none; unpruned, it needs none.
                 let minimum = self.model.count(cost, &least).min(total);
                 rows.push(ReachableRow {
-                    protocol: word(self.protocol),
+                    protocol: self.protocol.name(),
                     channel_multiple,
                     cost: cost.name(),
                     minimum,

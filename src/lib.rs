@@ -41,7 +41,7 @@ pub use secateur_net as net;
 pub use secateur_rl as rl;
 pub use secateur_run as run;
 pub use secateur_run::run;
-pub use secateur_scene as scene;
+pub use secateur_run::scene;
 pub use secateur_sim as sim;
 pub use secateur_train as train;
 

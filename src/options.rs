@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use secateur_kernels::Precision;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 /// Where names are looked up.
 #[derive(Args, Clone, Debug)]
@@ -47,33 +47,14 @@ fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "expected a number of bytes such as 800M or 4G".to_owned())
 }
 
-/// Where networks are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeviceArg {
-    /// The processor
-    #[default]
-    Cpu,
-    /// The best adapter through Vulkan, Metal or DX12; `secateur doctor` lists them
-    Gpu,
-}
-
-/// Numbers that candidates are scored in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
-    /// 24 significant bits
-    #[default]
-    F32,
-    /// 8 significant bits, sums in f32; needs a processor with AVX512-BF16
-    Bf16,
-}
-
-impl From<PrecisionArg> for Precision {
-    fn from(precision: PrecisionArg) -> Self {
-        match precision {
-            PrecisionArg::F32 => Self::F32,
-            PrecisionArg::Bf16 => Self::Bf16,
-        }
-    }
+/// Takes one of an owner's values by the name that the owner gives it.
+pub(crate) fn one_of<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let named = move |word: String| all.iter().copied().find(|value| name(*value) == word);
+    PossibleValuesParser::new(all.iter().map(|value| name(*value)))
+        .map(move |word| named(word).expect("clap lets only these names through"))
 }
 
 #[cfg(test)]

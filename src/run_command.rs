@@ -1,17 +1,17 @@
 //! `run`: a run as the command line does it, with a bar, signals and a closing table.
 
-use secateur_run::{RunError, run};
-use secateur_sim::PluginList;
+use secateur_run::{RunError, RunSpec, run};
 
 use crate::arguments::RunArgs;
 use crate::closing_table::closing_table;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
-use crate::{Failure, screen};
+use crate::{Cli, Failure, screen};
 
-pub(crate) fn run_scene(arguments: &RunArgs, plugins: &PluginList) -> Result<(), Failure> {
+pub(crate) fn run_scene(arguments: &RunArgs, cli: &Cli) -> Result<(), Failure> {
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
-    let ended = run(&arguments.spec(), plugins, &mut progress);
+    let spec = RunSpec { agents: cli.agents.clone(), ..arguments.spec() };
+    let ended = run(&spec, &cli.plugins, &mut progress);
     let result = match &ended {
         Ok(result) => Some(result),
         Err(RunError::Incomplete { result, .. }) => Some(&**result),

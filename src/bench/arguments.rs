@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-use secateur_kernels::Isa;
+use clap::{Args, Subcommand};
+use secateur_kernels::{Isa, Precision};
 use secateur_run::RunSpec;
-use secateur_train::Executor;
+use secateur_run::scene::Device;
+use secateur_train::{Executor, Scheduler};
 
-use super::variant::Variant;
-use crate::options::{DeviceArg, MemoryArgs, PrecisionArg, RootArgs, ThreadArgs};
+use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
 
 const BENCH_EVAL_EXAMPLES: &str = "\
 Examples:
@@ -69,11 +69,11 @@ pub(crate) struct BenchEvalArgs {
     #[arg(long, value_name = "B", default_value = "1000")]
     pub(crate) batch: NonZeroUsize,
     /// Numbers of activations and weights while images are scored; the refit, and the card, stay f32
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) precision: PrecisionArg,
+    #[arg(long, value_parser = one_of(&Precision::ALL, Precision::name), default_value = Precision::F32.name())]
+    pub(crate) precision: Precision,
     /// Instructions that compile and score candidates in f32; the refit takes the best [default: the best of this processor]
-    #[arg(long, value_enum)]
-    pub(crate) isa: Option<IsaArg>,
+    #[arg(long, value_parser = one_of(&Isa::ALL, Isa::name))]
+    pub(crate) isa: Option<Isa>,
     #[command(flatten)]
     pub(crate) card: CardArgs,
     /// Images of the refit behind a walk, which the processor does
@@ -95,8 +95,8 @@ pub(crate) struct BenchEvalArgs {
 #[derive(Args, Debug)]
 pub(crate) struct CardArgs {
     /// What is measured
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) device: DeviceArg,
+    #[arg(long, value_parser = one_of(&Device::ALL, Device::name), default_value = Device::Cpu.name())]
+    pub(crate) device: Device,
     /// On the card: candidates that are scored together [default: 64]
     #[arg(long, value_name = "N")]
     pub(crate) candidates: Option<NonZeroUsize>,
@@ -144,10 +144,10 @@ pub(crate) struct BenchSchedulersArgs {
     pub(crate) scene: Option<PathBuf>,
     /// Schedulers: lockstep, async, bounded_lag[:MAX] [default: all three, and the scene's own]
     #[arg(long, value_delimiter = ',')]
-    pub(crate) variants: Option<Vec<Variant>>,
+    pub(crate) variants: Option<Vec<Scheduler>>,
     /// Executors of the ECS systems [default: the scene's, else single]
-    #[arg(long, value_delimiter = ',', value_enum)]
-    pub(crate) executors: Option<Vec<ExecutorArg>>,
+    #[arg(long, value_delimiter = ',', value_parser = one_of(&Executor::ALL, Executor::name))]
+    pub(crate) executors: Option<Vec<Executor>>,
     /// Actors per task [default: the scene's, else 1,2,4,8,16]
     #[arg(long, value_delimiter = ',', value_parser = actors)]
     pub(crate) actors: Option<Vec<usize>>,
@@ -189,24 +189,6 @@ impl BenchSchedulersArgs {
     }
 }
 
-/// What runs the systems of a tick.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum ExecutorArg {
-    /// One after the other
-    Single,
-    /// Those that share no data at once
-    Multi,
-}
-
-impl From<ExecutorArg> for Executor {
-    fn from(arg: ExecutorArg) -> Self {
-        match arg {
-            ExecutorArg::Single => Self::Single,
-            ExecutorArg::Multi => Self::Multi,
-        }
-    }
-}
-
 fn actors(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=4096).contains(n)).ok_or_else(|| "expected a whole number, 1..=4096".to_owned())
 }
@@ -221,25 +203,4 @@ fn learn_share(text: &str) -> Result<f64, String> {
 
 fn within(text: &str, most: f64) -> Result<f64, String> {
     text.parse().ok().filter(|x| (0.0..=most).contains(x)).ok_or_else(|| format!("expected a number, 0..={most}"))
-}
-
-/// Instructions of the processor's engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IsaArg {
-    /// AVX-512: 16 lanes
-    Avx512,
-    /// AVX2 and FMA: 8 lanes
-    Avx2,
-    /// What any processor has
-    Portable,
-}
-
-impl From<IsaArg> for Isa {
-    fn from(isa: IsaArg) -> Self {
-        match isa {
-            IsaArg::Avx512 => Self::Avx512,
-            IsaArg::Avx2 => Self::Avx2,
-            IsaArg::Portable => Self::Portable,
-        }
-    }
 }

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bevy_app::App;
-use secateur_rl::{Agent, AgentKind};
-use secateur_run::{Resolved, agent_kind, executor, prepared, reward_kind, scheduler};
-use secateur_scene::{Device, Scene};
+use secateur_rl::agents::uniform::UniformSettings;
+use secateur_rl::{Agent, AgentSettings};
+use secateur_run::scene::{Device, Scene};
+use secateur_run::{Resolved, prepared};
 use secateur_sim::{
     Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
-use super::arguments::{BenchSchedulersArgs, ExecutorArg};
+use super::arguments::BenchSchedulersArgs;
 use super::synthetic::{self, SyntheticLearner, SyntheticScores, Work};
 use super::timed::AgentTimes;
-use super::variant::Variant;
 use crate::Failure;
 
 /// One search to be measured.
@@ -48,17 +48,15 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(arguments: &BenchSchedulersArgs, scene: Option<&Scene>) -> Self {
-        let named = |variants: &Vec<Variant>| variants.iter().map(|variant| variant.0).collect();
         let mut all = vec![Scheduler::Lockstep, Scheduler::Async, Scheduler::BoundedLag { max: 1 }];
-        let own = scene.map(|scene| scheduler(scene.scheduler));
+        let own = scene.map(|scene| scene.scheduler);
         all.extend(own.filter(|own| !all.contains(own)));
-        let executors = |executors: &Vec<ExecutorArg>| executors.iter().map(|&executor| executor.into()).collect();
-        let own = scene.map_or(Executor::Single, |scene| executor(scene.executor));
+        let own = scene.map_or(Executor::Single, |scene| scene.executor);
         let default_actors = || scene.map_or_else(|| vec![1, 2, 4, 8, 16], |scene| vec![scene.actors_per_task]);
         let capacity = arguments.queue_capacity.or(scene.map(|scene| scene.queue_capacity));
         Self {
-            schedulers: arguments.variants.as_ref().map_or(all, named),
-            executors: arguments.executors.as_ref().map_or_else(|| vec![own], executors),
+            schedulers: arguments.variants.clone().unwrap_or(all),
+            executors: arguments.executors.clone().unwrap_or_else(|| vec![own]),
             actors: arguments.actors.clone().unwrap_or_else(default_actors),
             walks: arguments.walks.or(scene.map(|scene| scene.walks_per_task)).unwrap_or(200),
             queue_capacity: capacity.unwrap_or(64),
@@ -107,8 +105,8 @@ impl<'a> Environment<'a> {
     /// A search whose steps and whose agent are timed.
     pub(super) fn search(&self, which: Which, times: &AgentTimes) -> Result<Search, Failure> {
         let (agent, seed) = match &self.kind {
-            Kind::Synthetic { .. } => (AgentKind::Uniform, 7),
-            Kind::Scene { scene, .. } => (agent_kind(scene.agent), scene.seed),
+            Kind::Synthetic { .. } => (&UniformSettings {} as &dyn AgentSettings, 7),
+            Kind::Scene { scene, .. } => (&*scene.agent.settings, scene.seed),
         };
         let setup = SearchSetup {
             pool: self.pool.clone(),
@@ -163,7 +161,7 @@ impl<'a> Environment<'a> {
                 channel_multiple: scene.channel_multiple,
                 keep_ratio_min: scene.keep_ratio_min,
                 spend_leftover: scene.spend_leftover,
-                reward: reward_kind(scene),
+                reward: scene.reward,
                 finalists: scene.finalists,
                 actors_per_task,
                 walks_per_task,

@@ -229,7 +229,7 @@ fn measure(
 fn check_memory(arguments: &BenchEvalArgs, network: &Network, pool: &ThreadPool) -> Result<(), Failure> {
     let bound = MemoryBound::new(arguments.memory.memory, pool.current_num_threads());
     let n_images = arguments.images.max(arguments.repair_images).get();
-    let evaluation = Evaluation { precision: arguments.precision.into(), n_images };
+    let evaluation = Evaluation { precision: arguments.precision, n_images };
     let fits = bound.check_groups(network).and_then(|()| bound.check_evaluation(network, evaluation));
     fits.map_err(Failure::BadArguments)
 }

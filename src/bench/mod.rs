@@ -14,18 +14,18 @@ mod report;
 mod schedulers;
 mod synthetic;
 mod timed;
-mod variant;
 
 use anyhow::anyhow;
-use secateur_sim::PluginList;
+
+use secateur_kernels::Precision;
+use secateur_run::scene::Device;
 
 pub(crate) use arguments::BenchArgs;
 
-use crate::Failure;
-use crate::options::{DeviceArg, PrecisionArg};
+use crate::{Cli, Failure};
 use arguments::{Bench, CardArgs};
 
-pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
+pub(crate) fn bench(what: &Bench, cli: &Cli) -> Result<(), Failure> {
     json::check(match what {
         Bench::Eval(arguments) => arguments.json.as_deref(),
         Bench::Kernels(arguments) => arguments.json.as_deref(),
@@ -33,7 +33,7 @@ pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
     })?;
     match what {
         Bench::Eval(arguments) => {
-            let is_bf16 = arguments.precision == PrecisionArg::Bf16;
+            let is_bf16 = arguments.precision == Precision::Bf16;
             let of_processor = [
                 ("--threads", arguments.threads.threads.is_some()),
                 ("--batch", arguments.batch.get() != 1000),
@@ -42,18 +42,18 @@ pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
             ];
             refuse(&arguments.card, &of_processor, &[])?;
             match arguments.card.device {
-                DeviceArg::Cpu => eval::eval(arguments),
-                DeviceArg::Gpu => eval_on_card::eval(arguments),
+                Device::Cpu => eval::eval(arguments),
+                Device::Gpu => eval_on_card::eval(arguments),
             }
         }
         Bench::Kernels(arguments) => {
             refuse(&arguments.card, &[], &[("--images", arguments.images.is_some())])?;
             match arguments.card.device {
-                DeviceArg::Cpu => kernels::kernels(arguments),
-                DeviceArg::Gpu => kernels_on_card::kernels(arguments),
+                Device::Cpu => kernels::kernels(arguments),
+                Device::Gpu => kernels_on_card::kernels(arguments),
             }
         }
-        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, plugins),
+        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, cli),
     }
 }
 
@@ -61,8 +61,8 @@ pub(crate) fn bench(what: &Bench, plugins: &PluginList) -> Result<(), Failure> {
 fn refuse(card: &CardArgs, of_processor: &[(&str, bool)], of_card: &[(&str, bool)]) -> Result<(), Failure> {
     let of_any = [("--candidates", card.candidates.is_some()), ("--peak-tflops", card.peak_tflops.is_some())];
     let (device, others): (_, Vec<_>) = match card.device {
-        DeviceArg::Cpu => ("cpu", of_any.iter().chain(of_card).collect()),
-        DeviceArg::Gpu => ("gpu", of_processor.iter().collect()),
+        Device::Cpu => ("cpu", of_any.iter().chain(of_card).collect()),
+        Device::Gpu => ("gpu", of_processor.iter().collect()),
     };
     match others.iter().find(|(_, is_given)| *is_given) {
         Some((option, _)) => Err(Failure::BadArguments(anyhow!("{option} means nothing with --device {device}"))),

@@ -178,8 +178,7 @@ impl Learner for SyntheticLearner {
     fn learn(&mut self, batch: &[Unroll]) -> Result<LearnReport, RlError> {
         self.work.times(batch.len() as u64).run();
         self.policy.version += 1;
-        let n_steps = batch.iter().map(|unroll| unroll.n_steps() as u64).sum();
-        Ok(LearnReport { n_steps, ..LearnReport::default() })
+        Ok(LearnReport::default())
     }
 
     fn policy(&self) -> Arc<dyn Policy> {

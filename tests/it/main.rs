@@ -1,5 +1,6 @@
 //! Tests of the whole program, in one binary, since each of them links everything.
 
+mod agents;
 mod bad_input;
 mod bench;
 mod certificate;
@@ -17,4 +18,5 @@ mod real_network;
 mod resume;
 mod run;
 mod run_directory;
+mod scenes;
 mod tidy;

@@ -8,6 +8,14 @@ use thiserror::Error;
 /// Errors of this crate: operation, expected, got, and which file.
 #[derive(Debug, Error)]
 pub enum FormatError {
+    /// No data set of this name.
+    #[error("{problem}")]
+    DatasetName {
+        /// As it was named.
+        name: String,
+        /// What was expected.
+        problem: String,
+    },
     /// The operating system refused.
     #[error("{op} '{}': {source}", path.display())]
     Io {

@@ -3,8 +3,7 @@
 
 mod atomic;
 mod checkpoint;
-mod cifar;
-mod dataset;
+pub mod data;
 mod element;
 mod error;
 mod file_bytes;
@@ -12,19 +11,19 @@ mod memory_budget;
 mod metadata;
 mod parameter_names;
 mod pickle;
-pub mod procedural;
-mod safetensors;
 mod state_dict;
 mod strided;
-mod torch_legacy;
-mod torch_zip;
-mod weights_file;
+mod weights;
 mod zip_directory;
 
 pub use atomic::{StagedFile, is_temporary_name, write_atomic};
-pub use cifar::read_cifar10;
-pub use dataset::{Dataset, Preprocessing, Split};
+pub use data::cifar::read_cifar10;
+pub use data::dataset::{Dataset, Preprocessing, Split};
+pub use data::{DATASETS, DatasetEntry, DatasetSource, dataset_usage, procedural};
 pub use error::{FormatError, Problem};
 pub use file_bytes::read_regular_file;
 pub use metadata::NetworkDescription;
-pub use weights_file::{WeightsFile, read_weights, stage_network, weights_from_bytes, write_network};
+pub use weights::{
+    FORMATS, WeightFormat, WeightsFile, read_weights, stage_network, weight_extensions, weights_from_bytes,
+    write_network,
+};

@@ -24,6 +24,19 @@ pub enum Protocol {
     Full,
 }
 
+impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 2] = [Self::Inner, Self::Full];
+
+    /// As reports and the command line name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inner => "inner",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// Peak of [`ChannelGroups::derive`] per channel of every node's output: its label and what is known of it (26), its place in its
 /// tensor and in its group (4 + 16), its class's footprint (8), the same once more while lists grow and groups are told apart.
 const BYTES_PER_POSITION: u64 = 96;

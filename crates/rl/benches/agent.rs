@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "benches")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use secateur_rl::mtacp::Profile;
-use secateur_rl::vtrace::{VtraceClip, VtraceInput, vtrace};
-use secateur_rl::{ActRequest, AgentKind, AgentSettings, build};
+use secateur_rl::agents::mtacp::MtacpSettings;
+use secateur_rl::returns::vtrace::{VtraceClip, VtraceInput, vtrace};
+use secateur_rl::{ActRequest, EnvironmentSpec, Profile, build};
 
 /// Groups of ResNet-56 under protocol `Inner`, rounded up; the paper's unrolls have 60 steps, its batches 4 unrolls.
 const WALK_LENGTH: usize = 28;
@@ -49,7 +49,7 @@ fn requests(n: u64) -> Vec<ActRequest> {
 
 fn policy(c: &mut Criterion) {
     let mut group = c.benchmark_group("rl/policy/cpu");
-    let settings = AgentSettings {
+    let settings = EnvironmentSpec {
         n_features: N_FEATURES,
         n_tasks: 3,
         n_actors: 64,
@@ -59,7 +59,7 @@ fn policy(c: &mut Criterion) {
         seed: 1,
     };
     for (name, profile) in [("tuned", Profile::Tuned), ("paper", Profile::Paper)] {
-        let policy = build(AgentKind::Mtacp(profile), &settings).unwrap().policy();
+        let policy = build(&MtacpSettings::of(profile), &settings).unwrap().policy();
         for n in [1, 12, 64] {
             let requests = requests(n);
             group.throughput(Throughput::Elements(n));

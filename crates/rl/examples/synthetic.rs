@@ -8,9 +8,10 @@ mod synthetic;
 
 use std::time::Instant;
 
-use secateur_rl::controls::{Random, Uniform};
-use secateur_rl::mtacp::{MtacpLearner, MtacpSettings};
-use secateur_rl::{AgentSettings, Learner, Profile};
+use secateur_rl::agents::mtacp::{MtacpLearner, MtacpSettings};
+use secateur_rl::agents::random::Random;
+use secateur_rl::agents::uniform::Uniform;
+use secateur_rl::{EnvironmentSpec, Learner, Profile};
 use synthetic::search::{self, Best, CrossEntropy};
 use synthetic::{KEEP_RATIO_MIN, N_FEATURES, Net};
 
@@ -43,7 +44,7 @@ fn cross_entropy(net: &Net, n_walks: u64, population: u64, seed: u64) -> (f64, f
 }
 
 fn agent(net: &Net, n_walks: u64, seed: u64, profile: Profile) -> MtacpLearner {
-    let agent = AgentSettings {
+    let agent = EnvironmentSpec {
         n_features: N_FEATURES,
         n_tasks: BUDGETS.len(),
         n_actors: 12,

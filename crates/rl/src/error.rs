@@ -37,13 +37,13 @@ pub enum RlError {
         /// Its value.
         got: String,
     },
-    /// An agent of this name does not exist.
-    #[error("agent: unknown name \"{got}\", expected one of {expected}")]
-    UnknownAgent {
-        /// The name given.
-        got: String,
-        /// The names that exist.
-        expected: &'static str,
+    /// A setting of an agent is out of its range.
+    #[error("build agent: `{path}` {problem}")]
+    Setting {
+        /// Path of the setting.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Saved learner state cannot be read.
     #[error("load learner state: {what}")]
@@ -59,6 +59,13 @@ pub enum RlError {
         /// candle's own message.
         source: candle_core::Error,
     },
+}
+
+impl RlError {
+    /// Saved learner state that cannot be written or read, and why.
+    pub fn state(cause: impl std::fmt::Display) -> Self {
+        Self::State { what: cause.to_string() }
+    }
 }
 
 /// Adds the operation's name to candle's errors.

@@ -17,23 +17,21 @@
 //!   from a stream keyed by (seed, task, walk) and the published distribution; `learn` ranks whole walks by
 //!   their reward and moves the distribution.
 
+pub mod agent;
 pub mod agents;
-pub mod controls;
 mod error;
-pub mod gaussian;
 mod interface;
-pub mod mtacp;
-pub mod net;
+pub mod nn;
 pub mod optim;
-pub mod params;
+pub mod returns;
 pub mod rng;
-pub mod squash;
-mod state;
-mod unrolls;
-pub mod vtrace;
+mod setting;
+pub mod state;
+mod unroll;
 
-pub use agents::{Agent, AgentKind, AgentSettings, build};
+pub use agent::{Agent, AgentEntry, AgentKind, AgentSettings, AgentVisitor, EnvironmentSpec, Profile, build};
+pub use agents::{AGENTS, visit_agents};
 pub use error::RlError;
-pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy, Unroll};
-pub use mtacp::Profile;
-pub use unrolls::save_unrolls;
+pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy};
+pub use setting::{BadSetting, RangeCheck};
+pub use unroll::{Unroll, UnrollState, UnrollStep, save_unrolls};

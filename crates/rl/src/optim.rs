@@ -1,9 +1,16 @@
 //! Optimisers over one flat parameter vector, with state that can be saved and continued bit for bit.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{RlError, check_finite, check_length};
+use crate::setting::RangeCheck;
+
+/// Largest share of its memory that an optimiser keeps at a step.
+const MEMORY_MAX: f64 = 0.999_999;
 
 /// The rule by which gradients become steps.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum OptimizerRule {
     /// PyTorch's RMSProp: `v = decay v + (1 - decay) g^2`, `m = momentum m + g / (sqrt(v) + eps)`, `p -= rate m`.
     /// TensorFlow's, used by the first IMPALA, has `eps` under the root and starts `v` at 1.
@@ -31,6 +38,19 @@ impl OptimizerRule {
     pub const MTACP: Self = Self::RmsProp { decay: 0.99, eps: 0.01, momentum: 0.5 };
     /// The usual Adam.
     pub const ADAM: Self = Self::Adam { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+
+    /// Checks the numbers of a setting called `optimizer`.
+    pub(crate) fn check(&self, ranges: &mut RangeCheck) {
+        let (memories, eps) = match *self {
+            Self::RmsProp { decay, eps, momentum } => ([("decay", decay), ("momentum", momentum)], eps),
+            Self::Adam { beta1, beta2, eps } => ([("beta1", beta1), ("beta2", beta2)], eps),
+        };
+        for (name, memory) in memories {
+            // A memory of 1 never learns of anything new.
+            ranges.number(&format!("optimizer.{name}"), memory, 0.0..=MEMORY_MAX);
+        }
+        ranges.positive("optimizer.eps", eps, 1.0);
+    }
 }
 
 /// A rule with its memory. `mean` holds RMSProp's step or Adam's gradient, `square` the squared gradient.

@@ -1,4 +1,4 @@
-//! Saved learner state: a safetensors file of named flat arrays.
+//! Saved learner state: a safetensors file of named flat arrays, for [`Learner::save`](crate::Learner::save).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,18 +30,21 @@ impl View for &Array {
 
 /// Collects arrays and writes them.
 #[derive(Default)]
-pub(crate) struct StateWriter(BTreeMap<String, Array>);
+pub struct StateWriter(BTreeMap<String, Array>);
 
 impl StateWriter {
-    pub(crate) fn put_f32(&mut self, name: impl Into<String>, values: &[f32]) {
+    /// Adds an array of f32.
+    pub fn put_f32(&mut self, name: impl Into<String>, values: &[f32]) {
         self.put(name, Dtype::F32, values.len(), values.iter().flat_map(|v| v.to_le_bytes()).collect());
     }
 
-    pub(crate) fn put_f64(&mut self, name: impl Into<String>, values: &[f64]) {
+    /// Adds an array of f64.
+    pub fn put_f64(&mut self, name: impl Into<String>, values: &[f64]) {
         self.put(name, Dtype::F64, values.len(), values.iter().flat_map(|v| v.to_le_bytes()).collect());
     }
 
-    pub(crate) fn put_u64(&mut self, name: impl Into<String>, values: &[u64]) {
+    /// Adds an array of u64.
+    pub fn put_u64(&mut self, name: impl Into<String>, values: &[u64]) {
         self.put(name, Dtype::U64, values.len(), values.iter().flat_map(|v| v.to_le_bytes()).collect());
     }
 
@@ -49,28 +52,48 @@ impl StateWriter {
         self.0.insert(name.into(), Array { dtype, shape: [len], bytes });
     }
 
-    pub(crate) fn finish(&self) -> Result<Vec<u8>, RlError> {
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// A failure of the serialiser.
+    pub fn finish(&self) -> Result<Vec<u8>, RlError> {
         safetensors::serialize(self.0.iter(), None).map_err(|e| RlError::State { what: e.to_string() })
     }
 }
 
 /// Reads arrays by name.
-pub(crate) struct StateReader<'a>(SafeTensors<'a>);
+pub struct StateReader<'a>(SafeTensors<'a>);
 
 impl<'a> StateReader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, RlError> {
+    /// Reads the file's table of contents.
+    ///
+    /// # Errors
+    /// Bytes that are no such file.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, RlError> {
         SafeTensors::deserialize(bytes).map(Self).map_err(|e| RlError::State { what: e.to_string() })
     }
 
-    pub(crate) fn f32(&self, name: &str) -> Result<Vec<f32>, RlError> {
+    /// The array of f32 of this name.
+    ///
+    /// # Errors
+    /// No such array, or one of another kind.
+    pub fn f32(&self, name: &str) -> Result<Vec<f32>, RlError> {
         Ok(self.get(name, Dtype::F32)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    pub(crate) fn f64(&self, name: &str) -> Result<Vec<f64>, RlError> {
+    /// The array of f64 of this name.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn f64(&self, name: &str) -> Result<Vec<f64>, RlError> {
         Ok(self.words(name, Dtype::F64)?.map(f64::from_bits).collect())
     }
 
-    pub(crate) fn u64(&self, name: &str) -> Result<Vec<u64>, RlError> {
+    /// The array of u64 of this name.
+    ///
+    /// # Errors
+    /// As [`Self::f32`].
+    pub fn u64(&self, name: &str) -> Result<Vec<u64>, RlError> {
         Ok(self.words(name, Dtype::U64)?.collect())
     }
 

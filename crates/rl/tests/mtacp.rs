@@ -4,9 +4,10 @@
 
 mod synthetic;
 
-use secateur_rl::controls::{Random, Uniform};
-use secateur_rl::mtacp::{MtacpLearner, MtacpSettings, SigmaRule, UnrollRule};
-use secateur_rl::{AgentSettings, Learner, Profile, RlError, Unroll};
+use secateur_rl::agents::mtacp::{MtacpLearner, MtacpSettings, SigmaRule, UnrollRule};
+use secateur_rl::agents::random::Random;
+use secateur_rl::agents::uniform::Uniform;
+use secateur_rl::{EnvironmentSpec, Learner, Profile, RlError, Unroll};
 use synthetic::search::{
     CrossEntropy, cross_entropy, mean_policy_accuracy, run_fixed, run_learner, search_around_even, walk_all,
 };
@@ -14,8 +15,8 @@ use synthetic::{KEEP_RATIO_MIN, N_FEATURES, Net};
 
 const BUDGETS: [f64; 3] = [0.4, 0.5, 0.65];
 
-fn agent(net: &Net, n_walks: u64, seed: u64) -> AgentSettings {
-    AgentSettings {
+fn agent(net: &Net, n_walks: u64, seed: u64) -> EnvironmentSpec {
+    EnvironmentSpec {
         n_features: N_FEATURES,
         n_tasks: BUDGETS.len(),
         n_actors: 12,
@@ -206,8 +207,7 @@ fn importance_is_one_for_a_batch_of_the_newest_policy() {
         run_learner(&mut learner, &net, &BUDGETS, 4, 0..4);
         let unrolls = walk_all(&*learner.policy(), &net, &BUDGETS, &[(0, 9), (1, 9), (2, 9)], true);
         let report = learner.learn(&unrolls).unwrap();
-        assert!((report.importance_mean - 1.0).abs() < 1e-4, "{report:?}");
-        assert_eq!(report.n_steps, 18);
+        assert!((report.get("importance_mean").unwrap() - 1.0).abs() < 1e-4, "{report:?}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! V-trace against golden values, against its definition summed in O(T^2), and on bad input.
 
 use secateur_rl::RlError;
+use secateur_rl::returns::vtrace::{VtraceClip, VtraceInput, vtrace};
 use secateur_rl::rng::RngStream;
-use secateur_rl::vtrace::{VtraceClip, VtraceInput, vtrace};
 
 /// Owned arrays of one case, `[T, B]`.
 struct Case {

@@ -16,11 +16,11 @@ use secateur_gpu::{
 };
 use secateur_kernels::Norm;
 use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
-use secateur_scene::{Device, Scene};
 use secateur_sim::{OnBuilt, Prepared, Step, Tick, panic_message, score_candidates};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
+use crate::scene::{Device, Scene};
 use score::score_on_card;
 
 /// The graphics card of a run, shared by its searches.

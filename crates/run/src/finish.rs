@@ -14,7 +14,6 @@ use crate::card::Card;
 use crate::error::{Incomplete, RunError};
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
-use crate::prepare;
 use crate::run::Run;
 use crate::search::SearchOutcome;
 use crate::split_accuracy::{Engine, FirstImages, count_correct};
@@ -59,7 +58,7 @@ impl Run<'_> {
     pub(crate) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, RunError> {
         let mut winners: Vec<Winners> = searches.iter().map(|_| Winners::new()).collect();
         let pool = self.job.pool.clone();
-        let (kind, n_images) = (prepare::reward_kind(self.job.scene), self.job.scene.images.refit);
+        let (kind, n_images) = (self.job.scene.reward, self.job.scene.images.refit);
         for (index, prepared) in self.job.networks.clone().iter().enumerate() {
             self.save_if_stopping(searches);
             let tournament = Tournament::new(self.fields(index, searches), n_images);
@@ -179,7 +178,7 @@ impl Run<'_> {
                 Some(Whole::AsGiven) => &self.job.resolved.networks[self.job.scene.tasks[task].network].original,
                 Some(Whole::Folded) | None => &prepared.network,
             };
-            let winner = Winner::whole(&prepared, network.clone(), prepare::reward_kind(self.job.scene));
+            let winner = Winner::whole(&prepared, network.clone(), self.job.scene.reward);
             self.emit(task, &winner)?;
             winners.insert(task, winner);
         }

@@ -35,6 +35,7 @@ mod refits;
 mod reporter;
 mod run;
 mod saved_search;
+pub mod scene;
 mod search;
 mod spec;
 mod split_accuracy;
@@ -46,23 +47,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
-use secateur_scene::Scene;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
 pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use error::{Incomplete, RunError};
 pub use events::{Numbers, RunEvent};
-pub use inputs::load::{BUILDER_INPUT, LoadedNetwork, load_network, load_split};
+pub use inputs::load::{BUILDER_INPUT, LoadedNetwork, load_network};
 pub use inputs::memory::{Evaluation, MemoryBound};
-pub use inputs::reachable::{Reachable, cost, full_cost, full_costs, least_widths, net_protocol};
+pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};
 pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, resolve};
 pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
-pub use plans::{agent_kind, executor, scheduler};
-pub use prepare::reward_kind;
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
 pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, RunResult, Summary, TaskSummary};
@@ -75,6 +73,7 @@ use journal::Journal;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
+use scene::Scene;
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///

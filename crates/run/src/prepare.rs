@@ -3,19 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use secateur_kernels::{Norm, Precision};
-use secateur_net::Protocol;
+use secateur_kernels::Norm;
 use secateur_net::random::SplitMix;
-use secateur_scene::{
-    Precision as ScenePrecision, Protocol as SceneProtocol, RepairMode, RewardKind as SceneReward, Scene,
-    SelectionMethod,
-};
-use secateur_sim::{Inputs, Pool, Prepared, Repair, RewardKind, Selection, TaskSetup, WidthBounds};
+use secateur_sim::{Inputs, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds};
 
 use crate::card::Card;
 use crate::inputs::resolve::Resolved;
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
+use crate::scene::{RepairMode, Scene, SelectionMethod, TaskSpec};
 
 /// One per (network, data set) pair that a task names, in the order of the tasks.
 pub(crate) fn networks(
@@ -48,7 +44,7 @@ pub(crate) fn networks(
 /// The scene's tasks, each with the place of its pair in [`networks`].
 pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
     let pairs = pairs(scene);
-    let place = |task: &secateur_scene::TaskSpec| pairs.iter().position(|&p| p == (task.network, task.dataset));
+    let place = |task: &TaskSpec| pairs.iter().position(|&p| p == (task.network, task.dataset));
     scene
         .tasks
         .iter()
@@ -61,14 +57,6 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
             is_searched: budget.whole().is_none(),
         })
         .collect()
-}
-
-/// What walks are paid for.
-pub fn reward_kind(scene: &Scene) -> RewardKind {
-    match scene.reward {
-        SceneReward::Accuracy => RewardKind::Accuracy,
-        SceneReward::Kl => RewardKind::Divergence,
-    }
 }
 
 /// Every (network, data set) pair that a task names, in the order of the tasks.
@@ -90,7 +78,7 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let (protocol, (selection, norm)) = (protocol(scene), selection(scene));
+    let (protocol, (selection, norm)) = (scene.protocol, selection(scene));
     let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Inputs {
         network_name: scene.networks[network].name.clone(),
@@ -106,17 +94,10 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
             RepairMode::Original => Repair::Original,
             RepairMode::Off => Repair::Off,
         },
-        precision: precision(scene),
+        precision: scene.precision,
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
         reward: (images(reward), reward.iter().map(|&i| data.labels[i]).collect()),
-    }
-}
-
-fn protocol(scene: &Scene) -> Protocol {
-    match scene.protocol {
-        SceneProtocol::Inner => Protocol::Inner,
-        SceneProtocol::Full => Protocol::Full,
     }
 }
 
@@ -127,13 +108,5 @@ fn selection(scene: &Scene) -> (Selection, Option<Norm>) {
         SelectionMethod::L2 => (Selection::L2, Some(Norm::L2)),
         SelectionMethod::Reconstruction => (Selection::Reconstruction, None),
         SelectionMethod::Random => (Selection::Random(scene.seed), None),
-    }
-}
-
-/// Numbers that walks are scored in.
-pub(crate) fn precision(scene: &Scene) -> Precision {
-    match scene.precision {
-        ScenePrecision::F32 => Precision::F32,
-        ScenePrecision::Bf16 => Precision::Bf16,
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use secateur_scene::Scene;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 use crate::card::Card;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
 use crate::refits::Refits;
+use crate::scene::Scene;
 
 /// What all searches of a run work on.
 pub(crate) struct Job<'a> {

@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use secateur_rl::AgentKind;
-use secateur_scene::Scene;
+use secateur_rl::AgentEntry;
 use secateur_sim::{Event, Settings, TaskSetup};
 use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
 
@@ -12,10 +11,10 @@ use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
 use crate::observer::StageKind;
-use crate::plans::{Plan, executor, plans, scheduler};
-use crate::prepare;
+use crate::plans::{Plan, plans};
 use crate::run::{Job, Run};
 use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
+use crate::scene::Scene;
 
 /// What a search found.
 pub(crate) struct SearchOutcome {
@@ -92,7 +91,7 @@ impl Run<'_> {
     ) -> Result<(SearchOutcome, bool), RunError> {
         let mut ongoing = begin(&self.job, plan, saved)?;
         let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
-        let stage = format!("{} walks", plan.agent.name());
+        let stage = format!("{} walks", plan.agent.word);
         self.journal.reporter.begin(StageKind::Search, &stage, n_walks, ongoing.n_ended);
         let mut ended = self.go_on(plan, before, &mut ongoing)?;
         self.journal.reporter.end();
@@ -110,7 +109,7 @@ impl Run<'_> {
         let wall_s = ongoing.wall_s();
         let Ongoing { mut search, rewards, .. } = ongoing;
         let outcome = SearchOutcome {
-            agent: plan.agent.name(),
+            agent: plan.agent.word,
             tasks: search.results(),
             env_steps: search.env_steps(),
             learner_updates: search.learner_updates(),
@@ -152,7 +151,7 @@ impl Run<'_> {
     }
 
     fn failed(&mut self, plan: Plan, error: TrainError) -> Ended {
-        let name = plan.agent.name();
+        let name = plan.agent.word;
         self.journal.reporter.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
         Ended::Failed(error)
     }
@@ -171,14 +170,14 @@ impl Run<'_> {
                     (true, false) => {}
                 }
             }
-            self.tell(plan.agent, event);
+            self.tell(&plan.agent, event);
         }
-        self.journal.record(plan.agent.name(), &self.job.tasks, events)
+        self.journal.record(plan.agent.word, &self.job.tasks, events)
     }
 
-    /// One line when a task has a better candidate; the learning agent's only, controls are many and short.
-    fn tell(&mut self, agent: AgentKind, event: &Event) {
-        if let (AgentKind::Mtacp(_), Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent, event) {
+    /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
+    fn tell(&mut self, agent: &AgentEntry, event: &Event) {
+        if let (true, Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
             let name = &self.job.tasks[*task].name;
             let accuracy = 100.0 * score.accuracy;
             self.journal
@@ -249,7 +248,7 @@ fn settings(scene: &Scene, plan: Plan) -> Settings {
         channel_multiple: scene.channel_multiple,
         keep_ratio_min: scene.keep_ratio_min,
         spend_leftover: scene.spend_leftover,
-        reward: prepare::reward_kind(scene),
+        reward: scene.reward,
         finalists: scene.finalists,
         actors_per_task: scene.actors_per_task,
         walks_per_task: plan.walks_per_task,
@@ -265,11 +264,11 @@ fn begin(job: &Job<'_>, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongo
         settings: settings(scene, plan),
         networks: &job.networks,
         tasks: &job.tasks,
-        agent: plan.agent,
+        agent: plan.settings,
         seed: scene.seed,
         queue_capacity: scene.queue_capacity,
-        scheduler: scheduler(scene.scheduler),
-        executor: executor(scene.executor),
+        scheduler: scene.scheduler,
+        executor: scene.executor,
     };
     let mut app = job.plugins.app(&scene.plugins)?;
     if let Some(card) = &job.card {
@@ -295,7 +294,7 @@ fn begin(job: &Job<'_>, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongo
 }
 
 /// A search that an earlier process finished.
-fn finished_before(job: &Job<'_>, agent: AgentKind, saved: FinishedSearch) -> Result<SearchOutcome, RunError> {
+fn finished_before(job: &Job<'_>, agent: AgentEntry, saved: FinishedSearch) -> Result<SearchOutcome, RunError> {
     let n_tasks = job.tasks.len();
     if saved.tasks.len() != n_tasks || saved.rewards.len() != n_tasks {
         return Err(anyhow!("--resume: the checkpoint has other tasks, expected {n_tasks}").into());
@@ -303,7 +302,7 @@ fn finished_before(job: &Job<'_>, agent: AgentKind, saved: FinishedSearch) -> Re
     let restore = |(task, setup): (SavedTask, &TaskSetup)| task.restore(&job.networks[setup.network]);
     let tasks = saved.tasks.into_iter().zip(&job.tasks).map(restore).collect::<Result<_, _>>();
     Ok(SearchOutcome {
-        agent: agent.name(),
+        agent: agent.word,
         tasks: tasks.context("--resume")?,
         env_steps: saved.env_steps,
         learner_updates: saved.learner_updates,

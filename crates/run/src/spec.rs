@@ -4,12 +4,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secateur_scene::Scene;
-
 use crate::error::RunError;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::roots::Roots;
 use crate::inputs::scene_file::{read_scene, scene_dir};
+use crate::scene::{AgentList, Scene};
 use crate::threads::n_threads;
 
 /// One run of a scene: what the command line says, for programs.
@@ -30,6 +29,8 @@ use crate::threads::n_threads;
 pub struct RunSpec {
     /// The scene file.
     pub scene: PathBuf,
+    /// The agents that the scene can name: those of `rl`, and what is added.
+    pub agents: AgentList,
     /// Changes to the scene, `path=value` each, in order.
     pub sets: Vec<String>,
     /// The run directory, new or empty unless the run is resumed; without one, `runs/<name of the scene file>`.
@@ -53,6 +54,7 @@ impl RunSpec {
     pub fn new(scene: impl Into<PathBuf>) -> Self {
         Self {
             scene: scene.into(),
+            agents: AgentList::default(),
             sets: Vec::new(),
             out: None,
             resume: false,
@@ -70,7 +72,7 @@ impl RunSpec {
     }
 
     pub(crate) fn read_scene(&self) -> Result<Scene, RunError> {
-        read_scene(&self.scene, &self.sets)
+        read_scene(&self.scene, &self.sets, &self.agents)
     }
 
     pub(crate) fn memory_bound(&self) -> Result<MemoryBound, RunError> {

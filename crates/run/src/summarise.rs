@@ -2,13 +2,13 @@
 
 use secateur_net::{ChannelGroups, Cost, KeptChannels, Network};
 use secateur_rl::AgentKind;
+use secateur_rl::agents::random::RandomSettings;
 
 use crate::card::Card;
 use crate::finish::Finished;
 use crate::inputs::reachable::full_costs;
 use crate::inputs::resolve::Whole;
 use crate::learning::{AgainstRandom, mean, standard_error};
-use crate::plans::{executor, scheduler};
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
 use crate::summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, Summary, TaskSummary, model_file};
@@ -29,10 +29,10 @@ pub(crate) fn summarise(
         scene: run.job.scene.origin().to_owned(),
         seed: run.job.scene.seed,
         agent: agent.agent.to_owned(),
-        scheduler: scheduler(run.job.scene.scheduler).name(),
-        executor: executor(run.job.scene.executor).name().to_owned(),
+        scheduler: run.job.scene.scheduler.name(),
+        executor: run.job.scene.executor.name().to_owned(),
         device: run.job.card.as_ref().map_or_else(|| "cpu".to_owned(), Card::device),
-        precision: run.job.scene.precision.name().to_owned(),
+        precision: run.job.scene.precision.to_string(),
         warnings: run.job.card.as_ref().map_or_else(Vec::new, Card::warnings).into_iter().chain(refits).collect(),
         interrupted: run.is_stopping,
         wall_s,
@@ -61,7 +61,7 @@ fn task_summary(job: &Job<'_>, searches: &[SearchOutcome], finished: &Finished, 
     let [macs, params, activation_bytes] = costs(&emitted);
     let setup = &job.tasks[finished.task];
     let noise_free = &searches[0].rewards[finished.task].noise_free;
-    let random = searches.iter().skip(1).find(|search| search.agent == AgentKind::Random.name());
+    let random = searches.iter().skip(1).find(|search| search.agent == RandomSettings::ENTRY.word);
     TaskSummary {
         name: spec.name.clone(),
         network: prepared.network_name.clone(),

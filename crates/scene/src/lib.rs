@@ -1,34 +1,32 @@
-//! Scene files: RON text in, checked values out. Opens no file and knows no network; this is the only crate that knows RON.
+//! The text of scenes: RON in, values of whatever type in, every mistake with line, column and the source line. Opens no file and
+//! knows none of the choices that a scene makes: each is typed by its owner, and put together above. This is the only crate that
+//! knows RON.
 //!
-//! [`SceneFile`] mirrors the text; [`Scene::parse`] checks it and is the only way to a [`Scene`]. Every problem is a
-//! [`SceneError`] with line, column and the source line; [`apply_set`] edits the text for the command line's `--set`.
+//! [`Document`] is a text and where each value of it stands; [`Section`] is a choice by name, `Mtacp(profile: Paper)`, whose settings
+//! only the one who knows the name can read; [`PluginConfig`] is that for plugins. [`apply_set`] edits a text for the command line's
+//! `--set`.
 
-mod check;
-mod choices;
 mod difference;
+mod document;
 mod error;
-mod file;
+mod fields;
 mod locate;
 mod path;
 mod plugin;
 mod ron_error;
-mod scene;
+mod section;
 mod set;
 mod suggest;
-mod tasks;
-mod template;
 mod walk;
 
-pub use choices::{Agent, Control, DatasetSource, Images, ProceduralKind, Profile, Protocol};
-pub use choices::{Device, Precision};
-pub use choices::{ExecutorKind, RepairMode, RewardKind, SchedulerKind, SelectionMethod};
 pub use difference::{Difference, first_difference};
+pub use document::{Document, MapEntry, to_ron, to_ron_pretty};
 pub use error::{Problem, SceneError};
-pub use file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
+pub use fields::fields_of;
 pub use plugin::PluginConfig;
-pub use scene::{Budget, BudgetBound, BudgetKind, DatasetSpec, NetworkSpec, Scene, SceneData, TaskSpec};
-pub use set::apply_set;
-pub use template::template;
-
-/// The one version of the scene format that this program reads and writes.
-pub const SCENE_VERSION: u32 = 1;
+/// RON that is kept as it is written, unread.
+pub use ron::value::RawValue;
+pub use ron_error::clip;
+pub use section::Section;
+pub use set::{Format, apply_set};
+pub use suggest::did_you_mean;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::path::{Step, show_path};
+use crate::path::Step;
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// The innermost value without brackets that holds byte `at`, and the path to it.
-    pub(crate) fn scalar_at(&self, at: usize) -> Option<(String, &Node)> {
+    pub(crate) fn scalar_at(&self, at: usize) -> Option<(Vec<Step>, &Node)> {
         let mut steps = Vec::new();
         let mut node = self;
         while let Some(body) = &node.body {
@@ -100,7 +100,7 @@ impl Node {
             }
             node = &entry.value;
         }
-        Some((show_path(&steps), node))
+        Some((steps, node))
     }
 
     fn child(&self, step: &Step) -> Option<&Node> {

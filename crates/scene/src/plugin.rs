@@ -18,6 +18,11 @@ pub struct PluginConfig {
 }
 
 impl PluginConfig {
+    /// Settings that stand in no scene; what is wrong with them is told as of a file `origin`.
+    pub fn of(origin: &str, name: &str, ron: &str) -> Self {
+        Self::new(name.to_owned(), ron.to_owned(), Source::new(origin, ron), 0)
+    }
+
     pub(crate) fn new(name: String, ron: String, source: Source, start: usize) -> Self {
         Self { name, ron, source, start }
     }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use ron::error::{Error as RonError, SpannedError};
+use ron::extensions::Extensions;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::error::{Problem, byte_at};
-use crate::file::ron_options;
 use crate::locate::Node;
 use crate::path::{Step, show_path};
 use crate::suggest::did_you_mean;
@@ -16,14 +16,35 @@ use crate::walk::locate;
 /// Longest piece of source that is quoted inside a message, in characters.
 const QUOTED_LEN_MAX: usize = 40;
 
+/// How this crate reads and writes RON everywhere: fields of `Option` need no `Some(…)`, newtypes no parentheses.
+pub(crate) fn ron_options() -> ron::Options {
+    ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME | Extensions::UNWRAP_NEWTYPES)
+}
+
+/// A piece of a scene that is read on its own.
+pub(crate) struct Part<'a> {
+    /// Where it begins in the scene's text.
+    pub(crate) start: usize,
+    /// Path of the value in the scene; empty for the whole, or for a piece that messages tell of by itself.
+    pub(crate) path: &'a [Step],
+    /// Names that are known beside those that serde tells, for suggestions.
+    pub(crate) also_known: &'a [&'static str],
+}
+
 /// Reads all of `text` as a `T`.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    let mut deserializer = ron::Deserializer::from_str_with_options(text, &ron_options())
-        .map_err(|error| explain(text, error, Vec::new()))?;
+    read_part(text, &Part { start: 0, path: &[], also_known: &[] })
+}
+
+/// Reads the text of a part as a `T`.
+pub(crate) fn read_part<T: DeserializeOwned>(text: &str, part: &Part<'_>) -> Result<T, Problem> {
+    let explain = |error, steps| explain((text, part), error, steps).shift(part.start);
+    let mut deserializer =
+        ron::Deserializer::from_str_with_options(text, &ron_options()).map_err(|error| explain(error, Vec::new()))?;
     let mut track = serde_path_to_error::Track::new();
     let value = T::deserialize(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track))
-        .map_err(|code| explain(text, deserializer.span_error(code), steps_of(&track.path())))?;
-    deserializer.end().map_err(|code| explain(text, deserializer.span_error(code), Vec::new()))?;
+        .map_err(|code| explain(deserializer.span_error(code), steps_of(&track.path())))?;
+    deserializer.end().map_err(|code| explain(deserializer.span_error(code), Vec::new()))?;
     Ok(value)
 }
 
@@ -41,13 +62,14 @@ fn steps_of(path: &serde_path_to_error::Path) -> Vec<Step> {
 /// Where an error is: the value it is about, and ron's own span.
 struct Place<'a> {
     text: &'a str,
+    part: &'a Part<'a>,
     node: &'a Node,
     /// Path of `node` as messages name it.
     name: String,
     cursor: Range<usize>,
 }
 
-fn explain(text: &str, error: SpannedError, mut steps: Vec<Step>) -> Problem {
+fn explain((text, part): (&str, &Part<'_>), error: SpannedError, mut steps: Vec<Step>) -> Problem {
     let root = locate(text);
     if let (RonError::NoSuchStructField { found: name, .. }, Some(Step::Field(last))) = (&error.code, steps.last())
         && name == last
@@ -64,8 +86,9 @@ fn explain(text: &str, error: SpannedError, mut steps: Vec<Step>) -> Problem {
     }
     let start = byte_at(text, error.span.start.line, error.span.start.col);
     let end = byte_at(text, error.span.end.line, error.span.end.col);
-    let name = if steps.is_empty() { "the scene".to_owned() } else { format!("`{}`", show_path(&steps)) };
-    let place = Place { text, node, name, cursor: start..end };
+    let whole = show_path(&[part.path, &steps].concat());
+    let name = if whole.is_empty() { "the scene".to_owned() } else { format!("`{whole}`") };
+    let place = Place { text, part, node, name, cursor: start..end };
     explain_names(&place, &error.code).unwrap_or_else(|| explain_values(&root, &place, &error.code))
 }
 
@@ -75,7 +98,8 @@ fn explain_names(place: &Place<'_>, code: &RonError) -> Option<Problem> {
     Some(match code {
         RonError::NoSuchStructField { expected, found, .. } => {
             let span = node.entry(found).and_then(|entry| entry.key.as_ref()).map(|key| key.span.clone());
-            let help = did_you_mean(found, expected.iter().copied());
+            let known = expected.iter().chain(place.part.also_known).copied();
+            let help = did_you_mean(found, known);
             Problem::new(
                 span.unwrap_or(place.cursor.clone()),
                 format!("unknown field `{}` in {name}", clip(found)),
@@ -105,7 +129,7 @@ fn explain_names(place: &Place<'_>, code: &RonError) -> Option<Problem> {
 
 /// Values of another kind than their field, and broken syntax.
 fn explain_values(root: &Node, place: &Place<'_>, code: &RonError) -> Problem {
-    let Place { text, node, name, cursor } = place;
+    let Place { text, node, name, cursor, part } = place;
     if let Some(expected) = expected_kind(code) {
         let got = clip(&text[node.span.clone()]);
         let help = matches!(code, RonError::ExpectedString).then(|| "text needs double quotes".to_owned());
@@ -125,7 +149,7 @@ fn explain_values(root: &Node, place: &Place<'_>, code: &RonError) -> Problem {
         RonError::ExceededRecursionLimit => {
             Problem::new(cursor.clone(), "nested too deeply: ron follows at most 128 levels", None)
         }
-        RonError::ExpectedComma => explain_comma(root, text, cursor),
+        RonError::ExpectedComma => explain_comma(root, (text, part), cursor),
         RonError::Eof => ends_early(cursor.end),
         RonError::TrailingCharacters => {
             Problem::new(cursor.end..cursor.end + 1, "nothing may follow the scene's closing parenthesis", None)
@@ -139,9 +163,10 @@ fn ends_early(at: usize) -> Problem {
 }
 
 /// ron stops inside a number such as `3.5` that must be whole and asks for a comma there.
-fn explain_comma(root: &Node, text: &str, cursor: &Range<usize>) -> Problem {
+fn explain_comma(root: &Node, (text, part): (&str, &Part<'_>), cursor: &Range<usize>) -> Problem {
     match root.scalar_at(cursor.end) {
-        Some((path, node)) if node.span.start < cursor.end => {
+        Some((steps, node)) if node.span.start < cursor.end => {
+            let path = show_path(&[part.path, &steps].concat());
             let got = clip(&text[node.span.clone()]);
             Problem::new(node.span.clone(), format!("`{path}`: expected a whole number, got `{got}`"), None)
         }
@@ -166,7 +191,7 @@ fn expected_kind(code: &RonError) -> Option<&'static str> {
 }
 
 /// A piece of source short enough for a message.
-pub(crate) fn clip(text: &str) -> String {
+pub fn clip(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let cut: String = line.chars().take(QUOTED_LEN_MAX).collect();
     if cut.len() < text.len() { format!("{cut}…") } else { cut }

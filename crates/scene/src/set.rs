@@ -5,30 +5,37 @@ use std::ops::Range;
 use ron::value::RawValue;
 
 use crate::error::{Problem, SceneError, Source};
-use crate::file::SceneFile;
 use crate::locate::{Body, Missing, Node};
 use crate::path::{Step, parse_path, show_path};
-use crate::ron_error::{clip, read};
-use crate::template::template;
+use crate::ron_error::clip;
 use crate::walk::{locate, locate_only};
 
-/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text, "seed=9")`,
-/// `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to [`crate::Scene::parse`].
+/// What `--set` must know of the texts it edits.
+#[derive(Clone, Copy)]
+pub struct Format<'a> {
+    /// A text with every field at its default.
+    pub template: &'a str,
+    /// Whether a text has the right fields with values of the right types.
+    pub check: &'a dyn Fn(&str) -> Result<(), Problem>,
+}
+
+/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text, "seed=9", …)`,
+/// `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to whoever reads the text.
 ///
 /// # Errors
 /// A malformed assignment, a path that no scene has, a value that is no RON or of another type than its field; positions
 /// are those in `assignment`. A `text` that is not well-formed RON is an error with positions in `text`.
-pub fn apply_set(text: &str, assignment: &str) -> Result<String, SceneError> {
-    let before = read::<SceneFile>(text);
+pub fn apply_set(text: &str, assignment: &str, format: Format<'_>) -> Result<String, SceneError> {
+    let before = (format.check)(text);
     if locate_only(text).is_none() {
         let problem = before.err().unwrap_or_else(|| Problem::new(0..0, "this text cannot be edited", None));
         return Err(Source::new("scene", text).error(vec![problem]));
     }
-    let edited = Assignment::parse(assignment).and_then(|assigned| {
+    let edited = Assignment::parse(assignment, format.template).and_then(|assigned| {
         let edited = assigned.edit(text)?;
-        match read::<SceneFile>(&edited) {
+        match (format.check)(&edited) {
             Err(problem) if before.is_ok() => Err(assigned.blame(&edited, &problem)),
-            // A scene that was incomplete before is reported under its own name, by `Scene::parse`.
+            // A scene that was incomplete before is reported under its own name by whoever reads it.
             _ => Ok(edited),
         }
     });
@@ -38,13 +45,14 @@ pub fn apply_set(text: &str, assignment: &str) -> Result<String, SceneError> {
 /// A parsed `path=value`.
 struct Assignment<'a> {
     text: &'a str,
+    template: &'a str,
     path: Range<usize>,
     steps: Vec<Step>,
     value: Range<usize>,
 }
 
 impl<'a> Assignment<'a> {
-    fn parse(text: &'a str) -> Result<Self, Problem> {
+    fn parse(text: &'a str, template: &'a str) -> Result<Self, Problem> {
         let Some(equals) = text.find('=') else {
             return Err(Problem::new(0..text.len(), "expected `path=value`, got no `=`", None));
         };
@@ -56,7 +64,7 @@ impl<'a> Assignment<'a> {
         match locate_only(spelt).filter(|node| RawValue::from_ron(&spelt[node.span.clone()]).is_ok()) {
             Some(node) => {
                 let value = value.start + node.span.start..value.start + node.span.end;
-                Ok(Self { text, path, steps, value })
+                Ok(Self { text, template, path, steps, value })
             }
             None => {
                 let message = format!("`{}` is not a RON value", clip(spelt.trim()));
@@ -94,7 +102,7 @@ impl<'a> Assignment<'a> {
             return Err(self.at_path(format!("{inside} is `{got}`, which has no field `{name}`")));
         };
         let rest = &self.steps[missing.depth + 1..];
-        match default_value(name).filter(|_| missing.depth == 0 && !rest.is_empty()) {
+        match default_value(self.template, name).filter(|_| missing.depth == 0 && !rest.is_empty()) {
             Some(default) => self.edit(&with_entry(text, body, name, default)),
             None => Ok(with_entry(text, body, name, &self.nested(rest)?)),
         }
@@ -129,10 +137,10 @@ fn takes_fields(body: &Body) -> bool {
     body.bracket != b'[' && body.entries.iter().all(|entry| entry.key.is_some())
 }
 
-/// The default of a scene's field, for a field that is more than a plain struct: `agent`, `controls`, `plugins`.
-fn default_value(name: &str) -> Option<&'static str> {
-    let root: Node = locate(template());
-    let value = &template()[root.entry(name)?.value.span.clone()];
+/// The default of a field, for one that is more than a plain struct: a choice, a list, a map.
+fn default_value<'t>(template: &'t str, name: &str) -> Option<&'t str> {
+    let root: Node = locate(template);
+    let value = &template[root.entry(name)?.value.span.clone()];
     (!value.starts_with('(')).then_some(value)
 }
 

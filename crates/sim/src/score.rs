@@ -18,13 +18,13 @@ pub struct Score {
 }
 
 /// What a walk is paid for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RewardKind {
     /// Top-1 accuracy.
     #[default]
     Accuracy,
-    /// exp(-divergence), in (0, 1]: still has a slope where accuracy saturates.
-    Divergence,
+    /// exp(-divergence) from the dense network's logits, in (0, 1]: still has a slope where accuracy saturates on the training images.
+    Kl,
 }
 
 impl Score {
@@ -32,7 +32,7 @@ impl Score {
     pub fn reward(&self, kind: RewardKind) -> f64 {
         match kind {
             RewardKind::Accuracy => self.accuracy,
-            RewardKind::Divergence => (-self.divergence).exp(),
+            RewardKind::Kl => (-self.divergence).exp(),
         }
     }
 }
@@ -258,7 +258,7 @@ mod tests {
         let images = images(&pool);
         let same = images.score(&pool, &scaled(1.0), Precision::F32).unwrap();
         assert_eq!((same.accuracy, same.divergence), (0.75, 0.0));
-        assert_eq!(same.reward(RewardKind::Divergence), 1.0);
+        assert_eq!(same.reward(RewardKind::Kl), 1.0);
         // Logits of 0: the class probabilities become (1/2, 1/2), the divergence ln 2 minus the entropy of the original's.
         let flat = images.score(&pool, &scaled(0.0), Precision::F32).unwrap();
         let entropy = |d: f64| {

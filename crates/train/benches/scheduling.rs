@@ -11,11 +11,11 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::channel::bounded;
-use secateur_rl::{AgentKind, Unroll};
+use secateur_rl::Unroll;
 use secateur_sim::{Prepared, Tick};
 use secateur_train::{Executor, Queued, Scheduler, Search};
 use tiny::recording::{Recording, Seen, Unsteady};
-use tiny::{N_TASKS, Options, pool, prepared, search_on, with_plugin};
+use tiny::{N_TASKS, Options, TestAgent, pool, prepared, search_on, with_plugin};
 
 /// Trajectories go through the queue and back, so that the same few go round.
 fn queue(c: &mut Criterion) {
@@ -39,7 +39,7 @@ fn free(prepared: &Arc<Prepared>, scheduler: Scheduler, executor: Executor, n_ac
         executor,
         n_actors,
         n_walks: u64::MAX / 2,
-        ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()")
+        ..with_plugin(TestAgent::Uniform, Unsteady::new(0), "\"unsteady\": ()")
     };
     let learner = Recording::new(&Seen::default(), n_actors, 0);
     search_on(prepared, &options, |_| Ok(learner.agent()))

@@ -2,7 +2,7 @@
 
 use bevy_ecs::prelude::*;
 use crossbeam::channel::TrySendError;
-use secateur_rl::Unroll;
+use secateur_rl::{Unroll, UnrollState, UnrollStep};
 use secateur_sim::{Actor, Failure, Readiness, Realised, RestartPoint, Restarts, SimError, StepReward, Walk};
 
 use crate::components::{
@@ -30,7 +30,7 @@ pub fn collect_steps(mut commands: Commands, mut actors: Query<(Maker<'_>, Taken
             push_observation(&mut experience.unroll, asked);
             commands.spawn(experience.hand_over(maker));
         } else if n_steps > 0 && *readiness == Readiness::Retired {
-            repeat_last_observation(&mut experience.unroll);
+            experience.unroll.repeat_last_state();
             commands.spawn(experience.hand_over(maker));
         }
         if *readiness != Readiness::Acting || walk.noise_free {
@@ -69,26 +69,16 @@ impl Experience {
             unroll.first_recurrent.clone_from(&asked.0.recurrent);
         }
         push_observation(unroll, asked);
-        unroll.raw_action.push(decided.0.raw_action);
-        unroll.keep_ratio.push(realised.keep_ratio);
-        unroll.log_prob.push(decided.0.log_prob);
-        unroll.value.push(decided.0.value);
-        unroll.reward.push(step.reward);
-        unroll.ends_walk.push(step.ends_walk);
-        unroll.policy_version.push(version.0);
+        unroll.push_step(UnrollStep {
+            raw_action: decided.0.raw_action,
+            keep_ratio: realised.keep_ratio,
+            log_prob: decided.0.log_prob,
+            value: decided.0.value,
+            reward: step.reward,
+            ends_walk: step.ends_walk,
+            policy_version: version.0,
+        });
     }
-}
-
-/// What comes after the last step of an actor's life does not matter, because that step ends a walk, but it must be there.
-fn repeat_last_observation(unroll: &mut Unroll) {
-    let last = unroll.layer.len() - 1;
-    let n_features = unroll.observation.len() / unroll.layer.len();
-    unroll.observation.extend_from_within(last * n_features..);
-    unroll.layer.push(unroll.layer[last]);
-    unroll.even_ratio.push(unroll.even_ratio[last]);
-    unroll.last_action.push(unroll.last_action[last]);
-    unroll.last_reward.push(unroll.last_reward[last]);
-    unroll.starts_walk.push(true);
 }
 
 /// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice. An unroll that is
@@ -116,29 +106,19 @@ fn forget_last_walk(unroll: &mut Unroll) {
         *unroll = Unroll::default();
         return;
     }
-    // A collecting unroll has as many observations as steps; the one behind the last comes when it is whole.
-    let n_features = unroll.observation.len() / unroll.layer.len();
-    unroll.observation.truncate(n_steps * n_features);
-    for floats in [&mut unroll.even_ratio, &mut unroll.last_action, &mut unroll.last_reward] {
-        floats.truncate(n_steps);
-    }
-    for floats in [&mut unroll.raw_action, &mut unroll.keep_ratio, &mut unroll.log_prob, &mut unroll.value] {
-        floats.truncate(n_steps);
-    }
-    unroll.layer.truncate(n_steps);
-    unroll.starts_walk.truncate(n_steps);
-    unroll.reward.truncate(n_steps);
-    unroll.ends_walk.truncate(n_steps);
-    unroll.policy_version.truncate(n_steps);
+    // A collecting unroll has as many states as steps; the one behind the last comes when it is whole.
+    unroll.truncate(n_steps);
 }
 
 fn push_observation(unroll: &mut Unroll, asked: &Asked) {
-    unroll.observation.extend_from_slice(&asked.0.observation);
-    unroll.layer.push(asked.0.layer);
-    unroll.even_ratio.push(asked.0.even_ratio);
-    unroll.last_action.push(asked.0.last_action);
-    unroll.last_reward.push(asked.0.last_reward);
-    unroll.starts_walk.push(asked.0.layer == 0);
+    let state = UnrollState {
+        layer: asked.0.layer,
+        even_ratio: asked.0.even_ratio,
+        last_action: asked.0.last_action,
+        last_reward: asked.0.last_reward,
+        starts_walk: asked.0.layer == 0,
+    };
+    unroll.push_state(&asked.0.observation, state);
 }
 
 /// Moves trajectories into the queue, oldest first, of equal age in actor order. One that does not fit stays an entity, and its actor waits:

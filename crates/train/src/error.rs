@@ -7,6 +7,9 @@ use thiserror::Error;
 /// Errors of this crate.
 #[derive(Debug, Error)]
 pub enum TrainError {
+    /// No scheduler of this name: what was expected.
+    #[error("{0}")]
+    SchedulerName(String),
     /// The pruning process stopped.
     #[error(transparent)]
     Process(#[from] SimError),

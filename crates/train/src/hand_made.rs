@@ -72,7 +72,7 @@ impl Learner for NotingLearner {
         }
         self.batches.lock().unwrap().push(tasks);
         self.n_updates += 1;
-        Ok(LearnReport { policy_loss: 0.125, n_steps: 7, ..LearnReport::default() })
+        Ok(LearnReport { numbers: vec![("policy_loss", 0.125)] })
     }
 
     fn policy(&self) -> Arc<dyn Policy> {
@@ -94,7 +94,8 @@ impl Learner for NotingLearner {
 
 /// An unroll that is known by its task, whose steps were acted by policies of these versions.
 pub(crate) fn unroll(task: u32, policy_version: &[u64]) -> Unroll {
-    Unroll { task, policy_version: policy_version.to_vec(), ..Unroll::default() }
+    let raw_action = vec![0.0; policy_version.len()];
+    Unroll { task, raw_action, policy_version: policy_version.to_vec(), ..Unroll::default() }
 }
 
 /// The wall of a network of two prunable groups, of 4 and 2 channels.

@@ -57,7 +57,7 @@ fn learn_from_next(
         Ok(Ok(report)) => {
             stats.n_trajectories += n as u64;
             stats.n_updates = learner.n_updates();
-            log.0.push(learned(stats.n_updates, &report, &batch, (n_updates, n_waiting)));
+            log.0.push(learned(stats.n_updates, report, &batch, (n_updates, n_waiting)));
             return true;
         }
         Ok(Err(cause)) => {
@@ -106,27 +106,21 @@ fn put_back(stats: &mut LearnerStats, batch: &[Unroll]) {
 }
 
 /// The event of an update of a learner that had made `n_updates` before, while `n_waiting` trajectories waited for it.
-fn learned(n_updates: u64, report: &LearnReport, batch: &[Unroll], (n_before, n_waiting): (u64, usize)) -> Event {
+fn learned(n_updates: u64, report: LearnReport, batch: &[Unroll], (n_before, n_waiting): (u64, usize)) -> Event {
     let mut lags: BTreeMap<u64, u64> = BTreeMap::new();
     for version in batch.iter().flat_map(|unroll| &unroll.policy_version) {
         *lags.entry(n_before.saturating_sub(*version)).or_default() += 1;
     }
     let (sum, n) = lags.iter().fold((0, 0), |(sum, n), (lag, steps)| (sum + lag * steps, n + steps));
     let lag_max = lags.keys().next_back().copied().unwrap_or(0);
-    let numbers = vec![
-        ("policy_loss", report.policy_loss),
-        ("value_loss", report.value_loss),
-        ("imitation_loss", report.imitation_loss),
-        ("entropy", report.entropy),
-        ("importance_mean", report.importance_mean),
-        ("gradient_norm", report.gradient_norm),
-        ("learning_rate", report.learning_rate),
-        ("sigma", report.sigma),
-        ("n_steps", report.n_steps as f64),
+    let n_steps: usize = batch.iter().map(Unroll::n_steps).sum();
+    let mut numbers = report.numbers;
+    numbers.extend([
+        ("n_steps", n_steps as f64),
         ("lag_mean", sum as f64 / n.max(1) as f64),
         ("lag_max", lag_max as f64),
         ("queue_depth", n_waiting as f64),
-    ];
+    ]);
     Event::Learned { n_updates, numbers, lags }
 }
 

@@ -4,6 +4,7 @@
 //! its own; between the two worlds are the bounded queue and a [`PolicySlot`].
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -14,13 +15,15 @@ use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleT
 use crossbeam::channel::{Receiver, Select, Sender, unbounded};
 use secateur_rl::Policy;
 use secateur_sim::{Actor, Event, EventLog, Readiness, Walk, panic_message};
+use serde::{Deserialize, Serialize};
 
 use crate::components::*;
 use crate::error::TrainError;
 use crate::learn::learn_once;
 
 /// How actors and learner share time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum Scheduler {
     /// They alternate: deterministic.
     #[default]
@@ -30,13 +33,18 @@ pub enum Scheduler {
     /// As `Async`, but no step is ever learned from more than `max` updates after the policy that acted in it: an actor that
     /// could not keep that waits for a newer policy, and batches are made in the order in which unrolls were begun.
     BoundedLag {
-        /// Most updates between acting and learning policy.
+        /// Most updates between acting and learning policy; 1 when a scene leaves it out.
+        #[serde(default = "default_lag_max")]
         max: u64,
     },
 }
 
+fn default_lag_max() -> u64 {
+    1
+}
+
 /// What runs the systems of a tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Executor {
     /// One after the other.
     #[default]
@@ -56,7 +64,31 @@ impl Scheduler {
     }
 }
 
+/// As [`Scheduler::name`] writes it; `bounded_lag` alone is `bounded_lag:1`.
+impl FromStr for Scheduler {
+    type Err = TrainError;
+
+    fn from_str(text: &str) -> Result<Self, TrainError> {
+        let (name, max) = text.split_once(':').map_or((text, None), |(name, max)| (name, Some(max)));
+        match (name, max) {
+            ("lockstep", None) => Ok(Self::Lockstep),
+            ("async", None) => Ok(Self::Async),
+            ("bounded_lag", None) => Ok(Self::BoundedLag { max: default_lag_max() }),
+            ("bounded_lag", Some(max)) => {
+                let fail = |_| TrainError::SchedulerName(format!("the lag '{max}' is no whole number"));
+                Ok(Self::BoundedLag { max: max.parse().map_err(fail)? })
+            }
+            _ => Err(TrainError::SchedulerName(
+                "unknown scheduler; expected lockstep, async or bounded_lag[:MAX]".to_owned(),
+            )),
+        }
+    }
+}
+
 impl Executor {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Single, Self::Multi];
+
     /// As results and the command line name it.
     pub const fn name(self) -> &'static str {
         match self {

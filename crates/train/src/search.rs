@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{MultiThreadedExecutor, SingleThreadedExecutor};
-use secateur_rl::{Agent, AgentKind, AgentSettings, RlError};
+use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, RlError};
 use secateur_sim::{
     Actor, Budget, Candidate, Event, EventLog, Failure, Finalists, ObservationSpace, Pool, Prepared, PruneTask,
     Readiness, Settings, Step, TaskSetup, TaskStats, Tick, observe_layers, panic_message, populate,
@@ -34,7 +34,7 @@ pub struct SearchSetup<'a> {
     /// Tasks.
     pub tasks: &'a [TaskSetup],
     /// Who decides.
-    pub agent: AgentKind,
+    pub agent: &'a dyn AgentSettings,
     /// Seed of all noise.
     pub seed: u64,
     /// Trajectories the queue holds.
@@ -79,7 +79,7 @@ impl Search {
     /// # Errors
     /// Budgets that cannot be met, settings the agent cannot run with.
     pub fn new(app: App, setup: &SearchSetup<'_>) -> Result<Self, TrainError> {
-        Self::with_agent(app, setup, |settings| secateur_rl::build(setup.agent, settings))
+        Self::with_agent(app, setup, |environment| secateur_rl::build(setup.agent, environment))
     }
 
     /// As [`Self::new`], with an agent of the caller's own instead of that of `setup`.
@@ -89,7 +89,7 @@ impl Search {
     pub fn with_agent(
         mut app: App,
         setup: &SearchSetup<'_>,
-        build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>,
+        build: impl FnOnce(&EnvironmentSpec) -> Result<Agent, RlError>,
     ) -> Result<Self, TrainError> {
         let pool = setup.pool.clone();
         populate(&mut app, pool, setup.settings, setup.networks, setup.tasks)?;
@@ -99,7 +99,7 @@ impl Search {
                 Executor::Multi => schedule.set_executor(MultiThreadedExecutor::new()),
             };
         });
-        let agent = build(&agent_settings(app.world_mut(), setup))?;
+        let agent = build(&environment(app.world_mut(), setup))?;
         let learner = add_agent(&mut app, setup, agent);
         Ok(Self { app, n_tasks: setup.tasks.len(), learner })
     }
@@ -288,11 +288,11 @@ impl Drop for Search {
     }
 }
 
-fn agent_settings(world: &mut World, setup: &SearchSetup<'_>) -> AgentSettings {
+fn environment(world: &mut World, setup: &SearchSetup<'_>) -> EnvironmentSpec {
     let n_features = world.resource::<ObservationSpace>().n_features;
     let mut walls = world.query::<&Budget>();
     let walk_length_max = walls.iter(world).map(|wall| wall.0.order().len()).max().unwrap_or(1);
-    AgentSettings {
+    EnvironmentSpec {
         n_features,
         n_tasks: setup.tasks.len(),
         n_actors: setup.tasks.len() * setup.settings.actors_per_task,

@@ -9,11 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use secateur_rl::AgentKind;
 use secateur_sim::Prepared;
 use secateur_train::{Executor, Scheduler, Search};
 use tiny::recording::{Recording, Seen, Unsteady, expected};
-use tiny::{N_TASKS, Options, pool, prepared, search_on, with_plugin};
+use tiny::{N_TASKS, Options, TestAgent, pool, prepared, search_on, with_plugin};
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -37,7 +36,7 @@ fn begin(case: Case, seen: &Seen, scores: &Unsteady) -> Search {
         queue_capacity: case.queue_capacity,
         n_walks: case.n_walks,
         n_actors: case.n_actors,
-        ..with_plugin(AgentKind::Uniform, scores.clone(), "\"unsteady\": ()")
+        ..with_plugin(TestAgent::Uniform, scores.clone(), "\"unsteady\": ()")
     };
     let learner = Recording::new(seen, case.batch_size, case.unroll_length);
     static PREPARED: OnceLock<Arc<Prepared>> = OnceLock::new();

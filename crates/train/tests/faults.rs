@@ -11,11 +11,11 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::Network;
-use secateur_rl::{AgentKind, Profile};
+use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Build, Evaluate, Evaluator, Event, Measured, Prepared, PruningPlugin, Score, Step, Tick};
 use secateur_train::{TaskResult, TrainError, Trajectory, collect_steps};
-use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, learned, rewards, run, search, with_plugin};
+use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, with_plugin};
 
 /// Which candidates panic.
 #[derive(Clone, Copy, PartialEq)]
@@ -79,7 +79,7 @@ impl PruningPlugin for FaultyPlugin {
     }
 }
 
-fn faulty(agent: AgentKind, threads: usize, build: Which, score: Which) -> Options {
+fn faulty(agent: TestAgent, threads: usize, build: Which, score: Which) -> Options {
     Options { threads, ..with_plugin(agent, FaultyPlugin { build, score }, "\"faulty\": ()") }
 }
 
@@ -98,9 +98,9 @@ fn sorted(events: &[Event]) -> Vec<(usize, u64, f32)> {
 #[test]
 fn walks_whose_candidates_panic_are_done_again_and_counted_once() {
     // Random decides by task, walk and layer alone, so a walk done again must end where it would have ended.
-    let (undisturbed, ..) = run(&Options::new(AgentKind::Random));
+    let (undisturbed, ..) = run(&Options::new(TestAgent::Random));
     for (threads, build, score) in [(1, AllOnce, Never), (1, Never, AllOnce), (2, AllOnce, AllOnce)] {
-        let (events, results, _) = run(&faulty(AgentKind::Random, threads, build, score));
+        let (events, results, _) = run(&faulty(TestAgent::Random, threads, build, score));
         assert!(n_restarts(&events) > 5, "nothing was injected");
         assert_eq!(sorted(&events), sorted(&undisturbed));
         for TaskResult { stats, .. } in results {
@@ -113,7 +113,7 @@ fn walks_whose_candidates_panic_are_done_again_and_counted_once() {
 fn steps_of_a_walk_done_again_are_learned_from_once() {
     // Noise-free walks (10th, 19th and 20th) are not learned from; a walk has four steps.
     let n_learned = N_TASKS * (N_WALKS as usize - 3);
-    for agent in [MTACP, AgentKind::Mtacp(Profile::Paper)] {
+    for agent in [MTACP, TestAgent::Mtacp(Profile::Paper)] {
         let (events, _, mut search) = run(&faulty(agent, 1, AllOnce, AllOnce));
         assert!(n_restarts(&events) > 5, "nothing was injected");
         assert_eq!(learned(&events, "n_steps").iter().sum::<f64>(), 4.0 * n_learned as f64, "{agent:?}");
@@ -123,7 +123,7 @@ fn steps_of_a_walk_done_again_are_learned_from_once() {
 
 #[test]
 fn a_candidate_that_always_panics_stops_the_search_with_task_and_walk_and_nothing_is_lost() {
-    let options = faulty(AgentKind::Random, 1, Never, Always);
+    let options = faulty(TestAgent::Random, 1, Never, Always);
     let mut search = search(&options);
     let error = (0..40).find_map(|_| search.tick().err()).unwrap();
     let text = error.to_string();
@@ -132,7 +132,7 @@ fn a_candidate_that_always_panics_stops_the_search_with_task_and_walk_and_nothin
     assert!(error.leaves_search_whole());
     let saved = search.save().unwrap();
     // Once the fault is gone, the saved search goes on to what an undisturbed one ends with.
-    let healthy = Options::new(AgentKind::Random);
+    let healthy = Options::new(TestAgent::Random);
     let mut going = tiny::search(&healthy);
     going.restore(saved).unwrap();
     let events = go_on(&mut going);
@@ -142,8 +142,8 @@ fn a_candidate_that_always_panics_stops_the_search_with_task_and_walk_and_nothin
 #[test]
 fn an_equal_candidate_of_the_same_tick_waits_for_the_one_that_panicked() {
     // Uniform makes all candidates of a task equal: in the first tick that ends walks, all but the first wait for its score.
-    let (events, results, _) = run(&faulty(AgentKind::Uniform, 1, Never, AllOnce));
-    assert_eq!(sorted(&events), sorted(&run(&Options::new(AgentKind::Uniform)).0));
+    let (events, results, _) = run(&faulty(TestAgent::Uniform, 1, Never, AllOnce));
+    assert_eq!(sorted(&events), sorted(&run(&Options::new(TestAgent::Uniform)).0));
     assert!(results.iter().all(|r| r.stats.n_ended == N_WALKS && r.stats.n_cache_hits == N_WALKS - 1));
 }
 
@@ -199,7 +199,7 @@ impl PruningPlugin for Panicking {
 
 #[test]
 fn a_plugin_that_panics_stops_the_search_and_the_best_so_far_remain() {
-    let mut search = search(&with_plugin(AgentKind::Random, Panicking, "\"panicking\": ()"));
+    let mut search = search(&with_plugin(TestAgent::Random, Panicking, "\"panicking\": ()"));
     let error = (0..100).find_map(|_| search.tick().err()).unwrap();
     assert!(error.to_string().contains("a mistake in a plugin"), "{error}");
     assert!(!error.leaves_search_whole());

@@ -11,14 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Event, EventLog, Prepared, PruningPlugin, Step, Tick};
 use secateur_train::{LearnTick, Scheduler, Search, TrajectoryReceiver};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, scheduler::RandomScheduler, thread};
 use tiny::recording::{Recording, Seen, Unsteady, expected};
-use tiny::{Options, learned, pool, prepared, search_on, with_plugin};
+use tiny::{Options, TestAgent, learned, pool, prepared, search_on, with_plugin};
 
 const N_WALKS: u64 = 7;
 /// Far more ticks than a search takes whose actors wait now and then.
@@ -60,7 +59,7 @@ impl Model {
             queue_capacity: self.queue_capacity,
             n_walks: N_WALKS,
             n_actors: 2,
-            ..with_plugin(AgentKind::Uniform, Pausing(Unsteady::new(0)), "\"pausing\": ()")
+            ..with_plugin(TestAgent::Uniform, Pausing(Unsteady::new(0)), "\"pausing\": ()")
         };
         let learner = Recording {
             while_acting: pause,

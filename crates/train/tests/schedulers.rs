@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_rl::{AgentKind, Profile};
+use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Event, PruningPlugin, Step, Tick};
 use secateur_train::{Executor, Scheduler, Search, TrainError, Trajectory, collect_steps};
 use tiny::recording::{Recording, Seen, Unsteady};
-use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, learned, rewards, run, search, search_with, with_plugin};
+use tiny::{
+    MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, search_with, with_plugin,
+};
 
-const PAPER: AgentKind = AgentKind::Mtacp(Profile::Paper);
+const PAPER: TestAgent = TestAgent::Mtacp(Profile::Paper);
 const ASYNC: Scheduler = Scheduler::Async;
 
 /// Steps of the walks that are learned from: four each, all but the noise-free ones (10th, 19th and 20th).
@@ -26,7 +28,7 @@ fn bounded(max: u64) -> Scheduler {
     Scheduler::BoundedLag { max }
 }
 
-fn options(agent: AgentKind, scheduler: Scheduler, queue_capacity: usize) -> Options {
+fn options(agent: TestAgent, scheduler: Scheduler, queue_capacity: usize) -> Options {
     Options { scheduler, queue_capacity, ..Options::new(agent) }
 }
 
@@ -40,7 +42,7 @@ fn check_counts(events: &[Event], what: &str) {
 
 #[test]
 fn every_walk_is_counted_once_and_every_step_learned_from_once_under_every_scheduler() {
-    for agent in [MTACP, PAPER, AgentKind::Mtacp(Profile::Tuned)] {
+    for agent in [MTACP, PAPER, TestAgent::Mtacp(Profile::Tuned)] {
         for scheduler in [Scheduler::Lockstep, ASYNC, bounded(0), bounded(1), bounded(4)] {
             for queue_capacity in [1, 64] {
                 let (events, results, mut search) = run(&options(agent, scheduler, queue_capacity));
@@ -131,7 +133,7 @@ fn with_learner(scheduler: Scheduler, queue_capacity: usize, while_learning: fn(
         scheduler,
         queue_capacity,
         n_walks: 60,
-        ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()")
+        ..with_plugin(TestAgent::Uniform, Unsteady::new(0), "\"unsteady\": ()")
     };
     let learner = Recording { while_learning, ..Recording::new(&Seen::default(), 3, 0) };
     search_with(&options, |_| Ok(learner.agent()))
@@ -197,7 +199,7 @@ fn to_be_saved_a_search_waits_for_the_update_its_learner_is_at_and_not_for_all_t
 fn a_batch_that_was_left_behind_is_learned_from_though_nothing_comes_any_more() {
     for scheduler in [ASYNC, bounded(0)] {
         let options =
-            Options { scheduler, n_walks: 12, ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
+            Options { scheduler, n_walks: 12, ..with_plugin(TestAgent::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
         let begin = || search_with(&options, |_| Ok(Recording::new(&Seen::default(), 3, 0).agent()));
         // Where a learner failed, its batch waits for it and the queue is empty; under a bound of 0 all actors wait for it, too.
         let mut first = begin();
@@ -226,7 +228,7 @@ fn panicking() -> Recording {
 #[test]
 fn a_learner_that_panics_stops_the_search_with_its_batch_and_the_best_so_far_remain() {
     for scheduler in [Scheduler::Lockstep, ASYNC, bounded(1)] {
-        let options = Options { scheduler, ..with_plugin(AgentKind::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
+        let options = Options { scheduler, ..with_plugin(TestAgent::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
         let mut search = search_with(&options, |_| Ok(panicking().agent()));
         let start = Instant::now();
         let error = loop {

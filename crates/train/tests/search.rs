@@ -6,15 +6,15 @@ mod tiny;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_rl::{AgentKind, Profile};
+use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Event, Outcome, PruningPlugin, Step, Tick, write_reward};
 use secateur_train::{SavedSearch, TaskResult};
-use tiny::{MTACP, N_TASKS, N_WALKS, Options, go_on, rewards, run, search, with_plugin};
+use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, rewards, run, search, with_plugin};
 
 #[test]
 fn every_walk_is_walked_scored_and_counted_once() {
-    for agent in [AgentKind::Uniform, AgentKind::Random, MTACP, AgentKind::Mtacp(Profile::Paper)] {
+    for agent in [TestAgent::Uniform, TestAgent::Random, MTACP, TestAgent::Mtacp(Profile::Paper)] {
         let (events, results, search) = run(&Options::new(agent));
         let mut walks: Vec<(usize, u64)> = rewards(&events).iter().map(|&(task, walk, _)| (task, walk)).collect();
         walks.sort_unstable();
@@ -39,7 +39,7 @@ fn threads_do_not_change_a_search() {
 
 #[test]
 fn uniform_is_scored_once_and_then_known() {
-    let (_, results, _) = run(&Options::new(AgentKind::Uniform));
+    let (_, results, _) = run(&Options::new(TestAgent::Uniform));
     for result in results {
         assert_eq!(result.stats.n_cache_hits, N_WALKS - 1);
     }
@@ -63,7 +63,7 @@ fn a_full_queue_makes_actors_wait_and_loses_nothing() {
 fn a_search_saved_after_any_tick_goes_on_as_if_nothing_had_happened() {
     // Walks of four decisions: unrolls of one walk, and of sixty steps; a queue with room, and one where actors wait.
     for (agent, queue_capacity) in
-        [(MTACP, 64), (MTACP, 1), (AgentKind::Mtacp(Profile::Paper), 1), (AgentKind::Random, 1)]
+        [(MTACP, 64), (MTACP, 1), (TestAgent::Mtacp(Profile::Paper), 1), (TestAgent::Random, 1)]
     {
         let options = Options { queue_capacity, ..Options::new(agent) };
         let (events, results, _) = run(&options);
@@ -144,7 +144,7 @@ impl PruningPlugin for Clock {
 
 #[test]
 fn what_a_plugin_remembers_is_saved_with_the_search() {
-    let options = with_plugin(AgentKind::Random, Clock, "\"clock\": ()");
+    let options = with_plugin(TestAgent::Random, Clock, "\"clock\": ()");
     let (events, ..) = run(&options);
     let mut going = search(&options);
     let mut so_far: Vec<Event> = (0..7).flat_map(|_| going.tick().unwrap()).collect();
@@ -175,7 +175,7 @@ impl PruningPlugin for Flat {
 }
 
 fn flat(value: &str) -> Options {
-    with_plugin(AgentKind::Random, Flat, &format!("\"flat\": ({value},)"))
+    with_plugin(TestAgent::Random, Flat, &format!("\"flat\": ({value},)"))
 }
 
 #[test]

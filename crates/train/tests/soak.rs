@@ -10,12 +10,11 @@ use std::sync::{Arc, OnceLock};
 use bevy_app::App;
 use secateur_kernels::KernelError;
 use secateur_net::Network;
-use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Build, Evaluate, Evaluator, Event, Prepared, PruningPlugin, Score, ScoreCache};
 use secateur_train::Scheduler;
 use tiny::recording::{Recording, Seen};
-use tiny::{N_TASKS, Options, network, pool, prepared_of, search_on, with_plugin};
+use tiny::{N_TASKS, Options, TestAgent, network, pool, prepared_of, search_on, with_plugin};
 
 const N_WALKS: u64 = 100_000;
 /// One in so many tries to repair a candidate panics. Prime, so that no actor is struck again and again.
@@ -80,7 +79,7 @@ fn memory_is_flat_over_a_hundred_thousand_walks() {
             n_actors: 8,
             // It makes candidates alike.
             spend_leftover: false,
-            ..with_plugin(AgentKind::Uniform, Shaky::default(), "\"shaky\": ()")
+            ..with_plugin(TestAgent::Uniform, Shaky::default(), "\"shaky\": ()")
         };
         let seen = Seen::default();
         let learner = Recording::new(&seen, 16, 0);

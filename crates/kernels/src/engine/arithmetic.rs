@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secateur_net::Shape;
+use serde::{Deserialize, Serialize};
 
 use crate::KernelError;
 use crate::engine::conv::tile;
@@ -10,7 +11,7 @@ use crate::engine::conv::tile::TileFn;
 use crate::simd::isa::Isa;
 
 /// Numbers that activations and weights are kept in: what a scene or a command line asks for. [`Arithmetic`] is what is computed with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Precision {
     /// 24 significant bits, on every processor.
     #[default]
@@ -21,6 +22,16 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// As reports and the command line name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
     /// Whether this processor has the instructions.
     pub fn is_available(self) -> bool {
         Arithmetic::from(self).is_available()
@@ -36,10 +47,7 @@ impl Precision {
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -12,13 +12,24 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// Every instruction set, best first.
+    pub const ALL: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
+    /// As the command line names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
+        }
+    }
     /// The best instruction set of this processor.
     pub fn detect() -> Self {
         *Self::available().first().expect("Portable is always available")
     }
     /// All instruction sets of this processor, best first.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|isa| isa.is_available()).collect()
+        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
     /// Values per vector.
     pub const fn lanes(self) -> usize {

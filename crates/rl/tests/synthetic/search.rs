@@ -1,7 +1,7 @@
 //! Searches in the synthetic environment: agents, random search around even ratios, cross-entropy.
 
+use secateur_rl::nn::squash::Squash;
 use secateur_rl::rng::RngStream;
-use secateur_rl::squash::Squash;
 use secateur_rl::{Learner, Policy, Unroll};
 
 use super::{KEEP_RATIO_MIN, N_FEATURES, Net, Walk, finish, record};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
-use secateur_rl::AgentKind;
+use secateur_rl::agents::random::RandomSettings;
 use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, PluginList, Pool, RewardKind, Settings};
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
@@ -172,7 +172,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         channel_multiple: 1,
         keep_ratio_min: 0.1,
         spend_leftover: false,
-        reward: RewardKind::Divergence,
+        reward: RewardKind::Kl,
         finalists: 1,
         actors_per_task: 6,
         walks_per_task: 12,
@@ -183,7 +183,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         settings,
         networks: &networks,
         tasks: &[hand_made::task(&networks[0])],
-        agent: AgentKind::Random,
+        agent: &RandomSettings {},
         seed: 3,
         queue_capacity: 1,
         scheduler: Scheduler::Lockstep,

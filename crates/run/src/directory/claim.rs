@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use secateur_formats::is_temporary_name;
 use secateur_kernels::Isa;
-use secateur_scene::{Scene, SchedulerKind, apply_set};
+use secateur_train::Scheduler;
 
 use super::checkpoint::{Identity, RunState, has_checkpoints, newest};
 use super::entries::{FILES, FOLDERS, check_entries, first_line};
@@ -14,6 +14,7 @@ use super::lock::{LOCK_FILE, RunLock};
 use super::plausible::plausible;
 use crate::error::RunError;
 use crate::inputs::resolve::Resolved;
+use crate::scene::{Scene, edit};
 use crate::spec::RunSpec;
 
 /// Runs of one name that are looked through.
@@ -63,7 +64,7 @@ fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity)
         None => (None, Vec::new()),
     };
     notes.extend(lock.warning.iter().map(|warning| format!("warning: {warning}")));
-    if state.is_some() && scene.scheduler != SchedulerKind::Lockstep {
+    if state.is_some() && scene.scheduler != Scheduler::Lockstep {
         let scheduler = scene.scheduler.name();
         notes.push(format!("under scheduler {scheduler} a run that goes on need not end as if it had never stopped"));
     }
@@ -84,7 +85,7 @@ pub(crate) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Ide
     for (i, network) in resolved.networks.iter().enumerate() {
         // What counts is the content, wherever the file lies now.
         let name = network.path.file_name().unwrap_or_default().to_string_lossy();
-        text = apply_set(&text, &format!("networks[{i}].file={name:?}"))?;
+        text = edit(&text, &format!("networks[{i}].file={name:?}"))?;
         let bytes = std::fs::read(&network.path).with_context(|| format!("'{}'", network.path.display()))?;
         inputs.push((format!("network '{}'", network.name), blake3::hash(&bytes).to_hex().to_string()));
     }

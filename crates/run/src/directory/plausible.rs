@@ -6,18 +6,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::{ChannelGroups, CostModel};
-use secateur_rl::AgentKind;
-use secateur_scene::Scene;
 use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
 use super::checkpoint::RunState;
 use super::metrics_counts::{MetricsCounts, count_metrics};
-use crate::inputs::reachable::net_protocol;
 use crate::inputs::resolve::Resolved;
 use crate::plans::{Plan, plans};
 use crate::prepare;
 use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
+use crate::scene::Scene;
 
 /// Refuses a checkpoint with numbers that no run of the scene could have come to.
 ///
@@ -26,7 +24,7 @@ use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
 pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, metrics: &Path) -> anyhow::Result<()> {
     let plans = plans(scene);
     let walls = walls(scene, resolved)?;
-    let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(*plan, scene, &walls)).collect();
+    let rules: Vec<SearchRules> = plans.iter().map(|plan| rules(plan, scene, &walls)).collect();
     let (n_finished, n_searches) = (state.finished.len(), plans.len());
     ensure!(n_finished <= n_searches, "it has {n_finished} finished searches of {n_searches}");
     for (search, rules) in state.finished.iter().zip(&rules) {
@@ -42,7 +40,7 @@ pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
     let recorded = count_metrics(metrics, state.metrics_bytes)?;
     check_recorded(&recorded, counted(state, scene, &plans))?;
     for (search, (rules, plan)) in state.finished.iter().zip(rules.iter().zip(&plans)) {
-        let again = recorded.get(plan.agent.name()).map_or(0, |agent| agent.n_restarts);
+        let again = recorded.get(plan.agent.word).map_or(0, |agent| agent.n_restarts);
         check_steps(search, rules, again)?;
     }
     Ok(())
@@ -52,7 +50,7 @@ pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
 fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> MetricsCounts {
     let mut out = MetricsCounts::new();
     let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
-        let agent = out.entry(plan.agent.name().to_owned()).or_default();
+        let agent = out.entry(plan.agent.word.to_owned()).or_default();
         // Saturating, since the number comes from a file and is not checked yet.
         agent.n_updates = agent.n_updates.saturating_add(n_updates);
         for (task, spec) in tasks.iter().zip(&scene.tasks) {
@@ -107,7 +105,7 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
     for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
         let (groups, model) = known.entry(task.network).or_insert_with(|| {
             let graph = resolved.networks[task.network].folded.graph();
-            let groups = ChannelGroups::derive(graph, net_protocol(scene.protocol));
+            let groups = ChannelGroups::derive(graph, scene.protocol);
             let model = Arc::new(CostModel::new(graph, &groups));
             (groups, model)
         });
@@ -121,7 +119,7 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
     Ok(out)
 }
 
-fn rules(plan: Plan, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
+fn rules(plan: &Plan<'_>, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
     let task = |(wall, is_searched): &(Arc<BudgetWall>, bool)| TaskRules {
         wall: wall.clone(),
         n_walks: if *is_searched { plan.walks_per_task } else { 0 },
@@ -132,7 +130,7 @@ fn rules(plan: Plan, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> Search
     SearchRules {
         tasks: walls.iter().map(task).collect(),
         actors_per_task: scene.actors_per_task,
-        learns: matches!(plan.agent, AgentKind::Mtacp(_)),
+        learns: plan.agent.learns,
         n_networks: prepare::pairs(scene).len(),
     }
 }

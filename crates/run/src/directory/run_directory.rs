@@ -10,13 +10,13 @@ use anyhow::{Context, ensure};
 use secateur_certify::certify_as;
 use secateur_formats::{StagedFile, stage_network, write_atomic};
 use secateur_rl::{Unroll, save_unrolls};
-use secateur_scene::{Scene, apply_set};
 use secateur_sim::Winner;
 
 use super::entries::{FileId, make_folder, open_to_read, open_to_write, remove_temporary};
 use super::lock::RunLock;
 use crate::events::RunEvent;
 use crate::inputs::resolve::Resolved;
+use crate::scene::{Scene, edit};
 use crate::summary::{Summary, model_file};
 
 /// Between two looks at whether the directory is still there, while lines are appended.
@@ -242,7 +242,7 @@ fn resolved_scene(scene: &Scene, resolved: &Resolved, directory: &Path) -> anyho
         let path = std::path::absolute(&network.path).with_context(|| format!("'{}'", network.path.display()))?;
         let from_here = || relative(&path, &std::path::absolute(directory).ok()?);
         if let Some(path) = path.to_str().map(str::to_owned).or_else(from_here) {
-            text = apply_set(&text, &format!("networks[{i}].file={path:?}"))?;
+            text = edit(&text, &format!("networks[{i}].file={path:?}"))?;
         }
     }
     Ok(text)

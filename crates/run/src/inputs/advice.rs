@@ -1,9 +1,9 @@
 //! What would make a budget reachable that is below the least a network can cost: only what does, by counting.
 
-use secateur_net::{Cost, Graph};
-use secateur_scene::{Protocol, Scene};
+use secateur_net::{Cost, Graph, Protocol};
 
 use super::reachable::Reachable;
+use crate::scene::Scene;
 
 /// Keep ratios that are proposed, largest first: a change that is no larger than it must be.
 const KEEP_RATIOS: [f64; 12] = [0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.075, 0.05, 0.025, 0.01, 0.005, 0.001];
@@ -117,7 +117,7 @@ mod tests {
                     for proposal in text.trim_start_matches("or ").split(", or ") {
                         let told: Vec<&str> = proposal.split('`').skip(1).step_by(2).collect();
                         let changed = told.iter().try_fold(scene.to_ron(), |text, change| {
-                            secateur_scene::apply_set(&text, &change.replacen(": ", "=", 1))
+                            crate::scene::edit(&text, &change.replacen(": ", "=", 1))
                         });
                         let changed = Scene::parse("changed.ron", &changed.unwrap()).unwrap();
                         let (multiple, ratio) = (changed.channel_multiple, changed.keep_ratio_min);

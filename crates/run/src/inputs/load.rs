@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use secateur_formats::{Dataset, FormatError, Preprocessing, Split, procedural, read_cifar10, read_weights};
+use secateur_formats::{Preprocessing, read_weights};
 use secateur_net::{Graph, Network, Shape, Weights, arch, fold_batch_norm};
-use secateur_scene::{DatasetSource, ProceduralKind};
 
 /// Images of the architectures that are built in; a bare state dict does not say.
 pub const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
@@ -144,22 +143,4 @@ fn shown(weights: &Weights) -> String {
         .map(|name| format!("'{}'", name.escape_debug().take(NAME_CHARS_SHOWN).collect::<String>()))
         .collect();
     format!("{} parameters: {}{more}", weights.len(), names.join(", "))
-}
-
-/// One split of a data set.
-///
-/// # Errors
-/// Files that are missing or malformed; procedural data never fail.
-pub fn load_split(source: DatasetSource, data_root: &Path, split: Split) -> Result<Dataset, FormatError> {
-    match source {
-        DatasetSource::Cifar10 => read_cifar10(data_root, split),
-        DatasetSource::Procedural { kind, seed, train, test } => {
-            let kind = match kind {
-                ProceduralKind::Shapes => procedural::Kind::Shapes,
-                ProceduralKind::Textures => procedural::Kind::Textures,
-            };
-            let n = if split == Split::Train { train } else { test };
-            Ok(procedural::generate(kind, seed, split, n))
-        }
-    }
 }

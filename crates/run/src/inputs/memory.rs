@@ -6,9 +6,9 @@ mod available;
 use std::fmt;
 
 use anyhow::{anyhow, ensure};
+use secateur_formats::DatasetSource;
 use secateur_kernels::{PlanNeeds, Precision};
 use secateur_net::{ChannelGroups, Graph, Network};
-use secateur_scene::DatasetSource;
 
 use available::available;
 
@@ -141,10 +141,9 @@ impl MemoryBound {
     ///
     /// # Errors
     /// What it would take, what is allowed, and what to do.
-    pub fn check_dataset(&self, source: DatasetSource) -> anyhow::Result<()> {
+    pub fn check_dataset(&self, source: &DatasetSource) -> anyhow::Result<()> {
         // The files of other data sets have the size they have.
-        let DatasetSource::Procedural { train, test, .. } = source else { return Ok(()) };
-        let needed = (train.max(test) as u64).saturating_mul(3 * 32 * 32 + 2);
+        let Some(needed) = source.chosen_bytes() else { return Ok(()) };
         let allowed = self.given.or_else(|| available().map(|bytes| bytes / 2)).unwrap_or(u64::MAX);
         ensure!(
             needed <= allowed,

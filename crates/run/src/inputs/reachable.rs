@@ -1,25 +1,7 @@
 //! The least a network can cost, and hence which budgets can be met.
 
-use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Network};
-use secateur_scene::{BudgetKind, Protocol};
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Network, Protocol};
 use secateur_sim::WidthBounds;
-
-/// The same word in `net`, whose types know no scene.
-pub const fn net_protocol(protocol: Protocol) -> secateur_net::Protocol {
-    match protocol {
-        Protocol::Inner => secateur_net::Protocol::Inner,
-        Protocol::Full => secateur_net::Protocol::Full,
-    }
-}
-
-/// The same word in `net`, whose types know no scene.
-pub const fn cost(kind: BudgetKind) -> Cost {
-    match kind {
-        BudgetKind::Macs => Cost::Macs,
-        BudgetKind::Params => Cost::Params,
-        BudgetKind::ActivationBytes => Cost::ActivationBytes,
-    }
-}
 
 /// The cost of a whole network as it stands.
 pub fn full_cost(network: &Network, cost: Cost) -> u64 {
@@ -28,7 +10,7 @@ pub fn full_cost(network: &Network, cost: Cost) -> u64 {
 
 /// The costs of a whole network as it stands, in the order of `costs`.
 pub fn full_costs<const N: usize>(network: &Network, costs: [Cost; N]) -> [u64; N] {
-    let groups = ChannelGroups::derive(network.graph(), secateur_net::Protocol::Inner);
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
     let (model, full) = (CostModel::new(network.graph(), &groups), groups.full_widths());
     costs.map(|cost| model.count(cost, &full))
 }
@@ -54,7 +36,7 @@ pub struct Reachable {
 impl Reachable {
     /// For `graph` as it is pruned (BatchNorm folded).
     pub fn new(graph: &Graph, protocol: Protocol, channel_multiple: usize, keep_ratio_min: f64) -> Self {
-        let groups = ChannelGroups::derive(graph, net_protocol(protocol));
+        let groups = ChannelGroups::derive(graph, protocol);
         let least = least_widths(&groups, channel_multiple, keep_ratio_min);
         let model = CostModel::new(graph, &groups);
         Self { groups, model, least }

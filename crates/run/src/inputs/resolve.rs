@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use secateur_formats::{Dataset, Split};
+use secateur_formats::{Dataset, DatasetSource, Split};
 use secateur_kernels::{Arithmetic, Plan};
-use secateur_net::Cost;
-use secateur_rl::AgentSettings;
-use secateur_scene::{BudgetBound, DatasetSource, Protocol, Scene, SceneError, TaskSpec};
+use secateur_net::{Cost, Protocol};
+use secateur_rl::EnvironmentSpec;
 use secateur_sim::observation_len;
 
 use super::advice::what_reaches;
-use super::load::{LoadedNetwork, load_network, load_split};
+use super::load::{LoadedNetwork, load_network};
 use super::memory::{Evaluation, MemoryBound};
-use super::reachable::{Reachable, cost, full_costs, least_ratio};
+use super::reachable::{Reachable, full_costs, least_ratio};
 use super::roots::Roots;
-use crate::prepare::precision;
+use crate::scene::{BudgetBound, Scene, SceneError, TaskSpec};
 
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
@@ -147,7 +146,7 @@ fn least(scene: &Scene, network: &LoadedNetwork) -> Reachable {
 /// `originals` are the costs of the network as given, in the order of [`COSTS`].
 fn resolve_budget(scene: &Scene, budget: usize, least: &Reachable, originals: &[u64; 3]) -> ResolvedBudget {
     let budget = &scene.budgets[budget];
-    let cost = cost(budget.kind);
+    let cost = budget.kind;
     let original = COSTS.iter().zip(originals).find(|(known, _)| **known == cost).map_or(0, |(_, &original)| original);
     ResolvedBudget { cost, max: budget.max(original), original, full: least.full(cost), minimum: least.minimum(cost) }
 }
@@ -227,7 +226,7 @@ impl Problems<'_> {
     /// Groups, and walks that are scored on all reward images at a time.
     fn check_memory(&self, network: &LoadedNetwork) -> anyhow::Result<()> {
         // Another check tells of a processor that lacks it.
-        let precision = precision(self.scene).checked().unwrap_or_default();
+        let precision = self.scene.precision.checked().unwrap_or_default();
         let evaluation = Evaluation { precision, n_images: self.scene.images.reward };
         self.memory.check_groups(&network.original)?;
         self.memory.check_evaluation(&network.folded, evaluation)
@@ -261,19 +260,19 @@ impl Problems<'_> {
             if let Some([train, _]) = &splits {
                 self.check_images(i, train.len());
             }
-            read.push((spec.source, splits.clone()));
+            read.push((spec.source.clone(), splits.clone()));
             out.push(splits.map(|[train, test]| ResolvedDataset { name: spec.name.clone(), train, test }));
         }
         out
     }
 
     fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
-        let source = self.scene.datasets[i].source;
+        let source = &self.scene.datasets[i].source;
         if let Err(error) = self.memory.check_dataset(source) {
             self.add(&format!("datasets[{i}].source"), error.to_string(), None);
             return None;
         }
-        let load = |split| load_split(source, &roots.data, split).map(Arc::new);
+        let load = |split| source.read(&roots.data, split).map(Arc::new);
         match load(Split::Train).and_then(|train| Ok([train, load(Split::Test)?])) {
             Ok(splits) => Some(splits),
             Err(error) => {
@@ -316,7 +315,7 @@ impl Problems<'_> {
 
     /// This processor may lack what the scene asks for.
     fn check_precision(&mut self) {
-        if let Err(error) = precision(self.scene).checked() {
+        if let Err(error) = self.scene.precision.checked() {
             self.add("precision", error.to_string(), None);
         }
     }
@@ -324,7 +323,7 @@ impl Problems<'_> {
     /// The agent and the controls can be built with what the scene gives them.
     fn check_agent(&mut self, walk_length_max: Option<usize>) {
         let scene = self.scene;
-        let settings = AgentSettings {
+        let settings = EnvironmentSpec {
             n_features: observation_len(scene.networks.len(), scene.datasets.len()),
             n_tasks: scene.tasks.len(),
             n_actors: scene.tasks.len().saturating_mul(scene.actors_per_task),

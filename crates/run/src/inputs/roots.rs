@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-
-/// Extensions tried for a network given without one, in this order.
-const EXTENSIONS: [&str; 3] = ["safetensors", "pth", "th"];
+use secateur_formats::weight_extensions;
 
 /// The folders that names are relative to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,13 +76,14 @@ fn existing(path: &Path) -> Option<PathBuf> {
     // A folder such as `resnet20/` beside `resnet20.pth` is not the network. A device or a pipe is what was named, and is
     // refused as such by whoever reads it.
     let is_there = |candidate: &PathBuf| candidate.exists() && !candidate.is_dir();
-    std::iter::once(path.to_owned()).chain(EXTENSIONS.map(with)).find(is_there)
+    std::iter::once(path.to_owned()).chain(weight_extensions().into_iter().map(with)).find(is_there)
 }
 
 fn not_found(name: &str, tried: &[&Path]) -> String {
     let kind = |path: &Path| if path.is_dir() { " (a folder)" } else { "" };
     let tried: Vec<String> = tried.iter().map(|path| format!("'{}'{}", path.display(), kind(path))).collect();
-    let extensions = EXTENSIONS.map(|extension| format!(".{extension}")).join(", ");
+    let extensions: Vec<String> = weight_extensions().iter().map(|extension| format!(".{extension}")).collect();
+    let extensions = extensions.join(", ");
     format!("network '{name}' not found: no file {} (nor with {extensions} behind it)", tried.join(" or "))
 }
 

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secateur_formats::read_regular_file;
-use secateur_scene::{Scene, apply_set};
 
 use crate::error::RunError;
+use crate::scene::{AgentList, Scene, apply_set};
 
 /// A scene is written by hand; a larger file is something else.
 const MAX_BYTES: u64 = 16 << 20;
@@ -15,12 +15,12 @@ const MAX_BYTES: u64 = 16 << 20;
 ///
 /// # Errors
 /// A file that cannot be read, an edit that does not fit, a scene that breaks a rule.
-pub(crate) fn read_scene(path: &Path, sets: &[String]) -> Result<Scene, RunError> {
+pub(crate) fn read_scene(path: &Path, sets: &[String], agents: &AgentList) -> Result<Scene, RunError> {
     let mut text = read_text(path).map_err(RunError::BadArguments)?;
     for set in sets {
-        text = apply_set(&text, set)?;
+        text = apply_set(&text, set, agents)?;
     }
-    Ok(Scene::parse(&path.display().to_string(), &text)?)
+    Ok(Scene::parse_with(&path.display().to_string(), &text, agents)?)
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {

@@ -2,16 +2,15 @@
 
 use secateur_kernels::{LinearMap, wide_nodes, wide_refit_bytes, wide_rows_max};
 use secateur_net::{ChannelGroups, NodeId};
-use secateur_scene::{RepairMode, Scene};
 
 use super::load::LoadedNetwork;
-use super::reachable::net_protocol;
 use super::resolve::Resolved;
+use crate::scene::{RepairMode, Scene};
 
 /// One sentence for each wide layer of the networks of a scene.
 pub fn wide_layers(scene: &Scene, resolved: &Resolved) -> Vec<String> {
     let of_network = |network: &LoadedNetwork| {
-        let groups = ChannelGroups::derive(network.folded.graph(), net_protocol(scene.protocol));
+        let groups = ChannelGroups::derive(network.folded.graph(), scene.protocol);
         let wide = wide_nodes(network.folded.graph(), &groups);
         wide.into_iter().map(|node| sentence(scene, network, node)).collect::<Vec<_>>()
     };

@@ -15,7 +15,7 @@ fn a_walk_is_paid_its_accuracy_or_what_its_divergence_leaves_of_one() {
     let actor = process.actor_with(0, paid);
     process.run(write_reward);
     assert_eq!(process.candidate(actor).reward, 0.75);
-    process.settings().reward = RewardKind::Divergence;
+    process.settings().reward = RewardKind::Kl;
     process.run(write_reward);
     assert_eq!(process.candidate(actor).reward, 0.5);
 }

@@ -78,7 +78,7 @@ fn an_update_tells_its_losses_its_lags_and_how_many_trajectories_waited() {
     assert_eq!(*lags, [(0, 2), (1, 2), (3, 1)].into());
     let number = |name: &str| numbers.iter().find(|(known, _)| *known == name).map(|(_, x)| *x);
     let told = ["policy_loss", "n_steps", "lag_mean", "lag_max", "queue_depth"].map(number);
-    assert_eq!(told, [Some(0.125), Some(7.0), Some(1.0), Some(3.0), Some(1.0)]);
+    assert_eq!(told, [Some(0.125), Some(5.0), Some(1.0), Some(3.0), Some(1.0)]);
 }
 
 #[test]

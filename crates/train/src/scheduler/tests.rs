@@ -144,3 +144,17 @@ fn a_tick_of_the_learner_is_one_batch_and_its_policy() {
     let is_learned = world.resource::<EventLog>().0.iter().map(|event| matches!(event, Event::Learned { .. }));
     assert_eq!(is_learned.collect::<Vec<_>>(), [true, false, true, false]);
 }
+
+#[test]
+fn schedulers_are_named_with_an_optional_lag() {
+    let parse = |text: &str| text.parse::<Scheduler>().ok();
+    assert_eq!(parse("lockstep"), Some(Scheduler::Lockstep));
+    assert_eq!(parse("bounded_lag"), Some(Scheduler::BoundedLag { max: 1 }));
+    assert_eq!(parse("bounded_lag:4"), Some(Scheduler::BoundedLag { max: 4 }));
+    for text in ["lockstep", "async", "bounded_lag:1"] {
+        assert_eq!(text.parse::<Scheduler>().unwrap().name(), text);
+    }
+    for bad in ["", "lockstep:1", "bounded_lag:", "bounded_lag:-1", "Async"] {
+        assert_eq!(parse(bad), None, "{bad}");
+    }
+}

@@ -9,15 +9,36 @@ use std::time::{Duration, Instant};
 
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Network, Op, Pointwise, Protocol, Shape, fold_batch_norm};
-use secateur_rl::{Agent, AgentKind, AgentSettings, Profile, RlError};
-use secateur_scene::{PluginConfig, Scene};
+use secateur_rl::agents::mtacp::MtacpSettings;
+use secateur_rl::agents::random::RandomSettings;
+use secateur_rl::agents::uniform::UniformSettings;
+use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
+use secateur_scene::PluginConfig;
 use secateur_sim::{
     Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
     TaskSetup,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup, TaskResult};
 
-pub const MTACP: AgentKind = AgentKind::Mtacp(Profile::Tuned);
+/// An agent with its defaults.
+#[derive(Clone, Copy, Debug)]
+pub enum TestAgent {
+    Uniform,
+    Random,
+    Mtacp(Profile),
+}
+
+impl TestAgent {
+    fn settings(self) -> Box<dyn AgentSettings> {
+        match self {
+            Self::Uniform => Box::new(UniformSettings {}),
+            Self::Random => Box::new(RandomSettings {}),
+            Self::Mtacp(profile) => Box::new(MtacpSettings::of(profile)),
+        }
+    }
+}
+
+pub const MTACP: TestAgent = TestAgent::Mtacp(Profile::Tuned);
 
 pub const N_WALKS: u64 = 20;
 pub const N_TASKS: usize = 2;
@@ -74,7 +95,7 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
 }
 
 pub struct Options {
-    pub agent: AgentKind,
+    pub agent: TestAgent,
     pub threads: usize,
     pub queue_capacity: usize,
     pub scheduler: Scheduler,
@@ -87,7 +108,7 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn new(agent: AgentKind) -> Self {
+    pub fn new(agent: TestAgent) -> Self {
         Self {
             agent,
             threads: 1,
@@ -104,11 +125,11 @@ impl Options {
 }
 
 pub fn search(options: &Options) -> Search {
-    search_with(options, |settings| secateur_rl::build(options.agent, settings))
+    search_with(options, |environment| secateur_rl::build(&*options.agent.settings(), environment))
 }
 
 /// A search by an agent of the caller's own.
-pub fn search_with(options: &Options, build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>) -> Search {
+pub fn search_with(options: &Options, build: impl FnOnce(&EnvironmentSpec) -> Result<Agent, RlError>) -> Search {
     search_on(&prepared(&pool(options.threads)), options, build)
 }
 
@@ -116,7 +137,7 @@ pub fn search_with(options: &Options, build: impl FnOnce(&AgentSettings) -> Resu
 pub fn search_on(
     prepared: &Arc<Prepared>,
     options: &Options,
-    build: impl FnOnce(&AgentSettings) -> Result<Agent, RlError>,
+    build: impl FnOnce(&EnvironmentSpec) -> Result<Agent, RlError>,
 ) -> Search {
     let pool = pool(options.threads);
     let full = prepared.model.count(Cost::Macs, &prepared.groups.full_widths());
@@ -146,7 +167,7 @@ pub fn search_on(
         settings,
         networks: std::slice::from_ref(prepared),
         tasks: &tasks,
-        agent: options.agent,
+        agent: &*options.agent.settings(),
         seed: 3,
         queue_capacity: options.queue_capacity,
         scheduler: options.scheduler,
@@ -190,14 +211,11 @@ pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
     events.iter().filter_map(of).collect()
 }
 
-/// Options with a plugin and its settings.
-pub fn with_plugin(agent: AgentKind, plugin: impl PruningPlugin + 'static, config: &str) -> Options {
-    let text = format!(
-        "(version: 1, seed: 1, networks: [(name: \"n\", file: \"n\")], datasets: [(name: \"d\", source: Cifar10)],
-          budgets: [Macs(ratio: 0.5)], plugins: {{{config}}})"
-    );
-    let scene = Scene::parse("test.ron", &text).unwrap();
+/// Options with a plugin and its settings, `"name": (…)`.
+pub fn with_plugin(agent: TestAgent, plugin: impl PruningPlugin + 'static, config: &str) -> Options {
+    let (name, ron) = config.split_once(": ").unwrap();
     let mut plugins = PluginList::default();
     plugins.add(plugin);
-    Options { plugins, configs: scene.plugins.clone(), ..Options::new(agent) }
+    let configs = vec![PluginConfig::of("test.ron", name.trim_matches('"'), ron)];
+    Options { plugins, configs, ..Options::new(agent) }
 }

@@ -75,17 +75,15 @@ impl Learner for Recording {
     }
 
     fn learn(&mut self, batch: &[Unroll]) -> Result<LearnReport, RlError> {
-        let mut n_steps = 0;
         for unroll in batch {
             unroll.check(13)?;
             check_order(unroll);
             let steps = unroll.value.iter().zip(&unroll.layer);
             self.seen.lock().unwrap().extend(steps.map(|(&walk, &layer)| (unroll.task, walk as u64, layer)));
-            n_steps += unroll.n_steps() as u64;
         }
         (self.while_learning)();
         self.n_updates += 1;
-        Ok(LearnReport { n_steps, ..LearnReport::default() })
+        Ok(LearnReport::default())
     }
 
     fn policy(&self) -> Arc<dyn Policy> {

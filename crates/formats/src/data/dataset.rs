@@ -1,0 +1,212 @@
+//! Labelled images in memory, and the preprocessing a network expects of them.
+
+use secateur_net::Shape;
+use serde::{Deserialize, Serialize};
+
+use crate::FormatError;
+
+/// Which half of a data set. The test split is read once, at the end of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Split {
+    /// Training images; calibration and reward images are drawn from here.
+    Train,
+    /// Held-out images.
+    Test,
+}
+
+impl Split {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Test, Self::Train];
+
+    /// As the command line names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Labelled images of one split. Invariant kept by the readers: `images.len() == labels.len() * shape.len()` and every
+/// label is below `n_classes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// Name for listings, such as `cifar10`.
+    pub name: String,
+    /// Shape of one image.
+    pub shape: Shape,
+    /// Number of classes.
+    pub n_classes: usize,
+    /// Pixels 0..=255, `[N, C, H, W]`.
+    pub images: Vec<u8>,
+    /// Class of each image, `[N]`.
+    pub labels: Vec<u16>,
+}
+
+impl Dataset {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Pixels of one image, `[C, H, W]`.
+    ///
+    /// # Panics
+    /// When `index` is not below [`Dataset::len`].
+    pub fn image(&self, index: usize) -> &[u8] {
+        let n = self.shape.len();
+        &self.images[index * n..(index + 1) * n]
+    }
+
+    /// The chosen images as `[indices.len(), H, W, C]` floats `(x / 255 - mean) / std`, every step rounded to f32 in this
+    /// order as torchvision's `ToTensor` and `Normalize` do.
+    ///
+    /// # Panics
+    /// When an index is not below [`Dataset::len`] or `prep` has another number of channels than the images.
+    pub fn normalised_nhwc(&self, indices: &[usize], prep: &Preprocessing) -> Vec<f32> {
+        let Shape { c, h, w } = self.shape;
+        assert_eq!(prep.n_channels(), c, "preprocessing and images have as many channels");
+        let tables: Vec<[f32; 256]> = (0..c).map(|channel| prep.table(channel)).collect();
+        let mut out = vec![0.0; indices.len() * self.shape.len()];
+        if out.is_empty() {
+            return out;
+        }
+        for (&index, nhwc) in indices.iter().zip(out.chunks_exact_mut(self.shape.len())) {
+            let nchw = self.image(index);
+            for (channel, (plane, table)) in nchw.chunks_exact(h * w).zip(&tables).enumerate() {
+                for (pixel, &x) in plane.iter().enumerate() {
+                    nhwc[pixel * c + channel] = table[usize::from(x)];
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Mean and standard deviation per channel that a network's input is normalised with, for pixels scaled to [0, 1].
+///
+/// As many means as deviations, at least one, all finite, every `std > 0`: checked by [`Preprocessing::new`] and when
+/// deserialising.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "PreprocessingFile")]
+pub struct Preprocessing {
+    /// Means, one per channel.
+    pub mean: Vec<f32>,
+    /// Standard deviations, one per channel.
+    pub std: Vec<f32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreprocessingFile {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl TryFrom<PreprocessingFile> for Preprocessing {
+    type Error = FormatError;
+    fn try_from(file: PreprocessingFile) -> Result<Self, FormatError> {
+        Self::new(file.mean, file.std)
+    }
+}
+
+impl Preprocessing {
+    /// Checks and couples the two, one entry per channel.
+    ///
+    /// # Errors
+    /// When the lengths differ or are zero, an entry is not finite, or a deviation is not positive.
+    pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self, FormatError> {
+        let fail = |problem: String| Err(FormatError::Preprocessing { problem });
+        if mean.len() != std.len() || mean.is_empty() {
+            return fail(format!("expected one mean and one std per channel, got {} and {}", mean.len(), std.len()));
+        }
+        if let Some(channel) = mean.iter().position(|x| !x.is_finite()) {
+            return fail(format!("mean of channel {channel} is {}, expected a finite number", mean[channel]));
+        }
+        if let Some(channel) = std.iter().position(|&x| !x.is_finite() || x <= 0.0) {
+            return fail(format!("std of channel {channel} is {}, expected a finite number above 0", std[channel]));
+        }
+        Ok(Self { mean, std })
+    }
+
+    /// What the bundled CIFAR-10 networks were trained with (the statistics of ImageNet).
+    pub fn imagenet() -> Self {
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
+    /// Number of channels.
+    pub fn n_channels(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// The normalised value of each of the 256 pixel values of one channel.
+    fn table(&self, channel: usize) -> [f32; 256] {
+        std::array::from_fn(|x| (x as f32 / 255.0 - self.mean[channel]) / self.std[channel])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_normalised_and_laid_out_channel_last() {
+        let images = (0..24).map(|x| x * 10).collect();
+        let shape = Shape { c: 3, h: 2, w: 2 };
+        let data = Dataset { name: "two".into(), shape, n_classes: 2, images, labels: vec![0, 1] };
+        let prep = Preprocessing::new(vec![0.5, 0.25, 0.0], vec![0.5, 0.25, 1.0]).unwrap();
+        let got = data.normalised_nhwc(&[1, 0], &prep);
+        assert_eq!(got.len(), 24);
+        // Image 1, row 0, column 1 reads bytes 13, 17 and 21: pixels 130, 170, 210.
+        let expected = [(130.0 / 255.0 - 0.5) / 0.5, (170.0 / 255.0 - 0.25) / 0.25, 210.0 / 255.0];
+        assert_eq!(&got[3..6], &expected);
+        // Image 0 came second; its first pixel reads bytes 0, 4 and 8.
+        assert_eq!(&got[12..15], &[-1.0, (40.0 / 255.0 - 0.25) / 0.25, 80.0 / 255.0]);
+    }
+
+    // Python: f = lambda x: ctypes.c_float(x).value
+    // [f(f(f(x / 255.0) - f(m)) / f(s)) for m, s in zip([.485, .456, .406], [.229, .224, .225])]
+    // (one operation in double, rounded to single, is the single-precision operation).
+    #[test]
+    fn rounding_is_that_of_separate_f32_steps() {
+        let shape = Shape { c: 3, h: 1, w: 1 };
+        for (x, expected) in [
+            (0u8, [-2.117_904, -2.035_714_1, -1.804_444_4]),
+            (1, [-2.100_779_3, -2.018_207_3, -1.787_015_2]),
+            (127, [0.056_939_743, 0.187_675_06, 0.409_063_25]),
+            (255, [2.248_908_3, 2.428_571_5, 2.64]),
+        ] {
+            let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![x, x, x], labels: vec![0] };
+            let prep = Preprocessing::imagenet();
+            assert_eq!(data.normalised_nhwc(&[0], &prep), expected);
+        }
+    }
+
+    #[test]
+    fn no_indices_give_no_values() {
+        let shape = Shape { c: 1, h: 1, w: 1 };
+        let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![9], labels: vec![0] };
+        assert!(data.normalised_nhwc(&[], &Preprocessing::new(vec![0.0], vec![1.0]).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn preprocessing_refuses_what_would_make_nan_or_infinity() {
+        for (mean, std, word) in [
+            (vec![0.5], vec![0.0], "above 0"),
+            (vec![0.5], vec![-1.0], "above 0"),
+            (vec![0.5], vec![f32::NAN], "above 0"),
+            (vec![f32::INFINITY], vec![1.0], "finite"),
+            (vec![0.5, 0.5], vec![1.0], "per channel"),
+            (vec![], vec![], "per channel"),
+        ] {
+            let message = Preprocessing::new(mean, std).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+        assert!(serde_json::from_str::<Preprocessing>(r#"{"mean":[0.0],"std":[0.0]}"#).is_err());
+    }
+}

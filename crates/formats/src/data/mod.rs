@@ -1,0 +1,202 @@
+//! Data sets, one file each. A new one needs its file, and here a variant of [`DatasetSource`] with its arms, and its entry in
+//! [`DATASETS`].
+
+pub(crate) mod cifar;
+pub(crate) mod dataset;
+pub mod procedural;
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Dataset, FormatError, Split};
+
+/// Most images of one drawn data set: about 3 GB at 32 x 32 pixels.
+const IMAGES_MAX: usize = 1_000_000;
+
+/// Where a data set comes from, as scenes write it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum DatasetSource {
+    /// `cifar-10-batches-bin` under the data root.
+    Cifar10,
+    /// Drawn from a seed; needs no file.
+    Procedural {
+        /// Which pictures.
+        kind: procedural::Kind,
+        /// Seed of the pictures.
+        seed: u64,
+        /// Number of training images.
+        train: usize,
+        /// Number of test images.
+        test: usize,
+    },
+}
+
+/// What is known of a data set before it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct DatasetEntry {
+    /// How reports and the command line name it.
+    pub word: &'static str,
+    /// How the command line takes it, optional parts in brackets.
+    pub usage: &'static str,
+    /// Folder of its files under the data root, and how to get them; none for one that is drawn.
+    pub files: Option<DatasetFiles>,
+    /// Makes it of what stands behind `word:` on the command line.
+    parse: fn(Option<&str>) -> Result<DatasetSource, String>,
+}
+
+/// The files of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatasetFiles {
+    /// Folder under the data root.
+    pub folder: &'static str,
+    /// What to put there, to be read in front of "under '<root>'".
+    pub how_to_get: &'static str,
+}
+
+/// Every data set, in the order of help texts. Sizes and seeds of the drawn ones are those that the quickstart's networks were trained
+/// on.
+pub static DATASETS: &[DatasetEntry] = &[
+    DatasetEntry {
+        word: "cifar10",
+        usage: "cifar10",
+        files: Some(DatasetFiles {
+            folder: cifar::FOLDER,
+            how_to_get: "unpack the binary version of CIFAR-10 (cifar-10-batches-bin)",
+        }),
+        parse: |rest| match rest {
+            None => Ok(DatasetSource::Cifar10),
+            Some(rest) => Err(format!("cifar10 takes nothing behind it, got ':{rest}'")),
+        },
+    },
+    DatasetEntry {
+        word: procedural::Kind::Shapes.name(),
+        usage: "shapes[:SEED]",
+        files: None,
+        parse: |seed| drawn(procedural::Kind::Shapes, 1, seed),
+    },
+    DatasetEntry {
+        word: procedural::Kind::Textures.name(),
+        usage: "textures[:SEED]",
+        files: None,
+        parse: |seed| drawn(procedural::Kind::Textures, 2, seed),
+    },
+];
+
+fn drawn(kind: procedural::Kind, default_seed: u64, seed: Option<&str>) -> Result<DatasetSource, String> {
+    let seed = seed.map_or(Ok(default_seed), |seed| {
+        seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
+    })?;
+    Ok(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 })
+}
+
+impl DatasetEntry {
+    /// The data set with its defaults.
+    pub fn source(&self) -> Option<DatasetSource> {
+        (self.parse)(None).ok()
+    }
+}
+
+impl DatasetSource {
+    /// Reads one split; `data_root` is the folder that the files of data sets lie under.
+    ///
+    /// # Errors
+    /// Files that are missing or malformed; drawn data never fail.
+    pub fn read(&self, data_root: &Path, split: Split) -> Result<Dataset, FormatError> {
+        match self {
+            Self::Cifar10 => cifar::read_cifar10(data_root, split),
+            Self::Procedural { kind, seed, train, test } => {
+                let n = if split == Split::Train { *train } else { *test };
+                Ok(procedural::generate(*kind, *seed, split, n))
+            }
+        }
+    }
+
+    /// Bytes that its larger split takes in memory, if its size is chosen and not that of its files.
+    pub fn chosen_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Cifar10 => None,
+            Self::Procedural { train, test, .. } => {
+                Some((*train.max(test) as u64).saturating_mul(procedural::BYTES_PER_IMAGE))
+            }
+        }
+    }
+
+    /// Every setting that is out of its range: its path, and what is wrong with it.
+    pub fn check(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Cifar10 => Vec::new(),
+            Self::Procedural { train, test, .. } => {
+                let is_bad = |(_, n): &(_, usize)| !(1..=IMAGES_MAX).contains(n);
+                let counts = [("train", *train), ("test", *test)].into_iter().filter(is_bad);
+                counts.map(|(path, n)| (path, format!("is {n}, expected 1..={IMAGES_MAX}"))).collect()
+            }
+        }
+    }
+}
+
+/// As the command line names it: `word` or `word:…`.
+impl FromStr for DatasetSource {
+    type Err = FormatError;
+
+    fn from_str(text: &str) -> Result<Self, FormatError> {
+        let (word, rest) = text.split_once(':').map_or((text, None), |(word, rest)| (word, Some(rest)));
+        let fail = |problem: String| FormatError::DatasetName { name: text.to_owned(), problem };
+        match DATASETS.iter().find(|entry| entry.word == word) {
+            Some(entry) => (entry.parse)(rest).map_err(fail),
+            None => Err(fail(format!("unknown data set; expected {}", dataset_usage()))),
+        }
+    }
+}
+
+/// How the command line takes data sets: `cifar10, shapes[:SEED] or textures[:SEED]`.
+pub fn dataset_usage() -> String {
+    let usages: Vec<&str> = DATASETS.iter().map(|entry| entry.usage).collect();
+    match usages.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::procedural::Kind;
+
+    #[test]
+    fn data_sets_are_named_with_an_optional_seed() {
+        let parse = |text: &str| text.parse::<DatasetSource>().ok();
+        assert_eq!(parse("cifar10"), Some(DatasetSource::Cifar10));
+        let shapes = |seed| DatasetSource::Procedural { kind: Kind::Shapes, seed, train: 8000, test: 2000 };
+        assert_eq!((parse("shapes"), parse("shapes:77")), (Some(shapes(1)), Some(shapes(77))));
+        assert!(matches!(parse("textures"), Some(DatasetSource::Procedural { kind: Kind::Textures, seed: 2, .. })));
+        for bad in ["cifar10:1", "shapes:", "shapes:-1", "imagenet", ""] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+        let error = "imagenet".parse::<DatasetSource>().unwrap_err().to_string();
+        assert_eq!(error, "unknown data set; expected cifar10, shapes[:SEED] or textures[:SEED]");
+    }
+
+    #[test]
+    fn every_data_set_has_a_name_of_its_own_that_leads_to_it() {
+        for (i, entry) in DATASETS.iter().enumerate() {
+            assert!(DATASETS[..i].iter().all(|earlier| earlier.word != entry.word));
+            assert_eq!(entry.word.parse::<DatasetSource>().ok(), entry.source(), "{}", entry.word);
+            assert!(entry.usage.starts_with(entry.word) && entry.source().is_some_and(|s| s.check().is_empty()));
+        }
+    }
+
+    #[test]
+    fn drawn_data_sets_are_of_the_size_that_was_asked_for() {
+        let source = DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 3, test: 2 };
+        let n = |split| source.read(Path::new("nowhere"), split).unwrap().len();
+        assert_eq!((n(Split::Train), n(Split::Test)), (3, 2));
+        assert_eq!(source.chosen_bytes(), Some(3 * 3074));
+        let none = DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 0, test: 1_000_001 };
+        let told: Vec<String> = none.check().iter().map(|(path, problem)| format!("{path} {problem}")).collect();
+        assert_eq!(told, ["train is 0, expected 1..=1000000", "test is 1000001, expected 1..=1000000"]);
+    }
+}

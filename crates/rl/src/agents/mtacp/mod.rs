@@ -1,0 +1,49 @@
+//! MTACP (Ma and Fang, IJCNN 2023): one recurrent Gaussian policy for all tasks, learned with IMPALA's V-trace.
+//!
+//! [`Profile::Paper`](crate::Profile::Paper) has the published sizes and settings, with the released code's faults corrected:
+//! rollouts are kept as floats; the log-probability is that of the raw sample under the un-squashed normal;
+//! entropy is encouraged; the squash reaches all of [`keep_ratio_min`, 1].
+//! [`Profile::Tuned`](crate::Profile::Tuned) departs further: see [`MtacpSettings`].
+
+mod batch;
+mod frame;
+mod learner;
+mod loss;
+mod memory;
+mod net;
+mod policy;
+mod report;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use learner::MtacpLearner;
+pub use settings::{MtacpSettings, SigmaRule, UnrollRule};
+
+use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, Profile};
+use crate::error::RlError;
+use crate::setting::BadSetting;
+
+impl AgentKind for MtacpSettings {
+    const ENTRY: AgentEntry = AgentEntry {
+        name: "Mtacp",
+        word: "mtacp",
+        about: "multi-task actor-critic (IMPALA, V-trace, LSTM)",
+        learns: true,
+        candidates: Some(300),
+    };
+}
+
+impl AgentSettings for MtacpSettings {
+    fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
+        Ok(Agent::Learning(Box::new(MtacpLearner::new(self.clone(), environment)?)))
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    fn check(&self) -> Vec<BadSetting> {
+        self.out_of_range()
+    }
+}

@@ -1,0 +1,221 @@
+//! Tests of the loss on tiny cases.
+
+use super::batch::Batch;
+use super::learner::loss_and_gradient;
+use super::loss::LossInput;
+use super::memory::{self, TaskMemory};
+use super::*;
+use crate::interface::Learner;
+use crate::nn::params::Params;
+use crate::rng::RngStream;
+use crate::unroll::Unroll;
+
+const AGENT: EnvironmentSpec = EnvironmentSpec {
+    n_features: 3,
+    n_tasks: 1,
+    n_actors: 2,
+    walk_length_max: 4,
+    walks_planned: 100,
+    keep_ratio_min: 0.2,
+    seed: 5,
+};
+
+/// The published agent with a tiny network.
+fn tiny() -> MtacpSettings {
+    MtacpSettings { trunk: vec![5], lstm_units: 4, ..MtacpSettings::of(Profile::Paper) }
+}
+
+#[test]
+fn paper_profile_has_the_published_sizes() {
+    let learner = MtacpLearner::new(MtacpSettings::of(Profile::Paper), &EnvironmentSpec { n_features: 13, ..AGENT });
+    let learner = learner.unwrap();
+    let specs = learner.state.params.specs();
+    let shape = |name: &str| specs.iter().find(|s| s.name == name).unwrap().shape.clone();
+    assert_eq!(shape("trunk.0.weight"), [13, 100]);
+    assert_eq!(shape("trunk.2.weight"), [400, 300]);
+    assert_eq!(shape("lstm.input"), [302, 4 * 302]);
+    assert_eq!((learner.unroll_length(9), learner.batch_size()), (60, 4));
+}
+
+/// Walks of `lengths` steps, one after the other in one unroll.
+fn unroll(lengths: &[usize], seed: u64) -> Unroll {
+    let mut rng = RngStream::new(seed, 0, 0, 0);
+    let mut draw = |n: usize| (0..n).map(|_| rng.uniform() as f32).collect::<Vec<f32>>();
+    let n: usize = lengths.iter().sum();
+    let mut starts_walk = vec![false; n + 1];
+    let mut ends_walk = vec![false; n];
+    let mut layer = Vec::new();
+    for &length in lengths {
+        starts_walk[layer.len()] = true;
+        layer.extend(0..length as u32);
+        ends_walk[layer.len() - 1] = true;
+    }
+    layer.push(0);
+    starts_walk[n] = true;
+    Unroll {
+        task: 0,
+        first_recurrent: Vec::new(),
+        observation: draw(3 * (n + 1)),
+        even_ratio: vec![0.5; n + 1],
+        last_action: draw(n + 1),
+        last_reward: vec![0.0; n + 1],
+        raw_action: draw(n),
+        keep_ratio: draw(n).iter().map(|x| 0.2 + 0.8 * x).collect(),
+        log_prob: draw(n).iter().map(|x| -1.0 - x).collect(),
+        value: vec![0.0; n],
+        reward: ends_walk.iter().zip(draw(n)).map(|(&ends, r)| if ends { r } else { 0.0 }).collect(),
+        policy_version: vec![0; n],
+        layer,
+        starts_walk,
+        ends_walk,
+    }
+}
+
+/// Runs `check` with the loss of `unrolls` under a fresh learner.
+fn with_loss(settings: MtacpSettings, unrolls: &[Unroll], check: impl Fn(&Params, &LossInput)) {
+    let learner = MtacpLearner::new(settings, &AGENT).unwrap();
+    let batch = Batch::new(&learner.frame, unrolls.iter().collect()).unwrap();
+    let memories = vec![TaskMemory::default()];
+    let frame = &learner.frame;
+    let input = LossInput { frame, batch: &batch, n_fresh: unrolls.len(), memories: &memories, sigma: 0.5 };
+    check(&learner.state.params, &input);
+}
+
+#[test]
+fn gradient_equals_finite_differences_of_the_loss() {
+    for sigma in [SigmaRule::Learned, SigmaRule::Annealed { first: 0.5, last: 0.5 }] {
+        let settings = MtacpSettings { sigma, entropy_weight: 0.3, ..tiny() };
+        with_loss(settings, &[unroll(&[3], 1), unroll(&[2, 2], 2)], |params, input| {
+            let variables = params.variables().unwrap();
+            let targets = input.targets(&input.heads(&variables).unwrap()).unwrap();
+            let total = |values: Vec<f32>| {
+                let mut moved = params.clone();
+                moved.restore(values).unwrap();
+                let heads = input.heads(&moved.variables().unwrap()).unwrap();
+                f64::from(input.combine(&targets, &heads).unwrap().total.to_scalar::<f32>().unwrap())
+            };
+            let (_, gradient) = loss_and_gradient(params, input).unwrap();
+            for index in (0..gradient.len()).step_by(3) {
+                let at = |step: f32| {
+                    let mut values = params.values().to_vec();
+                    values[index] += step;
+                    total(values)
+                };
+                let slope = (at(4e-3) - at(-4e-3)) / 8e-3;
+                let got = f64::from(gradient[index]);
+                assert!((got - slope).abs() < 2e-3 + 0.02 * slope.abs(), "weight {index}: {got}, {slope}");
+            }
+        });
+    }
+}
+
+#[test]
+fn rewarded_action_becomes_likelier_and_punished_one_less_likely() {
+    for (reward, sign) in [(2.0, 1.0), (-2.0, -1.0)] {
+        let mut walk = unroll(&[1], 3);
+        walk.reward[0] = reward;
+        let mut learner = MtacpLearner::new(MtacpSettings { entropy_weight: 0.0, ..tiny() }, &AGENT).unwrap();
+        let log_prob = |learner: &MtacpLearner| {
+            let batch = Batch::new(&learner.frame, vec![&walk]).unwrap();
+            let memories = vec![TaskMemory::default()];
+            let frame = &learner.frame;
+            let input = LossInput { frame, batch: &batch, n_fresh: 1, memories: &memories, sigma: 0.5 };
+            input.heads(&learner.state.params.variables().unwrap()).unwrap().log_prob.to_vec1::<f32>().unwrap()[0]
+        };
+        let before = log_prob(&learner);
+        for _ in 0..3 {
+            learner.learn(std::slice::from_ref(&walk)).unwrap();
+        }
+        assert!((log_prob(&learner) - before) * sign > 1e-4, "{reward}");
+    }
+}
+
+#[test]
+fn entropy_rises_when_only_entropy_counts() {
+    let clip = crate::returns::vtrace::VtraceClip { policy_rho: 0.0, ..Default::default() };
+    let settings = MtacpSettings { entropy_weight: 0.1, value_weight: 0.0, clip, ..tiny() };
+    let mut learner = MtacpLearner::new(settings, &AGENT).unwrap();
+    let batch = [unroll(&[4], 1), unroll(&[4], 2)];
+    let mut numbers = || {
+        let report = learner.learn(&batch).unwrap();
+        ["entropy", "sigma"].map(|name| report.get(name).unwrap())
+    };
+    let [first_entropy, first_sigma] = numbers();
+    for _ in 0..20 {
+        numbers();
+    }
+    let [entropy, sigma] = numbers();
+    assert!(entropy > first_entropy + 0.01, "{first_entropy} {entropy}");
+    assert!(sigma > first_sigma);
+}
+
+/// Steps `from..to` of an unroll as an unroll of their own.
+fn part(whole: &Unroll, from: usize, to: usize) -> Unroll {
+    Unroll {
+        task: whole.task,
+        first_recurrent: Vec::new(),
+        observation: whole.observation[3 * from..3 * (to + 1)].to_vec(),
+        layer: whole.layer[from..=to].to_vec(),
+        even_ratio: whole.even_ratio[from..=to].to_vec(),
+        last_action: whole.last_action[from..=to].to_vec(),
+        last_reward: whole.last_reward[from..=to].to_vec(),
+        starts_walk: whole.starts_walk[from..=to].to_vec(),
+        raw_action: whole.raw_action[from..to].to_vec(),
+        keep_ratio: whole.keep_ratio[from..to].to_vec(),
+        log_prob: whole.log_prob[from..to].to_vec(),
+        value: whole.value[from..to].to_vec(),
+        reward: whole.reward[from..to].to_vec(),
+        ends_walk: whole.ends_walk[from..to].to_vec(),
+        policy_version: whole.policy_version[from..to].to_vec(),
+    }
+}
+
+#[test]
+fn unroll_across_walks_equals_two_unrolls() {
+    let mut whole = unroll(&[3, 2], 4);
+    // What stands before the first step of a walk must not matter either.
+    whole.first_recurrent = vec![0.7; 8];
+    let total = |unrolls: &[Unroll]| {
+        let mut result = (0.0, Vec::new());
+        let learner = MtacpLearner::new(tiny(), &AGENT).unwrap();
+        let batch = Batch::new(&learner.frame, unrolls.iter().collect()).unwrap();
+        let memories = vec![TaskMemory::default()];
+        let frame = &learner.frame;
+        let input = LossInput { frame, batch: &batch, n_fresh: unrolls.len(), memories: &memories, sigma: 0.5 };
+        let (loss, gradient) = loss_and_gradient(&learner.state.params, &input).unwrap();
+        result.0 += loss.total.to_scalar::<f32>().unwrap();
+        result.1.extend(gradient);
+        result
+    };
+    let (joined, joined_gradient) = total(std::slice::from_ref(&whole));
+    let (split, split_gradient) = total(&[part(&whole, 0, 3), part(&whole, 3, 5)]);
+    assert!((joined - split).abs() < 1e-5, "{joined} {split}");
+    for (a, b) in joined_gradient.iter().zip(&split_gradient) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+}
+
+#[test]
+fn best_walks_are_kept_in_order_without_repeats() {
+    let mut memory = TaskMemory::default();
+    let walk = |seed: u64, reward: f32| {
+        let mut walk = unroll(&[3], seed);
+        walk.reward[2] = reward;
+        walk
+    };
+    for (seed, reward) in [(1, 0.5), (2, 0.7), (3, 0.6), (2, 0.7), (4, 0.1), (5, 0.7)] {
+        memory.add(&walk(seed, reward), 3);
+    }
+    assert_eq!(memory.best, [walk(2, 0.7), walk(5, 0.7), walk(3, 0.6)]);
+    memory.add(&unroll(&[2, 1], 9), 3);
+    assert_eq!(memory.best.len(), 3, "two walks in one unroll are not remembered");
+}
+
+#[test]
+fn reward_statistics_are_the_mean_and_variance_of_few_rewards() {
+    let mut stats = memory::RewardStats::default();
+    [0.5, 0.7, 0.6].into_iter().for_each(|reward| stats.add(reward));
+    // Mean .6, population variance .02 / 3.
+    assert!((stats.standardise(0.6)).abs() < 1e-12);
+    assert!((stats.standardise(0.7) - 0.1 / (0.02f64 / 3.0).sqrt()).abs() < 1e-9);
+}

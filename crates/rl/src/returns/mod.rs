@@ -1,0 +1,3 @@
+//! Value targets and advantages, one file each.
+
+pub mod vtrace;

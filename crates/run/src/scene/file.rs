@@ -1,0 +1,185 @@
+//! [`SceneFile`]: the RON text, field by field, before any check.
+
+use std::collections::BTreeMap;
+
+use secateur_formats::DatasetSource;
+use secateur_kernels::Precision;
+use secateur_net::Protocol;
+use secateur_scene::RawValue;
+use secateur_sim::RewardKind;
+use secateur_train::{Executor, Scheduler};
+use serde::{Deserialize, Serialize};
+
+use super::choices::{Device, Images, RepairMode, SelectionMethod};
+
+/// The one version of the scene format that this program reads and writes.
+pub const SCENE_VERSION: u32 = 1;
+
+/// The text of a scene as serde sees it; holds anything of the right types. [`Scene`](super::Scene) is the checked form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Scene")]
+pub struct SceneFile {
+    /// Format version, 1.
+    pub version: u32,
+    /// Seed of every random stream of the run.
+    pub seed: u64,
+    /// Networks to prune.
+    pub networks: Vec<NetworkFile>,
+    /// Data sets to prune for.
+    pub datasets: Vec<DatasetFile>,
+    /// Upper bounds to meet, one task each per network and data set.
+    pub budgets: Vec<BudgetFile>,
+    /// Which groups may be pruned.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Widths are multiples of this many channels, 1..=64.
+    #[serde(default = "default_channel_multiple")]
+    pub channel_multiple: usize,
+    /// Smallest keep ratio of a group, (0, 1]; default 0.1, and 0.2 for an agent with profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_ratio_min: Option<f64>,
+    /// How the channels that stay are chosen.
+    #[serde(default)]
+    pub selection: SelectionMethod,
+    /// How consumers are refitted when a walk is scored; default `Sequential`, and `Original` for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairMode>,
+    /// Candidates per task that are refitted sequentially at the end, 1..=64.
+    #[serde(default = "default_finalists")]
+    pub finalists: usize,
+    /// Whether budget left after a walk is spent on the most useful groups; default true, and false for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend_leftover: Option<bool>,
+    /// Training images per purpose.
+    #[serde(default)]
+    pub images: Images,
+    /// What a walk is paid for.
+    #[serde(default)]
+    pub reward: RewardKind,
+    /// Where walks are scored.
+    #[serde(default)]
+    pub device: Device,
+    /// Numbers that the processor scores walks in.
+    #[serde(default)]
+    pub precision: Precision,
+    /// Who decides, to be read by the list of agents.
+    #[serde(default = "unread")]
+    pub agent: Box<RawValue>,
+    /// Actors that work on each task.
+    #[serde(default = "default_actors_per_task")]
+    pub actors_per_task: usize,
+    /// Walks each task gets.
+    #[serde(default = "default_walks_per_task")]
+    pub walks_per_task: u64,
+    /// How actors and learners share time.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// What runs the ECS systems of a tick.
+    #[serde(default)]
+    pub executor: Executor,
+    /// Capacity of the queue between actors and learners, in trajectories.
+    #[serde(default = "default_queue_capacity")]
+    pub queue_capacity: usize,
+    /// References that run beside the agent, each to be read by the list of agents; an empty list switches them off.
+    #[serde(default = "default_controls")]
+    pub controls: Vec<Box<RawValue>>,
+    /// Settings of plugins by plugin name, as RON for the plugin to check.
+    #[serde(default)]
+    pub plugins: BTreeMap<String, Box<RawValue>>,
+}
+
+/// One network to prune.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Network")]
+pub struct NetworkFile {
+    /// Name in task names and reports: `[A-Za-z0-9_.-]`, unique, no leading dot.
+    pub name: String,
+    /// Weights: `./x` and `../x` are relative to the scene file, an absolute path is taken as is, anything else lies under
+    /// the model root.
+    pub file: String,
+    /// Architecture, needed only for a bare state dict whose keys are ambiguous.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Per-channel mean of the input in [0, 1] units; given with `std` or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<Vec<f32>>,
+    /// Per-channel standard deviation of the input, > 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub std: Option<Vec<f32>>,
+    /// Names of the data sets this network is pruned for; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datasets: Option<Vec<String>>,
+}
+
+/// One data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Dataset")]
+pub struct DatasetFile {
+    /// Name in task names and references: `[A-Za-z0-9_.-]`, unique, no leading dot.
+    pub name: String,
+    /// Where its images come from.
+    pub source: DatasetSource,
+}
+
+/// One upper bound: exactly one of `ratio` (of the original network, (0, 1]) and `max` (absolute, > 0).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Budget")]
+pub enum BudgetFile {
+    /// Multiply-accumulates per image.
+    Macs {
+        /// Share of the original network's count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ratio: Option<f64>,
+        /// Absolute count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<u64>,
+    },
+    /// Parameters of the emitted network.
+    Params {
+        /// Share of the original network's count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ratio: Option<f64>,
+        /// Absolute count.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<u64>,
+    },
+    /// Peak bytes of live activations, one image.
+    ActivationBytes {
+        /// Share of the original network's peak.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ratio: Option<f64>,
+        /// Absolute bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<u64>,
+    },
+}
+
+fn default_channel_multiple() -> usize {
+    1
+}
+
+fn default_finalists() -> usize {
+    8
+}
+
+fn default_actors_per_task() -> usize {
+    4
+}
+
+fn default_walks_per_task() -> u64 {
+    300
+}
+
+fn default_queue_capacity() -> usize {
+    64
+}
+
+/// Stands for a field that is absent: the list of agents then reads the template's.
+fn unread() -> Box<RawValue> {
+    RawValue::from_ron("()").expect("this is RON").to_owned()
+}
+
+/// As many as the template has.
+fn default_controls() -> Vec<Box<RawValue>> {
+    vec![unread(), unread()]
+}

@@ -1,0 +1,23 @@
+//! Scenes: a RON text in, checked values out. Opens no file and knows no network.
+//!
+//! [`SceneFile`] mirrors the text, every choice typed by its owner; [`Scene::parse`] checks it and is the only way to a [`Scene`].
+//! Every problem is a [`SceneError`] with line, column and the source line. The agents that scenes can name are an [`AgentList`].
+
+mod agents;
+mod check;
+mod choices;
+mod file;
+mod parsed;
+mod tasks;
+mod template;
+
+pub use secateur_formats::DatasetSource;
+pub use secateur_net::{Cost, Protocol};
+pub use secateur_scene::{Difference, PluginConfig, Problem, SceneError, Section, first_difference};
+
+pub use agents::{AgentList, AgentSpec, ControlSpec};
+pub use choices::{Device, Images, RepairMode, SelectionMethod};
+pub use file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
+pub(crate) use parsed::edit;
+pub use parsed::{Budget, BudgetBound, DatasetSpec, NetworkSpec, Scene, SceneData, TaskSpec, apply_set};
+pub use template::template;

@@ -1,0 +1,6 @@
+//! Scene texts: what is read, what is refused in which words, what `--set` changes.
+
+mod hostile;
+mod mistakes;
+mod set;
+mod values;
