@@ -1,16 +1,17 @@
 //! `check`: a scene and all it names, without running anything.
 
 use secateur_run::scene::{Scene, template};
-use secateur_run::{Card, Resolved, RunSpec, wide_layers};
+use secateur_run::{Card, Resolved, wide_layers};
 
 use crate::arguments::CheckArgs;
-use crate::{Cli, Failure, screen};
+use crate::extensions::Extensions;
+use crate::{Failure, screen};
 
-pub(crate) fn check(arguments: &CheckArgs, cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn check(arguments: &CheckArgs, extensions: &Extensions) -> Result<(), Failure> {
     let Some(spec) = arguments.spec() else {
         return Ok(screen::result(template().trim_end())?);
     };
-    let (scene, resolved) = secateur_run::check(&RunSpec { agents: cli.agents.clone(), ..spec }, &cli.plugins)?;
+    let (scene, resolved) = secateur_run::check(&extensions.spec(spec), &extensions.plugins)?;
     // Opened only to see whether there is one, as a run would.
     Card::of(&scene).map(drop)?;
     Ok(screen::result(describe(&scene, &resolved))?)

@@ -52,6 +52,7 @@ mod cli;
 mod closing_table;
 mod doctor;
 mod eval;
+mod extensions;
 mod failure;
 mod inspect;
 mod interrupt;

@@ -1,17 +1,18 @@
 //! `run`: a run as the command line does it, with a bar, signals and a closing table.
 
-use secateur_run::{RunError, RunSpec, run};
+use secateur_run::{RunError, run};
 
 use crate::arguments::RunArgs;
 use crate::closing_table::closing_table;
+use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
-use crate::{Cli, Failure, screen};
+use crate::{Failure, screen};
 
-pub(crate) fn run_scene(arguments: &RunArgs, cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<(), Failure> {
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
-    let spec = RunSpec { agents: cli.agents.clone(), ..arguments.spec() };
-    let ended = run(&spec, &cli.plugins, &mut progress);
+    let spec = extensions.spec(arguments.spec());
+    let ended = run(&spec, &extensions.plugins, &mut progress);
     let result = match &ended {
         Ok(result) => Some(result),
         Err(RunError::Incomplete { result, .. }) => Some(&**result),
