@@ -22,7 +22,7 @@ use super::search::WalkRewards;
 use crate::card::CardRecord;
 
 /// Version of the files' content.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;

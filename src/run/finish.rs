@@ -6,7 +6,7 @@ use anyhow::Context;
 use secateur_formats::Dataset;
 use secateur_kernels::{Effort, Plan};
 use secateur_net::Network;
-use secateur_sim::{Candidate, FinalRefit, Rank, SimError, Winner};
+use secateur_sim::{FinalRefit, Finalist, Rank, SimError, Winner};
 
 use super::refits::{Key, Round};
 use super::search::SearchOutcome;
@@ -28,11 +28,11 @@ const HEAT_IMAGES_MIN: usize = 250;
 struct Field<'c> {
     search: usize,
     task: usize,
-    finalists: Vec<&'c Candidate>,
+    finalists: Vec<&'c Finalist>,
 }
 
 impl Field<'_> {
-    fn key(&self, round: Round, candidate: &Candidate) -> Key {
+    fn key(&self, round: Round, candidate: &Finalist) -> Key {
         (round, self.search, self.task, candidate.walk)
     }
 }
@@ -196,7 +196,7 @@ impl Run<'_> {
         field: &Field<'c>,
         searches: &[SearchOutcome],
         done: &mut u64,
-    ) -> Result<Vec<(&'c Candidate, Rank)>, Failure> {
+    ) -> Result<Vec<(&'c Finalist, Rank)>, Failure> {
         let mut refitted = Vec::new();
         for &candidate in &field.finalists {
             self.save_if_interrupted(searches);
@@ -222,7 +222,7 @@ impl Run<'_> {
     }
 
     /// Refits a finalist and remembers it; one that panics is told and passed over.
-    fn refit_one(&mut self, key: Key, refit: &mut Lazily<'_>, candidate: &Candidate) -> Result<Option<Rank>, Failure> {
+    fn refit_one(&mut self, key: Key, refit: &mut Lazily<'_>, candidate: &Finalist) -> Result<Option<Rank>, Failure> {
         let refit = refit.get()?;
         match refit.run(&self.tasks[key.2].name, candidate) {
             Ok(winner) => {

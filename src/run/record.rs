@@ -10,7 +10,8 @@ use anyhow::{Context, ensure};
 use secateur_formats::{StagedFile, stage_network, write_atomic};
 use secateur_rl::{Unroll, save_unrolls};
 use secateur_scene::{Scene, apply_set};
-use secateur_sim::{Event, TaskSetup, Winner};
+use secateur_sim::{Event as ProcessEvent, TaskSetup, Winner};
+use secateur_train::Event;
 use serde_json::{Map, Value, json};
 
 use super::entries::{FileId, make_folder, open_to_read, open_to_write, remove_temporary};
@@ -267,20 +268,38 @@ fn relative(path: &Path, from: &Path) -> Option<String> {
 
 fn event_json(agent: &str, tasks: &[TaskSetup], event: &Event) -> Value {
     match event {
-        Event::Candidate { task, actor, walk, noise_free, cached, reward, score, macs, widths, spent, is_best } => {
+        Event::Process(event) => process_event_json(agent, tasks, event),
+        Event::Learned { n_updates, numbers, .. } => update_json("learned", agent, *n_updates, numbers),
+        Event::Scheduled { n_updates, numbers } => update_json("scheduled", agent, *n_updates, numbers),
+    }
+}
+
+fn process_event_json(agent: &str, tasks: &[TaskSetup], event: &ProcessEvent) -> Value {
+    match event {
+        ProcessEvent::Candidate {
+            task,
+            actor,
+            walk,
+            noise_free,
+            cached,
+            reward,
+            score,
+            macs,
+            widths,
+            spent,
+            is_best,
+        } => {
             json!({
                 "event": "candidate", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
                 "noise_free": noise_free, "cached": cached, "reward": reward, "accuracy": score.accuracy,
                 "divergence": score.divergence, "macs": macs, "widths": widths, "spent": spent, "is_best": is_best,
             })
         }
-        Event::Restarted { task, actor, walk, message } => json!({
+        ProcessEvent::Restarted { task, actor, walk, message } => json!({
             "event": "restarted", "agent": agent, "task": tasks[*task].name, "actor": actor, "walk": walk,
             "message": message,
         }),
-        Event::Learned { n_updates, numbers, .. } => update_json("learned", agent, *n_updates, numbers),
-        Event::Scheduled { n_updates, numbers } => update_json("scheduled", agent, *n_updates, numbers),
-        Event::Note { plugin, numbers } => {
+        ProcessEvent::Note { plugin, numbers } => {
             let numbers: Map<String, Value> = numbers.iter().map(|(name, x)| (name.clone(), json!(x))).collect();
             json!({"event": "note", "agent": agent, "plugin": plugin, "numbers": numbers})
         }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use secateur_rl::AgentKind;
-use secateur_sim::{Event, Settings};
-use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
+use secateur_sim::{Event as ProcessEvent, Settings};
+use secateur_train::{Event, SavedTask, Search, SearchSetup, TaskResult, TrainError};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{CurrentSearch, FinishedSearch, RunState};
@@ -190,7 +190,7 @@ impl Run<'_> {
         };
         let mut app = self.plugins.app(&self.scene.plugins)?;
         if let Some(card) = &self.card {
-            card.join(&mut app);
+            card.join(&mut app, &setup.pool);
         }
         let mut search = Search::new(app, &setup).map_err(|error| Failure::Failed(error.into()))?;
         let start = Instant::now();
@@ -215,7 +215,7 @@ impl Run<'_> {
     fn take_note(&mut self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), Failure> {
         self.card.iter().flat_map(Card::news).for_each(|warning| self.progress.note(&warning));
         for event in events {
-            if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
+            if let Event::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
                 ongoing.n_ended += 1;
                 let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
                 match (noise_free, is_last) {
@@ -231,7 +231,8 @@ impl Run<'_> {
 
     /// One line when a task has a better candidate; the learning agent's only, controls are many and short.
     fn tell(&self, agent: AgentKind, event: &Event) {
-        if let (AgentKind::Mtacp(_), Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent, event) {
+        let AgentKind::Mtacp(_) = agent else { return };
+        if let Event::Process(ProcessEvent::Candidate { task, walk, score, macs, is_best: true, .. }) = event {
             let name = &self.tasks[*task].name;
             let accuracy = 100.0 * score.accuracy;
             self.progress

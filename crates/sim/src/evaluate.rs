@@ -48,21 +48,13 @@ impl Evaluate for Measured {
     }
 }
 
-/// Who evaluates the candidates of this world.
+/// The evaluator of this world's candidates.
 #[derive(Resource, Clone)]
 pub struct Evaluator(pub Arc<dyn Evaluate>);
 
-/// Who is told of the compact networks of a tick as soon as some of them are built, while others still are, so that whoever scores
-/// them elsewhere can begin: the index of their network, what it was prepared with, and they themselves, in actor order.
-#[derive(Resource, Clone)]
-pub struct OnBuilt(pub Arc<TellBuilt>);
-
-/// See [`OnBuilt`].
-pub type TellBuilt = dyn Fn(usize, &Arc<Prepared>, &[Arc<Network>]) + Send + Sync;
-
 /// Why a candidate has no network or no score.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum EvaluationFault {
     /// An error, which repeating would not cure.
     Error(KernelError),
     /// A panic, with its message.
@@ -75,7 +67,7 @@ pub(crate) fn for_each_candidate<I: Sync, T: Send>(
     pool: &rayon::ThreadPool,
     items: &[I],
     work: impl Fn(&I) -> Result<T, KernelError> + Sync,
-) -> Vec<Result<T, Fault>> {
+) -> Vec<Result<T, EvaluationFault>> {
     // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
     let chunks = items.chunks(pool.current_num_threads());
     let run = |item: &I| guarded(|| work(item));
@@ -84,10 +76,10 @@ pub(crate) fn for_each_candidate<I: Sync, T: Send>(
 
 /// Turns a panic of `work` into a value. What `work` shares with other candidates is read only, or a cache whose entries are put
 /// in whole.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<T, Fault> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<T, EvaluationFault> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(Fault::Error),
-        Err(payload) => Err(Fault::Panic(panic_message(&*payload))),
+        Ok(done) => done.map_err(EvaluationFault::Error),
+        Err(payload) => Err(EvaluationFault::Panic(panic_message(&*payload))),
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Prepared {
     pub macs_full: u64,
     /// Observable shape of each prunable group, in walk order.
     pub shapes: Vec<GroupShape>,
-    /// Removal path of each prunable group, in walk order.
+    /// Removal path of each prunable group, in walk order: what the [`crate::Importance`] of its layers begins with.
     pub paths: Vec<Arc<RemovalPath>>,
     /// Normal equations of every consumer, if walks are refitted on original activations.
     pub equations: Vec<Arc<NormalEquations>>,
@@ -233,12 +233,6 @@ impl Prepared {
     /// The first group that the lists do not fit.
     pub fn kept(&self, lists: Vec<Vec<usize>>) -> Result<KeptChannels, NetError> {
         KeptChannels::new(&self.groups, lists)
-    }
-
-    /// Relative reconstruction error of the group at place `place` of the walk at a width.
-    pub fn error(&self, place: usize, group: GroupId, width: usize) -> f64 {
-        let n = self.groups.group(group).n_channels;
-        self.paths[place].errors[n - width]
     }
 
     /// The sequential refit that walks are scored after; `None` when they are not.

@@ -1,4 +1,4 @@
-//! Building the world: one entity per network, layer, consumer, task and actor.
+//! Building the world: one entity per network, layer, task and actor.
 
 use std::sync::Arc;
 
@@ -89,9 +89,9 @@ pub struct ObservationSpace {
 
 /// The first error of a tick. Systems do not panic on bad candidates: they note the error here and the driver stops the run.
 #[derive(Resource, Debug, Default)]
-pub struct Failure(pub Option<SimError>);
+pub struct TickFailure(pub Option<SimError>);
 
-impl Failure {
+impl TickFailure {
     /// Notes an error unless there is one already.
     pub fn note(&mut self, error: SimError) {
         // Any other error is worse than a panic that was caught, after which the walk stands at its beginning.
@@ -132,7 +132,7 @@ pub fn populate(
     world.insert_resource(pool);
     world.insert_resource(settings);
     world.init_resource::<ScoreCache>();
-    world.init_resource::<Failure>();
+    world.init_resource::<TickFailure>();
     if !world.contains_resource::<Evaluator>() {
         world.insert_resource(Evaluator(Arc::new(Measured)));
     }
@@ -160,15 +160,14 @@ fn spawn_task(
     Ok(spawned.id())
 }
 
-fn spawn_network(world: &mut World, index: usize, prepared: &Arc<Prepared>) -> Entity {
-    let network = world.spawn(PrunedNetwork { index, prepared: prepared.clone() }).id();
-    for (place, group) in prepared.groups.prunable().into_iter().enumerate() {
-        let shape = LayerShape(prepared.shapes[place]);
-        world.spawn((Layer { network, place, group }, shape, Importance(prepared.paths[place].clone())));
-    }
-    for (index, equations) in prepared.equations.iter().enumerate() {
-        world.spawn((Consumer { network, index }, RepairGram(equations.clone())));
-    }
+/// Spawns a network and its layers.
+pub fn spawn_network(world: &mut World, index: usize, prepared: &Arc<Prepared>) -> Entity {
+    let network = world.spawn_empty().id();
+    let groups = prepared.groups.prunable().into_iter().zip(&prepared.paths).enumerate();
+    let layers = groups
+        .map(|(place, (group, path))| world.spawn((Layer { network, place, group }, Importance(path.clone()))).id())
+        .collect();
+    world.entity_mut(network).insert(PrunedNetwork { index, prepared: prepared.clone(), layers });
     network
 }
 
@@ -183,17 +182,10 @@ fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
         }
         _ => None,
     };
-    world.spawn((
-        actor,
-        if number.is_some() { Readiness::Acting } else { Readiness::Retired },
-        Walk::new(number.unwrap_or(0), settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task), widths),
-        Observation::default(),
-        KeepRatio::default(),
-        Realised::default(),
-        Outcome::default(),
-        StepReward::default(),
-        (Restarts::default(), RestartPoint::default()),
-    ));
+    let readiness = if number.is_some() { Readiness::Acting } else { Readiness::Retired };
+    let noise_free = settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task);
+    let walk = Walk::new(number.unwrap_or(0), noise_free, widths);
+    world.spawn(ActorBundle { readiness, ..ActorBundle::new(actor, walk) });
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod act;
 mod collect;
 mod components;
 mod error;
+mod events;
 #[cfg(test)]
 mod hand_made;
 mod learn;
@@ -20,6 +21,7 @@ pub use act::{act, ask_policy};
 pub use collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 pub use components::*;
 pub use error::TrainError;
+pub use events::{Event, SearchLog};
 pub use learn::{learn, publish_policy};
 pub use rules::{SearchRules, TaskRules, check_score};
 pub use saved::*;

@@ -96,8 +96,7 @@ impl SavedTask {
         for candidate in &self.finalists {
             within("the walk of a finalist", 0..=stats.n_begun.saturating_sub(1), candidate.walk)?;
             rules.check_kept(&candidate.kept, candidate.macs)?;
-            candidate.score.map_or(Ok(()), |score| check_score(&score))?;
-            check(candidate.score.is_some(), "the score of a finalist", "a score", "none")?;
+            check_score(&candidate.score)?;
             check(candidate.reward.is_finite(), "the reward of a finalist", "a finite number", candidate.reward)?;
         }
         Ok(())
@@ -114,8 +113,7 @@ impl SavedTask {
 /// # Errors
 /// [`TrainError::Saved`].
 pub fn check_score(score: &Score) -> Result<(), TrainError> {
-    let is_one = (0.0..=1.0).contains(&score.accuracy) && score.divergence.is_finite() && score.divergence >= 0.0;
-    check(is_one, "a score", "an accuracy in [0, 1] and a divergence of at least 0", format_args!("{score:?}"))
+    check(score.is_one(), "a score", "an accuracy in [0, 1] and a divergence of at least 0", format_args!("{score:?}"))
 }
 
 impl SavedSearch {
@@ -134,7 +132,8 @@ impl SavedSearch {
             within("the network of a score", 0..=(rules.n_networks as u64).saturating_sub(1), score.network as u64)?;
             check_score(&score.score)?;
         }
-        let (next, returned) = self.tickets.as_ref().map_or((0, None), |(next, r)| (*next, r.last()));
+        let (next, returned) =
+            self.tickets.as_ref().map_or((0, None), |tickets| (tickets.next, tickets.returned.last()));
         check(returned.is_none_or(|&last| last < next), "a returned ticket", format_args!("below {next}"), "more")
     }
 
@@ -144,7 +143,7 @@ impl SavedSearch {
         of_task.filter(|actor| actor.readiness != Readiness::Retired)
     }
 
-    /// Every walk that was begun and did not end is somebody's.
+    /// Every walk that was begun and did not end is an actor's.
     fn check_actors(&self, task: usize, rules: &TaskRules) -> Result<(), TrainError> {
         let stats = &self.tasks[task].stats;
         let numbers: BTreeSet<u64> = self.acting(task).map(|actor| actor.walk.number).collect();
@@ -152,14 +151,30 @@ impl SavedSearch {
         check_count("walks that actors are on", n_open as usize, self.acting(task).count())?;
         check_count("different walks that actors are on", n_open as usize, numbers.len())?;
         for actor in self.acting(task) {
+            self.check_end(actor, rules)?;
             for walk in std::iter::once(&actor.walk).chain(&actor.restart_point) {
                 within("the number of a walk", 0..=stats.n_begun.saturating_sub(1), walk.number)?;
-                check_walk(&rules.wall, walk, false)?;
+                let is_over = actor.awaits.is_some() && std::ptr::eq(walk, &actor.walk);
+                check_walk(&rules.wall, walk, is_over)?;
                 let noise_free = rules.noise_free.holds(walk.number, rules.n_walks);
                 check(walk.noise_free == noise_free, "whether a walk is free of noise", noise_free, walk.noise_free)?;
             }
         }
         Ok(())
+    }
+
+    /// An actor waits for a score at the end of its walk, and nowhere else.
+    fn check_end(&self, actor: &SavedActor, rules: &TaskRules) -> Result<(), TrainError> {
+        let is_scoring = actor.readiness == Readiness::Scoring;
+        check(actor.awaits.is_some() == is_scoring, "whether a candidate waits for a score", is_scoring, !is_scoring)?;
+        let Some(end) = &actor.awaits else { return Ok(()) };
+        check_count("decisions of a walk that is over", rules.wall.order().len(), actor.walk.cursor)?;
+        let widths: Vec<usize> = end.kept.iter().map(Vec::len).collect();
+        check_count("groups of a candidate", rules.wall.least_widths().len(), widths.len())?;
+        rules.check_kept(&end.kept, rules.wall.macs(&widths))?;
+        let floats = [end.keep_ratio, end.decision.raw_action, end.decision.log_prob, end.decision.value];
+        let is_finite = floats.iter().chain(&end.request.observation).all(|x| x.is_finite());
+        check(is_finite, "the last decision of a walk", "finite numbers", "others")
     }
 
     /// All walks that ended took all their decisions; more were taken only where actors began again.

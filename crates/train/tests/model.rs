@@ -13,8 +13,8 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Event, EventLog, Prepared, PruningPlugin, Step, Tick};
-use secateur_train::{LearnTick, Scheduler, Search, TrajectoryReceiver};
+use secateur_sim::{Prepared, PruningPlugin, Step, Tick};
+use secateur_train::{Event, LearnTick, Scheduler, Search, SearchLog, TrajectoryReceiver};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, scheduler::RandomScheduler, thread};
 use tiny::recording::{Recording, Seen, Unsteady, expected};
@@ -83,9 +83,9 @@ impl Model {
             let mut may_learn = true;
             while !stopped.load(Ordering::SeqCst) {
                 if may_learn || !world.resource::<TrajectoryReceiver>().0.is_empty() {
-                    let n_events = world.resource::<EventLog>().0.len();
+                    let n_events = world.resource::<SearchLog>().0.len();
                     world.run_schedule(LearnTick);
-                    may_learn = world.resource::<EventLog>().0.len() > n_events;
+                    may_learn = world.resource::<SearchLog>().0.len() > n_events;
                 }
                 pause();
             }
@@ -100,7 +100,7 @@ impl Model {
         }
         stop.store(true, Ordering::SeqCst);
         *search.learner_world().unwrap() = learner.join().unwrap();
-        let mut events: Vec<Event> = std::mem::take(&mut search.learner_world().unwrap().resource_mut::<EventLog>().0);
+        let mut events: Vec<Event> = std::mem::take(&mut search.learner_world().unwrap().resource_mut::<SearchLog>().0);
         events.extend(search.finish().unwrap());
         self.check(&events, &seen);
     }

@@ -12,8 +12,8 @@ use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Build, Evaluate, Evaluator, Event, Prepared, PruningPlugin, Score, ScoreCache};
-use secateur_train::Scheduler;
+use secateur_sim::{Build, Evaluate, Evaluator, Event as ProcessEvent, Prepared, PruningPlugin, Score, ScoreCache};
+use secateur_train::{Event, Scheduler};
 use tiny::recording::{Recording, Seen};
 use tiny::{N_TASKS, Options, network, pool, prepared_of, search_on, with_plugin};
 
@@ -90,10 +90,10 @@ fn memory_is_flat_over_a_hundred_thousand_walks() {
         while !search.is_done() {
             for event in search.tick().unwrap() {
                 match event {
-                    Event::Candidate { cached, .. } => {
+                    Event::Process(ProcessEvent::Candidate { cached, .. }) => {
                         (n_ended, n_scored) = (n_ended + 1, n_scored + u64::from(!cached))
                     }
-                    Event::Restarted { .. } => n_restarts += 1,
+                    Event::Process(ProcessEvent::Restarted { .. }) => n_restarts += 1,
                     _ => {}
                 }
             }

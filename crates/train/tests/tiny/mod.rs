@@ -12,10 +12,10 @@ use secateur_net::{Conv2d, Cost, GraphBuilder, Network, Op, Pointwise, Protocol,
 use secateur_rl::{Agent, AgentKind, AgentSettings, Profile, RlError};
 use secateur_scene::{PluginConfig, Scene};
 use secateur_sim::{
-    Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
-    TaskSetup,
+    Event as ProcessEvent, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection,
+    Settings, TaskSetup,
 };
-use secateur_train::{Executor, Scheduler, Search, SearchSetup, TaskResult};
+use secateur_train::{Event, Executor, Scheduler, Search, SearchSetup, TaskResult};
 
 pub const MTACP: AgentKind = AgentKind::Mtacp(Profile::Tuned);
 
@@ -184,7 +184,7 @@ pub fn learned(events: &[Event], name: &str) -> Vec<f64> {
 
 pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
     let of = |e: &Event| match e {
-        Event::Candidate { task, walk, reward, .. } => Some((*task, *walk, *reward)),
+        Event::Process(ProcessEvent::Candidate { task, walk, reward, .. }) => Some((*task, *walk, *reward)),
         _ => None,
     };
     events.iter().filter_map(of).collect()
