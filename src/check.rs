@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur_scene::Scene;
+use secateur_scene::{Scene, SelectionMethod};
 use secateur_sim::PluginList;
 
 use crate::arguments::{CheckArgs, RootArgs};
@@ -49,8 +49,18 @@ pub(crate) fn read_and_resolve(path: &Path, sets: &[String], means: &Means<'_>) 
     Ok((scene, resolved))
 }
 
-/// Every plugin the scene names is compiled in and accepts its settings.
+/// Every plugin the scene names is compiled in and accepts its settings; so is the criterion that it selects channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), Failure> {
+    if let SelectionMethod::Custom(name) = &scene.selection
+        && plugins.criterion(name).is_none()
+    {
+        let known = match plugins.criterion_names()[..] {
+            [] => "no plugin of this binary brings one".to_owned(),
+            ref names => format!("plugins of this binary bring: {}", names.join(", ")),
+        };
+        let message = format!("unknown criterion '{name}' of selection; {known}");
+        return Err(scene.error_at("selection", message, None).into());
+    }
     for config in &scene.plugins {
         if plugins.get(&config.name).is_none() {
             let known = match plugins.names()[..] {

@@ -100,7 +100,7 @@ pub(crate) fn run_on(
     let (directory, mut state) = begin(place, &scene, &resolved, &progress)?;
     let every = Duration::from_secs_f64(arguments.checkpoint_every);
     let checkpoints = Checkpoints::new(directory.path(), identity, every)?;
-    let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &progress)?;
+    let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &progress)?;
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     interrupt.keep();
@@ -154,11 +154,14 @@ fn begin(
 /// # Errors
 /// As [`Prepared::new`].
 pub(crate) fn prepared(
-    scene: &Scene,
+    (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     pool: &Pool,
 ) -> anyhow::Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>)> {
-    Ok((prepare::networks(scene, resolved, pool, None, &Progress::new(true))?, prepare::tasks(scene, resolved)))
+    Ok((
+        prepare::networks((scene, plugins), resolved, pool, None, &Progress::new(true))?,
+        prepare::tasks(scene, resolved),
+    ))
 }
 
 impl Run<'_> {

@@ -1,6 +1,7 @@
 //! A candidate is an entity: spawned by [`crate::select_channels`] at the end of a walk, despawned by
 //! [`crate::record_candidates`], or by [`crate::restart_actors`] if it has a fault. What is known of it are its components; those
-//! that come later tell how far it got, and systems find their candidates by them:
+//! that come later tell how far it got, and systems find their candidates by them. These are kept apart from the others (in sparse
+//! sets), so that nothing is moved when one is added:
 //!
 //! | a candidate that | has |
 //! |---|---|
@@ -75,14 +76,17 @@ pub struct Spent(pub BTreeMap<usize, usize>);
 
 /// The repaired compact network.
 #[derive(Component, Clone, Debug)]
+#[component(storage = "SparseSet")]
 pub struct Compact(pub Arc<Network>);
 
 /// The candidate keeps what this other one keeps, which was there first, and waits for its score.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
+#[component(storage = "SparseSet")]
 pub struct EqualTo(pub Entity);
 
 /// The score was known, or is that of an equal candidate: nothing was evaluated for this one.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[component(storage = "SparseSet")]
 pub struct Cached;
 
 /// Somebody else scores the candidate, perhaps in a later tick: the process leaves it alone until it has a [`Score`] or a [`Fault`].
@@ -103,13 +107,16 @@ pub struct Cached;
 /// # bevy_ecs::system::assert_is_system(send_away);
 /// ```
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[component(storage = "SparseSet")]
 pub struct ScoredElsewhere;
 
 /// What kept the candidate from being repaired or scored. Its walk is done again, a few times at most.
 #[derive(Component, Clone, Debug, PartialEq, Eq)]
+#[component(storage = "SparseSet")]
 pub struct Fault(pub String);
 
-/// What the walk is paid: the score, unless a plugin changes it after [`crate::write_reward`].
+/// What the walk is paid: the score, unless a plugin changes it after [`crate::write_reward`]; the first page of this crate has one
+/// that does.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reward(pub f32);
 
@@ -141,3 +148,6 @@ pub type ToScore = (With<CandidateId>, With<Compact>, Without<Score>, Without<Fa
 
 /// Candidates whose score comes from elsewhere and is not there yet: for queries.
 pub type Awaited = (With<CandidateId>, With<ScoredElsewhere>, Without<Score>, Without<Fault>);
+
+/// Candidates that are being scored, here or elsewhere: for queries.
+pub type UnderWay = Or<(ToScore, Awaited)>;

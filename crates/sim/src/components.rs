@@ -9,7 +9,7 @@ use secateur_kernels::RemovalPath;
 use secateur_net::{GroupId, KeptChannels};
 use serde::{Deserialize, Serialize};
 
-use crate::prepare::Prepared;
+use crate::network::Prepared;
 use crate::score::Score;
 use crate::wall::BudgetWall;
 

@@ -74,6 +74,21 @@ pub enum SimError {
         /// What is wrong.
         what: String,
     },
+    /// A network cannot be prepared: NaN, or images that do not fit it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A criterion does not rank the channels of a layer.
+    #[error("rank the channels of layer '{layer}' of network '{network}' by criterion '{criterion}': {what}")]
+    Criterion {
+        /// The criterion.
+        criterion: String,
+        /// The network.
+        network: String,
+        /// The layer's group.
+        layer: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The importance of a layer does not tell which channels to remove.
     #[error(
         "network '{network}': choose channels by the importance of its layers: {what}; a plugin may have changed it"

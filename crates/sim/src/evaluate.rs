@@ -9,13 +9,37 @@ use rayon::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{KeptChannels, Network};
 
-use crate::prepare::Prepared;
+use crate::network::Prepared;
 use crate::score::Score;
 
 /// Builds the network of one candidate.
 pub type Build<'a> = Box<dyn Fn(&KeptChannels) -> Result<Arc<Network>, KernelError> + Sync + 'a>;
 
 /// How candidates are built and scored. Runs replace it to measure or test everything around it.
+///
+/// One that builds as ever and calls every network perfect:
+/// ```
+/// use std::sync::Arc;
+///
+/// use secateur_kernels::KernelError;
+/// use secateur_net::Network;
+/// use secateur_sim::{Build, Evaluate, Evaluator, Measured, Prepared, Score};
+///
+/// struct Perfect;
+///
+/// impl Evaluate for Perfect {
+///     fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
+///         Measured.begin(pool, prepared)
+///     }
+///     fn score(&self, _: &rayon::ThreadPool, _: &Prepared, _: &Network) -> Result<Score, KernelError> {
+///         Ok(Score { accuracy: 1.0, divergence: 0.0 })
+///     }
+/// }
+///
+/// let mut app = bevy_app::App::empty();
+/// secateur_sim::add_process(&mut app);
+/// app.insert_resource(Evaluator(Arc::new(Perfect)));
+/// ```
 pub trait Evaluate: Send + Sync {
     /// Does what all candidates of a network share in one tick.
     ///

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::components::Finalist;
 use crate::error::SimError;
 use crate::evaluate::{EvaluationFault, guarded};
-use crate::prepare::{Prepared, Repair};
+use crate::network::Prepared;
 use crate::score::{RewardKind, Score};
 
 /// A task's result: the network to ship.
@@ -68,9 +68,9 @@ impl<'a> FinalRefit<'a> {
         let n_values = n_images * prepared.network.graph().input().len();
         let images = &prepared.refit_images[..n_values.min(prepared.refit_images.len())];
         let run = || RefitData::new(pool, &prepared.network, &prepared.groups, images, effort);
-        let data = match prepared.repair {
-            Repair::Off => None,
-            _ => Some(try_again(run).map_err(|fault| SimError::Preparing {
+        let data = match prepared.repairs() {
+            false => None,
+            true => Some(try_again(run).map_err(|fault| SimError::Preparing {
                 network: prepared.network_name.clone(),
                 what: match fault {
                     EvaluationFault::Error(error) => error.to_string(),

@@ -1,8 +1,58 @@
-//! The pruning process as an ECS world: tasks, layers, actors and candidates are entities, each step is a system.
+//! The pruning process as an ECS world: networks, layers, tasks, actors and candidates are entities, each step is a system.
 //!
-//! [`add_process`] lists the whole step in order. The sets of [`Step`] are public: a plugin adds systems to them (see
-//! [`PruningPlugin`]) without touching ours. This crate never touches files, threads of its own or agents: the systems of
-//! [`Step::Act`], [`Step::Collect`], [`Step::Enqueue`], [`Step::Learn`] and [`Step::Publish`] come from above.
+//! A *walk* is one pass over the prunable groups of a network, one decision each; a *tick* is one decision of every actor, and what
+//! follows from it; a *step* is a part of a tick; a [candidate](CandidateId) is what a walk ends with. [`add_process`] puts the systems
+//! of this crate into the steps; those of `secateur-train` join them, and a plugin adds its own (see [`PruningPlugin`]) without
+//! touching either. This crate never touches files, threads of its own or agents.
+//!
+//! | [`Step`] | systems | of |
+//! |---|---|---|
+//! | `Observe` | (`hold_stale_actors`, under a bounded lag,) [`observe_layers`] | train, sim |
+//! | `Act` | `ask_policy`, `act` | train |
+//! | `Clamp` | [`clamp_keep_ratio`] | sim |
+//! | `Select` | [`select_channels`] | sim |
+//! | `Repair` | [`recall_scores`], [`repair_candidates`], which runs the schedule [`BuildBatch`]: [`build_batch`] (and the card's `hand_to_card`) | sim (run) |
+//! | `Score` | (the card's `score_on_card`,) [`score_candidates`] | (run,) sim |
+//! | `Wait` | [`await_scores`], which runs the schedule [`ScoreArrivals`]; [`share_scores`], [`settle_actors`] | sim |
+//! | `Reward` | [`write_reward`] | sim |
+//! | | [`close_decisions`] | sim |
+//! | `Collect` | `forget_failed_walks`, `collect_steps` | train |
+//! | `Enqueue` | `enqueue_trajectories` | train |
+//! | `Learn` | `learn`, under lockstep; else in a world of the learner's own, with its schedule `LearnTick` | train |
+//! | `Publish` | `publish_policy`, under lockstep; else `receive_policy` | train |
+//! | `Record` | [`record_candidates`], [`begin_walks`], [`restart_actors`] | sim |
+//!
+//! A plugin that pays candidates less the more they cost:
+//! ```
+//! use bevy_app::App;
+//! use bevy_ecs::prelude::*;
+//! use secateur_scene::{PluginConfig, SceneError};
+//! use secateur_sim::{Macs, PruningPlugin, Reward, Score, Step, Tick, write_reward};
+//!
+//! fn charge(mut candidates: Query<(&Macs, &mut Reward), With<Score>>) {
+//!     for (macs, mut reward) in &mut candidates {
+//!         reward.0 -= 1e-9 * macs.0 as f32;
+//!     }
+//! }
+//!
+//! struct Charge;
+//!
+//! impl PruningPlugin for Charge {
+//!     fn name(&self) -> &str {
+//!         "charge"
+//!     }
+//!     fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
+//!         app.add_systems(Tick, charge.in_set(Step::Reward).after(write_reward));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut plugins = secateur_sim::PluginList::default();
+//! plugins.add(Charge);
+//! let app = plugins.app(&[])?;
+//! assert!(app.get_schedule(Tick).is_some());
+//! # Ok::<(), SceneError>(())
+//! ```
 
 mod candidate;
 mod components;
@@ -10,9 +60,9 @@ mod error;
 mod evaluate;
 mod events;
 mod finish;
+mod network;
 mod observation;
 mod plugin;
-mod prepare;
 mod record;
 mod repair;
 mod restart;
@@ -34,9 +84,9 @@ pub use error::SimError;
 pub use evaluate::{Build, Evaluate, Evaluator, Measured, panic_message};
 pub use events::{Event, EventLog};
 pub use finish::{FinalRefit, Rank, Winner};
+pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair, Selection};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use plugin::{PluginList, PruningPlugin};
-pub use prepare::{Inputs, Prepared, Repair, Selection};
 pub use record::{Scored, close_decisions, record_candidates, write_reward};
 pub use repair::{BatchSize, BuildBatch, build_batch, recall_scores, repair_candidates};
 pub use restart::restart_actors;
@@ -46,7 +96,7 @@ pub use select::select_channels;
 pub use step_times::{StepTimes, measure_steps};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
 pub use wall::{BudgetWall, Unreachable, WidthBounds};
-pub use world::{NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
+pub use world::{Bound, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
 
 /// The schedule of one tick: one decision of every actor, and what follows from it.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,11 +7,11 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
 use secateur_net::{KeptChannels, Network};
 
-use crate::candidate::{Awaited, Cached, CandidateId, Compact, EqualTo, Fault, Kept, MadeBy, OnTask, ToBuild, ToScore};
+use crate::candidate::{Cached, CandidateId, Compact, EqualTo, Fault, Kept, MadeBy, OnTask, ToBuild, UnderWay};
 use crate::components::{PruneTask, PrunedNetwork};
 use crate::error::SimError;
 use crate::evaluate::{EvaluationFault, Evaluator, for_each_candidate, guarded};
-use crate::prepare::Prepared;
+use crate::network::Prepared;
 use crate::score::ScoreCache;
 use crate::world::{Pool, TickFailure};
 
@@ -54,7 +54,7 @@ pub fn recall_scores(
     cache: Res<ScoreCache>,
     networks: Query<&PrunedNetwork>,
     candidates: Query<(Entity, &MadeBy, &OnTask, &Kept), ToBuild>,
-    under_way: Query<(Entity, &OnTask, &Kept), Or<(ToScore, Awaited)>>,
+    under_way: Query<(Entity, &OnTask, &Kept), UnderWay>,
 ) {
     let mut fresh: Vec<_> = candidates.iter().collect();
     if fresh.is_empty() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// What is measured on the reward images. Fractions and nats, not percent.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[component(storage = "SparseSet")]
 pub struct Score {
     /// Top-1 accuracy, [0, 1].
     pub accuracy: f64,

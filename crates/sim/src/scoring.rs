@@ -12,7 +12,7 @@ use crate::components::*;
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, for_each_candidate};
 use crate::events::{Event, EventLog};
-use crate::prepare::Prepared;
+use crate::network::Prepared;
 use crate::score::{Score, ScoreCache};
 use crate::world::{Pool, TickFailure};
 

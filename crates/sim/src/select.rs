@@ -2,7 +2,7 @@
 
 use bevy_ecs::prelude::*;
 use secateur_kernels::RemovalPath;
-use secateur_net::{ChannelGroups, Cost, KeptChannels};
+use secateur_net::{ChannelGroups, Cost, GroupId, KeptChannels};
 
 use crate::candidate::{CandidateBundle, CandidateId, Kept, Macs, MadeBy, OnTask, Reward, Spent};
 use crate::components::*;
@@ -40,7 +40,7 @@ pub fn select_channels(
             };
             wall.0.spend_leftover(&mut walk.widths, error);
         }
-        let kept = match kept_of(groups, &paths, &walk.widths) {
+        let kept = match kept_of((groups, order), &paths, &walk.widths) {
             Ok(kept) => kept,
             Err(what) => {
                 let network = network.prepared.network_name.clone();
@@ -62,21 +62,20 @@ pub fn select_channels(
     }
 }
 
-/// The kept channels of given widths, by the removal paths of the prunable groups.
+/// The kept channels of given widths, by the removal paths of the prunable groups, which `order` lists.
 ///
 /// # Errors
 /// A path that does not remove as many channels of its group as it takes, each once.
-pub(crate) fn kept_of(
-    groups: &ChannelGroups,
+fn kept_of(
+    (groups, order): (&ChannelGroups, &[GroupId]),
     paths: &[&RemovalPath],
     widths: &[usize],
 ) -> Result<KeptChannels, String> {
-    let prunable = groups.prunable();
-    if prunable.len() != paths.len() {
-        return Err(format!("expected {} layers, one for each prunable group, got {}", prunable.len(), paths.len()));
+    if order.len() != paths.len() {
+        return Err(format!("expected {} layers, one for each prunable group, got {}", order.len(), paths.len()));
     }
     let mut kept = KeptChannels::all(groups);
-    for (&group, path) in prunable.iter().zip(paths) {
+    for (&group, path) in order.iter().zip(paths) {
         let (n, width) = (groups.group(group).n_channels, widths[group]);
         let list = kept_of_group(path, n, width).ok_or_else(|| {
             let name = &groups.group(group).name;

@@ -4,6 +4,7 @@ use bevy_ecs::prelude::*;
 
 use crate::components::*;
 use crate::error::SimError;
+use crate::network::IndexOf;
 use crate::observation::{Standing, observe};
 use crate::world::{ObservationSpace, Settings, TickFailure};
 
@@ -27,7 +28,7 @@ pub fn observe_layers(
         widths.clone_from(&walk.widths);
         order[walk.cursor..].iter().for_each(|&g| widths[g] = prepared.groups.group(g).n_channels);
         let standing = Standing {
-            layer: (walk.cursor, order.len()),
+            layer: IndexOf { index: walk.cursor, of: order.len() },
             shapes: &prepared.shapes,
             macs_full: prepared.macs_full,
             budget_ratio: task.budget_ratio,

@@ -9,8 +9,8 @@ use secateur_net::Cost;
 use crate::components::*;
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, Measured};
+use crate::network::Prepared;
 use crate::observation::{FeatureScale, observation_len};
-use crate::prepare::Prepared;
 use crate::score::{RewardKind, ScoreCache};
 use crate::wall::BudgetWall;
 
@@ -59,6 +59,15 @@ impl NoiseFree {
     }
 }
 
+/// An upper bound on a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What is bounded.
+    pub cost: Cost,
+    /// The most it may be.
+    pub max: u64,
+}
+
 /// One task to be spawned.
 #[derive(Clone, Debug)]
 pub struct TaskSetup {
@@ -66,8 +75,8 @@ pub struct TaskSetup {
     pub name: String,
     /// Index into the networks given to [`populate`].
     pub network: usize,
-    /// What is bounded, and the bound.
-    pub budget: (Cost, u64),
+    /// What is bounded, and by what.
+    pub budget: Bound,
     /// Bound over original cost, α.
     pub budget_ratio: f32,
     /// Whether walks are to be done: not where the budget allows the whole network.
@@ -126,7 +135,7 @@ pub fn populate(
         }
     }
     let shapes = networks.iter().flat_map(|n| &n.shapes);
-    let counts = networks.first().map_or((1, 1), |n| (n.network_index.1, n.dataset_index.1));
+    let counts = networks.first().map_or((1, 1), |n| (n.network_index.of, n.dataset_index.of));
     let n_features = observation_len(counts.0, counts.1);
     world.insert_resource(ObservationSpace { scale: FeatureScale::of(shapes), n_features });
     world.insert_resource(pool);
@@ -147,10 +156,11 @@ fn spawn_task(
 ) -> Result<Entity, SimError> {
     let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
     // A task without walks has nothing for a wall to hold, and perhaps groups that may not shrink below its budget.
-    let (cost, max) = if task.is_searched { task.budget } else { (task.budget.0, u64::MAX) };
+    let Bound { cost, max } = task.budget;
+    let max = if task.is_searched { max } else { u64::MAX };
     let wall = BudgetWall::new(&prepared.groups, model, (cost, max), multiple, settings.keep_ratio_min);
     let wall =
-        wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.1, minimum: e.minimum })?;
+        wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.max, minimum: e.minimum })?;
     let spawned = world.spawn((
         PruneTask { index, name: task.name.clone(), network, budget_ratio: task.budget_ratio },
         Budget(Arc::new(wall)),

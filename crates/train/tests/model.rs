@@ -13,10 +13,11 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Prepared, PruningPlugin, Step, Tick};
+use secateur_sim::{CandidateId, Prepared, PruningPlugin, Step, Tick};
 use secateur_train::{Event, LearnTick, Scheduler, Search, SearchLog, TrajectoryReceiver};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, scheduler::RandomScheduler, thread};
+use tiny::late::Late;
 use tiny::recording::{Recording, Seen, Unsteady, expected};
 use tiny::{Options, learned, pool, prepared, search_on, with_plugin};
 
@@ -29,9 +30,9 @@ fn pause() {
     thread::yield_now();
 }
 
-struct Pausing(Unsteady);
+struct Pausing<P>(P);
 
-impl PruningPlugin for Pausing {
+impl<P: PruningPlugin> PruningPlugin for Pausing<P> {
     fn name(&self) -> &str {
         "pausing"
     }
@@ -50,6 +51,8 @@ struct Model {
     queue_capacity: usize,
     batch_size: usize,
     unroll_length: usize,
+    /// After how many ticks a score is there; none where candidates are scored here.
+    delay: fn(CandidateId) -> Option<u64>,
 }
 
 impl Model {
@@ -60,7 +63,7 @@ impl Model {
             queue_capacity: self.queue_capacity,
             n_walks: N_WALKS,
             n_actors: 2,
-            ..with_plugin(AgentKind::Uniform, Pausing(Unsteady::new(0)), "\"pausing\": ()")
+            ..with_plugin(AgentKind::Uniform, Pausing(Late::new(Unsteady::new(0), self.delay)), "\"pausing\": ()")
         };
         let learner = Recording {
             while_acting: pause,
@@ -135,6 +138,9 @@ fn no_order_of_events_loses_doubles_or_delays_a_step_too_long() {
         (lag(1), 3, 3, 0),
         (lag(2), 2, 1, 2),
     ] {
-        Model { scheduler, queue_capacity, batch_size, unroll_length }.check_orders(100);
+        let here = |_| None;
+        let late = |id: CandidateId| Some(1 + (id.walk + id.task as u64) % 3);
+        Model { scheduler, queue_capacity, batch_size, unroll_length, delay: here }.check_orders(100);
+        Model { scheduler, queue_capacity, batch_size, unroll_length, delay: late }.check_orders(60);
     }
 }

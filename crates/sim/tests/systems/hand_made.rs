@@ -8,9 +8,10 @@ use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
     Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, Event,
-    EventLog, FeatureScale, Finalists, Inputs, Kept, LateScores, Macs, MadeBy, N_FEATURES, NoiseFree, ObservationSpace,
-    OnTask, Pool, Prepared, PruneTask, Repair, Reward, RewardKind, Score, ScoreArrivals, ScoreCache, Selection,
-    Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd, build_batch, spawn_network,
+    EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy, N_FEATURES,
+    NoiseFree, ObservationSpace, OnTask, Pool, Prepared, PruneTask, Repair, Reward, RewardKind, Score, ScoreArrivals,
+    ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd, build_batch,
+    spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are the
@@ -53,27 +54,32 @@ pub fn pool() -> Pool {
 /// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in this order,
 /// the second its channel 1.
 pub fn prepared() -> Prepared {
-    let inputs = Inputs {
-        network_name: "two".into(),
-        dataset_name: "ramp".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
-        network: network(),
-        protocol: Protocol::Inner,
-        selection: Selection::L1,
-        norm_orders: Default::default(),
-        repair: Repair::Off,
-        precision: Precision::F32,
-        calibration: vec![0.5, -1.0, 2.0, 0.25],
-        refit: vec![0.5, -1.0, 2.0, 0.25],
-        reward: (vec![1.0, 2.0, 3.0, 4.0], vec![0]),
-    };
-    let mut prepared = Prepared::new(&pool().0, inputs, |_| 1, |_, _| {}).unwrap();
+    let mut prepared = prepared_by(Selection::L1).unwrap();
     let path = |removed: &[usize], errors: &[f64]| {
         Arc::new(RemovalPath { removed: removed.to_vec(), errors: errors.to_vec() })
     };
     prepared.paths = vec![path(&[0, 2, 3], &[0.0, 0.1, 0.3, 0.9]), path(&[1], &[0.0, 0.5])];
     prepared
+}
+
+/// The network with its channels ranked.
+pub fn prepared_by(selection: Selection) -> Result<Prepared, SimError> {
+    let inputs = Inputs {
+        network_name: "two".into(),
+        dataset_name: "ramp".into(),
+        network_index: IndexOf::ONLY,
+        dataset_index: IndexOf::ONLY,
+        network: network(),
+        protocol: Protocol::Inner,
+        selection,
+        norm_orders: Default::default(),
+        repair: Repair::Off,
+        precision: Precision::F32,
+        calibration: vec![0.5, -1.0, 2.0, 0.25],
+        refit: vec![0.5, -1.0, 2.0, 0.25],
+        reward: LabelledImages { images: vec![1.0, 2.0, 3.0, 4.0], labels: vec![0] },
+    };
+    Prepared::new(&pool().0, inputs, |_| 1, |_, _| {})
 }
 
 /// Multiply-accumulates of these widths.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
+pub mod late;
 pub mod recording;
 
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use secateur_net::{Conv2d, Cost, GraphBuilder, Network, Op, Pointwise, Protocol,
 use secateur_rl::{Agent, AgentKind, AgentSettings, Profile, RlError};
 use secateur_scene::{PluginConfig, Scene};
 use secateur_sim::{
-    Event as ProcessEvent, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection,
-    Settings, TaskSetup,
+    Bound, Event as ProcessEvent, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared,
+    PruningPlugin, Repair, RewardKind, Selection, Settings, TaskSetup,
 };
 use secateur_train::{Event, Executor, Scheduler, Search, SearchSetup, TaskResult};
 
@@ -58,8 +59,8 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
     let inputs = Inputs {
         network_name: "tiny".into(),
         dataset_name: "noise".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
+        network_index: IndexOf::ONLY,
+        dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
         selection: Selection::Reconstruction,
@@ -68,7 +69,7 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
         precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
-        reward: (reward, labels),
+        reward: LabelledImages { images: reward, labels },
     };
     Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())
 }
@@ -125,7 +126,7 @@ pub fn search_on(
         .map(|&ratio| TaskSetup {
             name: format!("tiny-{ratio}"),
             network: 0,
-            budget: (Cost::Macs, (full as f64 * ratio) as u64),
+            budget: Bound { cost: Cost::Macs, max: (full as f64 * ratio) as u64 },
             budget_ratio: ratio as f32,
             is_searched: true,
         })
