@@ -116,7 +116,7 @@ impl Card {
         Self(Arc::new(Mutex::new(State::new(record, Some(session)))))
     }
 
-    /// What became of it so far.
+    /// Its state for a checkpoint.
     pub(crate) fn record(&self) -> CardRecord {
         self.state().record.clone()
     }

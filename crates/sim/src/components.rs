@@ -203,7 +203,7 @@ pub struct ActorBundle {
     pub observation: Observation,
     /// What its policy asks for.
     pub keep_ratio: KeepRatio,
-    /// What became of that.
+    /// What the wall made of that.
     pub realised: Realised,
     /// What its walk ended with.
     pub walk_end: WalkEnd,

@@ -25,7 +25,8 @@ const NAP: Duration = Duration::from_micros(200);
 /// What happens where the score of a candidate is not there at the end of its tick.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LateScores {
-    /// The tick waits for it, so that results do not depend on how long it takes.
+    /// The tick waits for it, so that results do not depend on how long it takes. Nothing else happens meanwhile, so what brings
+    /// scores must bring a [`Fault`] where one is lost.
     #[default]
     TickWaits,
     /// Its actor waits: it sees no layer and begins no walk until a later tick finds the score. The others go on.
@@ -100,15 +101,15 @@ pub fn score_candidates(
 pub fn await_scores(world: &mut World, awaited: &mut QueryState<(&CandidateId, &OnTask), Awaited>) {
     while awaited.iter(world).next().is_some() && world.resource::<TickFailure>().0.is_none() {
         let waits = *world.resource::<LateScores>() == LateScores::TickWaits;
-        let nobody_brings = world.resource::<Schedules>().get(ScoreArrivals).is_none_or(|s| s.systems_len() == 0);
-        if waits && nobody_brings {
+        let is_empty = world.resource::<Schedules>().get(ScoreArrivals).is_none_or(|s| s.systems_len() == 0);
+        if waits && is_empty {
             let first = awaited.iter(world).map(|(id, on)| (*id, on.task)).min_by_key(|(id, _)| *id);
             let Some((id, task)) = first else { return };
             let task = world.get::<PruneTask>(task).map_or_else(String::new, |task| task.name.clone());
             world.resource_mut::<TickFailure>().note(SimError::NoScore { task, walk: id.walk });
             return;
         }
-        if !nobody_brings {
+        if !is_empty {
             world.run_schedule(ScoreArrivals);
         }
         if !waits {

@@ -9,7 +9,7 @@ use crate::components::*;
 use crate::error::SimError;
 use crate::world::{Settings, TickFailure};
 
-/// What of an actor decides what its walk ends with.
+/// The components of an actor at the end of its walk.
 type Ending<'w> = (Entity, &'w Actor, &'w Readiness, &'w mut Walk, &'w mut WalkEnd);
 
 /// Spends leftover budget and spawns the candidate of every walk that ended in this tick, of the channels that are least important
@@ -93,6 +93,7 @@ fn kept_of_group(path: &RemovalPath, n: usize, width: usize) -> Option<Vec<usize
     for &channel in path.removed.get(..n - width)? {
         *stays.get_mut(channel)? = false;
     }
-    let list: Vec<usize> = (0..n).filter(|&channel| stays[channel]).collect();
+    let mut list = Vec::with_capacity(width);
+    list.extend((0..n).filter(|&channel| stays[channel]));
     (list.len() == width).then_some(list)
 }

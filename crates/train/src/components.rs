@@ -77,7 +77,7 @@ pub struct Provenance {
 /// A trajectory in the queue, or with the learner.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Place of the unroll among all unrolls begun; 0 where nobody asks.
+    /// Place of the unroll among all unrolls begun; 0 under other schedulers.
     pub ticket: u64,
     /// The unroll.
     pub unroll: Unroll,

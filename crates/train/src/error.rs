@@ -32,7 +32,7 @@ pub enum TrainError {
         /// The batch.
         batch: Vec<Unroll>,
     },
-    /// The learner panicked in the middle of a batch; nobody knows what state it is in.
+    /// The learner panicked in the middle of a batch, and its state is unknown.
     #[error("learner, update {n_updates}, batch of {} trajectories: panicked: {message}", batch.len())]
     LearnerPanicked {
         /// Updates made before.

@@ -9,7 +9,7 @@ use secateur_sim::{BudgetWall, NoiseFree, Readiness, Score};
 
 use crate::error::TrainError;
 use crate::save::check_walk;
-use crate::saved::{SavedActor, SavedLearner, SavedSearch, SavedTask, check_count};
+use crate::saved::{SavedActor, SavedEnd, SavedLearner, SavedSearch, SavedTask, check_count};
 
 /// What is fixed of a task.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ impl SavedSearch {
         check_count("walks that actors are on", n_open as usize, self.acting(task).count())?;
         check_count("different walks that actors are on", n_open as usize, numbers.len())?;
         for actor in self.acting(task) {
-            self.check_end(actor, rules)?;
+            check_end(actor, task, rules)?;
             for walk in std::iter::once(&actor.walk).chain(&actor.restart_point) {
                 within("the number of a walk", 0..=stats.n_begun.saturating_sub(1), walk.number)?;
                 let is_over = actor.awaits.is_some() && std::ptr::eq(walk, &actor.walk);
@@ -161,20 +161,6 @@ impl SavedSearch {
             }
         }
         Ok(())
-    }
-
-    /// An actor waits for a score at the end of its walk, and nowhere else.
-    fn check_end(&self, actor: &SavedActor, rules: &TaskRules) -> Result<(), TrainError> {
-        let is_scoring = actor.readiness == Readiness::Scoring;
-        check(actor.awaits.is_some() == is_scoring, "whether a candidate waits for a score", is_scoring, !is_scoring)?;
-        let Some(end) = &actor.awaits else { return Ok(()) };
-        check_count("decisions of a walk that is over", rules.wall.order().len(), actor.walk.cursor)?;
-        let widths: Vec<usize> = end.kept.iter().map(Vec::len).collect();
-        check_count("groups of a candidate", rules.wall.least_widths().len(), widths.len())?;
-        rules.check_kept(&end.kept, rules.wall.macs(&widths))?;
-        let floats = [end.keep_ratio, end.decision.raw_action, end.decision.log_prob, end.decision.value];
-        let is_finite = floats.iter().chain(&end.request.observation).all(|x| x.is_finite());
-        check(is_finite, "the last decision of a walk", "finite numbers", "others")
     }
 
     /// All walks that ended took all their decisions; more were taken only where actors began again.
@@ -208,6 +194,23 @@ impl SavedSearch {
         let newest = self.actors.iter().map(|actor| actor.policy_version).max().unwrap_or(0);
         within("the version of a policy", 0..=*n_updates, newest)
     }
+}
+
+/// An actor waits for a score at the end of its walk, and nowhere else.
+fn check_end(actor: &SavedActor, task: usize, rules: &TaskRules) -> Result<(), TrainError> {
+    let is_scoring = actor.readiness == Readiness::Scoring;
+    check(actor.awaits.is_some() == is_scoring, "whether a candidate waits for a score", is_scoring, !is_scoring)?;
+    let Some(SavedEnd { kept, spent: _, request, decision, keep_ratio }) = &actor.awaits else { return Ok(()) };
+    let (walk, n_layers) = (&actor.walk, rules.wall.order().len());
+    check_count("decisions of a walk that is over", n_layers, walk.cursor)?;
+    let widths: Vec<usize> = kept.iter().map(Vec::len).collect();
+    check_count("groups of a candidate", rules.wall.least_widths().len(), widths.len())?;
+    rules.check_kept(kept, rules.wall.macs(&widths))?;
+    let is_last = (request.task as usize, request.walk, request.layer as usize + 1) == (task, walk.number, n_layers);
+    check(is_last, "the last decision of a walk", format_args!("that of walk {}", walk.number), "another")?;
+    let floats = [*keep_ratio, decision.raw_action, decision.log_prob, decision.value];
+    let is_finite = floats.iter().chain(&request.observation).all(|x| x.is_finite());
+    check(is_finite, "the last decision of a walk", "finite numbers", "others")
 }
 
 fn check(holds: bool, what: &str, expected: impl Display, got: impl Display) -> Result<(), TrainError> {

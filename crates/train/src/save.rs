@@ -8,8 +8,8 @@ use bevy_ecs::query::QueryData;
 use secateur_rl::Policy;
 use secateur_sim::{
     Actor, ActorBundle, Budget, BudgetWall, CandidateBundle, CandidateId, Finalists, KeepRatio, Kept, Macs, MadeBy,
-    Observation, OnTask, PruneTask, PrunedNetwork, Readiness, Realised, RestartPoint, Restarts, Reward, ScoreCache,
-    Spent, StepReward, TaskStats, Walk, WalkEnd, unpack,
+    Observation, ObservationSpace, OnTask, PruneTask, PrunedNetwork, Readiness, Realised, RestartPoint, Restarts,
+    Reward, ScoreCache, Spent, StepReward, TaskStats, Walk, WalkEnd, unpack,
 };
 
 use crate::components::*;
@@ -262,6 +262,8 @@ fn restore_actors(world: &mut World, saved: Vec<SavedActor>) -> Result<Vec<(Enti
             saved.restart_point.iter().try_for_each(|point| check_walk(&wall.0, point, false))?;
         }
         check_count("actors that learn", usize::from(learns), usize::from(saved.experience.is_some()))?;
+        let is_scoring = saved.readiness == Readiness::Scoring;
+        check_count("candidates that wait for a score", usize::from(is_scoring), usize::from(saved.awaits.is_some()))?;
         restore_actor(world, (entity, actor), saved)?;
     }
     Ok(found.into_iter().map(|(entity, actor, _)| (entity, actor.index)).collect())
@@ -295,6 +297,8 @@ fn restore_end(
     let (index, network) = (task.index, task.network);
     let prepared = world.get::<PrunedNetwork>(network).ok_or_else(foreign)?.prepared.clone();
     let SavedEnd { kept, spent, request, decision, keep_ratio } = end;
+    let n_features = world.resource::<ObservationSpace>().n_features;
+    check_count("features of a last decision", n_features, request.observation.len())?;
     let kept = prepared.kept(kept).map_err(|error| foreign_candidate(&error))?;
     let candidate = CandidateBundle {
         id: CandidateId { task: index, walk },

@@ -72,7 +72,7 @@ impl PolicySlot {
         self.lock().clone()
     }
 
-    /// Puts a policy in; nobody waits longer than it takes to swap a pointer.
+    /// Puts a policy in, which takes no longer than to swap a pointer.
     pub fn publish(&self, policy: Arc<dyn Policy>) {
         *self.lock() = policy;
         self.0.published.notify_all();

@@ -112,7 +112,7 @@ impl Search {
     /// One decision of every actor that can act. Where the learner has a thread of its own, this starts it.
     ///
     /// # Errors
-    /// The first failure of the tick; the search cannot go on after it. What happened until then is told by [`Self::take_events`].
+    /// The first failure of the tick; the search cannot go on after it. [`Self::take_events`] returns what happened until then.
     pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
         self.check_learner()?;
         self.catch_up()?;
@@ -172,7 +172,7 @@ impl Search {
     }
 
     /// A batch that a learner in the actors' world failed on waits for it still when the search goes on from a checkpoint: it is
-    /// learned from before anybody acts, as it would have been.
+    /// learned from before any actor acts, as it would have been.
     fn catch_up(&mut self) -> Result<(), TrainError> {
         if !matches!(self.learner, LearnerSide::Inline) {
             return Ok(());
@@ -212,7 +212,7 @@ impl Search {
         Ok(())
     }
 
-    /// Brings a learner that is on its thread to rest; what happened meanwhile is told by [`Self::take_events`] or the next tick.
+    /// Brings a learner that is on its thread to rest; [`Self::take_events`] or the next tick returns what happened meanwhile.
     pub(crate) fn rest(&mut self) -> Result<(), TrainError> {
         if let LearnerSide::Running(_) = &self.learner
             && let LearnerSide::Running(thread) = std::mem::replace(&mut self.learner, LearnerSide::Lost)

@@ -13,10 +13,10 @@ use proptest::prelude::*;
 use secateur_rl::AgentKind;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{
-    Actor, CandidateId, Event as ProcessEvent, Fault, Prepared, PruningPlugin, Readiness, ScoreArrivals,
-    ScoredElsewhere, SimError, Step, Tick, recall_scores, repair_candidates,
+    Actor, Budget, CandidateId, Event as ProcessEvent, Fault, NoiseFree, Prepared, PruneTask, PruningPlugin, Readiness,
+    ScoreArrivals, ScoredElsewhere, SimError, Step, Tick, recall_scores, repair_candidates,
 };
-use secateur_train::{Event, Scheduler, Search, TrainError};
+use secateur_train::{Event, SavedActor, SavedSearch, Scheduler, Search, SearchRules, TaskRules, TrainError};
 use tiny::late::Late;
 use tiny::recording::{Recording, Seen, Unsteady, expected};
 use tiny::{MTACP, N_TASKS, Options, go_on, pool, prepared, rewards, run, search, search_on, with_plugin};
@@ -236,6 +236,67 @@ fn a_score_that_never_comes_is_a_fault_that_its_plugin_tells_and_a_search_that_w
     let mut search = search(&with_plugin(AgentKind::Random, Lost { faults: false }, "\"lost\": ()"));
     let error = (0..60).find_map(|_| search.tick().err()).unwrap();
     assert!(matches!(error, TrainError::Process(SimError::NoScore { walk: 0, .. })), "{error}");
+}
+
+/// A search under `Async` in the middle of which candidates wait for their scores, and its rules.
+fn waiting() -> (Options, SavedSearch, SearchRules) {
+    let late = Late::new(Plain, scattered);
+    let options = Options { scheduler: Scheduler::Async, ..with_plugin(MTACP, late, "\"plain\": ()") };
+    let mut search = search(&options);
+    let scores = |saved: &SavedSearch| saved.actors.iter().any(|actor| actor.awaits.is_some());
+    let saved = (0..20)
+        .find_map(|_| {
+            search.tick().unwrap();
+            Some(search.save().unwrap()).filter(scores)
+        })
+        .unwrap();
+    let world = search.world_mut();
+    let mut tasks = world.query::<(&PruneTask, &Budget)>();
+    let mut tasks: Vec<_> = tasks.iter(world).map(|(task, wall)| (task.index, wall.0.clone())).collect();
+    tasks.sort_by_key(|(index, _)| *index);
+    let rules = tasks.into_iter().map(|(_, wall)| TaskRules {
+        wall,
+        n_walks: options.n_walks,
+        noise_free: NoiseFree { every: 10, last: 2 },
+        n_finalists: 3,
+        is_exact: true,
+    });
+    let rules = SearchRules { tasks: rules.collect(), actors_per_task: 3, learns: true, n_networks: 1 };
+    (options, saved, rules)
+}
+
+#[test]
+fn a_saved_candidate_that_no_walk_could_have_ended_with_is_refused() {
+    let (options, saved, rules) = waiting();
+    saved.check(&rules).unwrap();
+    let at = saved.actors.iter().position(|actor| actor.awaits.is_some()).unwrap();
+    type Spoil = fn(&mut SavedActor);
+    let spoils: [(&str, Spoil); 7] = [
+        ("a candidate waits for a score", |actor| actor.awaits = None),
+        ("a candidate waits for a score", |actor| actor.readiness = Readiness::Acting),
+        ("decisions of a walk that is over", |actor| actor.walk.cursor -= 1),
+        ("groups of a candidate", |actor| actor.awaits.as_mut().unwrap().kept.truncate(1)),
+        ("kept channels of a candidate", |actor| actor.awaits.as_mut().unwrap().kept[1].reverse()),
+        ("the last decision of a walk", |actor| actor.awaits.as_mut().unwrap().request.walk += 1),
+        ("the last decision of a walk", |actor| actor.awaits.as_mut().unwrap().decision.value = f32::NAN),
+    ];
+    for (told, spoil) in spoils {
+        let mut saved = saved.clone();
+        spoil(&mut saved.actors[at]);
+        let error = saved.check(&rules).unwrap_err().to_string();
+        assert!(error.contains(told), "{told}: {error}");
+    }
+    // What is refused without rules: it would wait for ever, or could not be learned from.
+    let spoils: [Spoil; 3] = [
+        |actor| actor.awaits = None,
+        |actor| actor.awaits.as_mut().unwrap().kept[0] = vec![99],
+        |actor| actor.awaits.as_mut().unwrap().request.observation.truncate(3),
+    ];
+    for spoil in spoils {
+        let mut saved = saved.clone();
+        spoil(&mut saved.actors[at]);
+        assert!(matches!(search(&options).restore(saved), Err(TrainError::Saved { .. })));
+    }
 }
 
 /// What an actor and a candidate are made of, all of it either saved or known to need no saving.

@@ -134,7 +134,7 @@ enum WalkRepair {
 
 impl Prepared {
     /// Gathers the normal equations and ranks the channels of every prunable group down to `n_kept_min(channels)`.
-    /// `progress` is told what is being done and which share of it.
+    /// `progress` is called with what is being done and which share of it is done.
     ///
     /// # Errors
     /// NaN in the activations, images that do not fit the network, a criterion that does not rank the channels.
