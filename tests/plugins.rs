@@ -4,7 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::Stdio;
 use std::process::{Command, Output};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 use secateur::kernels::Calibration;
 use secateur::net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, Shape, Tensor};
@@ -317,4 +321,35 @@ fn scores_that_come_from_elsewhere_change_nothing_under_lockstep_and_all_walks_e
     for task in TASKS {
         assert_eq!((candidates(&late, "mtacp", task).len(), candidates(&late, "random", task).len()), (12, 4));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_stopped_while_scores_are_on_their_way_asks_for_them_again_and_ends_with_every_walk_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let program = program("score_elsewhere");
+    let sets = ["controls=[]", "scheduler=Async", "plugins={\"score_elsewhere\": (pause_ms: 100)}"];
+    let mut child = command(&program, &out, &sets).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let n_told = || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.matches("candidate").count());
+    let start = Instant::now();
+    // Between two scores, so that others are on their way.
+    while n_told() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let output = command(&program, &out, &sets).arg("--resume").output().unwrap();
+    assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
+    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let walks = lines.filter(|line| line["event"] == "candidate");
+    let mut walks: Vec<(String, u64)> =
+        walks.map(|line| (line["task"].as_str().unwrap().to_owned(), line["walk"].as_u64().unwrap())).collect();
+    walks.sort_unstable();
+    let expected: Vec<(String, u64)> =
+        TASKS.iter().flat_map(|task| (0..12).map(|walk| ((*task).to_owned(), walk))).collect();
+    assert_eq!(walks, expected);
+    assert_eq!(json(&out.join("summary.json"))["interrupted"], Value::Bool(false));
 }
