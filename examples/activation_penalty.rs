@@ -5,7 +5,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur::net::Cost;
 use secateur::scene::{PluginConfig, SceneError};
-use secateur::sim::{Actor, Outcome, PruneTask, PrunedNetwork, PruningPlugin, Step, Tick, write_reward};
+use secateur::sim::{Kept, OnTask, PrunedNetwork, PruningPlugin, Reward, Score, Step, Tick, write_reward};
 use serde::Deserialize;
 
 /// The settings in the scene: reward lost by a network that needs as much activation memory as the original.
@@ -17,16 +17,14 @@ struct ActivationPenalty {
 
 fn penalise_activation_memory(
     penalty: Res<ActivationPenalty>,
-    tasks: Query<&PruneTask>,
     networks: Query<&PrunedNetwork>,
-    mut actors: Query<(&Actor, &mut Outcome)>,
+    mut candidates: Query<(&OnTask, &Kept, &mut Reward), With<Score>>,
 ) {
-    for (actor, mut outcome) in &mut actors {
-        let Some(candidate) = &mut outcome.0 else { continue };
-        let Ok(network) = tasks.get(actor.task).and_then(|task| networks.get(task.network)) else { continue };
+    for (on, kept, mut reward) in &mut candidates {
+        let Ok(network) = networks.get(on.network) else { continue };
         let (model, full) = (&network.prepared.model, network.prepared.groups.full_widths());
         let bytes = |widths: &[usize]| model.count(Cost::ActivationBytes, widths) as f32;
-        candidate.reward -= penalty.weight * bytes(&candidate.kept.widths()) / bytes(&full);
+        reward.0 -= penalty.weight * bytes(&kept.0.widths()) / bytes(&full);
     }
 }
 

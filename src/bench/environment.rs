@@ -85,7 +85,7 @@ impl<'a> Environment<'a> {
                 "bench schedulers scores on the processor, and the scene asks for device Gpu; add --set device=Cpu";
             return Err(Failure::BadArguments(anyhow::anyhow!(what)));
         }
-        let (networks, tasks) = prepared(scene, resolved, &pool)?;
+        let (networks, tasks) = prepared((scene, plugins), resolved, &pool)?;
         let (walks, queue_capacity) = (wanted.walks, wanted.queue_capacity);
         let name = scene.origin().to_owned();
         Ok(Self { name, pool, networks, tasks, kind: Kind::Scene { scene, plugins }, walks, queue_capacity })

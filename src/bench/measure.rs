@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use secateur_sim::{Event, Step, StepTimes};
-use secateur_train::{Scheduler, Search};
+use secateur_sim::{Event as ProcessEvent, Step, StepTimes};
+use secateur_train::{Event, Scheduler, Search};
 
 use super::environment::{Environment, Which};
 use super::report::{SearchReport, percentile, step_names};
@@ -43,7 +43,7 @@ impl Notes {
 
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Candidate { task, reward, .. } => {
+            Event::Process(ProcessEvent::Candidate { task, reward, .. }) => {
                 self.n_walks += 1;
                 self.best[*task] = self.best[*task].max(f64::from(*reward));
             }
@@ -55,7 +55,7 @@ impl Notes {
                 self.idle.extend(number(numbers, "period_s").zip(number(numbers, "learner_idle_share")));
                 self.actors_wait_s += number(numbers, "actors_wait_s").unwrap_or(0.0);
             }
-            Event::Restarted { .. } | Event::Note { .. } => {}
+            Event::Process(ProcessEvent::Restarted { .. } | ProcessEvent::Note { .. }) => {}
         }
     }
 

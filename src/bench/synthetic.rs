@@ -11,7 +11,9 @@ use secateur_net::{
 };
 use secateur_rl::rng::RngStream;
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
-use secateur_sim::{Build, Evaluate, Inputs, Prepared, Repair, Score, Selection, TaskSetup};
+use secateur_sim::{
+    Bound, Build, Evaluate, IndexOf, Inputs, LabelledImages, Prepared, Repair, Score, Selection, TaskSetup,
+};
 
 /// Groups to decide, hence steps of a walk.
 const N_LAYERS: usize = 8;
@@ -73,8 +75,8 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
     let inputs = Inputs {
         network_name: "synthetic".into(),
         dataset_name: "synthetic".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
+        network_index: IndexOf::ONLY,
+        dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
         selection: Selection::L1,
@@ -83,7 +85,7 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
-        reward: (images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect()),
+        reward: LabelledImages { images: images(n_reward), labels: (0..n_reward as u16).map(|i| i % 2).collect() },
     };
     Ok(Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {})?))
 }
@@ -94,7 +96,7 @@ pub(super) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "synthetic".into(),
         network: 0,
-        budget: (Cost::Macs, full / 2),
+        budget: Bound { cost: Cost::Macs, max: full / 2 },
         budget_ratio: 0.5,
         is_searched: true,
     }

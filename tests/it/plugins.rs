@@ -4,9 +4,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::Stdio;
 use std::process::{Command, Output};
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
+use secateur::kernels::Calibration;
+use secateur::net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, Shape, Tensor};
+use secateur::sim::{Criterion, RankedGroup};
 use serde_json::Value;
+
+#[expect(dead_code, reason = "the whole program, of which the criterion is tested here")]
+#[path = "../../examples/fpgm.rs"]
+mod fpgm;
 
 /// Two tasks, few walks and images.
 const SMALL: [&str; 6] = [
@@ -228,4 +239,117 @@ fn a_run_asked_to_stop_while_the_last_batches_are_learned_from_goes_on_behind_th
     let output = command.arg("--resume").output().unwrap();
     assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
     assert!(results(&out) == results(&undisturbed));
+}
+
+/// A convolution of three 1x1 filters over two channels, one of three to one, and a linear map.
+fn three_filters(filters: [[f32; 2]; 3]) -> Network {
+    let mut g = GraphBuilder::new(Shape { c: 2, h: 1, w: 1 });
+    let a = g.push("a", Op::Conv2d(Conv2d::square(2, 3, 1, 1, 0)), &[0]);
+    let b = g.push("b", Op::Conv2d(Conv2d::square(3, 1, 1, 1, 0)), &[a]);
+    let flat = g.push("flat", Op::Flatten, &[b]);
+    g.push("out", Op::Linear { in_features: 1, out_features: 2, bias: false }, &[flat]);
+    let tensor = |shape: &[usize], data: Vec<f32>| Tensor::new(shape.to_vec(), data).unwrap();
+    let weights = [
+        ("a.weight".to_owned(), tensor(&[3, 2, 1, 1], filters.concat())),
+        ("b.weight".to_owned(), tensor(&[1, 3, 1, 1], vec![9.0, 0.0, 0.5])),
+        ("out.weight".to_owned(), tensor(&[2, 1], vec![1.0, -1.0])),
+    ];
+    Network::new(g.finish().unwrap(), weights.into()).unwrap()
+}
+
+#[test]
+fn the_geometric_median_ranks_filters_by_their_distances_to_the_others() {
+    // Distances: 5 between the first two, 5 between the last two, 6 between the first and the last.
+    let network = three_filters([[0.0, 0.0], [3.0, 4.0], [6.0, 0.0]]);
+    let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+    let calibration = Calibration { equations: Vec::new(), contributions: Vec::new() };
+    let group = groups.prunable()[0];
+    let (groups, calibration) = (&groups, &calibration);
+    let of = RankedGroup { network: &network, groups, group, place: 0, calibration, images: &[] };
+    assert_eq!(fpgm::GeometricMedian.importance(&of).unwrap(), [11.0, 10.0, 11.0]);
+}
+
+#[test]
+fn a_scene_selects_channels_by_the_criterion_of_a_plugin_and_is_told_when_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = program("fpgm");
+    let sets = ["agent=Uniform", "controls=[]", "walks_per_task=1", "finalists=1"];
+    let weights = |selection: &str| {
+        let out = dir.path().join(selection);
+        let selection = format!("selection={selection}");
+        stdout(&run(&program, &out, &[&sets[..], &[&selection]].concat()));
+        let summary = json(&out.join("summary.json"));
+        let task = &summary["tasks"][0];
+        assert!(task["macs"].as_u64() <= task["budget"]["max"].as_u64());
+        fs::read(out.join(task["model_file"].as_str().unwrap())).unwrap()
+    };
+    let [fpgm, norm] = ["Custom(\"fpgm\")", "L2"].map(weights);
+    assert!(fpgm != norm, "equal widths, other channels");
+    for (program, selection, told) in [
+        (program.as_path(), "Custom(\"fpgn\")", "plugins of this binary bring: fpgm"),
+        (Path::new(env!("CARGO_BIN_EXE_secateur")), "Custom(\"fpgm\")", "no plugin of this binary brings one"),
+    ] {
+        let out = dir.path().join("none");
+        let output = run(program, &out, &[&format!("selection={selection}")]);
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("unknown criterion") && message.contains(told), "{message}");
+    }
+}
+
+/// What must not depend on where candidates are scored.
+fn results(out: &Path) -> (Value, Value, Vec<Vec<u8>>) {
+    let summary = json(&out.join("summary.json"));
+    let files = summary["tasks"].as_array().unwrap().iter().map(|task| task["model_file"].as_str().unwrap());
+    let networks = files.map(|file| fs::read(out.join(file)).unwrap()).collect();
+    (summary["tasks"].clone(), summary["controls"].clone(), networks)
+}
+
+#[test]
+fn scores_that_come_from_elsewhere_change_nothing_under_lockstep_and_all_walks_end_under_async() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = program("score_elsewhere");
+    let (here, elsewhere, late) = (dir.path().join("here"), dir.path().join("elsewhere"), dir.path().join("late"));
+    let plugin = |pause_ms: u32| format!("plugins={{\"score_elsewhere\": (pause_ms: {pause_ms})}}");
+    let controls = "controls=[Random(candidates: 4)]";
+    stdout(&run(&program, &here, &[controls]));
+    stdout(&run(&program, &elsewhere, &[controls, &plugin(1)]));
+    assert!(results(&here) == results(&elsewhere));
+    stdout(&run(&program, &late, &[controls, "scheduler=Async", &plugin(5)]));
+    let summary = json(&late.join("summary.json"));
+    assert_eq!(summary["walks"], 24);
+    for task in TASKS {
+        assert_eq!((candidates(&late, "mtacp", task).len(), candidates(&late, "random", task).len()), (12, 4));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_stopped_while_scores_are_on_their_way_asks_for_them_again_and_ends_with_every_walk_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let program = program("score_elsewhere");
+    let sets = ["controls=[]", "scheduler=Async", "plugins={\"score_elsewhere\": (pause_ms: 100)}"];
+    let mut child = command(&program, &out, &sets).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let n_told = || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.matches("candidate").count());
+    let start = Instant::now();
+    // Between two scores, so that others are on their way.
+    while n_told() < 3 {
+        assert!(start.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let output = command(&program, &out, &sets).arg("--resume").output().unwrap();
+    assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
+    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let lines = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let walks = lines.filter(|line| line["event"] == "candidate");
+    let mut walks: Vec<(String, u64)> =
+        walks.map(|line| (line["task"].as_str().unwrap().to_owned(), line["walk"].as_u64().unwrap())).collect();
+    walks.sort_unstable();
+    let expected: Vec<(String, u64)> =
+        TASKS.iter().flat_map(|task| (0..12).map(|walk| ((*task).to_owned(), walk))).collect();
+    assert_eq!(walks, expected);
+    assert_eq!(json(&out.join("summary.json"))["interrupted"], Value::Bool(false));
 }

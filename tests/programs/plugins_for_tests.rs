@@ -8,7 +8,8 @@ use bevy_ecs::prelude::*;
 use secateur::net::KeptChannels;
 use secateur::scene::{PluginConfig, SceneError};
 use secateur::sim::{
-    Actor, Outcome, PruneTask, PrunedNetwork, PruningPlugin, Step, Tick, select_channels, write_reward,
+    CandidateId, Kept, OnTask, PruneTask, PrunedNetwork, PruningPlugin, Reward, Step, Tick, ToBuild, select_channels,
+    write_reward,
 };
 use secateur::train::{BatchRule, LearnerState};
 use serde::Deserialize;
@@ -20,11 +21,10 @@ struct FixedPay {
     rewards: Vec<f32>,
 }
 
-fn pay_by_walk(pay: Res<FixedPay>, mut actors: Query<&mut Outcome, With<Actor>>) {
-    for mut outcome in &mut actors {
-        let Some(candidate) = &mut outcome.0 else { continue };
-        let fixed = usize::try_from(candidate.walk).ok().and_then(|walk| pay.rewards.get(walk));
-        candidate.reward = fixed.copied().unwrap_or(candidate.reward);
+fn pay_by_walk(pay: Res<FixedPay>, mut candidates: Query<(&CandidateId, &mut Reward)>) {
+    for (id, mut reward) in &mut candidates {
+        let fixed = usize::try_from(id.walk).ok().and_then(|walk| pay.rewards.get(walk));
+        reward.0 = fixed.copied().unwrap_or(reward.0);
     }
 }
 
@@ -52,13 +52,12 @@ fn regrow_channels(
     regrowth: Res<Regrowth>,
     tasks: Query<&PruneTask>,
     networks: Query<&PrunedNetwork>,
-    mut actors: Query<(&Actor, &mut Outcome)>,
+    mut candidates: Query<(&OnTask, &mut Kept), ToBuild>,
 ) {
-    for (actor, mut outcome) in &mut actors {
-        let (Some(candidate), Ok(task)) = (&mut outcome.0, tasks.get(actor.task)) else { continue };
-        let Ok(network) = networks.get(task.network) else { continue };
+    for (on, mut kept) in &mut candidates {
+        let (Ok(task), Ok(network)) = (tasks.get(on.task), networks.get(on.network)) else { continue };
         if regrowth.tasks.contains(&task.name) {
-            candidate.kept = KeptChannels::all(&network.prepared.groups);
+            kept.0 = KeptChannels::all(&network.prepared.groups);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What actors and schedulers see of an agent.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::error::RlError;
 use crate::unroll::Unroll;
 
 /// One decision to take: the state of one actor before one group.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActRequest {
     /// The task, counted from 0.
     pub task: u32,
@@ -32,7 +33,7 @@ pub struct ActRequest {
 }
 
 /// One decision taken.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
     /// Wanted share of the group's channels, in [`keep_ratio_min`, 1]; the environment clamps and rounds it.
     pub keep_ratio: f32,

@@ -1,9 +1,10 @@
-//! Scoring on the card: one more system in front of the processor's, which scores what this one leaves.
+//! Scoring on the card: a system that hands over each batch of networks while the processor builds the next, and one in front of
+//! the processor's, which scores what this one leaves.
 
 mod pipeline_files;
 mod score;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -16,12 +17,14 @@ use secateur_gpu::{
 };
 use secateur_kernels::Norm;
 use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
-use secateur_sim::{OnBuilt, Prepared, Step, Tick, panic_message, score_candidates};
+use secateur_sim::{
+    BatchSize, BuildBatch, CandidateId, Pool, Prepared, Step, Tick, build_batch, panic_message, score_candidates,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
 use crate::scene::{Device, Scene};
-use score::score_on_card;
+use score::{hand_to_card, score_on_card};
 
 /// The graphics card of a run, shared by its searches.
 #[derive(Resource, Clone)]
@@ -43,7 +46,7 @@ struct State {
     panics: bool,
 }
 
-/// What became of the card so far. Checkpoints hold it, so that a run goes on as it would have.
+/// State of the card that must survive a resume, so that a run goes on as it would have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CardRecord {
     /// The adapter.
@@ -55,16 +58,23 @@ pub(crate) struct CardRecord {
     warnings: Vec<String>,
 }
 
+/// The compact network of a candidate.
+#[derive(Clone)]
+struct Built {
+    id: CandidateId,
+    network: Arc<Network>,
+}
+
 /// Networks that were handed to the card.
 struct Ahead {
     index: usize,
     prepared: Arc<Prepared>,
-    networks: Vec<Arc<Network>>,
+    built: Vec<Built>,
     begun: Begun,
 }
 
-/// Scores by the network they belong to.
-type Scores = HashMap<*const Network, GpuScore>;
+/// What the card scored of each candidate: a plugin may have put another network in its place since.
+type Scores = BTreeMap<CandidateId, (Arc<Network>, GpuScore)>;
 
 impl Card {
     /// The device the scene asks for; none for the processor.
@@ -107,7 +117,7 @@ impl Card {
         Self(Arc::new(Mutex::new(State::new(record, Some(session)))))
     }
 
-    /// What became of it so far.
+    /// Its state for a checkpoint.
     pub(crate) fn record(&self) -> CardRecord {
         self.state().record.clone()
     }
@@ -117,13 +127,12 @@ impl Card {
         std::mem::take(&mut self.state().forgets_scores)
     }
 
-    /// Adds the system that scores on this card, which is handed networks as they are built.
-    pub(crate) fn join(&self, app: &mut App) {
+    /// Adds the systems that hand networks to this card as they are built, as many at a time as the processor builds at once, and
+    /// that take their scores.
+    pub(crate) fn join(&self, app: &mut App, pool: &Pool) {
         app.insert_resource(self.clone());
-        let card = self.clone();
-        app.insert_resource(OnBuilt(Arc::new(move |index, prepared, networks| {
-            card.state().begin(index, prepared.clone(), networks.to_vec());
-        })));
+        app.insert_resource(BatchSize(pool.0.current_num_threads()));
+        app.add_systems(BuildBatch, hand_to_card.after(build_batch));
         app.add_systems(Tick, score_on_card.in_set(Step::Score).before(score_candidates));
     }
 
@@ -282,39 +291,40 @@ impl State {
     }
 
     /// Hands compact networks of one prepared network to the card and returns while that is busy.
-    fn begin(&mut self, index: usize, prepared: Arc<Prepared>, networks: Vec<Arc<Network>>) {
+    fn begin(&mut self, index: usize, prepared: Arc<Prepared>, built: Vec<Built>) {
         if self.record.refused.contains(&index) {
             return;
         }
         #[cfg(test)]
         let panics = std::mem::take(&mut self.panics);
         let Some(session) = &mut self.session else { return };
-        let own: Vec<&Network> = networks.iter().map(Arc::as_ref).collect();
+        let own: Vec<&Network> = built.iter().map(|built| &*built.network).collect();
         let begun = guarded(|| {
             #[cfg(test)]
             assert!(!panics, "a fault of the driver");
             Ok(session.begin(Some(index), &image_set(&prepared), &Candidates::Repaired(&own)))
         });
         match begun {
-            Ok(begun) => self.ahead.push(Ahead { index, prepared, networks, begun }),
+            Ok(begun) => self.ahead.push(Ahead { index, prepared, built, begun }),
             Err(failed) => self.leave_to_processor(index, &prepared, &failed),
         }
     }
 
     /// Adds the scores of all that was handed to the card; what it cannot score is left out.
     fn finish(&mut self, scores: &mut Scores) {
-        for Ahead { index, prepared, networks, begun } in std::mem::take(&mut self.ahead) {
+        for Ahead { index, prepared, built, begun } in std::mem::take(&mut self.ahead) {
             let Some(session) = self.session.as_mut().filter(|_| !self.record.refused.contains(&index)) else {
                 continue;
             };
-            let own: Vec<&Network> = networks.iter().map(Arc::as_ref).collect();
+            let own: Vec<&Network> = built.iter().map(|built| &*built.network).collect();
             let finish = || session.finish(begun, Some(index), &image_set(&prepared), &Candidates::Repaired(&own));
             match guarded(finish) {
                 Ok(scored) => {
                     if let Some(error) = scored.recovered {
                         self.warn(&format!("{error}; the device was rebuilt and the batch scored again"));
                     }
-                    scores.extend(networks.iter().map(Arc::as_ptr).zip(scored.scores));
+                    let networks = built.into_iter().zip(scored.scores);
+                    scores.extend(networks.map(|(Built { id, network }, score)| (id, (network, score))));
                 }
                 Err(failed) => self.leave_to_processor(index, &prepared, &failed),
             }

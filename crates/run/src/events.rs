@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use secateur_sim::{Event, TaskSetup, Winner};
+use secateur_sim::{Event as ProcessEvent, TaskSetup, Winner};
+use secateur_train::Event;
 use serde::{Serialize, Serializer};
 
 /// Version of the lines of `metrics.jsonl`.
@@ -118,35 +119,51 @@ impl<N: AsRef<str>> Serialize for Numbers<'_, N> {
 impl<'a> RunEvent<'a> {
     /// An event of a search by `agent`.
     pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a Event) -> Self {
-        let name = |task: &usize| tasks[*task].name.as_str();
         match event {
-            Event::Candidate { task, actor, walk, noise_free, cached, reward, score, macs, widths, spent, is_best } => {
-                Self::Candidate {
-                    agent,
-                    task: name(task),
-                    actor: *actor,
-                    walk: *walk,
-                    noise_free: *noise_free,
-                    cached: *cached,
-                    reward: f64::from(*reward),
-                    accuracy: score.accuracy,
-                    divergence: score.divergence,
-                    macs: *macs,
-                    widths,
-                    spent,
-                    is_best: *is_best,
-                }
-            }
-            Event::Restarted { task, actor, walk, message } => {
-                Self::Restarted { agent, task: name(task), actor: *actor, walk: *walk, message }
-            }
+            Event::Process(event) => Self::of_process(agent, tasks, event),
             Event::Learned { n_updates, numbers, .. } => {
                 Self::Learned { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
             }
             Event::Scheduled { n_updates, numbers } => {
                 Self::Scheduled { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
             }
-            Event::Note { plugin, numbers } => Self::Note { agent, plugin, numbers: Numbers(numbers) },
+        }
+    }
+
+    fn of_process(agent: &'a str, tasks: &'a [TaskSetup], event: &'a ProcessEvent) -> Self {
+        let name = |task: &usize| tasks[*task].name.as_str();
+        match event {
+            ProcessEvent::Candidate {
+                task,
+                actor,
+                walk,
+                noise_free,
+                cached,
+                reward,
+                score,
+                macs,
+                widths,
+                spent,
+                is_best,
+            } => Self::Candidate {
+                agent,
+                task: name(task),
+                actor: *actor,
+                walk: *walk,
+                noise_free: *noise_free,
+                cached: *cached,
+                reward: f64::from(*reward),
+                accuracy: score.accuracy,
+                divergence: score.divergence,
+                macs: *macs,
+                widths,
+                spent,
+                is_best: *is_best,
+            },
+            ProcessEvent::Restarted { task, actor, walk, message } => {
+                Self::Restarted { agent, task: name(task), actor: *actor, walk: *walk, message }
+            }
+            ProcessEvent::Note { plugin, numbers } => Self::Note { agent, plugin, numbers: Numbers(numbers) },
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::Context;
 use secateur_kernels::Effort;
 use secateur_net::Network;
 use secateur_sim::{
-    Candidate, Field, FinalRefit, Prepared, RefitCount, RefitKey, RewardKind, Round, SimError, Tournament, Winner,
+    Field, FinalRefit, Finalist, Prepared, RefitCount, RefitKey, RewardKind, Round, SimError, Tournament, Winner,
 };
 
 use crate::card::Card;
@@ -43,7 +43,7 @@ struct Refitting<'a> {
 }
 
 impl Refitting<'_> {
-    fn run(&mut self, task: &str, finalist: &Candidate) -> Result<Winner, SimError> {
+    fn run(&mut self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
         let refit = match self.refit.take() {
             Some(refit) => refit,
             None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.effort))?,
@@ -284,7 +284,7 @@ impl Run<'_> {
 }
 
 /// The finalist of a walk.
-fn finalist(searches: &[SearchOutcome], search: usize, task: usize, walk: u64) -> anyhow::Result<&Candidate> {
+fn finalist(searches: &[SearchOutcome], search: usize, task: usize, walk: u64) -> anyhow::Result<&Finalist> {
     let mut finalists = searches[search].tasks[task].finalists.iter();
     finalists
         .find(|finalist| finalist.walk == walk)

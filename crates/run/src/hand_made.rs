@@ -5,7 +5,7 @@ use std::sync::Arc;
 use secateur_kernels::Precision;
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
-use secateur_sim::{Inputs, Prepared, Repair, Selection, TaskSetup};
+use secateur_sim::{Bound, IndexOf, Inputs, LabelledImages, Prepared, Repair, Selection, TaskSetup};
 
 /// Groups of the network.
 const N_LAYERS: usize = 8;
@@ -28,8 +28,8 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> Arc<Prepare
     let inputs = Inputs {
         network_name: "chain".into(),
         dataset_name: "noise".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
+        network_index: IndexOf::ONLY,
+        dataset_index: IndexOf::ONLY,
         network: fold_batch_norm(&with_random_weights(g.finish().unwrap(), 1)).unwrap(),
         protocol: Protocol::Inner,
         selection: Selection::L1,
@@ -38,7 +38,7 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> Arc<Prepare
         precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
-        reward: (images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect()),
+        reward: LabelledImages { images: images(n_reward), labels: (0..n_reward as u16).map(|i| i % 2).collect() },
     };
     Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {}).unwrap())
 }
@@ -49,7 +49,7 @@ pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "chain-noise-macs0.5".into(),
         network: 0,
-        budget: (Cost::Macs, full / 2),
+        budget: Bound { cost: Cost::Macs, max: full / 2 },
         budget_ratio: 0.5,
         is_searched: true,
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use secateur_sim::{Event, TaskSetup, Winner};
+use secateur_sim::{TaskSetup, Winner};
+use secateur_train::Event;
 
 use crate::directory::checkpoint::{Checkpoints, Identity, RunState};
 use crate::directory::run_directory::RunDirectory;

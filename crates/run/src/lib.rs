@@ -73,7 +73,7 @@ use journal::Journal;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
-use scene::Scene;
+use scene::{Scene, SelectionMethod};
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
@@ -111,7 +111,7 @@ pub(crate) fn run_on(
     if is_new {
         journal.begin(scene.seed)?;
     }
-    let networks = prepare::networks(&scene, &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+    let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
@@ -133,8 +133,18 @@ pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), 
     Ok((scene, resolved))
 }
 
-/// Every plugin that the scene names is compiled in and accepts its settings.
+/// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
+    if let SelectionMethod::Custom(name) = &scene.selection
+        && plugins.criterion(name).is_none()
+    {
+        let known = match plugins.criterion_names()[..] {
+            [] => "no plugin of this binary brings one".to_owned(),
+            ref names => format!("plugins of this binary bring: {}", names.join(", ")),
+        };
+        let message = format!("unknown criterion '{name}' of selection; {known}");
+        return Err(scene.error_at("selection", message, None).into());
+    }
     for config in &scene.plugins {
         if plugins.get(&config.name).is_none() {
             let known = match plugins.names()[..] {
@@ -166,10 +176,10 @@ fn say_assumptions(scene: &Scene, resolved: &Resolved, claim: &Claim, reporter: 
 /// # Errors
 /// As [`Prepared::new`].
 pub fn prepared(
-    scene: &Scene,
+    (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     pool: &Pool,
 ) -> Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>), RunError> {
-    let networks = prepare::networks(scene, resolved, pool, None, &mut Reporter::new(&mut ()))?;
+    let networks = prepare::networks((scene, plugins), resolved, pool, None, &mut Reporter::new(&mut ()))?;
     Ok((networks, prepare::tasks(scene, resolved)))
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use secateur_kernels::Norm;
 use secateur_net::random::SplitMix;
-use secateur_sim::{Inputs, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds};
+use secateur_sim::{
+    Bound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds,
+};
 
 use crate::card::Card;
 use crate::inputs::resolve::Resolved;
@@ -15,7 +17,7 @@ use crate::scene::{RepairMode, Scene, SelectionMethod, TaskSpec};
 
 /// One per (network, data set) pair that a task names, in the order of the tasks.
 pub(crate) fn networks(
-    scene: &Scene,
+    (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     pool: &Pool,
     card: Option<&Card>,
@@ -23,7 +25,7 @@ pub(crate) fn networks(
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
     for (network, dataset) in pairs(scene) {
-        let inputs = inputs(scene, resolved, card, (network, dataset));
+        let inputs = inputs((scene, plugins), resolved, card, (network, dataset))?;
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -52,7 +54,7 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
         .map(|(task, budget)| TaskSetup {
             name: task.name.clone(),
             network: place(task).unwrap_or(0),
-            budget: (budget.cost, budget.max),
+            budget: Bound { cost: budget.cost, max: budget.max },
             budget_ratio: (budget.max as f64 / budget.original.max(1) as f64) as f32,
             is_searched: budget.whole().is_none(),
         })
@@ -71,20 +73,25 @@ pub(crate) fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
 }
 
 /// Draws the images: the reward images first, calibration and refit images from the rest.
-fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dataset): (usize, usize)) -> Inputs {
+fn inputs(
+    (scene, plugins): (&Scene, &PluginList),
+    resolved: &Resolved,
+    card: Option<&Card>,
+    (network, dataset): (usize, usize),
+) -> anyhow::Result<Inputs> {
     let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
     let mut order: Vec<usize> = (0..data.len()).collect();
     let mut rng = SplitMix(scene.images.seed);
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let (protocol, (selection, norm)) = (scene.protocol, selection(scene));
+    let (protocol, (selection, norm)) = (scene.protocol, selection(scene, plugins)?);
     let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
-    Inputs {
+    Ok(Inputs {
         network_name: scene.networks[network].name.clone(),
         dataset_name: scene.datasets[dataset].name.clone(),
-        network_index: (network, scene.networks.len()),
-        dataset_index: (dataset, scene.datasets.len()),
+        network_index: IndexOf { index: network, of: scene.networks.len() },
+        dataset_index: IndexOf { index: dataset, of: scene.datasets.len() },
         network: loaded.folded.clone(),
         protocol,
         norm_orders: norm_orders.unwrap_or_default(),
@@ -97,16 +104,20 @@ fn inputs(scene: &Scene, resolved: &Resolved, card: Option<&Card>, (network, dat
         precision: scene.precision,
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
-        reward: (images(reward), reward.iter().map(|&i| data.labels[i]).collect()),
-    }
+        reward: LabelledImages { images: images(reward), labels: reward.iter().map(|&i| data.labels[i]).collect() },
+    })
 }
 
 /// How channels are chosen, and by which norm if by one.
-fn selection(scene: &Scene) -> (Selection, Option<Norm>) {
-    match scene.selection {
+fn selection(scene: &Scene, plugins: &PluginList) -> anyhow::Result<(Selection, Option<Norm>)> {
+    Ok(match &scene.selection {
         SelectionMethod::L1 => (Selection::L1, Some(Norm::L1)),
         SelectionMethod::L2 => (Selection::L2, Some(Norm::L2)),
         SelectionMethod::Reconstruction => (Selection::Reconstruction, None),
         SelectionMethod::Random => (Selection::Random(scene.seed), None),
-    }
+        SelectionMethod::Custom(name) => {
+            let criterion = plugins.criterion(name);
+            (Selection::By(criterion.with_context(|| format!("no plugin brings the criterion '{name}'"))?), None)
+        }
+    })
 }

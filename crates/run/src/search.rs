@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::AgentEntry;
-use secateur_sim::{Event, Settings, TaskSetup};
-use secateur_train::{SavedTask, Search, SearchSetup, TaskResult, TrainError};
+use secateur_sim::{Event as ProcessEvent, Settings, TaskSetup};
+use secateur_train::{Event, SavedTask, Search, SearchSetup, TaskResult, TrainError};
 
 use crate::card::Card;
 use crate::directory::checkpoint::RunState;
@@ -161,7 +161,7 @@ impl Run<'_> {
         let news = self.job.card.iter().flat_map(Card::news);
         news.for_each(|warning| self.journal.reporter.note(&warning));
         for event in events {
-            if let Event::Candidate { task, walk, noise_free, reward, .. } = event {
+            if let Event::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
                 ongoing.n_ended += 1;
                 let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
                 match (noise_free, is_last) {
@@ -177,7 +177,8 @@ impl Run<'_> {
 
     /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
     fn tell(&mut self, agent: &AgentEntry, event: &Event) {
-        if let (true, Event::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
+        let Event::Process(event) = event else { return };
+        if let (true, ProcessEvent::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
             let name = &self.job.tasks[*task].name;
             let accuracy = 100.0 * score.accuracy;
             self.journal
@@ -272,7 +273,7 @@ fn begin(job: &Job<'_>, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongo
     };
     let mut app = job.plugins.app(&scene.plugins)?;
     if let Some(card) = &job.card {
-        card.join(&mut app);
+        card.join(&mut app, &job.pool);
     }
     let mut search = Search::new(app, &setup).map_err(|error| RunError::Failed(error.into()))?;
     let start = Instant::now();

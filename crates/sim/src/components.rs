@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
-use secateur_kernels::{NormalEquations, RemovalPath};
-use secateur_net::{GroupId, KeptChannels, Network};
+use secateur_kernels::RemovalPath;
+use secateur_net::{GroupId, KeptChannels};
 use serde::{Deserialize, Serialize};
 
-use crate::observation::GroupShape;
-use crate::prepare::Prepared;
+use crate::network::Prepared;
 use crate::score::Score;
 use crate::wall::BudgetWall;
 
@@ -21,9 +20,11 @@ pub struct PrunedNetwork {
     pub index: usize,
     /// Everything about it that does not change during a run.
     pub prepared: Arc<Prepared>,
+    /// Its [`Layer`]s, in walk order.
+    pub layers: Vec<Entity>,
 }
 
-/// A prunable group of a network; `place` is its place in the walk.
+/// A prunable group of a network. Its [`Importance`] decides which channels go.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// The network's entity.
@@ -34,26 +35,25 @@ pub struct Layer {
     pub group: GroupId,
 }
 
-/// The observable shape of a layer.
-#[derive(Component, Clone, Copy, Debug, PartialEq)]
-pub struct LayerShape(pub GroupShape);
-
-/// In which order a layer loses its channels, and what each loss costs.
+/// In which order a layer loses its channels, and what each loss costs. [`crate::select_channels`] reads it at the end of every
+/// walk; what is prepared (`Prepared::paths`) is only what it begins with.
+///
+/// A plugin that keeps the first channels of every layer, whatever the scene's selection says:
+/// ```
+/// use std::sync::Arc;
+///
+/// use bevy_ecs::prelude::*;
+/// use secateur_sim::Importance;
+///
+/// fn keep_the_first(mut layers: Query<&mut Importance, Added<Importance>>) {
+///     for mut importance in &mut layers {
+///         Arc::make_mut(&mut importance.0).removed.sort_by_key(|&channel| std::cmp::Reverse(channel));
+///     }
+/// }
+/// # bevy_ecs::system::assert_is_system(keep_the_first);
+/// ```
 #[derive(Component, Clone, Debug)]
 pub struct Importance(pub Arc<RemovalPath>);
-
-/// An operation that is refitted when inputs of it go; reads one or more layers.
-#[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consumer {
-    /// The network's entity.
-    pub network: Entity,
-    /// Place among the network's refitted linear maps.
-    pub index: usize,
-}
-
-/// A consumer's normal equations on the original activations.
-#[derive(Component, Clone, Debug)]
-pub struct RepairGram(pub Arc<NormalEquations>);
 
 /// One network, one data set, one budget.
 #[derive(Component, Clone, Debug)]
@@ -91,7 +91,7 @@ pub struct Finalists {
     /// Most candidates to keep.
     pub capacity: usize,
     /// Best first, see [`crate::Rank::best_first`].
-    pub best: Vec<Candidate>,
+    pub best: Vec<Finalist>,
 }
 
 /// An actor, which works on one task for its whole life.
@@ -108,10 +108,12 @@ pub struct Actor {
 pub enum Readiness {
     /// It decides.
     Acting,
-    /// It waits for room in the trajectory queue.
-    Waiting,
-    /// It sees its layer, but waits for a newer policy before it decides.
-    Stale,
+    /// Something outside of the process holds it up.
+    Paused,
+    /// It sees its layer, but something outside of the process keeps it from deciding.
+    Looking,
+    /// Its walk is over, and the score of its candidate comes in a later tick.
+    Scoring,
     /// Its candidate could not be scored; it begins its walk again at the end of this tick.
     Restarting,
     /// Its task has no walks left.
@@ -145,7 +147,7 @@ pub struct Restarts {
 }
 
 /// Where the actor's walk begins again after a panic, if not at its start: behind the last step that was handed to a learner, which
-/// is not to be taken twice. Written by whoever hands over.
+/// is not to be taken twice. Written by the system that hands over.
 #[derive(Component, Clone, Debug, Default, PartialEq)]
 pub struct RestartPoint(pub Option<Walk>);
 
@@ -162,7 +164,7 @@ pub struct Observation {
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
 pub struct KeepRatio(pub f32);
 
-/// What became of the decision: clamped by the wall, rounded to a width.
+/// The decision as it was carried out: clamped by the wall, rounded to a width.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
 pub struct Realised {
     /// Place of the decision in the walk.
@@ -171,9 +173,9 @@ pub struct Realised {
     pub keep_ratio: f32,
 }
 
-/// The candidate at the end of a walk, while a tick works on it.
-#[derive(Component, Clone, Debug, Default)]
-pub struct Outcome(pub Option<Candidate>);
+/// The candidate at the end of the actor's walk, until it is recorded.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkEnd(pub Option<Entity>);
 
 /// Reward of this tick's decision.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
@@ -184,9 +186,52 @@ pub struct StepReward {
     pub ends_walk: bool,
 }
 
-/// A set of kept channels and what is known of it.
-#[derive(Clone, Debug)]
-pub struct Candidate {
+/// What every actor has from the start.
+#[derive(Bundle, Clone, Debug)]
+pub struct ActorBundle {
+    /// Which, and on what.
+    pub actor: Actor,
+    /// Whether it takes part.
+    pub readiness: Readiness,
+    /// Where it stands.
+    pub walk: Walk,
+    /// How often it began again.
+    pub restarts: Restarts,
+    /// Where it would begin again.
+    pub restart_point: RestartPoint,
+    /// What it sees.
+    pub observation: Observation,
+    /// What its policy asks for.
+    pub keep_ratio: KeepRatio,
+    /// What the wall made of that.
+    pub realised: Realised,
+    /// What its walk ended with.
+    pub walk_end: WalkEnd,
+    /// What it is paid.
+    pub step_reward: StepReward,
+}
+
+impl ActorBundle {
+    /// An actor that acts, before the first decision of `walk`.
+    pub fn new(actor: Actor, walk: Walk) -> Self {
+        Self {
+            actor,
+            readiness: Readiness::Acting,
+            walk,
+            restarts: Restarts::default(),
+            restart_point: RestartPoint::default(),
+            observation: Observation::default(),
+            keep_ratio: KeepRatio::default(),
+            realised: Realised::default(),
+            walk_end: WalkEnd::default(),
+            step_reward: StepReward::default(),
+        }
+    }
+}
+
+/// A scored candidate that may be refitted after the walks: what is left of the candidate's entity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finalist {
     /// The walk it ended.
     pub walk: u64,
     /// Whether that walk was free of noise.
@@ -195,16 +240,12 @@ pub struct Candidate {
     pub kept: KeptChannels,
     /// Multiply-accumulates per image.
     pub macs: u64,
-    /// Widths bought with leftover budget after the walk: (place in the walk, channels added).
+    /// Widths bought with leftover budget after the walk: channels added, by place in the walk.
     pub spent: BTreeMap<usize, usize>,
-    /// The repaired compact network; dropped once scored.
-    pub compact: Option<Arc<Network>>,
-    /// What the panic said that kept the candidate from being repaired or scored.
-    pub fault: Option<String>,
     /// Score on the reward images.
-    pub score: Option<Score>,
-    /// Whether the score came from the cache.
+    pub score: Score,
+    /// Whether the score was known.
     pub cached: bool,
-    /// What the walk is paid: the score, unless a plugin changes it.
+    /// What the walk was paid.
     pub reward: f32,
 }

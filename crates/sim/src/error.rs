@@ -74,7 +74,53 @@ pub enum SimError {
         /// What is wrong.
         what: String,
     },
-    /// An agent or scheduler stopped the run.
-    #[error("{0}")]
-    Agent(String),
+    /// A network cannot be prepared: NaN, or images that do not fit it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A criterion does not rank the channels of a layer.
+    #[error("rank the channels of layer '{layer}' of network '{network}' by criterion '{criterion}': {what}")]
+    Criterion {
+        /// The criterion.
+        criterion: String,
+        /// The network.
+        network: String,
+        /// The layer's group.
+        layer: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The importance of a layer does not tell which channels to remove.
+    #[error(
+        "network '{network}': choose channels by the importance of its layers: {what}; a plugin may have changed it"
+    )]
+    Importance {
+        /// The network.
+        network: String,
+        /// What is wrong, and of which layer.
+        what: String,
+    },
+    /// A candidate is scored elsewhere, the tick waits for its score, and nothing brings one.
+    #[error(
+        "task '{task}', walk {walk}: its candidate is scored elsewhere, but no system of `ScoreArrivals` brings a score; \
+         add the plugin's system that does to that schedule"
+    )]
+    NoScore {
+        /// The task.
+        task: String,
+        /// Number of the walk.
+        walk: u64,
+    },
+    /// A score from elsewhere that is none.
+    #[error(
+        "task '{task}', walk {walk}: got the score {got}, expected an accuracy in [0, 1] and a finite divergence of at \
+         least 0; a plugin brought it"
+    )]
+    Score {
+        /// The task.
+        task: String,
+        /// Number of the walk.
+        walk: u64,
+        /// The score.
+        got: String,
+    },
 }

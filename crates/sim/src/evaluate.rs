@@ -9,13 +9,37 @@ use rayon::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{KeptChannels, Network};
 
-use crate::prepare::Prepared;
+use crate::network::Prepared;
 use crate::score::Score;
 
 /// Builds the network of one candidate.
 pub type Build<'a> = Box<dyn Fn(&KeptChannels) -> Result<Arc<Network>, KernelError> + Sync + 'a>;
 
 /// How candidates are built and scored. Runs replace it to measure or test everything around it.
+///
+/// One that builds as ever and calls every network perfect:
+/// ```
+/// use std::sync::Arc;
+///
+/// use secateur_kernels::KernelError;
+/// use secateur_net::Network;
+/// use secateur_sim::{Build, Evaluate, Evaluator, Measured, Prepared, Score};
+///
+/// struct Perfect;
+///
+/// impl Evaluate for Perfect {
+///     fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
+///         Measured.begin(pool, prepared)
+///     }
+///     fn score(&self, _: &rayon::ThreadPool, _: &Prepared, _: &Network) -> Result<Score, KernelError> {
+///         Ok(Score { accuracy: 1.0, divergence: 0.0 })
+///     }
+/// }
+///
+/// let mut app = bevy_app::App::empty();
+/// secateur_sim::add_process(&mut app);
+/// app.insert_resource(Evaluator(Arc::new(Perfect)));
+/// ```
 pub trait Evaluate: Send + Sync {
     /// Does what all candidates of a network share in one tick.
     ///
@@ -48,21 +72,13 @@ impl Evaluate for Measured {
     }
 }
 
-/// Who evaluates the candidates of this world.
+/// The evaluator of this world's candidates.
 #[derive(Resource, Clone)]
 pub struct Evaluator(pub Arc<dyn Evaluate>);
 
-/// Who is told of the compact networks of a tick as soon as some of them are built, while others still are, so that whoever scores
-/// them elsewhere can begin: the index of their network, what it was prepared with, and they themselves, in actor order.
-#[derive(Resource, Clone)]
-pub struct OnBuilt(pub Arc<TellBuilt>);
-
-/// See [`OnBuilt`].
-pub type TellBuilt = dyn Fn(usize, &Arc<Prepared>, &[Arc<Network>]) + Send + Sync;
-
 /// Why a candidate has no network or no score.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum EvaluationFault {
     /// An error, which repeating would not cure.
     Error(KernelError),
     /// A panic, with its message.
@@ -75,7 +91,7 @@ pub(crate) fn for_each_candidate<I: Sync, T: Send>(
     pool: &rayon::ThreadPool,
     items: &[I],
     work: impl Fn(&I) -> Result<T, KernelError> + Sync,
-) -> Vec<Result<T, Fault>> {
+) -> Vec<Result<T, EvaluationFault>> {
     // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
     let chunks = items.chunks(pool.current_num_threads());
     let run = |item: &I| guarded(|| work(item));
@@ -84,10 +100,10 @@ pub(crate) fn for_each_candidate<I: Sync, T: Send>(
 
 /// Turns a panic of `work` into a value. What `work` shares with other candidates is read only, or a cache whose entries are put
 /// in whole.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<T, Fault> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<T, EvaluationFault> {
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(Fault::Error),
-        Err(payload) => Err(Fault::Panic(panic_message(&*payload))),
+        Ok(done) => done.map_err(EvaluationFault::Error),
+        Err(payload) => Err(EvaluationFault::Panic(panic_message(&*payload))),
     }
 }
 

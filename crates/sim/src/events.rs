@@ -29,12 +29,12 @@ pub enum Event {
         macs: u64,
         /// Width of every prunable group, in walk order.
         widths: Vec<usize>,
-        /// Of these, widths bought with leftover budget after the walk: (place in the walk, channels).
+        /// Of these, widths bought with leftover budget after the walk: channels, by place in the walk.
         spent: BTreeMap<usize, usize>,
         /// Whether it is the best of its task so far.
         is_best: bool,
     },
-    /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or scored.
+    /// An actor begins its walk again, because its candidate, or an equal one, has a fault instead of a score.
     Restarted {
         /// Index of the task.
         task: usize,
@@ -42,24 +42,8 @@ pub enum Event {
         actor: usize,
         /// Number of the walk within its task.
         walk: u64,
-        /// What the panic said.
+        /// What the fault is, such as what a panic said.
         message: String,
-    },
-    /// A learner updated its policy: named numbers, in a fixed order.
-    Learned {
-        /// Updates so far.
-        n_updates: u64,
-        /// Losses and the like.
-        numbers: Vec<(&'static str, f64)>,
-        /// How many steps of the batch had which lag, in updates between the policy that acted and the one that learns.
-        lags: BTreeMap<u64, u64>,
-    },
-    /// Where time went between two updates of a learner that has a thread of its own.
-    Scheduled {
-        /// Updates so far.
-        n_updates: u64,
-        /// Times in seconds and shares.
-        numbers: Vec<(&'static str, f64)>,
     },
     /// Anything a plugin wants in `metrics.jsonl`.
     Note {

@@ -6,10 +6,10 @@ use secateur_kernels::{Effort, KernelError, Precision, RefitData, SequentialRefi
 use secateur_net::{Cost, KeptChannels, Network, drop_zero_biases};
 use serde::{Deserialize, Serialize};
 
-use crate::components::Candidate;
+use crate::components::Finalist;
 use crate::error::SimError;
-use crate::evaluate::{Fault, guarded};
-use crate::prepare::{Prepared, Repair};
+use crate::evaluate::{EvaluationFault, guarded};
+use crate::network::Prepared;
 use crate::score::{RewardKind, Score};
 
 /// A task's result: the network to ship.
@@ -68,13 +68,15 @@ impl<'a> FinalRefit<'a> {
         let n_values = n_images * prepared.network.graph().input().len();
         let images = &prepared.refit_images[..n_values.min(prepared.refit_images.len())];
         let run = || RefitData::new(pool, &prepared.network, &prepared.groups, images, effort);
-        let data = match prepared.repair {
-            Repair::Off => None,
-            _ => Some(try_again(run).map_err(|fault| SimError::Preparing {
+        let data = match prepared.repairs() {
+            false => None,
+            true => Some(try_again(run).map_err(|fault| SimError::Preparing {
                 network: prepared.network_name.clone(),
                 what: match fault {
-                    Fault::Error(error) => error.to_string(),
-                    Fault::Panic(message) => format!("panicked {N_TRIES_OF_REFIT} times, last with: {message}"),
+                    EvaluationFault::Error(error) => error.to_string(),
+                    EvaluationFault::Panic(message) => {
+                        format!("panicked {N_TRIES_OF_REFIT} times, last with: {message}")
+                    }
                 },
             })?),
         };
@@ -85,35 +87,35 @@ impl<'a> FinalRefit<'a> {
     ///
     /// # Errors
     /// NaN in activations; [`SimError::Panicked`] if it panicked, and again when tried again: other finalists may do better.
-    pub fn run(&self, task: &str, candidate: &Candidate) -> Result<Winner, SimError> {
-        let (task, walk) = (task.to_owned(), candidate.walk);
-        try_again(|| self.refit(candidate)).map_err(|fault| match fault {
-            Fault::Error(source) => SimError::Candidate { task, walk, source },
-            Fault::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES_OF_REFIT, message },
+    pub fn run(&self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
+        let (task, walk) = (task.to_owned(), finalist.walk);
+        try_again(|| self.refit(finalist)).map_err(|fault| match fault {
+            EvaluationFault::Error(source) => SimError::Candidate { task, walk, source },
+            EvaluationFault::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES_OF_REFIT, message },
         })
     }
 
-    fn refit(&self, candidate: &Candidate) -> Result<Winner, KernelError> {
+    fn refit(&self, finalist: &Finalist) -> Result<Winner, KernelError> {
         let prepared = self.prepared;
         let (network, kept) = match &self.data {
             Some(data) => SequentialRefit::new(self.pool, &prepared.network, &prepared.groups, data)
-                .run(&candidate.kept, prepared.reselect)?,
-            None => (prepared.compact(&candidate.kept)?, candidate.kept.clone()),
+                .run(&finalist.kept, prepared.reselect)?,
+            None => (prepared.compact(&finalist.kept)?, finalist.kept.clone()),
         };
         let score = prepared.reward.score(self.pool, &network, Precision::F32)?;
         let macs = prepared.model.count(Cost::Macs, &kept.widths());
         // What plugins added to the walk's reward stays with the candidate.
-        let added = candidate.score.map_or(0.0, |s| f64::from(candidate.reward) - s.reward(self.kind));
+        let added = f64::from(finalist.reward) - finalist.score.reward(self.kind);
         let reward = score.reward(self.kind) + added;
-        Ok(Winner { walk: candidate.walk, kept, network, score, reward, macs })
+        Ok(Winner { walk: finalist.walk, kept, network, score, reward, macs })
     }
 }
 
 /// Tries what panics again; errors would come again.
-fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, Fault> {
+fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, EvaluationFault> {
     let mut tried = guarded(&work);
     for _ in 1..N_TRIES_OF_REFIT {
-        if !matches!(tried, Err(Fault::Panic(_))) {
+        if !matches!(tried, Err(EvaluationFault::Panic(_))) {
             break;
         }
         tried = guarded(&work);
@@ -146,7 +148,7 @@ impl Winner {
     }
 }
 
-impl Candidate {
+impl Finalist {
     /// Its place among others before any refit.
     pub fn rank(&self) -> Rank {
         Rank { reward: f64::from(self.reward), macs: self.macs, walk: self.walk }
@@ -180,9 +182,9 @@ mod tests {
         let error = KernelError::NanLogits { image: 3 };
         assert_eq!((run(0, Ok(5)), n_tries.get()), (Ok(5), 1));
         assert_eq!((run(1, Ok(5)), n_tries.get()), (Ok(5), 2));
-        assert_eq!((run(2, Ok(5)), n_tries.get()), (Err(Fault::Panic("injected".into())), 2));
-        assert_eq!((run(0, Err(error.clone())), n_tries.get()), (Err(Fault::Error(error.clone())), 1));
-        assert_eq!((run(1, Err(error.clone())), n_tries.get()), (Err(Fault::Error(error)), 2));
+        assert_eq!((run(2, Ok(5)), n_tries.get()), (Err(EvaluationFault::Panic("injected".into())), 2));
+        assert_eq!((run(0, Err(error.clone())), n_tries.get()), (Err(EvaluationFault::Error(error.clone())), 1));
+        assert_eq!((run(1, Err(error.clone())), n_tries.get()), (Err(EvaluationFault::Error(error)), 2));
     }
 
     #[test]

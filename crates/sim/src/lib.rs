@@ -1,20 +1,74 @@
-//! The pruning process as an ECS world: tasks, layers, actors and candidates are entities, each step is a system.
+//! The pruning process as an ECS world: networks, layers, tasks, actors and candidates are entities, each step is a system.
 //!
-//! [`add_process`] lists the whole step in order. The sets of [`Step`] are public: a plugin adds systems to them (see
-//! [`PruningPlugin`]) without touching ours. This crate never touches files, threads of its own or agents: the systems of
-//! [`Step::Act`], [`Step::Collect`], [`Step::Enqueue`], [`Step::Learn`] and [`Step::Publish`] come from above.
+//! A *walk* is one pass over the prunable groups of a network, one decision each; a *tick* is one decision of every actor, and what
+//! follows from it; a *step* is a part of a tick; a [candidate](CandidateId) is what a walk ends with. [`add_process`] puts the systems
+//! of this crate into the steps; those of `secateur-train` join them, and a plugin adds its own (see [`PruningPlugin`]) without
+//! touching either. This crate never touches files, threads of its own or agents.
+//!
+//! | [`Step`] | systems | of |
+//! |---|---|---|
+//! | `Observe` | (`hold_stale_actors`, under a bounded lag,) [`observe_layers`] | train, sim |
+//! | `Act` | `ask_policy`, `act` | train |
+//! | `Clamp` | [`clamp_keep_ratio`] | sim |
+//! | `Select` | [`select_channels`] | sim |
+//! | `Repair` | [`recall_scores`], [`repair_candidates`], which runs the schedule [`BuildBatch`]: [`build_batch`] (and the card's `hand_to_card`) | sim (run) |
+//! | `Score` | (the card's `score_on_card`,) [`score_candidates`] | (run,) sim |
+//! | `Wait` | [`await_scores`], which runs the schedule [`ScoreArrivals`]; [`share_scores`], [`settle_actors`] | sim |
+//! | `Reward` | [`write_reward`] | sim |
+//! | | [`close_decisions`] | sim |
+//! | `Collect` | `forget_failed_walks`, `collect_steps` | train |
+//! | `Enqueue` | `enqueue_trajectories` | train |
+//! | `Learn` | `learn`, under lockstep; else in a world of the learner's own, with its schedule `LearnTick` | train |
+//! | `Publish` | `publish_policy`, under lockstep; else `receive_policy` | train |
+//! | `Record` | [`record_candidates`], [`begin_walks`], [`restart_actors`] | sim |
+//!
+//! A plugin that pays candidates less the more they cost:
+//! ```
+//! use bevy_app::App;
+//! use bevy_ecs::prelude::*;
+//! use secateur_scene::{PluginConfig, SceneError};
+//! use secateur_sim::{Macs, PruningPlugin, Reward, Score, Step, Tick, write_reward};
+//!
+//! fn charge(mut candidates: Query<(&Macs, &mut Reward), With<Score>>) {
+//!     for (macs, mut reward) in &mut candidates {
+//!         reward.0 -= 1e-9 * macs.0 as f32;
+//!     }
+//! }
+//!
+//! struct Charge;
+//!
+//! impl PruningPlugin for Charge {
+//!     fn name(&self) -> &str {
+//!         "charge"
+//!     }
+//!     fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
+//!         app.add_systems(Tick, charge.in_set(Step::Reward).after(write_reward));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut plugins = secateur_sim::PluginList::default();
+//! plugins.add(Charge);
+//! let app = plugins.app(&[])?;
+//! assert!(app.get_schedule(Tick).is_some());
+//! # Ok::<(), SceneError>(())
+//! ```
 
-mod candidates;
+mod candidate;
 mod components;
 mod error;
 mod evaluate;
 mod events;
 mod finish;
+mod network;
 mod observation;
 mod plugin;
-mod prepare;
+mod record;
+mod repair;
 mod restart;
 mod score;
+mod scoring;
+mod select;
 mod step_times;
 mod tournament;
 mod walk;
@@ -25,24 +79,26 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleThreadedExecutor};
 
-pub use candidates::{
-    close_decisions, record_candidates, repair_candidates, score_candidates, select_channels, write_reward,
-};
+pub use candidate::*;
 pub use components::*;
 pub use error::SimError;
-pub use evaluate::{Build, Evaluate, Evaluator, Measured, OnBuilt, TellBuilt, panic_message};
+pub use evaluate::{Build, Evaluate, Evaluator, Measured, panic_message};
 pub use events::{Event, EventLog};
 pub use finish::{FinalRefit, Rank, Winner};
+pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair, Selection};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use plugin::{PluginList, PruningPlugin};
-pub use prepare::{Inputs, Prepared, Repair, Selection};
-pub use restart::{fail_candidates, restart_actors};
+pub use record::{Scored, close_decisions, record_candidates, write_reward};
+pub use repair::{BatchSize, BuildBatch, build_batch, recall_scores, repair_candidates};
+pub use restart::restart_actors;
 pub use score::{RewardImages, RewardKind, Score, ScoreCache, unpack};
+pub use scoring::{LateScores, ScoreArrivals, await_scores, score_candidates, settle_actors, share_scores};
+pub use select::select_channels;
 pub use step_times::{StepTimes, measure_steps};
 pub use tournament::{Field, RefitCount, RefitKey, RefitRanks, Round, Tournament};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
 pub use wall::{BudgetWall, Unreachable, WidthBounds};
-pub use world::{Failure, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, populate};
+pub use world::{Bound, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
 
 /// The schedule of one tick: one decision of every actor, and what follows from it.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +119,9 @@ pub enum Step {
     Repair,
     /// It is scored on the reward images.
     Score,
-    /// The walk is paid. Plugins that change [`Candidate::reward`] run after [`write_reward`].
+    /// Scores from elsewhere arrive, or are waited for; actors without a score wait, or begin again.
+    Wait,
+    /// The walk is paid. Plugins that change [`Reward`] run after [`write_reward`].
     Reward,
     /// Decisions become trajectories.
     Collect,
@@ -79,13 +137,14 @@ pub enum Step {
 
 impl Step {
     /// All steps, in their order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Observe,
         Self::Act,
         Self::Clamp,
         Self::Select,
         Self::Repair,
         Self::Score,
+        Self::Wait,
         Self::Reward,
         Self::Collect,
         Self::Enqueue,
@@ -98,13 +157,38 @@ impl Step {
 /// Adds the schedule [`Tick`] with all sets in order and the systems of this crate. Two systems whose order matters and is not
 /// given are an error when the schedule is built.
 pub fn add_process(app: &mut App) {
-    let mut schedule = Schedule::new(Tick);
-    schedule.set_executor(SingleThreadedExecutor::new());
-    schedule.set_build_settings(ScheduleBuildSettings {
-        ambiguity_detection: LogLevel::Error,
-        ..ScheduleBuildSettings::default()
-    });
-    schedule.configure_sets(
+    for mut schedule in [Schedule::new(Tick), Schedule::new(BuildBatch), Schedule::new(ScoreArrivals)] {
+        schedule.set_executor(SingleThreadedExecutor::new());
+        schedule.set_build_settings(ScheduleBuildSettings {
+            ambiguity_detection: LogLevel::Error,
+            ..ScheduleBuildSettings::default()
+        });
+        app.add_schedule(schedule);
+    }
+    order_steps(app);
+    app.add_systems(
+        Tick,
+        (
+            observe_layers.in_set(Step::Observe),
+            clamp_keep_ratio.in_set(Step::Clamp),
+            select_channels.in_set(Step::Select),
+            (recall_scores, repair_candidates).chain().in_set(Step::Repair),
+            score_candidates.in_set(Step::Score),
+            (await_scores, share_scores, settle_actors).chain().in_set(Step::Wait),
+            write_reward.in_set(Step::Reward),
+            close_decisions.after(Step::Reward).before(Step::Collect),
+            (record_candidates, begin_walks, restart_actors).chain().in_set(Step::Record),
+        ),
+    );
+    app.add_systems(BuildBatch, build_batch);
+    app.init_resource::<BatchSize>();
+    app.init_resource::<LateScores>();
+    app.init_resource::<EventLog>();
+}
+
+fn order_steps(app: &mut App) {
+    app.configure_sets(
+        Tick,
         (
             Step::Observe,
             Step::Act,
@@ -112,22 +196,11 @@ pub fn add_process(app: &mut App) {
             Step::Select,
             Step::Repair,
             Step::Score,
+            Step::Wait,
             Step::Reward,
             (Step::Collect, Step::Enqueue, Step::Learn, Step::Publish).chain(),
             Step::Record,
         )
             .chain(),
     );
-    schedule.add_systems((
-        observe_layers.in_set(Step::Observe),
-        clamp_keep_ratio.in_set(Step::Clamp),
-        select_channels.in_set(Step::Select),
-        repair_candidates.in_set(Step::Repair),
-        (score_candidates, fail_candidates).chain().in_set(Step::Score),
-        write_reward.in_set(Step::Reward),
-        close_decisions.after(Step::Reward).before(Step::Collect),
-        (record_candidates, begin_walks, restart_actors).chain().in_set(Step::Record),
-    ));
-    app.add_schedule(schedule);
-    app.init_resource::<EventLog>();
 }

@@ -2,6 +2,8 @@
 
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId, Op};
 
+use crate::network::IndexOf;
+
 /// Number of features before the task embedding.
 pub const N_FEATURES: usize = 13;
 
@@ -71,18 +73,18 @@ fn columns(s: &GroupShape) -> [f32; 7] {
 /// Where a walk stands when it observes.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    /// Place in the walk and length of the walk.
-    pub layer: (usize, usize),
+    /// Which decision of the walk.
+    pub layer: IndexOf,
     /// Shapes of the walk's groups, in walk order.
     pub shapes: &'a [GroupShape],
     /// Multiply-accumulates per image at full width.
     pub macs_full: u64,
     /// Bound over original cost, α.
     pub budget_ratio: f32,
-    /// Index of the network, and how many there are.
-    pub network: (usize, usize),
-    /// Index of the data set, β, and how many there are.
-    pub dataset: (usize, usize),
+    /// Which of the run's networks.
+    pub network: IndexOf,
+    /// Which of the run's data sets, β.
+    pub dataset: IndexOf,
     /// Realised keep ratio of the previous group; 0 at the start.
     pub last_action: f32,
 }
@@ -90,7 +92,7 @@ pub struct Standing<'a> {
 /// Writes the observation: `(l, c, n, h, w, stride, k, α, β, FLOPs[l], Reduced, Rest, a_{l-1})`, then a one-hot network and a one-hot
 /// data set where a run has several. `widths` holds the decisions so far, for `Reduced`.
 pub fn observe(at: &Standing<'_>, scale: &FeatureScale, model: &CostModel, widths: &[usize], out: &mut Vec<f32>) {
-    let (layer, n_layers) = at.layer;
+    let IndexOf { index: layer, of: n_layers } = at.layer;
     let mut scaled = columns(&at.shapes[layer]);
     scaled.iter_mut().zip(scale.0).for_each(|(x, most)| *x /= most);
     let reduced = 1.0 - model.count(Cost::Macs, widths) as f64 / at.macs_full.max(1) as f64;
@@ -100,13 +102,13 @@ pub fn observe(at: &Standing<'_>, scale: &FeatureScale, model: &CostModel, width
     out.push((layer + 1) as f32 / n_layers as f32);
     out.extend_from_slice(&scaled[..6]);
     out.push(at.budget_ratio.clamp(0.0, 1.0));
-    out.push((at.dataset.0 + 1) as f32 / at.dataset.1 as f32);
+    out.push((at.dataset.index + 1) as f32 / at.dataset.of as f32);
     out.push(scaled[6]);
     out.push(reduced as f32);
     out.push((rest as f64 / all.max(1) as f64) as f32);
     out.push(at.last_action);
     debug_assert_eq!(out.len(), N_FEATURES);
-    for (index, n) in [at.network, at.dataset] {
+    for IndexOf { index, of: n } in [at.network, at.dataset] {
         if n > 1 {
             out.extend((0..n).map(|i| if i == index { 1.0 } else { 0.0 }));
         }

@@ -9,7 +9,8 @@ use secateur_net::{KeptChannels, Network};
 use serde::{Deserialize, Serialize};
 
 /// What is measured on the reward images. Fractions and nats, not percent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[component(storage = "SparseSet")]
 pub struct Score {
     /// Top-1 accuracy, [0, 1].
     pub accuracy: f64,
@@ -28,6 +29,10 @@ pub enum RewardKind {
 }
 
 impl Score {
+    /// Whether the numbers are those of a score.
+    pub fn is_one(&self) -> bool {
+        (0.0..=1.0).contains(&self.accuracy) && self.divergence.is_finite() && self.divergence >= 0.0
+    }
     /// Reward of this score, [0, 1].
     pub fn reward(&self, kind: RewardKind) -> f64 {
         match kind {

@@ -4,10 +4,11 @@ use bevy_ecs::prelude::*;
 
 use crate::components::*;
 use crate::error::SimError;
+use crate::network::IndexOf;
 use crate::observation::{Standing, observe};
-use crate::world::{Failure, ObservationSpace, Settings};
+use crate::world::{ObservationSpace, Settings, TickFailure};
 
-/// Writes what every actor that acts, or will once there is a newer policy, sees before its next decision.
+/// Writes what every actor that acts, or only looks, sees before its next decision.
 pub fn observe_layers(
     (space, settings): (Res<ObservationSpace>, Res<Settings>),
     tasks: Query<(&PruneTask, &Budget)>,
@@ -18,7 +19,7 @@ pub fn observe_layers(
     for (actor, readiness, walk, mut observation) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
         let Ok(network) = networks.get(task.network) else { continue };
-        if !matches!(readiness, Readiness::Acting | Readiness::Stale) {
+        if !matches!(readiness, Readiness::Acting | Readiness::Looking) {
             continue;
         }
         let prepared = &network.prepared;
@@ -27,7 +28,7 @@ pub fn observe_layers(
         widths.clone_from(&walk.widths);
         order[walk.cursor..].iter().for_each(|&g| widths[g] = prepared.groups.group(g).n_channels);
         let standing = Standing {
-            layer: (walk.cursor, order.len()),
+            layer: IndexOf { index: walk.cursor, of: order.len() },
             shapes: &prepared.shapes,
             macs_full: prepared.macs_full,
             budget_ratio: task.budget_ratio,
@@ -45,7 +46,7 @@ pub fn observe_layers(
 pub fn clamp_keep_ratio(
     tasks: Query<(&PruneTask, &Budget)>,
     mut actors: Query<(&Actor, &Readiness, &KeepRatio, &mut Walk, &mut Realised)>,
-    mut failure: ResMut<Failure>,
+    mut failure: ResMut<TickFailure>,
 ) {
     for (actor, readiness, wanted, mut walk, mut realised) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
@@ -66,12 +67,12 @@ pub fn clamp_keep_ratio(
     }
 }
 
-/// What of an actor changes between two walks.
+/// The components of an actor that change between two walks.
 type BetweenWalks<'w> = (
     &'w Actor,
     &'w mut Readiness,
     &'w mut Walk,
-    &'w mut Outcome,
+    &'w mut WalkEnd,
     (&'w mut Restarts, &'w mut RestartPoint),
     &'w mut StepReward,
 );
@@ -84,9 +85,9 @@ pub fn begin_walks(
 ) {
     let mut ended: Vec<_> = actors.iter_mut().filter(|(.., reward)| reward.ends_walk).collect();
     ended.sort_by_key(|(actor, ..)| actor.index);
-    for (actor, readiness, walk, outcome, (restarts, point), reward) in &mut ended {
+    for (actor, readiness, walk, end, (restarts, point), reward) in &mut ended {
         let Ok((wall, mut stats)) = tasks.get_mut(actor.task) else { continue };
-        outcome.0 = None;
+        end.0 = None;
         restarts.of_walk = 0;
         point.0 = None;
         **reward = StepReward::default();

@@ -1,4 +1,4 @@
-//! Building the world: one entity per network, layer, consumer, task and actor.
+//! Building the world: one entity per network, layer, task and actor.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use secateur_net::Cost;
 use crate::components::*;
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, Measured};
+use crate::network::Prepared;
 use crate::observation::{FeatureScale, observation_len};
-use crate::prepare::Prepared;
 use crate::score::{RewardKind, ScoreCache};
 use crate::wall::BudgetWall;
 
@@ -59,6 +59,15 @@ impl NoiseFree {
     }
 }
 
+/// An upper bound on a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// What is bounded.
+    pub cost: Cost,
+    /// The most it may be.
+    pub max: u64,
+}
+
 /// One task to be spawned.
 #[derive(Clone, Debug)]
 pub struct TaskSetup {
@@ -66,8 +75,8 @@ pub struct TaskSetup {
     pub name: String,
     /// Index into the networks given to [`populate`].
     pub network: usize,
-    /// What is bounded, and the bound.
-    pub budget: (Cost, u64),
+    /// What is bounded, and by what.
+    pub budget: Bound,
     /// Bound over original cost, α.
     pub budget_ratio: f32,
     /// Whether walks are to be done: not where the budget allows the whole network.
@@ -89,9 +98,9 @@ pub struct ObservationSpace {
 
 /// The first error of a tick. Systems do not panic on bad candidates: they note the error here and the driver stops the run.
 #[derive(Resource, Debug, Default)]
-pub struct Failure(pub Option<SimError>);
+pub struct TickFailure(pub Option<SimError>);
 
-impl Failure {
+impl TickFailure {
     /// Notes an error unless there is one already.
     pub fn note(&mut self, error: SimError) {
         // Any other error is worse than a panic that was caught, after which the walk stands at its beginning.
@@ -126,13 +135,13 @@ pub fn populate(
         }
     }
     let shapes = networks.iter().flat_map(|n| &n.shapes);
-    let counts = networks.first().map_or((1, 1), |n| (n.network_index.1, n.dataset_index.1));
+    let counts = networks.first().map_or((1, 1), |n| (n.network_index.of, n.dataset_index.of));
     let n_features = observation_len(counts.0, counts.1);
     world.insert_resource(ObservationSpace { scale: FeatureScale::of(shapes), n_features });
     world.insert_resource(pool);
     world.insert_resource(settings);
     world.init_resource::<ScoreCache>();
-    world.init_resource::<Failure>();
+    world.init_resource::<TickFailure>();
     if !world.contains_resource::<Evaluator>() {
         world.insert_resource(Evaluator(Arc::new(Measured)));
     }
@@ -147,10 +156,11 @@ fn spawn_task(
 ) -> Result<Entity, SimError> {
     let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
     // A task without walks has nothing for a wall to hold, and perhaps groups that may not shrink below its budget.
-    let (cost, max) = if task.is_searched { task.budget } else { (task.budget.0, u64::MAX) };
+    let Bound { cost, max } = task.budget;
+    let max = if task.is_searched { max } else { u64::MAX };
     let wall = BudgetWall::new(&prepared.groups, model, (cost, max), multiple, settings.keep_ratio_min);
     let wall =
-        wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.1, minimum: e.minimum })?;
+        wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.max, minimum: e.minimum })?;
     let spawned = world.spawn((
         PruneTask { index, name: task.name.clone(), network, budget_ratio: task.budget_ratio },
         Budget(Arc::new(wall)),
@@ -160,15 +170,14 @@ fn spawn_task(
     Ok(spawned.id())
 }
 
-fn spawn_network(world: &mut World, index: usize, prepared: &Arc<Prepared>) -> Entity {
-    let network = world.spawn(PrunedNetwork { index, prepared: prepared.clone() }).id();
-    for (place, group) in prepared.groups.prunable().into_iter().enumerate() {
-        let shape = LayerShape(prepared.shapes[place]);
-        world.spawn((Layer { network, place, group }, shape, Importance(prepared.paths[place].clone())));
-    }
-    for (index, equations) in prepared.equations.iter().enumerate() {
-        world.spawn((Consumer { network, index }, RepairGram(equations.clone())));
-    }
+/// Spawns a network and its layers.
+pub fn spawn_network(world: &mut World, index: usize, prepared: &Arc<Prepared>) -> Entity {
+    let network = world.spawn_empty().id();
+    let groups = prepared.groups.prunable().into_iter().zip(&prepared.paths).enumerate();
+    let layers = groups
+        .map(|(place, (group, path))| world.spawn((Layer { network, place, group }, Importance(path.clone()))).id())
+        .collect();
+    world.entity_mut(network).insert(PrunedNetwork { index, prepared: prepared.clone(), layers });
     network
 }
 
@@ -183,17 +192,10 @@ fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
         }
         _ => None,
     };
-    world.spawn((
-        actor,
-        if number.is_some() { Readiness::Acting } else { Readiness::Retired },
-        Walk::new(number.unwrap_or(0), settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task), widths),
-        Observation::default(),
-        KeepRatio::default(),
-        Realised::default(),
-        Outcome::default(),
-        StepReward::default(),
-        (Restarts::default(), RestartPoint::default()),
-    ));
+    let readiness = if number.is_some() { Readiness::Acting } else { Readiness::Retired };
+    let noise_free = settings.noise_free.holds(number.unwrap_or(0), settings.walks_per_task);
+    let walk = Walk::new(number.unwrap_or(0), noise_free, widths);
+    world.spawn(ActorBundle { readiness, ..ActorBundle::new(actor, walk) });
 }
 
 #[cfg(test)]

@@ -2,18 +2,18 @@
 
 use bevy_ecs::prelude::*;
 use secateur_rl::ActRequest;
-use secateur_sim::{Actor, Failure, KeepRatio, Observation, PruneTask, Readiness, SimError, Walk};
+use secateur_sim::{Actor, Budget, KeepRatio, Observation, PruneTask, Readiness, Walk};
 
-use crate::components::{Asked, CurrentPolicy, Decided, EnvSteps, PolicyVersion, RecurrentState};
+use crate::components::{Asked, CurrentPolicy, Decided, EnvSteps, PolicyVersion, RecurrentState, TrainFailure};
 
-/// Writes the question of every actor that acts, or will once there is a newer policy, in the form policies take.
+/// Writes the question of every actor that acts, or only looks, in the form policies take.
 pub fn ask_policy(
-    tasks: Query<(&PruneTask, &secateur_sim::Budget)>,
+    tasks: Query<(&PruneTask, &Budget)>,
     mut actors: Query<(&Actor, &Readiness, &Walk, &Observation, &RecurrentState, &mut Asked)>,
 ) {
     for (actor, readiness, walk, observation, recurrent, mut asked) in &mut actors {
         let Ok((task, wall)) = tasks.get(actor.task) else { continue };
-        if !matches!(readiness, Readiness::Acting | Readiness::Stale) {
+        if !matches!(readiness, Readiness::Acting | Readiness::Looking) {
             continue;
         }
         // Field by field: the arrays keep their memory.
@@ -34,7 +34,7 @@ pub fn ask_policy(
     }
 }
 
-/// What of an actor acts.
+/// The components of an actor that acts.
 type Acting<'w> = (
     &'w Actor,
     &'w Readiness,
@@ -50,7 +50,7 @@ pub fn act(
     policy: Res<CurrentPolicy>,
     mut steps: ResMut<EnvSteps>,
     mut actors: Query<Acting<'_>>,
-    mut failure: ResMut<Failure>,
+    mut failure: ResMut<TrainFailure>,
     mut requests: Local<Vec<ActRequest>>,
 ) {
     let mut acting: Vec<_> = actors.iter_mut().filter(|(_, r, ..)| **r == Readiness::Acting).collect();
@@ -66,7 +66,7 @@ pub fn act(
     }
     let decisions = match decisions {
         Ok(decisions) => decisions,
-        Err(error) => return failure.note(SimError::Agent(error.to_string())),
+        Err(error) => return failure.note(error.into()),
     };
     steps.0 += decisions.len() as u64;
     for ((.., decided, recurrent, keep_ratio, version), mut decision) in acting.iter_mut().zip(decisions) {

@@ -3,11 +3,13 @@
 use bevy_ecs::prelude::*;
 use crossbeam::channel::TrySendError;
 use secateur_rl::{Unroll, UnrollState, UnrollStep};
-use secateur_sim::{Actor, Failure, Readiness, Realised, RestartPoint, Restarts, SimError, StepReward, Walk};
+use secateur_sim::{Actor, Readiness, Realised, RestartPoint, Restarts, StepReward, Walk};
 
 use crate::components::{
-    Asked, Decided, Experience, PolicyVersion, Provenance, Queued, RecurrentState, Trajectory, TrajectorySender,
+    Asked, Decided, Experience, PolicyVersion, Provenance, Queued, RecurrentState, TrainFailure, Trajectory,
+    TrajectorySender,
 };
+use crate::error::TrainError;
 
 /// Who makes experience, and where it stands.
 type Maker<'w> = (Entity, &'w Actor, &'w Readiness, &'w Walk, &'w Restarts);
@@ -24,8 +26,9 @@ pub fn collect_steps(mut commands: Commands, mut actors: Query<(Maker<'_>, Taken
         let (asked, .., step) = taken;
         let experience = &mut *experience;
         let n_steps = experience.unroll.n_steps();
-        // An actor that restarts was asked what comes after a whole unroll, too, and goes on from there.
-        let sees_next = matches!(readiness, Readiness::Acting | Readiness::Stale | Readiness::Restarting);
+        // An actor that restarts, or waits for its score, was asked what comes after a whole unroll, too, and goes on from there.
+        let sees_next =
+            matches!(readiness, Readiness::Acting | Readiness::Looking | Readiness::Scoring | Readiness::Restarting);
         if n_steps == experience.length && sees_next {
             push_observation(&mut experience.unroll, asked);
             commands.spawn(experience.hand_over(maker));
@@ -121,36 +124,38 @@ fn push_observation(unroll: &mut Unroll, asked: &Asked) {
     unroll.push_state(&asked.0.observation, state);
 }
 
-/// Moves trajectories into the queue, oldest first, of equal age in actor order. One that does not fit stays an entity, and its actor waits:
-/// nothing grows, nothing is lost, nothing blocks.
+/// Moves trajectories into the queue, oldest first, of equal age in actor order. One that does not fit stays an entity, and its
+/// actor is paused: nothing grows, nothing is lost, nothing blocks. One whose actor is gone goes all the same.
 pub fn enqueue_trajectories(
     mut commands: Commands,
     queue: Res<TrajectorySender>,
     mut trajectories: Query<(Entity, &mut Trajectory, &Provenance)>,
     mut actors: Query<&mut Readiness, With<Actor>>,
-    mut failure: ResMut<Failure>,
+    mut failure: ResMut<TrainFailure>,
 ) {
     let mut waiting: Vec<_> = trajectories.iter_mut().collect();
     waiting.sort_by_key(|(_, _, p)| (p.sequence, p.actor_index));
     for (entity, mut trajectory, provenance) in waiting {
-        let sent = queue.0.try_send(Queued { ticket: provenance.ticket, unroll: std::mem::take(&mut trajectory.0) });
-        let Ok(mut readiness) = actors.get_mut(provenance.actor) else { continue };
-        match sent {
+        let unroll = std::mem::take(&mut trajectory.0);
+        let (from, to) = match queue.0.try_send(Queued { ticket: provenance.ticket, unroll }) {
             Ok(()) => {
                 commands.entity(entity).despawn();
-                if *readiness == Readiness::Waiting {
-                    *readiness = Readiness::Acting;
-                }
+                (Readiness::Paused, Readiness::Acting)
             }
             Err(TrySendError::Full(refused)) => {
                 trajectory.0 = refused.unroll;
-                if *readiness == Readiness::Acting {
-                    *readiness = Readiness::Waiting;
-                }
+                (Readiness::Acting, Readiness::Paused)
             }
-            Err(TrySendError::Disconnected(_)) => {
-                failure.note(SimError::Agent("the learner hung up its end of the trajectory queue".into()));
+            Err(TrySendError::Disconnected(refused)) => {
+                trajectory.0 = refused.unroll;
+                failure.note(TrainError::QueueClosed { actor: provenance.actor_index });
+                continue;
             }
+        };
+        if let Ok(mut readiness) = actors.get_mut(provenance.actor)
+            && *readiness == from
+        {
+            *readiness = to;
         }
     }
 }

@@ -25,6 +25,19 @@ pub struct RecurrentState(pub Vec<f32>);
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyVersion(pub u64);
 
+/// What every actor of an agent has, beside what the process gives it.
+#[derive(Bundle, Clone, Debug, Default)]
+pub struct AgentBundle {
+    /// What it asked.
+    pub asked: Asked,
+    /// What it was answered.
+    pub decided: Decided,
+    /// What its policy remembers.
+    pub recurrent: RecurrentState,
+    /// Whom it asked.
+    pub policy_version: PolicyVersion,
+}
+
 /// The unroll an actor is collecting.
 #[derive(Component, Clone, Debug, Default)]
 pub struct Experience {
@@ -57,14 +70,14 @@ pub struct Provenance {
     pub incarnation: u64,
     /// Number of the trajectory among the actor's.
     pub sequence: u64,
-    /// Place of the unroll among all unrolls begun; 0 where nobody asks.
+    /// Place of the unroll among all unrolls begun; 0 under other schedulers.
     pub ticket: u64,
 }
 
 /// A trajectory in the queue, or with the learner.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Place of the unroll among all unrolls begun; 0 where nobody asks.
+    /// Place of the unroll among all unrolls begun; 0 under other schedulers.
     pub ticket: u64,
     /// The unroll.
     pub unroll: Unroll,
@@ -101,9 +114,16 @@ pub struct CurrentPolicy(pub Arc<dyn Policy>);
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EnvSteps(pub u64);
 
-/// The learner's failure in this tick, if any; it stops the search.
+/// The first failure of acting or learning, if any; it stops the search.
 #[derive(Resource, Debug, Default)]
-pub struct LearningFailure(pub Option<TrainError>);
+pub struct TrainFailure(pub Option<TrainError>);
+
+impl TrainFailure {
+    /// Notes an error unless there is one already.
+    pub fn note(&mut self, error: TrainError) {
+        self.0.get_or_insert(error);
+    }
+}
 
 /// Which trajectories make the learner's next batch.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,6 +16,12 @@ pub enum TrainError {
     /// An agent cannot be built, or cannot decide.
     #[error("agent: {0}")]
     Agent(Box<RlError>),
+    /// The learner's end of the trajectory queue is gone.
+    #[error("send a trajectory of actor {actor} to the learner: the learner hung up its end of the queue")]
+    QueueClosed {
+        /// Index of the actor.
+        actor: usize,
+    },
     /// A system of the tick panicked, for example a plugin's.
     #[error("the tick panicked: {0}")]
     Panicked(String),
@@ -29,7 +35,7 @@ pub enum TrainError {
         /// The batch.
         batch: Vec<Unroll>,
     },
-    /// The learner panicked in the middle of a batch; nobody knows what state it is in.
+    /// The learner panicked in the middle of a batch, and its state is unknown.
     #[error("learner, update {n_updates}, batch of {} trajectories: panicked: {message}", batch.len())]
     LearnerPanicked {
         /// Updates made before.

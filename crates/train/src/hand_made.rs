@@ -7,12 +7,10 @@ use bevy_ecs::system::RunSystemOnce;
 use crossbeam::channel::bounded;
 use secateur_net::{ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, Op, Protocol, Shape};
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
-use secateur_sim::{
-    Actor, Budget, BudgetWall, Event, EventLog, Failure, KeepRatio, Observation, PruneTask, Readiness, Realised,
-    RestartPoint, Restarts, StepReward, Walk,
-};
+use secateur_sim::{Actor, ActorBundle, Budget, BudgetWall, EventLog, Observation, PruneTask, TickFailure, Walk};
 
 use crate::components::*;
+use crate::events::{Event, SearchLog};
 
 pub(crate) type Notes<T> = Arc<Mutex<Vec<T>>>;
 
@@ -133,8 +131,9 @@ impl Ground {
         world.init_resource::<BatchRule>();
         world.init_resource::<EnvSteps>();
         world.init_resource::<EventLog>();
-        world.init_resource::<Failure>();
-        world.init_resource::<LearningFailure>();
+        world.init_resource::<TickFailure>();
+        world.init_resource::<SearchLog>();
+        world.init_resource::<TrainFailure>();
         let network = world.spawn_empty().id();
         let task = PruneTask { index: 5, name: "two-half".into(), network, budget_ratio: 0.5 };
         let task = world.spawn((task, Budget(Arc::new(wall())))).id();
@@ -143,20 +142,12 @@ impl Ground {
 
     /// An actor that acts, at the start of a walk of this number, and collects unrolls of `length` steps.
     pub(crate) fn actor(&mut self, index: usize, number: u64, length: usize) -> Entity {
-        let of_sim = (
-            Actor { index, task: self.task },
-            Readiness::Acting,
-            walk(number, 0),
-            Observation { features: vec![0.25, 0.75], even_ratio: 0.5 },
-            KeepRatio::default(),
-            Realised::default(),
-            StepReward::default(),
-            (Restarts::default(), RestartPoint::default()),
-        );
+        let of_process = ActorBundle {
+            observation: Observation { features: vec![0.25, 0.75], even_ratio: 0.5 },
+            ..ActorBundle::new(Actor { index, task: self.task }, walk(number, 0))
+        };
         let experience = Experience { length, ..Experience::default() };
-        let own =
-            (Asked::default(), Decided::default(), RecurrentState::default(), PolicyVersion::default(), experience);
-        self.world.spawn((of_sim, own)).id()
+        self.world.spawn((of_process, AgentBundle::default(), experience)).id()
     }
 
     pub(crate) fn learner(&mut self, batch_size: usize) -> (Entity, Notes<Vec<u32>>) {
@@ -188,7 +179,7 @@ impl Ground {
     }
 
     pub(crate) fn events(&self) -> &[Event] {
-        &self.world.resource::<EventLog>().0
+        &self.world.resource::<SearchLog>().0
     }
 
     pub(crate) fn policy_version(&self) -> u64 {

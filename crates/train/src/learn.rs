@@ -6,33 +6,36 @@ use std::sync::PoisonError;
 
 use bevy_ecs::prelude::*;
 use secateur_rl::{LearnReport, Unroll};
-use secateur_sim::{Event, EventLog, panic_message};
+use secateur_sim::{EventLog, panic_message};
 
 use crate::components::{
-    BatchRule, CurrentPolicy, LearnerState, LearnerStats, LearningFailure, Queued, TrajectoryReceiver,
+    BatchRule, CurrentPolicy, LearnerState, LearnerStats, Queued, TrainFailure, TrajectoryReceiver,
 };
 use crate::error::TrainError;
+use crate::events::{Event, SearchLog};
 
 /// Learns from every whole batch that is there, as [`BatchRule`] has it. A batch that fails stays with the learner.
 pub fn learn(
     queue: Res<TrajectoryReceiver>,
     rule: Res<BatchRule>,
     mut learners: Query<(&mut LearnerState, &mut LearnerStats)>,
-    mut log: ResMut<EventLog>,
-    mut failure: ResMut<LearningFailure>,
+    (mut process, mut log): (ResMut<EventLog>, ResMut<SearchLog>),
+    mut failure: ResMut<TrainFailure>,
 ) {
+    log.follow(&mut process);
     for (mut state, mut stats) in &mut learners {
         while learn_from_next((&queue, *rule), &mut state, &mut stats, &mut log, &mut failure) {}
     }
 }
 
-/// Learns from one whole batch if one is there, so that its policy is published, and its event sent, before the next.
+/// Learns from one whole batch if one is there, so that its policy is published, and its event sent, before the next: in a world of
+/// the learner's own, where nothing else happens.
 pub(crate) fn learn_once(
     queue: Res<TrajectoryReceiver>,
     rule: Res<BatchRule>,
     mut learners: Query<(&mut LearnerState, &mut LearnerStats)>,
-    mut log: ResMut<EventLog>,
-    mut failure: ResMut<LearningFailure>,
+    mut log: ResMut<SearchLog>,
+    mut failure: ResMut<TrainFailure>,
 ) {
     for (mut state, mut stats) in &mut learners {
         learn_from_next((&queue, *rule), &mut state, &mut stats, &mut log, &mut failure);
@@ -44,14 +47,14 @@ fn learn_from_next(
     (queue, rule): (&TrajectoryReceiver, BatchRule),
     state: &mut LearnerState,
     stats: &mut LearnerStats,
-    log: &mut EventLog,
-    failure: &mut LearningFailure,
+    log: &mut SearchLog,
+    failure: &mut TrainFailure,
 ) -> bool {
     let learner = state.0.get_mut().unwrap_or_else(PoisonError::into_inner);
     let Some(n) = next_batch(queue, rule, learner.batch_size().max(1), stats) else { return false };
     let batch: Vec<Unroll> = stats.pending.drain(..n).map(|queued| queued.unroll).collect();
     let (n_updates, n_waiting) = (stats.n_updates, queue.0.len() + stats.pending.len());
-    // Whoever drives the search learns of a panic as of any other failure: the world around the learner is whole.
+    // The driver of the search learns of a panic as of any other failure: the world around the learner is whole.
     let learned_from = catch_unwind(AssertUnwindSafe(|| learner.learn(&batch)));
     let error = match learned_from {
         Ok(Ok(report)) => {
@@ -66,7 +69,7 @@ fn learn_from_next(
         }
         Err(payload) => TrainError::LearnerPanicked { n_updates, message: panic_message(&*payload), batch },
     };
-    failure.0.get_or_insert(error);
+    failure.note(error);
     false
 }
 

@@ -9,7 +9,7 @@ use secateur_sim::{BudgetWall, NoiseFree, Readiness, Score};
 
 use crate::error::TrainError;
 use crate::save::check_walk;
-use crate::saved::{SavedActor, SavedLearner, SavedSearch, SavedTask, check_count};
+use crate::saved::{SavedActor, SavedEnd, SavedLearner, SavedSearch, SavedTask, check_count};
 
 /// What is fixed of a task.
 #[derive(Clone, Debug)]
@@ -96,8 +96,7 @@ impl SavedTask {
         for candidate in &self.finalists {
             within("the walk of a finalist", 0..=stats.n_begun.saturating_sub(1), candidate.walk)?;
             rules.check_kept(&candidate.kept, candidate.macs)?;
-            candidate.score.map_or(Ok(()), |score| check_score(&score))?;
-            check(candidate.score.is_some(), "the score of a finalist", "a score", "none")?;
+            check_score(&candidate.score)?;
             check(candidate.reward.is_finite(), "the reward of a finalist", "a finite number", candidate.reward)?;
         }
         Ok(())
@@ -114,8 +113,7 @@ impl SavedTask {
 /// # Errors
 /// [`TrainError::Saved`].
 pub fn check_score(score: &Score) -> Result<(), TrainError> {
-    let is_one = (0.0..=1.0).contains(&score.accuracy) && score.divergence.is_finite() && score.divergence >= 0.0;
-    check(is_one, "a score", "an accuracy in [0, 1] and a divergence of at least 0", format_args!("{score:?}"))
+    check(score.is_one(), "a score", "an accuracy in [0, 1] and a divergence of at least 0", format_args!("{score:?}"))
 }
 
 impl SavedSearch {
@@ -134,7 +132,8 @@ impl SavedSearch {
             within("the network of a score", 0..=(rules.n_networks as u64).saturating_sub(1), score.network as u64)?;
             check_score(&score.score)?;
         }
-        let (next, returned) = self.tickets.as_ref().map_or((0, None), |(next, r)| (*next, r.last()));
+        let (next, returned) =
+            self.tickets.as_ref().map_or((0, None), |tickets| (tickets.next, tickets.returned.last()));
         check(returned.is_none_or(|&last| last < next), "a returned ticket", format_args!("below {next}"), "more")
     }
 
@@ -144,7 +143,7 @@ impl SavedSearch {
         of_task.filter(|actor| actor.readiness != Readiness::Retired)
     }
 
-    /// Every walk that was begun and did not end is somebody's.
+    /// Every walk that was begun and did not end is an actor's.
     fn check_actors(&self, task: usize, rules: &TaskRules) -> Result<(), TrainError> {
         let stats = &self.tasks[task].stats;
         let numbers: BTreeSet<u64> = self.acting(task).map(|actor| actor.walk.number).collect();
@@ -152,9 +151,11 @@ impl SavedSearch {
         check_count("walks that actors are on", n_open as usize, self.acting(task).count())?;
         check_count("different walks that actors are on", n_open as usize, numbers.len())?;
         for actor in self.acting(task) {
+            check_end(actor, task, rules)?;
             for walk in std::iter::once(&actor.walk).chain(&actor.restart_point) {
                 within("the number of a walk", 0..=stats.n_begun.saturating_sub(1), walk.number)?;
-                check_walk(&rules.wall, walk, false)?;
+                let is_over = actor.awaits.is_some() && std::ptr::eq(walk, &actor.walk);
+                check_walk(&rules.wall, walk, is_over)?;
                 let noise_free = rules.noise_free.holds(walk.number, rules.n_walks);
                 check(walk.noise_free == noise_free, "whether a walk is free of noise", noise_free, walk.noise_free)?;
             }
@@ -193,6 +194,23 @@ impl SavedSearch {
         let newest = self.actors.iter().map(|actor| actor.policy_version).max().unwrap_or(0);
         within("the version of a policy", 0..=*n_updates, newest)
     }
+}
+
+/// An actor waits for a score at the end of its walk, and nowhere else.
+fn check_end(actor: &SavedActor, task: usize, rules: &TaskRules) -> Result<(), TrainError> {
+    let is_scoring = actor.readiness == Readiness::Scoring;
+    check(actor.awaits.is_some() == is_scoring, "whether a candidate waits for a score", is_scoring, !is_scoring)?;
+    let Some(SavedEnd { kept, spent: _, request, decision, keep_ratio }) = &actor.awaits else { return Ok(()) };
+    let (walk, n_layers) = (&actor.walk, rules.wall.order().len());
+    check_count("decisions of a walk that is over", n_layers, walk.cursor)?;
+    let widths: Vec<usize> = kept.iter().map(Vec::len).collect();
+    check_count("groups of a candidate", rules.wall.least_widths().len(), widths.len())?;
+    rules.check_kept(kept, rules.wall.macs(&widths))?;
+    let is_last = (request.task as usize, request.walk, request.layer as usize + 1) == (task, walk.number, n_layers);
+    check(is_last, "the last decision of a walk", format_args!("that of walk {}", walk.number), "another")?;
+    let floats = [*keep_ratio, decision.raw_action, decision.log_prob, decision.value];
+    let is_finite = floats.iter().chain(&request.observation).all(|x| x.is_finite());
+    check(is_finite, "the last decision of a walk", "finite numbers", "others")
 }
 
 fn check(holds: bool, what: &str, expected: impl Display, got: impl Display) -> Result<(), TrainError> {

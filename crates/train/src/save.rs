@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use bevy_ecs::prelude::*;
+use bevy_ecs::query::QueryData;
 use secateur_rl::Policy;
 use secateur_sim::{
-    Actor, Budget, BudgetWall, Finalists, PruneTask, PrunedNetwork, Readiness, RestartPoint, Restarts, ScoreCache,
-    TaskStats, Walk, unpack,
+    Actor, ActorBundle, Budget, BudgetWall, CandidateBundle, CandidateId, Finalists, KeepRatio, Kept, Macs, MadeBy,
+    Observation, ObservationSpace, OnTask, PruneTask, PrunedNetwork, Readiness, Realised, RestartPoint, Restarts,
+    Reward, ScoreCache, Spent, StepReward, TaskStats, Walk, WalkEnd, unpack,
 };
 
 use crate::components::*;
 use crate::error::TrainError;
 use crate::saved::{
-    SavedActor, SavedExperience, SavedLearner, SavedScore, SavedSearch, SavedTask, SavedTrajectory, check_count,
-    foreign_candidate,
+    SavedActor, SavedEnd, SavedExperience, SavedLearner, SavedScore, SavedSearch, SavedTask, SavedTickets,
+    SavedTrajectory, check_count, foreign_candidate,
 };
 use crate::scheduler::{PolicySlot, Tickets};
 use crate::search::{Search, TaskResult};
@@ -38,7 +40,7 @@ impl Search {
             learner,
             scores: scores(world.resource::<ScoreCache>()),
             env_steps: world.resource::<EnvSteps>().0,
-            tickets: world.get_resource::<Tickets>().map(|t| (t.next, t.returned.clone())),
+            tickets: world.get_resource::<Tickets>().map(saved_tickets),
         })
     }
 
@@ -68,7 +70,7 @@ impl Search {
         world.resource_mut::<EnvSteps>().0 = saved.env_steps;
         let found = world.get_resource_mut::<Tickets>();
         check_count("ticket machines", usize::from(found.is_some()), usize::from(saved.tickets.is_some()))?;
-        if let (Some(mut tickets), Some((next, returned))) = (found, saved.tickets) {
+        if let (Some(mut tickets), Some(SavedTickets { next, returned })) = (found, saved.tickets) {
             (tickets.next, tickets.returned) = (next, returned);
         }
         let policy = self.learner_world().map_or(Ok(None), |world| restore_learner(world, saved.learner))?;
@@ -83,44 +85,130 @@ impl Search {
     }
 }
 
+/// All components of an actor. One more in [`ActorBundle`] or [`AgentBundle`] is an error here, and then in [`saved_actor`], until
+/// it is decided whether it is saved.
+#[derive(QueryData)]
+struct WholeActor {
+    actor: &'static Actor,
+    readiness: &'static Readiness,
+    walk: &'static Walk,
+    restarts: &'static Restarts,
+    restart_point: &'static RestartPoint,
+    observation: &'static Observation,
+    keep_ratio: &'static KeepRatio,
+    realised: &'static Realised,
+    walk_end: &'static WalkEnd,
+    step_reward: &'static StepReward,
+    asked: &'static Asked,
+    decided: &'static Decided,
+    recurrent: &'static RecurrentState,
+    policy_version: &'static PolicyVersion,
+    experience: Option<&'static Experience>,
+}
+
+impl WholeActorItem<'_, '_> {
+    fn bundles(&self) -> (ActorBundle, AgentBundle) {
+        let of_process = ActorBundle {
+            actor: *self.actor,
+            readiness: *self.readiness,
+            walk: self.walk.clone(),
+            restarts: *self.restarts,
+            restart_point: self.restart_point.clone(),
+            observation: self.observation.clone(),
+            keep_ratio: *self.keep_ratio,
+            realised: *self.realised,
+            walk_end: *self.walk_end,
+            step_reward: *self.step_reward,
+        };
+        let of_agent = AgentBundle {
+            asked: self.asked.clone(),
+            decided: self.decided.clone(),
+            recurrent: self.recurrent.clone(),
+            policy_version: *self.policy_version,
+        };
+        (of_process, of_agent)
+    }
+}
+
 fn actors(world: &mut World) -> Vec<SavedActor> {
-    type Plain<'w> = (&'w Readiness, &'w Walk, &'w Restarts, &'w RestartPoint, &'w RecurrentState, &'w PolicyVersion);
-    let mut query = world.query::<(&Actor, Plain<'_>, Option<&Experience>)>();
+    let mut query = world.query::<WholeActor>();
     let mut found: Vec<_> = query.iter(world).collect();
-    found.sort_by_key(|(actor, ..)| actor.index);
-    let saved = found.into_iter().map(|(_, plain, experience)| (plain, experience));
-    let saved = saved.map(|((readiness, walk, restarts, point, recurrent, version), experience)| SavedActor {
-        readiness: *readiness,
-        walk: walk.clone(),
-        restarts: *restarts,
-        restart_point: point.0.clone(),
-        recurrent: recurrent.0.clone(),
-        policy_version: version.0,
-        experience: experience.map(|e| SavedExperience {
-            unroll: e.unroll.clone(),
-            sequence: e.sequence,
-            restart_recurrent: e.restart_recurrent.clone(),
-            tickets: (e.ticket, e.next_ticket),
-        }),
+    found.sort_by_key(|item| item.actor.index);
+    found.iter().map(|item| saved_actor(world, item.bundles(), item.experience)).collect()
+}
+
+fn saved_actor(
+    world: &World,
+    (of_process, of_agent): (ActorBundle, AgentBundle),
+    experience: Option<&Experience>,
+) -> SavedActor {
+    let ActorBundle {
+        // Spawned with the world.
+        actor: _,
+        readiness,
+        walk,
+        restarts,
+        restart_point: RestartPoint(restart_point),
+        // Looked at, and asked for, before each decision.
+        observation: _,
+        keep_ratio: _,
+        realised,
+        walk_end,
+        // Written before it is read in a tick.
+        step_reward: _,
+    } = of_process;
+    let AgentBundle { asked, decided, recurrent, policy_version } = of_agent;
+    let end = walk_end.0.and_then(|candidate| {
+        Some(SavedEnd {
+            kept: world.get::<Kept>(candidate)?.0.lists().to_vec(),
+            spent: world.get::<Spent>(candidate)?.0.clone(),
+            request: asked.0,
+            decision: decided.0,
+            keep_ratio: realised.keep_ratio,
+        })
     });
-    saved.collect()
+    SavedActor {
+        readiness,
+        walk,
+        restarts,
+        restart_point,
+        recurrent: recurrent.0,
+        policy_version: policy_version.0,
+        awaits: end,
+        experience: experience.map(saved_experience),
+    }
+}
+
+fn saved_experience(experience: &Experience) -> SavedExperience {
+    // The length belongs to the setup.
+    let Experience { unroll, length: _, sequence, restart_recurrent, ticket, next_ticket } = experience;
+    SavedExperience {
+        unroll: unroll.clone(),
+        sequence: *sequence,
+        restart_recurrent: restart_recurrent.clone(),
+        ticket: *ticket,
+        next_ticket: *next_ticket,
+    }
+}
+
+fn saved_tickets(tickets: &Tickets) -> SavedTickets {
+    // The others belong to the setup.
+    let Tickets { next, returned, batch_size: _, lag_max: _ } = tickets;
+    SavedTickets { next: *next, returned: returned.clone() }
 }
 
 fn trajectories(world: &mut World) -> Vec<SavedTrajectory> {
     let mut query = world.query::<(&Trajectory, &Provenance)>();
-    let save = |(trajectory, from): (&Trajectory, &Provenance)| SavedTrajectory {
-        actor: from.actor_index,
-        incarnation: from.incarnation,
-        sequence: from.sequence,
-        ticket: from.ticket,
-        unroll: trajectory.0.clone(),
+    let save = |(Trajectory(unroll), from): (&Trajectory, &Provenance)| {
+        let Provenance { actor: _, actor_index: actor, incarnation, sequence, ticket } = *from;
+        SavedTrajectory { actor, incarnation, sequence, ticket, unroll: unroll.clone() }
     };
     let mut out: Vec<SavedTrajectory> = query.iter(world).map(save).collect();
     out.sort_by_key(|t| (t.sequence, t.actor));
     out
 }
 
-/// Takes everything out of the queue and puts it back in the same order; nobody else uses the queue between ticks.
+/// Takes everything out of the queue and puts it back in the same order: between ticks the queue has no other user.
 fn queued(world: &World) -> Vec<Queued> {
     let unrolls: Vec<_> = world.resource::<TrajectoryReceiver>().0.try_iter().collect();
     for unroll in &unrolls {
@@ -164,26 +252,67 @@ fn restore_tasks(world: &mut World, saved: Vec<SavedTask>) -> Result<(), TrainEr
 /// Entity and index of every actor, by index.
 fn restore_actors(world: &mut World, saved: Vec<SavedActor>) -> Result<Vec<(Entity, usize)>, TrainError> {
     let mut actors = world.query::<(Entity, &Actor, Option<&Experience>)>();
-    let mut found: Vec<_> = actors.iter(world).map(|(e, actor, x)| (actor.index, e, actor.task, x.is_some())).collect();
-    found.sort_by_key(|(index, ..)| *index);
+    let mut found: Vec<_> = actors.iter(world).map(|(e, actor, x)| (e, *actor, x.is_some())).collect();
+    found.sort_by_key(|(_, actor, _)| actor.index);
     check_count("actors", found.len(), saved.len())?;
-    for ((_, entity, task, learns), actor) in found.iter().zip(saved) {
-        if let Some(wall) = world.get::<Budget>(*task) {
-            check_walk(&wall.0, &actor.walk, actor.readiness == Readiness::Retired)?;
-            actor.restart_point.iter().try_for_each(|point| check_walk(&wall.0, point, false))?;
+    for (&(entity, actor, learns), saved) in found.iter().zip(saved) {
+        if let Some(wall) = world.get::<Budget>(actor.task) {
+            let is_over = saved.readiness == Readiness::Retired || saved.awaits.is_some();
+            check_walk(&wall.0, &saved.walk, is_over)?;
+            saved.restart_point.iter().try_for_each(|point| check_walk(&wall.0, point, false))?;
         }
-        check_count("actors that learn", usize::from(*learns), usize::from(actor.experience.is_some()))?;
-        let mut to = world.entity_mut(*entity);
-        let state = (RecurrentState(actor.recurrent), PolicyVersion(actor.policy_version));
-        to.insert((actor.readiness, actor.walk, actor.restarts, RestartPoint(actor.restart_point), state));
-        if let (Some(mut experience), Some(saved)) = (to.get_mut::<Experience>(), actor.experience) {
-            experience.unroll = saved.unroll;
-            experience.sequence = saved.sequence;
-            experience.restart_recurrent = saved.restart_recurrent;
-            (experience.ticket, experience.next_ticket) = saved.tickets;
-        }
+        check_count("actors that learn", usize::from(learns), usize::from(saved.experience.is_some()))?;
+        let is_scoring = saved.readiness == Readiness::Scoring;
+        check_count("candidates that wait for a score", usize::from(is_scoring), usize::from(saved.awaits.is_some()))?;
+        restore_actor(world, (entity, actor), saved)?;
     }
-    Ok(found.into_iter().map(|(index, entity, ..)| (entity, index)).collect())
+    Ok(found.into_iter().map(|(entity, actor, _)| (entity, actor.index)).collect())
+}
+
+fn restore_actor(world: &mut World, (entity, actor): (Entity, Actor), saved: SavedActor) -> Result<(), TrainError> {
+    let SavedActor { readiness, walk, restarts, restart_point, recurrent, policy_version, awaits, experience } = saved;
+    if let Some(end) = awaits {
+        restore_end(world, (entity, actor), walk.number, end)?;
+    }
+    let mut to = world.entity_mut(entity);
+    let state = (RecurrentState(recurrent), PolicyVersion(policy_version));
+    to.insert((readiness, walk, restarts, RestartPoint(restart_point), state));
+    if let (Some(mut to), Some(saved)) = (to.get_mut::<Experience>(), experience) {
+        let SavedExperience { unroll, sequence, restart_recurrent, ticket, next_ticket } = saved;
+        *to = Experience { unroll, length: to.length, sequence, restart_recurrent, ticket, next_ticket };
+    }
+    Ok(())
+}
+
+/// Spawns the candidate of a walk that is over: the next tick has it repaired and scored, or sent elsewhere, as if it were new.
+fn restore_end(
+    world: &mut World,
+    (entity, actor): (Entity, Actor),
+    walk: u64,
+    end: SavedEnd,
+) -> Result<(), TrainError> {
+    let foreign = || foreign_candidate(&"one of no task");
+    let task = world.get::<PruneTask>(actor.task).ok_or_else(foreign)?;
+    let wall = world.get::<Budget>(actor.task).ok_or_else(foreign)?.0.clone();
+    let (index, network) = (task.index, task.network);
+    let prepared = world.get::<PrunedNetwork>(network).ok_or_else(foreign)?.prepared.clone();
+    let SavedEnd { kept, spent, request, decision, keep_ratio } = end;
+    let n_features = world.resource::<ObservationSpace>().n_features;
+    check_count("features of a last decision", n_features, request.observation.len())?;
+    let kept = prepared.kept(kept).map_err(|error| foreign_candidate(&error))?;
+    let candidate = CandidateBundle {
+        id: CandidateId { task: index, walk },
+        made_by: MadeBy { actor: entity, index: actor.index },
+        on: OnTask { task: actor.task, network },
+        macs: Macs(wall.macs(&kept.widths())),
+        kept: Kept(kept),
+        spent: Spent(spent),
+        reward: Reward::default(),
+    };
+    let candidate = world.spawn(candidate).id();
+    let realised = Realised { place: wall.order().len().saturating_sub(1), keep_ratio };
+    world.entity_mut(entity).insert((WalkEnd(Some(candidate)), Asked(request), Decided(decision), realised));
+    Ok(())
 }
 
 /// Refuses a walk that does not stand within this wall; one that is over may stand at its end.

@@ -1,12 +1,12 @@
 //! A search at the end of a tick, as plain data: all that decides how it goes on. Noise needs no place in it, because its streams
 //! are keyed by walk and layer.
 //!
-//! Whoever writes this to a file gives the file a version, and raises it when a type here changes.
+//! The code that writes this to a file gives the file a version, which is raised when a type here changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use secateur_rl::Unroll;
-use secateur_sim::{Candidate, Prepared, Readiness, Restarts, Score, TaskStats, Walk};
+use secateur_rl::{ActRequest, Decision, Unroll};
+use secateur_sim::{Finalist, Prepared, Readiness, Restarts, Score, TaskStats, Walk};
 use serde::{Deserialize, Serialize};
 
 use crate::components::Queued;
@@ -30,8 +30,17 @@ pub struct SavedSearch {
     pub scores: Vec<SavedScore>,
     /// Decisions taken.
     pub env_steps: u64,
-    /// The next ticket and those returned, where unrolls have tickets.
-    pub tickets: Option<(u64, BTreeSet<u64>)>,
+    /// Where unrolls have tickets.
+    pub tickets: Option<SavedTickets>,
+}
+
+/// Tickets of unrolls, under a bounded lag.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedTickets {
+    /// The next ticket.
+    pub next: u64,
+    /// Tickets that came back unused.
+    pub returned: BTreeSet<u64>,
 }
 
 /// Counts and best candidates of a task.
@@ -40,18 +49,18 @@ pub struct SavedTask {
     /// Counts.
     pub stats: TaskStats,
     /// Best first.
-    pub finalists: Vec<SavedCandidate>,
+    pub finalists: Vec<SavedFinalist>,
 }
 
-/// A scored candidate.
+/// A scored candidate that may be refitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SavedCandidate {
+pub struct SavedFinalist {
     pub(crate) walk: u64,
     noise_free: bool,
     pub(crate) kept: Vec<Vec<usize>>,
     pub(crate) macs: u64,
     spent: BTreeMap<usize, usize>,
-    pub(crate) score: Option<Score>,
+    pub(crate) score: Score,
     cached: bool,
     pub(crate) reward: f32,
 }
@@ -71,8 +80,26 @@ pub struct SavedActor {
     pub recurrent: Vec<f32>,
     /// Version of the policy behind its last decision.
     pub policy_version: u64,
+    /// The end of its walk, if its candidate waits for a score.
+    pub awaits: Option<SavedEnd>,
     /// What it is collecting; none for agents that do not learn.
     pub experience: Option<SavedExperience>,
+}
+
+/// The end of a walk whose candidate waits for a score: its channels, which are repaired and scored, or sent elsewhere, again, and the
+/// last decision, which is not learned from yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedEnd {
+    /// Kept channels of every group.
+    pub kept: Vec<Vec<usize>>,
+    /// Widths bought with leftover budget: channels added, by place in the walk.
+    pub spent: BTreeMap<usize, usize>,
+    /// What was asked before the last decision.
+    pub request: ActRequest,
+    /// What was answered.
+    pub decision: Decision,
+    /// The keep ratio that came of it.
+    pub keep_ratio: f32,
 }
 
 /// The unroll an actor is collecting.
@@ -84,8 +111,10 @@ pub struct SavedExperience {
     pub sequence: u64,
     /// Recurrent state at the point where the actor would begin its walk again.
     pub restart_recurrent: Vec<f32>,
-    /// Tickets of this unroll and the next.
-    pub tickets: (Option<u64>, Option<u64>),
+    /// Ticket of this unroll.
+    pub ticket: Option<u64>,
+    /// Ticket of the next.
+    pub next_ticket: Option<u64>,
 }
 
 /// An unroll that waits for room in the queue.
@@ -127,40 +156,32 @@ pub struct SavedScore {
     pub score: Score,
 }
 
-impl SavedCandidate {
-    fn of(candidate: &Candidate) -> Self {
+impl SavedFinalist {
+    fn of(finalist: &Finalist) -> Self {
+        let Finalist { walk, noise_free, kept, macs, spent, score, cached, reward } = finalist;
         Self {
-            walk: candidate.walk,
-            noise_free: candidate.noise_free,
-            kept: candidate.kept.lists().to_vec(),
-            macs: candidate.macs,
-            spent: candidate.spent.clone(),
-            score: candidate.score,
-            cached: candidate.cached,
-            reward: candidate.reward,
+            walk: *walk,
+            noise_free: *noise_free,
+            kept: kept.lists().to_vec(),
+            macs: *macs,
+            spent: spent.clone(),
+            score: *score,
+            cached: *cached,
+            reward: *reward,
         }
     }
 
-    fn restore(self, prepared: &Prepared) -> Result<Candidate, TrainError> {
-        Ok(Candidate {
-            walk: self.walk,
-            noise_free: self.noise_free,
-            kept: prepared.kept(self.kept).map_err(|error| foreign_candidate(&error))?,
-            macs: self.macs,
-            spent: self.spent,
-            compact: None,
-            fault: None,
-            score: self.score,
-            cached: self.cached,
-            reward: self.reward,
-        })
+    fn restore(self, prepared: &Prepared) -> Result<Finalist, TrainError> {
+        let Self { walk, noise_free, kept, macs, spent, score, cached, reward } = self;
+        let kept = prepared.kept(kept).map_err(|error| foreign_candidate(&error))?;
+        Ok(Finalist { walk, noise_free, kept, macs, spent, score, cached, reward })
     }
 }
 
 impl SavedTask {
     /// The plain form of a result.
     pub fn of(result: &TaskResult) -> Self {
-        Self { stats: result.stats, finalists: result.finalists.iter().map(SavedCandidate::of).collect() }
+        Self { stats: result.stats, finalists: result.finalists.iter().map(SavedFinalist::of).collect() }
     }
 
     /// The result, on its network.

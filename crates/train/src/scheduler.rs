@@ -14,11 +14,12 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleThreadedExecutor};
 use crossbeam::channel::{Receiver, Select, Sender, unbounded};
 use secateur_rl::Policy;
-use secateur_sim::{Actor, Event, EventLog, Readiness, Walk, panic_message};
+use secateur_sim::{Actor, Readiness, Walk, panic_message};
 use serde::{Deserialize, Serialize};
 
 use crate::components::*;
 use crate::error::TrainError;
+use crate::events::{Event, SearchLog};
 use crate::learn::learn_once;
 
 /// How actors and learner share time.
@@ -98,8 +99,8 @@ impl Executor {
     }
 }
 
-/// Longest time anybody sleeps without looking around.
-const NAP: Duration = Duration::from_millis(2);
+/// Longest time that a thread sleeps without looking for something to do.
+pub(crate) const NAP: Duration = Duration::from_millis(2);
 
 /// The newest policy, between a learner's world and its actors'.
 #[derive(Resource, Clone)]
@@ -124,7 +125,7 @@ impl PolicySlot {
         self.lock().clone()
     }
 
-    /// Puts a policy in; nobody waits longer than it takes to swap a pointer.
+    /// Puts a policy in, which takes no longer than to swap a pointer.
     pub fn publish(&self, policy: Arc<dyn Policy>) {
         *self.lock() = policy;
         self.0.published.notify_all();
@@ -185,7 +186,7 @@ pub fn hold_stale_actors(
         let unused = if experience.unroll.n_steps() == 0 { experience.ticket.take() } else { None };
         tickets.returned.extend(unused.into_iter().chain(experience.next_ticket.take()));
     }
-    let able = |r: &Readiness| matches!(r, Readiness::Acting | Readiness::Stale);
+    let able = |r: &Readiness| matches!(r, Readiness::Acting | Readiness::Looking);
     let mut able: Vec<_> = actors.iter_mut().filter(|(_, readiness, ..)| able(readiness)).collect();
     able.sort_by_key(|(actor, ..)| actor.index);
     for (_, readiness, walk, experience) in &mut able {
@@ -195,7 +196,7 @@ pub fn hold_stale_actors(
             *ticket = tickets.take(policy.0.version());
         }
         let goes = ticket.is_some() || walk.noise_free;
-        readiness.set_if_neq(if goes { Readiness::Acting } else { Readiness::Stale });
+        readiness.set_if_neq(if goes { Readiness::Acting } else { Readiness::Looking });
     }
 }
 
@@ -223,7 +224,7 @@ fn publish_to_slot(
     slot: Res<PolicySlot>,
     mut learners: Query<&mut LearnerState>,
     mut times: ResMut<Times>,
-    mut log: ResMut<EventLog>,
+    mut log: ResMut<SearchLog>,
 ) {
     for mut state in &mut learners {
         let learner = state.0.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -255,8 +256,8 @@ pub(crate) fn learner_world(rule: BatchRule, queue: TrajectoryReceiver, slot: Po
     world.insert_resource(queue);
     world.insert_resource(slot);
     world.insert_resource(Times { since: Instant::now(), idle: Duration::ZERO });
-    world.init_resource::<EventLog>();
-    world.init_resource::<LearningFailure>();
+    world.init_resource::<SearchLog>();
+    world.init_resource::<TrainFailure>();
     world
 }
 
@@ -302,7 +303,7 @@ fn learn_until_told(mut world: World, stop: &AtomicBool, events: &Sender<Event>)
     ready.recv(&queue);
     // A batch that a save or a failure left behind waits for no trajectory.
     let mut may_learn = true;
-    while !stop.load(Ordering::SeqCst) && world.resource::<LearningFailure>().0.is_none() {
+    while !stop.load(Ordering::SeqCst) && world.resource::<TrainFailure>().0.is_none() {
         if !may_learn {
             let start = Instant::now();
             may_learn = ready.ready_timeout(NAP).is_ok();
@@ -310,7 +311,7 @@ fn learn_until_told(mut world: World, stop: &AtomicBool, events: &Sender<Event>)
             continue;
         }
         world.run_schedule(LearnTick);
-        let happened = std::mem::take(&mut world.resource_mut::<EventLog>().0);
+        let happened = std::mem::take(&mut world.resource_mut::<SearchLog>().0);
         may_learn = !happened.is_empty();
         for event in happened {
             // Nobody listens any more when the search is being dropped.

@@ -9,17 +9,18 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{MultiThreadedExecutor, SingleThreadedExecutor};
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, RlError};
 use secateur_sim::{
-    Actor, Budget, Candidate, Event, EventLog, Failure, Finalists, ObservationSpace, Pool, Prepared, PruneTask,
-    Readiness, Settings, Step, TaskSetup, TaskStats, Tick, observe_layers, panic_message, populate,
+    Actor, Budget, EventLog, Finalist, Finalists, LateScores, ObservationSpace, Pool, Prepared, PruneTask, Readiness,
+    Settings, Step, TaskSetup, TaskStats, Tick, TickFailure, observe_layers, panic_message, populate,
 };
 
 use crate::act::{act, ask_policy};
 use crate::collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 use crate::components::*;
 use crate::error::TrainError;
+use crate::events::{Event, SearchLog};
 use crate::learn::{learn, publish_policy};
 use crate::scheduler::{
-    Executor, LearnTick, LearnerThread, PolicySlot, Scheduler, Tickets, hold_stale_actors, learner_world,
+    Executor, LearnTick, LearnerThread, NAP, PolicySlot, Scheduler, Tickets, hold_stale_actors, learner_world,
     receive_policy,
 };
 
@@ -45,13 +46,13 @@ pub struct SearchSetup<'a> {
     pub executor: Executor,
 }
 
-/// What became of one task.
+/// The result of one task.
 #[derive(Clone, Debug)]
 pub struct TaskResult {
     /// Counts.
     pub stats: TaskStats,
     /// Best candidates, best first.
-    pub finalists: Vec<Candidate>,
+    pub finalists: Vec<Finalist>,
 }
 
 /// A running search.
@@ -99,6 +100,10 @@ impl Search {
                 Executor::Multi => schedule.set_executor(MultiThreadedExecutor::new()),
             };
         });
+        app.insert_resource(match setup.scheduler {
+            Scheduler::Lockstep => LateScores::TickWaits,
+            Scheduler::Async | Scheduler::BoundedLag { .. } => LateScores::ActorWaits,
+        });
         let agent = build(&environment(app.world_mut(), setup))?;
         let learner = add_agent(&mut app, setup, agent);
         Ok(Self { app, n_tasks: setup.tasks.len(), learner })
@@ -107,22 +112,23 @@ impl Search {
     /// One decision of every actor that can act. Where the learner has a thread of its own, this starts it.
     ///
     /// # Errors
-    /// The first failure of the tick; the search cannot go on after it. What happened until then is told by [`Self::take_events`].
+    /// The first failure of the tick; the search cannot go on after it. [`Self::take_events`] returns what happened until then.
     pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
         self.check_learner()?;
         self.catch_up()?;
         self.start_learner()?;
-        self.wait_for_learner();
+        self.wait_for_others();
         let world = self.app.world_mut();
         // A panic outside of what is guarded candidate by candidate, such as in a plugin, leaves the world half way.
         catch_unwind(AssertUnwindSafe(|| world.run_schedule(Tick)))
             .map_err(|payload| TrainError::Panicked(panic_message(&*payload)))?;
-        // Who was despawned is remembered for two ticks, as in bevy's own loop, and not for good.
+        // Else what was despawned would be remembered for good, and not for two ticks.
         world.clear_trackers();
-        let failure = world.resource_mut::<Failure>().0.take();
+        let of_process = world.resource_mut::<TickFailure>().0.take();
+        let of_acting = world.resource_mut::<TrainFailure>().0.take();
         self.check_learner()?;
-        match failure {
-            Some(error) => Err(error.into()),
+        match of_acting.or(of_process.map(TrainError::from)) {
+            Some(error) => Err(error),
             None => Ok(self.take_events()),
         }
     }
@@ -152,11 +158,11 @@ impl Search {
                 world.insert_resource(BatchRule::Rest);
                 loop {
                     world.run_schedule(LearnTick);
-                    let events = std::mem::take(&mut world.resource_mut::<EventLog>().0);
+                    let events = std::mem::take(&mut world.resource_mut::<SearchLog>().0);
                     if events.is_empty() {
                         break;
                     }
-                    self.app.world_mut().resource_mut::<EventLog>().0.extend(events);
+                    note(self.app.world_mut(), events);
                 }
             }
             LearnerSide::Running(_) | LearnerSide::Lost => {}
@@ -166,7 +172,7 @@ impl Search {
     }
 
     /// A batch that a learner in the actors' world failed on waits for it still when the search goes on from a checkpoint: it is
-    /// learned from before anybody acts, as it would have been.
+    /// learned from before any actor acts, as it would have been.
     fn catch_up(&mut self) -> Result<(), TrainError> {
         if !matches!(self.learner, LearnerSide::Inline) {
             return Ok(());
@@ -188,7 +194,9 @@ impl Search {
     /// What happened that neither [`Self::tick`] nor [`Self::finish`] returned: while a learner came to rest to be saved, or in a
     /// tick that failed.
     pub fn take_events(&mut self) -> Vec<Event> {
-        let mut events = std::mem::take(&mut self.app.world_mut().resource_mut::<EventLog>().0);
+        let world = self.app.world_mut();
+        note(world, Vec::new());
+        let mut events = std::mem::take(&mut world.resource_mut::<SearchLog>().0);
         if let LearnerSide::Running(thread) = &self.learner {
             events.extend(thread.events());
         }
@@ -204,25 +212,32 @@ impl Search {
         Ok(())
     }
 
-    /// Brings a learner that is on its thread to rest; what happened meanwhile is told by [`Self::take_events`] or the next tick.
+    /// Brings a learner that is on its thread to rest; [`Self::take_events`] or the next tick returns what happened meanwhile.
     pub(crate) fn rest(&mut self) -> Result<(), TrainError> {
         if let LearnerSide::Running(_) = &self.learner
             && let LearnerSide::Running(thread) = std::mem::replace(&mut self.learner, LearnerSide::Lost)
         {
             let (world, events) = thread.stop()?;
             self.learner = LearnerSide::Resting(Box::new(world));
-            self.app.world_mut().resource_mut::<EventLog>().0.extend(events);
+            note(self.app.world_mut(), events);
         }
         Ok(())
     }
 
-    /// Sleeps a little if no actor can act before the learner does something.
-    fn wait_for_learner(&mut self) {
+    /// Sleeps a little if no actor can act before the learner does something or a score arrives.
+    fn wait_for_others(&mut self) {
         let world = self.app.world_mut();
         let mut actors = world.query_filtered::<&Readiness, With<Actor>>();
-        let anybody_acts = actors.iter(world).any(|r| *r == Readiness::Acting);
-        if let (false, Some(slot)) = (anybody_acts, world.get_resource::<PolicySlot>()) {
-            slot.nap(world.resource::<CurrentPolicy>().0.version());
+        let (mut acts, mut scores) = (false, false);
+        for readiness in actors.iter(world) {
+            acts |= *readiness == Readiness::Acting;
+            scores |= *readiness == Readiness::Scoring;
+        }
+        match world.get_resource::<PolicySlot>() {
+            _ if acts => {}
+            Some(slot) => slot.nap(world.resource::<CurrentPolicy>().0.version()),
+            None if scores => std::thread::sleep(NAP),
+            None => {}
         }
     }
 
@@ -232,7 +247,7 @@ impl Search {
         if matches!(&self.learner, LearnerSide::Running(thread) if thread.ended()) {
             self.rest()?;
         }
-        let failure = self.learner_world().and_then(|world| world.resource_mut::<LearningFailure>().0.take());
+        let failure = self.learner_world().and_then(|world| world.resource_mut::<TrainFailure>().0.take());
         failure.map_or(Ok(()), Err)
     }
 
@@ -283,9 +298,16 @@ impl Search {
 
 impl Drop for Search {
     fn drop(&mut self) {
-        // Nobody is left to be told of a failure.
+        // There is nobody left to return a failure to.
         drop(self.rest());
     }
+}
+
+/// Notes events behind what the process noted so far.
+fn note(world: &mut World, events: Vec<Event>) {
+    let of_process = std::mem::take(&mut world.resource_mut::<EventLog>().0);
+    let mut log = world.resource_mut::<SearchLog>();
+    log.0.extend(of_process.into_iter().map(Event::Process).chain(events));
 }
 
 fn environment(world: &mut World, setup: &SearchSetup<'_>) -> EnvironmentSpec {
@@ -306,14 +328,13 @@ fn environment(world: &mut World, setup: &SearchSetup<'_>) -> EnvironmentSpec {
 fn add_agent(app: &mut App, setup: &SearchSetup<'_>, agent: Agent) -> LearnerSide {
     add_acting(app, &agent, setup.queue_capacity);
     let Agent::Learning(learner) = agent else { return LearnerSide::Inline };
-    let world = app.world_mut();
     let rule = match setup.scheduler {
         Scheduler::BoundedLag { .. } => BatchRule::Ticket,
         Scheduler::Lockstep | Scheduler::Async => BatchRule::Arrival,
     };
     if let Scheduler::BoundedLag { max } = setup.scheduler {
         let batch_size = learner.batch_size().max(1) as u64;
-        world.insert_resource(Tickets { next: 0, returned: BTreeSet::new(), batch_size, lag_max: max });
+        app.insert_resource(Tickets { next: 0, returned: BTreeSet::new(), batch_size, lag_max: max });
         app.add_systems(Tick, hold_stale_actors.in_set(Step::Observe).before(observe_layers));
     }
     let world = app.world_mut();
@@ -336,7 +357,8 @@ fn add_acting(app: &mut App, agent: &Agent, queue_capacity: usize) {
     let world = app.world_mut();
     world.insert_resource(CurrentPolicy(agent.policy()));
     world.init_resource::<EnvSteps>();
-    world.init_resource::<LearningFailure>();
+    world.init_resource::<TrainFailure>();
+    world.init_resource::<SearchLog>();
     let (sender, receiver) = crossbeam::channel::bounded(queue_capacity);
     world.insert_resource(TrajectorySender(sender));
     world.insert_resource(TrajectoryReceiver(receiver));
@@ -344,8 +366,7 @@ fn add_acting(app: &mut App, agent: &Agent, queue_capacity: usize) {
     let actors: Vec<(Entity, Entity)> = actors.iter(world).map(|(entity, actor)| (entity, actor.task)).collect();
     for (entity, task) in actors {
         let walk_length = world.get::<Budget>(task).map_or(1, |wall| wall.0.order().len());
-        let state = (Asked::default(), Decided::default(), RecurrentState::default(), PolicyVersion::default());
-        world.entity_mut(entity).insert(state);
+        world.entity_mut(entity).insert(AgentBundle::default());
         if let Agent::Learning(learner) = agent {
             let length = learner.unroll_length(walk_length).max(1);
             world.entity_mut(entity).insert(Experience { length, ..Experience::default() });

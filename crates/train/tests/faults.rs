@@ -13,8 +13,8 @@ use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Build, Evaluate, Evaluator, Event, Measured, Prepared, PruningPlugin, Score, Step, Tick};
-use secateur_train::{TaskResult, TrainError, Trajectory, collect_steps};
+use secateur_sim::{Build, Evaluate, Evaluator, Measured, Prepared, PruningPlugin, Score, Step, Tick};
+use secateur_train::{Event, TaskResult, TrainError, Trajectory, collect_steps};
 use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, with_plugin};
 
 /// Which candidates panic.
@@ -86,7 +86,7 @@ fn faulty(agent: TestAgent, threads: usize, build: Which, score: Which) -> Optio
 use Which::{AllOnce, Always, Never};
 
 fn n_restarts(events: &[Event]) -> usize {
-    events.iter().filter(|e| matches!(e, Event::Restarted { .. })).count()
+    events.iter().filter(|e| matches!(e, Event::Process(secateur_sim::Event::Restarted { .. }))).count()
 }
 
 fn sorted(events: &[Event]) -> Vec<(usize, u64, f32)> {

@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Event, EventLog, Prepared, PruningPlugin, Step, Tick};
-use secateur_train::{LearnTick, Scheduler, Search, TrajectoryReceiver};
+use secateur_sim::{CandidateId, Prepared, PruningPlugin, Step, Tick};
+use secateur_train::{Event, LearnTick, Scheduler, Search, SearchLog, TrajectoryReceiver};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, scheduler::RandomScheduler, thread};
+use tiny::late::Late;
 use tiny::recording::{Recording, Seen, Unsteady, expected};
 use tiny::{Options, TestAgent, learned, pool, prepared, search_on, with_plugin};
 
@@ -28,9 +29,9 @@ fn pause() {
     thread::yield_now();
 }
 
-struct Pausing(Unsteady);
+struct Pausing<P>(P);
 
-impl PruningPlugin for Pausing {
+impl<P: PruningPlugin> PruningPlugin for Pausing<P> {
     fn name(&self) -> &str {
         "pausing"
     }
@@ -49,6 +50,8 @@ struct Model {
     queue_capacity: usize,
     batch_size: usize,
     unroll_length: usize,
+    /// After how many ticks a score is there; none where candidates are scored here.
+    delay: fn(CandidateId) -> Option<u64>,
 }
 
 impl Model {
@@ -59,7 +62,7 @@ impl Model {
             queue_capacity: self.queue_capacity,
             n_walks: N_WALKS,
             n_actors: 2,
-            ..with_plugin(TestAgent::Uniform, Pausing(Unsteady::new(0)), "\"pausing\": ()")
+            ..with_plugin(TestAgent::Uniform, Pausing(Late::new(Unsteady::new(0), self.delay)), "\"pausing\": ()")
         };
         let learner = Recording {
             while_acting: pause,
@@ -82,9 +85,9 @@ impl Model {
             let mut may_learn = true;
             while !stopped.load(Ordering::SeqCst) {
                 if may_learn || !world.resource::<TrajectoryReceiver>().0.is_empty() {
-                    let n_events = world.resource::<EventLog>().0.len();
+                    let n_events = world.resource::<SearchLog>().0.len();
                     world.run_schedule(LearnTick);
-                    may_learn = world.resource::<EventLog>().0.len() > n_events;
+                    may_learn = world.resource::<SearchLog>().0.len() > n_events;
                 }
                 pause();
             }
@@ -99,7 +102,7 @@ impl Model {
         }
         stop.store(true, Ordering::SeqCst);
         *search.learner_world().unwrap() = learner.join().unwrap();
-        let mut events: Vec<Event> = std::mem::take(&mut search.learner_world().unwrap().resource_mut::<EventLog>().0);
+        let mut events: Vec<Event> = std::mem::take(&mut search.learner_world().unwrap().resource_mut::<SearchLog>().0);
         events.extend(search.finish().unwrap());
         self.check(&events, &seen);
     }
@@ -134,6 +137,9 @@ fn no_order_of_events_loses_doubles_or_delays_a_step_too_long() {
         (lag(1), 3, 3, 0),
         (lag(2), 2, 1, 2),
     ] {
-        Model { scheduler, queue_capacity, batch_size, unroll_length }.check_orders(100);
+        let here = |_| None;
+        let late = |id: CandidateId| Some(1 + (id.walk + id.task as u64) % 3);
+        Model { scheduler, queue_capacity, batch_size, unroll_length, delay: here }.check_orders(100);
+        Model { scheduler, queue_capacity, batch_size, unroll_length, delay: late }.check_orders(60);
     }
 }

@@ -11,8 +11,8 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Event, PruningPlugin, Step, Tick};
-use secateur_train::{Executor, Scheduler, Search, TrainError, Trajectory, collect_steps};
+use secateur_sim::{PruningPlugin, Step, Tick};
+use secateur_train::{Event, Executor, Scheduler, Search, TrainError, Trajectory, collect_steps};
 use tiny::recording::{Recording, Seen, Unsteady};
 use tiny::{
     MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, search_with, with_plugin,

@@ -8,8 +8,8 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Event, Outcome, PruningPlugin, Step, Tick, write_reward};
-use secateur_train::{SavedSearch, TaskResult};
+use secateur_sim::{PruningPlugin, Reward, Step, Tick, write_reward};
+use secateur_train::{Event, SavedSearch, TaskResult};
 use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, rewards, run, search, with_plugin};
 
 #[test]
@@ -125,9 +125,9 @@ impl PruningPlugin for Clock {
     }
     fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
         app.insert_resource(Ticks(0));
-        let pay = |mut ticks: ResMut<Ticks>, mut outcomes: Query<&mut Outcome>| {
+        let pay = |mut ticks: ResMut<Ticks>, mut rewards: Query<&mut Reward>| {
             ticks.0 += 1;
-            outcomes.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward = ticks.0 as f32);
+            rewards.iter_mut().for_each(|mut reward| reward.0 = ticks.0 as f32);
         };
         app.add_systems(Tick, pay.in_set(Step::Reward).after(write_reward));
         Ok(())
@@ -166,8 +166,8 @@ impl PruningPlugin for Flat {
     }
     fn build(&self, app: &mut App, config: &PluginConfig) -> Result<(), SceneError> {
         let reward: (f32,) = config.parse()?;
-        let pay = move |mut outcomes: Query<&mut Outcome>| {
-            outcomes.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward = reward.0);
+        let pay = move |mut rewards: Query<&mut Reward>| {
+            rewards.iter_mut().for_each(|mut to| to.0 = reward.0);
         };
         app.add_systems(Tick, pay.in_set(Step::Reward).after(write_reward));
         Ok(())

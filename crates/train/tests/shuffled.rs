@@ -12,7 +12,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings};
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Outcome, PruningPlugin, Step, Tick, write_reward};
+use secateur_sim::{PruningPlugin, Reward, Step, Tick, write_reward};
 use tiny::{MTACP, Options, run, search, with_plugin};
 
 /// Shuffles the tick, and notes in which order some systems ran that share nothing the world knows of.
@@ -71,12 +71,8 @@ impl PruningPlugin for Ambiguous {
         "ambiguous"
     }
     fn build(&self, app: &mut App, _config: &PluginConfig) -> Result<(), SceneError> {
-        let double = |mut all: Query<&mut Outcome>| {
-            all.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward *= 2.0);
-        };
-        let add = |mut all: Query<&mut Outcome>| {
-            all.iter_mut().filter_map(|o| o.into_inner().0.as_mut()).for_each(|c| c.reward += 1.0);
-        };
+        let double = |mut all: Query<&mut Reward>| all.iter_mut().for_each(|mut reward| reward.0 *= 2.0);
+        let add = |mut all: Query<&mut Reward>| all.iter_mut().for_each(|mut reward| reward.0 += 1.0);
         app.add_systems(Tick, (double, add).in_set(Step::Reward).after(write_reward));
         Ok(())
     }

@@ -11,8 +11,11 @@ use bevy_app::App;
 use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Build, Evaluate, Evaluator, Event, Prepared, PruningPlugin, Score, ScoreCache};
-use secateur_train::Scheduler;
+use secateur_sim::{
+    Build, CandidateId, Evaluate, Evaluator, Event as ProcessEvent, Prepared, PruningPlugin, Score, ScoreCache,
+};
+use secateur_train::{Event, Scheduler};
+use tiny::late::Late;
 use tiny::recording::{Recording, Seen};
 use tiny::{N_TASKS, Options, TestAgent, network, pool, prepared_of, search_on, with_plugin};
 
@@ -72,14 +75,18 @@ fn memory_is_flat_over_a_hundred_thousand_walks() {
             println!("{panic}");
         }
     }));
-    for scheduler in [Scheduler::Lockstep, Scheduler::Async, Scheduler::BoundedLag { max: 1 }] {
+    let here: fn(CandidateId) -> Option<u64> = |_| None;
+    let late: fn(CandidateId) -> Option<u64> = |id| (id.walk % 2 == 0).then_some(1 + id.walk % 3);
+    let lag = Scheduler::BoundedLag { max: 1 };
+    let cases = [(Scheduler::Lockstep, here), (Scheduler::Async, here), (lag, here), (Scheduler::Async, late)];
+    for (scheduler, delay) in cases {
         let options = Options {
             scheduler,
             n_walks: N_WALKS / N_TASKS as u64,
             n_actors: 8,
             // It makes candidates alike.
             spend_leftover: false,
-            ..with_plugin(TestAgent::Uniform, Shaky::default(), "\"shaky\": ()")
+            ..with_plugin(TestAgent::Uniform, Late::new(Shaky::default(), delay), "\"shaky\": ()")
         };
         let seen = Seen::default();
         let learner = Recording::new(&seen, 16, 0);
@@ -89,10 +96,10 @@ fn memory_is_flat_over_a_hundred_thousand_walks() {
         while !search.is_done() {
             for event in search.tick().unwrap() {
                 match event {
-                    Event::Candidate { cached, .. } => {
+                    Event::Process(ProcessEvent::Candidate { cached, .. }) => {
                         (n_ended, n_scored) = (n_ended + 1, n_scored + u64::from(!cached))
                     }
-                    Event::Restarted { .. } => n_restarts += 1,
+                    Event::Process(ProcessEvent::Restarted { .. }) => n_restarts += 1,
                     _ => {}
                 }
             }

@@ -1,50 +1,79 @@
-//! The system that scores walks on the card.
+//! The systems that score walks on the card.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
+use secateur_gpu::GpuScore;
 use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_sim::{
-    Actor, Candidate, Failure, Outcome, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache, SimError,
+    CandidateId, Compact, Fault, Kept, MadeBy, OnTask, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache, SimError,
+    TickFailure, ToScore,
 };
 
-use super::{Card, Scores, State};
+use super::{Built, Card, Scores, State};
 
-/// A candidate with its actor's index and its task.
-type Fresh<'a> = (usize, &'a PruneTask, &'a mut Candidate);
+/// A candidate that is built and to be scored.
+type Ready<'w> = (Entity, &'w CandidateId, &'w MadeBy, &'w OnTask, &'w Kept, &'w Compact);
 
 /// Candidates of one prepared network, in actor order.
 struct Batch<'a> {
     prepared: Arc<Prepared>,
-    candidates: Vec<Fresh<'a>>,
+    candidates: Vec<Ready<'a>>,
+}
+
+fn batches<'a>(
+    networks: &Query<&PrunedNetwork>,
+    candidates: &'a Query<Ready<'_>, ToScore>,
+) -> BTreeMap<usize, Batch<'a>> {
+    let mut batches: BTreeMap<usize, Batch<'a>> = BTreeMap::new();
+    for candidate in candidates {
+        if let Ok(network) = networks.get(candidate.3.network) {
+            let new = || Batch { prepared: network.prepared.clone(), candidates: Vec::new() };
+            batches.entry(network.index).or_insert_with(new).candidates.push(candidate);
+        }
+    }
+    batches.values_mut().for_each(|batch| batch.candidates.sort_by_key(|(_, _, made_by, ..)| made_by.index));
+    batches
+}
+
+/// Hands the card the networks that were built since it was last handed some, and returns while it is busy with them.
+pub(super) fn hand_to_card(card: Res<Card>, networks: Query<&PrunedNetwork>, candidates: Query<Ready<'_>, ToScore>) {
+    card.state().begin_new(&batches(&networks, &candidates), &Scores::new());
 }
 
 /// Takes the scores of the networks that the card was handed while others were built, and hands it those that it was not. What it
-/// cannot score keeps its network, and `score_candidates` does it on the processor.
+/// cannot score is left to `score_candidates`, which does it on the processor.
 pub(super) fn score_on_card(
+    mut commands: Commands,
     card: Res<Card>,
     mut cache: ResMut<ScoreCache>,
-    tasks: Query<&PruneTask>,
-    networks: Query<&PrunedNetwork>,
-    mut actors: Query<(&Actor, &mut Outcome)>,
-    mut failure: ResMut<Failure>,
+    (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
+    candidates: Query<Ready<'_>, ToScore>,
+    mut failure: ResMut<TickFailure>,
 ) {
-    let mut batches: BTreeMap<usize, Batch<'_>> = BTreeMap::new();
-    for (actor, outcome) in &mut actors {
-        let Some(candidate) = &mut outcome.into_inner().0 else { continue };
-        let Ok(task) = tasks.get(actor.task) else { continue };
-        let Ok(network) = networks.get(task.network) else { continue };
-        if candidate.compact.is_some() && candidate.score.is_none() {
-            let new = || Batch { prepared: network.prepared.clone(), candidates: Vec::new() };
-            batches.entry(network.index).or_insert_with(new).candidates.push((actor.index, task, candidate));
-        }
-    }
-    batches.values_mut().for_each(|batch| batch.candidates.sort_by_key(|(actor, ..)| *actor));
+    let batches = batches(&networks, &candidates);
     let scores = card.state().score(&batches);
     for (index, batch) in batches {
-        batch.take(index, &scores, &mut cache, &mut failure);
+        let n_images = batch.prepared.reward.labels.len().max(1) as f64;
+        for (entity, id, _, on, kept, compact) in batch.candidates {
+            match scores.get(id).filter(|(network, _)| Arc::ptr_eq(network, &compact.0)) {
+                None => {}
+                Some((_, GpuScore { first_not_finite: Some(image), .. })) => {
+                    let source = KernelError::NanLogits { image: *image };
+                    commands.entity(entity).insert(Fault(source.to_string()));
+                    let task = tasks.get(on.task).map_or_else(|_| String::new(), |task| task.name.clone());
+                    failure.note(SimError::Candidate { task, walk: id.walk, source });
+                }
+                Some((_, score)) => {
+                    let accuracy = score.n_correct as f64 / n_images;
+                    let score = Score { accuracy, divergence: score.divergence / n_images };
+                    cache.insert(index, kept.0.clone(), score);
+                    commands.entity(entity).insert(score);
+                }
+            }
+        }
     }
     if card.forgets_scores() {
         // Scores of another engine are not those that this one would give.
@@ -57,36 +86,28 @@ impl State {
     fn score(&mut self, batches: &BTreeMap<usize, Batch<'_>>) -> Scores {
         let mut scores = Scores::new();
         self.finish(&mut scores);
-        for (&index, batch) in batches {
-            // Whatever a plugin put in the place of what was built.
-            let is_new = |network: &Arc<Network>| !scores.contains_key(&Arc::as_ptr(network));
-            let compact = batch.candidates.iter().filter_map(|(.., candidate)| candidate.compact.clone());
-            let others: Vec<_> = compact.filter(is_new).collect();
-            if !others.is_empty() {
-                self.begin(index, batch.prepared.clone(), others);
-            }
-        }
+        // Such as what a plugin put in the place of what was built.
+        self.begin_new(batches, &scores);
         self.finish(&mut scores);
         scores
     }
-}
 
-impl Batch<'_> {
-    /// Gives every candidate its score, if the card has one.
-    fn take(self, index: usize, scores: &Scores, cache: &mut ScoreCache, failure: &mut Failure) {
-        let n = self.prepared.reward.labels.len().max(1) as f64;
-        for (_, task, candidate) in self.candidates {
-            let score = candidate.compact.as_ref().and_then(|network| scores.get(&Arc::as_ptr(network)));
-            let Some(score) = score else { continue };
-            candidate.compact = None;
-            if let Some(image) = score.first_not_finite {
-                let (task, walk) = (task.name.clone(), candidate.walk);
-                failure.note(SimError::Candidate { task, walk, source: KernelError::NanLogits { image } });
-                continue;
+    /// Hands over what the card neither has in hand nor has scored.
+    fn begin_new(&mut self, batches: &BTreeMap<usize, Batch<'_>>, scores: &Scores) {
+        for (&index, batch) in batches {
+            let built =
+                batch.candidates.iter().map(|(_, id, .., compact)| Built { id: **id, network: compact.0.clone() });
+            let new: Vec<Built> = built.filter(|built| !self.knows(built, scores)).collect();
+            if !new.is_empty() {
+                self.begin(index, batch.prepared.clone(), new);
             }
-            let score = Score { accuracy: score.n_correct as f64 / n, divergence: score.divergence / n };
-            candidate.score = Some(score);
-            cache.insert(index, candidate.kept.clone(), score);
         }
+    }
+
+    fn knows(&self, built: &Built, scores: &Scores) -> bool {
+        let is_it = |network: &Arc<Network>| Arc::ptr_eq(network, &built.network);
+        let in_hand = self.ahead.iter().flat_map(|ahead| &ahead.built);
+        scores.get(&built.id).is_some_and(|(network, _)| is_it(network))
+            || in_hand.into_iter().any(|other| other.id == built.id && is_it(&other.network))
     }
 }

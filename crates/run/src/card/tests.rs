@@ -6,8 +6,10 @@ use std::time::Duration;
 use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
 use secateur_rl::agents::random::RandomSettings;
-use secateur_sim::{Build, Evaluate, Evaluator, Event, NoiseFree, PluginList, Pool, RewardKind, Settings};
-use secateur_train::{Executor, Scheduler, Search, SearchSetup};
+use secateur_sim::{
+    Build, Evaluate, Evaluator, Event as ProcessEvent, NoiseFree, PluginList, Pool, RewardKind, Settings,
+};
+use secateur_train::{Event, Executor, Scheduler, Search, SearchSetup};
 
 use super::*;
 use secateur_sim::Score;
@@ -46,11 +48,23 @@ fn networks(prepared: &Prepared) -> Vec<Arc<Network>> {
     vec![compact(narrow(2)), compact(narrow(3)), Arc::new(prepared.network.clone())]
 }
 
-fn score(state: &mut State, prepared: &Arc<Prepared>, networks: &[Arc<Network>]) -> Vec<Option<GpuScore>> {
-    state.begin(0, prepared.clone(), networks.to_vec());
+/// Networks as those of the walks from `walk` on.
+fn built_from(walk: u64, networks: &[Arc<Network>]) -> Vec<Built> {
+    let built =
+        |(network, walk): (&Arc<Network>, u64)| Built { id: CandidateId { task: 0, walk }, network: network.clone() };
+    networks.iter().zip(walk..).map(built).collect()
+}
+
+/// The scores of walks 0 to `n`.
+fn finish(state: &mut State, n: usize) -> Vec<Option<GpuScore>> {
     let mut scores = Scores::new();
     state.finish(&mut scores);
-    networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect()
+    (0..n as u64).map(|walk| scores.get(&CandidateId { task: 0, walk }).map(|(_, score)| *score)).collect()
+}
+
+fn score(state: &mut State, prepared: &Arc<Prepared>, networks: &[Arc<Network>]) -> Vec<Option<GpuScore>> {
+    state.begin(0, prepared.clone(), built_from(0, networks));
+    finish(state, networks.len())
 }
 
 fn assert_as_the_processor(scores: &[Option<GpuScore>], prepared: &Prepared, networks: &[Arc<Network>]) {
@@ -89,10 +103,8 @@ fn a_network_that_does_not_fit_is_left_to_the_processor_and_others_are_not() {
     let mut state = card.state();
     let whole = Session::open(GpuOptions::default()).unwrap();
     state.session = Some(whole);
-    state.begin(1, prepared.clone(), networks.clone());
-    let mut scores = Scores::new();
-    state.finish(&mut scores);
-    assert_eq!(scores.len(), 3);
+    state.begin(1, prepared.clone(), built_from(0, &networks));
+    assert!(finish(&mut state, 3).iter().all(Option::is_some));
     assert_eq!(score(&mut state, &prepared, &networks), [None; 3], "the first stays where it is");
 }
 
@@ -101,7 +113,7 @@ fn a_panic_on_the_way_to_the_card_costs_the_card_and_not_the_run() {
     let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
     let networks = networks(&prepared);
     let mut state = card.state();
-    state.begin(0, prepared.clone(), vec![networks[0].clone()]);
+    state.begin(0, prepared.clone(), built_from(0, &networks[..1]));
     state.panics = true;
     assert_eq!(score(&mut state, &prepared, &networks), [None; 3]);
     assert!(state.session.is_none() && state.forgets_scores);
@@ -113,14 +125,12 @@ fn a_panic_on_the_way_to_the_card_costs_the_card_and_not_the_run() {
 fn all_that_a_lost_device_was_busy_with_is_scored_again_after_one_rebuilding() {
     let (Some(card), prepared) = (card(GpuOptions::default()), prepared()) else { return };
     let (networks, mut state) = (networks(&prepared), card.state());
-    state.begin(0, prepared.clone(), vec![networks[0].clone()]);
+    state.begin(0, prepared.clone(), built_from(0, &networks[..1]));
     state.session.as_ref().unwrap().gpu().unwrap().destroy();
-    for network in &networks[1..] {
-        state.begin(0, prepared.clone(), vec![network.clone()]);
+    for walk in 1..networks.len() {
+        state.begin(0, prepared.clone(), built_from(walk as u64, &networks[walk..=walk]));
     }
-    let mut scores = Scores::new();
-    state.finish(&mut scores);
-    let scores: Vec<_> = networks.iter().map(|network| scores.get(&Arc::as_ptr(network)).copied()).collect();
+    let scores = finish(&mut state, networks.len());
     assert_as_the_processor(&scores, &prepared, &networks);
     assert!(state.session.is_some());
     assert!(
@@ -166,7 +176,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
     let mut app = App::empty();
     secateur_sim::add_process(&mut app);
     app.insert_resource(Evaluator(Arc::new(Watching { card: card.clone(), in_hand: in_hand.clone() })));
-    card.join(&mut app);
+    card.join(&mut app, &Pool(pool.clone()));
     let networks = [hand_made::prepared(&pool, N_IMAGES)];
     let settings = Settings {
         channel_multiple: 1,
@@ -195,7 +205,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         let events = search.tick().unwrap();
         assert!(card.state().ahead.is_empty(), "nothing is left over for the next tick");
         scores.extend(events.iter().filter_map(|event| match event {
-            Event::Candidate { score, .. } => Some(*score),
+            Event::Process(ProcessEvent::Candidate { score, .. }) => Some(*score),
             _ => None,
         }));
     }

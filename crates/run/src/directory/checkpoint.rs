@@ -21,7 +21,7 @@ use crate::refits::SavedRefits;
 use crate::saved_search::{CurrentSearch, FinishedSearch};
 
 /// Version of the files' content.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 5;
 const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// How the channels that stay are chosen once a width is fixed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SelectionMethod {
     /// Largest sum of absolute filter weights.
     L1,
@@ -14,6 +14,8 @@ pub enum SelectionMethod {
     Reconstruction,
     /// Seeded random choice.
     Random,
+    /// By the criterion of this name, which a plugin brings.
+    Custom(String),
 }
 
 /// Whether and how consumers' weights are refitted after channels were removed. The finalists' last refit is sequential unless

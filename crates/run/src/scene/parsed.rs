@@ -260,7 +260,7 @@ impl SceneData {
             protocol: self.protocol,
             channel_multiple: self.channel_multiple,
             keep_ratio_min: Some(self.keep_ratio_min),
-            selection: self.selection,
+            selection: self.selection.clone(),
             repair: Some(self.repair),
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),

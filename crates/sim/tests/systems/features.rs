@@ -1,7 +1,7 @@
 //! The 13 features of MTACP (Ma & Fang 2023), column by column, on networks counted by hand.
 
 use secateur_net::{ChannelGroups, Conv2d, Cost, CostModel, Graph, GraphBuilder, GroupId, Op, Protocol, Shape};
-use secateur_sim::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
+use secateur_sim::{FeatureScale, GroupShape, IndexOf, N_FEATURES, Standing, observation_len, observe};
 
 const COLUMNS: [&str; N_FEATURES] =
     ["l", "c", "n", "h", "w", "stride", "k", "alpha", "beta", "FLOPs", "Reduced", "Rest", "last action"];
@@ -28,12 +28,12 @@ impl Described {
     /// At a place of the walk, with an alpha of 0.4 and no other network or data set.
     fn standing(&self, place: usize, last_action: f32) -> Standing<'_> {
         Standing {
-            layer: (place, self.shapes.len()),
+            layer: IndexOf { index: place, of: self.shapes.len() },
             shapes: &self.shapes,
             macs_full: self.model.count(Cost::Macs, &self.groups.full_widths()),
             budget_ratio: 0.4,
-            network: (0, 1),
-            dataset: (0, 1),
+            network: IndexOf::ONLY,
+            dataset: IndexOf::ONLY,
             last_action,
         }
     }
@@ -208,8 +208,10 @@ fn networks_and_data_sets_are_told_apart_where_a_run_has_several() {
         ((0, 2), (1, 4), 0.5, &[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]),
     ];
     for (network, dataset, beta, embedding) in cases {
+        let index_of = |(index, of)| IndexOf { index, of };
+        let (network, dataset) = (index_of(network), index_of(dataset));
         let seen = chain.see(&Standing { network, dataset, ..chain.standing(0, 0.0) }, &[]);
         assert_eq!((seen[8], &seen[N_FEATURES..]), (beta, embedding), "{network:?} {dataset:?}");
-        assert_eq!(seen.len(), observation_len(network.1, dataset.1));
+        assert_eq!(seen.len(), observation_len(network.of, dataset.of));
     }
 }

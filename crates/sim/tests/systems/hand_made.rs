@@ -7,10 +7,11 @@ use bevy_ecs::system::RunSystemOnce;
 use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
-    Actor, Budget, BudgetWall, Candidate, Event, EventLog, Failure, FeatureScale, Finalists, Inputs, KeepRatio,
-    N_FEATURES, NoiseFree, Observation, ObservationSpace, Outcome, Pool, Prepared, PruneTask, PrunedNetwork, Readiness,
-    Realised, Repair, RestartPoint, Restarts, RewardKind, Score, ScoreCache, Selection, Settings, SimError, StepReward,
-    TaskStats, Walk,
+    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, Event,
+    EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy, N_FEATURES,
+    NoiseFree, ObservationSpace, OnTask, Pool, Prepared, PruneTask, Repair, Reward, RewardKind, Score, ScoreArrivals,
+    ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd, build_batch,
+    spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are the
@@ -53,22 +54,7 @@ pub fn pool() -> Pool {
 /// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in this order,
 /// the second its channel 1.
 pub fn prepared() -> Prepared {
-    let inputs = Inputs {
-        network_name: "two".into(),
-        dataset_name: "ramp".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
-        network: network(),
-        protocol: Protocol::Inner,
-        selection: Selection::L1,
-        norm_orders: Default::default(),
-        repair: Repair::Off,
-        precision: Precision::F32,
-        calibration: vec![0.5, -1.0, 2.0, 0.25],
-        refit: vec![0.5, -1.0, 2.0, 0.25],
-        reward: (vec![1.0, 2.0, 3.0, 4.0], vec![0]),
-    };
-    let mut prepared = Prepared::new(&pool().0, inputs, |_| 1, |_, _| {}).unwrap();
+    let mut prepared = prepared_by(Selection::L1).unwrap();
     let path = |removed: &[usize], errors: &[f64]| {
         Arc::new(RemovalPath { removed: removed.to_vec(), errors: errors.to_vec() })
     };
@@ -76,32 +62,36 @@ pub fn prepared() -> Prepared {
     prepared
 }
 
-/// A candidate of these widths, repaired and scored by nobody yet.
-pub fn candidate(walk: u64, a: usize, b: usize) -> Candidate {
-    Candidate {
-        walk,
-        noise_free: false,
-        kept: kept(a, b),
-        macs: (4 * a + 4 * a * b + 2 * b) as u64,
-        spent: Default::default(),
-        compact: None,
-        fault: None,
-        score: None,
-        cached: false,
-        reward: 0.0,
-    }
+/// The network with its channels ranked.
+pub fn prepared_by(selection: Selection) -> Result<Prepared, SimError> {
+    let inputs = Inputs {
+        network_name: "two".into(),
+        dataset_name: "ramp".into(),
+        network_index: IndexOf::ONLY,
+        dataset_index: IndexOf::ONLY,
+        network: network(),
+        protocol: Protocol::Inner,
+        selection,
+        norm_orders: Default::default(),
+        repair: Repair::Off,
+        precision: Precision::F32,
+        calibration: vec![0.5, -1.0, 2.0, 0.25],
+        refit: vec![0.5, -1.0, 2.0, 0.25],
+        reward: LabelledImages { images: vec![1.0, 2.0, 3.0, 4.0], labels: vec![0] },
+    };
+    Prepared::new(&pool().0, inputs, |_| 1, |_, _| {})
 }
 
-/// A candidate with a score, and paid its accuracy.
-pub fn scored(walk: u64, (a, b): (usize, usize), accuracy: f64) -> Candidate {
-    let score = Some(Score { accuracy, divergence: 0.0 });
-    Candidate { score, reward: accuracy as f32, ..candidate(walk, a, b) }
+/// Multiply-accumulates of these widths.
+pub fn macs(a: usize, b: usize) -> u64 {
+    (4 * a + 4 * a * b + 2 * b) as u64
 }
 
 /// A world with the network, and one task that may cost [`BUDGET`].
 pub struct Process {
     pub world: World,
     pub task: Entity,
+    pub network: Entity,
 }
 
 impl Process {
@@ -113,7 +103,13 @@ impl Process {
         world.insert_resource(ObservationSpace { scale, n_features: N_FEATURES });
         world.insert_resource(pool());
         world.init_resource::<ScoreCache>();
-        world.init_resource::<Failure>();
+        world.init_resource::<TickFailure>();
+        world.init_resource::<BatchSize>();
+        world.init_resource::<LateScores>();
+        world.add_schedule(Schedule::new(ScoreArrivals));
+        let mut batches = Schedule::new(BuildBatch);
+        batches.add_systems(build_batch);
+        world.add_schedule(batches);
         world.init_resource::<EventLog>();
         world.insert_resource(Settings {
             channel_multiple: 1,
@@ -125,46 +121,57 @@ impl Process {
             walks_per_task: 10,
             noise_free: NoiseFree { every: 0, last: 0 },
         });
-        let network = world.spawn(PrunedNetwork { index: 0, prepared: Arc::new(prepared) }).id();
+        let network = spawn_network(&mut world, 0, &Arc::new(prepared));
         let task = PruneTask { index: 0, name: "two-half".into(), network, budget_ratio: 0.5 };
         let stats = TaskStats { n_wanted: 10, ..TaskStats::default() };
         let task = world.spawn((task, Budget(Arc::new(wall)), stats, Finalists { capacity: 2, best: Vec::new() })).id();
-        Self { world, task }
+        Self { world, task, network }
     }
 
     /// An actor that acts, at the start of a walk of this number.
     pub fn actor(&mut self, index: usize, walk: u64) -> Entity {
-        let components = (
-            Actor { index, task: self.task },
-            Readiness::Acting,
-            Walk::new(walk, false, widths(1, 1)),
-            Observation::default(),
-            KeepRatio::default(),
-            Realised::default(),
-            Outcome::default(),
-            StepReward::default(),
-            (Restarts::default(), RestartPoint::default()),
-        );
-        self.world.spawn(components).id()
+        let actor = Actor { index, task: self.task };
+        self.world.spawn(ActorBundle::new(actor, Walk::new(walk, false, widths(1, 1)))).id()
     }
 
-    /// An actor whose walk ended with this candidate.
-    pub fn actor_with(&mut self, index: usize, candidate: Candidate) -> Entity {
-        let actor = self.actor(index, candidate.walk);
-        self.set(actor, Outcome(Some(candidate)));
-        actor
+    /// A candidate of these widths, repaired and scored by nobody yet, and the actor whose walk it ended.
+    pub fn ended(&mut self, index: usize, walk: u64, (a, b): (usize, usize)) -> Ended {
+        let actor = self.actor(index, walk);
+        let candidate = CandidateBundle {
+            id: CandidateId { task: 0, walk },
+            made_by: MadeBy { actor, index },
+            on: OnTask { task: self.task, network: self.network },
+            kept: Kept(kept(a, b)),
+            macs: Macs(macs(a, b)),
+            spent: Spent::default(),
+            reward: Reward::default(),
+        };
+        let candidate = self.world.spawn(candidate).id();
+        self.set(actor, WalkEnd(Some(candidate)));
+        Ended { actor, candidate }
     }
 
-    pub fn set<C: Component>(&mut self, entity: Entity, component: C) {
-        self.world.entity_mut(entity).insert(component);
+    /// The same with a score, and paid its accuracy.
+    pub fn scored(&mut self, index: usize, walk: u64, widths: (usize, usize), accuracy: f64) -> Ended {
+        let ended = self.ended(index, walk, widths);
+        self.set(ended.candidate, (Score { accuracy, divergence: 0.0 }, Reward(accuracy as f32)));
+        ended
+    }
+
+    pub fn set<B: Bundle>(&mut self, entity: Entity, components: B) {
+        self.world.entity_mut(entity).insert(components);
+    }
+
+    pub fn find<C: Component + Clone>(&self, entity: Entity) -> Option<C> {
+        self.world.get::<C>(entity).cloned()
+    }
+
+    pub fn is_cached(&self, candidate: Entity) -> bool {
+        self.find::<Cached>(candidate).is_some()
     }
 
     pub fn get<C: Component + Clone>(&self, entity: Entity) -> C {
         self.world.get::<C>(entity).unwrap().clone()
-    }
-
-    pub fn candidate(&self, actor: Entity) -> Candidate {
-        self.get::<Outcome>(actor).0.unwrap()
     }
 
     pub fn settings(&mut self) -> Mut<'_, Settings> {
@@ -172,7 +179,7 @@ impl Process {
     }
 
     pub fn failure(&self) -> Option<SimError> {
-        self.world.resource::<Failure>().0.clone()
+        self.world.resource::<TickFailure>().0.clone()
     }
 
     pub fn events(&self) -> &[Event] {
@@ -183,4 +190,11 @@ impl Process {
     pub fn run<M>(&mut self, system: impl IntoSystem<(), (), M>) {
         self.world.run_system_once(system).unwrap();
     }
+}
+
+/// An actor at the end of its walk, and its candidate.
+#[derive(Clone, Copy)]
+pub struct Ended {
+    pub actor: Entity,
+    pub candidate: Entity,
 }

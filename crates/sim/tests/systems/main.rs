@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod criterion;
 mod features;
 mod hand_made;
 mod repair_and_score;

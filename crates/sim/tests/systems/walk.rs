@@ -1,11 +1,12 @@
 //! Observing, clamping, selecting, and how walks begin.
 
 use secateur_sim::{
-    Budget, KeepRatio, NoiseFree, Observation, Outcome, Readiness, Realised, RestartPoint, Restarts, SimError,
-    StepReward, TaskStats, Walk, begin_walks, clamp_keep_ratio, observe_layers, restart_actors, select_channels,
+    Budget, CandidateId, Compact, Importance, KeepRatio, Kept, Macs, MadeBy, NoiseFree, Observation, PrunedNetwork,
+    Readiness, Realised, RestartPoint, Restarts, Score, SimError, Spent, StepReward, TaskStats, Walk, WalkEnd,
+    begin_walks, clamp_keep_ratio, observe_layers, restart_actors, select_channels,
 };
 
-use crate::hand_made::{A, B, Process, candidate, widths};
+use crate::hand_made::{A, B, Process, macs, widths};
 
 /// The largest keep ratio below 3/4, from which on the second convolution would keep both channels, that 16 halvings of [0, 1] find.
 const BELOW_THREE_QUARTERS: f32 = 0.75 - 1.0 / 65536.0;
@@ -43,9 +44,16 @@ fn the_even_ratio_is_what_all_groups_to_come_can_share_and_not_below_the_least_o
 }
 
 #[test]
-fn actors_that_wait_for_a_policy_see_their_layer_and_those_that_cannot_act_do_not() {
+fn actors_that_only_look_see_their_layer_and_those_that_cannot_act_do_not() {
     let mut process = Process::new();
-    let all = [Readiness::Acting, Readiness::Stale, Readiness::Waiting, Readiness::Restarting, Readiness::Retired];
+    let all = [
+        Readiness::Acting,
+        Readiness::Looking,
+        Readiness::Paused,
+        Readiness::Scoring,
+        Readiness::Restarting,
+        Readiness::Retired,
+    ];
     let actors = all.map(|readiness| {
         let actor = process.actor(0, 0);
         process.set(actor, readiness);
@@ -53,7 +61,7 @@ fn actors_that_wait_for_a_policy_see_their_layer_and_those_that_cannot_act_do_no
     });
     process.run(observe_layers);
     let lengths = actors.map(|actor| process.get::<Observation>(actor).features.len());
-    assert_eq!(lengths, [13, 13, 0, 0, 0]);
+    assert_eq!(lengths, [13, 13, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -96,7 +104,9 @@ fn a_keep_ratio_that_is_not_a_number_fails_the_tick_and_moves_nobody() {
 
 #[test]
 fn only_actors_that_act_decide() {
-    for readiness in [Readiness::Waiting, Readiness::Stale, Readiness::Restarting, Readiness::Retired] {
+    for readiness in
+        [Readiness::Paused, Readiness::Looking, Readiness::Scoring, Readiness::Restarting, Readiness::Retired]
+    {
         let mut process = Process::new();
         let actor = process.actor(0, 0);
         process.set(actor, readiness);
@@ -112,10 +122,49 @@ fn at_the_end_of_a_walk_the_channels_that_the_removal_paths_name_are_gone() {
     let actor = process.actor(0, 3);
     process.set(actor, Walk { cursor: 2, ..Walk::new(3, true, widths(2, 1)) });
     process.run(select_channels);
-    let candidate = process.candidate(actor);
-    assert_eq!((candidate.kept.group(A), candidate.kept.group(B)), (&[1, 3][..], &[0][..]));
-    assert_eq!((candidate.walk, candidate.noise_free, candidate.macs), (3, true, 18));
-    assert!(candidate.spent.is_empty() && candidate.score.is_none() && candidate.compact.is_none());
+    let candidate = process.get::<WalkEnd>(actor).0.unwrap();
+    let kept = process.get::<Kept>(candidate).0;
+    assert_eq!((kept.group(A), kept.group(B)), (&[1, 3][..], &[0][..]));
+    assert_eq!(process.get::<CandidateId>(candidate), CandidateId { task: 0, walk: 3 });
+    assert_eq!(process.get::<MadeBy>(candidate), MadeBy { actor, index: 0 });
+    assert_eq!((process.get::<Macs>(candidate), process.get::<Spent>(candidate)), (Macs(18), Spent::default()));
+    assert!(process.find::<Compact>(candidate).is_none() && process.find::<Score>(candidate).is_none());
+}
+
+/// Layers in walk order.
+fn layers(process: &Process) -> Vec<bevy_ecs::entity::Entity> {
+    process.get::<PrunedNetwork>(process.network).layers
+}
+
+#[test]
+fn a_layer_whose_importance_is_changed_loses_other_channels() {
+    let mut process = Process::new();
+    let first = layers(&process)[0];
+    let mut importance = process.get::<Importance>(first);
+    std::sync::Arc::make_mut(&mut importance.0).removed = vec![3, 1, 0];
+    process.set(first, importance);
+    let actor = process.actor(0, 3);
+    process.set(actor, Walk { cursor: 2, ..Walk::new(3, true, widths(2, 1)) });
+    process.run(select_channels);
+    let kept = process.get::<Kept>(process.get::<WalkEnd>(actor).0.unwrap()).0;
+    assert_eq!((kept.group(A), kept.group(B)), (&[0, 2][..], &[0][..]));
+}
+
+#[test]
+fn an_importance_that_does_not_tell_what_goes_fails_the_tick_with_network_and_layer() {
+    for broken in [vec![3], vec![1, 1, 0], vec![4, 0, 1], vec![]] {
+        let mut process = Process::new();
+        let first = layers(&process)[0];
+        let mut importance = process.get::<Importance>(first);
+        std::sync::Arc::make_mut(&mut importance.0).removed = broken;
+        process.set(first, importance);
+        let actor = process.actor(0, 3);
+        process.set(actor, Walk { cursor: 2, ..Walk::new(3, true, widths(2, 1)) });
+        process.run(select_channels);
+        let error = process.failure().unwrap().to_string();
+        assert!(error.contains("'two'") && error.contains("layer 'a'"), "{error}");
+        assert_eq!(process.get::<WalkEnd>(actor), WalkEnd(None));
+    }
 }
 
 #[test]
@@ -125,9 +174,9 @@ fn a_walk_that_goes_on_or_an_actor_that_waits_has_no_candidate() {
     process.set(goes_on, after_first_decision());
     let waits = process.actor(1, 4);
     process.set(waits, Walk { cursor: 2, ..Walk::new(4, false, widths(2, 1)) });
-    process.set(waits, Readiness::Waiting);
+    process.set(waits, Readiness::Paused);
     process.run(select_channels);
-    assert!(process.get::<Outcome>(goes_on).0.is_none() && process.get::<Outcome>(waits).0.is_none());
+    assert_eq!([goes_on, waits].map(|actor| process.get::<WalkEnd>(actor)), [WalkEnd(None); 2]);
 }
 
 #[test]
@@ -139,15 +188,15 @@ fn leftover_budget_is_spent_where_the_error_falls_most_per_mac_and_recorded() {
     process.run(select_channels);
     // From 10: a second channel of the first convolution takes 8 and saves 0.9 - 0.3, 0.075 each; of the second 6 and 0.5, 0.083
     // each. From 16, one more of the first would come to 28.
-    let candidate = process.candidate(actor);
-    assert_eq!((candidate.kept.widths(), candidate.macs), (widths(1, 2), 16));
-    assert_eq!(candidate.spent, [(1, 1)].into());
+    let candidate = process.get::<WalkEnd>(actor).0.unwrap();
+    assert_eq!((process.get::<Kept>(candidate).0.widths(), process.get::<Macs>(candidate)), (widths(1, 2), Macs(16)));
+    assert_eq!(process.get::<Spent>(candidate).0, [(1, 1)].into());
     assert_eq!(process.get::<Walk>(actor).widths, widths(1, 2));
 }
 
 /// An actor whose walk ended in this tick, with all that an end leaves behind.
 fn ended(process: &mut Process, index: usize) -> bevy_ecs::entity::Entity {
-    let actor = process.actor_with(index, candidate(0, 2, 1));
+    let actor = process.ended(index, 0, (2, 1)).actor;
     process.set(actor, Walk { cursor: 2, last_action: 0.5, last_reward: 0.7, ..Walk::new(0, false, widths(2, 1)) });
     process.set(actor, StepReward { reward: 0.7, ends_walk: true });
     process.set(actor, Restarts { n: 5, of_walk: 2 });
@@ -169,7 +218,7 @@ fn walks_that_ended_are_followed_by_new_ones_numbered_in_actor_order() {
     assert_eq!(process.get::<StepReward>(first), StepReward::default());
     assert_eq!(process.get::<Restarts>(first), Restarts { n: 5, of_walk: 0 });
     assert_eq!(process.get::<RestartPoint>(first), RestartPoint(None));
-    assert!(process.get::<Outcome>(first).0.is_none());
+    assert_eq!(process.get::<WalkEnd>(first), WalkEnd(None));
 }
 
 #[test]
@@ -185,13 +234,14 @@ fn an_actor_retires_when_its_task_has_no_walks_left_and_one_in_a_walk_goes_on() 
     assert_eq!(readiness, [Readiness::Acting, Readiness::Retired, Readiness::Acting]);
     assert_eq!((process.get::<Walk>(last).number, process.get::<TaskStats>(task).n_begun), (9, 10));
     assert_eq!(process.get::<Walk>(inside), after_first_decision());
-    assert!(process.get::<Outcome>(too_many).0.is_none());
+    assert_eq!(process.get::<WalkEnd>(too_many), WalkEnd(None));
 }
 
 #[test]
 fn a_restarting_actor_does_the_same_walk_again_from_its_start_or_its_restart_point() {
     let mut process = Process::new();
-    let [from_start, from_point, acting] = [0, 1, 2].map(|index| process.actor_with(index, candidate(4, 2, 1)));
+    let [from_start, from_point, acting] = [0, 1, 2].map(|index| process.ended(index, 4, (2, 1)).actor);
+    let candidates = [from_start, from_point, acting].map(|actor| process.get::<WalkEnd>(actor).0.unwrap());
     for actor in [from_start, from_point, acting] {
         process.set(actor, Walk { cursor: 2, last_reward: 0.5, ..Walk::new(4, true, widths(2, 1)) });
     }
@@ -203,9 +253,11 @@ fn a_restarting_actor_does_the_same_walk_again_from_its_start_or_its_restart_poi
     assert_eq!(process.get::<Walk>(acting).cursor, 2);
     for actor in [from_start, from_point] {
         assert_eq!(process.get::<Readiness>(actor), Readiness::Acting);
-        assert!(process.get::<Outcome>(actor).0.is_none());
+        assert_eq!(process.get::<WalkEnd>(actor), WalkEnd(None));
     }
-    assert!(process.get::<Outcome>(acting).0.is_some());
+    assert!(process.get::<WalkEnd>(acting).0.is_some());
+    let is_there = candidates.map(|candidate| process.world.get_entity(candidate).is_ok());
+    assert_eq!(is_there, [false, false, true]);
 }
 
 #[test]
@@ -216,6 +268,6 @@ fn the_hand_made_task_costs_what_its_description_says() {
     let prepared = crate::hand_made::prepared();
     for (a, b) in [(1, 1), (3, 1), (4, 2)] {
         let count = prepared.model.count(wall.cost(), &widths(a, b));
-        assert_eq!(count, candidate(0, a, b).macs);
+        assert_eq!(count, macs(a, b));
     }
 }

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use secateur_sim::{Failure, KeepRatio, Readiness, SimError, Walk};
+use secateur_sim::{KeepRatio, Readiness, Walk};
 
 use super::*;
+use crate::error::TrainError;
 use crate::hand_made::{Ground, policy, refusal, walk};
 
 #[test]
@@ -39,8 +40,15 @@ fn a_walk_begins_without_recurrent_state_and_a_noise_free_one_does_not_explore()
 }
 
 #[test]
-fn actors_that_act_or_wait_for_a_policy_ask_and_the_others_do_not() {
-    let all = [Readiness::Acting, Readiness::Stale, Readiness::Waiting, Readiness::Restarting, Readiness::Retired];
+fn actors_that_act_or_only_look_ask_and_the_others_do_not() {
+    let all = [
+        Readiness::Acting,
+        Readiness::Looking,
+        Readiness::Paused,
+        Readiness::Scoring,
+        Readiness::Restarting,
+        Readiness::Retired,
+    ];
     let asks = all.map(|readiness| {
         let mut ground = Ground::new(1);
         let actor = ground.actor(0, 7, 4);
@@ -48,7 +56,7 @@ fn actors_that_act_or_wait_for_a_policy_ask_and_the_others_do_not() {
         ground.run(ask_policy);
         ground.get::<Asked>(actor).0.n_layers == 2
     });
-    assert_eq!(asks, [true, true, false, false, false]);
+    assert_eq!(asks, [true, true, false, false, false, false]);
 }
 
 /// A question known by its walk.
@@ -66,7 +74,7 @@ fn the_newest_policy_is_asked_once_for_all_who_act_in_actor_order() {
         ground.set(actor, asked(10 + index as u64));
         actor
     });
-    ground.set(actors[2], Readiness::Stale);
+    ground.set(actors[2], Readiness::Looking);
     ground.run(act);
     assert_eq!(*newest.batches.lock().unwrap(), [[10, 12, 13].map(|walk| asked(walk).0)]);
     // Actors 2, 0 and 3, in the order in which they were spawned, stand at places 2, 1 and 3 of the batch.
@@ -92,7 +100,7 @@ fn a_policy_is_not_asked_when_nobody_acts() {
     let newest = policy(8);
     ground.world.insert_resource(CurrentPolicy(newest.clone()));
     let actor = ground.actor(0, 0, 4);
-    ground.set(actor, Readiness::Waiting);
+    ground.set(actor, Readiness::Paused);
     ground.run(act);
     assert!(newest.batches.lock().unwrap().is_empty());
 }
@@ -103,8 +111,8 @@ fn a_policy_that_refuses_fails_the_tick_and_takes_no_step() {
     let actor = ground.actor(0, 0, 4);
     ground.set(actor, Asked(ActRequest { task: 99, ..ActRequest::default() }));
     ground.run(act);
-    let expected = SimError::Agent(refusal().to_string());
-    assert_eq!(ground.world.resource::<Failure>().0, Some(expected));
+    let failure = ground.world.resource::<TrainFailure>().0.as_ref().unwrap();
+    assert!(matches!(failure, TrainError::Agent(cause) if cause.to_string() == refusal().to_string()), "{failure}");
     assert_eq!((ground.get::<KeepRatio>(actor).0, ground.world.resource::<EnvSteps>().0), (0.0, 0));
 }
 

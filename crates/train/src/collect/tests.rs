@@ -68,7 +68,7 @@ fn collecting(ground: &mut Ground, layers: &[u32], length: usize) -> Entity {
         decide(ground, actor, layer);
         ground.run(collect_steps);
     }
-    ground.set(actor, Readiness::Waiting);
+    ground.set(actor, Readiness::Paused);
     actor
 }
 
@@ -89,7 +89,7 @@ fn steps_without_noise_and_actors_that_do_not_act_are_not_collected() {
     ground.set(noise_free, Walk { noise_free: true, ..walk(7, 1) });
     let waiting = ground.actor(1, 8, 3);
     decide(&mut ground, waiting, 0);
-    ground.set(waiting, Readiness::Waiting);
+    ground.set(waiting, Readiness::Paused);
     ground.run(collect_steps);
     for actor in [noise_free, waiting] {
         assert_eq!(ground.get::<Experience>(actor).unroll, Unroll::default());
@@ -134,7 +134,7 @@ fn an_unroll_that_is_whole_within_a_walk_waits_for_what_is_seen_next_and_the_wal
 
 #[test]
 fn a_whole_unroll_of_an_actor_that_sees_its_layer_but_does_not_act_goes_without_a_new_step() {
-    for readiness in [Readiness::Stale, Readiness::Restarting] {
+    for readiness in [Readiness::Looking, Readiness::Scoring, Readiness::Restarting] {
         let mut ground = Ground::new(1);
         let actor = collecting(&mut ground, &[0], 1);
         decide(&mut ground, actor, 1);
@@ -224,7 +224,7 @@ fn what_does_not_fit_into_the_queue_stays_whole_and_its_actor_waits_until_it_doe
         [(first, 0), (second, 1), (retired, 2)].map(|(actor, i)| on_its_way(&mut ground, actor, (i, 0), i as u32));
     let readiness = |ground: &Ground| [first, second, retired].map(|actor| ground.get::<Readiness>(actor));
     ground.run(enqueue_trajectories);
-    assert_eq!(readiness(&ground), [Readiness::Acting, Readiness::Waiting, Readiness::Retired]);
+    assert_eq!(readiness(&ground), [Readiness::Acting, Readiness::Paused, Readiness::Retired]);
     assert_eq!(ground.get::<Trajectory>(later[1]).0, unroll(1, &[]));
     for task in [0, 1] {
         assert_eq!(take_queued(&ground), [(30 + u64::from(task), task)]);
@@ -240,7 +240,20 @@ fn a_queue_without_a_learner_at_its_other_end_fails_the_tick() {
     let (sender, _) = bounded(1);
     ground.world.insert_resource(TrajectorySender(sender));
     let actor = ground.actor(0, 0, 1);
-    on_its_way(&mut ground, actor, (0, 0), 0);
+    let trajectory = on_its_way(&mut ground, actor, (0, 0), 7);
     ground.run(enqueue_trajectories);
-    assert!(matches!(&ground.world.resource::<Failure>().0, Some(SimError::Agent(what)) if what.contains("hung up")));
+    let failure = ground.world.resource::<TrainFailure>().0.as_ref().unwrap();
+    assert!(matches!(failure, TrainError::QueueClosed { actor: 0 }) && failure.to_string().contains("hung up"));
+    assert_eq!(ground.get::<Trajectory>(trajectory).0, unroll(7, &[]), "nothing is lost");
+}
+
+#[test]
+fn the_trajectory_of_an_actor_that_is_gone_is_queued_once() {
+    let mut ground = Ground::new(4);
+    let actor = ground.actor(0, 0, 1);
+    on_its_way(&mut ground, actor, (0, 0), 7);
+    ground.world.despawn(actor);
+    ground.run(enqueue_trajectories);
+    ground.run(enqueue_trajectories);
+    assert_eq!((take_queued(&ground), ground.trajectories()), (vec![(37, 7)], vec![]));
 }

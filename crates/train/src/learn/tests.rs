@@ -93,7 +93,7 @@ fn a_batch_that_the_learner_refuses_is_handed_back_and_waits_for_it_still() {
     assert_eq!((stats.n_updates, stats.n_trajectories, tasks), (3, 0, vec![98, 1]));
     // Tickets of a batch follow on those learned from before.
     assert_eq!(pending(&ground, learner), [0, 1]);
-    let failure = &ground.world.resource::<LearningFailure>().0;
+    let failure = &ground.world.resource::<TrainFailure>().0;
     let (n_updates, batch) = failure.as_ref().and_then(TrainError::failed_batch).unwrap();
     assert_eq!((n_updates, batch.iter().map(|unroll| unroll.task).collect::<Vec<_>>()), (3, vec![98, 1]));
     assert!(ground.events().is_empty());
@@ -105,7 +105,7 @@ fn a_learner_that_panics_fails_with_the_message_and_its_batch() {
     let (learner, _) = ground.learner(1);
     ground.queue(&[99]);
     ground.run(learn);
-    let failure = &ground.world.resource::<LearningFailure>().0;
+    let failure = &ground.world.resource::<TrainFailure>().0;
     let Some(TrainError::LearnerPanicked { n_updates: 3, message, batch }) = failure else { panic!("{failure:?}") };
     assert!(message.contains("injected") && *batch == [unroll(99, &[])], "{message}");
     assert!(pending(&ground, learner).is_empty());

@@ -26,7 +26,7 @@ fn tickets_are_given_in_actor_order_and_who_would_be_learned_from_too_late_waits
     ground.run(hold_stale_actors);
     assert_eq!(state(&ground, first), (Readiness::Acting, Some(8), None));
     assert_eq!(state(&ground, second), (Readiness::Acting, Some(9), None));
-    assert_eq!(state(&ground, third), (Readiness::Stale, None, None));
+    assert_eq!(state(&ground, third), (Readiness::Looking, None, None));
     // Under a newer policy it goes on, and the others keep their tickets.
     ground.world.insert_resource(CurrentPolicy(policy(4)));
     ground.run(hold_stale_actors);
@@ -41,13 +41,13 @@ fn an_actor_that_began_its_unroll_or_walks_without_noise_is_never_held_up() {
     let [began, noise_free, waiting] = [0, 1, 2].map(|index| ground.actor(index, 0, 4));
     ground.set(began, Experience { unroll: n_steps(3), length: 4, ticket: Some(2), ..Experience::default() });
     ground.set(noise_free, Walk { noise_free: true, ..walk(0, 0) });
-    ground.set(noise_free, Readiness::Stale);
-    ground.set(waiting, Readiness::Waiting);
+    ground.set(noise_free, Readiness::Looking);
+    ground.set(waiting, Readiness::Paused);
     tickets(&mut ground, 50);
     ground.run(hold_stale_actors);
     assert_eq!(state(&ground, began), (Readiness::Acting, Some(2), None));
     assert_eq!(state(&ground, noise_free), (Readiness::Acting, None, None));
-    assert_eq!(state(&ground, waiting), (Readiness::Waiting, None, None), "it waits for the queue, not for a policy");
+    assert_eq!(state(&ground, waiting), (Readiness::Paused, None, None), "it waits for the queue, not for a policy");
     assert_eq!(ground.world.resource::<Tickets>().next, 50);
     // Not even where there are tickets does a walk that is not learned from take one.
     tickets(&mut ground, 0);
@@ -66,7 +66,7 @@ fn behind_a_whole_unroll_the_next_one_needs_a_ticket_of_its_own() {
     tickets(&mut ground, 9);
     ground.run(hold_stale_actors);
     assert_eq!(state(&ground, goes), (Readiness::Acting, Some(2), Some(9)));
-    assert_eq!(state(&ground, held), (Readiness::Stale, Some(2), None));
+    assert_eq!(state(&ground, held), (Readiness::Looking, Some(2), None));
 }
 
 #[test]
@@ -114,16 +114,16 @@ fn a_learner_publishes_after_an_update_and_tells_where_its_time_went() {
     let (mut world, slot) = apart(&mut ground);
     let run = |world: &mut World| world.run_system_cached(publish_to_slot).unwrap();
     run(&mut world);
-    assert_eq!((slot.newest().version(), world.resource::<EventLog>().0.len()), (3, 0), "nothing is new");
+    assert_eq!((slot.newest().version(), world.resource::<SearchLog>().0.len()), (3, 0), "nothing is new");
     ground.queue(&[0]);
     world.run_system_cached(learn_once).unwrap();
-    world.resource_mut::<EventLog>().0.clear();
+    world.resource_mut::<SearchLog>().0.clear();
     let begun = Instant::now().checked_sub(Duration::from_secs(4)).unwrap();
     *world.resource_mut::<Times>() = Times { since: begun, idle: Duration::from_secs(1) };
     slot.0.actors_waited.store(250_000_000, Ordering::Relaxed);
     run(&mut world);
     assert_eq!(slot.newest().version(), 4);
-    let [Event::Scheduled { n_updates: 4, numbers }] = &world.resource::<EventLog>().0[..] else { panic!() };
+    let [Event::Scheduled { n_updates: 4, numbers }] = &world.resource::<SearchLog>().0[..] else { panic!() };
     let [("period_s", period), ("learner_idle_share", idle), ("actors_wait_s", waited)] = numbers[..] else { panic!() };
     // It is 4 seconds and a little more.
     assert!((4.0..30.0).contains(&period) && (idle - 1.0 / period).abs() < 1e-9, "{numbers:?}");
@@ -141,7 +141,7 @@ fn a_tick_of_the_learner_is_one_batch_and_its_policy() {
         world.run_schedule(LearnTick);
         assert_eq!((slot.newest().version(), ground.n_queued()), expected);
     }
-    let is_learned = world.resource::<EventLog>().0.iter().map(|event| matches!(event, Event::Learned { .. }));
+    let is_learned = world.resource::<SearchLog>().0.iter().map(|event| matches!(event, Event::Learned { .. }));
     assert_eq!(is_learned.collect::<Vec<_>>(), [true, false, true, false]);
 }
 

@@ -45,15 +45,16 @@ fn trajectories_in_the_queue_are_left_to_the_tick() {
 
 #[test]
 fn the_failure_of_a_tick_is_returned_once_and_what_happened_before_it_can_still_be_read() {
-    let fail = |mut failure: ResMut<Failure>, mut log: ResMut<EventLog>| {
-        log.0.push(Event::Note { plugin: "test".into(), numbers: Vec::new() });
-        failure.note(SimError::Agent("injected".into()));
+    let injected = || SimError::NoScore { task: "t".into(), walk: 4 };
+    let fail = move |mut failure: ResMut<TickFailure>, mut log: ResMut<EventLog>| {
+        log.0.push(secateur_sim::Event::Note { plugin: "test".into(), numbers: Vec::new() });
+        failure.note(injected());
     };
     let mut search = search(Ground::new(1), fail);
     let error = search.tick().unwrap_err();
-    assert!(matches!(error, TrainError::Process(SimError::Agent(what)) if what == "injected"));
+    assert!(matches!(error, TrainError::Process(error) if error == injected()));
     assert_eq!(search.take_events().len(), 1);
-    assert!(search.world_mut().resource::<Failure>().0.is_none());
+    assert!(search.world_mut().resource::<TickFailure>().0.is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each file of tests uses a part")]
 
+pub mod late;
 pub mod recording;
 
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
 use secateur_scene::PluginConfig;
 use secateur_sim::{
-    Event, Inputs, NoiseFree, PluginList, Pool, Prepared, PruningPlugin, Repair, RewardKind, Selection, Settings,
-    TaskSetup,
+    Bound, Event as ProcessEvent, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared,
+    PruningPlugin, Repair, RewardKind, Selection, Settings, TaskSetup,
 };
-use secateur_train::{Executor, Scheduler, Search, SearchSetup, TaskResult};
+use secateur_train::{Event, Executor, Scheduler, Search, SearchSetup, TaskResult};
 
 /// An agent with its defaults.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +80,8 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
     let inputs = Inputs {
         network_name: "tiny".into(),
         dataset_name: "noise".into(),
-        network_index: (0, 1),
-        dataset_index: (0, 1),
+        network_index: IndexOf::ONLY,
+        dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
         selection: Selection::Reconstruction,
@@ -89,7 +90,7 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
         precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
-        reward: (reward, labels),
+        reward: LabelledImages { images: reward, labels },
     };
     Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())
 }
@@ -146,7 +147,7 @@ pub fn search_on(
         .map(|&ratio| TaskSetup {
             name: format!("tiny-{ratio}"),
             network: 0,
-            budget: (Cost::Macs, (full as f64 * ratio) as u64),
+            budget: Bound { cost: Cost::Macs, max: (full as f64 * ratio) as u64 },
             budget_ratio: ratio as f32,
             is_searched: true,
         })
@@ -205,7 +206,7 @@ pub fn learned(events: &[Event], name: &str) -> Vec<f64> {
 
 pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
     let of = |e: &Event| match e {
-        Event::Candidate { task, walk, reward, .. } => Some((*task, *walk, *reward)),
+        Event::Process(ProcessEvent::Candidate { task, walk, reward, .. }) => Some((*task, *walk, *reward)),
         _ => None,
     };
     events.iter().filter_map(of).collect()

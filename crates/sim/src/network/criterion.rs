@@ -1,0 +1,131 @@
+//! Criteria of selection: how important the channels of a group are.
+
+use std::fmt;
+use std::sync::Arc;
+
+use secateur_kernels::{Calibration, Norm, channel_norms};
+use secateur_net::random::SplitMix;
+use secateur_net::{ChannelGroups, GroupId, Network};
+
+/// How the channels that stay are chosen once a width is fixed.
+#[derive(Clone, Debug, Default)]
+pub enum Selection {
+    /// Largest sum of absolute weights over the channel's filters and the weights that read it.
+    L1,
+    /// Largest Euclidean norm of the same weights.
+    L2,
+    /// Backward elimination on the least-squares error of the consumers, which needs no criterion: each channel that goes changes
+    /// what the others are worth.
+    #[default]
+    Reconstruction,
+    /// A random order drawn from this seed.
+    Random(u64),
+    /// Largest importance by a criterion of a plugin.
+    By(Arc<dyn Criterion>),
+}
+
+impl Selection {
+    /// The criterion, if the channels are chosen by one.
+    pub(super) fn criterion(&self) -> Option<Arc<dyn Criterion>> {
+        match self {
+            Self::L1 => Some(Arc::new(GroupNorm(Norm::L1))),
+            Self::L2 => Some(Arc::new(GroupNorm(Norm::L2))),
+            Self::Reconstruction => None,
+            Self::Random(seed) => Some(Arc::new(RandomOrder(*seed))),
+            Self::By(criterion) => Some(criterion.clone()),
+        }
+    }
+}
+
+/// A group whose channels are to be ranked, and what is known of its network.
+#[derive(Clone, Copy, Debug)]
+pub struct RankedGroup<'a> {
+    /// The network, BatchNorm folded.
+    pub network: &'a Network,
+    /// Its groups.
+    pub groups: &'a ChannelGroups,
+    /// The group.
+    pub group: GroupId,
+    /// Its place in the walk.
+    pub place: usize,
+    /// What the readers of every group make of the calibration images: their normal equations, and what each channel adds to the
+    /// outputs of the wide ones.
+    pub calibration: &'a Calibration,
+    /// The calibration images `[N, H, W, C]`.
+    pub images: &'a [f32],
+}
+
+impl RankedGroup<'_> {
+    /// Channels of the group.
+    pub fn n_channels(&self) -> usize {
+        self.groups.group(self.group).n_channels
+    }
+}
+
+/// How important each channel of a group is. Of a group, the least important channels go first; of equally important ones, the last.
+///
+/// A plugin brings criteria by [`crate::PruningPlugin::criteria`], and a scene names one as `selection: Custom("name")`.
+/// ```
+/// use secateur_sim::{Criterion, RankedGroup};
+///
+/// /// Keeps the first channels.
+/// struct First;
+///
+/// impl Criterion for First {
+///     fn name(&self) -> &str {
+///         "first"
+///     }
+///     fn importance(&self, of: &RankedGroup<'_>) -> Result<Vec<f64>, String> {
+///         Ok((0..of.n_channels()).map(|channel| -(channel as f64)).collect())
+///     }
+/// }
+/// ```
+pub trait Criterion: Send + Sync {
+    /// What scenes name it by.
+    fn name(&self) -> &str;
+
+    /// Importance of every channel, `[n_channels]`: any numbers but NaN, of which only the order counts.
+    ///
+    /// # Errors
+    /// Why the channels of this group cannot be ranked.
+    fn importance(&self, of: &RankedGroup<'_>) -> Result<Vec<f64>, String>;
+}
+
+impl fmt::Debug for dyn Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Criterion({:?})", self.name())
+    }
+}
+
+/// The norm of all weights that go with the channel.
+struct GroupNorm(Norm);
+
+impl Criterion for GroupNorm {
+    fn name(&self) -> &str {
+        match self.0 {
+            Norm::L1 => "l1",
+            Norm::L2 => "l2",
+        }
+    }
+    fn importance(&self, of: &RankedGroup<'_>) -> Result<Vec<f64>, String> {
+        Ok(channel_norms(of.network, of.groups, of.group, self.0))
+    }
+}
+
+/// A shuffle from this seed and the place in the walk.
+struct RandomOrder(u64);
+
+impl Criterion for RandomOrder {
+    fn name(&self) -> &str {
+        "random"
+    }
+    fn importance(&self, of: &RankedGroup<'_>) -> Result<Vec<f64>, String> {
+        let n = of.n_channels();
+        let mut rng = SplitMix(self.0 ^ (of.place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut order: Vec<usize> = (0..n).collect();
+        (1..n).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+        let mut importance = vec![0.0; n];
+        order.iter().enumerate().for_each(|(rank, &channel)| importance[channel] = rank as f64);
+        Ok(importance)
+    }
+}

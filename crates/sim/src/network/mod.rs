@@ -1,0 +1,245 @@
+//! Everything about one network on one data set that a run computes once: groups, counts, normal equations, removal paths,
+//! reward images. Shared by the agent and the controls.
+
+mod criterion;
+mod refit_cache;
+mod removal;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use secateur_kernels::{
+    Calibration, Effort, KernelError, NormalEquations, Precision, RefitData, RemovalPath, SequentialRefit, calibrate,
+    repair,
+};
+use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
+
+pub use self::criterion::{Criterion, RankedGroup, Selection};
+use self::refit_cache::RefitCache;
+use self::removal::Ranking;
+use crate::error::SimError;
+use crate::observation::GroupShape;
+use crate::score::{RewardImages, Score};
+
+/// How consumers are refitted when a walk is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Weights stay as they are.
+    Off,
+    /// Least squares on the original network's activations.
+    Original,
+    /// Least squares in graph order on what the already pruned network makes of this many images.
+    Sequential(usize),
+}
+
+/// Which of how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexOf {
+    /// Place, from 0.
+    pub index: usize,
+    /// Number.
+    pub of: usize,
+}
+
+impl IndexOf {
+    /// The first of one.
+    pub const ONLY: Self = Self { index: 0, of: 1 };
+}
+
+/// Images and their classes.
+#[derive(Clone, Debug)]
+pub struct LabelledImages {
+    /// `[N, H, W, C]`, normalised.
+    pub images: Vec<f32>,
+    /// `[N]`.
+    pub labels: Vec<u16>,
+}
+
+/// What [`Prepared::new`] works from.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Name of the network.
+    pub network_name: String,
+    /// Name of the data set.
+    pub dataset_name: String,
+    /// Which of the run's networks.
+    pub network_index: IndexOf,
+    /// Which of the run's data sets.
+    pub dataset_index: IndexOf,
+    /// The network, BatchNorm folded.
+    pub network: Network,
+    /// Which groups may be pruned.
+    pub protocol: Protocol,
+    /// How channels are chosen.
+    pub selection: Selection,
+    /// Channels of prunable groups in the order in which they go, where a built-in criterion was worked out elsewhere.
+    pub norm_orders: HashMap<GroupId, Vec<usize>>,
+    /// How consumers are refitted when a walk is scored.
+    pub repair: Repair,
+    /// Numbers that walks are scored in.
+    pub precision: Precision,
+    /// Calibration images `[N, H, W, C]`.
+    pub calibration: Vec<f32>,
+    /// Images of the final refit `[N, H, W, C]`.
+    pub refit: Vec<f32>,
+    /// Reward images.
+    pub reward: LabelledImages,
+}
+
+/// A network ready to be pruned on one data set.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Names and places.
+    pub network_name: String,
+    /// Name of the data set.
+    pub dataset_name: String,
+    /// Which of the run's networks.
+    pub network_index: IndexOf,
+    /// Which of the run's data sets.
+    pub dataset_index: IndexOf,
+    /// The network, BatchNorm folded.
+    pub network: Network,
+    /// Its groups.
+    pub groups: ChannelGroups,
+    /// Its counts.
+    pub model: Arc<CostModel>,
+    /// Multiply-accumulates per image at full width.
+    pub macs_full: u64,
+    /// Observable shape of each prunable group, in walk order.
+    pub shapes: Vec<GroupShape>,
+    /// Removal path of each prunable group, in walk order: what the [`crate::Importance`] of its layers begins with.
+    pub paths: Vec<Arc<RemovalPath>>,
+    /// Numbers that walks are scored in.
+    pub precision: Precision,
+    /// Whether the final refit may choose channels anew.
+    pub reselect: bool,
+    /// Images of the final refit.
+    pub refit_images: Vec<f32>,
+    /// Images that walks are paid on.
+    pub reward: RewardImages,
+    /// The unpruned network's score.
+    pub original_score: Score,
+    walk_repair: WalkRepair,
+}
+
+/// What consumers are refitted with when a walk is scored.
+#[derive(Debug)]
+enum WalkRepair {
+    Off,
+    /// Normal equations of every consumer on the original activations, and the refits made of them.
+    Original(Vec<Arc<NormalEquations>>, RefitCache),
+    /// What the original network makes of the images.
+    Sequential(RefitData),
+}
+
+impl Prepared {
+    /// Gathers the normal equations and ranks the channels of every prunable group down to `n_kept_min(channels)`.
+    /// `progress` is called with what is being done and which share of it is done.
+    ///
+    /// # Errors
+    /// NaN in the activations, images that do not fit the network, a criterion that does not rank the channels.
+    pub fn new(
+        pool: &rayon::ThreadPool,
+        inputs: Inputs,
+        n_kept_min: impl Fn(usize) -> usize,
+        mut progress: impl FnMut(&str, f64),
+    ) -> Result<Self, SimError> {
+        let network = &inputs.network;
+        let groups = ChannelGroups::derive(network.graph(), inputs.protocol);
+        let model = Arc::new(CostModel::new(network.graph(), &groups));
+        let n_images = inputs.calibration.len() / network.graph().input().len();
+        let calibration = calibrate(pool, network, &groups, &inputs.calibration, |done| {
+            progress("calibrating", done as f64 / n_images.max(1) as f64);
+        })?;
+        let criterion = inputs.selection.criterion();
+        let ranking = Ranking { pool, network_name: &inputs.network_name, criterion, known: &inputs.norm_orders };
+        let (images, calibrated) = (&inputs.calibration, &calibration);
+        let of = RankedGroup { network, groups: &groups, group: 0, place: 0, calibration: calibrated, images };
+        let paths = ranking.paths(of, n_kept_min, |share| progress("ranking channels", share))?;
+        let reward = RewardImages::new(pool, network, inputs.reward.images, inputs.reward.labels)?;
+        let original_score = reward.score(pool, network, Precision::F32)?;
+        let shape = |&group: &GroupId| GroupShape::of(network.graph(), &groups, &model, group);
+        Ok(Self {
+            network_name: inputs.network_name,
+            dataset_name: inputs.dataset_name,
+            network_index: inputs.network_index,
+            dataset_index: inputs.dataset_index,
+            macs_full: model.count(Cost::Macs, &groups.full_widths()),
+            shapes: groups.prunable().iter().map(shape).collect(),
+            walk_repair: WalkRepair::new(pool, (network, &groups), inputs.repair, (calibration, &inputs.refit))?,
+            network: inputs.network,
+            groups,
+            model,
+            paths,
+            precision: inputs.precision,
+            reselect: matches!(inputs.selection, Selection::Reconstruction),
+            refit_images: inputs.refit,
+            reward,
+            original_score,
+        })
+    }
+
+    /// The kept channels of given widths, by the removal paths.
+    pub fn select(&self, widths: &[usize]) -> KeptChannels {
+        let mut kept = KeptChannels::all(&self.groups);
+        for (&group, path) in self.groups.prunable().iter().zip(&self.paths) {
+            kept.set(group, path.kept(self.groups.group(group).n_channels, widths[group]));
+        }
+        kept
+    }
+
+    /// Kept channels as lists, checked.
+    ///
+    /// # Errors
+    /// The first group that the lists do not fit.
+    pub fn kept(&self, lists: Vec<Vec<usize>>) -> Result<KeptChannels, NetError> {
+        KeptChannels::new(&self.groups, lists)
+    }
+
+    /// Whether consumers are refitted at all.
+    pub fn repairs(&self) -> bool {
+        !matches!(self.walk_repair, WalkRepair::Off)
+    }
+
+    /// The sequential refit that walks are scored after; `None` when they are not.
+    pub fn walk_refit<'a>(&'a self, pool: &'a rayon::ThreadPool) -> Option<SequentialRefit<'a>> {
+        let WalkRepair::Sequential(data) = &self.walk_repair else { return None };
+        Some(SequentialRefit::new(pool, &self.network, &self.groups, data))
+    }
+
+    /// The compact network of a candidate, without refit or refitted on the original activations.
+    ///
+    /// # Errors
+    /// Kept sets of another network, NaN in the equations.
+    pub fn compact(&self, kept: &KeptChannels) -> Result<Network, KernelError> {
+        match &self.walk_repair {
+            WalkRepair::Original(equations, cache) => {
+                let refit = |index, equations: &_, kept| cache.get_or_solve(index, equations, kept);
+                repair(&self.network, &self.groups, equations, kept, refit)
+            }
+            WalkRepair::Off | WalkRepair::Sequential(_) => Ok(prune(&self.network, &self.groups, kept)?),
+        }
+    }
+}
+
+impl WalkRepair {
+    fn new(
+        pool: &rayon::ThreadPool,
+        (network, groups): (&Network, &ChannelGroups),
+        repair: Repair,
+        (calibration, images): (Calibration, &[f32]),
+    ) -> Result<Self, KernelError> {
+        Ok(match repair {
+            Repair::Off => Self::Off,
+            // Only these read the equations, which fill gigabytes for a wide network.
+            Repair::Original => {
+                Self::Original(calibration.equations.into_iter().map(Arc::new).collect(), RefitCache::default())
+            }
+            Repair::Sequential(n_images) => {
+                drop(calibration);
+                let images = &images[..(n_images * network.graph().input().len()).min(images.len())];
+                Self::Sequential(RefitData::new(pool, network, groups, images, Effort::Quick)?)
+            }
+        })
+    }
+}
