@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod imports;
+mod matches;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,9 @@ const LARGER_CIRCLES: &[(&str, usize)] = &[("crates/formats/src", 4), ("crates/r
 
 /// Floors of a crate from the ground up: a file may import from its own floor and from those below it, never from one above.
 const FLOORS: &[(&str, &[&str])] = &[("crates/kernels/src", &["simd/", "engine/", "fit/"])];
+
+/// Enums that grow, whose every variant is written out wherever one is matched, so that the compiler finds the places of a new one.
+const WRITTEN_OUT: &[&str] = &["Op"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -90,4 +94,19 @@ fn floors_import_only_from_below() {
         broken.extend(upwards.map(|(from, to)| format!("{folder}: {from} imports {to}")));
     }
     hold("move what the lower floor needs down to it, or what needs it up:", &broken);
+}
+
+/// A new operation must not count 0 multiply-accumulates, or have no parameters, because nobody thought of it.
+#[test]
+fn matches_over_operations_name_all_of_them() {
+    let mut broken = Vec::new();
+    for folder in source_folders() {
+        for (file, text) in sources(&folder) {
+            for enumeration in WRITTEN_OUT {
+                let arms = matches::catch_all_arms(&text, enumeration);
+                broken.extend(arms.into_iter().map(|arm| format!("{folder}/{file}: {arm}")));
+            }
+        }
+    }
+    hold("write the variants out instead of:", &broken);
 }

@@ -98,12 +98,37 @@ impl Widths {
             Op::Slice { channels: [first, _], .. } => {
                 -(positions[node.inputs[0]].partition_point(|&p| p < first) as i32)
             }
-            _ => 0,
+            Op::Input
+            | Op::Conv2d(_)
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Softmax
+            | Op::Identity => 0,
         });
         let conv_groups = graph.nodes().iter().map(|node| match &node.op {
             Op::Conv2d(c) if c.is_depthwise() => positions[node.inputs[0]].len(),
             Op::Conv2d(c) => c.groups,
-            _ => 1,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 1,
         });
         Self {
             shifts: shifts.collect(),
@@ -117,7 +142,19 @@ const fn shift(op: &Op) -> i32 {
     match op {
         Op::Pad { channels: [front, _], .. } => *front as i32,
         Op::Slice { channels: [first, _], .. } => -(*first as i32),
-        _ => 0,
+        Op::Input
+        | Op::Conv2d(_)
+        | Op::BatchNorm { .. }
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Softmax
+        | Op::Identity => 0,
     }
 }
 
@@ -147,7 +184,16 @@ fn skeleton(op: &Op) -> Op {
         Op::Linear { .. } => Op::Linear { in_features: 0, out_features: 0, bias: false },
         Op::Pad { rows, cols, .. } => Op::Pad { channels: [0; 2], rows: *rows, cols: *cols },
         Op::Slice { step, .. } => Op::Slice { channels: [0; 2], step: *step },
-        op => op.clone(),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Softmax
+        | Op::Identity => op.clone(),
     }
 }
 

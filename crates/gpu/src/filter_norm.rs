@@ -92,13 +92,15 @@ fn pieces(network: &Network, max: u64) -> Result<Vec<Piece<'_>>, GpuError> {
     let graph = network.graph();
     let mut out = Vec::new();
     for (node, n) in graph.nodes().iter().enumerate() {
-        let (n_filters, n_in, groups) = match &n.op {
-            Op::Conv2d(c) => (c.out_channels, c.in_channels, c.groups),
-            Op::Linear { in_features, out_features, .. } => (*out_features, *in_features, 1),
-            _ => continue,
-        };
+        let Some(conv) = n.op.as_conv2d() else { continue };
+        let n_filters = conv.out_channels;
         let weight = network.parameter(&n.name, "weight");
-        let layer = FilterShape { n_filters, n_in, groups, taps: weight.shape()[2..].iter().product() };
+        let layer = FilterShape {
+            n_filters,
+            n_in: conv.in_channels,
+            groups: conv.groups,
+            taps: weight.shape()[2..].iter().product(),
+        };
         let bytes = 4 * layer.per_filter() as u64;
         if bytes > max {
             return Err(GpuError::TooLarge { what: format!("one filter of node '{}'", n.name), bytes, max });

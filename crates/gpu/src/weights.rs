@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use secateur_net::{Conv2d, KeptChannels, Network, NodeId, Op, filter_inputs};
+use secateur_net::{KeptChannels, Network, NodeId, Op, filter_inputs};
 
 use crate::candidates::{Candidates, LayerKind, Widths};
 use crate::layout::{Candidate, NONE, PackJob, PackLayer, quads};
@@ -74,10 +74,8 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
 fn n_values(candidates: &Candidates<'_>, node: NodeId) -> usize {
     let of = |network: &Network| {
         let name = &network.graph().node(node).name;
-        let has_bias = match &network.graph().node(node).op {
-            Op::Conv2d(Conv2d { bias, .. }) | Op::Linear { bias, .. } => *bias,
-            _ => true,
-        };
+        // A BatchNorm always has a shift.
+        let has_bias = network.graph().node(node).op.as_conv2d().is_none_or(|conv| conv.bias);
         let n_out = network.graph().shape(node).c;
         network.parameter(name, "weight").data().len() + if has_bias { n_out } else { 0 }
     };
@@ -145,7 +143,18 @@ fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>
             let shift = shifted.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
             (Cow::Owned(scale.iter().map(|&s| s as f32).collect()), Some(Cow::Owned(shift)), 1)
         }
-        _ => (Cow::Borrowed(&[]), None, 0),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => (Cow::Borrowed(&[]), None, 0),
     }
 }
 
@@ -162,7 +171,19 @@ fn masked(
     let inputs = match &n.op {
         Op::Conv2d(c) => filter_inputs(c, &input()),
         Op::Linear { .. } => input(),
-        _ => vec![0],
+        Op::Input
+        | Op::BatchNorm { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => vec![0],
     };
     let in_mask = push_mask(masks, &inputs, shared.full_in as usize);
     let outputs = positions(node);

@@ -104,7 +104,19 @@ impl CostModel {
                 factor: (c.kernel[0] * c.kernel[1]) as u64 * pixels,
             },
             Op::Linear { .. } => Product { out: sum(node), input: Some(sum(inputs[0])), divisor: 1, factor: *pixels },
-            _ => return,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => return,
         };
         products.push(product);
     }
@@ -138,7 +150,19 @@ impl CostModel {
         let n = &self.nodes[node];
         match n.op {
             Op::Conv2d(_) | Op::Linear { .. } => self.weight_elements(node, widths) * n.pixels,
-            _ => 0,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 0,
         }
     }
 
@@ -149,7 +173,18 @@ impl CostModel {
             Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
             Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
             Op::BatchNorm { .. } => 2 * out,
-            _ => 0,
+            Op::Input
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 0,
         }
     }
 
@@ -161,7 +196,20 @@ impl CostModel {
                 let per_filter = if c.is_depthwise() { 1 } else { input / c.groups as u64 };
                 out * per_filter * (c.kernel[0] * c.kernel[1]) as u64
             }
-            _ => input * out,
+            Op::Linear { .. } => input * out,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 0,
         }
     }
 

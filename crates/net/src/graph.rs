@@ -1,5 +1,7 @@
 //! The network as a graph of operations. Every architecture, built in or imported, is this one graph.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::error::NetError;
@@ -185,6 +187,38 @@ pub enum Op {
 }
 
 impl Op {
+    /// The convolution that the operation is, a Linear layer being one of a single pixel; `None` for all others, which have no
+    /// weights that are multiplied with several inputs.
+    ///
+    /// # Example
+    /// ```
+    /// use secateur_net::{Conv2d, Op};
+    ///
+    /// let linear = Op::Linear { in_features: 64, out_features: 10, bias: false };
+    /// assert_eq!(linear.as_conv2d().as_deref(), Some(&Conv2d::square(64, 10, 1, 1, 0)));
+    /// assert_eq!(Op::Add.as_conv2d(), None);
+    /// ```
+    pub fn as_conv2d(&self) -> Option<Cow<'_, Conv2d>> {
+        match self {
+            Self::Conv2d(conv) => Some(Cow::Borrowed(conv)),
+            Self::Linear { in_features, out_features, bias } => {
+                Some(Cow::Owned(Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }))
+            }
+            Self::Input
+            | Self::BatchNorm { .. }
+            | Self::Pointwise(_)
+            | Self::Add
+            | Self::Concat
+            | Self::MaxPool(_)
+            | Self::AvgPool(_)
+            | Self::GlobalAvgPool
+            | Self::Flatten
+            | Self::Pad { .. }
+            | Self::Slice { .. }
+            | Self::Softmax
+            | Self::Identity => None,
+        }
+    }
     /// Short name for messages and listings.
     pub const fn name(&self) -> &'static str {
         match self {

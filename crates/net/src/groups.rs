@@ -345,11 +345,7 @@ fn group(graph: &Graph, labels: Labels, tensors: &[Axis]) -> ChannelGroups {
 
 /// A group without its channel count, from the footprint of its channels; `readers` are every node's.
 fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
-    let makes_channels = |node: &NodeId| match &graph.node(*node).op {
-        Op::Conv2d(c) => !c.is_depthwise(),
-        Op::Linear { .. } => true,
-        _ => false,
-    };
+    let makes_channels = |node: &NodeId| graph.node(*node).op.as_conv2d().is_some_and(|conv| !conv.is_depthwise());
     let touched = || footprint.iter().map(|&(node, _)| node as NodeId);
     let producers: Vec<NodeId> = touched().filter(makes_channels).collect();
     let mut consumers: Vec<NodeId> =

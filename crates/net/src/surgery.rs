@@ -93,7 +93,21 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
                 Op::Linear { .. } if parameter == "weight" => {
                     slice_weight(tensor, &positions[id], &positions[node.inputs[0]])
                 }
-                _ => slice_vector(tensor, &positions[id]),
+                Op::Input
+                | Op::Conv2d(_)
+                | Op::BatchNorm { .. }
+                | Op::Linear { .. }
+                | Op::Pointwise(_)
+                | Op::Add
+                | Op::Concat
+                | Op::MaxPool(_)
+                | Op::AvgPool(_)
+                | Op::GlobalAvgPool
+                | Op::Flatten
+                | Op::Pad { .. }
+                | Op::Slice { .. }
+                | Op::Softmax
+                | Op::Identity => slice_vector(tensor, &positions[id]),
             };
             weights.insert(format!("{}.{parameter}", node.name), sliced?);
         }
@@ -121,7 +135,16 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
             let kept_from = input.partition_point(|&p| p < *from);
             Op::Slice { channels: [kept_from, kept_from + out], step: *step }
         }
-        op => op.clone(),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Softmax
+        | Op::Identity => node.op.clone(),
     }
 }
 

@@ -139,7 +139,18 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
             }
             out
         }
-        _ => Vec::new(),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => Vec::new(),
     }
 }
 

@@ -117,7 +117,16 @@ impl Bf16Kernel {
         let moves = match &node.op {
             Op::Input | Op::Identity | Op::Concat => true,
             Op::Pad { channels, .. } | Op::Slice { channels, .. } => channels.iter().all(|c| c.is_multiple_of(2)),
-            _ => false,
+            Op::Conv2d(_)
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Softmax => false,
         };
         let is_all = around.residual.is_none() && around.activation.is_none();
         let mut shapes = node.inputs.iter().chain([&id]).map(|&i| graph.shape(i));

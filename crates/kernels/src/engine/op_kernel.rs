@@ -1,5 +1,7 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
+use std::borrow::Cow;
+
 use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
 
 use crate::KernelError;
@@ -287,13 +289,7 @@ impl<'a> Linear<'a> {
     pub(crate) fn of(graph: &'a Graph, weights: &'a Weights, id: NodeId) -> Result<Option<Self>, KernelError> {
         let node = graph.node(id);
         let parameters = Parameters { node: &node.name, weights };
-        let conv = match &node.op {
-            Op::Conv2d(conv) => conv.clone(),
-            Op::Linear { in_features, out_features, bias } => {
-                Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }
-            }
-            _ => return Ok(None),
-        };
+        let Some(conv) = node.op.as_conv2d().map(Cow::into_owned) else { return Ok(None) };
         let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
         let weight = parameters.get("weight", n_weights)?;
         let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };

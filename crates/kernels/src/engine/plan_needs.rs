@@ -117,20 +117,11 @@ fn step_bytes(step: &FusedStep) -> u64 {
     (size_of::<crate::engine::plan::PlanStep>() + size_of::<FusedStep>() + 128 * step.inputs.len()) as u64
 }
 
-/// The convolution that a node is, a linear layer being one of a single pixel.
-fn convolution(op: &Op) -> Option<Conv2d> {
-    match op {
-        Op::Conv2d(conv) => Some(conv.clone()),
-        Op::Linear { in_features, out_features, .. } => Some(Conv2d::square(*in_features, *out_features, 1, 1, 0)),
-        _ => None,
-    }
-}
-
 /// Bytes of a node's kernel and of its working memory.
 fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> [u64; 2] {
     let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
     let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
-    let Some(conv) = convolution(&node.op) else {
+    let Some(conv) = node.op.as_conv2d() else {
         let is_norm = matches!(node.op, Op::BatchNorm { .. });
         let constants = if is_norm { 2 * 4 * shapes[0].c as u64 * isa.lanes() as u64 } else { 0 };
         return [constants, 0];
@@ -167,7 +158,7 @@ impl Bf16Working {
     /// Takes a node in; returns the bytes of its kernel.
     fn add(&mut self, graph: &Graph, id: NodeId, around: &Surroundings) -> u64 {
         let shapes = [around.inputs[0], graph.shape(id)];
-        let native = convolution(&graph.node(id).op).filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
+        let native = graph.node(id).op.as_conv2d().filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
         if let Some(conv) = native {
             let bf16 = Arithmetic::Bf16;
             let (size, [kernel, working], most) = match ConvWay::cheapest(bf16, &conv, shapes) {
@@ -219,7 +210,17 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
             };
             times(times(taps(&conv, input, output), output.c), 8)
         }
-        _ => {
+        Op::Input
+        | Op::BatchNorm { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => {
             let read = node.inputs.iter().fold(0u64, |sum, &i| sum.saturating_add(graph.shape(i).len() as u64));
             read.saturating_add(output.len() as u64)
         }

@@ -88,7 +88,9 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
             let sum: f64 = a.values.iter().skip(c).step_by(a.shape.c).map(|&v| f64::from(v)).sum();
             (sum / (a.shape.h * a.shape.w) as f64) as f32
         }),
-        op => move_values(op, inputs, out),
+        Op::Input | Op::Concat | Op::Flatten | Op::Pad { .. } | Op::Slice { .. } | Op::Softmax | Op::Identity => {
+            move_values(&node.op, inputs, out)
+        }
     }
 }
 
@@ -119,7 +121,15 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
             let exp = |i: usize| (f64::from(a.at(y, x, i)) - f64::from(max)).exp();
             (exp(c) / (0..a.shape.c).map(exp).sum::<f64>()) as f32
         }),
-        _ => a.values.to_vec(),
+        Op::Input | Op::Identity => a.values.to_vec(),
+        Op::Conv2d(_)
+        | Op::BatchNorm { .. }
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool => unreachable!("computed by `run_node`"),
     }
 }
 

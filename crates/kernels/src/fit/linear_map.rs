@@ -36,46 +36,29 @@ pub(crate) struct Axis {
 impl LinearMap {
     /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other nodes.
     pub fn of(graph: &Graph, node: NodeId) -> Vec<Self> {
-        match &graph.node(node).op {
-            Op::Conv2d(c) if c.is_depthwise() => Vec::new(),
-            _ => Self::per_conv_group(graph, node),
-        }
+        let is_depthwise = matches!(&graph.node(node).op, Op::Conv2d(conv) if conv.is_depthwise());
+        if is_depthwise { Vec::new() } else { Self::per_conv_group(graph, node) }
     }
     /// As [`Self::of`], but a grouped convolution that pruning left with one input per conv group still counts as one: by its
     /// own shape it cannot be told from a depthwise convolution.
     pub fn per_conv_group(graph: &Graph, node: NodeId) -> Vec<Self> {
         let Some(&source) = graph.node(node).inputs.first() else { return Vec::new() };
         let (input, output) = (graph.shape(source), graph.shape(node));
-        let whole = Self {
+        let Some(conv) = graph.node(node).op.as_conv2d() else { return Vec::new() };
+        let (n_in, n_out) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+        let map_of = |conv_group| Self {
             node,
-            conv_group: 0,
-            inputs: (0, input.c),
-            outputs: (0, output.c),
+            conv_group,
+            inputs: (conv_group * n_in, n_in),
+            outputs: (conv_group * n_out, n_out),
             input,
             output,
-            kernel: [1; 2],
-            stride: [1; 2],
-            padding: [0; 2],
-            dilation: [1; 2],
+            kernel: conv.kernel,
+            stride: conv.stride,
+            padding: conv.padding,
+            dilation: conv.dilation,
         };
-        match &graph.node(node).op {
-            Op::Linear { .. } => vec![whole],
-            Op::Conv2d(c) => {
-                let (n_in, n_out) = (c.in_channels / c.groups, c.out_channels / c.groups);
-                let group = |g| Self {
-                    conv_group: g,
-                    inputs: (g * n_in, n_in),
-                    outputs: (g * n_out, n_out),
-                    kernel: c.kernel,
-                    stride: c.stride,
-                    padding: c.padding,
-                    dilation: c.dilation,
-                    ..whole.clone()
-                };
-                (0..c.groups).map(group).collect()
-            }
-            _ => Vec::new(),
-        }
+        (0..conv.groups).map(map_of).collect()
     }
     /// A map of one output from one factor for each of `n` channels, at the same node.
     pub(crate) fn of_channel_factors(&self, n: usize) -> Self {

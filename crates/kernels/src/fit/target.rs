@@ -61,7 +61,21 @@ impl Behind {
                 Op::Pointwise(Pointwise::Relu) => Self::Clamp([0.0, f32::INFINITY]),
                 Op::Pointwise(Pointwise::Relu6) => Self::Clamp([0.0, 6.0]),
                 Op::Softmax if is_vector && reader == graph.output() => Self::Softmax,
-                _ => Self::Anything,
+                Op::Input
+                | Op::Conv2d(_)
+                | Op::BatchNorm { .. }
+                | Op::Linear { .. }
+                | Op::Pointwise(_)
+                | Op::Add
+                | Op::Concat
+                | Op::MaxPool(_)
+                | Op::AvgPool(_)
+                | Op::GlobalAvgPool
+                | Op::Flatten
+                | Op::Pad { .. }
+                | Op::Slice { .. }
+                | Op::Softmax
+                | Op::Identity => Self::Anything,
             },
             _ => Self::Anything,
         }
