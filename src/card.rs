@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_gpu::{
-    Begun, Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Session, Truth, filter_norms, norm_order,
+    Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, PendingScores, Session, Truth, filter_norms, norm_order,
 };
 use secateur_kernels::Norm;
 use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
@@ -59,7 +59,7 @@ struct Ahead {
     index: usize,
     prepared: Arc<Prepared>,
     networks: Vec<Arc<Network>>,
-    begun: Begun,
+    begun: PendingScores,
 }
 
 /// Scores by the network they belong to.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_formats::{Dataset, Split};
-use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
+use secateur_gpu::{Candidates, GpuScore, ImageSet, PendingScores, Session, Truth};
 use secateur_kernels::{Arithmetic, KernelError, Plan, Precision};
 use secateur_net::Network;
 
@@ -143,7 +143,7 @@ impl Engine {
     }
 
     /// Hands images to the card, if one computes, and returns while that is busy.
-    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<Begun> {
+    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<PendingScores> {
         match self {
             Self::Cpu(_) => None,
             Self::Gpu(session) => Some(session.begin(None, &chunk.set(network), &Candidates::Repaired(&[network]))),
@@ -156,7 +156,7 @@ impl Engine {
         network: &Network,
         pool: &ThreadPool,
         chunk: &Chunk<'_>,
-        begun: Option<Begun>,
+        begun: Option<PendingScores>,
     ) -> anyhow::Result<usize> {
         let (session, begun) = match (&mut *self, begun) {
             (Self::Cpu(plan), _) => return Ok(plan.n_correct(pool, &chunk.images, chunk.labels)?),
@@ -214,14 +214,14 @@ fn count_correct(
     pool: &ThreadPool,
 ) -> anyhow::Result<usize> {
     let (mut progress, mut n_correct) = (Progress::new(n as u64), 0);
-    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<Begun>| {
+    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<PendingScores>| {
         let to = chunk.from + chunk.labels.len();
         let counted = engine.n_correct(&network.folded, pool, chunk, begun);
         n_correct += counted.with_context(|| format!("images {} to {}", chunk.from, to - 1))?;
         progress.set(to as u64);
         anyhow::Ok(())
     };
-    let mut ahead: Option<(Chunk<'_>, Option<Begun>)> = None;
+    let mut ahead: Option<(Chunk<'_>, Option<PendingScores>)> = None;
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let chunk = Chunk::new(network, data, from..n.min(from + CHUNK_IMAGES));
         let begun = engine.begin(&network.folded, &chunk);

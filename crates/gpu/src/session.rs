@@ -46,7 +46,7 @@ const REBUILDS_MAX: usize = 1;
 
 /// Candidates handed to a device, or why they could not be.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PendingScores {
     n_rebuilt: usize,
     scoring: Result<Scoring, GpuError>,
 }
@@ -104,8 +104,8 @@ impl Session {
 
     /// The first half of [`Session::score`]: hands candidates to the card and returns while that is busy. What fails is told by
     /// `finish`.
-    pub fn begin(&mut self, key: Option<usize>, set: &ImageSet<'_>, candidates: &Candidates<'_>) -> Begun {
-        Begun { n_rebuilt: self.n_rebuilt, scoring: self.try_begin(key, set, candidates) }
+    pub fn begin(&mut self, key: Option<usize>, set: &ImageSet<'_>, candidates: &Candidates<'_>) -> PendingScores {
+        PendingScores { n_rebuilt: self.n_rebuilt, scoring: self.try_begin(key, set, candidates) }
     }
 
     /// The second half of [`Session::score`], with what `begin` was given.
@@ -114,7 +114,7 @@ impl Session {
     /// As [`Session::score`].
     pub fn finish(
         &mut self,
-        begun: Begun,
+        begun: PendingScores,
         key: Option<usize>,
         set: &ImageSet<'_>,
         candidates: &Candidates<'_>,

@@ -23,7 +23,7 @@ pub use fit::calibrate::{Calibration, calibrate};
 pub use fit::contributions::Contributions;
 pub use fit::eliminate::{Reader, RemovalPath, eliminate};
 pub use fit::gram::{NormalEquations, RIDGE};
-pub use fit::linear_map::LinearMap;
+pub use fit::linear_map::{ChannelSpan, LinearMap};
 pub use fit::norms::{Norm, channel_norms};
 pub use fit::refit::{RefitData, SequentialRefit};
 pub use fit::repair::{Refit, repair, write_refit};

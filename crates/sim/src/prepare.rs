@@ -6,8 +6,8 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use secateur_kernels::{
-    Calibration, Effort, KernelError, Norm, NormalEquations, Precision, Reader, Refit, RefitData, RemovalPath,
-    SequentialRefit, calibrate, channel_norms, eliminate, repair,
+    Calibration, ChannelSpan, Effort, KernelError, Norm, NormalEquations, Precision, Reader, Refit, RefitData,
+    RemovalPath, SequentialRefit, calibrate, channel_norms, eliminate, repair,
 };
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
@@ -294,7 +294,7 @@ fn removal_path(
     let n = groups.group(group).n_channels;
     let of_equations = calibration.equations.iter().filter_map(|equations| {
         let axis = groups.axis(network.graph().node(equations.map.node).inputs[0]);
-        let (from, len) = equations.map.inputs;
+        let ChannelSpan { first: from, len } = equations.map.inputs;
         axis[from..from + len]
             .iter()
             .any(|s| s.group == group)

@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 use secateur_net::{FusedStep, Graph, Location, Network, NodeId, Operand, Pointwise, Schedule, Shape};
 
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, Surroundings};
+use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, StepContext};
 use crate::engine::fusion::schedule;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
 use crate::simd::aligned::AlignedVec;
@@ -33,7 +33,7 @@ pub struct Plan {
 /// One step, compiled.
 #[derive(Debug)]
 pub(crate) struct PlanStep {
-    kernel: Kernel,
+    kernel: StepKernel,
     inputs: Vec<Input>,
     residual: Option<Input>,
     out_buffer: usize,
@@ -50,7 +50,7 @@ struct Input {
 }
 
 #[derive(Debug)]
-enum Kernel {
+enum StepKernel {
     F32(OpKernel, Option<Pointwise>),
     Bf16(Bf16Kernel),
 }
@@ -198,10 +198,10 @@ impl Plan {
             let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
             let to = &mut out[..step.out_len * self.lanes];
             match &step.kernel {
-                &Kernel::F32(ref kernel, activation) => {
+                &StepKernel::F32(ref kernel, activation) => {
                     kernel.run_split(&input, Tail { residual, activation }, to, &mut worker.scratch[..n_parts]);
                 }
-                Kernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
+                StepKernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
             }
             worker.buffers[step.out_buffer] = out;
         }
@@ -216,7 +216,7 @@ fn f32_steps(net: &Network, schedule: &Schedule, isa: Isa) -> Result<Vec<PlanSte
     let compile = |step: &FusedStep| {
         let kernel = OpKernel::new(net.graph(), net.weights(), step.node, isa)?;
         Ok(PlanStep {
-            kernel: Kernel::F32(kernel, step.activation),
+            kernel: StepKernel::F32(kernel, step.activation),
             inputs: step.inputs.iter().copied().map(input).collect(),
             residual: step.residual.map(input),
             out_buffer: step.buffer,
@@ -238,13 +238,13 @@ fn bf16_steps(net: &Network, schedule: &Schedule) -> Result<Vec<PlanStep>, Kerne
             Location::Image => Input { location: Location::Image, len: words(graph.input()) },
             Location::Buffer(buffer) => Input { location: operand.location, len: words(stored[buffer]) },
         };
-        let around = Surroundings::of(graph, step, &stored, at + 1 == steps.len());
+        let around = StepContext::of(graph, step, &stored, at + 1 == steps.len());
         let kernel = Bf16Kernel::new(graph, net.weights(), step.node, around)?;
         compiled.push(PlanStep {
             inputs: step.inputs.iter().copied().map(input).collect(),
             residual: step.residual.map(input),
             out_len: kernel.out_words() / Arithmetic::Bf16.lanes(),
-            kernel: Kernel::Bf16(kernel),
+            kernel: StepKernel::Bf16(kernel),
             out_buffer: step.buffer,
         });
         stored[step.buffer] = graph.shape(step.node);

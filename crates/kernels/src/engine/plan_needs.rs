@@ -4,7 +4,7 @@
 use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Window};
 
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::bf16_kernel::{Bf16Kernel, Surroundings};
+use crate::engine::bf16_kernel::{Bf16Kernel, StepContext};
 use crate::engine::conv::depthwise::DepthwiseKernel;
 use crate::engine::conv::direct::{ConvKernel, taps_inside};
 use crate::engine::conv_way::ConvWay;
@@ -84,7 +84,7 @@ impl PlanNeeds {
         let mut stored = vec![graph.input(); schedule.buffer_sizes.len()];
         let mut working = Bf16Working::default();
         for (at, step) in schedule.steps.iter().enumerate() {
-            let around = Surroundings::of(graph, step, &stored, at + 1 == schedule.steps.len());
+            let around = StepContext::of(graph, step, &stored, at + 1 == schedule.steps.len());
             let kernel = working.add(graph, step.node, &around);
             needs.kernels = needs.kernels.saturating_add(kernel);
             stored[step.buffer] = graph.shape(step.node);
@@ -156,7 +156,7 @@ impl Bf16Working {
     }
 
     /// Takes a node in; returns the bytes of its kernel.
-    fn add(&mut self, graph: &Graph, id: NodeId, around: &Surroundings) -> u64 {
+    fn add(&mut self, graph: &Graph, id: NodeId, around: &StepContext) -> u64 {
         let shapes = [around.inputs[0], graph.shape(id)];
         let native = graph.node(id).op.as_conv2d().filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
         if let Some(conv) = native {
@@ -181,7 +181,7 @@ impl Bf16Working {
         kernel + size_of::<crate::engine::op_kernel::OpKernel>() as u64
     }
 
-    fn unpack(&mut self, around: &Surroundings, out: Shape, working: u64) {
+    fn unpack(&mut self, around: &StepContext, out: Shape, working: u64) {
         let bytes = |shape: Shape| AlignedVec::bytes((shape.len() as u64).saturating_mul(16));
         self.f32 = self.f32.max(working);
         self.inputs.resize(self.inputs.len().max(around.inputs.len()), 0);

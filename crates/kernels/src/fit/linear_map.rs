@@ -1,6 +1,24 @@
 //! One dense linear map of a network, and the rows of the least-squares problem that its output pixels make.
 
+use std::ops::Range;
+
 use secateur_net::{Graph, Network, NodeId, Op, Shape};
+
+/// Neighbouring channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelSpan {
+    /// The first of them.
+    pub first: usize,
+    /// How many they are.
+    pub len: usize,
+}
+
+impl ChannelSpan {
+    /// Their indices.
+    pub const fn range(self) -> Range<usize> {
+        self.first..self.first + self.len
+    }
+}
 
 /// A convolution, one conv group of a grouped convolution, or a Linear node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,10 +27,10 @@ pub struct LinearMap {
     pub node: NodeId,
     /// Which conv group; 0 for all others.
     pub conv_group: usize,
-    /// First input channel and number of input channels.
-    pub inputs: (usize, usize),
-    /// First output channel and number of output channels.
-    pub outputs: (usize, usize),
+    /// Input channels, of those of the node it reads.
+    pub inputs: ChannelSpan,
+    /// Output channels, of the node's.
+    pub outputs: ChannelSpan,
     input: Shape,
     output: Shape,
     kernel: [usize; 2],
@@ -23,7 +41,7 @@ pub struct LinearMap {
 
 /// A map's geometry along rows or columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Axis {
+pub(crate) struct AxisGeometry {
     pub kernel: usize,
     pub stride: usize,
     pub padding: usize,
@@ -49,8 +67,8 @@ impl LinearMap {
         let map_of = |conv_group| Self {
             node,
             conv_group,
-            inputs: (conv_group * n_in, n_in),
-            outputs: (conv_group * n_out, n_out),
+            inputs: ChannelSpan { first: conv_group * n_in, len: n_in },
+            outputs: ChannelSpan { first: conv_group * n_out, len: n_out },
             input,
             output,
             kernel: conv.kernel,
@@ -64,8 +82,8 @@ impl LinearMap {
     pub(crate) fn of_channel_factors(&self, n: usize) -> Self {
         let one = Shape { c: 1, h: 1, w: 1 };
         Self {
-            inputs: (0, n),
-            outputs: (0, 1),
+            inputs: ChannelSpan { first: 0, len: n },
+            outputs: ChannelSpan { first: 0, len: 1 },
             input: Shape { c: n, ..one },
             output: one,
             kernel: [1; 2],
@@ -81,18 +99,18 @@ impl LinearMap {
     }
     /// Columns of X: inputs times taps, and the intercept.
     pub const fn columns(&self) -> usize {
-        self.inputs.1 * self.taps() + 1
+        self.inputs.len * self.taps() + 1
     }
     /// The map's weights in `network`, `[outputs, inputs * taps]`: filters are stored one conv group after the other.
     pub(crate) fn weights<'a>(&self, network: &'a Network) -> &'a [f32] {
         let per_filter = self.columns() - 1;
         let weights = network.parameter(&network.graph().node(self.node).name, "weight").data();
-        &weights[self.outputs.0 * per_filter..][..self.outputs.1 * per_filter]
+        &weights[self.outputs.first * per_filter..][..self.outputs.len * per_filter]
     }
     /// Rows, then columns.
-    pub(crate) fn axes(&self) -> [Axis; 2] {
+    pub(crate) fn axes(&self) -> [AxisGeometry; 2] {
         let (kernel, stride, padding, dilation) = (self.kernel, self.stride, self.padding, self.dilation);
-        let axis = |i: usize, n_in, n_out| Axis {
+        let axis = |i: usize, n_in, n_out| AxisGeometry {
             kernel: kernel[i],
             stride: stride[i],
             padding: padding[i],
