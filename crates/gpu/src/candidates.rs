@@ -5,6 +5,21 @@ use secateur_net::{ChannelGroups, Conv2d, Graph, KeptChannels, Network, NodeId, 
 use crate::GpuError;
 
 /// What is to be scored together. All candidates share the operations and how they are wired, and differ in widths and weights.
+///
+/// # Example
+/// ```
+/// use secateur_gpu::Candidates;
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, Shape, arch};
+///
+/// let network = with_random_weights(arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?, 1);
+/// let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// let kept = vec![KeptChannels::all(&groups); 3];
+/// let candidates = Candidates::Masked { network: &network, groups: &groups, kept: &kept };
+/// assert_eq!(candidates.len(), 3);
+/// assert_eq!(Candidates::Repaired(&[&network]).len(), 1);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Candidates<'a> {
     /// Compact networks, each with weights of its own (repaired, as a rule).

@@ -31,6 +31,27 @@ pub struct Scored {
 }
 
 /// An open device and the images on it.
+///
+/// # Example
+/// ```no_run
+/// use secateur_gpu::{Candidates, GpuOptions, ImageSet, Session, Truth};
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 32, w: 32 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let images = vec![0.5; 100 * shape.len()];
+/// let truth = Truth { labels: &[3; 100], n_classes: 10, original_logits: None };
+/// let set = ImageSet { shape, images: &images, truth };
+///
+/// let mut session = Session::open(GpuOptions::default())?;
+/// let candidates = Candidates::Repaired(&[&network]);
+/// // Images of one key stay on the card; the processor is free until the scores are fetched.
+/// let pending = session.begin(Some(0), &set, &candidates);
+/// let scored = session.finish(pending, Some(0), &set, &candidates)?;
+/// println!("{} of 100 on {}", scored.scores[0].n_correct, session.name());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Session {
     options: GpuOptions,

@@ -31,6 +31,22 @@ impl Cost {
 
 /// Counts of one network as functions of the widths of its groups. All three are monotone in every width, which the budget
 /// wall relies on.
+///
+/// # Example
+/// ```
+/// use secateur_net::{ChannelGroups, Cost, CostModel, Protocol, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+/// let model = CostModel::new(&graph, &groups);
+/// let mut widths = groups.full_widths();
+/// assert_eq!(model.count(Cost::Macs, &widths), 40_551_040);
+/// assert_eq!(model.count(Cost::Params, &widths), 269_722);
+/// // One channel fewer: 3x3 filters over 32x32 pixels, 16 of them that read it and one that makes it.
+/// widths[groups.prunable()[0]] -= 1;
+/// assert_eq!(model.count(Cost::Macs, &widths), 40_551_040 - 2 * 16 * 9 * 32 * 32);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct CostModel {
     nodes: Vec<NodeCost>,

@@ -309,6 +309,22 @@ impl Graph {
 }
 
 /// Appends nodes one after the other; each call returns the new node's id.
+///
+/// # Example
+/// ```
+/// use secateur_net::{Conv2d, GraphBuilder, Op, Pointwise, Shape};
+///
+/// let mut builder = GraphBuilder::new(Shape { c: 3, h: 8, w: 8 });
+/// // Node 0 is the image.
+/// let conv = builder.push("conv", Op::Conv2d(Conv2d::square(3, 16, 3, 1, 1)), &[0]);
+/// let relu = builder.push("relu", Op::Pointwise(Pointwise::Relu), &[conv]);
+/// let mean = builder.push("mean", Op::GlobalAvgPool, &[relu]);
+/// builder.push("classify", Op::Linear { in_features: 16, out_features: 10, bias: true }, &[mean]);
+/// let graph = builder.finish()?;
+/// assert_eq!(graph.shape(conv), Shape { c: 16, h: 8, w: 8 });
+/// assert_eq!(graph.n_classes(), 10);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Debug)]
 pub struct GraphBuilder {
     input: Shape,

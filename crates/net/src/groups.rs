@@ -58,6 +58,21 @@ pub struct ChannelGroup {
 }
 
 /// All groups of a graph, in graph order of their first producer, and the channel axis of every tensor.
+///
+/// # Example
+/// ```
+/// use secateur_net::{ChannelGroups, Protocol, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+/// // One group inside each of the nine residual blocks; the streams between blocks stay whole.
+/// assert_eq!(groups.prunable().len(), 9);
+/// let first = groups.group(groups.prunable()[0]);
+/// assert_eq!((first.n_channels, first.consumers.len()), (16, 1));
+/// let frozen = groups.groups().iter().find_map(|group| group.frozen.as_deref());
+/// assert_eq!(frozen, Some("network input"));
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelGroups {
     groups: Vec<ChannelGroup>,

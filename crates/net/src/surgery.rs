@@ -5,6 +5,22 @@ use std::hash::{Hash, Hasher};
 use crate::{ChannelGroups, Conv2d, Graph, NetError, Network, Node, NodeId, Op, Tensor, Weights};
 
 /// Kept channels of every group, each list ascending: `[group][i]`.
+///
+/// # Example
+/// ```
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+/// let group = groups.prunable()[0];
+/// let mut lists = KeptChannels::all(&groups).lists().to_vec();
+/// lists[group] = vec![0, 3, 5];
+/// assert_eq!(KeptChannels::new(&groups, lists.clone())?.widths()[group], 3);
+/// // Lists are checked: in order, in range, not empty, whole where a group is frozen.
+/// lists[group] = vec![5, 3];
+/// assert!(KeptChannels::new(&groups, lists).is_err());
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptChannels(Vec<Vec<usize>>);
 

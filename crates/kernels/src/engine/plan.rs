@@ -16,6 +16,23 @@ use crate::simd::pairs;
 use crate::{Isa, KernelError};
 
 /// A network ready to run on any number of images. Results do not depend on the number of threads, bit for bit.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{Isa, Plan, Precision};
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 32, w: 32 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let images = vec![0.5; 3 * shape.len()];
+/// // For an instruction set, or for a precision with the best instructions that there are.
+/// let plan = Plan::compile(&network, Isa::Portable)?;
+/// let predictions = plan.predictions(&pool, &images)?;
+/// assert_eq!(Plan::compile(&network, Precision::F32)?.n_correct(&pool, &images, &predictions)?, 3);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Plan {
     steps: Vec<PlanStep>,

@@ -15,6 +15,18 @@ use crate::simd::aligned::AlignedVec;
 use crate::{Isa, KernelError};
 
 /// Memory and work of a [`crate::Plan`], sums that do not fit in 64 bits being cut off there.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{Arithmetic, PlanNeeds};
+/// use secateur_net::{Shape, arch};
+///
+/// let graph = arch::build("vgg16", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let needs = PlanNeeds::of(&graph, Arithmetic::default())?;
+/// // On 2 threads, and on 4, each of which has activations of its own.
+/// assert!(needs.bytes(1000, 2) < needs.bytes(1000, 4));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanNeeds {
     /// Bytes of prepared weights and tables, allocated by `Plan::compile`.

@@ -7,6 +7,19 @@ use crate::engine::elementwise::activate;
 
 /// Outputs of all nodes for one image `[H, W, C]`, each `[H, W, C]`, by node index.
 ///
+/// # Example
+/// ```
+/// use secateur_kernels::run_reference;
+/// use secateur_net::{GraphBuilder, Network, Op, Shape, Weights};
+///
+/// let mut builder = GraphBuilder::new(Shape { c: 2, h: 1, w: 2 });
+/// builder.push("mean", Op::GlobalAvgPool, &[0]);
+/// let network = Network::new(builder.finish()?, Weights::new())?;
+/// let outputs = run_reference(&network, &[1.0, 10.0, 3.0, 30.0])?;
+/// assert_eq!(outputs[1], [2.0, 20.0]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// When `image` does not have the length of the network's input.
 pub fn run_reference(net: &Network, image: &[f32]) -> Result<Vec<Vec<f32>>, KernelError> {

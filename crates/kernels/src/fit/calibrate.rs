@@ -16,6 +16,25 @@ use crate::{Isa, KernelError, LinearMap, NormalEquations};
 const CHUNK_GROUPS: usize = 8;
 
 /// What the consumers of a network's groups make of the calibration images.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::calibrate;
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{ChannelGroups, Protocol, Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 8, w: 8 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let images: Vec<f32> = (0..32 * shape.len()).map(|i| (i % 17) as f32 / 17.0).collect();
+/// let calibration = calibrate(&pool, &network, &groups, &images, |_| ())?;
+/// // With these equations a consumer is refitted to any subset of its inputs, without another look at images.
+/// let equations = &calibration.equations[0];
+/// let refit = equations.refit(&[0, 2, 5])?;
+/// assert_eq!(refit.weight.len(), equations.map.outputs.len * 3 * equations.map.taps());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Calibration {
     /// The equations of every linear map that reads a prunable group and is not too wide for them, nor has fewer rows than columns.

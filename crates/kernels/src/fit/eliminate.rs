@@ -44,6 +44,16 @@ impl<'a> Reader<'a> {
 }
 
 /// How a group's error grows as its channels are removed one by one.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::RemovalPath;
+///
+/// let path = RemovalPath { removed: vec![2, 0], errors: vec![0.0, 0.01, 0.05] };
+/// // Four channels, three of which stay: channel 2 went first, for a hundredth of the energy.
+/// assert_eq!(path.kept(4, 3), [0, 1, 3]);
+/// assert_eq!(path.kept(4, 2), [1, 3]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemovalPath {
     /// Channels in the order they are removed; the channels never removed are not listed.

@@ -52,6 +52,28 @@ impl RefitData {
 
 /// Refits any number of candidates of one network on the same images.
 ///
+/// # Example
+/// ```
+/// use secateur_kernels::{Effort, RefitData, SequentialRefit};
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 8, w: 8 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// let mut kept = KeptChannels::all(&groups);
+/// groups.prunable().into_iter().for_each(|group| kept.set(group, (0..4).collect()));
+///
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let images: Vec<f32> = (0..32 * shape.len()).map(|i| (i % 17) as f32 / 17.0).collect();
+/// let data = RefitData::new(&pool, &network, &groups, &images, Effort::Quick)?;
+/// // Four channels of each group, chosen anew, and the weights that make up for the others.
+/// let (compact, kept) = SequentialRefit::new(&pool, &network, &groups, &data).run(&kept, true)?;
+/// assert_eq!(kept.widths()[groups.prunable()[0]], 4);
+/// assert_eq!(compact.graph().n_classes(), 10);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// Memory: while a candidate is refitted, the activations that later nodes read of all images (two layers' worth, as a rule); in
 /// between, the original's outputs at the sampled pixels. A run that
 /// refits ResNet-56 on 6,000 CIFAR images peaks at 2.3 GB.
