@@ -2,6 +2,8 @@
 //! library: the other crates under their short names. Only this crate prints, reads arguments and knows paths and exit codes.
 //!
 //! `secateur::cli().run()` is the whole binary.
+//!
+//! Words are explained in [`net::glossary`].
 
 pub use secateur_formats as formats;
 pub use secateur_gpu as gpu;

@@ -25,6 +25,9 @@ const FLOORS: &[(&str, &[&str])] = &[("crates/kernels/src", &["simd/", "engine/"
 /// Enums that grow, whose every variant is written out wherever one is matched, so that the compiler finds the places of a new one.
 const WRITTEN_OUT: &[&str] = &["Op"];
 
+/// Crates whose first page has no example yet; the list may only shrink.
+const WITHOUT_EXAMPLE: &[&str] = &["crates/rl/src", "crates/scene/src", "crates/sim/src", "crates/train/src", "src"];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -109,4 +112,22 @@ fn matches_over_operations_name_all_of_them() {
         }
     }
     hold("write the variants out instead of:", &broken);
+}
+
+#[test]
+fn first_pages_of_crates_show_an_example_and_lead_to_the_glossary() {
+    let mut broken = Vec::new();
+    for folder in source_folders() {
+        let text = fs::read_to_string(root().join(&folder).join("lib.rs")).unwrap();
+        let page: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        if !page.contains("glossary") {
+            broken.push(format!("{folder}/lib.rs does not lead to the glossary of secateur-net"));
+        }
+        match (page.contains("```"), WITHOUT_EXAMPLE.contains(&folder.as_str())) {
+            (false, false) => broken.push(format!("{folder}/lib.rs shows no example")),
+            (true, true) => broken.push(format!("{folder}/lib.rs has an example now: take it off WITHOUT_EXAMPLE")),
+            (true, false) | (false, true) => {}
+        }
+    }
+    hold("write about ten lines that are compiled under the crate's first words:", &broken);
 }

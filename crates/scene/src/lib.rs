@@ -2,6 +2,8 @@
 //!
 //! [`SceneFile`] mirrors the text; [`Scene::parse`] checks it and is the only way to a [`Scene`]. Every problem is a
 //! [`SceneError`] with line, column and the source line; [`apply_set`] edits the text for the command line's `--set`.
+//!
+//! Words are explained in the glossary of `secateur-net`.
 
 mod check;
 mod choices;

@@ -3,6 +3,8 @@
 //! [`add_process`] lists the whole step in order. The sets of [`Step`] are public: a plugin adds systems to them (see
 //! [`PruningPlugin`]) without touching ours. This crate never touches files, threads of its own or agents: the systems of
 //! [`Step::Act`], [`Step::Collect`], [`Step::Enqueue`], [`Step::Learn`] and [`Step::Publish`] come from above.
+//!
+//! Words are explained in [`secateur_net::glossary`].
 
 mod candidates;
 mod components;

@@ -2,6 +2,8 @@
 //!
 //! Knows agents and the queue; knows no file and no network format. A learner is a system that consumes the bounded crossbeam
 //! queue; actors act with the newest published policy.
+//!
+//! Words are explained in [`secateur_net::glossary`].
 
 mod act;
 mod collect;
