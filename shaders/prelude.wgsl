@@ -4,8 +4,8 @@
 // quads as its own width needs, so that neighbouring invocations, which compute neighbouring pixels, read and write neighbouring
 // memory. Channels past the width are zero, always.
 
-// One operation; the same for all candidates. Mirrored by `Step` in crates/gpu/src/layout.rs.
-struct Step {
+// One operation; the same for all candidates. Mirrored by `Uniforms` in crates/gpu/src/layout.rs.
+struct Uniforms {
     in_h: u32,
     in_w: u32,
     out_h: u32,
@@ -61,7 +61,7 @@ struct Chunk {
     number: u32,
 }
 
-@group(0) @binding(0) var<uniform> step_: Step;
+@group(0) @binding(0) var<uniform> step_: Uniforms;
 @group(0) @binding(1) var<storage, read> candidates: array<Candidate>;
 @group(0) @binding(2) var<storage, read> weights: array<vec4<f32>>;
 @group(1) @binding(0) var<storage, read> input: array<vec4<f32>>;

@@ -32,6 +32,8 @@
 //! * [`sim::PruningPlugin`]: how to write a plugin, with systems in the steps of [`sim::Step`];
 //! * [`rl::Policy`] and [`rl::Learner`]: how to write an agent;
 //! * [`certify::certify`]: counting a written network again, by code that shares nothing with the search.
+//!
+//! Words are explained in [`net::glossary`].
 
 pub use secateur_certify as certify;
 pub use secateur_formats as formats;

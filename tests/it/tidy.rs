@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod imports;
+mod matches;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,12 @@ const LARGER_CIRCLES: &[(&str, usize)] = &[("crates/formats/src", 4)];
 
 /// Floors of a crate from the ground up: a file may import from its own floor and from those below it, never from one above.
 const FLOORS: &[(&str, &[&str])] = &[("crates/kernels/src", &["simd/", "engine/", "fit/"])];
+
+/// Enums that grow, whose every variant is written out wherever one is matched, so that the compiler finds the places of a new one.
+const WRITTEN_OUT: &[&str] = &["Op"];
+
+/// Crates whose first page has no example yet; the list may only shrink.
+const WITHOUT_EXAMPLE: &[&str] = &["crates/rl/src", "crates/scene/src"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -90,4 +97,37 @@ fn floors_import_only_from_below() {
         broken.extend(upwards.map(|(from, to)| format!("{folder}: {from} imports {to}")));
     }
     hold("move what the lower floor needs down to it, or what needs it up:", &broken);
+}
+
+/// A new operation must not count 0 multiply-accumulates, or have no parameters, because nobody thought of it.
+#[test]
+fn matches_over_operations_name_all_of_them() {
+    let mut broken = Vec::new();
+    for folder in source_folders() {
+        for (file, text) in sources(&folder) {
+            for enumeration in WRITTEN_OUT {
+                let arms = matches::catch_all_arms(&text, enumeration);
+                broken.extend(arms.into_iter().map(|arm| format!("{folder}/{file}: {arm}")));
+            }
+        }
+    }
+    hold("write the variants out instead of:", &broken);
+}
+
+#[test]
+fn first_pages_of_crates_show_an_example_and_lead_to_the_glossary() {
+    let mut broken = Vec::new();
+    for folder in source_folders() {
+        let text = fs::read_to_string(root().join(&folder).join("lib.rs")).unwrap();
+        let page: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        if !page.contains("glossary") {
+            broken.push(format!("{folder}/lib.rs does not lead to the glossary of secateur-net"));
+        }
+        match (page.contains("```"), WITHOUT_EXAMPLE.contains(&folder.as_str())) {
+            (false, false) => broken.push(format!("{folder}/lib.rs shows no example")),
+            (true, true) => broken.push(format!("{folder}/lib.rs has an example now: take it off WITHOUT_EXAMPLE")),
+            (true, false) | (false, true) => {}
+        }
+    }
+    hold("write about ten lines that are compiled under the crate's first words:", &broken);
 }

@@ -12,6 +12,19 @@ use crate::FormatError;
 const TEMPORARY: (&str, &str) = (".", ".tmp");
 
 /// A whole file under a temporary name in the folder where it will stand, synced. Dropped, it is removed: nothing has changed then.
+///
+/// # Example
+/// ```
+/// use secateur_formats::StagedFile;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("summary.json");
+/// let staged = StagedFile::new(&path, b"{}")?;
+/// assert!(!path.exists());
+/// staged.commit()?;
+/// assert_eq!(std::fs::read(&path)?, b"{}");
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct StagedFile {
     file: NamedTempFile,

@@ -1,5 +1,24 @@
 //! Foreign bytes in and out: weights (safetensors, PyTorch pickles), data sets. Only this crate knows foreign formats; it
-//! never runs anything it reads and never takes more memory than a small multiple of the bytes given.
+//! never runs anything it reads and never takes more memory than a small multiple of the bytes given. Words are explained in
+//! [`secateur_net::glossary`].
+//!
+//! # Example
+//! A network is written with all that is needed to use it, and read again; PyTorch's files are read by the same function:
+//! ```
+//! use secateur_formats::{Preprocessing, read_weights, write_network};
+//! use secateur_net::random::with_random_weights;
+//! use secateur_net::{Network, Shape, arch};
+//!
+//! let network = with_random_weights(arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?, 1);
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("resnet20.safetensors");
+//! write_network(&path, &network, &Preprocessing::new(vec![0.5; 3], vec![0.25; 3])?)?;
+//!
+//! let file = read_weights(&path)?;
+//! let description = file.description.ok_or("a file of ours describes its network")?;
+//! assert_eq!(Network::new(description.graph, file.weights)?, network);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 mod atomic;
 mod checkpoint;

@@ -7,61 +7,14 @@ mod globals;
 mod machine;
 mod objects;
 mod refusal;
+mod value;
 
 use crate::Problem;
-use crate::pickle::globals::Global;
 pub(crate) use crate::pickle::globals::OddTensor;
 use crate::pickle::machine::Machine;
 pub(crate) use crate::pickle::objects::{Objects, StorageRef, TensorRef};
-
-/// Longest string that is used as a name: of a parameter, a storage or a global.
-const MAX_NAME_BYTES: usize = 512;
-
-/// Bytes `start..end` of the pickle.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Span {
-    start: usize,
-    end: usize,
-}
-
-/// A value on the stack. Containers, storages and tensors are indices into [`Objects`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value {
-    /// `None`, numbers nobody reads, byte strings, devices: allowed anywhere, used nowhere.
-    Opaque,
-    Bool(bool),
-    Int(i64),
-    /// An integer of more than 8 bytes, little-endian.
-    BigInt(Span),
-    Str(Span),
-    /// A tuple or a list.
-    Sequence(usize),
-    Dict(usize),
-    Global(Global),
-    Storage(usize),
-    Tensor(usize),
-    /// A tensor that is recognised and not read.
-    Odd(OddTensor),
-    NumpyArray,
-}
-
-impl Value {
-    /// What it is, for messages.
-    pub(crate) const fn kind(self) -> &'static str {
-        match self {
-            Self::Opaque => "None or another value of no use here",
-            Self::Bool(_) => "a truth value",
-            Self::Int(_) | Self::BigInt(_) => "an integer",
-            Self::Str(_) => "a string",
-            Self::Sequence(_) => "a tuple or list",
-            Self::Dict(_) => "a dict",
-            Self::Global(_) => "a global",
-            Self::Storage(_) => "a storage",
-            Self::Tensor(_) | Self::Odd(_) => "a tensor",
-            Self::NumpyArray => "a numpy array",
-        }
-    }
-}
+use crate::pickle::value::name;
+pub(crate) use crate::pickle::value::{Span, Value};
 
 /// A pickle that has been read.
 #[derive(Debug)]
@@ -102,14 +55,5 @@ impl<'a> Pickle<'a> {
             Value::BigInt(span) => Some(&self.bytes[span.start..span.end]),
             _ => None,
         }
-    }
-}
-
-fn name(bytes: &[u8], value: Value) -> Option<&str> {
-    match value {
-        Value::Str(span) if span.end - span.start <= MAX_NAME_BYTES => {
-            std::str::from_utf8(&bytes[span.start..span.end]).ok()
-        }
-        _ => None,
     }
 }

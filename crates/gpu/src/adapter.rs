@@ -15,14 +15,18 @@ pub struct AdapterReport {
     pub kind: String,
     /// Driver and its version.
     pub driver: String,
-    /// Smallest and largest number of invocations that run in step.
-    pub subgroup: (u32, u32),
+    /// Smallest number of invocations that run in step.
+    pub subgroup_min: u32,
+    /// Largest number of invocations that run in step.
+    pub subgroup_max: u32,
     /// Most bytes of one storage binding.
     pub binding_max: u64,
     /// Most bytes of one buffer.
     pub buffer_max: u64,
-    /// Bytes a workgroup may share, and its most invocations.
-    pub workgroup: (u32, u32),
+    /// Bytes that a workgroup may share.
+    pub workgroup_memory: u32,
+    /// Most invocations of a workgroup.
+    pub workgroup_invocations: u32,
     /// Optional features that are there: half precision, subgroups, timestamps, pipeline cache.
     pub features: Vec<&'static str>,
     /// Whether this is the one `--device gpu` takes.
@@ -123,10 +127,12 @@ fn report(adapter: &Adapter, is_chosen: bool) -> AdapterReport {
         backend: info.backend.to_string(),
         kind: kind.to_owned(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+        subgroup_min: info.subgroup_min_size,
+        subgroup_max: info.subgroup_max_size,
         binding_max: limits.max_storage_buffer_binding_size,
         buffer_max: limits.max_buffer_size,
-        workgroup: (limits.max_compute_workgroup_storage_size, limits.max_compute_invocations_per_workgroup),
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         features: known.iter().filter(|(f, _)| adapter.features().contains(*f)).map(|(_, name)| *name).collect(),
         name: info.name,
         is_chosen,

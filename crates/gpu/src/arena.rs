@@ -13,14 +13,14 @@ pub struct Arena {
 
 /// A range of bytes in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct ArenaPiece {
     /// First byte.
     pub offset: u64,
     /// Number of bytes.
     pub size: u64,
 }
 
-impl Piece {
+impl ArenaPiece {
     /// The piece of `buffer`, to be bound.
     pub fn of<'a>(&self, buffer: &'a Buffer) -> BindingResource<'a> {
         BindingResource::Buffer(BufferBinding { buffer, offset: self.offset, size: BufferSize::new(self.size) })
@@ -34,13 +34,13 @@ impl Arena {
     }
 
     /// Appends; never an empty piece, which could not be bound.
-    pub fn push<T: bytemuck::Pod>(&mut self, items: &[T]) -> Piece {
+    pub fn push<T: bytemuck::Pod>(&mut self, items: &[T]) -> ArenaPiece {
         let offset = (self.bytes.len() as u64).next_multiple_of(self.alignment);
         self.bytes.resize(offset as usize, 0);
         self.bytes.extend_from_slice(bytemuck::cast_slice(items));
         let size = (size_of_val(items) as u64).max(16).next_multiple_of(16);
         self.bytes.resize((offset + size) as usize, 0);
-        Piece { offset, size }
+        ArenaPiece { offset, size }
     }
 
     /// Sends all of it to the card.

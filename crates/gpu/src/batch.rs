@@ -8,12 +8,12 @@ use wgpu::{
     CommandEncoder, ComputePass, ComputePassDescriptor, ComputePipeline,
 };
 
-use crate::arena::{Arena, Piece};
+use crate::arena::{Arena, ArenaPiece};
 use crate::candidates::LayerKind;
 use crate::device::{CONV_BLOCK_MAX, CONV_TILES, ConvVariant, GROUPS_MAX};
 use crate::filter_norm::{GROUP, grid};
 use crate::images::GpuImages;
-use crate::layout::{Candidate, Step};
+use crate::layout::{Candidate, Uniforms};
 use crate::packing::{Packed, pack};
 use crate::pipelines::{PipelineKey, Shader};
 use crate::program::{Dispatch, Kernel, Program};
@@ -52,7 +52,7 @@ pub struct Bound {
 
 /// Candidates ready to be run on images, `chunk` at a time.
 #[derive(Debug)]
-pub struct Batch {
+pub struct CandidateBatch {
     /// What is run.
     pub program: Program,
     /// Number of candidates.
@@ -91,7 +91,7 @@ pub fn fit(
     let mut total = 0;
     for dispatch in &program.dispatches {
         let Kernel::Layer(kind) = dispatch.kernel else { continue };
-        let taps = (dispatch.step.kernel_h * dispatch.step.kernel_w) as usize;
+        let taps = (dispatch.uniforms.kernel_h * dispatch.uniforms.kernel_w) as usize;
         // Batches of fewer candidates may be cut into other blocks: the largest has most to fill up.
         let packed = |c: &Candidate| {
             let n_out = c.n_out + if dispatch.block > 0 { 4 * (CONV_BLOCK_MAX as u32 - 1) } else { 0 };
@@ -112,12 +112,12 @@ pub fn fit(
     let room = usize::try_from(gpu.activations_max().max(largest) / largest).unwrap_or(usize::MAX);
     let n = n.min((room / IMAGES_WANTED.min(n_images.max(1))).max(1));
     let n = n.min(CANDIDATES_WANTED.max(room / n_images.max(1)));
-    let pixels = program.dispatches.iter().map(|d| (d.step.out_h * d.step.out_w) as usize).max().unwrap_or(1);
+    let pixels = program.dispatches.iter().map(|d| (d.uniforms.out_h * d.uniforms.out_w) as usize).max().unwrap_or(1);
     let chunk = (room / n).min(n_images).min(PIXELS_MAX / pixels.max(1)).max(1);
     Ok([n, chunk])
 }
 
-impl Batch {
+impl CandidateBatch {
     /// Packs `weights` and binds everything. The packing is submitted; nothing is waited for but room for the weights.
     ///
     /// # Errors
@@ -140,9 +140,9 @@ impl Batch {
             program.buffer_quads.iter().map(|q| gpu.reused("activations", buffer_bytes(q))).collect();
         let mut uniforms = Arena::new(gpu);
         let mut parts = Arena::new(gpu);
-        let mut where_: Vec<(Piece, Piece)> = Vec::new();
+        let mut where_: Vec<(ArenaPiece, ArenaPiece)> = Vec::new();
         for dispatch in &program.dispatches {
-            where_.push((uniforms.push(&[scaled(&dispatch.step, chunk)]), parts.push(&dispatch.candidates)));
+            where_.push((uniforms.push(&[scaled(&dispatch.uniforms, chunk)]), parts.push(&dispatch.candidates)));
         }
         let uniforms = uniforms.buffer(gpu, "steps", BufferUsages::UNIFORM);
         let parts = parts.buffer(gpu, "candidates", BufferUsages::STORAGE);
@@ -193,9 +193,9 @@ impl Batch {
 }
 
 /// Strides for `chunk` images.
-fn scaled(step: &Step, chunk: usize) -> Step {
+fn scaled(step: &Uniforms, chunk: usize) -> Uniforms {
     let chunk = chunk as u32;
-    Step {
+    Uniforms {
         in_stride: step.in_stride * chunk,
         residual_stride: step.residual_stride * chunk,
         out_stride: step.out_stride * chunk,
@@ -235,7 +235,7 @@ pub fn bind_at(gpu: &Gpu, layout: &BindGroupLayout, resources: &[(u32, BindingRe
 
 /// The pipeline of a dispatch and its workgroups.
 fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
-    let pixels = (dispatch.step.out_h * dispatch.step.out_w) as usize;
+    let pixels = (dispatch.uniforms.out_h * dispatch.uniforms.out_w) as usize;
     let out_quads = dispatch.out_quads();
     let flat = |shader, entry| (PipelineKey::new(shader, entry), Extent::Flat { per_image: pixels * out_quads });
     match dispatch.kernel {
@@ -331,7 +331,7 @@ mod tests {
             let images = GpuImages::new(&gpu, network.graph().input(), &[1.0; 2 * 60], None).unwrap();
             let program = Program::new(network.graph(), std::slice::from_ref(&none), |n| gpu.conv_block(n)).unwrap();
             let weights = gather(&program, &Candidates::Repaired(&[&network]), std::slice::from_ref(&none));
-            let batch = Batch::new(&gpu, &images, program, &weights, 2).unwrap();
+            let batch = CandidateBatch::new(&gpu, &images, program, &weights, 2).unwrap();
             let logits = gpu.logits_of_batch(&images, &batch).unwrap();
             for image in logits[0].chunks(5) {
                 for (got, bias) in image.iter().zip(network.parameter("c", "bias").data()) {

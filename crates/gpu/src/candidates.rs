@@ -5,6 +5,21 @@ use secateur_net::{ChannelGroups, Conv2d, Graph, KeptChannels, Network, NodeId, 
 use crate::GpuError;
 
 /// What is to be scored together. All candidates share the operations and how they are wired, and differ in widths and weights.
+///
+/// # Example
+/// ```
+/// use secateur_gpu::Candidates;
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, Shape, arch};
+///
+/// let network = with_random_weights(arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?, 1);
+/// let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// let kept = vec![KeptChannels::all(&groups); 3];
+/// let candidates = Candidates::Masked { network: &network, groups: &groups, kept: &kept };
+/// assert_eq!(candidates.len(), 3);
+/// assert_eq!(Candidates::Repaired(&[&network]).len(), 1);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Candidates<'a> {
     /// Compact networks, each with weights of its own (repaired, as a rule).
@@ -98,12 +113,37 @@ impl Widths {
             Op::Slice { channels: [first, _], .. } => {
                 -(positions[node.inputs[0]].partition_point(|&p| p < first) as i32)
             }
-            _ => 0,
+            Op::Input
+            | Op::Conv2d(_)
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Softmax
+            | Op::Identity => 0,
         });
         let conv_groups = graph.nodes().iter().map(|node| match &node.op {
             Op::Conv2d(c) if c.is_depthwise() => positions[node.inputs[0]].len(),
             Op::Conv2d(c) => c.groups,
-            _ => 1,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 1,
         });
         Self {
             shifts: shifts.collect(),
@@ -117,7 +157,19 @@ const fn shift(op: &Op) -> i32 {
     match op {
         Op::Pad { channels: [front, _], .. } => *front as i32,
         Op::Slice { channels: [first, _], .. } => -(*first as i32),
-        _ => 0,
+        Op::Input
+        | Op::Conv2d(_)
+        | Op::BatchNorm { .. }
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Softmax
+        | Op::Identity => 0,
     }
 }
 
@@ -147,7 +199,16 @@ fn skeleton(op: &Op) -> Op {
         Op::Linear { .. } => Op::Linear { in_features: 0, out_features: 0, bias: false },
         Op::Pad { rows, cols, .. } => Op::Pad { channels: [0; 2], rows: *rows, cols: *cols },
         Op::Slice { step, .. } => Op::Slice { channels: [0; 2], step: *step },
-        op => op.clone(),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Softmax
+        | Op::Identity => op.clone(),
     }
 }
 

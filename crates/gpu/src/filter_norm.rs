@@ -12,15 +12,24 @@ use crate::layout::NormRow;
 use crate::pipelines::{PipelineKey, Shader};
 use crate::{Gpu, GpuError};
 
-/// Norms of one convolution or Linear node, each `(L1, L2)`.
+/// Both norms of some weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norms {
+    /// Sum of absolute values.
+    pub l1: f32,
+    /// Euclidean norm.
+    pub l2: f32,
+}
+
+/// Norms of one convolution or Linear node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerNorms {
     /// The node.
     pub node: NodeId,
     /// Of every filter, `[out]`.
-    pub filters: Vec<(f32, f32)>,
+    pub filters: Vec<Norms>,
     /// Of all weights that read an input channel, `[in]`.
-    pub inputs: Vec<(f32, f32)>,
+    pub inputs: Vec<Norms>,
 }
 
 /// Elements that one invocation adds up; the shader's SEGMENT.
@@ -31,7 +40,7 @@ const BLOCK: usize = 32;
 pub(crate) const GROUP: usize = 64;
 
 /// Some filters of a layer, all of them if a binding holds as many, as rows of weights.
-struct Piece<'a> {
+struct WeightPiece<'a> {
     node: NodeId,
     weight: &'a [f32],
     n_filters: usize,
@@ -71,16 +80,16 @@ pub fn filter_norms(gpu: &Gpu, network: &Network) -> Result<Vec<LayerNorms>, Gpu
 }
 
 /// Norms of one layer from the sums of its pieces: filters lie in one piece each, input channels in all.
-fn layer_norms(pieces: &[Piece<'_>], sums: &mut impl Iterator<Item = [f32; 2]>) -> LayerNorms {
+fn layer_norms(pieces: &[WeightPiece<'_>], sums: &mut impl Iterator<Item = [f32; 2]>) -> LayerNorms {
     let mut filters = Vec::new();
     let mut inputs = vec![[0.0f64; 2]; pieces[0].rows.len() - pieces[0].n_filters];
     for piece in pieces {
-        filters.extend(sums.by_ref().take(piece.n_filters).map(|[l1, squares]| (l1, squares.sqrt())));
+        filters.extend(sums.by_ref().take(piece.n_filters).map(|[l1, squares]| Norms { l1, l2: squares.sqrt() }));
         for (input, sum) in inputs.iter_mut().zip(sums.by_ref().take(piece.rows.len() - piece.n_filters)) {
             *input = [input[0] + f64::from(sum[0]), input[1] + f64::from(sum[1])];
         }
     }
-    let inputs = inputs.iter().map(|&[l1, squares]| (l1 as f32, squares.sqrt() as f32)).collect();
+    let inputs = inputs.iter().map(|&[l1, squares]| Norms { l1: l1 as f32, l2: squares.sqrt() as f32 }).collect();
     LayerNorms { node: pieces[0].node, filters, inputs }
 }
 
@@ -88,17 +97,19 @@ fn layer_norms(pieces: &[Piece<'_>], sums: &mut impl Iterator<Item = [f32; 2]>) 
 ///
 /// # Errors
 /// One filter larger than that.
-fn pieces(network: &Network, max: u64) -> Result<Vec<Piece<'_>>, GpuError> {
+fn pieces(network: &Network, max: u64) -> Result<Vec<WeightPiece<'_>>, GpuError> {
     let graph = network.graph();
     let mut out = Vec::new();
     for (node, n) in graph.nodes().iter().enumerate() {
-        let (n_filters, n_in, groups) = match &n.op {
-            Op::Conv2d(c) => (c.out_channels, c.in_channels, c.groups),
-            Op::Linear { in_features, out_features, .. } => (*out_features, *in_features, 1),
-            _ => continue,
-        };
+        let Some(conv) = n.op.as_conv2d() else { continue };
+        let n_filters = conv.out_channels;
         let weight = network.parameter(&n.name, "weight");
-        let layer = FilterShape { n_filters, n_in, groups, taps: weight.shape()[2..].iter().product() };
+        let layer = FilterShape {
+            n_filters,
+            n_in: conv.in_channels,
+            groups: conv.groups,
+            taps: weight.shape()[2..].iter().product(),
+        };
         let bytes = 4 * layer.per_filter() as u64;
         if bytes > max {
             return Err(GpuError::TooLarge { what: format!("one filter of node '{}'", n.name), bytes, max });
@@ -108,7 +119,7 @@ fn pieces(network: &Network, max: u64) -> Result<Vec<Piece<'_>>, GpuError> {
             let filters = first..n_filters.min(first.saturating_add(most));
             let per_filter = layer.per_filter();
             let weight = &weight.data()[filters.start * per_filter..filters.end * per_filter];
-            out.push(Piece { node, weight, n_filters: filters.len(), rows: layer.rows(&filters) });
+            out.push(WeightPiece { node, weight, n_filters: filters.len(), rows: layer.rows(&filters) });
         }
     }
     Ok(out)
@@ -155,7 +166,7 @@ impl FilterShape {
 }
 
 /// Adds the two dispatches for some pieces; the result holds their rows one after the other.
-fn encode(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, pieces: &[Piece<'_>]) -> Buffer {
+fn encode(gpu: &Gpu, encoder: &mut wgpu::CommandEncoder, pieces: &[WeightPiece<'_>]) -> Buffer {
     let n_weights: usize = pieces.iter().map(|p| p.weight.len()).sum();
     let source = gpu.storage("weights", 4 * n_weights as u64);
     let (mut rows, mut row_of) = (Vec::new(), Vec::new());
@@ -210,7 +221,7 @@ pub fn group_norms(
     norm: Norm,
 ) -> Vec<f64> {
     let mut sums = vec![0.0f64; groups.group(group).n_channels];
-    let term = |(l1, l2): (f32, f32)| match norm {
+    let term = |Norms { l1, l2 }: Norms| match norm {
         Norm::L1 => f64::from(l1),
         Norm::L2 => f64::from(l2) * f64::from(l2),
     };

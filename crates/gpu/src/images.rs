@@ -11,7 +11,7 @@ use crate::{Gpu, GpuError};
 pub struct GpuImages {
     pub(crate) shape: Shape,
     pub(crate) n: usize,
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<ImagePart>,
     /// Whether labels are there, and whether the original's logits are.
     pub(crate) judged: Option<Judged>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Judged {
 
 /// As many images as a binding holds.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct ImagePart {
     pub(crate) first: usize,
     pub(crate) n: usize,
     pub(crate) images: Buffer,
@@ -75,7 +75,7 @@ impl GpuImages {
                 truth.and_then(|t| Some((t.n_classes, t.original_logits?))).map_or_else(Vec::new, |(c, logits)| {
                     logits[first * c..(first + here) * c].chunks(c).flat_map(log_softmax).collect()
                 });
-            Part {
+            ImagePart {
                 first,
                 n: here,
                 images: gpu.storage_of("images", &padded),

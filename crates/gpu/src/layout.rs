@@ -8,7 +8,7 @@ pub const NONE: u32 = u32::MAX;
 /// One operation; see shaders/prelude.wgsl.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Step {
+pub struct Uniforms {
     pub in_h: u32,
     pub in_w: u32,
     pub out_h: u32,
@@ -119,7 +119,7 @@ pub fn layouts() -> Vec<StructLayout> {
     }
     vec![
         layout!(
-            Step: in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
+            Uniforms: in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
             groups, activation, adds_residual, input_is_image, residual_is_image, in_stride, residual_stride, out_stride,
             clears, accumulates, compares
         ),

@@ -7,7 +7,7 @@ use wgpu::{
     QueryType,
 };
 
-use crate::batch::Batch;
+use crate::batch::CandidateBatch;
 use crate::candidates::Candidates;
 use crate::images::GpuImages;
 use crate::program::{Dispatch, Kernel};
@@ -105,7 +105,7 @@ impl Gpu {
     fn time_batch(
         &self,
         images: &GpuImages,
-        batch: &Batch,
+        batch: &CandidateBatch,
         repeats: usize,
     ) -> Result<Option<(usize, Vec<f64>)>, GpuError> {
         let slices = slices(images, batch.chunk);

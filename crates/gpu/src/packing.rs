@@ -2,7 +2,7 @@
 
 use wgpu::{Buffer, BufferUsages, ComputePassDescriptor};
 
-use crate::arena::{Arena, Piece};
+use crate::arena::{Arena, ArenaPiece};
 use crate::batch::bind;
 use crate::filter_norm::{GROUP, grid};
 use crate::pipelines::{PipelineKey, Shader};
@@ -16,15 +16,15 @@ pub struct Packed {
     /// As they were sent.
     pub source: Buffer,
     /// Each layer's part of `packed`.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<ArenaPiece>,
 }
 
 /// Places `bytes` behind all before them.
-fn place(end: &mut u64, bytes: u64, alignment: u64) -> Piece {
+fn place(end: &mut u64, bytes: u64, alignment: u64) -> ArenaPiece {
     let offset = end.next_multiple_of(alignment);
     let size = bytes.max(16).next_multiple_of(16);
     *end = offset + size;
-    Piece { offset, size }
+    ArenaPiece { offset, size }
 }
 
 /// Sends the weights as they are and packs them on the card, all layers in one submission.
@@ -34,10 +34,10 @@ fn place(end: &mut u64, bytes: u64, alignment: u64) -> Piece {
 pub fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<Packed, GpuError> {
     let (mut n_packed, mut n_source) = (0u64, 0u64);
     let layers = || weights.layers.iter();
-    let packed_bytes = layers().map(|layer| 16 * layer.packed_quads.0 as u64);
-    let pieces: Vec<Piece> = packed_bytes.map(|bytes| place(&mut n_packed, bytes, gpu.alignment())).collect();
+    let packed_bytes = layers().map(|layer| 16 * layer.packed_quads as u64);
+    let pieces: Vec<ArenaPiece> = packed_bytes.map(|bytes| place(&mut n_packed, bytes, gpu.alignment())).collect();
     let source_bytes = layers().map(|layer| 4 * layer.source.len() as u64);
-    let sources: Vec<Piece> = source_bytes.map(|bytes| place(&mut n_source, bytes, gpu.alignment())).collect();
+    let sources: Vec<ArenaPiece> = source_bytes.map(|bytes| place(&mut n_source, bytes, gpu.alignment())).collect();
     if let Some(piece) = sources.iter().find(|piece| piece.size > gpu.binding_max()) {
         let what = "the shared weights of one layer".to_owned();
         return Err(GpuError::TooLarge { what, bytes: piece.size, max: gpu.binding_max() });
@@ -54,10 +54,10 @@ pub fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<Packed, GpuError> {
 }
 
 /// Adds one dispatch per layer.
-fn submit_packing(gpu: &Gpu, weights: &BatchWeights, sources: &[Piece], to: &Packed) {
+fn submit_packing(gpu: &Gpu, weights: &BatchWeights, sources: &[ArenaPiece], to: &Packed) {
     let masks = gpu.storage_of("masks", &weights.masks);
     let (mut uniforms, mut jobs) = (Arena::new(gpu), Arena::new(gpu));
-    let where_: Vec<(Piece, Piece)> =
+    let where_: Vec<(ArenaPiece, ArenaPiece)> =
         weights.layers.iter().map(|layer| (uniforms.push(&[layer.layer]), jobs.push(&layer.jobs))).collect();
     let uniforms = uniforms.buffer(gpu, "layers", BufferUsages::UNIFORM);
     let jobs = jobs.buffer(gpu, "jobs", BufferUsages::STORAGE);
@@ -74,7 +74,7 @@ fn submit_packing(gpu: &Gpu, weights: &BatchWeights, sources: &[Piece], to: &Pac
             to.pieces[i].of(&to.packed),
         ];
         pass.set_bind_group(0, &bind(gpu, &gpu.pipelines.pack, &resources), &[]);
-        let [x, y] = grid(layer.packed_quads.1.div_ceil(GROUP));
+        let [x, y] = grid(layer.packed_quads_max.div_ceil(GROUP));
         pass.dispatch_workgroups(x, y, layer.jobs.len() as u32);
     }
     drop(pass);

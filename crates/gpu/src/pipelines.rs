@@ -93,7 +93,7 @@ pub struct Pipelines {
     checked: bool,
     /// Compiled pipelines of earlier processes, and of this one; none where the adapter has no such thing.
     cache: Option<PipelineCache>,
-    /// Step, candidates, weights.
+    /// Uniforms, candidates, weights.
     pub step: BindGroupLayout,
     /// Input, residual, output.
     pub activations: BindGroupLayout,

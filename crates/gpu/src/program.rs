@@ -4,7 +4,7 @@ use secateur_net::{FusedStep, Fusion, Graph, Location, NodeId, Op, Operand, Poin
 
 use crate::GpuError;
 use crate::candidates::{LayerKind, Widths, layer_kind};
-use crate::layout::{Candidate, Step, quads};
+use crate::layout::{Candidate, Uniforms, quads};
 
 /// Shaders of weights and of sums end in `finish` of prelude.wgsl. A Flatten is free only behind one pixel: channels come in fours.
 const FUSION: Fusion = Fusion {
@@ -36,7 +36,7 @@ pub enum Kernel {
     Softmax,
 }
 
-/// One dispatch over all candidates and the images of a chunk. Strides of `step` are those of one image.
+/// One dispatch over all candidates and the images of a chunk. Strides of `uniforms` are those of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch {
     /// The node it belongs to.
@@ -44,7 +44,7 @@ pub struct Dispatch {
     /// The shader.
     pub kernel: Kernel,
     /// Shapes and flags.
-    pub step: Step,
+    pub uniforms: Uniforms,
     /// By candidate; `weights` is filled in when those are packed.
     pub candidates: Vec<Candidate>,
     /// Where it reads.
@@ -75,8 +75,10 @@ pub struct Program {
     pub buffer_quads: Vec<usize>,
     /// Quads per image of the images.
     pub image_quads: usize,
-    /// Where the output is left, and its shape but for channels.
-    pub output: (usize, Shape),
+    /// The buffer that the output is left in.
+    pub out_buffer: usize,
+    /// The shape of the output, but for channels.
+    pub out_shape: Shape,
     /// Output channels of every candidate.
     pub n_out: Vec<usize>,
 }
@@ -105,19 +107,20 @@ impl Program {
                 Location::Image => 0,
                 Location::Buffer(buffer) => buffer_quads[buffer] as u32,
             };
-            dispatch.step.input_is_image = u32::from(dispatch.input == Location::Image);
-            dispatch.step.in_stride = stride(dispatch.input);
-            dispatch.step.adds_residual = u32::from(dispatch.residual.is_some());
-            dispatch.step.residual_is_image = u32::from(dispatch.residual == Some(Location::Image));
-            dispatch.step.residual_stride = dispatch.residual.map_or(0, stride);
-            dispatch.step.out_stride = buffer_quads[dispatch.buffer] as u32;
+            dispatch.uniforms.input_is_image = u32::from(dispatch.input == Location::Image);
+            dispatch.uniforms.in_stride = stride(dispatch.input);
+            dispatch.uniforms.adds_residual = u32::from(dispatch.residual.is_some());
+            dispatch.uniforms.residual_is_image = u32::from(dispatch.residual == Some(Location::Image));
+            dispatch.uniforms.residual_stride = dispatch.residual.map_or(0, stride);
+            dispatch.uniforms.out_stride = buffer_quads[dispatch.buffer] as u32;
             if dispatch.kernel == Kernel::Layer(LayerKind::Dense) {
                 dispatch.block = block(dispatch.out_quads());
             }
         }
         let output = graph.output();
         Ok(Self {
-            output: (schedule.steps.last().map_or(0, |s| s.buffer), graph.shape(output)),
+            out_buffer: schedule.steps.last().map_or(0, |s| s.buffer),
+            out_shape: graph.shape(output),
             n_out: widths.iter().map(|w| w.channels[output]).collect(),
             dispatches,
             buffer_quads,
@@ -144,12 +147,12 @@ struct Lowering<'a> {
     graph: &'a Graph,
     widths: &'a [Widths],
     fused: &'a FusedStep,
-    step: Step,
+    uniforms: Uniforms,
 }
 
 impl Lowering<'_> {
     /// A dispatch that reads input number `i`.
-    fn dispatch(&self, kernel: Kernel, i: usize, step: Step) -> Dispatch {
+    fn dispatch(&self, kernel: Kernel, i: usize, uniforms: Uniforms) -> Dispatch {
         let node = self.fused.node;
         let Operand { node: value, location: input } = self.fused.inputs[i];
         let candidate = |w: &Widths| Candidate {
@@ -159,18 +162,28 @@ impl Lowering<'_> {
             shift: w.shifts[node],
         };
         let candidates = self.widths.iter().map(candidate).collect();
-        Dispatch { node, kernel, step, candidates, input, residual: None, buffer: self.fused.buffer, macs: 0, block: 0 }
+        Dispatch {
+            node,
+            kernel,
+            uniforms,
+            candidates,
+            input,
+            residual: None,
+            buffer: self.fused.buffer,
+            macs: 0,
+            block: 0,
+        }
     }
 
-    fn windowed(&self, window: &Window) -> Step {
-        Step {
+    fn windowed(&self, window: &Window) -> Uniforms {
+        Uniforms {
             kernel_h: window.kernel[0] as u32,
             kernel_w: window.kernel[1] as u32,
             stride_h: window.stride[0] as u32,
             stride_w: window.stride[1] as u32,
             pad_h: window.padding[0] as u32,
             pad_w: window.padding[1] as u32,
-            ..self.step
+            ..self.uniforms
         }
     }
 
@@ -178,7 +191,7 @@ impl Lowering<'_> {
     fn layer(&self, window: &Window, dilation: [usize; 2]) -> Result<Dispatch, GpuError> {
         let (node, value) = (self.fused.node, self.fused.inputs[0].node);
         let kind = layer_kind(self.graph, node, self.widths)?;
-        let step = Step {
+        let uniforms = Uniforms {
             dilation_h: dilation[0] as u32,
             dilation_w: dilation[1] as u32,
             groups: if let LayerKind::Grouped(n) = kind { n as u32 } else { 0 },
@@ -192,15 +205,15 @@ impl Lowering<'_> {
         Ok(Dispatch {
             residual: self.fused.residual.map(|operand| operand.location),
             macs: if counts { self.widths.iter().map(macs).sum() } else { 0 },
-            ..self.dispatch(Kernel::Layer(kind), 0, step)
+            ..self.dispatch(Kernel::Layer(kind), 0, uniforms)
         })
     }
 }
 
 fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Dispatch>) -> Result<(), GpuError> {
     let from = graph.shape(fused.inputs[0].node);
-    let step = step_between(from, graph.shape(fused.node));
-    let l = Lowering { graph, widths, fused, step };
+    let uniforms = uniforms_between(from, graph.shape(fused.node));
+    let l = Lowering { graph, widths, fused, uniforms };
     let unit = Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2] };
     match &graph.node(fused.node).op {
         Op::Conv2d(c) => {
@@ -214,30 +227,30 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
             let window = Window { kernel: [from.h, from.w], ..unit };
             out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(&window)));
         }
-        Op::Flatten => out.push(l.dispatch(Kernel::Flatten, 0, step)),
+        Op::Flatten => out.push(l.dispatch(Kernel::Flatten, 0, uniforms)),
         Op::Pad { rows, cols, .. } => {
-            let step = Step { pad_h: rows[0] as u32, pad_w: cols[0] as u32, ..step };
-            out.push(l.dispatch(Kernel::Shift, 0, step));
+            let uniforms = Uniforms { pad_h: rows[0] as u32, pad_w: cols[0] as u32, ..uniforms };
+            out.push(l.dispatch(Kernel::Shift, 0, uniforms));
         }
         Op::Slice { step: [rows, cols], .. } => {
-            let step = Step { stride_h: *rows as u32, stride_w: *cols as u32, ..step };
-            out.push(l.dispatch(Kernel::Shift, 0, step));
+            let uniforms = Uniforms { stride_h: *rows as u32, stride_w: *cols as u32, ..uniforms };
+            out.push(l.dispatch(Kernel::Shift, 0, uniforms));
         }
         Op::Concat => concat(&l, out),
         Op::Add => add(&l, out),
-        Op::Softmax => out.push(l.dispatch(Kernel::Softmax, 0, step)),
+        Op::Softmax => out.push(l.dispatch(Kernel::Softmax, 0, uniforms)),
         Op::Pointwise(function) => {
-            let step = Step { activation: activation_code(Some(*function)), ..step };
-            out.push(l.dispatch(Kernel::Combine, 0, step));
+            let uniforms = Uniforms { activation: activation_code(Some(*function)), ..uniforms };
+            out.push(l.dispatch(Kernel::Combine, 0, uniforms));
         }
-        Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, step)),
+        Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, uniforms)),
     }
     Ok(())
 }
 
-/// A step that reads one pixel for each that it writes.
-fn step_between(from: Shape, to: Shape) -> Step {
-    Step {
+/// Of a step that reads one pixel for each that it writes.
+fn uniforms_between(from: Shape, to: Shape) -> Uniforms {
+    Uniforms {
         in_h: from.h as u32,
         in_w: from.w as u32,
         out_h: to.h as u32,
@@ -247,7 +260,7 @@ fn step_between(from: Shape, to: Shape) -> Step {
         stride_h: 1,
         stride_w: 1,
         clears: 1,
-        ..Step::default()
+        ..Uniforms::default()
     }
 }
 
@@ -255,7 +268,7 @@ fn step_between(from: Shape, to: Shape) -> Step {
 fn concat(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
     let mut before = vec![0; l.widths.len()];
     for i in 0..l.fused.inputs.len() {
-        let mut dispatch = l.dispatch(Kernel::Shift, i, Step { clears: u32::from(i == 0), ..l.step });
+        let mut dispatch = l.dispatch(Kernel::Shift, i, Uniforms { clears: u32::from(i == 0), ..l.uniforms });
         for (candidate, before) in dispatch.candidates.iter_mut().zip(&mut before) {
             candidate.shift = *before;
             *before += candidate.n_in as i32;
@@ -269,8 +282,8 @@ fn add(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
     let n = l.fused.inputs.len();
     for i in 1..n {
         let activation = if i == n - 1 { activation_code(l.fused.activation) } else { 0 };
-        let step = Step { activation, accumulates: u32::from(i > 1), ..l.step };
-        let mut dispatch = l.dispatch(Kernel::Combine, i, step);
+        let uniforms = Uniforms { activation, accumulates: u32::from(i > 1), ..l.uniforms };
+        let mut dispatch = l.dispatch(Kernel::Combine, i, uniforms);
         if i == 1 {
             dispatch.residual = Some(l.fused.inputs[0].location);
         }

@@ -6,11 +6,11 @@ use std::ops::Range;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePassDescriptor, SubmissionIndex};
 
 use crate::arena::Arena;
-use crate::batch::{Batch, bind, bind_at, fit};
+use crate::batch::{CandidateBatch, bind, bind_at, fit};
 use crate::candidates::Candidates;
 use crate::device::Fetch;
 use crate::images::GpuImages;
-use crate::layout::{Candidate, Chunk, NONE, Step, Tally, quads};
+use crate::layout::{Candidate, Chunk, NONE, Tally, Uniforms, quads};
 use crate::pipelines::{PipelineKey, Shader};
 use crate::program::Program;
 use crate::weights::gather;
@@ -117,7 +117,7 @@ impl Gpu {
         &self,
         images: &GpuImages,
         candidates: &Candidates<'_>,
-        mut run: impl FnMut(&Batch) -> Result<(), GpuError>,
+        mut run: impl FnMut(&CandidateBatch) -> Result<(), GpuError>,
     ) -> Result<(), GpuError> {
         let Some(graph) = candidates.graph() else { return Ok(()) };
         if graph.input() != images.shape {
@@ -131,7 +131,7 @@ impl Gpu {
             let widths = part.widths()?;
             let program = Program::new(graph, &widths, |n| self.conv_block(n))?;
             let weights = gather(&program, &part, &widths);
-            let batch = Batch::new(self, images, program, &weights, chunk)?;
+            let batch = CandidateBatch::new(self, images, program, &weights, chunk)?;
             run(&batch)?;
             self.take_room(batch.weights_bytes);
             self.give_back(batch.into_buffers());
@@ -139,7 +139,7 @@ impl Gpu {
         Ok(())
     }
 
-    fn submit_batch(&self, images: &GpuImages, batch: &Batch, scoring: &mut Scoring) -> Result<(), GpuError> {
+    fn submit_batch(&self, images: &GpuImages, batch: &CandidateBatch, scoring: &mut Scoring) -> Result<(), GpuError> {
         let slices = slices(images, batch.chunk);
         let judge = Judge::new(self, images, batch)?;
         for (slice, chunk) in slices.iter().zip(&self.chunks(batch, &slices)) {
@@ -159,10 +159,14 @@ impl Gpu {
     }
 
     /// Outputs of one batch; see [`Gpu::logits`].
-    pub(crate) fn logits_of_batch(&self, images: &GpuImages, batch: &Batch) -> Result<Vec<Vec<f32>>, GpuError> {
+    pub(crate) fn logits_of_batch(
+        &self,
+        images: &GpuImages,
+        batch: &CandidateBatch,
+    ) -> Result<Vec<Vec<f32>>, GpuError> {
         let slices = slices(images, batch.chunk);
         let chunks = self.chunks(batch, &slices);
-        let (buffer, shape) = batch.program.output;
+        let (buffer, shape) = (batch.program.out_buffer, batch.program.out_shape);
         let stride = 4 * batch.program.buffer_quads[buffer] * batch.chunk;
         let mut out: Vec<Vec<f32>> = vec![Vec::new(); batch.n_candidates];
         for (slice, chunk) in slices.iter().zip(&chunks) {
@@ -182,7 +186,7 @@ impl Gpu {
     }
 
     /// Bind groups of the chunks.
-    pub(crate) fn chunks(&self, batch: &Batch, slices: &[Slice]) -> Vec<BindGroup> {
+    pub(crate) fn chunks(&self, batch: &CandidateBatch, slices: &[Slice]) -> Vec<BindGroup> {
         let mut arena = Arena::new(self);
         let piece = |slice: &Slice| {
             arena.push(&[Chunk {
@@ -217,8 +221,8 @@ struct Judge {
 }
 
 impl Judge {
-    fn new(gpu: &Gpu, images: &GpuImages, batch: &Batch) -> Result<Self, GpuError> {
-        let (buffer, shape) = batch.program.output;
+    fn new(gpu: &Gpu, images: &GpuImages, batch: &CandidateBatch) -> Result<Self, GpuError> {
+        let (buffer, shape) = (batch.program.out_buffer, batch.program.out_shape);
         let Some(judged) = images.judged else {
             return Err(GpuError::Length { what: "labels", expected: images.len(), got: 0 });
         };
@@ -226,20 +230,20 @@ impl Judge {
             let got = c * shape.h * shape.w;
             return Err(GpuError::Length { what: "outputs", expected: judged.n_classes, got });
         }
-        let step = Step {
+        let step = Uniforms {
             out_h: shape.h as u32,
             out_w: shape.w as u32,
             in_stride: (batch.program.buffer_quads[buffer] * batch.chunk) as u32,
             out_stride: batch.chunk as u32,
             compares: u32::from(judged.has_original),
-            ..Step::default()
+            ..Uniforms::default()
         };
         let parts: Vec<Candidate> =
             batch.program.n_out.iter().map(|&n| Candidate { n_out: n as u32, ..Candidate::default() }).collect();
         let (step, parts) = (gpu.uniform_of("judge", &[step]), gpu.storage_of("candidates", &parts));
         let verdicts = gpu.storage("verdicts", (8 * batch.n_candidates * batch.chunk) as u64);
         let tallies = gpu.storage("tallies", (size_of::<Tally>() * batch.n_candidates) as u64);
-        let of_part = |part: &crate::images::Part| {
+        let of_part = |part: &crate::images::ImagePart| {
             let buffers = [&batch.buffers[buffer], &part.labels, &part.log_probabilities, &verdicts, &tallies];
             let resources: Vec<_> = [0, 3, 4, 5, 6].into_iter().zip(buffers.map(Buffer::as_entire_binding)).collect();
             bind_at(gpu, &gpu.pipelines.top1, &resources)

@@ -31,6 +31,27 @@ pub struct Scored {
 }
 
 /// An open device and the images on it.
+///
+/// # Example
+/// ```no_run
+/// use secateur_gpu::{Candidates, GpuOptions, ImageSet, Session, Truth};
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 32, w: 32 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let images = vec![0.5; 100 * shape.len()];
+/// let truth = Truth { labels: &[3; 100], n_classes: 10, original_logits: None };
+/// let set = ImageSet { shape, images: &images, truth };
+///
+/// let mut session = Session::open(GpuOptions::default())?;
+/// let candidates = Candidates::Repaired(&[&network]);
+/// // Images of one key stay on the card; the processor is free until the scores are fetched.
+/// let pending = session.begin(Some(0), &set, &candidates);
+/// let scored = session.finish(pending, Some(0), &set, &candidates)?;
+/// println!("{} of 100 on {}", scored.scores[0].n_correct, session.name());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Session {
     options: GpuOptions,
@@ -46,7 +67,7 @@ const REBUILDS_MAX: usize = 1;
 
 /// Candidates handed to a device, or why they could not be.
 #[derive(Debug)]
-pub struct Begun {
+pub struct PendingScores {
     n_rebuilt: usize,
     scoring: Result<Scoring, GpuError>,
 }
@@ -104,8 +125,8 @@ impl Session {
 
     /// The first half of [`Session::score`]: hands candidates to the card and returns while that is busy. What fails is told by
     /// `finish`.
-    pub fn begin(&mut self, key: Option<usize>, set: &ImageSet<'_>, candidates: &Candidates<'_>) -> Begun {
-        Begun { n_rebuilt: self.n_rebuilt, scoring: self.try_begin(key, set, candidates) }
+    pub fn begin(&mut self, key: Option<usize>, set: &ImageSet<'_>, candidates: &Candidates<'_>) -> PendingScores {
+        PendingScores { n_rebuilt: self.n_rebuilt, scoring: self.try_begin(key, set, candidates) }
     }
 
     /// The second half of [`Session::score`], with what `begin` was given.
@@ -114,7 +135,7 @@ impl Session {
     /// As [`Session::score`].
     pub fn finish(
         &mut self,
-        begun: Begun,
+        begun: PendingScores,
         key: Option<usize>,
         set: &ImageSet<'_>,
         candidates: &Candidates<'_>,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use secateur_net::{Conv2d, KeptChannels, Network, NodeId, Op, filter_inputs};
+use secateur_net::{KeptChannels, Network, NodeId, Op, filter_inputs};
 
 use crate::candidates::{Candidates, LayerKind, Widths};
 use crate::layout::{Candidate, NONE, PackJob, PackLayer, quads};
@@ -19,8 +19,10 @@ pub struct LayerWeights {
     pub jobs: Vec<PackJob>,
     /// Weights as networks hold them: every candidate's, or those that all share.
     pub source: Vec<f32>,
-    /// Quads that all candidates take once packed, and the most that one takes.
-    pub packed_quads: (usize, usize),
+    /// Quads that all candidates take once packed.
+    pub packed_quads: usize,
+    /// The most that one candidate takes.
+    pub packed_quads_max: usize,
 }
 
 /// All layers of a batch, and the bit masks that their jobs point into.
@@ -37,7 +39,7 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
     let mut out = BatchWeights::default();
     for (dispatch, d) in program.dispatches.iter().enumerate() {
         let Kernel::Layer(kind) = d.kernel else { continue };
-        let taps = (d.step.kernel_h * d.step.kernel_w) as usize;
+        let taps = (d.uniforms.kernel_h * d.uniforms.kernel_w) as usize;
         let mut layer = LayerWeights {
             dispatch,
             layer: PackLayer {
@@ -48,7 +50,8 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
             },
             jobs: Vec::with_capacity(widths.len()),
             source: Vec::with_capacity(n_values(candidates, d.node)),
-            packed_quads: (0, 0),
+            packed_quads: 0,
+            packed_quads_max: 0,
         };
         let node = d.node;
         for (i, candidate) in d.candidates.iter().enumerate() {
@@ -61,8 +64,9 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
                 }
             };
             let n_quads = packed_quads(kind, taps, d.block, candidate);
-            let packed = layer.packed_quads.0 as u32;
-            layer.packed_quads = (layer.packed_quads.0 + n_quads, layer.packed_quads.1.max(n_quads));
+            let packed = layer.packed_quads as u32;
+            layer.packed_quads += n_quads;
+            layer.packed_quads_max = layer.packed_quads_max.max(n_quads);
             layer.jobs.push(PackJob { n_in: filter_in(kind, candidate) as u32, n_out: candidate.n_out, packed, ..job });
         }
         out.layers.push(layer);
@@ -74,10 +78,8 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
 fn n_values(candidates: &Candidates<'_>, node: NodeId) -> usize {
     let of = |network: &Network| {
         let name = &network.graph().node(node).name;
-        let has_bias = match &network.graph().node(node).op {
-            Op::Conv2d(Conv2d { bias, .. }) | Op::Linear { bias, .. } => *bias,
-            _ => true,
-        };
+        // A BatchNorm always has a shift.
+        let has_bias = network.graph().node(node).op.as_conv2d().is_none_or(|conv| conv.bias);
         let n_out = network.graph().shape(node).c;
         network.parameter(name, "weight").data().len() + if has_bias { n_out } else { 0 }
     };
@@ -145,7 +147,18 @@ fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>
             let shift = shifted.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
             (Cow::Owned(scale.iter().map(|&s| s as f32).collect()), Some(Cow::Owned(shift)), 1)
         }
-        _ => (Cow::Borrowed(&[]), None, 0),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => (Cow::Borrowed(&[]), None, 0),
     }
 }
 
@@ -162,7 +175,19 @@ fn masked(
     let inputs = match &n.op {
         Op::Conv2d(c) => filter_inputs(c, &input()),
         Op::Linear { .. } => input(),
-        _ => vec![0],
+        Op::Input
+        | Op::BatchNorm { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => vec![0],
     };
     let in_mask = push_mask(masks, &inputs, shared.full_in as usize);
     let outputs = positions(node);

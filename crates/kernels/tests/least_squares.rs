@@ -105,7 +105,7 @@ fn ridge_of(xs: &[Vec<f64>]) -> f64 {
 /// The weights of a conv group of a node, `[outputs, columns]`, the intercept's (which nothing is pulled towards) zero.
 fn weights_of(net: &Network, map: &LinearMap) -> Vec<Vec<f64>> {
     let weight = net.parameter(&net.graph().node(map.node).name, "weight");
-    let filters = weight.data().chunks(map.columns() - 1).skip(map.outputs.0).take(map.outputs.1);
+    let filters = weight.data().chunks(map.columns() - 1).skip(map.outputs.first).take(map.outputs.len);
     filters.map(|filter| filter.iter().map(|&w| f64::from(w)).chain([0.0]).collect()).collect()
 }
 
@@ -162,7 +162,7 @@ fn check_equations(conv: Conv2d, flatten: bool, n_images: usize) {
 /// A refit on every second input is the least-squares solution whose ridge pulls towards `weights`.
 fn check_refit(equations: &NormalEquations, xs: &[Vec<f64>], ys: &[Vec<f64>], weights: &[Vec<f64>]) {
     let taps = equations.map.taps();
-    let kept: Vec<usize> = (0..equations.map.inputs.1).step_by(2).collect();
+    let kept: Vec<usize> = (0..equations.map.inputs.len).step_by(2).collect();
     let mut columns: Vec<usize> = kept.iter().flat_map(|&c| c * taps..(c + 1) * taps).collect();
     columns.push(xs[0].len() - 1);
     let refit = equations.refit(&kept).unwrap();

@@ -63,9 +63,9 @@ fn masked(net: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> Network
         for map in LinearMap::of(net.graph(), id) {
             let there = kept.positions(groups, node.inputs[0]);
             let mut weight = out.parameter(&node.name, "weight").clone();
-            let per_filter = map.inputs.1 * map.taps();
-            for i in (0..map.inputs.1).filter(|i| there.binary_search(&(map.inputs.0 + i)).is_err()) {
-                for o in map.outputs.0..map.outputs.0 + map.outputs.1 {
+            let per_filter = map.inputs.len * map.taps();
+            for i in (0..map.inputs.len).filter(|i| there.binary_search(&(map.inputs.first + i)).is_err()) {
+                for o in map.outputs.range() {
                     weight.data_mut()[o * per_filter + i * map.taps()..][..map.taps()].fill(0.0);
                 }
             }
@@ -281,7 +281,7 @@ fn repaired_in_parallel(net: &Network, groups: &ChannelGroups, kept: &KeptChanne
     let mut work = net.clone();
     for equations in calibrate(&pool(1), net, groups, images, |_| ()).unwrap().equations {
         let inputs = kept.positions(groups, net.graph().node(equations.map.node).inputs[0]);
-        let outputs: Vec<usize> = (0..equations.map.outputs.1).collect();
+        let outputs: Vec<usize> = (0..equations.map.outputs.len).collect();
         write_refit(&mut work, equations.map.node, &equations.refit(&inputs).unwrap(), &outputs, &inputs).unwrap();
     }
     prune(&work, groups, kept).unwrap()

@@ -31,6 +31,22 @@ impl Cost {
 
 /// Counts of one network as functions of the widths of its groups. All three are monotone in every width, which the budget
 /// wall relies on.
+///
+/// # Example
+/// ```
+/// use secateur_net::{ChannelGroups, Cost, CostModel, Protocol, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+/// let model = CostModel::new(&graph, &groups);
+/// let mut widths = groups.full_widths();
+/// assert_eq!(model.count(Cost::Macs, &widths), 40_551_040);
+/// assert_eq!(model.count(Cost::Params, &widths), 269_722);
+/// // One channel fewer: 3x3 filters over 32x32 pixels, 16 of them that read it and one that makes it.
+/// widths[groups.prunable()[0]] -= 1;
+/// assert_eq!(model.count(Cost::Macs, &widths), 40_551_040 - 2 * 16 * 9 * 32 * 32);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct CostModel {
     nodes: Vec<NodeCost>,
@@ -104,7 +120,19 @@ impl CostModel {
                 factor: (c.kernel[0] * c.kernel[1]) as u64 * pixels,
             },
             Op::Linear { .. } => Product { out: sum(node), input: Some(sum(inputs[0])), divisor: 1, factor: *pixels },
-            _ => return,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => return,
         };
         products.push(product);
     }
@@ -138,7 +166,19 @@ impl CostModel {
         let n = &self.nodes[node];
         match n.op {
             Op::Conv2d(_) | Op::Linear { .. } => self.weight_elements(node, widths) * n.pixels,
-            _ => 0,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 0,
         }
     }
 
@@ -149,7 +189,18 @@ impl CostModel {
             Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
             Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
             Op::BatchNorm { .. } => 2 * out,
-            _ => 0,
+            Op::Input
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 0,
         }
     }
 
@@ -161,7 +212,20 @@ impl CostModel {
                 let per_filter = if c.is_depthwise() { 1 } else { input / c.groups as u64 };
                 out * per_filter * (c.kernel[0] * c.kernel[1]) as u64
             }
-            _ => input * out,
+            Op::Linear { .. } => input * out,
+            Op::Input
+            | Op::BatchNorm { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax
+            | Op::Identity => 0,
         }
     }
 

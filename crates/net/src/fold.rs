@@ -23,7 +23,20 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
             }
             // The input of a network that is nothing but Identity nodes must stay followed by a node.
             Op::Identity => node.inputs[0] != 0,
-            _ => false,
+            Op::Input
+            | Op::Conv2d(_)
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::Concat
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Pad { .. }
+            | Op::Slice { .. }
+            | Op::Softmax => false,
         };
         if drop_node {
             place.push(place[node.inputs[0]]);
@@ -65,7 +78,19 @@ fn with_bias(op: &Op) -> Op {
     match &mut op {
         Op::Conv2d(c) => c.bias = true,
         Op::Linear { bias, .. } => *bias = true,
-        _ => {}
+        Op::Input
+        | Op::BatchNorm { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => {}
     }
     op
 }

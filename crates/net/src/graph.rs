@@ -1,5 +1,7 @@
 //! The network as a graph of operations. Every architecture, built in or imported, is this one graph.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::error::NetError;
@@ -185,6 +187,38 @@ pub enum Op {
 }
 
 impl Op {
+    /// The convolution that the operation is, a Linear layer being one of a single pixel; `None` for all others, which have no
+    /// weights that are multiplied with several inputs.
+    ///
+    /// # Example
+    /// ```
+    /// use secateur_net::{Conv2d, Op};
+    ///
+    /// let linear = Op::Linear { in_features: 64, out_features: 10, bias: false };
+    /// assert_eq!(linear.as_conv2d().as_deref(), Some(&Conv2d::square(64, 10, 1, 1, 0)));
+    /// assert_eq!(Op::Add.as_conv2d(), None);
+    /// ```
+    pub fn as_conv2d(&self) -> Option<Cow<'_, Conv2d>> {
+        match self {
+            Self::Conv2d(conv) => Some(Cow::Borrowed(conv)),
+            Self::Linear { in_features, out_features, bias } => {
+                Some(Cow::Owned(Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }))
+            }
+            Self::Input
+            | Self::BatchNorm { .. }
+            | Self::Pointwise(_)
+            | Self::Add
+            | Self::Concat
+            | Self::MaxPool(_)
+            | Self::AvgPool(_)
+            | Self::GlobalAvgPool
+            | Self::Flatten
+            | Self::Pad { .. }
+            | Self::Slice { .. }
+            | Self::Softmax
+            | Self::Identity => None,
+        }
+    }
     /// Short name for messages and listings.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -275,6 +309,22 @@ impl Graph {
 }
 
 /// Appends nodes one after the other; each call returns the new node's id.
+///
+/// # Example
+/// ```
+/// use secateur_net::{Conv2d, GraphBuilder, Op, Pointwise, Shape};
+///
+/// let mut builder = GraphBuilder::new(Shape { c: 3, h: 8, w: 8 });
+/// // Node 0 is the image.
+/// let conv = builder.push("conv", Op::Conv2d(Conv2d::square(3, 16, 3, 1, 1)), &[0]);
+/// let relu = builder.push("relu", Op::Pointwise(Pointwise::Relu), &[conv]);
+/// let mean = builder.push("mean", Op::GlobalAvgPool, &[relu]);
+/// builder.push("classify", Op::Linear { in_features: 16, out_features: 10, bias: true }, &[mean]);
+/// let graph = builder.finish()?;
+/// assert_eq!(graph.shape(conv), Shape { c: 16, h: 8, w: 8 });
+/// assert_eq!(graph.n_classes(), 10);
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Debug)]
 pub struct GraphBuilder {
     input: Shape,

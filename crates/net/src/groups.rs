@@ -71,6 +71,21 @@ pub struct ChannelGroup {
 }
 
 /// All groups of a graph, in graph order of their first producer, and the channel axis of every tensor.
+///
+/// # Example
+/// ```
+/// use secateur_net::{ChannelGroups, Protocol, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+/// // One group inside each of the nine residual blocks; the streams between blocks stay whole.
+/// assert_eq!(groups.prunable().len(), 9);
+/// let first = groups.group(groups.prunable()[0]);
+/// assert_eq!((first.n_channels, first.consumers.len()), (16, 1));
+/// let frozen = groups.groups().iter().find_map(|group| group.frozen.as_deref());
+/// assert_eq!(frozen, Some("network input"));
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelGroups {
     groups: Vec<ChannelGroup>,
@@ -157,7 +172,7 @@ impl Frozen {
 }
 
 /// Labels of the channel positions of one tensor; tensors with the same share them.
-type Axis = Rc<[u32]>;
+type AxisLabels = Rc<[u32]>;
 
 impl Labels {
     fn fresh(&mut self, n: usize, produced: bool) -> Range<u32> {
@@ -204,11 +219,11 @@ impl Labels {
 }
 
 /// Labels of every channel position of every node's output.
-fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Axis> {
-    let mut tensors: Vec<Axis> = Vec::with_capacity(graph.nodes().len());
+fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLabels> {
+    let mut tensors: Vec<AxisLabels> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.nodes().iter().enumerate() {
-        let input = |i: usize| -> &Axis { &tensors[node.inputs[i]] };
-        let out: Axis = match &node.op {
+        let input = |i: usize| -> &AxisLabels { &tensors[node.inputs[i]] };
+        let out: AxisLabels = match &node.op {
             Op::Input => {
                 let all = labels.fresh(graph.shape(id).c, true);
                 labels.freeze(all.clone(), Frozen::Input);
@@ -219,7 +234,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Axis> {
                 (0..c.out_channels).map(|o| input(0)[o / multiplier]).collect()
             }
             Op::Conv2d(c) => {
-                let out: Axis = labels.fresh(c.out_channels, true).collect();
+                let out: AxisLabels = labels.fresh(c.out_channels, true).collect();
                 join_conv_groups(labels, input(0), c.groups);
                 join_conv_groups(labels, &out, c.groups);
                 out
@@ -289,7 +304,7 @@ struct Footprints {
 }
 
 impl Footprints {
-    fn new(roots: &[u32], tensors: &[Axis]) -> Self {
+    fn new(roots: &[u32], tensors: &[AxisLabels]) -> Self {
         let mut ends = vec![0; roots.len()];
         let mut last = vec![u32::MAX; roots.len()];
         for (node, root) in positions(roots, tensors) {
@@ -319,20 +334,20 @@ impl Footprints {
 }
 
 /// Tensor and root of every channel position, tensors in order.
-fn positions<'a>(roots: &'a [u32], tensors: &'a [Axis]) -> impl Iterator<Item = (u32, usize)> + 'a {
-    let of_tensor = |(node, axis): (usize, &'a Axis)| axis.iter().map(move |&l| (node as u32, l as usize));
+fn positions<'a>(roots: &'a [u32], tensors: &'a [AxisLabels]) -> impl Iterator<Item = (u32, usize)> + 'a {
+    let of_tensor = |(node, axis): (usize, &'a AxisLabels)| axis.iter().map(move |&l| (node as u32, l as usize));
     tensors.iter().enumerate().flat_map(of_tensor).map(|(node, label)| (node, roots[label] as usize))
 }
 
 /// What the channels of a group have in common: footprint, and why they may not be removed.
-type Kind<'a> = (&'a [(u32, u32)], Option<Frozen>);
+type ClassKey<'a> = (&'a [(u32, u32)], Option<Frozen>);
 
-fn group(graph: &Graph, labels: Labels, tensors: &[Axis]) -> ChannelGroups {
+fn group(graph: &Graph, labels: Labels, tensors: &[AxisLabels]) -> ChannelGroups {
     let (roots, frozen) = labels.into_roots();
     let footprints = Footprints::new(&roots, tensors);
     let readers = graph.consumers();
     let mut groups: Vec<ChannelGroup> = Vec::new();
-    let mut known: HashMap<Kind<'_>, GroupId> = HashMap::new();
+    let mut known: HashMap<ClassKey<'_>, GroupId> = HashMap::new();
     let mut slots = vec![Slot { group: 0, channel: 0 }; roots.len()];
     for root in (0..roots.len()).filter(|&label| roots[label] as usize == label) {
         let footprint = footprints.of(root);
@@ -358,11 +373,7 @@ fn group(graph: &Graph, labels: Labels, tensors: &[Axis]) -> ChannelGroups {
 
 /// A group without its channel count, from the footprint of its channels; `readers` are every node's.
 fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
-    let makes_channels = |node: &NodeId| match &graph.node(*node).op {
-        Op::Conv2d(c) => !c.is_depthwise(),
-        Op::Linear { .. } => true,
-        _ => false,
-    };
+    let makes_channels = |node: &NodeId| graph.node(*node).op.as_conv2d().is_some_and(|conv| !conv.is_depthwise());
     let touched = || footprint.iter().map(|&(node, _)| node as NodeId);
     let producers: Vec<NodeId> = touched().filter(makes_channels).collect();
     let mut consumers: Vec<NodeId> =

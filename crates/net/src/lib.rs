@@ -1,7 +1,28 @@
 //! The network as a graph: channel groups, exact counts, surgery. Knows no files, no threads, no arithmetic on activations.
+//! The words of the whole workspace are in [`glossary`].
 //!
-//! Words: a *group* is a set of channels that share a footprint; its *width* is the number of channels kept; a *keep ratio* is
-//! kept ÷ original. `macs` counts convolutions and Linear nodes only.
+//! # Example
+//! Half of the channels of every group that may be pruned:
+//! ```
+//! use secateur_net::random::with_random_weights;
+//! use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Protocol, Shape, arch, prune};
+//!
+//! let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+//! let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+//! let mut kept = KeptChannels::all(&groups);
+//! for group in groups.prunable() {
+//!     kept.set(group, (0..groups.group(group).n_channels / 2).collect());
+//! }
+//! let costs = CostModel::new(&graph, &groups);
+//! let network = with_random_weights(graph, 1);
+//! let compact = prune(&network, &groups, &kept)?;
+//!
+//! let macs = |widths: &[usize]| costs.count(Cost::Macs, widths);
+//! assert_eq!(macs(&groups.full_widths()), 40_551_040);
+//! assert!(2 * macs(&kept.widths()) < macs(&groups.full_widths()) + 1_000_000);
+//! assert!(compact.graph().nodes().len() == network.graph().nodes().len());
+//! # Ok::<_, secateur_net::NetError>(())
+//! ```
 
 pub mod arch;
 mod counts;
@@ -13,6 +34,9 @@ mod graph_file;
 mod graph_tree;
 mod groups;
 pub mod random;
+/// The words of this workspace.
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
 mod schedule;
 mod shapes;
 mod surgery;

@@ -135,7 +135,19 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
     match node.op {
         Op::Identity => true,
         Op::Flatten => (fusion.is_flat)(graph.shape(node.inputs[0])),
-        _ => false,
+        Op::Input
+        | Op::Conv2d(_)
+        | Op::BatchNorm { .. }
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax => false,
     }
 }
 

@@ -66,7 +66,18 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
     let (fits, expected) = match node.op {
         Op::Input => (node.inputs.is_empty(), "no input"),
         Op::Add | Op::Concat => (node.inputs.len() >= 2, "at least 2 inputs"),
-        _ => (node.inputs.len() == 1, "1 input"),
+        Op::Conv2d(_)
+        | Op::BatchNorm { .. }
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => (node.inputs.len() == 1, "1 input"),
     };
     if !fits {
         return Err(format!("{} takes {expected}, got {}", node.op.name(), node.inputs.len()));
@@ -95,7 +106,19 @@ fn node_macs(op: &Op, output: Shape) -> Option<u64> {
     match op {
         Op::Conv2d(c) => product(&[output.len(), c.in_channels / c.groups, c.kernel[0], c.kernel[1]]),
         Op::Linear { in_features, out_features, .. } => product(&[*in_features, *out_features]),
-        _ => Some(0),
+        Op::Input
+        | Op::BatchNorm { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => Some(0),
     }
 }
 

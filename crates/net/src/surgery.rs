@@ -5,6 +5,22 @@ use std::hash::{Hash, Hasher};
 use crate::{ChannelGroups, Conv2d, Graph, NetError, Network, Node, NodeId, Op, Tensor, Weights};
 
 /// Kept channels of every group, each list ascending: `[group][i]`.
+///
+/// # Example
+/// ```
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, Shape, arch};
+///
+/// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+/// let group = groups.prunable()[0];
+/// let mut lists = KeptChannels::all(&groups).lists().to_vec();
+/// lists[group] = vec![0, 3, 5];
+/// assert_eq!(KeptChannels::new(&groups, lists.clone())?.widths()[group], 3);
+/// // Lists are checked: in order, in range, not empty, whole where a group is frozen.
+/// lists[group] = vec![5, 3];
+/// assert!(KeptChannels::new(&groups, lists).is_err());
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptChannels(Vec<Vec<usize>>);
 
@@ -93,7 +109,21 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
                 Op::Linear { .. } if parameter == "weight" => {
                     slice_weight(tensor, &positions[id], &positions[node.inputs[0]])
                 }
-                _ => slice_vector(tensor, &positions[id]),
+                Op::Input
+                | Op::Conv2d(_)
+                | Op::BatchNorm { .. }
+                | Op::Linear { .. }
+                | Op::Pointwise(_)
+                | Op::Add
+                | Op::Concat
+                | Op::MaxPool(_)
+                | Op::AvgPool(_)
+                | Op::GlobalAvgPool
+                | Op::Flatten
+                | Op::Pad { .. }
+                | Op::Slice { .. }
+                | Op::Softmax
+                | Op::Identity => slice_vector(tensor, &positions[id]),
             };
             weights.insert(format!("{}.{parameter}", node.name), sliced?);
         }
@@ -121,7 +151,16 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
             let kept_from = input.partition_point(|&p| p < *from);
             Op::Slice { channels: [kept_from, kept_from + out], step: *step }
         }
-        op => op.clone(),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Softmax
+        | Op::Identity => node.op.clone(),
     }
 }
 

@@ -41,6 +41,21 @@ impl Tensor {
 pub type Weights = BTreeMap<String, Tensor>;
 
 /// A graph together with its parameters. Built by [`Network::new`], which checks that the two fit.
+///
+/// # Example
+/// ```
+/// use secateur_net::{GraphBuilder, Network, Op, Shape, Tensor, Weights};
+///
+/// let mut builder = GraphBuilder::new(Shape { c: 2, h: 1, w: 1 });
+/// builder.push("classify", Op::Linear { in_features: 2, out_features: 3, bias: false }, &[0]);
+/// let graph = builder.finish()?;
+/// let weight = Tensor::new(vec![3, 2], vec![0.5; 6])?;
+/// let network = Network::new(graph.clone(), Weights::from([("classify.weight".into(), weight)]))?;
+/// assert_eq!(network.parameter("classify", "weight").shape(), [3, 2]);
+/// let error = Network::new(graph, Weights::new()).unwrap_err();
+/// assert!(error.to_string().contains("classify.weight"));
+/// # Ok::<_, secateur_net::NetError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     graph: Graph,
@@ -139,7 +154,18 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
             }
             out
         }
-        _ => Vec::new(),
+        Op::Input
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => Vec::new(),
     }
 }
 

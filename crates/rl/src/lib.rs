@@ -16,6 +16,8 @@
 //! * Gradient-free searches (cross-entropy, evolution): as QMIX, the plan of walk `walk` is drawn at layer 0
 //!   from a stream keyed by (seed, task, walk) and the published distribution; `learn` ranks whole walks by
 //!   their reward and moves the distribution.
+//!
+//! Words are explained in the glossary of `secateur-net`.
 
 pub mod agent;
 pub mod agents;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_gpu::{
-    Begun, Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, Session, Truth, filter_norms, norm_order,
+    Candidates, Gpu, GpuError, GpuOptions, GpuScore, ImageSet, PendingScores, Session, Truth, filter_norms, norm_order,
 };
 use secateur_kernels::Norm;
 use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
@@ -70,7 +70,7 @@ struct Ahead {
     index: usize,
     prepared: Arc<Prepared>,
     built: Vec<Built>,
-    begun: Begun,
+    begun: PendingScores,
 }
 
 /// What the card scored of each candidate: a plugin may have put another network in its place since.

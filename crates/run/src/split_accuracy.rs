@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::Context;
 use rayon::ThreadPool;
 use secateur_formats::{Dataset, Preprocessing};
-use secateur_gpu::{Begun, Candidates, GpuScore, ImageSet, Session, Truth};
+use secateur_gpu::{Candidates, GpuScore, ImageSet, PendingScores, Session, Truth};
 use secateur_kernels::{Arithmetic, KernelError, Plan};
 use secateur_net::Network;
 
@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Hands images to the card, if one computes, and returns while that is busy.
-    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<Begun> {
+    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<PendingScores> {
         match self {
             Self::Cpu(_) => None,
             Self::Gpu(session) => Some(session.begin(None, &chunk.set(network), &Candidates::Repaired(&[network]))),
@@ -53,7 +53,7 @@ impl Engine {
         &mut self,
         network: &Network,
         pool: &ThreadPool,
-        (chunk, begun): (&Chunk<'_>, Option<Begun>),
+        (chunk, begun): (&Chunk<'_>, Option<PendingScores>),
         tell: &mut impl FnMut(CountEvent),
     ) -> anyhow::Result<usize> {
         let (session, begun) = match (&mut *self, begun) {
@@ -127,14 +127,14 @@ pub fn count_correct(
 ) -> anyhow::Result<usize> {
     let FirstImages { data, preprocessing, n } = images;
     let mut n_correct = 0;
-    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<Begun>| {
+    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<PendingScores>| {
         let to = chunk.from + chunk.labels.len();
         let counted = engine.n_correct(network, pool, (chunk, begun), &mut tell);
         n_correct += counted.with_context(|| format!("images {} to {}", chunk.from, to - 1))?;
         tell(CountEvent::Done(to as u64));
         anyhow::Ok(())
     };
-    let mut ahead: Option<(Chunk<'_>, Option<Begun>)> = None;
+    let mut ahead: Option<(Chunk<'_>, Option<PendingScores>)> = None;
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let chunk = Chunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES));
         let begun = engine.begin(network, &chunk);

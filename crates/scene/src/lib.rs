@@ -5,6 +5,8 @@
 //! [`Document`] is a text and where each value of it stands; [`Section`] is a choice by name, `Mtacp(profile: Paper)`, whose settings
 //! only the one who knows the name can read; [`PluginConfig`] is that for plugins. [`apply_set`] edits a text for the command line's
 //! `--set`.
+//!
+//! Words are explained in the glossary of `secateur-net`.
 
 mod difference;
 mod document;

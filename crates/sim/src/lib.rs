@@ -53,6 +53,8 @@
 //! assert!(app.get_schedule(Tick).is_some());
 //! # Ok::<(), SceneError>(())
 //! ```
+//!
+//! Words are explained in [`secateur_net::glossary`].
 
 mod candidate;
 mod components;

@@ -1,6 +1,6 @@
 //! What an actor sees before a decision: the 13 features of MTACP (algorithms 4.1), and which network and data set it is on.
 
-use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId, Op};
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId};
 
 use crate::network::IndexOf;
 
@@ -34,10 +34,8 @@ impl GroupShape {
         let node = group.consumers.first().or(group.producers.first()).copied().unwrap_or(0);
         let source = graph.node(node).inputs.first().copied().unwrap_or(node);
         let (input, output) = (graph.shape(source), graph.shape(node));
-        let (kernel, stride) = match &graph.node(node).op {
-            Op::Conv2d(c) => (c.kernel[0], c.stride[0]),
-            _ => (1, 1),
-        };
+        let conv = graph.node(node).op.as_conv2d();
+        let (kernel, stride) = conv.map_or((1, 1), |conv| (conv.kernel[0], conv.stride[0]));
         let full = groups.full_widths();
         let touches = |n: usize| {
             let on = |node: usize| groups.axis(node).iter().any(|s| s.group == id);

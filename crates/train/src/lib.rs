@@ -11,7 +11,7 @@
 //! use secateur_kernels::Precision;
 //! use secateur_net::random::with_random_weights;
 //! use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Protocol, Shape, fold_batch_norm};
-//! use secateur_rl::AgentKind;
+//! use secateur_rl::agents::random::RandomSettings;
 //! use secateur_sim::{
 //!     Bound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind, Selection, Settings,
 //!     TaskSetup,
@@ -64,7 +64,7 @@
 //!     },
 //!     networks: &[Arc::new(prepared)],
 //!     tasks: &[task],
-//!     agent: AgentKind::Random,
+//!     agent: &RandomSettings {},
 //!     seed: 7,
 //!     queue_capacity: 4,
 //!     scheduler: Scheduler::Lockstep,
@@ -80,6 +80,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Words are explained in [`secateur_net::glossary`].
 
 mod act;
 mod collect;

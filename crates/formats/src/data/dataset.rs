@@ -27,7 +27,20 @@ impl Split {
     }
 }
 
-/// Labelled images of one split. Invariant kept by the readers: `images.len() == labels.len() * shape.len()` and every
+/// Labelled images of one split.
+///
+/// # Example
+/// ```
+/// use secateur_formats::{Preprocessing, Split, procedural};
+///
+/// let data = procedural::generate(procedural::Kind::Shapes, 7, Split::Train, 100);
+/// assert_eq!((data.len(), data.n_classes), (100, 10));
+/// // What a network reads: [N, H, W, C], each channel less its mean, by its deviation.
+/// let images = data.normalised_nhwc(&[0, 5], &Preprocessing::imagenet());
+/// assert_eq!(images.len(), 2 * data.shape.len());
+/// ```
+///
+/// Invariant kept by the readers: `images.len() == labels.len() * shape.len()` and every
 /// label is below `n_classes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
@@ -92,6 +105,16 @@ impl Dataset {
 ///
 /// As many means as deviations, at least one, all finite, every `std > 0`: checked by [`Preprocessing::new`] and when
 /// deserialising.
+///
+/// # Example
+/// ```
+/// use secateur_formats::Preprocessing;
+///
+/// let grey = Preprocessing::new(vec![0.5], vec![0.25])?;
+/// assert_eq!(grey.n_channels(), 1);
+/// assert!(Preprocessing::new(vec![0.5], vec![0.0]).is_err());
+/// # Ok::<_, secateur_formats::FormatError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "PreprocessingFile")]
 pub struct Preprocessing {

@@ -6,7 +6,7 @@ use crate::Problem;
 use crate::pickle::globals::Global;
 use crate::pickle::objects::Objects;
 use crate::pickle::refusal::refuse;
-use crate::pickle::{MAX_NAME_BYTES, Span, Value, name};
+use crate::pickle::value::{MAX_NAME_BYTES, Span, Value, name};
 
 /// Opcodes per pickle of a small file; a network of 10,000 tensors needs about 350,000.
 const MIN_WORK: usize = 480_000;

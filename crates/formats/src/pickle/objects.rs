@@ -2,7 +2,7 @@
 
 use crate::element::Element;
 use crate::pickle::globals::{Global, OddTensor};
-use crate::pickle::{Span, Value, name};
+use crate::pickle::value::{Span, Value, name};
 
 /// Dimensions of a tensor; convolutions have 4.
 const MAX_DIMENSIONS: usize = 8;

@@ -1,7 +1,7 @@
 //! What is said about a pickle that asks for something which is neither a tensor nor a plain value.
 
 use crate::Problem;
-use crate::pickle::{Value, name};
+use crate::pickle::value::{Value, name};
 
 /// So many bytes behind the name of its class, the state of a module has begun.
 const LOOK_AHEAD_BYTES: usize = 4096;

@@ -28,7 +28,7 @@ fn adapters_are_listed_best_first_and_one_is_chosen() {
     let software = found.iter().position(|a| a.kind == "software").unwrap_or(found.len());
     assert!(found[software..].iter().all(|a| a.kind == "software"), "software adapters come last: {found:?}");
     for adapter in &found {
-        assert!(!adapter.name.is_empty() && adapter.binding_max > 0 && adapter.subgroup.0 > 0, "{adapter:?}");
+        assert!(!adapter.name.is_empty() && adapter.binding_max > 0 && adapter.subgroup_min > 0, "{adapter:?}");
     }
     if let Some(gpu) = checked() {
         assert_eq!(gpu.name(), found[0].name);

@@ -1,6 +1,6 @@
 //! Filter norms against `channel_norms` of the CPU.
 
-use secateur_gpu::{Gpu, GpuError, GpuOptions, filter_norms, group_norms, norm_order};
+use secateur_gpu::{Gpu, GpuError, GpuOptions, Norms, filter_norms, group_norms, norm_order};
 use secateur_kernels::{Norm, channel_norms};
 use secateur_net::random::{random_network, with_random_weights};
 use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, Shape, Tensor, arch};
@@ -31,7 +31,7 @@ fn check(gpu: &Gpu, network: &Network, name: &str) {
         let node = network.graph().node(layer.node);
         let weight = network.parameter(&node.name, "weight");
         let per_filter = weight.data().len() / layer.filters.len();
-        for (filter, &(l1, l2)) in weight.data().chunks(per_filter).zip(&layer.filters) {
+        for (filter, &Norms { l1, l2 }) in weight.data().chunks(per_filter).zip(&layer.filters) {
             let sum: f64 = filter.iter().map(|w| f64::from(w.abs())).sum();
             let squares: f64 = filter.iter().map(|w| f64::from(*w).powi(2)).sum();
             assert!((f64::from(l1) - sum).abs() <= TOLERANCE * sum, "{name} '{}': {l1} {sum}", node.name);

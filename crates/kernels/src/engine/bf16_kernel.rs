@@ -17,7 +17,7 @@ use crate::{Isa, KernelError};
 /// What surrounds an operation in a plan. Shapes are those that the values were stored with: a flattened image may still lie there
 /// as the image.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct StepContext {
     /// Of every input.
     pub inputs: Vec<Shape>,
     /// Of the residual that is added.
@@ -28,7 +28,7 @@ pub(crate) struct Surroundings {
     pub is_last: bool,
 }
 
-impl Surroundings {
+impl StepContext {
     /// Of a step of a plan whose buffers hold values of the shapes `stored` before it.
     pub(crate) fn of(graph: &Graph, step: &FusedStep, stored: &[Shape], is_last: bool) -> Self {
         let shape_of = |operand: &Operand| match operand.location {
@@ -47,13 +47,13 @@ impl Surroundings {
 /// An operation prepared for pairs of bf16. It works on a group of images at a time, `[H, W, C / 2, 16]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Bf16Kernel {
-    work: Work,
-    around: Surroundings,
+    work: Bf16Form,
+    around: StepContext,
     out_shape: Shape,
 }
 
 #[derive(Clone, Debug)]
-enum Work {
+enum Bf16Form {
     Conv(Box<ConvKernel>),
     Winograd(Box<WinogradKernel>),
     WinogradRows(Box<WinogradRowsKernel>),
@@ -77,7 +77,7 @@ impl Bf16Kernel {
     ///
     /// # Errors
     /// As [`OpKernel::new`].
-    pub(crate) fn new(graph: &Graph, weights: &Weights, id: NodeId, around: Surroundings) -> Result<Self, KernelError> {
+    pub(crate) fn new(graph: &Graph, weights: &Weights, id: NodeId, around: StepContext) -> Result<Self, KernelError> {
         let out_shape = graph.shape(id);
         let linear = Linear::of(graph, weights, id)?;
         let work = match linear.filter(|linear| Self::is_native(graph, id, &linear.conv, &around)) {
@@ -85,39 +85,52 @@ impl Bf16Kernel {
                 let shapes = [around.inputs[0], out_shape];
                 let bf16 = Arithmetic::Bf16;
                 match ConvWay::cheapest(bf16, &conv, shapes) {
-                    ConvWay::Direct => Work::Conv(Box::new(ConvKernel::new(bf16, &conv, shapes, weight, bias))),
-                    ConvWay::Tiles => Work::Winograd(Box::new(WinogradKernel::new(bf16, &conv, shapes, weight, bias))),
-                    ConvWay::Rows => Work::WinogradRows(Box::new(WinogradRowsKernel::new(&conv, shapes, weight, bias))),
+                    ConvWay::Direct => Bf16Form::Conv(Box::new(ConvKernel::new(bf16, &conv, shapes, weight, bias))),
+                    ConvWay::Tiles => {
+                        Bf16Form::Winograd(Box::new(WinogradKernel::new(bf16, &conv, shapes, weight, bias)))
+                    }
+                    ConvWay::Rows => {
+                        Bf16Form::WinogradRows(Box::new(WinogradRowsKernel::new(&conv, shapes, weight, bias)))
+                    }
                 }
             }
             None => {
                 let kernel = OpKernel::new(graph, weights, id, Isa::Avx512)?;
                 let moved = kernel.on_pairs().filter(|_| Self::is_moved(graph, id, &around));
-                moved.map_or_else(|| Work::Unpacked(Box::new(kernel)), |kernel| Work::Moved(Box::new(kernel)))
+                moved.map_or_else(|| Bf16Form::Unpacked(Box::new(kernel)), |kernel| Bf16Form::Moved(Box::new(kernel)))
             }
         };
         Ok(Self { work, around, out_shape })
     }
 
     /// Whether the step could run on pairs if it is a convolution, or moves values.
-    fn may_be_native(graph: &Graph, id: NodeId, around: &Surroundings) -> bool {
+    fn may_be_native(graph: &Graph, id: NodeId, around: &StepContext) -> bool {
         let as_stored = graph.node(id).inputs.iter().map(|&i| graph.shape(i)).eq(around.inputs.iter().copied());
         let is_clamp = around.activation.is_none_or(|function| elementwise::clamp_bounds(function).is_some());
         !around.is_last && as_stored && is_clamp && around.residual.is_none_or(|shape| shape == graph.shape(id))
     }
 
     /// Whether the step, which is the convolution `conv`, runs on pairs.
-    pub(crate) fn is_native(graph: &Graph, id: NodeId, conv: &Conv2d, around: &Surroundings) -> bool {
+    pub(crate) fn is_native(graph: &Graph, id: NodeId, conv: &Conv2d, around: &StepContext) -> bool {
         Self::may_be_native(graph, id, around) && has_whole_words(conv)
     }
 
     /// Whether the step only moves whole words (see [`OpKernel::on_pairs`]).
-    pub(crate) fn is_moved(graph: &Graph, id: NodeId, around: &Surroundings) -> bool {
+    pub(crate) fn is_moved(graph: &Graph, id: NodeId, around: &StepContext) -> bool {
         let node = graph.node(id);
         let moves = match &node.op {
             Op::Input | Op::Identity | Op::Concat => true,
             Op::Pad { channels, .. } | Op::Slice { channels, .. } => channels.iter().all(|c| c.is_multiple_of(2)),
-            _ => false,
+            Op::Conv2d(_)
+            | Op::BatchNorm { .. }
+            | Op::Linear { .. }
+            | Op::Pointwise(_)
+            | Op::Add
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Softmax => false,
         };
         let is_all = around.residual.is_none() && around.activation.is_none();
         let mut shapes = node.inputs.iter().chain([&id]).map(|&i| graph.shape(i));
@@ -141,11 +154,11 @@ impl Bf16Kernel {
         let clamp = self.around.activation.and_then(elementwise::clamp_bounds);
         let epilogue = Epilogue { residual, clamp: clamp.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]) };
         match &self.work {
-            Work::Conv(kernel) => kernel.run(input(0), epilogue, out),
-            Work::Winograd(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd),
-            Work::WinogradRows(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd_rows),
-            Work::Moved(kernel) => kernel.run(input, Tail::default(), out, &mut scratch.f32),
-            Work::Unpacked(kernel) => self.run_unpacked(kernel, input, residual, out, scratch),
+            Bf16Form::Conv(kernel) => kernel.run(input(0), epilogue, out),
+            Bf16Form::Winograd(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd),
+            Bf16Form::WinogradRows(kernel) => kernel.run(input(0), epilogue, out, &mut scratch.winograd_rows),
+            Bf16Form::Moved(kernel) => kernel.run(input, Tail::default(), out, &mut scratch.f32),
+            Bf16Form::Unpacked(kernel) => self.run_unpacked(kernel, input, residual, out, scratch),
         }
     }
 

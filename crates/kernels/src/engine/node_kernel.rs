@@ -8,6 +8,24 @@ use crate::{Isa, KernelError};
 
 /// One node of a graph, ready to run on a group of images, one to a lane (see [`crate::interleave`]). Same inner kernels as
 /// [`crate::Plan`], nothing fused.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{NodeKernel, Scratch, interleave, separate};
+/// use secateur_net::{GraphBuilder, Op, Pointwise, Shape, Weights};
+///
+/// let mut builder = GraphBuilder::new(Shape { c: 3, h: 1, w: 1 });
+/// let relu = builder.push("relu", Op::Pointwise(Pointwise::Relu), &[0]);
+/// let kernel = NodeKernel::new(&builder.finish()?, &Weights::new(), relu)?;
+/// let mut input = vec![0.0; kernel.out_len()];
+/// interleave(&[1.0, -2.0, 3.0], 3, kernel.lanes(), &mut input);
+/// let mut output = vec![0.0; kernel.out_len()];
+/// kernel.run(&[&input], &mut output, &mut Scratch::new())?;
+/// let mut image = [0.0; 3];
+/// separate(&output, 3, kernel.lanes(), &mut image);
+/// assert_eq!(image, [1.0, 0.0, 3.0]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NodeKernel {
     name: String,

@@ -1,5 +1,7 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
+use std::borrow::Cow;
+
 use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
 
 use crate::KernelError;
@@ -40,14 +42,14 @@ pub(crate) struct Tail<'a> {
 /// time, one to a lane: `[H, W, C, LANES]`.
 #[derive(Clone, Debug)]
 pub(crate) struct OpKernel {
-    work: Work,
+    work: Form,
     in_shapes: Vec<Shape>,
     out_shape: Shape,
     lanes: usize,
 }
 
 #[derive(Clone, Debug)]
-enum Work {
+enum Form {
     Conv(Box<ConvKernel>),
     Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
@@ -79,17 +81,17 @@ impl OpKernel {
         let work = match &node.op {
             Op::Conv2d(_) | Op::Linear { .. } => linear_work(graph, weights, id, shapes, isa)?,
             Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps, lanes)?,
-            Op::Pointwise(function) => Work::Activate(*function),
-            Op::Add => Work::Add,
-            Op::Concat => Work::Concat,
-            Op::MaxPool(window) => Work::Pool(Pooling::Max, window.clone()),
-            Op::AvgPool(window) => Work::Pool(Pooling::Average, window.clone()),
-            Op::GlobalAvgPool => Work::GlobalAverage,
-            Op::Flatten => Work::Flatten,
-            &Op::Pad { channels, rows, cols } => Work::Pad { channels, rows, cols },
-            &Op::Slice { channels, step } => Work::Slice { channels, step },
-            Op::Softmax => Work::Softmax,
-            Op::Input | Op::Identity => Work::Copy,
+            Op::Pointwise(function) => Form::Activate(*function),
+            Op::Add => Form::Add,
+            Op::Concat => Form::Concat,
+            Op::MaxPool(window) => Form::Pool(Pooling::Max, window.clone()),
+            Op::AvgPool(window) => Form::Pool(Pooling::Average, window.clone()),
+            Op::GlobalAvgPool => Form::GlobalAverage,
+            Op::Flatten => Form::Flatten,
+            &Op::Pad { channels, rows, cols } => Form::Pad { channels, rows, cols },
+            &Op::Slice { channels, step } => Form::Slice { channels, step },
+            Op::Softmax => Form::Softmax,
+            Op::Input | Op::Identity => Form::Copy,
         };
         Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes })
     }
@@ -112,10 +114,10 @@ impl OpKernel {
             |channels: [usize; 2]| channels.iter().all(|c| c.is_multiple_of(2)).then(|| channels.map(|c| c / 2));
         let half = |shape: &Shape| shape.c.is_multiple_of(2).then_some(Shape { c: shape.c / 2, ..*shape });
         let work = match self.work {
-            Work::Copy => Work::Copy,
-            Work::Concat => Work::Concat,
-            Work::Pad { channels, rows, cols } => Work::Pad { channels: halves(channels)?, rows, cols },
-            Work::Slice { channels, step } => Work::Slice { channels: halves(channels)?, step },
+            Form::Copy => Form::Copy,
+            Form::Concat => Form::Concat,
+            Form::Pad { channels, rows, cols } => Form::Pad { channels: halves(channels)?, rows, cols },
+            Form::Slice { channels, step } => Form::Slice { channels: halves(channels)?, step },
             _ => return None,
         };
         let in_shapes = self.in_shapes.iter().map(half).collect::<Option<_>>()?;
@@ -148,15 +150,15 @@ impl OpKernel {
         let clamp = tail.activation.and_then(elementwise::clamp_bounds);
         let epilogue = Epilogue { residual: tail.residual, clamp: clamp.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]) };
         let is_fused = match &self.work {
-            Work::Conv(kernel) => {
+            Form::Conv(kernel) => {
                 kernel.run(input(0), epilogue, out);
                 true
             }
-            Work::Winograd(kernel) => {
+            Form::Winograd(kernel) => {
                 kernel.run(input(0), epilogue, out, &mut scratch.winograd);
                 true
             }
-            Work::Depthwise(kernel) => {
+            Form::Depthwise(kernel) => {
                 kernel.run(input(0), epilogue, out);
                 true
             }
@@ -182,7 +184,7 @@ impl OpKernel {
     ) {
         let n_rows = self.out_shape.h.div_ceil(scratch.len()).next_multiple_of(TILE);
         let clamp = tail.activation.map_or(Some([f32::NEG_INFINITY, f32::INFINITY]), elementwise::clamp_bounds);
-        let is_convolution = matches!(self.work, Work::Conv(_) | Work::Winograd(_) | Work::Depthwise(_));
+        let is_convolution = matches!(self.work, Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_));
         let Some(clamp) = clamp.filter(|_| is_convolution && n_rows < self.out_shape.h) else {
             return self.run(input, tail, out, &mut scratch[0]);
         };
@@ -194,9 +196,9 @@ impl OpKernel {
                 let rows = part * n_rows..part * n_rows + out.len() / row_len;
                 let epilogue = epilogue.part(rows.start * row_len..rows.end * row_len);
                 scope.spawn(move |_| match &self.work {
-                    Work::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
-                    Work::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
-                    Work::Depthwise(kernel) => kernel.run_rows(x, rows, epilogue, out),
+                    Form::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
+                    Form::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
+                    Form::Depthwise(kernel) => kernel.run_rows(x, rows, epilogue, out),
                     _ => unreachable!("only convolutions are split"),
                 });
             }
@@ -210,34 +212,34 @@ impl OpKernel {
         let narrow = self.in_shapes.first().copied().unwrap_or(self.out_shape);
         let (shape, out_shape) = (wide(narrow), wide(self.out_shape));
         match &self.work {
-            Work::Add => {
+            Form::Add => {
                 out.copy_from_slice(input(0));
                 (1..self.in_shapes.len()).for_each(|i| elementwise::add_to(out, input(i)));
             }
-            Work::Concat => {
+            Form::Concat => {
                 let mut at = 0;
                 for (i, shape) in self.in_shapes.iter().enumerate() {
                     layout::copy_channels(input(i), shape.c * lanes, at, out_shape.c, out);
                     at += shape.c * lanes;
                 }
             }
-            Work::ScaleShift { scale, shift } => elementwise::scale_shift(input(0), scale, shift, out),
-            Work::Activate(function) => {
+            Form::ScaleShift { scale, shift } => elementwise::scale_shift(input(0), scale, shift, out),
+            Form::Activate(function) => {
                 out.copy_from_slice(input(0));
                 elementwise::activate_all(*function, out);
             }
-            Work::Pool(kind, window) => pool::pool(*kind, window, input(0), shape, out_shape, out),
-            Work::GlobalAverage => pool::global_average(input(0), shape, out),
-            Work::Flatten => layout::flatten(input(0), narrow, lanes, out),
-            Work::Pad { channels, rows, cols } => {
+            Form::Pool(kind, window) => pool::pool(*kind, window, input(0), shape, out_shape, out),
+            Form::GlobalAverage => pool::global_average(input(0), shape, out),
+            Form::Flatten => layout::flatten(input(0), narrow, lanes, out),
+            Form::Pad { channels, rows, cols } => {
                 layout::pad(input(0), shape, channels.map(|c| c * lanes), *rows, *cols, out);
             }
-            Work::Slice { channels, step } => {
+            Form::Slice { channels, step } => {
                 layout::slice(input(0), shape, channels.map(|c| c * lanes), *step, out);
             }
-            Work::Softmax => elementwise::softmax(input(0), narrow.c, lanes, out),
-            Work::Copy => out.copy_from_slice(input(0)),
-            Work::Conv(_) | Work::Winograd(_) | Work::Depthwise(_) => unreachable!("run above"),
+            Form::Softmax => elementwise::softmax(input(0), narrow.c, lanes, out),
+            Form::Copy => out.copy_from_slice(input(0)),
+            Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_) => unreachable!("run above"),
         }
     }
 }
@@ -287,13 +289,7 @@ impl<'a> Linear<'a> {
     pub(crate) fn of(graph: &'a Graph, weights: &'a Weights, id: NodeId) -> Result<Option<Self>, KernelError> {
         let node = graph.node(id);
         let parameters = Parameters { node: &node.name, weights };
-        let conv = match &node.op {
-            Op::Conv2d(conv) => conv.clone(),
-            Op::Linear { in_features, out_features, bias } => {
-                Conv2d { bias: *bias, ..Conv2d::square(*in_features, *out_features, 1, 1, 0) }
-            }
-            _ => return Ok(None),
-        };
+        let Some(conv) = node.op.as_conv2d().map(Cow::into_owned) else { return Ok(None) };
         let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
         let weight = parameters.get("weight", n_weights)?;
         let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
@@ -307,26 +303,26 @@ fn linear_work(
     id: NodeId,
     shapes: [Shape; 2],
     isa: Isa,
-) -> Result<Work, KernelError> {
+) -> Result<Form, KernelError> {
     let linear = Linear::of(graph, weights, id)?;
     let Linear { conv, weight, bias } = linear.expect("called for convolutions and linear layers only");
     Ok(convolution_work(isa, &conv, shapes, weight, bias))
 }
 
 /// The kernel that needs the fewest operations.
-fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Work {
+fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Form {
     let arithmetic = Arithmetic::F32(isa);
     if conv.is_depthwise() && conv.out_channels == conv.in_channels {
-        return Work::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)));
+        return Form::Depthwise(Box::new(DepthwiseKernel::new(isa, conv, shapes, weight, bias)));
     }
     match ConvWay::cheapest(arithmetic, conv, shapes) {
-        ConvWay::Tiles => Work::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
-        _ => Work::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
+        ConvWay::Tiles => Form::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
+        _ => Form::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
     }
 }
 
 /// Scale and shift of a BatchNorm, once for every lane.
-fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize) -> Result<Work, KernelError> {
+fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize) -> Result<Form, KernelError> {
     let [weight, bias, mean, var] =
         ["weight", "bias", "running_mean", "running_var"].map(|name| parameters.get(name, channels));
     let (weight, bias, mean, var) = (weight?, bias?, mean?, var?);
@@ -339,7 +335,7 @@ fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize)
         wide
     };
     let shift = widen(&mut { shift });
-    Ok(Work::ScaleShift { scale: widen(&mut scale.iter().map(|&s| s as f32)), shift })
+    Ok(Form::ScaleShift { scale: widen(&mut scale.iter().map(|&s| s as f32)), shift })
 }
 
 #[cfg(test)]

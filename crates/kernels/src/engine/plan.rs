@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 use secateur_net::{FusedStep, Graph, Location, Network, NodeId, Operand, Pointwise, Schedule, Shape};
 
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, Surroundings};
+use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, StepContext};
 use crate::engine::fusion::schedule;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
 use crate::simd::aligned::AlignedVec;
@@ -16,6 +16,23 @@ use crate::simd::pairs;
 use crate::{Isa, KernelError};
 
 /// A network ready to run on any number of images. Results do not depend on the number of threads, bit for bit.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{Isa, Plan, Precision};
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 32, w: 32 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let images = vec![0.5; 3 * shape.len()];
+/// // For an instruction set, or for a precision with the best instructions that there are.
+/// let plan = Plan::compile(&network, Isa::Portable)?;
+/// let predictions = plan.predictions(&pool, &images)?;
+/// assert_eq!(Plan::compile(&network, Precision::F32)?.n_correct(&pool, &images, &predictions)?, 3);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Plan {
     steps: Vec<PlanStep>,
@@ -33,7 +50,7 @@ pub struct Plan {
 /// One step, compiled.
 #[derive(Debug)]
 pub(crate) struct PlanStep {
-    kernel: Kernel,
+    kernel: StepKernel,
     inputs: Vec<Input>,
     residual: Option<Input>,
     out_buffer: usize,
@@ -50,7 +67,7 @@ struct Input {
 }
 
 #[derive(Debug)]
-enum Kernel {
+enum StepKernel {
     F32(OpKernel, Option<Pointwise>),
     Bf16(Bf16Kernel),
 }
@@ -198,10 +215,10 @@ impl Plan {
             let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
             let to = &mut out[..step.out_len * self.lanes];
             match &step.kernel {
-                &Kernel::F32(ref kernel, activation) => {
+                &StepKernel::F32(ref kernel, activation) => {
                     kernel.run_split(&input, Tail { residual, activation }, to, &mut worker.scratch[..n_parts]);
                 }
-                Kernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
+                StepKernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
             }
             worker.buffers[step.out_buffer] = out;
         }
@@ -216,7 +233,7 @@ fn f32_steps(net: &Network, schedule: &Schedule, isa: Isa) -> Result<Vec<PlanSte
     let compile = |step: &FusedStep| {
         let kernel = OpKernel::new(net.graph(), net.weights(), step.node, isa)?;
         Ok(PlanStep {
-            kernel: Kernel::F32(kernel, step.activation),
+            kernel: StepKernel::F32(kernel, step.activation),
             inputs: step.inputs.iter().copied().map(input).collect(),
             residual: step.residual.map(input),
             out_buffer: step.buffer,
@@ -238,13 +255,13 @@ fn bf16_steps(net: &Network, schedule: &Schedule) -> Result<Vec<PlanStep>, Kerne
             Location::Image => Input { location: Location::Image, len: words(graph.input()) },
             Location::Buffer(buffer) => Input { location: operand.location, len: words(stored[buffer]) },
         };
-        let around = Surroundings::of(graph, step, &stored, at + 1 == steps.len());
+        let around = StepContext::of(graph, step, &stored, at + 1 == steps.len());
         let kernel = Bf16Kernel::new(graph, net.weights(), step.node, around)?;
         compiled.push(PlanStep {
             inputs: step.inputs.iter().copied().map(input).collect(),
             residual: step.residual.map(input),
             out_len: kernel.out_words() / Arithmetic::Bf16.lanes(),
-            kernel: Kernel::Bf16(kernel),
+            kernel: StepKernel::Bf16(kernel),
             out_buffer: step.buffer,
         });
         stored[step.buffer] = graph.shape(step.node);

@@ -4,7 +4,7 @@
 use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Window};
 
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::bf16_kernel::{Bf16Kernel, Surroundings};
+use crate::engine::bf16_kernel::{Bf16Kernel, StepContext};
 use crate::engine::conv::depthwise::DepthwiseKernel;
 use crate::engine::conv::direct::{ConvKernel, taps_inside};
 use crate::engine::conv_way::ConvWay;
@@ -15,6 +15,18 @@ use crate::simd::aligned::AlignedVec;
 use crate::{Isa, KernelError};
 
 /// Memory and work of a [`crate::Plan`], sums that do not fit in 64 bits being cut off there.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{Arithmetic, PlanNeeds};
+/// use secateur_net::{Shape, arch};
+///
+/// let graph = arch::build("vgg16", Shape { c: 3, h: 32, w: 32 }, 10)?;
+/// let needs = PlanNeeds::of(&graph, Arithmetic::default())?;
+/// // On 2 threads, and on 4, each of which has activations of its own.
+/// assert!(needs.bytes(1000, 2) < needs.bytes(1000, 4));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanNeeds {
     /// Bytes of prepared weights and tables, allocated by `Plan::compile`.
@@ -84,7 +96,7 @@ impl PlanNeeds {
         let mut stored = vec![graph.input(); schedule.buffer_sizes.len()];
         let mut working = Bf16Working::default();
         for (at, step) in schedule.steps.iter().enumerate() {
-            let around = Surroundings::of(graph, step, &stored, at + 1 == schedule.steps.len());
+            let around = StepContext::of(graph, step, &stored, at + 1 == schedule.steps.len());
             let kernel = working.add(graph, step.node, &around);
             needs.kernels = needs.kernels.saturating_add(kernel);
             stored[step.buffer] = graph.shape(step.node);
@@ -117,20 +129,11 @@ fn step_bytes(step: &FusedStep) -> u64 {
     (size_of::<crate::engine::plan::PlanStep>() + size_of::<FusedStep>() + 128 * step.inputs.len()) as u64
 }
 
-/// The convolution that a node is, a linear layer being one of a single pixel.
-fn convolution(op: &Op) -> Option<Conv2d> {
-    match op {
-        Op::Conv2d(conv) => Some(conv.clone()),
-        Op::Linear { in_features, out_features, .. } => Some(Conv2d::square(*in_features, *out_features, 1, 1, 0)),
-        _ => None,
-    }
-}
-
 /// Bytes of a node's kernel and of its working memory.
 fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> [u64; 2] {
     let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
     let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
-    let Some(conv) = convolution(&node.op) else {
+    let Some(conv) = node.op.as_conv2d() else {
         let is_norm = matches!(node.op, Op::BatchNorm { .. });
         let constants = if is_norm { 2 * 4 * shapes[0].c as u64 * isa.lanes() as u64 } else { 0 };
         return [constants, 0];
@@ -165,9 +168,9 @@ impl Bf16Working {
     }
 
     /// Takes a node in; returns the bytes of its kernel.
-    fn add(&mut self, graph: &Graph, id: NodeId, around: &Surroundings) -> u64 {
+    fn add(&mut self, graph: &Graph, id: NodeId, around: &StepContext) -> u64 {
         let shapes = [around.inputs[0], graph.shape(id)];
-        let native = convolution(&graph.node(id).op).filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
+        let native = graph.node(id).op.as_conv2d().filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
         if let Some(conv) = native {
             let bf16 = Arithmetic::Bf16;
             let (size, [kernel, working], most) = match ConvWay::cheapest(bf16, &conv, shapes) {
@@ -190,7 +193,7 @@ impl Bf16Working {
         kernel + size_of::<crate::engine::op_kernel::OpKernel>() as u64
     }
 
-    fn unpack(&mut self, around: &Surroundings, out: Shape, working: u64) {
+    fn unpack(&mut self, around: &StepContext, out: Shape, working: u64) {
         let bytes = |shape: Shape| AlignedVec::bytes((shape.len() as u64).saturating_mul(16));
         self.f32 = self.f32.max(working);
         self.inputs.resize(self.inputs.len().max(around.inputs.len()), 0);
@@ -219,7 +222,17 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
             };
             times(times(taps(&conv, input, output), output.c), 8)
         }
-        _ => {
+        Op::Input
+        | Op::BatchNorm { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Concat
+        | Op::GlobalAvgPool
+        | Op::Flatten
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => {
             let read = node.inputs.iter().fold(0u64, |sum, &i| sum.saturating_add(graph.shape(i).len() as u64));
             read.saturating_add(output.len() as u64)
         }

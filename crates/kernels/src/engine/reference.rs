@@ -7,6 +7,19 @@ use crate::engine::elementwise::activate;
 
 /// Outputs of all nodes for one image `[H, W, C]`, each `[H, W, C]`, by node index.
 ///
+/// # Example
+/// ```
+/// use secateur_kernels::run_reference;
+/// use secateur_net::{GraphBuilder, Network, Op, Shape, Weights};
+///
+/// let mut builder = GraphBuilder::new(Shape { c: 2, h: 1, w: 2 });
+/// builder.push("mean", Op::GlobalAvgPool, &[0]);
+/// let network = Network::new(builder.finish()?, Weights::new())?;
+/// let outputs = run_reference(&network, &[1.0, 10.0, 3.0, 30.0])?;
+/// assert_eq!(outputs[1], [2.0, 20.0]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// When `image` does not have the length of the network's input.
 pub fn run_reference(net: &Network, image: &[f32]) -> Result<Vec<Vec<f32>>, KernelError> {
@@ -88,7 +101,9 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
             let sum: f64 = a.values.iter().skip(c).step_by(a.shape.c).map(|&v| f64::from(v)).sum();
             (sum / (a.shape.h * a.shape.w) as f64) as f32
         }),
-        op => move_values(op, inputs, out),
+        Op::Input | Op::Concat | Op::Flatten | Op::Pad { .. } | Op::Slice { .. } | Op::Softmax | Op::Identity => {
+            move_values(&node.op, inputs, out)
+        }
     }
 }
 
@@ -119,7 +134,15 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
             let exp = |i: usize| (f64::from(a.at(y, x, i)) - f64::from(max)).exp();
             (exp(c) / (0..a.shape.c).map(exp).sum::<f64>()) as f32
         }),
-        _ => a.values.to_vec(),
+        Op::Input | Op::Identity => a.values.to_vec(),
+        Op::Conv2d(_)
+        | Op::BatchNorm { .. }
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool => unreachable!("computed by `run_node`"),
     }
 }
 

@@ -21,6 +21,15 @@ pub(crate) struct Activations<'a> {
     spare: Vec<AlignedVec>,
 }
 
+/// The channels of a node's output, as they lie in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredChannels {
+    /// Channels of a pixel in memory, those that pruning has removed included.
+    pub n_stored: usize,
+    /// Which of them are meant.
+    pub used: Vec<usize>,
+}
+
 /// One node's output.
 #[derive(Debug)]
 struct Held {
@@ -69,10 +78,12 @@ impl<'a> Activations<'a> {
     }
 
     /// Channels of [`Self::whole`], and where among them the `n` to be seen are.
-    pub(crate) fn channels(&self, node: NodeId, n: usize) -> (usize, Vec<usize>) {
+    pub(crate) fn channels(&self, node: NodeId, n: usize) -> StoredChannels {
         match self.held.get(&node) {
-            Some(Held { n_channels, view: Some(view), .. }) => (*n_channels, view.clone()),
-            _ => (n, (0..n).collect()),
+            Some(Held { n_channels, view: Some(view), .. }) => {
+                StoredChannels { n_stored: *n_channels, used: view.clone() }
+            }
+            _ => StoredChannels { n_stored: n, used: (0..n).collect() },
         }
     }
 

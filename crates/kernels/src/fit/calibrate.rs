@@ -6,7 +6,7 @@ use secateur_net::{ChannelGroups, Network};
 use crate::fit::contributions::{Contributions, contribution_rows, contributions};
 use crate::fit::gram::GramSums;
 use crate::fit::image_groups::{ImageGroups, check_images};
-use crate::fit::linear_map::{PixelSample, ROWS_PER_COLUMN};
+use crate::fit::linear_map::{ChannelSpan, PixelSample, ROWS_PER_COLUMN};
 use crate::fit::segment::{Segment, SegmentBuffers};
 use crate::fit::wide::{has_few_rows, reads_prunable, wide_nodes, wide_rows_max};
 use crate::fit::wide_rows::WideRows;
@@ -16,6 +16,25 @@ use crate::{Isa, KernelError, LinearMap, NormalEquations};
 const CHUNK_GROUPS: usize = 8;
 
 /// What the consumers of a network's groups make of the calibration images.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::calibrate;
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{ChannelGroups, Protocol, Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 8, w: 8 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let images: Vec<f32> = (0..32 * shape.len()).map(|i| (i % 17) as f32 / 17.0).collect();
+/// let calibration = calibrate(&pool, &network, &groups, &images, |_| ())?;
+/// // With these equations a consumer is refitted to any subset of its inputs, without another look at images.
+/// let equations = &calibration.equations[0];
+/// let refit = equations.refit(&[0, 2, 5])?;
+/// assert_eq!(refit.weight.len(), equations.map.outputs.len * 3 * equations.map.taps());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Calibration {
     /// The equations of every linear map that reads a prunable group and is not too wide for them, nor has fewer rows than columns.
@@ -98,13 +117,13 @@ impl Collector {
         let n_pixels = output.h * output.w;
         let (n_rows, sums) = if is_wide || has_few_rows(map.columns(), n_images, n_pixels) {
             let n_columns = map.columns() - 1;
-            let n_rows = contribution_rows(map.outputs.1, wide_rows_max(n_columns)).min(n_images * n_pixels);
+            let n_rows = contribution_rows(map.outputs.len, wide_rows_max(n_columns)).min(n_images * n_pixels);
             (n_rows, Sums::Rows(WideRows::new(n_columns, n_rows)))
         } else {
             (ROWS_PER_COLUMN * map.columns(), Sums::Products(GramSums::new(isa, &map)))
         };
         let sample = PixelSample::new(n_pixels, n_images, n_rows);
-        let channels = (map.inputs.0..map.inputs.0 + map.inputs.1).collect();
+        let channels = map.inputs.range().collect();
         let mut collector = Self { map, sums, sample, channels, x: Vec::new(), y: Vec::new() };
         let [x, y] = collector.row_lens(isa.lanes()).map(|len| len * CHUNK_GROUPS);
         (collector.x, collector.y) = (vec![0.0; x], vec![0.0; y]);
@@ -113,7 +132,7 @@ impl Collector {
     /// Values of X and Y that one group of images adds.
     const fn row_lens(&self, lanes: usize) -> [usize; 2] {
         let n = self.sample.per_image * lanes;
-        [n * self.map.columns(), n * self.map.outputs.1]
+        [n * self.map.columns(), n * self.map.outputs.len]
     }
     /// Adds the rows of the groups of images that were just collected.
     fn add(&mut self, groups: &ImageGroups) {
@@ -138,7 +157,7 @@ impl Collector {
                 into.equations.push(sums.finish(self.map, n_rows).pulled_towards(weights));
             }
             Sums::Rows(rows) => {
-                let (from, n) = self.map.inputs;
+                let ChannelSpan { first: from, len: n } = self.map.inputs;
                 let axis = &groups.axis(network.graph().node(self.map.node).inputs[0])[from..from + n];
                 into.contributions.extend(contributions(&self.map, axis, &rows, weights));
             }
@@ -177,7 +196,8 @@ fn collect_rows(
 impl GroupRows<'_> {
     fn write(&mut self, group: usize, lanes: usize, input: &[f32], output: &[f32]) {
         let [in_shape, out_shape] = self.map.shapes();
-        let (x_len, (from, n)) = (self.map.columns() * lanes, self.map.outputs);
+        let x_len = self.map.columns() * lanes;
+        let ChannelSpan { first: from, len: n } = self.map.outputs;
         let rows = self.x.chunks_exact_mut(x_len).zip(self.y.chunks_exact_mut(n * lanes));
         for (pixel, (x, y)) in self.sample.pixels(group).zip(rows) {
             self.map.write_inputs((input, in_shape.c, lanes), pixel, self.channels, x);

@@ -43,7 +43,7 @@ pub(crate) fn contributions(map: &LinearMap, axis: &[Slot], x: &WideRows, weight
     let columns = columns_by_channel(map, axis);
     let means = x.means();
     // The outputs less their means, `[rows, outputs]`: the sum of all parts.
-    let mut outputs = vec![0.0; x.len() * map.outputs.1];
+    let mut outputs = vec![0.0; x.len() * map.outputs.len];
     let grams: Vec<Mat<f64>> = columns
         .chunks(CHANNELS_MAX)
         .map(|some| {
@@ -63,7 +63,7 @@ fn equations_of(map: &LinearMap, gram: &Mat<f64>, target_energy: f64, n_rows: us
     let mut with_intercept = vec![0.0; (n + 1) * (n + 1)];
     (0..n * n).for_each(|i| with_intercept[i / n * (n + 1) + i % n] = gram[(i / n, i % n)]);
     // Parts are centred, so that the intercept has no product with them.
-    with_intercept[(n + 1) * (n + 1) - 1] = (n_rows * map.outputs.1) as f64;
+    with_intercept[(n + 1) * (n + 1) - 1] = (n_rows * map.outputs.len) as f64;
     let moment = (0..n).map(|i| (0..n).map(|j| gram[(i, j)]).sum()).chain([0.0]).collect();
     let equations = NormalEquations {
         map: map.of_channel_factors(n),
@@ -109,15 +109,15 @@ impl CentredRows<'_> {
             f64::from(self.weights[output * n_weights + of_filter])
         };
         let (x, w) =
-            (Mat::from_fn(rows.len(), columns.len(), value), Mat::from_fn(columns.len(), self.map.outputs.1, weight));
-        let part = MatMut::from_column_major_slice_mut(part, rows.len(), self.map.outputs.1);
+            (Mat::from_fn(rows.len(), columns.len(), value), Mat::from_fn(columns.len(), self.map.outputs.len, weight));
+        let part = MatMut::from_column_major_slice_mut(part, rows.len(), self.map.outputs.len);
         matmul(part, Accum::Replace, &x, &w, 1.0, Par::Seq);
     }
 }
 
 /// Sums over rows and outputs of the products of the centred parts of two channels each; adds the parts to `outputs`.
 fn gram_of_parts(rows: &CentredRows<'_>, channels: &[(Slot, Vec<usize>)], outputs: &mut [f64]) -> Mat<f64> {
-    let (n, n_out, n_all) = (channels.len(), rows.map.outputs.1, rows.x.len());
+    let (n, n_out, n_all) = (channels.len(), rows.map.outputs.len, rows.x.len());
     let mut gram = Mat::zeros(n, n);
     let n_block = (BLOCK_VALUES / (n * n_out)).clamp(1, n_all.max(1));
     for first in (0..n_all).step_by(n_block) {

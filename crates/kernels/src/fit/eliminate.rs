@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use secateur_net::GroupId;
 
+use crate::ChannelSpan;
 use crate::{Contributions, KernelError, NormalEquations};
 
 /// One linear map that reads the group, and the weight columns of each of the group's channels in it.
@@ -24,7 +25,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// `channel_of` names the group's channel at a channel position of the node's input, if it belongs to the group.
     pub fn new(equations: &'a NormalEquations, channel_of: impl Fn(usize) -> Option<usize>, n_channels: usize) -> Self {
-        let (from, n) = equations.map.inputs;
+        let ChannelSpan { first: from, len: n } = equations.map.inputs;
         let taps = equations.map.taps();
         let mut blocks = vec![Vec::new(); n_channels];
         for i in 0..n {
@@ -43,6 +44,16 @@ impl<'a> Reader<'a> {
 }
 
 /// How a group's error grows as its channels are removed one by one.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::RemovalPath;
+///
+/// let path = RemovalPath { removed: vec![2, 0], errors: vec![0.0, 0.01, 0.05] };
+/// // Four channels, three of which stay: channel 2 went first, for a hundredth of the energy.
+/// assert_eq!(path.kept(4, 3), [0, 1, 3]);
+/// assert_eq!(path.kept(4, 2), [1, 3]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemovalPath {
     /// Channels in the order they are removed; the channels never removed are not listed.
@@ -73,7 +84,7 @@ pub fn eliminate(
     order: Option<&[usize]>,
 ) -> Result<RemovalPath, KernelError> {
     let n_removed = n_channels.saturating_sub(n_kept_min.max(1));
-    let mut states = readers.iter().map(State::new).collect::<Result<Vec<_>, _>>()?;
+    let mut states = readers.iter().map(ReaderInverse::new).collect::<Result<Vec<_>, _>>()?;
     let reads = |channel: usize| (0..readers.len()).filter(move |&r| !readers[r].blocks[channel].is_empty());
     let readers_of: Vec<Vec<usize>> = (0..n_channels).map(|channel| reads(channel).collect()).collect();
     let mut alive: Vec<usize> = (0..n_channels).collect();
@@ -102,7 +113,7 @@ pub fn eliminate(
 }
 
 /// P and W of one reader, row-major, for the columns still there.
-struct State<'a> {
+struct ReaderInverse<'a> {
     reader: &'a Reader<'a>,
     /// Columns still there.
     rows: Vec<bool>,
@@ -112,10 +123,10 @@ struct State<'a> {
     n_out: usize,
 }
 
-impl<'a> State<'a> {
+impl<'a> ReaderInverse<'a> {
     fn new(reader: &'a Reader<'a>) -> Result<Self, KernelError> {
         let equations = reader.equations;
-        let (d, n_out) = (equations.map.columns(), equations.map.outputs.1);
+        let (d, n_out) = (equations.map.columns(), equations.map.outputs.len);
         let all: Vec<usize> = (0..d).collect();
         let factor = equations.factor(&all)?;
         let inverse = factor.solve(Mat::<f64>::identity(d, d));

@@ -32,7 +32,7 @@ pub(crate) struct GramSums {
 impl GramSums {
     /// No rows yet.
     pub(crate) fn new(isa: Isa, map: &LinearMap) -> Self {
-        let (d, n_out) = (map.columns(), map.outputs.1);
+        let (d, n_out) = (map.columns(), map.outputs.len);
         let tiles = (0..d).step_by(TILE).map(|first| vec![0.0; TILE.min(d - first) * (d - first)]).collect();
         Self { isa, size: (d, n_out), tiles, moment: vec![0.0; d * n_out], energy: vec![0.0; n_out] }
     }
@@ -68,7 +68,7 @@ impl GramSums {
 
     /// The finished equations of `map` from `n_rows` rows, input columns reordered to channel-major as in a weight tensor.
     pub(crate) fn finish(self, map: LinearMap, n_rows: u64) -> NormalEquations {
-        let (n, taps, (d, _)) = (map.inputs.1, map.taps(), self.size);
+        let (n, taps, (d, _)) = (map.inputs.len, map.taps(), self.size);
         let at = |i: usize, j: usize| {
             let (i, j) = (i.min(j), i.max(j));
             let first = i / TILE * TILE;
@@ -102,7 +102,7 @@ pub struct NormalEquations {
 impl NormalEquations {
     /// From the sums of `n_rows` rows: X^T X as it is to be, X^T Y with its taps in order, channels within a tap, and Y^T Y's diagonal.
     pub(crate) fn new(map: LinearMap, gram: Vec<f64>, moment: &[f64], energy: &[f64], n_rows: u64) -> Self {
-        let (n, taps, n_out) = (map.inputs.1, map.taps(), energy.len());
+        let (n, taps, n_out) = (map.inputs.len, map.taps(), energy.len());
         let intercept = n * taps;
         let from = |row: usize| if row == intercept { row } else { row % taps * n + row / taps };
         let ordered = (0..=intercept).flat_map(|row| &moment[from(row) * n_out..][..n_out]).copied().collect();
@@ -124,7 +124,7 @@ impl NormalEquations {
     /// before anything was removed, a refit moves them only as far as the rows ask for: not at all where what was removed did nothing.
     #[must_use]
     pub fn pulled_towards(mut self, weights: &[f32]) -> Self {
-        let (ridge, n_out) = (self.ridge(), self.map.outputs.1);
+        let (ridge, n_out) = (self.ridge(), self.map.outputs.len);
         let n_weights = self.map.columns() - 1;
         for (o, filter) in weights.chunks_exact(n_weights).enumerate() {
             let columns = self.moment.chunks_exact_mut(n_out).zip(&mut self.pull);

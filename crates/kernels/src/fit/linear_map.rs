@@ -1,6 +1,24 @@
 //! One dense linear map of a network, and the rows of the least-squares problem that its output pixels make.
 
+use std::ops::Range;
+
 use secateur_net::{Graph, Network, NodeId, Op, Shape};
+
+/// Neighbouring channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChannelSpan {
+    /// The first of them.
+    pub first: usize,
+    /// How many they are.
+    pub len: usize,
+}
+
+impl ChannelSpan {
+    /// Their indices.
+    pub const fn range(self) -> Range<usize> {
+        self.first..self.first + self.len
+    }
+}
 
 /// A convolution, one conv group of a grouped convolution, or a Linear node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,10 +27,10 @@ pub struct LinearMap {
     pub node: NodeId,
     /// Which conv group; 0 for all others.
     pub conv_group: usize,
-    /// First input channel and number of input channels.
-    pub inputs: (usize, usize),
-    /// First output channel and number of output channels.
-    pub outputs: (usize, usize),
+    /// Input channels, of those of the node it reads.
+    pub inputs: ChannelSpan,
+    /// Output channels, of the node's.
+    pub outputs: ChannelSpan,
     input: Shape,
     output: Shape,
     kernel: [usize; 2],
@@ -23,7 +41,7 @@ pub struct LinearMap {
 
 /// A map's geometry along rows or columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Axis {
+pub(crate) struct AxisGeometry {
     pub kernel: usize,
     pub stride: usize,
     pub padding: usize,
@@ -36,53 +54,36 @@ pub(crate) struct Axis {
 impl LinearMap {
     /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other nodes.
     pub fn of(graph: &Graph, node: NodeId) -> Vec<Self> {
-        match &graph.node(node).op {
-            Op::Conv2d(c) if c.is_depthwise() => Vec::new(),
-            _ => Self::per_conv_group(graph, node),
-        }
+        let is_depthwise = matches!(&graph.node(node).op, Op::Conv2d(conv) if conv.is_depthwise());
+        if is_depthwise { Vec::new() } else { Self::per_conv_group(graph, node) }
     }
     /// As [`Self::of`], but a grouped convolution that pruning left with one input per conv group still counts as one: by its
     /// own shape it cannot be told from a depthwise convolution.
     pub fn per_conv_group(graph: &Graph, node: NodeId) -> Vec<Self> {
         let Some(&source) = graph.node(node).inputs.first() else { return Vec::new() };
         let (input, output) = (graph.shape(source), graph.shape(node));
-        let whole = Self {
+        let Some(conv) = graph.node(node).op.as_conv2d() else { return Vec::new() };
+        let (n_in, n_out) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+        let map_of = |conv_group| Self {
             node,
-            conv_group: 0,
-            inputs: (0, input.c),
-            outputs: (0, output.c),
+            conv_group,
+            inputs: ChannelSpan { first: conv_group * n_in, len: n_in },
+            outputs: ChannelSpan { first: conv_group * n_out, len: n_out },
             input,
             output,
-            kernel: [1; 2],
-            stride: [1; 2],
-            padding: [0; 2],
-            dilation: [1; 2],
+            kernel: conv.kernel,
+            stride: conv.stride,
+            padding: conv.padding,
+            dilation: conv.dilation,
         };
-        match &graph.node(node).op {
-            Op::Linear { .. } => vec![whole],
-            Op::Conv2d(c) => {
-                let (n_in, n_out) = (c.in_channels / c.groups, c.out_channels / c.groups);
-                let group = |g| Self {
-                    conv_group: g,
-                    inputs: (g * n_in, n_in),
-                    outputs: (g * n_out, n_out),
-                    kernel: c.kernel,
-                    stride: c.stride,
-                    padding: c.padding,
-                    dilation: c.dilation,
-                    ..whole.clone()
-                };
-                (0..c.groups).map(group).collect()
-            }
-            _ => Vec::new(),
-        }
+        (0..conv.groups).map(map_of).collect()
     }
     /// A map of one output from one factor for each of `n` channels, at the same node.
     pub(crate) fn of_channel_factors(&self, n: usize) -> Self {
         let one = Shape { c: 1, h: 1, w: 1 };
         Self {
-            inputs: (0, n),
-            outputs: (0, 1),
+            inputs: ChannelSpan { first: 0, len: n },
+            outputs: ChannelSpan { first: 0, len: 1 },
             input: Shape { c: n, ..one },
             output: one,
             kernel: [1; 2],
@@ -98,18 +99,18 @@ impl LinearMap {
     }
     /// Columns of X: inputs times taps, and the intercept.
     pub const fn columns(&self) -> usize {
-        self.inputs.1 * self.taps() + 1
+        self.inputs.len * self.taps() + 1
     }
     /// The map's weights in `network`, `[outputs, inputs * taps]`: filters are stored one conv group after the other.
     pub(crate) fn weights<'a>(&self, network: &'a Network) -> &'a [f32] {
         let per_filter = self.columns() - 1;
         let weights = network.parameter(&network.graph().node(self.node).name, "weight").data();
-        &weights[self.outputs.0 * per_filter..][..self.outputs.1 * per_filter]
+        &weights[self.outputs.first * per_filter..][..self.outputs.len * per_filter]
     }
     /// Rows, then columns.
-    pub(crate) fn axes(&self) -> [Axis; 2] {
+    pub(crate) fn axes(&self) -> [AxisGeometry; 2] {
         let (kernel, stride, padding, dilation) = (self.kernel, self.stride, self.padding, self.dilation);
-        let axis = |i: usize, n_in, n_out| Axis {
+        let axis = |i: usize, n_in, n_out| AxisGeometry {
             kernel: kernel[i],
             stride: stride[i],
             padding: padding[i],

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::fit::linear_map::Axis;
+use crate::fit::linear_map::AxisGeometry;
 use crate::fit::shifts::{Piece, Shifts};
 use crate::simd::products::{Columns, F32_ROWS, add_products, add_squares};
 use crate::{Isa, LinearMap, NormalEquations};
@@ -185,14 +185,14 @@ fn bands(rows: &Range<usize>, n_beside: usize) -> impl Iterator<Item = Range<usi
 }
 
 /// Outputs whose input under `tap` lies inside the map.
-fn outputs_inside(axis: Axis, tap: usize) -> Range<usize> {
+fn outputs_inside(axis: AxisGeometry, tap: usize) -> Range<usize> {
     let offset = tap * axis.dilation;
     let end = (axis.n_in + axis.padding).saturating_sub(offset).min(axis.n_out);
     axis.padding.saturating_sub(offset).min(end)..end
 }
 
 /// The input under `tap` of output `o`, which lies inside.
-fn input_of(axis: Axis, tap: usize, o: usize) -> usize {
+fn input_of(axis: AxisGeometry, tap: usize, o: usize) -> usize {
     (o + tap * axis.dilation).saturating_sub(axis.padding)
 }
 

@@ -34,9 +34,9 @@ pub fn channel_norms(network: &Network, groups: &ChannelGroups, group: GroupId, 
                 weight.data()[position * per_filter..][..per_filter].iter().map(|&w| term(w)).sum::<f64>();
         }
         for map in LinearMap::of(graph, id) {
-            let axis = &groups.axis(node.inputs[0])[map.inputs.0..][..map.inputs.1];
+            let axis = &groups.axis(node.inputs[0])[map.inputs.first..][..map.inputs.len];
             for (i, slot) in axis.iter().enumerate().filter(|(_, s)| s.group == group) {
-                for o in map.outputs.0..map.outputs.0 + map.outputs.1 {
+                for o in map.outputs.range() {
                     let from = o * per_filter + i * taps;
                     sums[slot.channel] += weight.data()[from..from + taps].iter().map(|&w| term(w)).sum::<f64>();
                 }

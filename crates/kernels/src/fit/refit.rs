@@ -6,12 +6,13 @@ use std::sync::{Mutex, PoisonError};
 
 use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
 
+use crate::ChannelSpan;
 use crate::fit::activations::Activations;
 use crate::fit::eliminate::{Reader, eliminate};
 use crate::fit::image_groups::{ImageGroups, check_images};
-use crate::fit::problem::{Blocks, Problem};
-use crate::fit::state::State;
-use crate::fit::target::{Effort, Target, targets};
+use crate::fit::partial_network::PartialNetwork;
+use crate::fit::problem::{RefitProblem, SpareBlocks};
+use crate::fit::target::{Effort, RefitTarget, targets};
 use crate::fit::wide::wide_nodes;
 use crate::simd::aligned::AlignedVec;
 use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
@@ -20,11 +21,11 @@ use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
 #[derive(Debug)]
 pub struct RefitData {
     images: ImageGroups,
-    targets: BTreeMap<NodeId, Target>,
+    targets: BTreeMap<NodeId, RefitTarget>,
     effort: Effort,
     /// Memory of the last candidates' activations and least-squares rows.
     spare: Mutex<Vec<Vec<AlignedVec>>>,
-    blocks: Blocks,
+    blocks: SpareBlocks,
 }
 
 impl RefitData {
@@ -45,11 +46,33 @@ impl RefitData {
         let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
         let wide = wide_nodes(network.graph(), groups);
         let targets = targets(pool, network, &images, (first, &wide), effort)?;
-        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: Blocks::default() })
+        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: SpareBlocks::default() })
     }
 }
 
 /// Refits any number of candidates of one network on the same images.
+///
+/// # Example
+/// ```
+/// use secateur_kernels::{Effort, RefitData, SequentialRefit};
+/// use secateur_net::random::with_random_weights;
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, Shape, arch, fold_batch_norm};
+///
+/// let shape = Shape { c: 3, h: 8, w: 8 };
+/// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
+/// let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
+/// let mut kept = KeptChannels::all(&groups);
+/// groups.prunable().into_iter().for_each(|group| kept.set(group, (0..4).collect()));
+///
+/// let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+/// let images: Vec<f32> = (0..32 * shape.len()).map(|i| (i % 17) as f32 / 17.0).collect();
+/// let data = RefitData::new(&pool, &network, &groups, &images, Effort::Quick)?;
+/// // Four channels of each group, chosen anew, and the weights that make up for the others.
+/// let (compact, kept) = SequentialRefit::new(&pool, &network, &groups, &data).run(&kept, true)?;
+/// assert_eq!(kept.widths()[groups.prunable()[0]], 4);
+/// assert_eq!(compact.graph().n_classes(), 10);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// Memory: while a candidate is refitted, the activations that later nodes read of all images (two layers' worth, as a rule); in
 /// between, the original's outputs at the sampled pixels. A run that
@@ -86,7 +109,7 @@ impl<'a> SequentialRefit<'a> {
     /// Kept sets of another network, or activations so large that the equations are not finite.
     pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
         let graph = self.network.graph();
-        let mut state = State::new(self.network, self.groups, kept, |g| {
+        let mut state = PartialNetwork::new(self.network, self.groups, kept, |g| {
             reselect
                 && self
                     .groups
@@ -111,16 +134,16 @@ impl<'a> SequentialRefit<'a> {
 
     fn refit_node(
         &self,
-        state: &mut State<'_>,
+        state: &mut PartialNetwork<'_>,
         node: NodeId,
-        target: &Target,
+        target: &RefitTarget,
         activations: &mut Activations<'_>,
     ) -> Result<(), KernelError> {
         let source = self.network.graph().node(node).inputs[0];
         let before = state.positions(source);
         let held: Vec<(NodeId, Vec<usize>)> = activations.held().map(|n| (n, state.positions(n))).collect();
         let outputs = state.positions(node);
-        let problems: Vec<Problem<'_>> = LinearMap::per_conv_group(state.compact.graph(), node)
+        let problems: Vec<RefitProblem<'_>> = LinearMap::per_conv_group(state.compact.graph(), node)
             .into_iter()
             .map(|map| self.problem(map, source, target, &outputs, activations))
             .collect();
@@ -136,7 +159,7 @@ impl<'a> SequentialRefit<'a> {
         }
         let after = state.positions(source);
         for (i, problem) in problems.iter().enumerate() {
-            let (from, n) = problem.map.inputs;
+            let ChannelSpan { first: from, len: n } = problem.map.inputs;
             let local = still_there(&before[from..from + n], &after);
             let refit = match equations.get(i) {
                 Some(equations) => problem.solve(self.pool, equations, &local)?,
@@ -158,12 +181,12 @@ impl<'a> SequentialRefit<'a> {
         &'p self,
         map: LinearMap,
         source: NodeId,
-        target: &'p Target,
+        target: &'p RefitTarget,
         outputs: &[usize],
         activations: &'p Activations<'_>,
-    ) -> Problem<'p> {
-        let (from, n) = map.outputs;
-        Problem {
+    ) -> RefitProblem<'p> {
+        let ChannelSpan { first: from, len: n } = map.outputs;
+        RefitProblem {
             target_channels: self.network.graph().shape(map.node).c,
             outputs: outputs[from..from + n].to_vec(),
             map,

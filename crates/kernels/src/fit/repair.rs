@@ -7,6 +7,7 @@ use faer::{Mat, Side};
 use rayon::prelude::*;
 use secateur_net::{ChannelGroups, KeptChannels, Network, NodeId, prune};
 
+use crate::ChannelSpan;
 use crate::{KernelError, LinearMap, NormalEquations};
 
 /// New weights of one linear map: `weight[o]` holds the kept inputs' taps, channel-major; `bias[o]` the intercept.
@@ -40,7 +41,7 @@ impl Solver<'_> {
     /// # Errors
     /// When the moment holds NaN or infinity.
     pub(crate) fn refit(&self, moment: &[f64]) -> Result<Refit, KernelError> {
-        let (n, n_out) = (self.columns.len() - 1, self.equations.map.outputs.1);
+        let (n, n_out) = (self.columns.len() - 1, self.equations.map.outputs.len);
         let solved = self.factor.solve(Mat::from_fn(n + 1, n_out, |i, o| moment[self.columns[i] * n_out + o]));
         let weight = (0..n_out * n).map(|i| solved[(i % n, i / n)] as f32).collect();
         let refit = Refit { weight, bias: (0..n_out).map(|o| solved[(n, o)] as f32).collect() };
@@ -131,21 +132,21 @@ pub fn repair(
     solve: impl Fn(usize, &NormalEquations, Vec<usize>) -> Result<Arc<Refit>, KernelError> + Sync,
 ) -> Result<Network, KernelError> {
     let local = |map: &LinearMap| -> Vec<usize> {
-        let (from, n) = map.inputs;
+        let ChannelSpan { first: from, len: n } = map.inputs;
         let positions = kept.positions(groups, network.graph().node(map.node).inputs[0]);
         positions.into_iter().filter(|p| (from..from + n).contains(p)).map(|p| p - from).collect()
     };
     let refit = |index: usize| {
         let kept = local(&equations[index].map);
-        let is_whole = kept.len() == equations[index].map.inputs.1;
+        let is_whole = kept.len() == equations[index].map.inputs.len;
         (!is_whole).then(|| Ok((index, solve(index, &equations[index], kept.clone())?, kept)))
     };
     let refits: Vec<_> = (0..equations.len()).into_par_iter().filter_map(refit).collect::<Result<_, KernelError>>()?;
     let mut work = network.clone();
     for (index, refit, kept) in refits {
         let map = &equations[index].map;
-        let outputs: Vec<usize> = (map.outputs.0..map.outputs.0 + map.outputs.1).collect();
-        let inputs: Vec<usize> = kept.iter().map(|p| p + map.inputs.0).collect();
+        let outputs: Vec<usize> = map.outputs.range().collect();
+        let inputs: Vec<usize> = kept.iter().map(|p| p + map.inputs.first).collect();
         write_refit(&mut work, map.node, &refit, &outputs, &inputs)?;
     }
     Ok(prune(&work, groups, kept)?)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::LinearMap;
-use crate::fit::linear_map::Axis;
+use crate::fit::linear_map::AxisGeometry;
 
 /// A product of a map with itself: the pixels of `pixels` by those `shift` further.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Shifts {
 }
 
 /// Every distance of two taps, and the pixels at the first of them cut where the pairs of taps that meet them change.
-fn axis_pieces(axis: Axis) -> Vec<AxisPiece> {
+fn axis_pieces(axis: AxisGeometry) -> Vec<AxisPiece> {
     /// Two taps, and the pixels at the first of them for which both lie inside.
     type Pair = ([usize; 2], Range<usize>);
     let mut by_shift: BTreeMap<isize, Vec<Pair>> = BTreeMap::new();
@@ -103,9 +103,9 @@ mod tests {
     use secateur_net::{Conv2d, GraphBuilder, Op, Shape};
 
     /// For every output pixel and pair of taps, the pixels multiplied, counted.
-    fn naive([down, across]: [Axis; 2]) -> BTreeMap<(usize, usize), Vec<[isize; 4]>> {
+    fn naive([down, across]: [AxisGeometry; 2]) -> BTreeMap<(usize, usize), Vec<[isize; 4]>> {
         let mut met: BTreeMap<(usize, usize), Vec<[isize; 4]>> = BTreeMap::new();
-        let at = |o: usize, tap: usize, axis: Axis| (o + tap * axis.dilation) as isize - axis.padding as isize;
+        let at = |o: usize, tap: usize, axis: AxisGeometry| (o + tap * axis.dilation) as isize - axis.padding as isize;
         let n_taps = down.kernel * across.kernel;
         for (a, b) in (0..n_taps).flat_map(|a| (0..n_taps).map(move |b| (a, b))) {
             for (y, x) in (0..down.n_out).flat_map(|y| (0..across.n_out).map(move |x| (y, x))) {

@@ -1,20 +1,28 @@
-//! How the targets of a least-squares fit move: to where an error matters no more than it does behind the sum.
+//! Surrogate targets (majorise-minimise): a loss that counts errors unequally is bounded by a quadratic, whose minimum is a least-squares
+//! fit to targets that were moved. Here: by how much they move, for a clamp and for a softmax.
 
-use crate::fit::target::Behind;
+use crate::fit::target::Nonlinearity;
 
 /// Temperature at which logits are compared (Hinton et al. 2015).
 const TEMPERATURE: f32 = 3.0;
 
 /// Replaces the fit of rows `[rows, outputs, lanes]` by how far their targets `y` move; `others` are the other addends.
-pub(crate) fn replace_by_moves(behind: Behind, lanes: usize, n_out: usize, fit: &mut [f32], y: &[f32], others: &[f32]) {
-    match behind {
-        Behind::Anything => fit.fill(0.0),
-        Behind::Clamp(clamp) => {
+pub(crate) fn replace_by_target_moves(
+    nonlinearity: Nonlinearity,
+    lanes: usize,
+    n_out: usize,
+    fit: &mut [f32],
+    y: &[f32],
+    others: &[f32],
+) {
+    match nonlinearity {
+        Nonlinearity::Unknown => fit.fill(0.0),
+        Nonlinearity::Clamp(clamp) => {
             for ((fit, y), other) in fit.iter_mut().zip(y).zip(others) {
                 *fit = hidden_target(y + other, *fit + other, clamp) - (y + other);
             }
         }
-        Behind::Softmax => {
+        Nonlinearity::Softmax => {
             let len = n_out * lanes;
             let rows = fit.chunks_exact_mut(len).zip(y.chunks_exact(len)).zip(others.chunks_exact(len));
             for ((fit, y), others) in rows {

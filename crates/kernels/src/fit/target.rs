@@ -40,18 +40,18 @@ impl Effort {
     }
 }
 
-/// What stands behind a sum, and so which of its errors matter.
+/// The nonlinearity that is applied to a sum, which says which of its errors matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Behind {
-    /// Anything: all errors count alike.
-    Anything,
+pub(crate) enum Nonlinearity {
+    /// None, or one whose effect is not used: all errors count alike.
+    Unknown,
     /// An activation that clamps it to this range.
     Clamp([f32; 2]),
     /// The softmax of a classifier.
     Softmax,
 }
 
-impl Behind {
+impl Nonlinearity {
     fn of(graph: &Graph, readers: &[Vec<NodeId>], sum: NodeId) -> Self {
         let shape = graph.shape(sum);
         let is_vector = shape.h * shape.w == 1 && shape.c > 1;
@@ -61,22 +61,36 @@ impl Behind {
                 Op::Pointwise(Pointwise::Relu) => Self::Clamp([0.0, f32::INFINITY]),
                 Op::Pointwise(Pointwise::Relu6) => Self::Clamp([0.0, 6.0]),
                 Op::Softmax if is_vector && reader == graph.output() => Self::Softmax,
-                _ => Self::Anything,
+                Op::Input
+                | Op::Conv2d(_)
+                | Op::BatchNorm { .. }
+                | Op::Linear { .. }
+                | Op::Pointwise(_)
+                | Op::Add
+                | Op::Concat
+                | Op::MaxPool(_)
+                | Op::AvgPool(_)
+                | Op::GlobalAvgPool
+                | Op::Flatten
+                | Op::Pad { .. }
+                | Op::Slice { .. }
+                | Op::Softmax
+                | Op::Identity => Self::Unknown,
             },
-            _ => Self::Anything,
+            _ => Self::Unknown,
         }
     }
 }
 
 /// What the maps of one node are fitted to.
 #[derive(Debug)]
-pub(crate) struct Target {
+pub(crate) struct RefitTarget {
     /// The sum that the node is part of, or the node itself.
     pub sum: NodeId,
     /// The sum's other addends, all computed before the node.
     pub others: Vec<NodeId>,
-    /// What becomes of the sum.
-    pub behind: Behind,
+    /// What is applied to the sum.
+    pub nonlinearity: Nonlinearity,
     /// Whether the node's maps are too wide for normal equations, or have fewer rows than columns.
     pub is_wide: bool,
     /// Pixels used.
@@ -87,7 +101,7 @@ pub(crate) struct Target {
     pub values: Vec<f32>,
 }
 
-impl Target {
+impl RefitTarget {
     /// The target of `node`, its values still zero; `None` when it has no linear map.
     fn of(scope: &Scope<'_>, node: NodeId) -> Option<Self> {
         let Scope { graph, readers, images: groups, wide, effort } = *scope;
@@ -102,9 +116,9 @@ impl Target {
             }
         }
         // A softmax couples all outputs, which the maps of a grouped convolution do not see.
-        let behind = match Behind::of(graph, readers, sum) {
-            Behind::Softmax if maps.len() > 1 => Behind::Anything,
-            behind => behind,
+        let nonlinearity = match Nonlinearity::of(graph, readers, sum) {
+            Nonlinearity::Softmax if maps.len() > 1 => Nonlinearity::Unknown,
+            known => known,
         };
         let shape = graph.shape(node);
         let n_pixels = shape.h * shape.w;
@@ -117,7 +131,7 @@ impl Target {
             choose_pixels(&maps, n_pixels, groups, effort.rows_per_column() * columns)
         };
         let values = vec![0.0; n_groups * sample.per_image * shape.c * groups.lanes()];
-        Some(Self { sum, others, behind, is_wide, sample, n_groups, values })
+        Some(Self { sum, others, nonlinearity, is_wide, sample, n_groups, values })
     }
 }
 
@@ -157,14 +171,14 @@ pub(crate) fn targets(
     images: &ImageGroups,
     (first, wide): (NodeId, &BTreeSet<NodeId>),
     effort: Effort,
-) -> Result<BTreeMap<NodeId, Target>, KernelError> {
+) -> Result<BTreeMap<NodeId, RefitTarget>, KernelError> {
     let graph = network.graph();
     let readers = graph.consumers();
     let (lanes, n_groups) = (images.lanes(), images.len());
     let scope = Scope { graph, readers: &readers, images, wide, effort };
     let nodes = first..graph.nodes().len();
-    let with_target = nodes.filter_map(|node| Some((node, Target::of(&scope, node)?)));
-    let mut targets: BTreeMap<NodeId, Target> = with_target.collect();
+    let with_target = nodes.filter_map(|node| Some((node, RefitTarget::of(&scope, node)?)));
+    let mut targets: BTreeMap<NodeId, RefitTarget> = with_target.collect();
     let mut per_group: Vec<Vec<(NodeId, PixelSample, &mut [f32])>> = (0..n_groups).map(|_| Vec::new()).collect();
     for target in targets.values_mut() {
         let len = target.values.len() / target.n_groups;

@@ -46,7 +46,7 @@ impl<'a> Columns<'a> {
 }
 
 /// Steps in values.
-struct Job {
+struct ProductJob {
     a: *const f32,
     a_steps: [usize; 3],
     b: *const f32,
@@ -62,7 +62,7 @@ struct Job {
 /// The processor must have the function's instruction set. In every turn of the loops, the row of `a` must be valid for reads of `I`
 /// vectors and that of `b` for reads of `J`; each of `I` rows of sums, `pitch` apart, for reads and writes of `J` values that nothing
 /// else touches meanwhile.
-type ProductFn = unsafe fn(&Job);
+type ProductFn = unsafe fn(&ProductJob);
 
 /// Most sums of a tile, and most lanes of a vector.
 const TILE_MAX: usize = 24;
@@ -75,7 +75,7 @@ const TILE_ROOM: usize = TILE_MAX.next_multiple_of(LANES_MAX);
 struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_ROOM]>);
 
 #[inline(always)]
-unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &mut TileSums) {
+unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &ProductJob, sums: &mut TileSums) {
     // SAFETY: the caller's promise (`ProductFn`) covers the rows of every turn; where the innermost loop ends, the pointers may leave
     // the columns, and are not read. `sums` has room for I * J vectors and those that fill them up to a multiple of the lanes
     // (`TILE_ROOM` vectors of the most lanes; `product_table` checks that I * J is no more than `TILE_MAX`).
@@ -114,7 +114,7 @@ unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &Job, sums: &m
 }
 
 #[inline(always)]
-unsafe fn add_sums<L: Lanes, const I: usize, const J: usize>(job: &Job, tile: &TileSums) {
+unsafe fn add_sums<L: Lanes, const I: usize, const J: usize>(job: &ProductJob, tile: &TileSums) {
     let mut sums = [0.0f32; TILE_ROOM];
     for first in (0..I * J).step_by(L::LANES) {
         // SAFETY: `sum_rows` stored the tile's vectors up to a multiple of the lanes, so that LANES of them begin at `first`; the array
@@ -134,7 +134,7 @@ unsafe fn add_sums<L: Lanes, const I: usize, const J: usize>(job: &Job, tile: &T
 macro_rules! product_table {
     ($name:ident, $run:ident, $add:ident, $lanes:ty, $([$feature:literal],)? $( $i:literal: [$($j:literal),*] ),*) => {
         $(#[target_feature(enable = $feature)])?
-        unsafe fn $run<const I: usize, const J: usize>(job: &Job) {
+        unsafe fn $run<const I: usize, const J: usize>(job: &ProductJob) {
             const { assert!(I * J <= TILE_MAX && <$lanes>::LANES <= LANES_MAX) };
             let mut sums = TileSums(MaybeUninit::uninit());
             // SAFETY: same contract, and this function enables the instructions.
@@ -146,7 +146,7 @@ macro_rules! product_table {
         // On its own: the instructions that add up lanes reach only half of the registers, and would keep the loop over rows to them.
         $(#[target_feature(enable = $feature)])?
         #[inline(never)]
-        unsafe fn $add<const I: usize, const J: usize>(job: &Job, sums: &TileSums) {
+        unsafe fn $add<const I: usize, const J: usize>(job: &ProductJob, sums: &TileSums) {
             // SAFETY: same contract, and this function enables the instructions.
             unsafe { add_sums::<$lanes, I, J>(job, sums) }
         }
@@ -200,7 +200,7 @@ pub(crate) fn add_products(
             }
             let run = table[(n_a - 1) * most_b + n_b - 1].2;
             let [a, b] = [a_first.wrapping_add(i * lanes), b_first.wrapping_add(j * lanes)];
-            let job = Job { a, a_steps, b, b_steps, counts, sums: sums[i * pitch + j..].as_mut_ptr(), pitch };
+            let job = ProductJob { a, a_steps, b, b_steps, counts, sums: sums[i * pitch + j..].as_mut_ptr(), pitch };
             // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`). The function is that of
             // `n_a` by `n_b` columns, which `i` and `j` leave of those in use; `place` checked that they lie in every row the loops come
             // by, and the assertion above that the rows of sums hold them. `sums` is borrowed exclusively.

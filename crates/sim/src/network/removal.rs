@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use secateur_kernels::{Reader, RemovalPath, eliminate};
+use secateur_kernels::{ChannelSpan, Reader, RemovalPath, eliminate};
 use secateur_net::GroupId;
 
 use super::criterion::{Criterion, RankedGroup};
@@ -73,7 +73,7 @@ fn readers<'a>(of: &RankedGroup<'a>) -> Vec<Reader<'a>> {
     let (n, group, groups) = (of.n_channels(), of.group, of.groups);
     let of_equations = of.calibration.equations.iter().filter_map(|equations| {
         let axis = groups.axis(of.network.graph().node(equations.map.node).inputs[0]);
-        let (from, len) = equations.map.inputs;
+        let ChannelSpan { first: from, len } = equations.map.inputs;
         axis[from..from + len]
             .iter()
             .any(|s| s.group == group)

@@ -30,7 +30,7 @@ pub(crate) struct DepthwiseKernel {
 }
 
 /// All channels of one output pixel; steps in values.
-struct Job {
+struct RowJob {
     x: *const f32,
     taps: [usize; 2],
     tap_steps: [usize; 2],
@@ -44,7 +44,7 @@ struct Job {
 
 /// # Safety
 /// The processor must have the function's instruction set, and every address the job names must be valid for all its taps and channels.
-type DepthwiseFn = unsafe fn(&Job);
+type DepthwiseFn = unsafe fn(&RowJob);
 
 /// Channels whose sums are held in registers together: enough to hide the latency of a multiply-add.
 const TILE: usize = 8;
@@ -108,7 +108,7 @@ impl DepthwiseKernel {
                 } else {
                     (0, 0)
                 };
-                let job = Job {
+                let job = RowJob {
                     x: x[from..].as_ptr(),
                     taps: if has_taps { [rows.len(), columns.len()] } else { [0, 0] },
                     tap_steps: [input.w * conv.dilation[0] * c * lanes, conv.dilation[1] * c * lanes],
@@ -128,7 +128,7 @@ impl DepthwiseKernel {
 }
 
 #[inline(always)]
-unsafe fn run_pixel<L: Lanes>(job: &Job) {
+unsafe fn run_pixel<L: Lanes>(job: &RowJob) {
     let whole = job.n_channels / TILE * TILE;
     // SAFETY: the caller's promise (`DepthwiseFn`) covers all channels.
     unsafe {
@@ -142,7 +142,7 @@ unsafe fn run_pixel<L: Lanes>(job: &Job) {
 }
 
 #[inline(always)]
-unsafe fn run_channels<L: Lanes, const C: usize>(job: &Job, first: usize) {
+unsafe fn run_channels<L: Lanes, const C: usize>(job: &RowJob, first: usize) {
     // SAFETY: the caller's promise (`DepthwiseFn`) covers all taps of channels `first .. first + C`.
     unsafe {
         // Plain loops: within closures the vector instructions would not always be inlined.
@@ -168,19 +168,19 @@ unsafe fn run_channels<L: Lanes, const C: usize>(job: &Job, first: usize) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn run_avx512(job: &Job) {
+unsafe fn run_avx512(job: &RowJob) {
     // SAFETY: same contract, and this function enables the instructions.
     unsafe { run_pixel::<Avx512>(job) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn run_avx2(job: &Job) {
+unsafe fn run_avx2(job: &RowJob) {
     // SAFETY: same contract, and this function enables the instructions.
     unsafe { run_pixel::<Avx2>(job) }
 }
 
-unsafe fn run_portable(job: &Job) {
+unsafe fn run_portable(job: &RowJob) {
     // SAFETY: same contract.
     unsafe { run_pixel::<Portable>(job) }
 }

@@ -44,14 +44,14 @@ pub(crate) struct ConvKernel {
     valid: [Vec<Range<usize>>; 2],
     /// Output rows and columns all of whose taps are inside.
     inner: [Range<usize>; 2],
-    blocks: Vec<Block>,
+    blocks: Vec<ChannelBlock>,
     weights: AlignedVec,
     bias: Vec<f32>,
 }
 
 /// Output channels computed together; offsets in words.
 #[derive(Clone, Debug)]
-struct Block {
+struct ChannelBlock {
     n_channels: usize,
     first_input: usize,
     first_output: usize,
@@ -62,7 +62,7 @@ struct Block {
 }
 
 /// Some rows of the output.
-struct Part<'a> {
+struct OutputRows<'a> {
     first_row: usize,
     epilogue: Epilogue<'a>,
     out: &'a mut [f32],
@@ -118,7 +118,7 @@ impl ConvKernel {
                 let filters = &weight[first_output * in_group * taps(conv)..][..n_channels * in_group * taps(conv)];
                 arithmetic.pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
                 let runs = |n: usize| pixel_runs(arithmetic, n_channels, n).0;
-                blocks.push(Block {
+                blocks.push(ChannelBlock {
                     n_channels,
                     first_input: group * in_words,
                     first_output,
@@ -142,7 +142,7 @@ impl ConvKernel {
             .map(|(axis, n_in, n_out)| inner_outputs(taps_inside(conv, axis, n_in, n_out), conv.kernel[axis]).len());
         let runs = |c: usize| inner.iter().map(|&n| runs_bytes(arithmetic, c, n)).sum::<u64>();
         let sizes = channel_blocks(arithmetic, out_group, inner[1].max(1));
-        let blocks: u64 = sizes.iter().map(|&c| size_of::<Block>() as u64 + runs(c)).sum();
+        let blocks: u64 = sizes.iter().map(|&c| size_of::<ChannelBlock>() as u64 + runs(c)).sum();
         let tables = size_of::<Range<usize>>() as u64 * (output.h + output.w) as u64;
         AlignedVec::bytes(n_weights) + 4 * conv.out_channels as u64 + tables + blocks * conv.groups as u64
     }
@@ -162,7 +162,7 @@ impl ConvKernel {
         assert!(epilogue.residual.is_none_or(|r| r.len() == out.len()), "residual length");
         // Columns at the edge are tiled downwards where all rows with all taps are there, for which they were cut.
         let is_column_whole = rows.start <= self.inner[0].start && self.inner[0].end <= rows.end;
-        let mut part = Part { first_row: rows.start, epilogue, out };
+        let mut part = OutputRows { first_row: rows.start, epilogue, out };
         // Light weights: all channels row by row, the rows of the input are read once. Heavy ones: block by block.
         let rows_at_a_time = if self.weights.len() <= RESIDENT { 1 } else { output.h };
         for first in rows.clone().step_by(rows_at_a_time) {
@@ -192,7 +192,7 @@ impl ConvKernel {
     }
 
     /// The pixels of a row that lack taps beside the image, one by one.
-    fn run_edge_pixels(&self, block: &Block, row: usize, x: &[f32], part: &mut Part<'_>) {
+    fn run_edge_pixels(&self, block: &ChannelBlock, row: usize, x: &[f32], part: &mut OutputRows<'_>) {
         let single = std::slice::from_ref(&block.single);
         for column in self.edge_columns() {
             self.run_pixels(block, [row, column], (single, 1), x, part);
@@ -203,11 +203,11 @@ impl ConvKernel {
     /// inside the image.
     fn run_pixels(
         &self,
-        block: &Block,
+        block: &ChannelBlock,
         at: [usize; 2],
         (runs, axis): (&[PixelRun], usize),
         x: &[f32],
-        part: &mut Part<'_>,
+        part: &mut OutputRows<'_>,
     ) {
         let (conv, [input, output], lanes) = (&self.conv, &self.shapes, self.arithmetic.lanes());
         let [in_words, out_words] = [input, output].map(|s| self.arithmetic.words(s.c) * lanes);

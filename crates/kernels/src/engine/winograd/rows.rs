@@ -27,7 +27,7 @@ pub(crate) struct WinogradRowsKernel {
     /// From one point to the next: of all rows of transformed inputs, of a strip's sums of a block. One vector more than they hold,
     /// since points a power of two apart would all fall into the same few lines of the cache.
     point_steps: [usize; 2],
-    blocks: Vec<Block>,
+    blocks: Vec<RowBlock>,
     /// `[ROW_POINTS, blocks, rows of taps, in words, block's channels]`
     weights: AlignedVec,
     bias: Vec<f32>,
@@ -36,7 +36,7 @@ pub(crate) struct WinogradRowsKernel {
 
 /// Output channels computed together.
 #[derive(Clone, Debug)]
-struct Block {
+struct RowBlock {
     n_channels: usize,
     first_output: usize,
     weights_at: usize,
@@ -82,10 +82,10 @@ impl WinogradRowsKernel {
             let filters = &weight[first_output * input.c * 9..][..n_channels * input.c * 9];
             pack_transformed(filters, [input.c, n_channels], output.c * in_words * 3, &mut weights[weights_at..]);
             let runs = (1..=n_rows).map(|n| pixel_runs(BF16, n_channels, n).0).collect();
-            blocks.push(Block { n_channels, first_output, weights_at, runs });
+            blocks.push(RowBlock { n_channels, first_output, weights_at, runs });
             first_output += n_channels;
         }
-        let widest = blocks.iter().map(|block: &Block| block.n_channels).max().unwrap_or(0);
+        let widest = blocks.iter().map(|block: &RowBlock| block.n_channels).max().unwrap_or(0);
         Self {
             shapes,
             padding: conv.padding,
@@ -102,7 +102,7 @@ impl WinogradRowsKernel {
         let (n_rows, in_words) = (STRIP.min(output.h), BF16.words(input.c));
         let runs = |c: usize| (1..=n_rows).map(move |n| runs_bytes(BF16, c, n) + size_of::<Vec<PixelRun>>() as u64);
         let sizes = channel_blocks(BF16, output.c, n_rows);
-        let blocks: u64 = sizes.iter().map(|&c| size_of::<Block>() as u64 + runs(c).sum::<u64>()).sum();
+        let blocks: u64 = sizes.iter().map(|&c| size_of::<RowBlock>() as u64 + runs(c).sum::<u64>()).sum();
         let aligned = |n: usize| AlignedVec::bytes(n as u64);
         let weights = AlignedVec::bytes((ROW_POINTS as u64 * 3 * output.c as u64).saturating_mul(in_words as u64));
         let zeros = aligned(input.c.max(output.c) * LANES);
@@ -177,7 +177,7 @@ impl WinogradRowsKernel {
     }
 
     /// Sums of a block's channels of the output rows `rows`, `[ROW_POINTS, rows, channels, LANES]`.
-    fn multiply(&self, block: &Block, rows: &Range<usize>, inputs: &AlignedVec, sums: &mut AlignedVec) {
+    fn multiply(&self, block: &RowBlock, rows: &Range<usize>, inputs: &AlignedVec, sums: &mut AlignedVec) {
         let [input, output] = &self.shapes;
         let n_words = BF16.words(input.c);
         let steps = self.point_steps;
@@ -214,7 +214,7 @@ impl WinogradRowsKernel {
 
     fn transform_output(
         &self,
-        block: &Block,
+        block: &RowBlock,
         [rows, columns]: [&Range<usize>; 2],
         sums: &AlignedVec,
         epilogue: Epilogue,

@@ -29,7 +29,7 @@ pub(crate) struct WinogradKernel {
     n_tiles: [usize; 2],
     /// Tiles transformed together.
     tiles: usize,
-    blocks: Vec<Block>,
+    blocks: Vec<TileBlock>,
     /// `[POINTS, blocks, in words, block's channels]`
     weights: AlignedVec,
     bias: Vec<f32>,
@@ -39,7 +39,7 @@ pub(crate) struct WinogradKernel {
 
 /// Output channels computed together.
 #[derive(Clone, Debug)]
-struct Block {
+struct TileBlock {
     first_output: usize,
     weights_at: usize,
     /// By number of tiles less one: how they are cut.
@@ -91,7 +91,7 @@ impl WinogradKernel {
             let sizes = [input.c, n_channels];
             pack_transformed(arithmetic, filters, sizes, output.c * in_words, &mut weights[weights_at..]);
             let runs = (1..=tiles).map(|n| pixel_runs(arithmetic, n_channels, n).0).collect();
-            blocks.push(Block { first_output, weights_at, runs });
+            blocks.push(TileBlock { first_output, weights_at, runs });
             first_output += n_channels;
         }
         Self {
@@ -115,7 +115,7 @@ impl WinogradKernel {
         let runs =
             |c: usize| (1..=tiles).map(move |n| runs_bytes(arithmetic, c, n) + size_of::<Vec<PixelRun>>() as u64);
         let blocks = channel_blocks(arithmetic, output.c, tiles);
-        let blocks: u64 = blocks.iter().map(|&c| size_of::<Block>() as u64 + runs(c).sum::<u64>()).sum();
+        let blocks: u64 = blocks.iter().map(|&c| size_of::<TileBlock>() as u64 + runs(c).sum::<u64>()).sum();
         let aligned = |n: usize| AlignedVec::bytes(n as u64);
         let weights = AlignedVec::bytes((POINTS as u64 * output.c as u64).saturating_mul(in_words as u64));
         let zeros = aligned(input.c.max(output.c) * lanes);

@@ -3,10 +3,11 @@
 use secateur_net::{Conv2d, Shape};
 
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
+use crate::fit::activations::StoredChannels;
 use crate::fit::linear_map::gather;
 use crate::fit::map_sums::{MapProducts, MapSums, Maps};
-use crate::fit::problem::{BLOCK_VALUES, Block, Cut, Problem, Reading};
-use crate::fit::surrogate::replace_by_moves;
+use crate::fit::problem::{BLOCK_VALUES, BlockBuffers, Blocking, InputLayout, RefitProblem};
+use crate::fit::surrogate::replace_by_target_moves;
 use crate::{Isa, NormalEquations, Refit};
 
 /// Pixels, as vectors, of the maps in one block, if one group's are not more.
@@ -22,18 +23,18 @@ struct MapLens {
     y: usize,
 }
 
-impl Problem<'_> {
-    /// Normal equations from the inputs of `reading`, all of the map's.
-    pub(crate) fn equations_of_maps(&self, reading: &Reading, n_rows: u64) -> NormalEquations {
-        let products = MapProducts::new(Isa::detect(), &self.map, self.map.inputs.1, self.outputs.len());
-        let lens = self.map_lens(self.map.inputs.1);
+impl RefitProblem<'_> {
+    /// Normal equations from the inputs of `layout`, all of the map's.
+    pub(crate) fn equations_of_maps(&self, layout: &InputLayout, n_rows: u64) -> NormalEquations {
+        let products = MapProducts::new(Isa::detect(), &self.map, self.map.inputs.len, self.outputs.len());
+        let lens = self.map_lens(self.map.inputs.len);
         let sums = self.sum_slots(
             self.cut_maps(lens, products.n_sums()),
             |blocks, block| {
                 let mut sums = products.empty();
                 for at in blocks {
-                    let n_groups = self.fill_maps(at, lens, reading, block);
-                    let Block { x, y, .. } = &*block;
+                    let n_groups = self.fill_maps(at, lens, layout, block);
+                    let BlockBuffers { x, y, .. } = &*block;
                     products.add(Maps { x: &x[..n_groups * lens.x], y: &y[..n_groups * lens.y], n_groups }, &mut sums);
                 }
                 sums
@@ -44,9 +45,9 @@ impl Problem<'_> {
     }
 
     /// What moving the targets, given the fit of `refit`, adds to X^T Y: `[columns, outputs]`.
-    pub(crate) fn change_of_maps(&self, refit: &Refit, reading: &Reading) -> Vec<f64> {
+    pub(crate) fn change_of_maps(&self, refit: &Refit, layout: &InputLayout) -> Vec<f64> {
         let isa = Isa::detect();
-        let (n_in, n_out) = (reading.source.1.len(), self.outputs.len());
+        let (n_in, n_out) = (layout.source.used.len(), self.outputs.len());
         let products = MapProducts::new(isa, &self.map, n_in, n_out);
         let lens = self.map_lens(n_in);
         let predictor = self.map_predictor(isa, refit, n_in);
@@ -56,13 +57,13 @@ impl Problem<'_> {
                 let mut change = products.empty_moment();
                 let mut scratch = Scratch::new();
                 for at in blocks {
-                    let n_groups = self.fill_maps(at, lens, reading, block);
-                    let Block { x, y, others, fit } = &mut *block;
+                    let n_groups = self.fill_maps(at, lens, layout, block);
+                    let BlockBuffers { x, y, others, fit } = &mut *block;
                     let (x, fit) = (&x[..n_groups * lens.x], &mut fit[..n_groups * lens.y]);
                     for (x, fit) in x.chunks_exact(lens.x).zip(fit.chunks_exact_mut(lens.y)) {
                         predictor.run(&|_| x, Tail::default(), fit, &mut scratch);
                     }
-                    replace_by_moves(self.target.behind, isa.lanes(), n_out, fit, y, others);
+                    replace_by_target_moves(self.target.nonlinearity, isa.lanes(), n_out, fit, y, others);
                     self.clear_missing(at * lens.n_groups, fit, lens.y);
                     products.add_moment(Maps { x, y: fit, n_groups }, &mut change);
                 }
@@ -81,23 +82,23 @@ impl Problem<'_> {
         MapLens { n_groups, x, y }
     }
 
-    fn cut_maps(&self, lens: MapLens, n_sums: usize) -> Cut {
+    fn cut_maps(&self, lens: MapLens, n_sums: usize) -> Blocking {
         let n_blocks = self.target.n_groups.div_ceil(lens.n_groups);
-        Cut { n_blocks, lens: [lens.x, lens.y].map(|len| lens.n_groups * len), n_sums }
+        Blocking { n_blocks, lens: [lens.x, lens.y].map(|len| lens.n_groups * len), n_sums }
     }
 
     /// Writes the maps of block `at`, and returns how many groups it has.
-    fn fill_maps(&self, at: usize, lens: MapLens, reading: &Reading, block: &mut Block) -> usize {
+    fn fill_maps(&self, at: usize, lens: MapLens, layout: &InputLayout, block: &mut BlockBuffers) -> usize {
         let images = self.activations.images();
         let lanes = images.lanes();
         let first = at * lens.n_groups;
         let n_groups = lens.n_groups.min(self.target.n_groups - first);
         let [_, output] = self.map.shapes();
-        let (in_memory, channels) = &reading.source;
+        let StoredChannels { n_stored, used: channels } = &layout.source;
         for (i, group) in (first..first + n_groups).enumerate() {
             let source = self.activations.whole(self.source, group);
             let pixels = block.x[i * lens.x..][..lens.x].chunks_exact_mut((channels.len() + 1) * lanes);
-            for (pixel, values) in pixels.zip(source.chunks_exact(in_memory * lanes)) {
+            for (pixel, values) in pixels.zip(source.chunks_exact(n_stored * lanes)) {
                 let (inputs, one) = pixel.split_at_mut(channels.len() * lanes);
                 gather(values, lanes, channels, inputs);
                 one.fill(1.0);
@@ -107,7 +108,7 @@ impl Problem<'_> {
             for pixel in 0..n_pixels {
                 let part = i * lens.y + pixel * y_len..i * lens.y + (pixel + 1) * y_len;
                 let [y, others] = [&mut block.y[part.clone()], &mut block.others[part]];
-                self.sum_others(group, pixel, reading, others);
+                self.sum_others(group, pixel, layout, others);
                 self.write_targets(group * n_pixels + pixel, lanes, others, y);
             }
         }

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use secateur_net::NodeId;
 
 use crate::engine::elementwise;
-use crate::fit::activations::Activations;
+use crate::fit::activations::{Activations, StoredChannels};
 use crate::fit::map_sums::MapProducts;
-use crate::fit::target::{Behind, Effort, Target};
+use crate::fit::target::{Effort, Nonlinearity, RefitTarget};
 use crate::simd::aligned::AlignedVec;
 use crate::{KernelError, LinearMap, NormalEquations, Refit};
 
@@ -30,7 +30,7 @@ pub(crate) const OVER_RELAXATION: f32 = 1.7;
 
 /// Inputs as the network now makes them, targets as the original made them.
 #[derive(Debug)]
-pub(crate) struct Problem<'a> {
+pub(crate) struct RefitProblem<'a> {
     /// The map, within the network as it now is.
     pub map: LinearMap,
     /// Its inputs and the target's other addends.
@@ -38,20 +38,20 @@ pub(crate) struct Problem<'a> {
     /// The node it reads.
     pub source: NodeId,
     /// What is aimed at.
-    pub target: &'a Target,
+    pub target: &'a RefitTarget,
     /// Channels of the target.
     pub target_channels: usize,
     /// The channel of the target that each output of the map stands for.
     pub outputs: Vec<usize>,
-    /// How much to take pains.
+    /// Number of passes and of rows: quick or thorough.
     pub effort: Effort,
     /// Working memory.
-    pub blocks: &'a Blocks,
+    pub blocks: &'a SpareBlocks,
 }
 
 /// Working memory for some rows, or the maps of some groups of images; all `[.., LANES]`.
 #[derive(Debug, Default)]
-pub(crate) struct Block {
+pub(crate) struct BlockBuffers {
     /// Inputs: `[rows, columns]`, or `[groups, H, W, inputs + 1]` with a channel of ones.
     pub x: AlignedVec,
     /// Targets less the other addends, `[rows or pixels, outputs]`.
@@ -64,7 +64,7 @@ pub(crate) struct Block {
 
 /// How the data of a problem is cut into blocks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
+pub(crate) struct Blocking {
     /// Number of blocks.
     pub n_blocks: usize,
     /// Values of a block's inputs, and of its outputs.
@@ -74,29 +74,29 @@ pub(crate) struct Cut {
 }
 
 /// Working memory, to be used again.
-pub(crate) type Blocks = Mutex<Vec<Block>>;
+pub(crate) type SpareBlocks = Mutex<Vec<BlockBuffers>>;
 
 /// Where the inputs of a problem lie in memory.
-pub(crate) struct Reading {
-    /// Channels of the source in memory, and which of them are the map's inputs used.
-    pub source: (usize, Vec<usize>),
-    /// For every other addend: its channels in memory, and which of them belong to the map's outputs.
-    others: Vec<(usize, Vec<usize>)>,
+pub(crate) struct InputLayout {
+    /// The source's channels, of which the map's inputs are used.
+    pub source: StoredChannels,
+    /// Those of every other addend, of which the channels of the map's outputs are used.
+    others: Vec<StoredChannels>,
 }
 
-impl Problem<'_> {
+impl RefitProblem<'_> {
     /// Normal equations for all inputs of the map.
     pub(crate) fn equations(&self, pool: &rayon::ThreadPool) -> NormalEquations {
-        let channels: Vec<usize> = (0..self.map.inputs.1).collect();
-        let reading = self.reading(&channels);
+        let channels: Vec<usize> = (0..self.map.inputs.len).collect();
+        let layout = self.input_layout(&channels);
         let images = self.activations.images();
         let n_images = images.n_images().min(self.target.n_groups * images.lanes());
         let n_rows = (n_images * self.target.sample.per_image) as u64;
         pool.install(|| {
             if self.is_whole() {
-                self.equations_of_maps(&reading, n_rows)
+                self.equations_of_maps(&layout, n_rows)
             } else {
-                self.equations_of_rows(&reading, n_rows)
+                self.equations_of_rows(&layout, n_rows)
             }
         })
     }
@@ -108,7 +108,7 @@ impl Problem<'_> {
 
     /// Weights from the inputs in `channels` (positions within the map's inputs, ascending).
     ///
-    /// Least squares counts all errors alike; what stands behind the sum may not. So targets are moved to where an error of the
+    /// Least squares counts all errors alike; the nonlinearity behind the sum may not. So targets are moved to where an error of the
     /// fit matters no more than it does there, and the weights solved for again, a few times.
     ///
     /// # Errors
@@ -122,14 +122,14 @@ impl Problem<'_> {
         let n_out = self.outputs.len();
         let solver = equations.solver(channels)?;
         let mut refit = solver.refit(&equations.moment)?;
-        let reading = self.reading(channels);
+        let layout = self.input_layout(channels);
         for _ in 0..self.n_passes() {
             let mut moment = equations.moment.clone();
             let change = pool.install(|| {
                 if self.is_whole() {
-                    self.change_of_maps(&refit, &reading)
+                    self.change_of_maps(&refit, &layout)
                 } else {
-                    self.change_of_rows(&refit, &reading)
+                    self.change_of_rows(&refit, &layout)
                 }
             });
             for (row, change) in self.columns(channels).zip(change.chunks_exact(n_out)) {
@@ -142,10 +142,10 @@ impl Problem<'_> {
 
     /// How often targets are moved.
     pub(crate) const fn n_passes(&self) -> usize {
-        match self.target.behind {
-            Behind::Anything => 0,
-            Behind::Clamp(_) => self.effort.clamp_passes(),
-            Behind::Softmax => SOFTMAX_PASSES,
+        match self.target.nonlinearity {
+            Nonlinearity::Unknown => 0,
+            Nonlinearity::Clamp(_) => self.effort.clamp_passes(),
+            Nonlinearity::Softmax => SOFTMAX_PASSES,
         }
     }
 
@@ -159,15 +159,15 @@ impl Problem<'_> {
     /// Runs `work` on the blocks of each slot, slots side by side, and adds up what it makes.
     pub(crate) fn sum_slots<T: Send>(
         &self,
-        cut: Cut,
-        work: impl Fn(&mut dyn Iterator<Item = usize>, &mut Block) -> T + Sync,
+        cut: Blocking,
+        work: impl Fn(&mut dyn Iterator<Item = usize>, &mut BlockBuffers) -> T + Sync,
         add: impl Fn(&mut T, &T),
     ) -> T {
         let n_slots = (SLOTS_VALUES / cut.n_sums).clamp(1, SLOTS_MAX).min(cut.n_blocks.max(1));
         let idle = || self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let run = |slot: usize| {
             let mut block = idle().pop().unwrap_or_default();
-            let Block { x, y, others, fit } = &mut block;
+            let BlockBuffers { x, y, others, fit } = &mut block;
             x.reset(cut.lens[0]);
             [y, others, fit].into_iter().for_each(|values| values.reset(cut.lens[1]));
             let result = work(&mut (slot..cut.n_blocks).step_by(n_slots), &mut block);
@@ -183,25 +183,24 @@ impl Problem<'_> {
     }
 
     /// Where to read the inputs `channels` (positions within the map's inputs) and the other addends.
-    pub(crate) fn reading(&self, channels: &[usize]) -> Reading {
+    pub(crate) fn input_layout(&self, channels: &[usize]) -> InputLayout {
         let [input, output] = self.map.shapes();
-        let (n_channels, at) = self.activations.channels(self.source, input.c);
-        let source = (n_channels, channels.iter().map(|c| at[self.map.inputs.0 + c]).collect());
+        let mut source = self.activations.channels(self.source, input.c);
+        source.used = channels.iter().map(|c| source.used[self.map.inputs.first + c]).collect();
         let of_outputs = |&other: &NodeId| {
-            let (n_channels, at) = self.activations.channels(other, output.c);
-            let (from, n) = self.map.outputs;
-            (n_channels, at[from..from + n].to_vec())
+            let StoredChannels { n_stored, used } = self.activations.channels(other, output.c);
+            StoredChannels { n_stored, used: used[self.map.outputs.range()].to_vec() }
         };
-        Reading { source, others: self.target.others.iter().map(of_outputs).collect() }
+        InputLayout { source, others: self.target.others.iter().map(of_outputs).collect() }
     }
 
     /// The sums of the other addends of one row, `[outputs, LANES]`.
-    pub(crate) fn sum_others(&self, group: usize, pixel: usize, reading: &Reading, sums: &mut [f32]) {
+    pub(crate) fn sum_others(&self, group: usize, pixel: usize, layout: &InputLayout, sums: &mut [f32]) {
         let lanes = self.activations.images().lanes();
         sums.fill(0.0);
-        for (&other, (n_channels, channels)) in self.target.others.iter().zip(&reading.others) {
-            let values = &self.activations.whole(other, group)[pixel * n_channels * lanes..][..n_channels * lanes];
-            for (from, to, n) in runs(channels) {
+        for (&other, StoredChannels { n_stored, used }) in self.target.others.iter().zip(&layout.others) {
+            let values = &self.activations.whole(other, group)[pixel * n_stored * lanes..][..n_stored * lanes];
+            for (from, to, n) in runs(used) {
                 elementwise::add_to(&mut sums[to * lanes..][..n * lanes], &values[from * lanes..][..n * lanes]);
             }
         }

@@ -4,17 +4,17 @@ use secateur_net::{Conv2d, Shape};
 
 use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::fit::gram::GramSums;
-use crate::fit::problem::{BLOCK_VALUES, Block, Cut, Problem, Reading};
-use crate::fit::surrogate::replace_by_moves;
+use crate::fit::problem::{BLOCK_VALUES, BlockBuffers, Blocking, InputLayout, RefitProblem};
+use crate::fit::surrogate::replace_by_target_moves;
 use crate::simd::products::{Columns, add_products};
 use crate::{Isa, NormalEquations, Refit};
 
 /// Most and fewest rows (of a vector per column) whose products are summed in f32 before they go into f64 sums.
 const BLOCK_ROWS: [usize; 2] = [64, 16];
 
-impl Problem<'_> {
-    /// Normal equations from the inputs of `reading`, all of the map's.
-    pub(crate) fn equations_of_rows(&self, reading: &Reading, n_rows: u64) -> NormalEquations {
+impl RefitProblem<'_> {
+    /// Normal equations from the inputs of `layout`, all of the map's.
+    pub(crate) fn equations_of_rows(&self, layout: &InputLayout, n_rows: u64) -> NormalEquations {
         let isa = Isa::detect();
         let (n_columns, n_out) = (self.map.columns(), self.outputs.len());
         let (cut, n_block_rows) = self.cut_rows(n_columns, n_columns + n_out);
@@ -23,7 +23,7 @@ impl Problem<'_> {
             |blocks, block| {
                 let mut sums = GramSums::new(isa, &self.map);
                 for at in blocks {
-                    self.fill_rows(at, n_block_rows, reading, block);
+                    self.fill_rows(at, n_block_rows, layout, block);
                     sums.add(&block.x, &block.y);
                 }
                 sums
@@ -34,9 +34,9 @@ impl Problem<'_> {
     }
 
     /// What moving the targets, given the fit of `refit`, adds to X^T Y: `[columns, outputs]`.
-    pub(crate) fn change_of_rows(&self, refit: &Refit, reading: &Reading) -> Vec<f64> {
+    pub(crate) fn change_of_rows(&self, refit: &Refit, layout: &InputLayout) -> Vec<f64> {
         let isa = Isa::detect();
-        let (n_out, taps, n_channels) = (self.outputs.len(), self.map.taps(), reading.source.1.len());
+        let (n_out, taps, n_channels) = (self.outputs.len(), self.map.taps(), layout.source.used.len());
         let n_columns = n_channels * taps + 1;
         let (cut, n_rows) = self.cut_rows(n_columns, n_out);
         let predictor = predictor(isa, refit, [n_channels, taps, n_out], n_rows);
@@ -45,11 +45,11 @@ impl Problem<'_> {
             |blocks, block| {
                 let mut change = vec![0.0f64; n_columns * n_out];
                 for at in blocks {
-                    self.fill_rows(at, n_rows, reading, block);
-                    let Block { x, y, others, fit } = &mut *block;
+                    self.fill_rows(at, n_rows, layout, block);
+                    let BlockBuffers { x, y, others, fit } = &mut *block;
                     let plain = Epilogue { residual: None, clamp: [f32::NEG_INFINITY, f32::INFINITY] };
                     predictor.run(x, plain, fit);
-                    replace_by_moves(self.target.behind, isa.lanes(), n_out, fit, y, others);
+                    replace_by_target_moves(self.target.nonlinearity, isa.lanes(), n_out, fit, y, others);
                     let pair = [Columns::of_rows(x, n_columns, 0, n_columns), Columns::of_rows(fit, n_out, 0, n_out)];
                     add_products(isa, pair, [1, 1, n_rows], false, &mut change, n_out);
                 }
@@ -63,16 +63,16 @@ impl Problem<'_> {
         self.target.n_groups * self.target.sample.per_image
     }
 
-    /// Blocks of rows for sums of `n_columns` by `n_sums` values, and how many rows they have.
-    fn cut_rows(&self, n_columns: usize, n_sums: usize) -> (Cut, usize) {
+    /// SpareBlocks of rows for sums of `n_columns` by `n_sums` values, and how many rows they have.
+    fn cut_rows(&self, n_columns: usize, n_sums: usize) -> (Blocking, usize) {
         let lanes = self.activations.images().lanes();
         let n_rows = (BLOCK_VALUES / (n_columns * lanes)).clamp(BLOCK_ROWS[1], BLOCK_ROWS[0]);
         let lens = [n_columns, self.outputs.len()].map(|row| n_rows * row * lanes);
-        (Cut { n_blocks: self.n_rows().div_ceil(n_rows), lens, n_sums: n_columns * n_sums }, n_rows)
+        (Blocking { n_blocks: self.n_rows().div_ceil(n_rows), lens, n_sums: n_columns * n_sums }, n_rows)
     }
 
     /// Writes the rows of block `at` of `n_rows` rows; those missing in the last block are zero.
-    fn fill_rows(&self, at: usize, n_rows: usize, reading: &Reading, block: &mut Block) {
+    fn fill_rows(&self, at: usize, n_rows: usize, layout: &InputLayout, block: &mut BlockBuffers) {
         let images = self.activations.images();
         let lanes = images.lanes();
         let per_group = self.target.sample.per_image;
@@ -87,8 +87,8 @@ impl Problem<'_> {
             for (i, pixel) in self.target.sample.pixels(group).enumerate().take(last).skip(skipped) {
                 let [y, others] = [&mut block.y, &mut block.others].map(|v| &mut v[row * y_len..][..y_len]);
                 let x = &mut block.x[row * x_len..][..x_len];
-                self.map.write_inputs((source, reading.source.0, lanes), pixel, &reading.source.1, x);
-                self.sum_others(group, pixel, reading, others);
+                self.map.write_inputs((source, layout.source.n_stored, lanes), pixel, &layout.source.used, x);
+                self.sum_others(group, pixel, layout, others);
                 self.write_targets(group * per_group + i, lanes, others, y);
                 [x, y, others].into_iter().for_each(|values| images.clear_missing(group, values));
                 row += 1;

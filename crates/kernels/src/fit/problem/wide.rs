@@ -10,8 +10,8 @@ use faer::{Accum, Mat, Par, Side};
 use rayon::prelude::*;
 
 use crate::fit::gram::RIDGE;
-use crate::fit::problem::{OVER_RELAXATION, Problem, Reading};
-use crate::fit::surrogate::replace_by_moves;
+use crate::fit::problem::{InputLayout, OVER_RELAXATION, RefitProblem};
+use crate::fit::surrogate::replace_by_target_moves;
 use crate::fit::wide::wide_rows_max;
 use crate::fit::wide_rows::WideRows;
 use crate::{KernelError, Refit};
@@ -40,8 +40,8 @@ struct Dual {
     mean: Vec<f64>,
 }
 
-impl Problem<'_> {
-    /// As [`Problem::solve`], for a wide map, from as many rows as [`wide_rows_max`] allows; `weights` are the map's, `[outputs, inputs * taps]`.
+impl RefitProblem<'_> {
+    /// As [`RefitProblem::solve`], for a wide map, from as many rows as [`wide_rows_max`] allows; `weights` are the map's, `[outputs, inputs * taps]`.
     ///
     /// # Errors
     /// Activations or weights that are not finite.
@@ -51,7 +51,7 @@ impl Problem<'_> {
         channels: &[usize],
         weights: &[f32],
     ) -> Result<Refit, KernelError> {
-        let data = self.wide_data(&self.reading(channels), channels.len());
+        let data = self.wide_data(&self.input_layout(channels), channels.len());
         let taps = self.map.taps();
         // Columns of X are ordered by taps, weights by channels.
         let weight_of = |column: usize| channels[column % channels.len()] * taps + column / channels.len();
@@ -64,7 +64,7 @@ impl Problem<'_> {
         })
     }
 
-    fn wide_data(&self, reading: &Reading, n_channels: usize) -> WideData {
+    fn wide_data(&self, layout: &InputLayout, n_channels: usize) -> WideData {
         let images = self.activations.images();
         let (lanes, n_out) = (images.lanes(), self.outputs.len());
         let n_columns = n_channels * self.map.taps();
@@ -83,8 +83,8 @@ impl Problem<'_> {
                     return data;
                 }
                 let before = data.x.len();
-                self.map.write_inputs((source, reading.source.0, lanes), pixel, &reading.source.1, &mut row);
-                self.sum_others(group, pixel, reading, &mut others);
+                self.map.write_inputs((source, layout.source.n_stored, lanes), pixel, &layout.source.used, &mut row);
+                self.sum_others(group, pixel, layout, &mut others);
                 self.write_targets(group * per_group + i, lanes, &others, &mut y);
                 data.x.push(&row, lanes, present);
                 data.y.extend_from_slice(&y);
@@ -95,7 +95,7 @@ impl Problem<'_> {
         data
     }
 
-    /// Solves for the targets, and again for where they move to, as often as [`Problem::solve`] does.
+    /// Solves for the targets, and again for where they move to, as often as [`RefitProblem::solve`] does.
     fn solve_dual(
         &self,
         data: &WideData,
@@ -112,7 +112,14 @@ impl Problem<'_> {
                 let of_weights = before[(row, output)] + dual.rhs[(row, output)] - ridge * dual.a[(row, output)];
                 (dual.mean[output] + of_weights) as f32
             });
-            replace_by_moves(self.target.behind, data.lanes, data.n_out, &mut moves, &data.y, &data.others);
+            replace_by_target_moves(
+                self.target.nonlinearity,
+                data.lanes,
+                data.n_out,
+                &mut moves,
+                &data.y,
+                &data.others,
+            );
             moves.iter_mut().zip(&data.y).for_each(|(moved, y)| *moved += y);
             dual.move_towards(&Dual::solve(&factor, data.matrix(&moves), &before), f64::from(OVER_RELAXATION));
         }
@@ -247,8 +254,8 @@ mod tests {
     use super::*;
     use crate::fit::activations::Activations;
     use crate::fit::image_groups::ImageGroups;
-    use crate::fit::problem::Blocks;
-    use crate::fit::target::{Behind, Effort, targets};
+    use crate::fit::problem::SpareBlocks;
+    use crate::fit::target::{Effort, Nonlinearity, targets};
     use crate::{Isa, LinearMap};
     use secateur_net::random::{SplitMix, with_random_weights};
     use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape};
@@ -283,17 +290,17 @@ mod tests {
             let target = &targets[&node];
             let map = LinearMap::of(network.graph(), node).remove(0);
             let (channels, outputs) =
-                ((0..map.inputs.1).step_by(keep_every).collect::<Vec<_>>(), (0..map.outputs.1).collect());
-            let weights: Vec<f32> = (0..map.outputs.1 * (map.columns() - 1)).map(|_| 0.3 * rng.signed()).collect();
-            let problem = Problem {
-                target_channels: map.outputs.1,
+                ((0..map.inputs.len).step_by(keep_every).collect::<Vec<_>>(), (0..map.outputs.len).collect());
+            let weights: Vec<f32> = (0..map.outputs.len * (map.columns() - 1)).map(|_| 0.3 * rng.signed()).collect();
+            let problem = RefitProblem {
+                target_channels: map.outputs.len,
                 outputs,
                 source: network.graph().node(node).inputs[0],
                 map,
                 activations: &activations,
                 target,
                 effort: Effort::Thorough,
-                blocks: &Blocks::default(),
+                blocks: &SpareBlocks::default(),
             };
             let equations = problem.equations(&pool).pulled_towards(&weights);
             let expected = problem.solve(&pool, &equations, &channels).unwrap();
@@ -305,8 +312,11 @@ mod tests {
             // With some inputs left out, the ridge is a share of the mean over those used, and not of the mean over all.
             let tolerance = if keep_every == 1 { 5e-3 } else { 3e-2 };
             assert!(worst < tolerance * scale, "node {node}, one in {keep_every}: {worst} of {scale}");
-            met.push(target.behind);
+            met.push(target.nonlinearity);
         }
-        assert_eq!([met[0], met[2], met[4]], [Behind::Clamp([0.0, f32::INFINITY]), Behind::Anything, Behind::Softmax]);
+        assert_eq!(
+            [met[0], met[2], met[4]],
+            [Nonlinearity::Clamp([0.0, f32::INFINITY]), Nonlinearity::Unknown, Nonlinearity::Softmax]
+        );
     }
 }

@@ -7,7 +7,7 @@ use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId, prune}
 use crate::KernelError;
 
 /// What is kept and refitted so far.
-pub(crate) struct State<'a> {
+pub(crate) struct PartialNetwork<'a> {
     original: &'a Network,
     groups: &'a ChannelGroups,
     /// Widths to reach.
@@ -24,7 +24,7 @@ pub(crate) struct State<'a> {
     changed: Vec<bool>,
 }
 
-impl<'a> State<'a> {
+impl<'a> PartialNetwork<'a> {
     /// Nothing refitted yet. The channels of groups with one consumer for which `reselects` are still to be chosen.
     ///
     /// # Errors
