@@ -74,7 +74,7 @@ pub struct Macs(pub u64);
 #[derive(Component, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spent(pub BTreeMap<usize, usize>);
 
-/// The repaired compact network.
+/// The repaired compact network; dropped once it was scored here.
 #[derive(Component, Clone, Debug)]
 #[component(storage = "SparseSet")]
 pub struct Compact(pub Arc<Network>);

@@ -63,7 +63,7 @@ pub enum LateScores {
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScoreArrivals;
 
-/// Scores every compact network that is to be scored here on its reward images.
+/// Scores every compact network that is to be scored here on its reward images, and drops it.
 pub fn score_candidates(
     mut commands: Commands,
     (pool, evaluator): (Res<Pool>, Res<Evaluator>),
@@ -90,7 +90,7 @@ pub fn score_candidates(
                 if let Ok(network) = networks.get(on.network) {
                     cache.insert(network.index, kept.0.clone(), score);
                 }
-                commands.entity(entity).insert(score)
+                commands.entity(entity).insert(score).remove::<Compact>()
             }
             Err(fault) => commands.entity(entity).insert(fault.of(id, tasks.get(on.task).ok(), &mut failure)),
         };

@@ -70,7 +70,7 @@ pub(super) fn score_on_card(
                     let accuracy = score.n_correct as f64 / n_images;
                     let score = Score { accuracy, divergence: score.divergence / n_images };
                     cache.insert(index, kept.0.clone(), score);
-                    commands.entity(entity).insert(score);
+                    commands.entity(entity).insert(score).remove::<Compact>();
                 }
             }
         }

@@ -195,6 +195,7 @@ fn a_candidate_is_scored_once_and_equal_ones_get_its_score() {
     process.run(score_candidates);
     process.run(share_scores);
     assert_eq!([first, equal].map(|ended| score(&process, ended)), [accuracy(0.2), accuracy(0.2)]);
+    assert!(process.find::<Compact>(first.candidate).is_none(), "networks are dropped once scored");
     assert_eq!(process.world.resource::<ScoreCache>().get(0, &kept(2, 1)), accuracy(0.2));
 }
 
