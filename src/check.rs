@@ -3,14 +3,16 @@
 use secateur_run::scene::{Scene, template};
 use secateur_run::{Card, Resolved, RunSpec, wide_layers};
 
+use crate::additions::Additions;
 use crate::arguments::CheckArgs;
-use crate::{Cli, Failure, screen};
+use crate::{Failure, screen};
 
-pub(crate) fn check(arguments: &CheckArgs, cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn check(arguments: &CheckArgs, additions: &Additions) -> Result<(), Failure> {
     let Some(spec) = arguments.spec() else {
         return Ok(screen::result(template().trim_end())?);
     };
-    let (scene, resolved) = secateur_run::check(&RunSpec { agents: cli.agents.clone(), ..spec }, &cli.plugins)?;
+    let (scene, resolved) =
+        secateur_run::check(&RunSpec { agents: additions.agents.clone(), ..spec }, &additions.plugins)?;
     // Opened only to see whether there is one, as a run would.
     Card::of(&scene).map(drop)?;
     Ok(screen::result(describe(&scene, &resolved))?)

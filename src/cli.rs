@@ -5,17 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use secateur_rl::AgentKind;
-use secateur_run::scene::AgentList;
-use secateur_sim::{PluginList, PruningPlugin};
+use secateur_sim::PruningPlugin;
 
+use crate::additions::Additions;
 use crate::arguments::{Arguments, Command};
 use crate::{Failure, bench, check, doctor, eval, inspect, run_command, screen};
 
 /// The program, ready to run.
 #[derive(Default)]
 pub struct Cli {
-    pub(crate) plugins: PluginList,
-    pub(crate) agents: AgentList,
+    additions: Additions,
 }
 
 /// The program. `secateur::cli().run()` is the whole binary.
@@ -27,7 +26,7 @@ impl Cli {
     /// Compiles a plugin in: scenes can name it in their `plugins` field.
     #[must_use]
     pub fn add_plugins(mut self, plugin: impl PruningPlugin + 'static) -> Self {
-        self.plugins.add(plugin);
+        self.additions.plugins.add(plugin);
         self
     }
 
@@ -35,7 +34,7 @@ impl Cli {
     /// agent of the same name is replaced.
     #[must_use]
     pub fn add_agent<K: AgentKind>(mut self) -> Self {
-        self.agents.add::<K>();
+        self.additions.agents.add::<K>();
         self
     }
 
@@ -65,11 +64,11 @@ impl Cli {
 
     fn execute(&self, command: Command) -> Result<(), Failure> {
         match command {
-            Command::Run(arguments) => run_command::run_scene(&arguments, self),
-            Command::Check(arguments) => check::check(&arguments, self),
+            Command::Run(arguments) => run_command::run_scene(&arguments, &self.additions),
+            Command::Check(arguments) => check::check(&arguments, &self.additions),
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Eval(arguments) => eval::eval(&arguments),
-            Command::Bench(arguments) => bench::bench(&arguments.what, self),
+            Command::Bench(arguments) => bench::bench(&arguments.what, &self.additions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
         }
     }

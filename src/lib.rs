@@ -45,6 +45,7 @@ pub use secateur_run::scene;
 pub use secateur_sim as sim;
 pub use secateur_train as train;
 
+mod additions;
 mod arguments;
 mod bench;
 mod check;

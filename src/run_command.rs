@@ -2,16 +2,17 @@
 
 use secateur_run::{RunError, RunSpec, run};
 
+use crate::additions::Additions;
 use crate::arguments::RunArgs;
 use crate::closing_table::closing_table;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
-use crate::{Cli, Failure, screen};
+use crate::{Failure, screen};
 
-pub(crate) fn run_scene(arguments: &RunArgs, cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn run_scene(arguments: &RunArgs, additions: &Additions) -> Result<(), Failure> {
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
-    let spec = RunSpec { agents: cli.agents.clone(), ..arguments.spec() };
-    let ended = run(&spec, &cli.plugins, &mut progress);
+    let spec = RunSpec { agents: additions.agents.clone(), ..arguments.spec() };
+    let ended = run(&spec, &additions.plugins, &mut progress);
     let result = match &ended {
         Ok(result) => Some(result),
         Err(RunError::Incomplete { result, .. }) => Some(&**result),

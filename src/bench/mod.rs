@@ -22,10 +22,11 @@ use secateur_run::scene::Device;
 
 pub(crate) use arguments::BenchArgs;
 
-use crate::{Cli, Failure};
+use crate::Failure;
+use crate::additions::Additions;
 use arguments::{Bench, CardArgs};
 
-pub(crate) fn bench(what: &Bench, cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn bench(what: &Bench, additions: &Additions) -> Result<(), Failure> {
     json::check(match what {
         Bench::Eval(arguments) => arguments.json.as_deref(),
         Bench::Kernels(arguments) => arguments.json.as_deref(),
@@ -53,7 +54,7 @@ pub(crate) fn bench(what: &Bench, cli: &Cli) -> Result<(), Failure> {
                 Device::Gpu => kernels_on_card::kernels(arguments),
             }
         }
-        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, cli),
+        Bench::Schedulers(arguments) => schedulers::schedulers(arguments, additions),
     }
 }
 

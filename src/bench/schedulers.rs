@@ -10,20 +10,21 @@ use super::environment::{Environment, Wanted, Which};
 use super::measure::measure;
 use super::report::{Report, table};
 use super::{json, queue};
-use crate::{Cli, Failure, screen};
+use crate::additions::Additions;
+use crate::{Failure, screen};
 
 /// Trajectories through the queue by itself.
 const N_QUEUED: u64 = 500_000;
 
-pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, cli: &Cli) -> Result<(), Failure> {
+pub(crate) fn schedulers(arguments: &BenchSchedulersArgs, additions: &Additions) -> Result<(), Failure> {
     let pool = Pool(Arc::new(thread_pool(arguments.threads.threads)?));
     let read = arguments
         .spec()
-        .map(|spec| check(&RunSpec { agents: cli.agents.clone(), ..spec }, &cli.plugins))
+        .map(|spec| check(&RunSpec { agents: additions.agents.clone(), ..spec }, &additions.plugins))
         .transpose()?;
     let wanted = Wanted::of(arguments, read.as_ref().map(|(scene, _)| scene));
     let environment = match &read {
-        Some((scene, resolved)) => Environment::of_scene((scene, resolved), &cli.plugins, &wanted, pool)?,
+        Some((scene, resolved)) => Environment::of_scene((scene, resolved), &additions.plugins, &wanted, pool)?,
         None => Environment::synthetic(arguments, &wanted, pool)?,
     };
     let is_synthetic = read.is_none();
