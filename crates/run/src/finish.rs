@@ -86,7 +86,7 @@ impl Run<'_> {
         tasks.flat_map(|task| searches.iter().enumerate().map(move |search| of_task(search, task))).collect()
     }
 
-    /// Holds a round of the tournament of one network: refits whoever is next in each field. A field's winner is known at its end.
+    /// Holds a round of the tournament of one network: refits the next finalist of each field until it is over. A field's winner is known at its end.
     fn hold(
         &mut self,
         round: Round,
@@ -129,7 +129,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Refits a finalist and remembers what came of it; one that panics is told and passed over.
+    /// Refits a finalist and remembers what came of it; one that panics is reported and passed over.
     fn refit(
         &mut self,
         key: RefitKey,
@@ -188,7 +188,7 @@ impl Run<'_> {
     /// Writes the network of a task of the run's agent, and records it once.
     fn emit(&mut self, task: usize, winner: &Winner) -> Result<(), RunError> {
         self.journal.directory.write_network(task, winner, self.job.scene, self.job.resolved)?;
-        if self.refits.told.insert(task) {
+        if self.refits.recorded.insert(task) {
             self.journal.record_result(&self.job.tasks[task], winner)?;
         }
         Ok(())
@@ -242,7 +242,7 @@ impl Run<'_> {
         Ok(n_correct.context("evaluating on the test split")? as f64 / data.len().max(1) as f64)
     }
 
-    /// Writes the summary, and tells what the results lack, if they do.
+    /// Writes the summary, and says what the results lack.
     pub(crate) fn conclude(
         mut self,
         searches: Vec<SearchOutcome>,

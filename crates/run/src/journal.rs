@@ -1,4 +1,4 @@
-//! What a run leaves behind: its directory, its checkpoints, its log, and what its observer was told.
+//! What a run leaves behind: its directory, its checkpoints, its log, and what its observer sees.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl<'o> Journal<'o> {
     }
 
     /// Begins to write a checkpoint whose making began at `start`; the journal fills in its own part. One that cannot be written is
-    /// told to the user, and is no reason to stop.
+    /// reported to the user, and is no reason to stop.
     pub(crate) fn write_checkpoint(&mut self, state: RunState, start: Instant) {
         let state = RunState { metrics_bytes: self.directory.metrics_bytes(), wall_s: self.wall_s(), ..state };
         let written = self.directory.metrics_file().and_then(|metrics| self.checkpoints.write(state, metrics));

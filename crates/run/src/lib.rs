@@ -1,7 +1,7 @@
 //! From a scene to smaller networks on disk: runs as a library. The command line is one caller.
 //!
 //! [`run`] does everything: it reads the scene, finds networks and data, searches, refits the best candidates, writes networks with
-//! their certificates, and returns what it found. [`check`] only reads, and tells every problem. An [`Observer`] sees stages, notes and
+//! their certificates, and returns what it found. [`check`] only reads, and reports every problem. An [`Observer`] sees stages, notes and
 //! events while the run goes on, and may ask it to stop; a [`RunSpec`] with `resume` goes on where a run was stopped or killed.
 //!
 //! ```no_run
@@ -66,7 +66,7 @@ pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_co
 pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, RunResult, Summary, TaskSummary};
 pub use threads::{n_threads, thread_pool};
 
-use directory::place::{self, Place};
+use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;
 use journal::Journal;
@@ -93,14 +93,14 @@ pub(crate) fn run_on(
 ) -> Result<RunResult, RunError> {
     let start = Instant::now();
     let (scene, resolved) = check(spec, plugins)?;
-    let identity = Arc::new(place::identity(&scene, &resolved)?);
+    let identity = Arc::new(claim::identity(&scene, &resolved)?);
     let pool = Pool(Arc::new(thread_pool(spec.threads)?));
-    let mut place = place::take(spec, &scene, &resolved, &identity)?;
-    let record = place.state.as_mut().and_then(|state| state.card.take());
+    let mut claim = claim::claim(spec, &scene, &resolved, &identity)?;
+    let record = claim.state.as_mut().and_then(|state| state.card.take());
     let card = Card::again(record, || card(&scene))?;
     let mut reporter = Reporter::new(observer);
-    say_assumptions(&scene, &resolved, &place, &mut reporter);
-    let Place { lock, state, .. } = place;
+    say_assumptions(&scene, &resolved, &claim, &mut reporter);
+    let Claim { lock, state, .. } = claim;
     let directory = match &state {
         Some(state) => RunDirectory::reopen(lock, &scene, state.metrics_bytes)?,
         None => RunDirectory::create(lock, &scene, &resolved)?,
@@ -151,14 +151,14 @@ fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
 }
 
 /// What the user should know before anything is computed.
-fn say_assumptions(scene: &Scene, resolved: &Resolved, place: &Place, reporter: &mut Reporter<'_>) {
+fn say_assumptions(scene: &Scene, resolved: &Resolved, claim: &Claim, reporter: &mut Reporter<'_>) {
     for network in &resolved.networks {
         for assumption in &network.assumptions {
             reporter.note(&format!("{}: {assumption}", network.name));
         }
     }
     wide_layers(scene, resolved).iter().for_each(|layer| reporter.note(&format!("note: {layer}")));
-    place.notes.iter().for_each(|note| reporter.note(note));
+    claim.notes.iter().for_each(|note| reporter.note(note));
 }
 
 /// The networks and tasks of a scene, ready to be searched.

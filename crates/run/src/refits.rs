@@ -18,7 +18,7 @@ pub(crate) struct Refits {
     /// The best of the last round so far, by search and task.
     best: BTreeMap<(usize, usize), Winner>,
     /// Tasks whose result is in `metrics.jsonl`.
-    pub(crate) told: BTreeSet<usize>,
+    pub(crate) recorded: BTreeSet<usize>,
     /// What went wrong.
     pub(crate) warnings: Vec<String>,
 }
@@ -28,7 +28,7 @@ pub(crate) struct Refits {
 pub(crate) struct SavedRefits {
     ranks: Vec<(RefitKey, Option<Rank>)>,
     best: Vec<((usize, usize), SavedWinner)>,
-    told: BTreeSet<usize>,
+    recorded: BTreeSet<usize>,
     warnings: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Refits {
         SavedRefits {
             ranks: self.ranks.iter().map(|(&key, &rank)| (key, rank)).collect(),
             best: self.best.iter().map(|(&of, winner)| (of, SavedWinner::of(winner))).collect(),
-            told: self.told.clone(),
+            recorded: self.recorded.clone(),
             warnings: self.warnings.clone(),
         }
     }
@@ -84,13 +84,13 @@ impl Refits {
             let setup = tasks.get(task).with_context(|| format!("a refit of task {task} of {}", tasks.len()))?;
             best.insert((search, task), winner.restore(&networks[setup.network])?);
         }
-        Ok(Self { ranks: saved.ranks.into_iter().collect(), best, told: saved.told, warnings: saved.warnings })
+        Ok(Self { ranks: saved.ranks.into_iter().collect(), best, recorded: saved.recorded, warnings: saved.warnings })
     }
 }
 
 impl SavedRefits {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ranks.is_empty() && self.best.is_empty() && self.told.is_empty()
+        self.ranks.is_empty() && self.best.is_empty() && self.recorded.is_empty()
     }
 
     /// Refuses refits of what are no finalists of `finished`.
@@ -121,7 +121,7 @@ impl SavedRefits {
             ensure!(known, "it has a refitted network of walk {} with another rank", winner.walk);
         }
         let n_tasks = rules.first().map_or(0, |search| search.tasks.len());
-        ensure!(self.told.iter().all(|&task| task < n_tasks), "it has results of more than {n_tasks} tasks");
+        ensure!(self.recorded.iter().all(|&task| task < n_tasks), "it has results of more than {n_tasks} tasks");
         Ok(())
     }
 }

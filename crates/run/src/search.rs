@@ -131,7 +131,7 @@ impl Run<'_> {
             match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
                 Ok(events) => self.take_note(plan, ongoing, &events)?,
                 Err(error) => {
-                    // The walks that ended in this tick are counted, so they are told, too.
+                    // The walks that ended in this tick are counted, so they are recorded, too.
                     let events = ongoing.search.take_events();
                     self.take_note(plan, ongoing, &events)?;
                     return Ok(self.failed(plan, error));
@@ -156,7 +156,7 @@ impl Run<'_> {
         Ended::Failed(error)
     }
 
-    /// Counts, tells and records what happened.
+    /// Counts and records events, and reports better candidates.
     fn take_note(&mut self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), RunError> {
         let news = self.job.card.iter().flat_map(Card::news);
         news.for_each(|warning| self.journal.reporter.note(&warning));
@@ -186,7 +186,7 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps the batch that a learner failed on for whoever looks for the cause. Tells whether the search can go on from before it.
+    /// Keeps the batch that a learner failed on so that the cause can be looked for. Returns whether the search can go on from before it.
     fn keep_batch(&mut self, error: &TrainError) -> bool {
         if let Some((n_updates, batch)) = error.failed_batch() {
             self.journal.reporter.note(&match self.journal.directory.write_batch(n_updates, batch) {
@@ -209,7 +209,7 @@ impl Run<'_> {
     ) -> Result<Result<(), TrainError>, RunError> {
         let start = Instant::now();
         let search = ongoing.search.save();
-        // What a learner did while it came to rest is behind this checkpoint, so it is told before its metrics are measured.
+        // What a learner did while it came to rest is behind this checkpoint, so it is recorded before the length of the metrics is taken.
         let events = ongoing.search.take_events();
         self.take_note(plan, ongoing, &events)?;
         let current = match search {

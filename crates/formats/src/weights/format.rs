@@ -25,6 +25,9 @@ pub struct WeightsFile {
     pub notes: Vec<String>,
 }
 
+/// Writes a network as the bytes of a file.
+pub(super) type WriteNetwork = fn(&Network, &Preprocessing) -> Result<Vec<u8>, FormatError>;
+
 /// A format of weights.
 pub struct WeightFormat {
     /// Its name.
@@ -36,7 +39,7 @@ pub struct WeightFormat {
     /// What the file holds.
     pub(super) read: fn(&[u8]) -> Result<WeightsFile, Problem>,
     /// A network as a file of this format, the same bytes for the same network; none for a format that is only read.
-    pub(super) write: Option<fn(&Network, &Preprocessing) -> Result<Vec<u8>, FormatError>>,
+    pub(super) write: Option<WriteNetwork>,
     /// How much of a large file is needed, from a look at it.
     pub(super) n_bytes_needed: fn(&mut RegularFile, &Ends<'_>, &Path) -> Result<u64, FormatError>,
 }

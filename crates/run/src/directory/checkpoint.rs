@@ -38,7 +38,7 @@ const LINE_BYTES_MAX: u64 = 256;
 pub(crate) struct Identity {
     /// Version of the program: another one may compute other numbers.
     pub(crate) program: String,
-    /// blake3 of the program's file, which tells builds of one version, and plugins, apart; empty where it cannot be read.
+    /// blake3 of the program's file, by which builds of one version, and their plugins, differ; empty where it cannot be read.
     pub(crate) build: String,
     /// Instruction set that the processor's engine uses: sums are ordered by the number of its lanes.
     pub(crate) instructions: String,
@@ -57,7 +57,7 @@ pub(crate) struct RunState {
     pub(crate) current: Option<CurrentSearch>,
     /// Refits of finalists that ended.
     pub(crate) refits: SavedRefits,
-    /// What became of the card, where one scores.
+    /// State of the card, where one scores.
     pub(crate) card: Option<CardRecord>,
     /// Length of `metrics.jsonl`.
     pub(crate) metrics_bytes: u64,
@@ -94,7 +94,7 @@ impl Checkpoints {
     /// Hands `state` to a thread that encodes and writes it. `metrics` reaches the disk first.
     ///
     /// # Errors
-    /// What became of the checkpoint before this one; this one is written regardless.
+    /// Why the checkpoint before this one was not written; this one is written regardless.
     pub(crate) fn write(&mut self, state: RunState, metrics: File) -> anyhow::Result<()> {
         let before = self.wait();
         let identity = self.identity.clone();
@@ -134,7 +134,7 @@ pub(crate) fn has_checkpoints(run: &Path) -> bool {
 
 impl Drop for Checkpoints {
     fn drop(&mut self) {
-        // A process that ends in the middle would leave half a file. Nobody is left to be told of a failure.
+        // A process that ends in the middle would leave half a file. A failure can no longer be reported.
         drop(self.wait());
     }
 }
@@ -255,7 +255,7 @@ fn check_sum(file: &mut impl BufRead) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What tells a checkpoint's run from this one.
+/// The first difference between a checkpoint's run and this one.
 fn difference(theirs: &Identity, ours: &Identity) -> Option<String> {
     if theirs.program != ours.program {
         return Some(format!("it was written by version {}, this is version {}", theirs.program, ours.program));

@@ -1,4 +1,4 @@
-//! What may lie in a run directory. Nothing is read or written through a link, a pipe or a device there: it could be anybody's.
+//! What may lie in a run directory. Nothing is read or written through a link, a pipe or a device there: it could lead to a file of the user's.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -16,7 +16,7 @@ const TASK_FILES: [&str; 2] = ["model.safetensors", "certificate.json"];
 /// Longer first lines are not those of `metrics.jsonl`.
 const FIRST_LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// What tells a file or folder from another one that took its place; where the system does not say, all are alike.
+/// Identity of a file or folder, which another one that took its place does not have; where the system has none, all are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(u64, u64);
 
@@ -97,7 +97,7 @@ pub(crate) fn open_to_write(path: &Path, options: &mut OpenOptions) -> anyhow::R
     Ok(file)
 }
 
-/// Opens the regular file `path` to be read, and tells its length.
+/// Opens the regular file `path` to be read, and returns its length.
 pub(crate) fn open_to_read(path: &Path) -> anyhow::Result<(File, u64)> {
     // Before opening: opening a pipe would wait for its writer.
     let metadata = std::fs::symlink_metadata(path)?;
@@ -140,7 +140,7 @@ pub(crate) fn remove_temporary<'t>(directory: &Path, tasks: impl Iterator<Item =
         for entry in entries.flatten() {
             let is_left = entry.file_name().to_str().is_some_and(is_temporary_name);
             if is_left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                // One that cannot be removed is only in the way of nobody.
+                // A temporary file that cannot be removed does no harm.
                 let _ = std::fs::remove_file(entry.path());
             }
         }

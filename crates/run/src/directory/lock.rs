@@ -1,4 +1,4 @@
-//! The lock of a run directory: one run at a time writes there. The system lets go of it when the process ends, however it ends.
+//! The lock of a run directory: one run at a time writes there. The system releases it when the process ends, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -89,7 +89,7 @@ impl RunLock {
 impl Drop for RunLock {
     fn drop(&mut self) {
         let path = self.directory.join(LOCK_FILE);
-        // While it is still held: whoever opened it meanwhile finds that it is no longer there, and tries again.
+        // Removed while the lock is still held: a process that opened the file meanwhile finds that it is gone, and tries again.
         if self.file_id.is_at(&path) {
             let _ = std::fs::remove_file(path);
         }
@@ -147,7 +147,7 @@ fn lock(directory: &Path) -> anyhow::Result<(File, Option<String>)> {
     bail!("run directory '{}': its lock is replaced again and again; try again", directory.display())
 }
 
-/// What to say when somebody else holds the lock.
+/// The refusal when another process holds the lock.
 fn in_use(directory: &Path, file: &mut File) -> String {
     let mut text = String::new();
     let read = file.take(ID_BYTES_MAX).read_to_string(&mut text);
@@ -192,7 +192,7 @@ mod tests {
         kept.keep();
         drop(kept);
         assert!(deep.is_dir());
-        // Not those in which somebody else has begun something.
+        // Folders in which another process has begun something stay.
         let held = RunLock::take(&dir.path().join("x/y")).unwrap();
         fs::write(dir.path().join("x/mine"), "1").unwrap();
         drop(held);

@@ -1,9 +1,9 @@
 //! The run directory: what may lie there, who may write there, and what is written.
 
 pub(crate) mod checkpoint;
+pub(crate) mod claim;
 mod entries;
 mod lock;
-pub(crate) mod place;
+mod metrics_counts;
 mod plausible;
 pub(crate) mod run_directory;
-mod told;

@@ -10,7 +10,7 @@ use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
 use super::checkpoint::RunState;
-use super::told::{Told, read_told};
+use super::metrics_counts::{MetricsCounts, count_metrics};
 use crate::inputs::resolve::Resolved;
 use crate::plans::{Plan, plans};
 use crate::prepare;
@@ -37,21 +37,21 @@ pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
     check_time(state.wall_s)?;
     ensure!(state.refits.is_empty() || n_finished == n_searches, "it has refits of searches that did not end");
     state.refits.check(&state.finished, &rules)?;
-    let told = read_told(metrics, state.metrics_bytes)?;
-    check_told(&told, counted(state, scene, &plans))?;
+    let recorded = count_metrics(metrics, state.metrics_bytes)?;
+    check_recorded(&recorded, counted(state, scene, &plans))?;
     for (search, (rules, plan)) in state.finished.iter().zip(rules.iter().zip(&plans)) {
-        let again = told.get(plan.agent.word).map_or(0, |agent| agent.n_restarts);
+        let again = recorded.get(plan.agent.word).map_or(0, |agent| agent.n_restarts);
         check_steps(search, rules, again)?;
     }
     Ok(())
 }
 
-/// What the metrics must tell of the searches in a checkpoint; two of one agent are told under one name.
-fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> Told {
-    let mut out = Told::new();
+/// The counts that the metrics must have for the searches in a checkpoint; two searches of one agent are counted together.
+fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> MetricsCounts {
+    let mut out = MetricsCounts::new();
     let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
         let agent = out.entry(plan.agent.word.to_owned()).or_default();
-        // Whatever it says: nobody has checked it yet.
+        // Saturating, since the number comes from a file and is not checked yet.
         agent.n_updates = agent.n_updates.saturating_add(n_updates);
         for (task, spec) in tasks.iter().zip(&scene.tasks) {
             let (ended, cached) = agent.candidates.entry(spec.name.clone()).or_default();
@@ -68,18 +68,18 @@ fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> Told {
     out
 }
 
-fn check_told(told: &Told, counted: Told) -> anyhow::Result<()> {
+fn check_recorded(recorded: &MetricsCounts, counted: MetricsCounts) -> anyhow::Result<()> {
     for (agent, counted) in &counted {
-        let told = told.get(agent).cloned().unwrap_or_default();
-        let (n, expected) = (counted.n_updates, told.n_updates);
+        let recorded = recorded.get(agent).cloned().unwrap_or_default();
+        let (n, expected) = (counted.n_updates, recorded.n_updates);
         ensure!(n == expected, "it has {n} updates of {agent}, metrics.jsonl tells of {expected}");
         for (task, (ended, cached)) in &counted.candidates {
-            let told = told.candidates.get(task).copied().unwrap_or_default();
+            let recorded = recorded.candidates.get(task).copied().unwrap_or_default();
             ensure!(
-                (*ended, *cached) == told,
+                (*ended, *cached) == recorded,
                 "it has {ended} walks of {agent} on '{task}', {cached} of them known before; metrics.jsonl tells of {} and {}",
-                told.0,
-                told.1
+                recorded.0,
+                recorded.1
             );
         }
     }

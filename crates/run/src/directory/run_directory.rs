@@ -42,7 +42,7 @@ impl RunDirectory {
         let at = || format!("run directory '{}'", path.display());
         remove_temporary(&path, task_names(scene));
         make_folder(&path.join("tasks")).with_context(at)?;
-        // Metrics come first: by them a run that is killed now is told from a folder with somebody's scene.ron.
+        // Metrics come first: a run that is killed now can be told by them from a folder with a scene.ron of the user's.
         let metrics = open_to_write(&path.join("metrics.jsonl"), OpenOptions::new().write(true)).with_context(at)?;
         metrics.set_len(0).with_context(at)?;
         let mut out = Self::new(lock, metrics, 0)?;
@@ -235,7 +235,7 @@ fn remove_other(file: &Path, blake3: &str) -> anyhow::Result<()> {
 }
 
 /// The scene with every default filled in; networks given relative to the scene file get the path where they were found, so
-/// that it can be run from here. A path that is no Unicode, which a scene cannot say, is told relative to `directory`, if that helps.
+/// that it can be run from here. A path that is no Unicode, which a scene cannot hold, is written relative to `directory`, if that helps.
 fn resolved_scene(scene: &Scene, resolved: &Resolved, directory: &Path) -> anyhow::Result<String> {
     let mut text = scene.to_ron();
     for (i, network) in resolved.networks.iter().enumerate().filter(|(i, _)| scene.networks[*i].file.starts_with('.')) {

@@ -1,4 +1,4 @@
-//! What `metrics.jsonl` tells of the searches behind a checkpoint: both count the same things, so the counts must agree.
+//! Counts over the lines of `metrics.jsonl`. A checkpoint counts the same events, so the two must agree.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ use super::entries::open_to_read;
 /// Longer lines are none of ours: one has two numbers for each of the network's groups.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
-/// What is told of an agent's searches.
+/// Counts over the searches of one agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OfAgent {
+pub(crate) struct AgentCounts {
     /// By task: candidates, and those whose score was known.
     pub(crate) candidates: BTreeMap<String, (u64, u64)>,
     pub(crate) n_updates: u64,
@@ -24,7 +24,7 @@ pub(crate) struct OfAgent {
 }
 
 /// By name of the agent.
-pub(crate) type Told = BTreeMap<String, OfAgent>;
+pub(crate) type MetricsCounts = BTreeMap<String, AgentCounts>;
 
 /// A line; what is not counted is left out.
 #[derive(Deserialize)]
@@ -43,11 +43,11 @@ struct Line<'a> {
 ///
 /// # Errors
 /// A file that is shorter, a line that is no event, a last line that is cut short.
-pub(crate) fn read_told(path: &Path, n_bytes: u64) -> anyhow::Result<Told> {
+pub(crate) fn count_metrics(path: &Path, n_bytes: u64) -> anyhow::Result<MetricsCounts> {
     let (file, found) = open_to_read(path).context("metrics.jsonl")?;
     ensure!(n_bytes <= found, "metrics.jsonl has {found} bytes, expected at least {n_bytes}");
     let mut lines = BufReader::new(file.take(n_bytes));
-    let (mut told, mut line) = (Told::new(), Vec::new());
+    let (mut told, mut line) = (MetricsCounts::new(), Vec::new());
     for number in 1u64.. {
         line.clear();
         let n = lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).context("metrics.jsonl")?;
@@ -61,7 +61,7 @@ pub(crate) fn read_told(path: &Path, n_bytes: u64) -> anyhow::Result<Told> {
     Ok(told)
 }
 
-fn count(line: Line<'_>, told: &mut Told) {
+fn count(line: Line<'_>, told: &mut MetricsCounts) {
     if !matches!(&*line.event, "candidate" | "learned" | "restarted") {
         return;
     }
@@ -92,11 +92,11 @@ mod tests {
              {\"event\":\"learned\",\"agent\":\"mtacp\",\"n_updates\":1}\n\
              {\"event\":\"restarted\",\"agent\":\"mtacp\",\"task\":\"\\u0061\",\"message\":\"boo\"}\n";
         fs::write(&file, format!("{head}{{\"event\":\"learned\",\"agent\":\"mtacp\"}}\nhalf")).unwrap();
-        let told = read_told(&file, head.len() as u64).unwrap();
-        let random = OfAgent { candidates: [("a".to_owned(), (2, 1))].into(), ..OfAgent::default() };
-        let mtacp = OfAgent { n_updates: 1, n_restarts: 1, ..OfAgent::default() };
+        let told = count_metrics(&file, head.len() as u64).unwrap();
+        let random = AgentCounts { candidates: [("a".to_owned(), (2, 1))].into(), ..AgentCounts::default() };
+        let mtacp = AgentCounts { n_updates: 1, n_restarts: 1, ..AgentCounts::default() };
         assert_eq!(told, [("random".to_owned(), random), ("mtacp".to_owned(), mtacp)].into());
-        let error = |n_bytes| format!("{:#}", read_told(&file, n_bytes).unwrap_err());
+        let error = |n_bytes| format!("{:#}", count_metrics(&file, n_bytes).unwrap_err());
         let n_bytes = fs::metadata(&file).unwrap().len();
         assert!(error(n_bytes).contains("line 7 of metrics.jsonl"), "{}", error(n_bytes));
         assert!(error(head.len() as u64 - 1).contains("line 5") && error(n_bytes + 1).contains("expected at least"));

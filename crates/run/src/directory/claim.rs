@@ -21,18 +21,23 @@ use crate::spec::RunSpec;
 const RUNS_MAX: usize = 10_000;
 
 /// A run directory that is this process's, and what is to be continued there.
-pub(crate) struct Place {
+pub(crate) struct Claim {
     pub(crate) lock: RunLock,
     pub(crate) state: Option<RunState>,
     /// For the user.
     pub(crate) notes: Vec<String>,
 }
 
-/// Finds the place of a run and takes it. Without `--resume` it is empty.
+/// Finds the directory of a run and locks it. Without `--resume` it is empty.
 ///
 /// # Errors
 /// A directory that is taken, in use, or holds a run that this one cannot continue: nothing is written then.
-pub(crate) fn take(spec: &RunSpec, scene: &Scene, resolved: &Resolved, identity: &Identity) -> Result<Place, RunError> {
+pub(crate) fn claim(
+    spec: &RunSpec,
+    scene: &Scene,
+    resolved: &Resolved,
+    identity: &Identity,
+) -> Result<Claim, RunError> {
     let refused = |error: anyhow::Error| RunError::BadArguments(error);
     if !spec.resume {
         let lock = match &spec.out {
@@ -40,7 +45,7 @@ pub(crate) fn take(spec: &RunSpec, scene: &Scene, resolved: &Resolved, identity:
             None => new_run(&spec.scene)?,
         };
         let notes = lock.warning.iter().map(|warning| format!("warning: {warning}")).collect();
-        return Ok(Place { lock, state: None, notes });
+        return Ok(Claim { lock, state: None, notes });
     }
     let lock = match spec.out.clone().or_else(|| last_run(&spec.scene)) {
         Some(path) => take_again(&path).map_err(|error| refused(error.context("--resume")))?,
@@ -49,8 +54,8 @@ pub(crate) fn take(spec: &RunSpec, scene: &Scene, resolved: &Resolved, identity:
     go_on(lock, scene, resolved, identity).map_err(|error| refused(error.context("--resume")))
 }
 
-/// What is to be continued in the directory, and what there is to say about it.
-fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity) -> anyhow::Result<Place> {
+/// The state to continue from in the directory, with notes for the user.
+fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity) -> anyhow::Result<Claim> {
     let path = lock.directory();
     check_entries(path, scene.tasks.iter().map(|task| task.name.as_str()))?;
     let metrics = path.join("metrics.jsonl");
@@ -70,7 +75,7 @@ fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity)
             format!("no checkpoint in '{}': the run starts afresh", path.display())
         }
     });
-    Ok(Place { lock, state, notes })
+    Ok(Claim { lock, state, notes })
 }
 
 /// What the run of a scene is.
@@ -113,12 +118,12 @@ fn build() -> Option<String> {
 /// Takes a directory that is empty or not there.
 fn take_free(path: &Path) -> anyhow::Result<RunLock> {
     let taken = || anyhow!("--out '{}' is not an empty directory; name a new one or empty it", path.display());
-    // First without a lock, which would be written into somebody's folder. One that is in use says so.
+    // Checked first without a lock file, which would be written into a folder of the user's. A run that is going on there has one.
     if !is_free(path) && !path.join(LOCK_FILE).exists() {
         return Err(taken());
     }
     let lock = RunLock::take(path).context("--out")?;
-    // Now that nobody else can fill it.
+    // Checked again, now that no other run can fill it.
     if is_free(path) { Ok(lock) } else { Err(taken()) }
 }
 
