@@ -30,7 +30,8 @@
 //! Where to go on:
 //! * [`run::RunSpec`] and [`run::Observer`]: what a run can be told, and who watches it;
 //! * [`sim::PruningPlugin`]: how to write a plugin, with systems in the steps of [`sim::Step`];
-//! * [`rl::Policy`] and [`rl::Learner`]: how to write an agent;
+//! * [`rl::AgentKind`], [`rl::Policy`] and [`rl::Learner`]: how to write an agent, which [`Cli::add_agent`] or
+//!   [`scene::AgentList::add`] lets scenes name (`examples/evolution.rs`);
 //! * [`certify::certify`]: counting a written network again, by code that shares nothing with the search.
 //!
 //! Words are explained in [`net::glossary`].

@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use secateur::rl::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, RlError};
+use secateur::run::{Roots, resolve};
+use secateur::scene::{AgentList, Scene};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One task, few images.
@@ -129,4 +133,46 @@ fn mistakes_about_such_an_agent_are_told_as_of_any_other() {
     let message = stderr(&plain);
     assert_eq!(plain.status.code(), Some(2));
     assert!(message.contains("expected one of `Mtacp`, `Uniform`, `Random`"), "{message}");
+}
+
+/// An agent that needs several tasks.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Comparing {}
+
+impl AgentKind for Comparing {
+    const ENTRY: AgentEntry = AgentEntry::learning("Comparing", "comparing", "compares tasks");
+}
+
+impl AgentSettings for Comparing {
+    fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
+        let (what, expected) = ("n_tasks".to_owned(), "at least 2".to_owned());
+        Err(RlError::OutOfRange { op: "comparing", what, expected, got: environment.n_tasks.to_string() })
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_serve_the_scene_says_so_before_the_search_where_it_is_named() {
+    let mut agents = AgentList::default();
+    agents.add::<Comparing>();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart");
+    let text = |agent: &str, controls: &str| {
+        format!(
+            "(version: 1, seed: 1, networks: [(name: \"n\", file: \"./shapes.safetensors\")],
+              datasets: [(name: \"d\", source: Procedural(kind: Shapes, seed: 1, train: 80, test: 20))],
+              budgets: [Macs(ratio: 0.5)], images: (reward: 20, calibration: 20, walk: 20, refit: 20),
+              agent: {agent},\n controls: [{controls}])"
+        )
+    };
+    let problem = |agent: &str, controls: &str| {
+        let scene = Scene::parse_with("s.ron", &text(agent, controls), &agents).unwrap();
+        let roots = Roots { data: folder.clone(), models: folder.clone(), scene_dir: folder.clone() };
+        resolve(&scene, &roots).map(drop).map_err(|error| (error.line_col(), error.to_string()))
+    };
+    assert!(problem("Random", "Uniform").is_ok());
+    let (place, message) = problem("Comparing()", "").unwrap_err();
+    assert_eq!(place, (4, 22), "{message}");
+    assert!(message.contains("comparing: n_tasks is 1, expected at least 2"), "{message}");
+    let (place, message) = problem("Random", "Uniform, Comparing(candidates: 3)").unwrap_err();
+    assert_eq!(place, (5, 22), "{message}");
 }

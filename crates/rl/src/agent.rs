@@ -65,6 +65,57 @@ pub trait AgentSettings: Debug + Send + Sync {
 
 /// Settings that a scene can name. Serde reads them from what stands between the parentheses of `Name(…)`: give what is absent a
 /// default, and refuse unknown fields.
+///
+/// # Example
+/// An agent that always keeps the same share. A program that adds it runs scenes with `agent: Constant(keep_ratio: 0.7)`.
+/// ```
+/// use std::sync::Arc;
+///
+/// use secateur_rl::{
+///     ActRequest, Agent, AgentEntry, AgentKind, AgentSettings, BadSetting, Decision, EnvironmentSpec, Policy, RangeCheck, RlError,
+/// };
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Constant {
+///     keep_ratio: f32,
+/// }
+///
+/// impl AgentKind for Constant {
+///     const ENTRY: AgentEntry = AgentEntry {
+///         name: "Constant",
+///         word: "constant",
+///         about: "keeps the same share of every group, whatever the budget",
+///         learns: false,
+///         candidates: None,
+///     };
+/// }
+///
+/// impl AgentSettings for Constant {
+///     fn check(&self) -> Vec<BadSetting> {
+///         let mut ranges = RangeCheck::default();
+///         ranges.positive("keep_ratio", self.keep_ratio, 1.0);
+///         ranges.finish()
+///     }
+///     fn build(&self, _: &EnvironmentSpec) -> Result<Agent, RlError> {
+///         Ok(Agent::Fixed(Arc::new(*self)))
+///     }
+/// }
+///
+/// impl Policy for Constant {
+///     fn version(&self) -> u64 {
+///         0
+///     }
+///     fn act(&self, batch: &[ActRequest]) -> Result<Vec<Decision>, RlError> {
+///         let decide = |_| Decision { keep_ratio: self.keep_ratio, ..Decision::default() };
+///         Ok(batch.iter().map(decide).collect())
+///     }
+/// }
+///
+/// let wrong = Constant { keep_ratio: 1.5 }.check();
+/// assert_eq!(wrong[0].problem, "is 1.5, expected a number above 0, at most 1.0");
+/// ```
 pub trait AgentKind: AgentSettings + Serialize + DeserializeOwned + 'static {
     /// Name and nature of the agent.
     const ENTRY: AgentEntry;

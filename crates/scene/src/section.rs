@@ -13,6 +13,25 @@ use crate::ron_error::{Part, clip, read_part};
 use crate::suggest::did_you_mean;
 
 /// A choice that a scene makes by name, `Mtacp(profile: Paper)` or `Uniform`, not read yet.
+///
+/// # Example
+/// ```
+/// use secateur_scene::Document;
+/// use serde::Deserialize;
+///
+/// #[derive(Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Cosine {
+///     steps: u32,
+/// }
+///
+/// let scene = Document::new("my.ron", "(decay: Cosine(stepz: 100))");
+/// let decay = scene.section("decay").unwrap();
+/// assert_eq!(decay.name(), "Cosine");
+/// let mistake = decay.settings::<Cosine>().err().unwrap();
+/// assert_eq!(mistake.help(), Some("did you mean `steps`?"));
+/// println!("{}", scene.error(vec![mistake]));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Section {
     document: Document,

@@ -16,6 +16,18 @@ use crate::{Dataset, FormatError, Split};
 const IMAGES_MAX: usize = 1_000_000;
 
 /// Where a data set comes from, as scenes write it.
+///
+/// # Example
+/// ```
+/// use std::path::Path;
+///
+/// use secateur_formats::{DatasetSource, Split};
+///
+/// let source: DatasetSource = "shapes:7".parse()?;
+/// let test = source.read(Path::new("no files are needed"), Split::Test)?;
+/// assert_eq!((test.len(), test.n_classes), (2000, 10));
+/// # Ok::<(), secateur_formats::FormatError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum DatasetSource {

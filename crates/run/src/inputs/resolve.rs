@@ -15,7 +15,7 @@ use super::load::{LoadedNetwork, load_network};
 use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs, least_ratio};
 use super::roots::Roots;
-use crate::scene::{BudgetBound, Scene, SceneError, TaskSpec};
+use crate::scene::{BudgetBound, ControlSpec, Scene, SceneError, TaskSpec};
 
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
@@ -320,20 +320,29 @@ impl Problems<'_> {
         }
     }
 
-    /// The agent and the controls can be built with what the scene gives them.
+    /// The agent and the controls can be built for what the scene gives them: an agent may say that it cannot serve it.
     fn check_agent(&mut self, walk_length_max: Option<usize>) {
         let scene = self.scene;
-        let settings = EnvironmentSpec {
+        let environment = |walks_per_task: u64| EnvironmentSpec {
             n_features: observation_len(scene.networks.len(), scene.datasets.len()),
             n_tasks: scene.tasks.len(),
             n_actors: scene.tasks.len().saturating_mul(scene.actors_per_task),
             walk_length_max: walk_length_max.unwrap_or(1),
-            walks_planned: scene.walks_per_task.saturating_mul(scene.tasks.len() as u64),
+            walks_planned: walks_per_task.saturating_mul(scene.tasks.len() as u64),
             keep_ratio_min: scene.keep_ratio_min as f32,
             seed: scene.seed,
         };
-        if let Err(error) = settings.check() {
-            self.add("agent", error.to_string(), None);
+        if let Err(error) = environment(scene.walks_per_task).check() {
+            return self.add("agent", error.to_string(), None);
+        }
+        let control = |(i, control): (usize, &'_ ControlSpec)| {
+            (format!("controls[{i}]"), control.agent.settings.clone(), control.candidates as u64)
+        };
+        let agent = ("agent".to_owned(), scene.agent.settings.clone(), scene.walks_per_task);
+        for (path, settings, walks) in std::iter::once(agent).chain(scene.controls.iter().enumerate().map(control)) {
+            if let Err(error) = secateur_rl::build(&*settings, &environment(walks)) {
+                self.add(&path, error.to_string(), None);
+            }
         }
     }
 

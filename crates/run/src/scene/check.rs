@@ -77,33 +77,15 @@ impl Checker<'_> {
     fn scene(&mut self, file: SceneFile) -> Option<SceneData> {
         let agent = self.agent();
         let paper = agent.as_ref().is_some_and(|agent| agent.settings.profile() == Profile::Paper);
+        self.numbers(&file);
         let datasets = self.datasets(file.datasets);
         let networks = self.networks(file.networks, &datasets);
         let budgets = self.budgets(&file.budgets);
-        self.sizes(&file.images, file.walks_per_task);
-        self.range("channel_multiple", file.channel_multiple, 1..=64);
-        self.range("finalists", file.finalists, 1..=64);
-        self.range("actors_per_task", file.actors_per_task, 1..=ACTORS_MAX);
-        if let Scheduler::BoundedLag { max } = file.scheduler {
-            self.range("scheduler.max", usize::try_from(max).unwrap_or(usize::MAX), 0..=LAG_MAX);
-        }
-        self.range("queue_capacity", file.queue_capacity, 1..=QUEUE_CAPACITY_MAX);
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
         let controls = self.controls(file.controls.len());
-        if file.device == Device::Gpu && file.precision == Precision::Bf16 {
-            self.problem(
-                "precision",
-                "is Bf16, which is the processor's, while `device` is Gpu; leave one of them out",
-            );
-        }
         let tasks = self.tasks(&networks, &datasets, &budgets);
-        let n_actors = tasks.len().saturating_mul(file.actors_per_task);
-        if n_actors > ALL_ACTORS_MAX {
-            let message =
-                format!("for {} tasks makes {n_actors} actors, at most {ALL_ACTORS_MAX} are allowed", tasks.len());
-            self.problem("actors_per_task", message);
-        }
+        self.actors(tasks.len(), file.actors_per_task);
         Some(SceneData {
             seed: file.seed,
             networks,
@@ -249,6 +231,30 @@ impl Checker<'_> {
             }
         };
         Some(Budget { kind, bound })
+    }
+
+    /// Numbers that are checked one by one.
+    fn numbers(&mut self, file: &SceneFile) {
+        self.sizes(&file.images, file.walks_per_task);
+        self.range("channel_multiple", file.channel_multiple, 1..=64);
+        self.range("finalists", file.finalists, 1..=64);
+        self.range("actors_per_task", file.actors_per_task, 1..=ACTORS_MAX);
+        if let Scheduler::BoundedLag { max } = file.scheduler {
+            self.range("scheduler.max", usize::try_from(max).unwrap_or(usize::MAX), 0..=LAG_MAX);
+        }
+        self.range("queue_capacity", file.queue_capacity, 1..=QUEUE_CAPACITY_MAX);
+        if file.device == Device::Gpu && file.precision == Precision::Bf16 {
+            let message = "is Bf16, which is the processor's, while `device` is Gpu; leave one of them out";
+            self.problem("precision", message);
+        }
+    }
+
+    fn actors(&mut self, n_tasks: usize, actors_per_task: usize) {
+        let n_actors = n_tasks.saturating_mul(actors_per_task);
+        if n_actors > ALL_ACTORS_MAX {
+            let message = format!("for {n_tasks} tasks makes {n_actors} actors, at most {ALL_ACTORS_MAX} are allowed");
+            self.problem("actors_per_task", message);
+        }
     }
 
     fn sizes(&mut self, images: &Images, walks_per_task: u64) {
