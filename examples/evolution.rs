@@ -1,4 +1,4 @@
-//! An agent in under 100 lines: evolution over offsets of the even keep ratio, one plan per walk.
+//! An agent in under 100 lines of code: evolution over offsets of the even keep ratio, one plan per walk.
 //! `cargo run --release --example evolution -- run scenes/quickstart.ron --set 'agent=Evolution(population: 4)'`
 
 use std::sync::Arc;
@@ -17,9 +17,10 @@ struct Evolution {
     /// Standard deviation of a mutation, in logits of the keep ratio.
     sigma: f32,
 }
-#[rustfmt::skip]
 impl Default for Evolution {
-    fn default() -> Self { Self { population: 8, sigma: 0.3 } }
+    fn default() -> Self {
+        Self { population: 8, sigma: 0.3 }
+    }
 }
 impl AgentKind for Evolution {
     const ENTRY: AgentEntry = AgentEntry::learning("Evolution", "evolution", "mutates the best plans of keep ratios");
@@ -45,16 +46,18 @@ struct Generation {
     n_updates: u64,
     best: Vec<Vec<(f32, Vec<f32>)>>,
 }
-#[rustfmt::skip]
 impl Policy for Generation {
-    fn version(&self) -> u64 { self.n_updates }
+    fn version(&self) -> u64 {
+        self.n_updates
+    }
     fn act(&self, batch: &[ActRequest]) -> Result<Vec<Decision>, RlError> {
         let decide = |request: &ActRequest| {
             let mut plan = request.recurrent.clone();
             if request.layer == 0 {
                 // All of it is drawn here, so that a newer generation does not change it on the way.
                 let best = &self.best[request.task as usize];
-                let (place, sigma) = if request.explore { (request.walk as usize, self.settings.sigma) } else { (0, 0.0) };
+                let (place, sigma) =
+                    if request.explore { (request.walk as usize, self.settings.sigma) } else { (0, 0.0) };
                 let parent = best.get(place % best.len().max(1));
                 plan = parent.map_or(vec![0.0; request.n_layers as usize], |(_, plan)| plan.clone());
                 let mut rng = RngStream::new(self.environment.seed, request.task.into(), request.walk, 0);
@@ -68,12 +71,19 @@ impl Policy for Generation {
     }
 }
 
-#[rustfmt::skip]
 impl Learner for Generation {
-    fn unroll_length(&self, walk_length: usize) -> usize { walk_length }
-    fn batch_size(&self) -> usize { self.settings.population }
-    fn policy(&self) -> Arc<dyn Policy> { Arc::new(self.clone()) }
-    fn n_updates(&self) -> u64 { self.n_updates }
+    fn unroll_length(&self, walk_length: usize) -> usize {
+        walk_length
+    }
+    fn batch_size(&self) -> usize {
+        self.settings.population
+    }
+    fn policy(&self) -> Arc<dyn Policy> {
+        Arc::new(self.clone())
+    }
+    fn n_updates(&self) -> u64 {
+        self.n_updates
+    }
     fn learn(&mut self, batch: &[Unroll]) -> Result<LearnReport, RlError> {
         batch.iter().try_for_each(|unroll| unroll.check(self.environment.n_features))?;
         for unroll in batch {
