@@ -5,8 +5,6 @@ mod pipeline_files;
 mod score;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +16,7 @@ use secateur_gpu::{
 use secateur_kernels::Norm;
 use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
 use secateur_sim::{
-    BatchSize, BuildBatch, CandidateId, Pool, Prepared, Step, Tick, build_batch, panic_message, score_candidates,
+    BatchSize, BuildBatch, CandidateId, Caught, Pool, Prepared, Step, Tick, build_batch, guarded, score_candidates,
 };
 use serde::{Deserialize, Serialize};
 
@@ -233,30 +231,6 @@ fn keep_pipelines_in(gpu: &Gpu, folder: &Path) {
     }
 }
 
-/// Why the card did not do something.
-#[derive(Debug)]
-enum Failed {
-    Gpu(GpuError),
-    Panic(String),
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gpu(error) => error.fmt(f),
-            Self::Panic(message) => write!(f, "panicked: {message}"),
-        }
-    }
-}
-
-/// Turns a panic of `work` into an error: neither a driver nor its caller may take the run with it.
-fn guarded<T>(work: impl FnOnce() -> Result<T, GpuError>) -> Result<T, Failed> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(Failed::Gpu),
-        Err(payload) => Err(Failed::Panic(panic_message(&*payload))),
-    }
-}
-
 impl State {
     fn new(record: CardRecord, session: Option<Session>) -> Self {
         Self {
@@ -332,10 +306,10 @@ impl State {
     }
 
     /// A network that does not fit is scored by the processor from here on, everything if it is the card that fails.
-    fn leave_to_processor(&mut self, index: usize, prepared: &Prepared, failed: &Failed) {
+    fn leave_to_processor(&mut self, index: usize, prepared: &Prepared, failed: &Caught<GpuError>) {
         self.forgets_scores = true;
         match failed {
-            Failed::Gpu(error) if !error.is_of_device() => {
+            Caught::Error(error) if !error.is_of_device() => {
                 self.record.refused.insert(index);
                 let name = &prepared.network_name;
                 self.warn(&format!("{error}; walks of network '{name}' are scored on the CPU from here on"));
@@ -344,7 +318,7 @@ impl State {
                 self.record.is_given_up = true;
                 self.warn(&format!("{failed}; walks are scored on the CPU from here on"));
                 let session = self.session.take();
-                if matches!(failed, Failed::Panic(_)) {
+                if matches!(failed, Caught::Panic(_)) {
                     // Whatever state it is in: closing it could panic again, or wait for ever.
                     std::mem::forget(session);
                 }

@@ -1,7 +1,5 @@
 //! How candidates become networks and scores, and what happens when that panics.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
@@ -9,6 +7,7 @@ use rayon::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{KeptChannels, Network};
 
+use crate::caught::{Caught, guarded};
 use crate::network::Prepared;
 use crate::score::Score;
 
@@ -76,39 +75,15 @@ impl Evaluate for Measured {
 #[derive(Resource, Clone)]
 pub struct Evaluator(pub Arc<dyn Evaluate>);
 
-/// Why a candidate has no network or no score.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum EvaluationFault {
-    /// An error, which repeating would not cure.
-    Error(KernelError),
-    /// A panic, with its message.
-    Panic(String),
-}
-
 /// `work` on every item, in order of the items. Items are spread over the threads; what runs in parallel within one fills the gaps
 /// at the end. A panic costs its item only.
 pub(crate) fn for_each_candidate<I: Sync, T: Send>(
     pool: &rayon::ThreadPool,
     items: &[I],
     work: impl Fn(&I) -> Result<T, KernelError> + Sync,
-) -> Vec<Result<T, EvaluationFault>> {
+) -> Vec<Result<T, Caught<KernelError>>> {
     // As many at a time as there are threads: a waiting thread could otherwise begin any number of candidates.
     let chunks = items.chunks(pool.current_num_threads());
     let run = |item: &I| guarded(|| work(item));
     pool.install(|| chunks.flat_map(|items| items.par_iter().map(run).collect::<Vec<_>>()).collect())
-}
-
-/// Turns a panic of `work` into a value. What `work` shares with other candidates is read only, or a cache whose entries are put
-/// in whole.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, KernelError>) -> Result<T, EvaluationFault> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(EvaluationFault::Error),
-        Err(payload) => Err(EvaluationFault::Panic(panic_message(&*payload))),
-    }
-}
-
-/// What a panic said.
-pub fn panic_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

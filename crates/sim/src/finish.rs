@@ -6,9 +6,9 @@ use secateur_kernels::{Effort, KernelError, Precision, RefitData, SequentialRefi
 use secateur_net::{Cost, KeptChannels, Network, drop_zero_biases};
 use serde::{Deserialize, Serialize};
 
+use crate::caught::{Caught, guarded};
 use crate::components::Finalist;
 use crate::error::SimError;
-use crate::evaluate::{EvaluationFault, guarded};
 use crate::network::Prepared;
 use crate::score::{RewardKind, Score};
 
@@ -73,8 +73,8 @@ impl<'a> FinalRefit<'a> {
             true => Some(try_again(run).map_err(|fault| SimError::Preparing {
                 network: prepared.network_name.clone(),
                 what: match fault {
-                    EvaluationFault::Error(error) => error.to_string(),
-                    EvaluationFault::Panic(message) => {
+                    Caught::Error(error) => error.to_string(),
+                    Caught::Panic(message) => {
                         format!("panicked {N_TRIES_OF_REFIT} times, last with: {message}")
                     }
                 },
@@ -90,8 +90,8 @@ impl<'a> FinalRefit<'a> {
     pub fn run(&self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
         let (task, walk) = (task.to_owned(), finalist.walk);
         try_again(|| self.refit(finalist)).map_err(|fault| match fault {
-            EvaluationFault::Error(source) => SimError::Candidate { task, walk, source },
-            EvaluationFault::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES_OF_REFIT, message },
+            Caught::Error(source) => SimError::Candidate { task, walk, source },
+            Caught::Panic(message) => SimError::Panicked { task, walk, n_times: N_TRIES_OF_REFIT, message },
         })
     }
 
@@ -112,10 +112,10 @@ impl<'a> FinalRefit<'a> {
 }
 
 /// Tries what panics again; errors would come again.
-fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, EvaluationFault> {
+fn try_again<T>(work: impl Fn() -> Result<T, KernelError>) -> Result<T, Caught<KernelError>> {
     let mut tried = guarded(&work);
     for _ in 1..N_TRIES_OF_REFIT {
-        if !matches!(tried, Err(EvaluationFault::Panic(_))) {
+        if !matches!(tried, Err(Caught::Panic(_))) {
             break;
         }
         tried = guarded(&work);
@@ -182,9 +182,9 @@ mod tests {
         let error = KernelError::NanLogits { image: 3 };
         assert_eq!((run(0, Ok(5)), n_tries.get()), (Ok(5), 1));
         assert_eq!((run(1, Ok(5)), n_tries.get()), (Ok(5), 2));
-        assert_eq!((run(2, Ok(5)), n_tries.get()), (Err(EvaluationFault::Panic("injected".into())), 2));
-        assert_eq!((run(0, Err(error.clone())), n_tries.get()), (Err(EvaluationFault::Error(error.clone())), 1));
-        assert_eq!((run(1, Err(error.clone())), n_tries.get()), (Err(EvaluationFault::Error(error)), 2));
+        assert_eq!((run(2, Ok(5)), n_tries.get()), (Err(Caught::Panic("injected".into())), 2));
+        assert_eq!((run(0, Err(error.clone())), n_tries.get()), (Err(Caught::Error(error.clone())), 1));
+        assert_eq!((run(1, Err(error.clone())), n_tries.get()), (Err(Caught::Error(error)), 2));
     }
 
     #[test]

@@ -57,6 +57,7 @@
 //! Words are explained in [`secateur_net::glossary`].
 
 mod candidate;
+mod caught;
 mod components;
 mod error;
 mod evaluate;
@@ -82,9 +83,10 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::{LogLevel, ScheduleBuildSettings, ScheduleLabel, SingleThreadedExecutor};
 
 pub use candidate::*;
+pub use caught::{Caught, guarded, panic_message};
 pub use components::*;
 pub use error::SimError;
-pub use evaluate::{Build, Evaluate, Evaluator, Measured, panic_message};
+pub use evaluate::{Build, Evaluate, Evaluator, Measured};
 pub use events::{Event, EventLog};
 pub use finish::{FinalRefit, Rank, Winner};
 pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair, Selection};

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
+use secateur_kernels::KernelError;
 use secateur_net::{KeptChannels, Network};
 
 use crate::candidate::{Cached, CandidateId, Compact, EqualTo, Fault, Kept, MadeBy, OnTask, ToBuild, UnderWay};
+use crate::caught::{Caught, guarded};
 use crate::components::{PruneTask, PrunedNetwork};
 use crate::error::SimError;
-use crate::evaluate::{EvaluationFault, Evaluator, for_each_candidate, guarded};
+use crate::evaluate::{Evaluator, for_each_candidate};
 use crate::network::Prepared;
 use crate::score::ScoreCache;
 use crate::world::{Pool, TickFailure};
@@ -121,14 +123,14 @@ fn build(
     evaluator: &Evaluator,
     prepared: &Prepared,
     kept: &[&KeptChannels],
-) -> Vec<Result<Arc<Network>, EvaluationFault>> {
+) -> Vec<Result<Arc<Network>, Caught<KernelError>>> {
     match guarded(|| evaluator.0.begin(pool, prepared)) {
         Ok(build) => for_each_candidate(pool, kept, |kept| build(kept)),
         Err(fault) => kept.iter().map(|_| Err(fault.clone())).collect(),
     }
 }
 
-impl EvaluationFault {
+impl Caught<KernelError> {
     /// What the candidate gets. Errors stop the run; what panicked is tried again, see [`crate::restart_actors`].
     pub(crate) fn of(self, id: &CandidateId, task: Option<&PruneTask>, failure: &mut TickFailure) -> Fault {
         match self {

@@ -8,8 +8,8 @@ use secateur_kernels::{ChannelSpan, Reader, RemovalPath, eliminate};
 use secateur_net::GroupId;
 
 use super::criterion::{Criterion, RankedGroup};
+use crate::caught::panic_message;
 use crate::error::SimError;
-use crate::evaluate::panic_message;
 
 /// How channels are ranked.
 pub(super) struct Ranking<'a> {
