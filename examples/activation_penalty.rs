@@ -1,5 +1,5 @@
-//! A plugin in under 60 lines: walks whose network needs much activation memory are paid less.
-//! `cargo run --release --example activation_penalty -- run scenes/quickstart.ron --set 'plugins={"activation_penalty": (weight: 0.1)}'`
+//! A plugin in under 60 lines: walks whose network needs much activation memory are paid less. `cargo run --release
+//! --example activation_penalty -- run scenes/quickstart.ron --set 'plugins={"activation_penalty": (weight: 0.1)}'`
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;

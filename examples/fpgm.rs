@@ -1,6 +1,7 @@
-//! A plugin that brings a criterion of selection: channels whose filters lie near the geometric median of their layer's go first,
-//! because the others can stand in for them (FPGM; He, Liu, Wang, Hu and Yang 2019, "Filter Pruning via Geometric Median").
-//! `cargo run --release --example fpgm -- run scenes/quickstart.ron --set 'selection=Custom("fpgm")'`
+//! A plugin that brings a criterion of selection: channels whose filters lie near the geometric median of their layer's
+//! go first, because the others can stand in for them (FPGM; He, Liu, Wang, Hu and Yang 2019, "Filter Pruning via
+//! Geometric Median"). `cargo run --release --example fpgm -- run scenes/quickstart.ron --set
+//! 'selection=Custom("fpgm")'`
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
-//! A plugin that scores candidates on a thread of its own, which stands for a worker or a device: under `scheduler: Async` actors
-//! wait ticks for their scores while others go on; under `Lockstep` the tick waits, and nothing else is different.
-//! `cargo run --release --example score_elsewhere -- run scenes/quickstart.ron --set 'plugins={"score_elsewhere": (pause_ms: 5)}'`
+//! A plugin that scores candidates on a thread of its own, which stands for a worker or a device: under `scheduler:
+//! Async` actors wait ticks for their scores while others go on; under `Lockstep` the tick waits, and nothing else is
+//! different. `cargo run --release --example score_elsewhere -- run scenes/quickstart.ron --set
+//! 'plugins={"score_elsewhere": (pause_ms: 5)}'`
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};

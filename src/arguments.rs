@@ -85,7 +85,8 @@ pub(crate) struct RunArgs {
     /// Run directory; must be new or empty unless --resume [default: runs/<name of the scene file>]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Go on from the run directory's last checkpoint; under scheduler Lockstep with the same result as if it had never stopped
+    /// Go on from the run directory's last checkpoint; under scheduler Lockstep with the same result as if it had never
+    /// stopped
     #[arg(long)]
     pub(crate) resume: bool,
     /// Seconds between checkpoints
@@ -217,7 +218,8 @@ pub(crate) struct EvalArgs {
     /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_root: Option<PathBuf>,
-    /// Where the network is evaluated: the processor, or the best adapter through Vulkan, Metal or DX12 (`secateur doctor` lists them)
+    /// Where the network is evaluated: the processor, or the best adapter through Vulkan, Metal or DX12 (`secateur
+    /// doctor` lists them)
     #[arg(long, value_parser = one_of(&Device::ALL, Device::name), default_value = Device::Cpu.name())]
     pub(crate) device: Device,
     #[command(flatten)]

@@ -30,8 +30,8 @@ impl Cli {
         self
     }
 
-    /// Compiles an agent in: scenes can name it in their `agent` and `controls` fields, with settings that serde reads as a `K`. An
-    /// agent of the same name is replaced.
+    /// Compiles an agent in: scenes can name it in their `agent` and `controls` fields, with settings that serde reads
+    /// as a `K`. An agent of the same name is replaced.
     #[must_use]
     pub fn add_agent<K: AgentKind>(mut self) -> Self {
         self.extensions.agents.add::<K>();

@@ -31,7 +31,8 @@ pub(crate) fn closing_table(result: &RunResult) -> String {
     )
 }
 
-/// One row per task: budget, cost, accuracy before and after pruning, gain over each control in reward and test accuracy.
+/// One row per task: budget, cost, accuracy before and after pruning, gain over each control in reward and test
+/// accuracy.
 fn tasks(summary: &Summary) -> Table {
     let mut agents: Vec<&str> = Vec::new();
     for control in &summary.controls {

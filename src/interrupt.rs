@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM. While there is nothing to keep, the first one ends the run at once: its directory is as whole as after
-//! kill -9. Later the first one lets the run end with what it has, and the second ends it at once.
+//! Ctrl-C and SIGTERM. While there is nothing to keep, the first one ends the run at once: its directory is as whole as
+//! after kill -9. Later the first one lets the run end with what it has, and the second ends it at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,8 @@ use anyhow::Context;
 
 use crate::screen;
 
-/// Time that a run has after SIGTERM to end with what it has: whoever sends it does not wait for long, and a checkpoint is there.
+/// Time that a run has after SIGTERM to end with what it has: whoever sends it does not wait for long, and a checkpoint
+/// is there.
 const GRACE: Duration = Duration::from_secs(10);
 /// Exit code of a run that was asked to stop.
 const INTERRUPTED: i32 = 130;

@@ -1,5 +1,6 @@
-//! Secateur prunes trained convolutional networks to a provable budget. This crate is the command line, and the door to the
-//! library: the other crates under their short names. Only this crate prints, reads arguments, listens to signals and knows exit codes.
+//! Secateur prunes trained convolutional networks to a provable budget. This crate is the command line, and the door to
+//! the library: the other crates under their short names. Only this crate prints, reads arguments, listens to signals
+//! and knows exit codes.
 //!
 //! `secateur::cli().run()` is the whole binary. To run a scene from a program:
 //!

@@ -28,7 +28,9 @@ pub(crate) struct ThreadArgs {
 /// How much memory may be taken.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct MemoryArgs {
-    /// Memory for finding a network's channel groups and for evaluating it (ranking and refitting are not counted), such as 800M or 4G [default: 768M for each thread, 8 times its parameters, and the images; at most half of what is available]
+    /// Memory for finding a network's channel groups and for evaluating it (ranking and refitting are not counted),
+    /// such as 800M or 4G [default: 768M for each thread, 8 times its parameters, and the images; at most half of what
+    /// is available]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) memory: Option<u64>,
 }

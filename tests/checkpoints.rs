@@ -1,5 +1,5 @@
-//! Checkpoints that were changed: by chance, or by somebody who renewed the checksum. Never a panic, never much memory, never counters
-//! that are not the run's.
+//! Checkpoints that were changed: by chance, or by somebody who renewed the checksum. Never a panic, never much memory,
+//! never counters that are not the run's.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]

@@ -71,7 +71,8 @@ pub(crate) struct BenchEvalArgs {
     /// Numbers of activations and weights while images are scored; the refit, and the card, stay f32
     #[arg(long, value_parser = one_of(&Precision::ALL, Precision::name), default_value = Precision::F32.name())]
     pub(crate) precision: Precision,
-    /// Instructions that compile and score candidates in f32; the refit takes the best [default: the best of this processor]
+    /// Instructions that compile and score candidates in f32; the refit takes the best [default: the best of this
+    /// processor]
     #[arg(long, value_parser = one_of(&Isa::ALL, Isa::name))]
     pub(crate) isa: Option<Isa>,
     #[command(flatten)]
@@ -124,7 +125,8 @@ fn share(text: &str) -> Result<f64, String> {
 
 #[derive(Args, Debug)]
 pub(crate) struct BenchKernelsArgs {
-    /// Every instruction set this processor has, and bf16; on the card every variant of the convolution; not only the best
+    /// Every instruction set this processor has, and bf16; on the card every variant of the convolution; not only the
+    /// best
     #[arg(long)]
     pub(crate) all_isas: bool,
     #[command(flatten)]

@@ -47,8 +47,8 @@ struct Measured {
     /// Compiling and refitting on the original activations, by evaluating all images.
     plan_and_repair_original_share: f64,
     gflops: f64,
-    /// Of `threads` times one core's highest rate of multiply-adds, in the same precision and instruction set, which takes a physical
-    /// core for every thread; above 1 where fewer multiplications than the convolution's are needed.
+    /// Of `threads` times one core's highest rate of multiply-adds, in the same precision and instruction set, which
+    /// takes a physical core for every thread; above 1 where fewer multiplications than the convolution's are needed.
     peak_share: f64,
     peak_gflops_per_core: f64,
 }
@@ -240,7 +240,8 @@ pub(super) fn random_images(n_values: usize) -> Vec<f32> {
     (0..n_values).map(|_| 2.0 * rng.signed()).collect()
 }
 
-/// The first round(`keep` * n), at least one, of the n channels of every group: which ones does not matter to the speed.
+/// The first round(`keep` * n), at least one, of the n channels of every group: which ones does not matter to the
+/// speed.
 pub(super) fn keep_share(groups: &ChannelGroups, keep: f64) -> anyhow::Result<KeptChannels> {
     let prunable = groups.prunable();
     let of_group = |(g, group): (usize, &secateur_net::ChannelGroup)| {

@@ -1,4 +1,5 @@
-//! `bench eval --device gpu`: many candidates of one network in one batch, one dense network, and what each dispatch takes.
+//! `bench eval --device gpu`: many candidates of one network in one batch, one dense network, and what each dispatch
+//! takes.
 
 use std::fmt::Display;
 
@@ -122,8 +123,8 @@ fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network
     })
 }
 
-/// Candidates of different widths, as a search has them: each keeps a share of its own, between 0.75 and 1.25 of `keep` and that on
-/// average (unless it would be more than all). Narrow and wide ones take turns.
+/// Candidates of different widths, as a search has them: each keeps a share of its own, between 0.75 and 1.25 of `keep`
+/// and that on average (unless it would be more than all). Narrow and wide ones take turns.
 fn candidates(groups: &ChannelGroups, keep: f64, n: usize) -> anyhow::Result<Vec<KeptChannels>> {
     let rank = |i: usize| if i.is_multiple_of(2) { i / 2 } else { n - 1 - i / 2 };
     let share = |i: usize| keep * (0.75 + 0.5 * (rank(i) as f64 + 0.5) / n as f64);

@@ -49,8 +49,8 @@ struct Row {
     precision: String,
     layer: String,
     gflops: f64,
-    /// Of the highest rate of multiply-adds of one core in the same precision and instruction set; above 1 where fewer multiplications
-    /// than the convolution's are needed.
+    /// Of the highest rate of multiply-adds of one core in the same precision and instruction set; above 1 where fewer
+    /// multiplications than the convolution's are needed.
     peak_share: f64,
 }
 
@@ -133,8 +133,8 @@ fn node_seconds(network: &Network, isa: Isa, n_runs: usize) -> anyhow::Result<f6
     best_seconds(n_runs, || Ok(kernel.run(&[&image], &mut output, &mut scratch)?))
 }
 
-/// Of a network of `n` such layers side by side, whose outputs are added up as they are computed, for a group of images: what one
-/// layer more takes, no matter how images go in and outputs come out.
+/// Of a network of `n` such layers side by side, whose outputs are added up as they are computed, for a group of
+/// images: what one layer more takes, no matter how images go in and outputs come out.
 fn stacked_seconds(layer: Layer, arithmetic: Arithmetic, n: usize, n_runs: usize) -> anyhow::Result<f64> {
     let mut builder = GraphBuilder::new(input(layer));
     let mut weights = Weights::new();

@@ -122,7 +122,7 @@ impl Shares {
         };
         let of_agent = (agent.acting.spent().as_secs_f64() + learning) / took.wall_s;
         let waiting = notes.actors_wait_s / took.wall_s;
-        let free = (1.0 - of(Step::Repair) - of(Step::Score) - of_agent - waiting).max(0.0);
+        let free = (1.0 - of(Step::Repair) - of(Step::Score) - of(Step::Wait) - of_agent - waiting).max(0.0);
         let scheduling = (free - of(Step::Observe)).max(0.0);
         Self { steps, scheduling, free }
     }

@@ -6,8 +6,8 @@ use anyhow::Context;
 use secateur_rl::Unroll;
 use secateur_train::Queued;
 
-/// Trajectories per second that go from one thread to another through a queue of `capacity`. Unrolls are moved: what crosses is
-/// the arrays' addresses.
+/// Trajectories per second that go from one thread to another through a queue of `capacity`. Unrolls are moved: what
+/// crosses is the arrays' addresses.
 pub(super) fn trajectories_per_s(capacity: usize, n: u64) -> anyhow::Result<f64> {
     let (sender, receiver) = crossbeam::channel::bounded(capacity);
     // A walk of 20 decisions with 13 features; the same few unrolls go round and round.

@@ -34,8 +34,8 @@ pub(super) struct SearchReport {
     pub(super) walks_per_s: f64,
     pub(super) walks_per_s_until_last_walk: f64,
     pub(super) env_steps_per_s: f64,
-    /// As above, with the arithmetic of policy, learner, repair and score, and waiting, taken off: what observing, clamping,
-    /// collecting, queueing and accounting would allow.
+    /// As above, with the arithmetic of policy, learner, repair and score, and waiting, taken off: what observing,
+    /// clamping, collecting, queueing and accounting would allow.
     pub(super) free_env_steps_per_s: f64,
     pub(super) updates_per_s: f64,
     /// Policy lag in updates, over all steps learned from.
@@ -48,11 +48,13 @@ pub(super) struct SearchReport {
     /// Time in the policy's and the learner's own arithmetic, wherever that ran.
     pub(super) act_s: f64,
     pub(super) learn_s: f64,
-    /// Share of the wall time that the thread that ticks spends in each step; a learner on a thread of its own is not in it.
+    /// Share of the wall time that the thread that ticks spends in each step; a learner on a thread of its own is not
+    /// in it.
     pub(super) step_shares: Vec<(String, f64)>,
     /// Share of the wall time that a learner on a thread of its own spends learning.
     pub(super) learner_share: Option<f64>,
-    /// Share of the wall time outside of Observe, Repair, Score and the arithmetic of policy and learner, waiting aside.
+    /// Share of the wall time outside of Observe, Repair, Score and the arithmetic of policy and learner, waiting
+    /// aside.
     pub(super) scheduling_share: f64,
     /// Mean over the tasks of the best reward at ten moments: (seconds, reward).
     pub(super) best_reward_at_s: Vec<(f64, f64)>,

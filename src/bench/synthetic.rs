@@ -1,4 +1,5 @@
-//! An environment whose costs are set by hand: a small network, scores that cost as much CPU as asked, a learner likewise.
+//! An environment whose costs are set by hand: a small network, scores that cost as much CPU as asked, a learner
+//! likewise.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Work of `time`. The same number of rounds is done wherever and whenever it is done, so a core that is shared takes longer.
+    /// Work of `time`. The same number of rounds is done wherever and whenever it is done, so a core that is shared
+    /// takes longer.
     pub(super) fn of(time: Duration) -> Self {
         const SAMPLE: u64 = 2_000_000;
         let sample = || {

@@ -1,5 +1,5 @@
-//! The binary on input it must refuse: what it says, how it ends, and that it leaves nothing behind. Needs no data: every
-//! file is made here.
+//! The binary on input it must refuse: what it says, how it ends, and that it leaves nothing behind. Needs no data:
+//! every file is made here.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -198,7 +198,8 @@ fn a_pickle_that_would_run_a_command_is_refused_and_not_run() {
 #[test]
 fn a_budget_below_the_reachable_minimum_is_refused_with_the_minimum() {
     let place = Workplace::new();
-    // MACs: first 8*27*256 = 55,296, second 10*72*64 = 46,080. One channel of eight is the least: an eighth of both, 12,672.
+    // MACs: first 8*27*256 = 55,296, second 10*72*64 = 46,080. One channel of eight is the least: an eighth of both,
+    // 12,672.
     place.write_scene(&SCENE.replace("0.5", "0.1"));
     place.check_scene_refusal(&["scene.ron:6:27", "10137", "12672", "0.1250", "at least `ratio: 0.125`"]);
     place.write_scene(&SCENE.replace("ratio: 0.5", "max: 12_671"));

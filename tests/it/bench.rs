@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use secateur::sim::Step;
 use serde_json::Value;
 
 fn bench(what: &str, extra: &[&str]) -> Output {
@@ -54,7 +55,7 @@ fn check_runs(report: &Value, n_runs: usize, n_walks: f64) {
         assert!((0.0..1.0).contains(&number(run, "scheduling_share")));
         let shares = run["step_shares"].as_array().unwrap();
         let total: f64 = shares.iter().map(|share| share[1].as_f64().unwrap()).sum();
-        assert!(shares.len() == 12 && total > 0.0 && total <= 1.0, "{run}");
+        assert!(shares.len() == Step::ALL.len() && total > 0.0 && total <= 1.0, "{run}");
         if let Some(max) = run["scheduler"].as_str().unwrap().strip_prefix("bounded_lag:") {
             assert!(number(run, "lag_max") <= max.parse().unwrap());
         }
@@ -181,7 +182,8 @@ fn candidates_on_the_processor_are_measured_with_compiling_and_both_refits() {
     for (name, expected) in [("images", 3.0), ("batch", 2.0), ("repair_images", 5.0), ("threads", 1.0), ("keep", 0.5)] {
         assert_eq!(number(&eval, name), expected, "{name}");
     }
-    // Stem 442,368; three stages of half the convolutions' 14,155,776 or, where the stride is 2, 12,976,128; classifier 640.
+    // Stem 442,368; three stages of half the convolutions' 14,155,776 or, where the stride is 2, 12,976,128; classifier
+    // 640.
     assert_eq!(number(&eval, "macs"), (442_368 + 7_077_888 + 2 * 6_488_064 + 640) as f64);
     let is = |name: &str, expected: f64| {
         assert!((number(&eval, name) / expected - 1.0).abs() < 1e-9, "{name}: {} against {expected}", eval[name]);

@@ -1,4 +1,5 @@
-//! Whatever `check` accepts, `run` starts and ends well; whatever `check` refuses, `run` refuses with the same words and leaves nothing.
+//! Whatever `check` accepts, `run` starts and ends well; whatever `check` refuses, `run` refuses with the same words
+//! and leaves nothing.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -10,8 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
-/// Values of every field, extreme ones and ones that no scene may have among them. The first are sound; one scene takes most fields
-/// from them, so that not all scenes are refused.
+/// Values of every field, extreme ones and ones that no scene may have among them. The first are sound; one scene takes
+/// most fields from them, so that not all scenes are refused.
 const FIELDS: [(&str, &[&str], &[&str]); 19] = [
     ("keep_ratio_min", &["0.1", "0.5", "0.2"], &["1.0", "0.999999999", "1e-300", "0.0", "-1.0", "1.5", "NaN", "inf"]),
     ("channel_multiple", &["1", "2", "3"], &["64", "0", "65", "7"]),

@@ -1,5 +1,6 @@
-//! The binary on graphs that declare more than they hold: files of a few kilobytes that would take gigabytes or hours are refused,
-//! or end, within a bound. Every file is made here; the inputs that went wrong elsewhere are tried too where they are found.
+//! The binary on graphs that declare more than they hold: files of a few kilobytes that would take gigabytes or hours
+//! are refused, or end, within a bound. Every file is made here; the inputs that went wrong elsewhere are tried too
+//! where they are found.
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
@@ -22,7 +23,8 @@ impl Place {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// `net.safetensors`: images of `input`, nodes `(operation, inputs)` behind the input, one tensor to each name and shape.
+    /// `net.safetensors`: images of `input`, nodes `(operation, inputs)` behind the input, one tensor to each name and
+    /// shape.
     fn write(&self, input: [usize; 3], nodes: &[(Value, Vec<usize>)], tensors: &[(&str, &[usize])], n_classes: usize) {
         let [c, h, w] = input;
         let mut list = vec![json!({"name": "input", "op": "Input", "inputs": []})];

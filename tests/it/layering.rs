@@ -1,4 +1,5 @@
-//! Rules of the repository that a program can check: which crate may use which, and a few habits. Each message says how to fix it.
+//! Rules of the repository that a program can check: which crate may use which, and a few habits. Each message says how
+//! to fix it.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

@@ -14,8 +14,8 @@ use secateur::scene::{PluginConfig, SceneError};
 use secateur::sim::{PruningPlugin, Step, Tick};
 use secateur::train::{CurrentPolicy, LearnerStats, Trajectory, collect_steps};
 
-/// Makes trajectories that cannot be learned from after the second update; once `healed`, gives those that wait what they should
-/// have had.
+/// Makes trajectories that cannot be learned from after the second update; once `healed`, gives those that wait what
+/// they should have had.
 struct Cosmic {
     healed: Arc<AtomicBool>,
 }

@@ -1,4 +1,5 @@
-//! What is loaded for a scene: bare state dicts, the order of precedence of what describes them, budgets in absolute numbers.
+//! What is loaded for a scene: bare state dicts, the order of precedence of what describes them, budgets in absolute
+//! numbers.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

@@ -110,7 +110,8 @@ fn a_network_that_grew_behind_the_wall_fails_its_certificate_and_the_run() {
     }
 }
 
-/// Winner of a task: its walk, and the share of the original's activation memory that the written file needs by its certificate.
+/// Winner of a task: its walk, and the share of the original's activation memory that the written file needs by its
+/// certificate.
 fn winner(out: &Path, task: usize) -> (usize, f64) {
     let summary = json(&out.join("summary.json"));
     let task = &summary["tasks"][task];
@@ -153,8 +154,8 @@ fn a_plugin_that_charges_for_memory_makes_a_smaller_network_win() {
 fn the_final_policy_is_held_against_random_walks() {
     let dir = tempfile::tempdir().unwrap();
     let program = program("plugins_for_tests");
-    // Four random walks are paid 0.1 to 0.4: mean 0.25, variance 0.05/3, standard error √(0.05/12) = 0.0645497, so the bar is at
-    // 0.3790994. The last quarter of twelve walks, three, is free of noise.
+    // Four random walks are paid 0.1 to 0.4: mean 0.25, variance 0.05/3, standard error √(0.05/12) = 0.0645497, so the
+    // bar is at 0.3790994. The last quarter of twelve walks, three, is free of noise.
     for (last, mean, beats) in [("0.35, 0.38, 0.41", 0.38, true), ("0.35, 0.38, 0.407", 0.379, false)] {
         let out = dir.path().join(beats.to_string());
         let pay = format!("0.1, 0.2, 0.3, 0.4, 0.9, 0.9, 0.9, 0.9, 0.9, {last}");

@@ -32,7 +32,8 @@ fn eval(name: &str) -> Option<Output> {
     Some(command.output().unwrap())
 }
 
-// torch 2.15, the half-precision weights as f32 (and as f64, where the closest decision is one by 0.0025): 912 of 1,000.
+// torch 2.15, the half-precision weights as f32 (and as f64, where the closest decision is one by 0.0025): 912 of
+// 1,000.
 #[test]
 fn checkpoints_of_resnet20_are_read_and_come_out_as_in_pytorch() {
     for name in ["resnet20_cifar10_best.pth", "multistep.pth", "compiled.pth", "prune_mask.pth"] {

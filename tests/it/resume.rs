@@ -41,7 +41,8 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// All that must not depend on how often a run was stopped: the summary without its times, metrics, networks, certificates.
+/// All that must not depend on how often a run was stopped: the summary without its times, metrics, networks,
+/// certificates.
 fn results(out: &Path) -> (Value, String, Vec<Vec<u8>>) {
     let mut summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
     summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
@@ -138,8 +139,8 @@ fn a_run_killed_again_and_again_ends_as_if_nothing_had_happened() {
         n_gone_on += usize::from(has_checkpoint(&out));
         let args = ["--quiet", "--resume", "--checkpoint-every", "0"];
         let mut child = command(&out, &args).stderr(Stdio::null()).spawn().unwrap();
-        // Later lives are longer, so that the last stages, which have no checkpoints of their own, get done; none is so long that
-        // it could do all of the work.
+        // Later lives are longer, so that the last stages, which have no checkpoints of their own, get done; none is so
+        // long that it could do all of the work.
         done = ends_within(&mut child, took.mul_f64((0.4 + 0.1 * f64::from(life)).min(0.9)));
         if done {
             assert!(child.wait().unwrap().success());
@@ -197,8 +198,8 @@ fn a_run_killed_between_refits_does_not_do_finished_ones_again() {
             let (n, _) = resumed.get(at + 1)?.trim().split_once(" were refitted before")?;
             n.rsplit(' ').next()?.parse::<u64>().ok()
         };
-        // Of the first network, all four finalists of two searches and the only one of `uniform`, then at least those whose
-        // result was written.
+        // Of the first network, all four finalists of two searches and the only one of `uniform`, then at least those
+        // whose result was written.
         assert_eq!(known("first refit of shapes"), Some(9), "{signal}: {log}");
         assert!(known("final refit of shapes") >= Some(2), "{signal}: {log}");
         assert!(results(&out) == expected, "{signal}: another result");

@@ -1,5 +1,5 @@
-//! Run directories that others write to, take away, fill with links and pipes, or that lie on a full disk: what is said, how it ends,
-//! and that nothing is written where it must not be.
+//! Run directories that others write to, take away, fill with links and pipes, or that lie on a full disk: what is
+//! said, how it ends, and that nothing is written where it must not be.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
@@ -110,7 +110,8 @@ fn refused(output: &Output, parts: &[&str]) {
     assert!(!message.contains("panicked"), "{message}");
 }
 
-/// Every line of the metrics is JSON, every network has the certificate that was counted from it, and no temporary file is left.
+/// Every line of the metrics is JSON, every network has the certificate that was counted from it, and no temporary file
+/// is left.
 fn check_sound(out: &Path) {
     if let Ok(text) = fs::read_to_string(out.join("metrics.jsonl")) {
         text.lines().for_each(|line| drop(serde_json::from_str::<Value>(line).expect(line)));

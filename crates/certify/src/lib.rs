@@ -1,7 +1,23 @@
 //! Certificates: what a written network costs, counted anew from its file.
 //!
-//! Shares no code with the search: the file is parsed here byte by byte, its graph is walked as plain JSON, and shapes, counts
-//! and memory are computed by rules of their own. A mistake in `net`'s counting cannot hide itself here.
+//! Shares no code with the search: the file is parsed here byte by byte, its graph is walked as plain JSON, and shapes,
+//! counts and memory are computed by rules of their own. A mistake in `net`'s counting cannot hide itself here.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use secateur_certify::certify;
+//!
+//! let network = Path::new("runs/first/tasks/resnet20-cifar10-macs0.5/model.safetensors");
+//! let certificate = certify(network, &[("macs", 20_275_520), ("params", 200_000)])?;
+//! for budget in &certificate.budgets {
+//!     println!("{} of {} {}: {}", budget.value, budget.max, budget.kind, if budget.ok { "holds" } else { "exceeded" });
+//! }
+//! assert!(certificate.holds());
+//! # Ok::<(), secateur_certify::CertifyError>(())
+//! ```
+//!
+//! Words are explained in the glossary of `secateur-net`.
 
 mod memory;
 mod operation;
@@ -29,7 +45,8 @@ pub struct Certificate {
     pub macs: u64,
     /// Weights, biases and BatchNorm scales and shifts.
     pub params: u64,
-    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in place.
+    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in
+    /// place.
     pub activation_bytes: u64,
     /// Every budget asked about, in the order asked.
     pub budgets: Vec<CertifiedBudget>,
@@ -81,7 +98,8 @@ pub enum CertifyError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is truncated, contradicts its own graph or is not one of Secateur's; or the kind of a budget is unknown.
+    /// The file is truncated, contradicts its own graph or is not one of Secateur's; or the kind of a budget is
+    /// unknown.
     #[error("certificate of '{}': {what}", path.display())]
     Refused {
         /// The file.
@@ -91,8 +109,8 @@ pub enum CertifyError {
     },
 }
 
-/// Counts the network written at `path` and compares it with `budgets`, pairs of kind (`macs`, `params`, `activation_bytes`)
-/// and bound. A budget that is exceeded is no error: see [`Certificate::holds`].
+/// Counts the network written at `path` and compares it with `budgets`, pairs of kind (`macs`, `params`,
+/// `activation_bytes`) and bound. A budget that is exceeded is no error: see [`Certificate::holds`].
 ///
 /// # Errors
 /// A file that is truncated, contradicts its own graph or is not one of ours; an unknown kind of budget.

@@ -11,8 +11,8 @@ struct Buffer {
     dies: usize,
 }
 
-/// The largest sum of live buffers over all steps. An operation that works in place takes over the buffer of its input, if nobody
-/// reads that input later.
+/// The largest sum of live buffers over all steps. An operation that works in place takes over the buffer of its input,
+/// if nobody reads that input later.
 pub(super) fn peak_bytes(operations: &[Operation]) -> anyhow::Result<u64> {
     let n = operations.len();
     // What nobody reads is the network's output and stays.

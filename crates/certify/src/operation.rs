@@ -204,8 +204,8 @@ impl Fields<'_> {
         }
         .with_context(|| format!("it has no two counts '{key}'"))
     }
-    /// Output shape of `channels` made by windows over `x`: as many as start where the whole window, spread out by `dilation`,
-    /// still lies on the padded rows (columns).
+    /// Output shape of `channels` made by windows over `x`: as many as start where the whole window, spread out by
+    /// `dilation`, still lies on the padded rows (columns).
     fn slide(self, channels: u64, x: Shape, dilation: [u64; 2]) -> anyhow::Result<Shape> {
         let (kernel, stride, padding) = (self.pair("kernel")?, self.pair("stride")?, self.pair("padding")?);
         let places = |i: usize| {

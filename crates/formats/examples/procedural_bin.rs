@@ -1,4 +1,5 @@
-//! Writes a procedural data set as `train.bin` and `test.bin` in CIFAR-10's record layout: 1 label byte, 3072 bytes CHW.
+//! Writes a procedural data set as `train.bin` and `test.bin` in CIFAR-10's record layout: 1 label byte, 3072 bytes
+//! CHW.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;

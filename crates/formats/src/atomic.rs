@@ -11,7 +11,8 @@ use crate::FormatError;
 /// How the names of files begin and end until they are renamed.
 const TEMPORARY: (&str, &str) = (".", ".tmp");
 
-/// A whole file under a temporary name in the folder where it will stand, synced. Dropped, it is removed: nothing has changed then.
+/// A whole file under a temporary name in the folder where it will stand, synced. Dropped, it is removed: nothing has
+/// changed then.
 ///
 /// # Example
 /// ```
@@ -56,7 +57,8 @@ impl StagedFile {
         self.file.path()
     }
 
-    /// Renames the file to its place, over what is there (a symbolic link is replaced, not followed), and syncs the folder.
+    /// Renames the file to its place, over what is there (a symbolic link is replaced, not followed), and syncs the
+    /// folder.
     ///
     /// # Errors
     /// What the system refused, naming the file or folder.
@@ -67,8 +69,8 @@ impl StagedFile {
     }
 }
 
-/// Writes `bytes` to `path`: under a temporary name in the same folder, synced, renamed over `path`, and the folder synced.
-/// A crash or a full disk leaves what was there before.
+/// Writes `bytes` to `path`: under a temporary name in the same folder, synced, renamed over `path`, and the folder
+/// synced. A crash or a full disk leaves what was there before.
 ///
 /// # Errors
 /// What the system refused, naming the file or folder; the temporary file is removed.

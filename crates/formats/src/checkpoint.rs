@@ -1,4 +1,5 @@
-//! Where in a checkpoint the state dict is. Everybody keeps it under another key, beside optimisers, averages and histories.
+//! Where in a checkpoint the state dict is. Everybody keeps it under another key, beside optimisers, averages and
+//! histories.
 
 use std::collections::HashSet;
 
@@ -6,7 +7,8 @@ use crate::Problem;
 use crate::element::Element;
 use crate::pickle::{Pickle, Value};
 
-/// Keys under which checkpoints keep the state dict, most telling first; averages of the weights after the weights themselves.
+/// Keys under which checkpoints keep the state dict, most telling first; averages of the weights after the weights
+/// themselves.
 const WRAPPERS: [&str; 25] = [
     "state_dict",
     "model_state_dict",
@@ -87,7 +89,8 @@ pub(crate) fn find(pickle: &Pickle<'_>) -> Result<Found, Problem> {
 
 struct Search<'p, 'a> {
     pickle: &'p Pickle<'a>,
-    /// Containers that have been looked at: each once, so that neither cycles nor shared parts cost more than their size.
+    /// Containers that have been looked at: each once, so that neither cycles nor shared parts cost more than their
+    /// size.
     seen: HashSet<(bool, usize)>,
     notes: Vec<String>,
     /// A key whose tensors are an optimiser's.
@@ -136,7 +139,8 @@ impl Search<'_, '_> {
             return wrapped;
         }
         let found = self.nested(id, path, depth);
-        // Beside a state dict there may be the best accuracy or the weights of the classes; beside tensors, an odd dict.
+        // Beside a state dict there may be the best accuracy or the weights of the classes; beside tensors, an odd
+        // dict.
         let n_nested = found.iter().map(|&(_, dict)| self.n_parameters(dict)).max();
         let here = || self.pickle.objects.dicts[id].iter().any(|(_, value)| matches!(value, Value::Tensor(_)));
         match n_nested {

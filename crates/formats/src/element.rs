@@ -35,8 +35,8 @@ impl Element {
     }
 }
 
-/// Whether a tensor of this name and type is a counter that networks carry along and no operation reads: of the batches that
-/// a normalisation saw, or of the networks that an `AveragedModel` has averaged.
+/// Whether a tensor of this name and type is a counter that networks carry along and no operation reads: of the batches
+/// that a normalisation saw, or of the networks that an `AveragedModel` has averaged.
 pub(crate) fn is_counter(name: &str, element: Element) -> bool {
     matches!(element, Element::Other(..)) && (name.ends_with("num_batches_tracked") || name.ends_with("n_averaged"))
 }
@@ -45,7 +45,8 @@ pub(crate) fn is_counter(name: &str, element: Element) -> bool {
 mod tests {
     use super::*;
 
-    // numpy: np.array([1.5, -65504, 2**-24], np.float16).tobytes().hex() and the bfloat16 halves of the float32 patterns.
+    // numpy: np.array([1.5, -65504, 2**-24], np.float16).tobytes().hex() and the bfloat16 halves of the float32
+    // patterns.
     #[test]
     fn every_float_type_becomes_f32() {
         let half = [0x00, 0x3e, 0xff, 0xfb, 0x01, 0x00];

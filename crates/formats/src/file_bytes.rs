@@ -9,7 +9,8 @@ use crate::{FormatError, Problem};
 /// All bytes of the regular file `path`, which must hold at least one and at most `limit`.
 ///
 /// # Errors
-/// A folder, a device, a pipe or a socket, none of which is opened; an empty or too large file; what the system refused.
+/// A folder, a device, a pipe or a socket, none of which is opened; an empty or too large file; what the system
+/// refused.
 pub fn read_regular_file(path: &Path, limit: u64) -> Result<Vec<u8>, FormatError> {
     let mut file = RegularFile::open(path, limit)?;
     file.part(0, file.n_bytes)

@@ -1,9 +1,10 @@
-//! Foreign bytes in and out: weights (safetensors, PyTorch pickles), data sets. Only this crate knows foreign formats; it
-//! never runs anything it reads and never takes more memory than a small multiple of the bytes given. Words are explained in
-//! [`secateur_net::glossary`].
+//! Foreign bytes in and out: weights (safetensors, PyTorch pickles), data sets. Only this crate knows foreign formats;
+//! it never runs anything it reads and never takes more memory than a small multiple of the bytes given. Words are
+//! explained in [`secateur_net::glossary`].
 //!
 //! # Example
-//! A network is written with all that is needed to use it, and read again; PyTorch's files are read by the same function:
+//! A network is written with all that is needed to use it, and read again; PyTorch's files are read by the same
+//! function:
 //! ```
 //! use secateur_formats::{Preprocessing, read_weights, write_network};
 //! use secateur_net::random::with_random_weights;

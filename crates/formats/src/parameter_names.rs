@@ -1,5 +1,5 @@
-//! From the names that a file has to those that a network knows: what wrappers put before them is taken off, masks of pruning
-//! are applied, and what only stands for parameters is refused.
+//! From the names that a file has to those that a network knows: what wrappers put before them is taken off, masks of
+//! pruning are applied, and what only stands for parameters is refused.
 
 use std::collections::BTreeSet;
 
@@ -33,8 +33,8 @@ const WRAPPINGS_MAX: usize = 16;
 const AVERAGES: [&str; 4] = ["ema", "ema_model", "model_ema", "averaged_model"];
 /// States of optimisers in one flat list with the weights.
 const OPTIMISERS: [&str; 5] = ["optimizer", "optim", "optimizers", "lr_scheduler", "scheduler"];
-/// Parts that wrappers put anywhere into names; no module is called so by its author. `module` is what `DataParallel` around a
-/// part of a network leaves there.
+/// Parts that wrappers put anywhere into names; no module is called so by its author. `module` is what `DataParallel`
+/// around a part of a network leaves there.
 const INNER: [&str; 4] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module"];
 
 /// Parameters under the names a network knows.

@@ -1,7 +1,8 @@
 //! A pickle reader that runs nothing: it knows the opcodes a state dict is made of, and the few names it may mention.
 //!
-//! Values live in arenas and refer to each other by number, so deep nesting and cycles cost neither stack nor care. Each
-//! opcode makes at most one value, and copying is charged to the same allowance, so memory is a small multiple of the bytes.
+//! Values live in arenas and refer to each other by number, so deep nesting and cycles cost neither stack nor care.
+//! Each opcode makes at most one value, and copying is charged to the same allowance, so memory is a small multiple of
+//! the bytes.
 
 mod globals;
 mod machine;

@@ -1,4 +1,5 @@
-//! From a pickle to named parameters: the state dict in a checkpoint, wherever people keep it, and its tensors' elements.
+//! From a pickle to named parameters: the state dict in a checkpoint, wherever people keep it, and its tensors'
+//! elements.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

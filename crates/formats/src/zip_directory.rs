@@ -1,5 +1,6 @@
-//! Where a zip archive lies in its file, found as Python's `zipfile` finds it: from the end, by the sizes that the end record
-//! gives. The library guesses by looking for signatures, and guesses wrong for one length of name among a hundred.
+//! Where a zip archive lies in its file, found as Python's `zipfile` finds it: from the end, by the sizes that the end
+//! record gives. The library guesses by looking for signatures, and guesses wrong for one length of name among a
+//! hundred.
 
 use std::io::{Error, ErrorKind, Read, Result as IoResult, Seek, SeekFrom};
 
@@ -40,7 +41,8 @@ pub(crate) struct Place<'a> {
 pub(crate) fn locate(bytes: &[u8]) -> Result<Place<'_>, String> {
     let from = bytes.len().saturating_sub(END_BYTES + COMMENT_BYTES_MAX);
     let mut found = None;
-    // Backwards, as a comment may hold another archive's end record; that of the last archive in the file that fits is it.
+    // Backwards, as a comment may hold another archive's end record; that of the last archive in the file that fits is
+    // it.
     for at in (from..(bytes.len() + 1).saturating_sub(END_BYTES)).rev() {
         if bytes[at..].starts_with(&END_SIGNATURE) {
             match at_end_record(bytes, at) {

@@ -1,5 +1,5 @@
-//! Hostile files may claim any size; what is allocated follows the size they have. Alone in its program, because the peak
-//! is that of the whole process.
+//! Hostile files may claim any size; what is allocated follows the size they have. Alone in its program, because the
+//! peak is that of the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -82,7 +82,8 @@ fn giants_are_refused_by_their_ends() {
             MEMORY.reset_peak_usage();
             let error = read_weights(&path).expect_err("a giant").to_string();
             let peak = MEMORY.peak_usage_as_mb();
-            // What begins as a pickle without an end is followed to its end, as long as it is no longer than a file may be.
+            // What begins as a pickle without an end is followed to its end, as long as it is no longer than a file may
+            // be.
             assert!(peak < LIMIT_MIB || head.starts_with(&[0x80]), "{peak} MiB, {error}");
             assert!(n_bytes < 2 << 30 || error.contains("at most 2147483648 are read"), "{error}");
         }
@@ -102,7 +103,8 @@ fn giants_are_refused_by_their_ends() {
 
 /// Pickles that are small and mean something large.
 fn what_a_pickle_refers_to_again_and_again_is_looked_at_once() {
-    // {"a": x, "b": x} in itself 200 times over, and the same of lists: 2^200 dicts for whoever follows every reference.
+    // {"a": x, "b": x} in itself 200 times over, and the same of lists: 2^200 dicts for whoever follows every
+    // reference.
     let doubled = |open: &[u8], close: &[u8]| {
         let level = |i: u8| [b"q", &[i][..], b"0", open, b"h", &[i], close].concat();
         [b"}".to_vec(), (0..200).flat_map(level).collect()].concat()

@@ -33,8 +33,8 @@ pub struct AdapterReport {
     pub is_chosen: bool,
 }
 
-/// All adapters, best first: discrete, integrated, virtual, other, software. `WGPU_ADAPTER_NAME` (part of a name, in any case)
-/// chooses among them, `WGPU_BACKEND` restricts them to vulkan, metal or dx12.
+/// All adapters, best first: discrete, integrated, virtual, other, software. `WGPU_ADAPTER_NAME` (part of a name, in
+/// any case) chooses among them, `WGPU_BACKEND` restricts them to vulkan, metal or dx12.
 pub fn adapters() -> Vec<AdapterReport> {
     let found = enumerate();
     let chosen = position(&found, wanted().as_deref());
@@ -59,7 +59,8 @@ impl AdapterId {
 /// The adapter to use: `again`, or the best.
 ///
 /// # Errors
-/// None there, or none of the name asked for; that `again` is gone: another adapter rounds otherwise, so it is no substitute.
+/// None there, or none of the name asked for; that `again` is gone: another adapter rounds otherwise, so it is no
+/// substitute.
 pub(crate) fn choose(again: Option<&AdapterId>) -> Result<Adapter, GpuError> {
     let mut found = enumerate();
     if let Some(again) = again {

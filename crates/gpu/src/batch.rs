@@ -289,7 +289,8 @@ mod tests {
         }
     }
 
-    /// However many candidates and images: the weights of those that wait for the card stay within the room there is for them.
+    /// However many candidates and images: the weights of those that wait for the card stay within the room there is
+    /// for them.
     #[test]
     fn candidates_whose_weights_do_not_fit_together_are_scored_one_after_the_other() {
         let network = random_network(7);

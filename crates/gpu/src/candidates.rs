@@ -4,7 +4,8 @@ use secateur_net::{ChannelGroups, Conv2d, Graph, KeptChannels, Network, NodeId, 
 
 use crate::GpuError;
 
-/// What is to be scored together. All candidates share the operations and how they are wired, and differ in widths and weights.
+/// What is to be scored together. All candidates share the operations and how they are wired, and differ in widths and
+/// weights.
 ///
 /// # Example
 /// ```
@@ -228,8 +229,8 @@ pub enum LayerKind {
     Multiplied,
 }
 
-/// The kind of a node, the same for all candidates: by its shape alone, a grouped convolution with one input left per group
-/// cannot be told from a depthwise one, nor a depthwise one with one channel left from a dense one.
+/// The kind of a node, the same for all candidates: by its shape alone, a grouped convolution with one input left per
+/// group cannot be told from a depthwise one, nor a depthwise one with one channel left from a dense one.
 ///
 /// # Errors
 /// Numbers of groups that differ although the convolution is not depthwise.

@@ -97,8 +97,8 @@ impl Gpu {
         Self::open_with(options, &|_| None)
     }
 
-    /// As [`Gpu::open`], with pipelines compiled earlier: `compiled` is asked for what [`Gpu::compiled`] returned under a key. Other
-    /// bytes must never be given: drivers trust them.
+    /// As [`Gpu::open`], with pipelines compiled earlier: `compiled` is asked for what [`Gpu::compiled`] returned under
+    /// a key. Other bytes must never be given: drivers trust them.
     ///
     /// # Errors
     /// As [`Gpu::open`].
@@ -204,8 +204,8 @@ impl Gpu {
         self.conv
     }
 
-    /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the adapter does not
-    /// hand them out.
+    /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the
+    /// adapter does not hand them out.
     pub fn compiled(&self) -> Option<(String, Vec<u8>)> {
         Some((self.key.clone()?, self.pipelines.compiled()?))
     }
@@ -257,8 +257,8 @@ impl Gpu {
         self.conv_tile
     }
 
-    /// How many of `out_quads` output quads a convolution computes together: blocks as even as possible, none larger than the
-    /// registers of an invocation hold.
+    /// How many of `out_quads` output quads a convolution computes together: blocks as even as possible, none larger
+    /// than the registers of an invocation hold.
     pub(crate) const fn conv_block(&self, out_quads: usize) -> usize {
         let n_blocks = out_quads.div_ceil(self.conv_block_max);
         if n_blocks == 0 { 1 } else { out_quads.div_ceil(n_blocks) }
@@ -286,7 +286,8 @@ impl Gpu {
         let wait = PollType::Wait { submission_index: Some(submission), timeout: Some(self.timeout) };
         let waited = self.device.poll(wait);
         self.check(doing)?;
-        // No time at all is too little, even where the work happens to be done: software adapters may do it while it is submitted.
+        // No time at all is too little, even where the work happens to be done: software adapters may do it while it is
+        // submitted.
         let waited = if self.timeout.is_zero() { Err(PollError::Timeout) } else { waited };
         waited.map(|_| ()).map_err(|error| self.wait_error(error, doing))
     }

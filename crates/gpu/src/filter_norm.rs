@@ -47,8 +47,8 @@ struct WeightPiece<'a> {
     rows: Vec<NormRow>,
 }
 
-/// The norms of every layer that has weights, in graph order. Weights that together exceed what the adapter can bind are split over
-/// several bindings of one submission, between layers or between the filters of one.
+/// The norms of every layer that has weights, in graph order. Weights that together exceed what the adapter can bind
+/// are split over several bindings of one submission, between layers or between the filters of one.
 ///
 /// # Errors
 /// One filter alone larger than that; failures of the device.
@@ -138,8 +138,8 @@ impl FilterShape {
         self.n_in / self.groups * self.taps
     }
 
-    /// Rows of some filters, then of the input channels in them (empty ones where those filters do not read a channel); `first` is
-    /// relative to the first of these filters.
+    /// Rows of some filters, then of the input channels in them (empty ones where those filters do not read a channel);
+    /// `first` is relative to the first of these filters.
     fn rows(&self, filters: &std::ops::Range<usize>) -> Vec<NormRow> {
         let (in_group, out_group, per_filter) =
             (self.n_in / self.groups, self.n_filters / self.groups, self.per_filter());
@@ -211,8 +211,8 @@ pub(crate) fn grid(n: usize) -> [u32; 2] {
     [x as u32, n.max(1).div_ceil(x) as u32]
 }
 
-/// Norm of every channel of a group over all weights that go when it goes, as `channel_norms` of `secateur-kernels` defines it,
-/// from the norms of the layers.
+/// Norm of every channel of a group over all weights that go when it goes, as `channel_norms` of `secateur-kernels`
+/// defines it, from the norms of the layers.
 pub fn group_norms(
     network: &Network,
     groups: &ChannelGroups,
@@ -245,8 +245,8 @@ pub fn group_norms(
     }
 }
 
-/// The channels of a group by their norm, smallest first, of equal ones the last first, as the CPU orders them; none where two are
-/// so close, or so small or large, that sums of 32 bits cannot tell.
+/// The channels of a group by their norm, smallest first, of equal ones the last first, as the CPU orders them; none
+/// where two are so close, or so small or large, that sums of 32 bits cannot tell.
 pub fn norm_order(
     network: &Network,
     groups: &ChannelGroups,
@@ -265,8 +265,8 @@ pub fn norm_order(
     (norms.iter().all(|&n| is_exact(n)) && order.windows(2).all(is_apart)).then_some(order)
 }
 
-/// Most that rounding changes the sum of `n` positive numbers, as the shader adds them up: within a segment, within a block of
-/// segments, over blocks; squares, roots and what the host adds (in 64 bits) take a few roundings more.
+/// Most that rounding changes the sum of `n` positive numbers, as the shader adds them up: within a segment, within a
+/// block of segments, over blocks; squares, roots and what the host adds (in 64 bits) take a few roundings more.
 fn relative_error(n: usize) -> f64 {
     let blocks = n.div_ceil(SEGMENT * BLOCK);
     (SEGMENT + BLOCK + blocks + 8) as f64 * f64::from(f32::EPSILON) / 2.0

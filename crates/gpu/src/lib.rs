@@ -1,8 +1,9 @@
-//! Compute shaders through wgpu: filter norms, and whole networks of many candidates at a time, on Vulkan, Metal or DX12.
+//! Compute shaders through wgpu: filter norms, and whole networks of many candidates at a time, on Vulkan, Metal or
+//! DX12.
 //!
-//! The CPU engine (`Plan` of `secateur-kernels`) defines what every shader computes; tests compare the two on any adapter found,
-//! software Vulkan included. Only this crate knows wgpu. It opens no file and knows nothing of walks, tasks or rewards. Words are explained in
-//! [`secateur_net::glossary`].
+//! The CPU engine (`Plan` of `secateur-kernels`) defines what every shader computes; tests compare the two on any
+//! adapter found, software Vulkan included. Only this crate knows wgpu. It opens no file and knows nothing of walks,
+//! tasks or rewards. Words are explained in [`secateur_net::glossary`].
 //!
 //! # Example
 //! ```no_run

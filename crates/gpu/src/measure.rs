@@ -54,8 +54,9 @@ impl Gpu {
         self.device.features().contains(Features::TIMESTAMP_QUERY)
     }
 
-    /// Seconds of each of `repeats` scorings of all candidates on all images, by the clock: from networks in this machine's
-    /// memory to counts back in it, gathering, sending and packing weights included. The first one also makes the pipelines.
+    /// Seconds of each of `repeats` scorings of all candidates on all images, by the clock: from networks in this
+    /// machine's memory to counts back in it, gathering, sending and packing weights included. The first one also makes
+    /// the pipelines.
     ///
     /// # Errors
     /// As [`Gpu::score`].
@@ -73,8 +74,9 @@ impl Gpu {
         (0..repeats).map(timed).collect()
     }
 
-    /// The time of every dispatch on the first chunk of images, of the first batch that the candidates are cut into; none when
-    /// the adapter has no timestamps or there is nothing to run. Dispatches are measured alone, none beside another.
+    /// The time of every dispatch on the first chunk of images, of the first batch that the candidates are cut into;
+    /// none when the adapter has no timestamps or there is nothing to run. Dispatches are measured alone, none beside
+    /// another.
     ///
     /// # Errors
     /// As [`Gpu::score`].

@@ -119,8 +119,8 @@ const READ: BufferBindingType = BufferBindingType::Storage { read_only: true };
 const WRITE: BufferBindingType = BufferBindingType::Storage { read_only: false };
 
 impl Pipelines {
-    /// The layouts; `checked` keeps bounds and loop checks in the shaders, `compiled` is what [`Pipelines::compiled`] of an earlier
-    /// process returned.
+    /// The layouts; `checked` keeps bounds and loop checks in the shaders, `compiled` is what [`Pipelines::compiled`]
+    /// of an earlier process returned.
     pub fn new(device: &Device, checked: bool, compiled: Option<&[u8]>) -> Self {
         let layout = |label: &str, kinds: &[(u32, BufferBindingType)]| {
             let entry = |&(binding, ty): &(u32, BufferBindingType)| BindGroupLayoutEntry {
@@ -193,8 +193,8 @@ impl Pipelines {
 #[expect(unsafe_code, reason = "the driver reads what an earlier process left")]
 fn pipeline_cache(device: &Device, compiled: Option<&[u8]>) -> PipelineCache {
     let description = PipelineCacheDescriptor { label: Some("pipelines"), data: compiled, fallback: true };
-    // SAFETY: callers promise that the bytes are those that `compiled` returned for an adapter of the same key; wgpu and the driver
-    // check their own headers in them (version, adapter, driver) and start anew where those do not fit.
+    // SAFETY: callers promise that the bytes are those that `compiled` returned for an adapter of the same key; wgpu
+    // and the driver check their own headers in them (version, adapter, driver) and start anew where those do not fit.
     unsafe { device.create_pipeline_cache(&description) }
 }
 
@@ -203,7 +203,7 @@ fn module(device: &Device, shader: Shader, checked: bool) -> ShaderModule {
     let source = ShaderSource::Wgsl(shader.source().into());
     let description = ShaderModuleDescriptor { label: Some("shader"), source };
     let checks = if checked { ShaderRuntimeChecks::checked() } else { ShaderRuntimeChecks::unchecked() };
-    // SAFETY: the text is this crate's own, not a user's; its loops end and its indices stay within the buffers that this crate
-    // binds with it, which the tests run with all checks on and compare with the same run without.
+    // SAFETY: the text is this crate's own, not a user's; its loops end and its indices stay within the buffers that
+    // this crate binds with it, which the tests run with all checks on and compare with the same run without.
     unsafe { device.create_shader_module_trusted(description, checks) }
 }

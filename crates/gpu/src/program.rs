@@ -6,7 +6,8 @@ use crate::GpuError;
 use crate::candidates::{LayerKind, Widths, layer_kind};
 use crate::layout::{Candidate, Uniforms, quads};
 
-/// Shaders of weights and of sums end in `finish` of prelude.wgsl. A Flatten is free only behind one pixel: channels come in fours.
+/// Shaders of weights and of sums end in `finish` of prelude.wgsl. A Flatten is free only behind one pixel: channels
+/// come in fours.
 const FUSION: Fusion = Fusion {
     adds: has_weights,
     activates: |op| has_weights(op) || matches!(op, Op::Add),

@@ -21,7 +21,8 @@ use crate::{Gpu, GpuError};
 pub struct GpuScore {
     /// Images whose largest logit (of equal ones the first) is that of their label.
     pub n_correct: usize,
-    /// Sum over images of the divergence of its class probabilities from the original's, nats; 0 without original logits.
+    /// Sum over images of the divergence of its class probabilities from the original's, nats; 0 without original
+    /// logits.
     pub divergence: f64,
     /// The first image whose logits hold NaN or infinity; the other numbers mean nothing then.
     pub first_not_finite: Option<usize>,
@@ -46,8 +47,8 @@ pub struct Scoring {
     tallies: Vec<Fetch>,
 }
 
-/// Most submissions of one scoring that wait for the card, each a whole network on a chunk of images: more are no faster, and take
-/// the driver's memory.
+/// Most submissions of one scoring that wait for the card, each a whole network on a chunk of images: more are no
+/// faster, and take the driver's memory.
 const RUNNING_MAX: usize = 64;
 /// What a failure interrupted.
 const DOING: &str = "scoring candidates";
@@ -66,14 +67,14 @@ impl Gpu {
     /// Scores every candidate on all images. Only counts and sums come back.
     ///
     /// # Errors
-    /// Candidates of other topologies or other numbers of outputs, images without labels, what does not fit the adapter,
-    /// failures of the device.
+    /// Candidates of other topologies or other numbers of outputs, images without labels, what does not fit the
+    /// adapter, failures of the device.
     pub fn score(&self, images: &GpuImages, candidates: &Candidates<'_>) -> Result<Vec<GpuScore>, GpuError> {
         self.finish_scoring(self.begin_scoring(images, candidates)?)
     }
 
-    /// The first half of [`Gpu::score`]: hands everything to the card and returns while that is busy. Scores do not depend on what
-    /// else the card was handed, nor on how it was cut into batches.
+    /// The first half of [`Gpu::score`]: hands everything to the card and returns while that is busy. Scores do not
+    /// depend on what else the card was handed, nor on how it was cut into batches.
     ///
     /// # Errors
     /// As [`Gpu::score`].

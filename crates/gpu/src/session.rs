@@ -62,7 +62,8 @@ pub struct Session {
     compiled: Option<(String, Vec<u8>)>,
 }
 
-/// How often a device that fails is rebuilt: one that fails again would go on failing, and each failure may take minutes.
+/// How often a device that fails is rebuilt: one that fails again would go on failing, and each failure may take
+/// minutes.
 const REBUILDS_MAX: usize = 1;
 
 /// Candidates handed to a device, or why they could not be.
@@ -107,12 +108,13 @@ impl Session {
         self.open.as_ref().map(|open| &open.gpu)
     }
 
-    /// Scores candidates on the images known as `key`, which are sent to the card when they are first used; without a key they
-    /// do not stay there. When the device fails (lost, out of memory, hung), it is rebuilt, after running out of memory with
-    /// smaller batches, and the whole batch scored again; but once only, however long the session lasts.
+    /// Scores candidates on the images known as `key`, which are sent to the card when they are first used; without a
+    /// key they do not stay there. When the device fails (lost, out of memory, hung), it is rebuilt, after running out
+    /// of memory with smaller batches, and the whole batch scored again; but once only, however long the session lasts.
     ///
     /// # Errors
-    /// The second failure of the device, that its adapter is gone; what cannot be cured by another try, see [`Gpu::score`].
+    /// The second failure of the device, that its adapter is gone; what cannot be cured by another try, see
+    /// [`Gpu::score`].
     pub fn score(
         &mut self,
         key: Option<usize>,
@@ -123,8 +125,8 @@ impl Session {
         self.finish(begun, key, set, candidates)
     }
 
-    /// The first half of [`Session::score`]: hands candidates to the card and returns while that is busy. What fails is told by
-    /// `finish`.
+    /// The first half of [`Session::score`]: hands candidates to the card and returns while that is busy. What fails is
+    /// told by `finish`.
     pub fn begin(&mut self, key: Option<usize>, set: &ImageSet<'_>, candidates: &Candidates<'_>) -> PendingScores {
         PendingScores { n_rebuilt: self.n_rebuilt, scoring: self.try_begin(key, set, candidates) }
     }

@@ -1,12 +1,13 @@
-//! The CPU engine: evaluates a [`secateur_net::Network`] on images, on a thread pool it is given. Knows `unsafe` and SIMD; opens no file.
+//! The CPU engine: evaluates a [`secateur_net::Network`] on images, on a thread pool it is given. Knows `unsafe` and
+//! SIMD; opens no file.
 //!
-//! Images and outputs are `[N, H, W, C]`; inside, a group of images is `[H, W, C, LANES]`, one image to each lane of a vector, so
-//! that every number of channels fills the lanes. Everything is f32, unless [`Precision::Bf16`] is asked for.
-//! The plain loops of [`run_reference`] define every operation; all other paths are tested against them.
+//! Images and outputs are `[N, H, W, C]`; inside, a group of images is `[H, W, C, LANES]`, one image to each lane of a
+//! vector, so that every number of channels fills the lanes. Everything is f32, unless [`Precision::Bf16`] is asked
+//! for. The plain loops of [`run_reference`] define every operation; all other paths are tested against them.
 //!
-//! Three floors, each of which uses only those below it: `simd` has vectors and instruction sets, `engine` runs networks
-//! ([`Plan`], [`NodeKernel`]), `fit` solves least squares ([`calibrate`], [`repair`], [`SequentialRefit`]). Words are explained in
-//! [`secateur_net::glossary`].
+//! Three floors, each of which uses only those below it: `simd` has vectors and instruction sets, `engine` runs
+//! networks ([`Plan`], [`NodeKernel`]), `fit` solves least squares ([`calibrate`], [`repair`], [`SequentialRefit`]).
+//! Words are explained in [`secateur_net::glossary`].
 //!
 //! # Example
 //! ```

@@ -1,5 +1,5 @@
-//! Plans in bf16 against the plain loops of the reference, on inputs and weights that were rounded here, by other arithmetic.
-//! Without AVX512-BF16 the tests say so and pass.
+//! Plans in bf16 against the plain loops of the reference, on inputs and weights that were rounded here, by other
+//! arithmetic. Without AVX512-BF16 the tests say so and pass.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod convolutions;
@@ -39,7 +39,8 @@ fn images(n: usize, len: usize, seed: u64) -> Vec<f32> {
     (0..n * len).map(|_| rounded(3.0 * rng.signed())).collect()
 }
 
-/// `op` with rounded random weights, then a padding by nothing: the last step of a plan is f32, here it only shows the pairs.
+/// `op` with rounded random weights, then a padding by nothing: the last step of a plan is f32, here it only shows the
+/// pairs.
 fn single(op: Op, input: Shape, then: Option<Pointwise>) -> Network {
     let mut b = GraphBuilder::new(input);
     let node = b.push("op", op, &[0]);

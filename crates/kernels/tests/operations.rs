@@ -11,7 +11,8 @@ use secateur_kernels::{Isa, KernelError, NodeKernel, Plan, Scratch, interleave, 
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Graph, GraphBuilder, Network, Op, Pointwise, Shape, Weights, Window};
 
-/// Largest difference from the f64 reference, relative to the magnitudes that f32 rounding acts on: the largest output, and 1.
+/// Largest difference from the f64 reference, relative to the magnitudes that f32 rounding acts on: the largest output,
+/// and 1.
 const TOLERANCE: f32 = 2e-5;
 
 /// The instruction sets of this processor; says which ones go untested.

@@ -122,8 +122,8 @@ fn repaired(net: &Network, groups: &ChannelGroups, kept: &KeptChannels, images: 
     all
 }
 
-/// Two convolutions with rectifiers and a classifier, whose channels 1 and 4 of both do not depend on the image. No padding, at
-/// whose pixels a constant channel is none.
+/// Two convolutions with rectifiers and a classifier, whose channels 1 and 4 of both do not depend on the image. No
+/// padding, at whose pixels a constant channel is none.
 fn with_constant_channels(seed: u64) -> Network {
     let mut b = GraphBuilder::new(Shape { c: 3, h: 8, w: 8 });
     let mut last = 0;

@@ -14,7 +14,8 @@ fn pool(n: usize) -> rayon::ThreadPool {
     rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap()
 }
 
-/// A convolution to 7 maps of 30x30 pixels, flattened: 6,300 inputs of `wide`, behind which stands one more Linear node.
+/// A convolution to 7 maps of 30x30 pixels, flattened: 6,300 inputs of `wide`, behind which stands one more Linear
+/// node.
 fn network() -> Network {
     let mut b = GraphBuilder::new(Shape { c: 2, h: 30, w: 30 });
     let conv = b.push("conv", Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(2, CHANNELS, 3, 1, 1) }), &[0]);

@@ -30,7 +30,8 @@ fn a_refit_of_a_wide_layer_takes_no_more_than_is_told() {
     let took = MEMORY.peak_usage() - before;
     let activations = 4 * n_images.div_ceil(16) * 16 * 12 * pixels;
     let weights = 4 * n_out * channels * pixels;
-    // Weights of copies, of the compact network, of the kernels and of the refit, a row of vectors; blocks of columns in f64.
+    // Weights of copies, of the compact network, of the kernels and of the refit, a row of vectors; blocks of columns
+    // in f64.
     let slack = 8 * weights + 8 * 256 * n_images + (4 << 20);
     let told = wide_refit_bytes(n_images, 12 * pixels, n_out);
     assert!(took <= activations + told + slack, "took {took}: activations {activations}, told {told}, slack {slack}");

@@ -14,7 +14,8 @@ pub enum Cost {
     Macs,
     /// Weights, biases and BatchNorm scales and shifts (running statistics do not count).
     Params,
-    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in place.
+    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in
+    /// place.
     ActivationBytes,
 }
 
@@ -29,8 +30,8 @@ impl Cost {
     }
 }
 
-/// Counts of one network as functions of the widths of its groups. All three are monotone in every width, which the budget
-/// wall relies on.
+/// Counts of one network as functions of the widths of its groups. All three are monotone in every width, which the
+/// budget wall relies on.
 ///
 /// # Example
 /// ```
@@ -249,8 +250,8 @@ impl CostModel {
         peak
     }
 
-    /// Whether the memory of `tensor` is free after `reader`. An in-place node hands its memory on, so what counts is the last
-    /// reader of the last tensor in that memory, which is `tensor` itself: the earlier ones were skipped.
+    /// Whether the memory of `tensor` is free after `reader`. An in-place node hands its memory on, so what counts is
+    /// the last reader of the last tensor in that memory, which is `tensor` itself: the earlier ones were skipped.
     fn frees(&self, tensor: NodeId, reader: NodeId) -> bool {
         self.nodes[tensor].last_reader == reader
     }

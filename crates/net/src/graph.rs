@@ -134,7 +134,8 @@ pub enum Op {
     Input,
     /// 2-D convolution.
     Conv2d(Conv2d),
-    /// Per-channel normalisation with fixed statistics: `weight`, `bias`, `running_mean`, `running_var`, each `[channels]`.
+    /// Per-channel normalisation with fixed statistics: `weight`, `bias`, `running_mean`, `running_var`, each
+    /// `[channels]`.
     BatchNorm {
         /// Channels.
         channels: usize,
@@ -187,8 +188,8 @@ pub enum Op {
 }
 
 impl Op {
-    /// The convolution that the operation is, a Linear layer being one of a single pixel; `None` for all others, which have no
-    /// weights that are multiplied with several inputs.
+    /// The convolution that the operation is, a Linear layer being one of a single pixel; `None` for all others, which
+    /// have no weights that are multiplied with several inputs.
     ///
     /// # Example
     /// ```
@@ -254,7 +255,8 @@ pub struct Node {
 
 /// A network's operations in topological order: node 0 is the input, the last node is the output.
 ///
-/// A `Graph` is always well formed: shapes are inferred and checked by [`Graph::new`], the only way in (deserialising included).
+/// A `Graph` is always well formed: shapes are inferred and checked by [`Graph::new`], the only way in (deserialising
+/// included).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     input: Shape,

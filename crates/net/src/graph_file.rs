@@ -1,5 +1,5 @@
-//! A graph as files write it. Every key is read, or refused by the name of its node and its own: a key that were passed over would
-//! be a network that computes something else.
+//! A graph as files write it. Every key is read, or refused by the name of its node and its own: a key that were passed
+//! over would be a network that computes something else.
 
 use std::cell::Cell;
 

@@ -1,9 +1,9 @@
 //! Channel groups: which channels must be removed together, derived by following channel axes through the graph.
 //!
-//! Every channel position of every tensor gets a label; operations copy labels (BatchNorm, pooling, padding, …), repeat them
-//! (Flatten), join them (Add, depthwise and grouped convolutions) or start new ones (convolution, Linear). A *channel* of the
-//! pruning problem is a class of joined labels; channels with the same footprint (the same number of positions in the same
-//! tensors) form a group, and any subset of a group may be removed.
+//! Every channel position of every tensor gets a label; operations copy labels (BatchNorm, pooling, padding, …), repeat
+//! them (Flatten), join them (Add, depthwise and grouped convolutions) or start new ones (convolution, Linear). A
+//! *channel* of the pruning problem is a class of joined labels; channels with the same footprint (the same number of
+//! positions in the same tensors) form a group, and any subset of a group may be removed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -37,8 +37,9 @@ impl Protocol {
     }
 }
 
-/// Peak of [`ChannelGroups::derive`] per channel of every node's output: its label and what is known of it (26), its place in its
-/// tensor and in its group (4 + 16), its class's footprint (8), the same once more while lists grow and groups are told apart.
+/// Peak of [`ChannelGroups::derive`] per channel of every node's output: its label and what is known of it (26), its
+/// place in its tensor and in its group (4 + 16), its class's footprint (8), the same once more while lists grow and
+/// groups are told apart.
 const BYTES_PER_POSITION: u64 = 96;
 /// Beside that, per node: lists of readers, a group's names and lists.
 const BYTES_PER_NODE: u64 = 1024;
@@ -66,7 +67,8 @@ pub struct ChannelGroup {
     pub frozen: Option<String>,
     /// Convolutions and Linear nodes whose output filters belong to the group, in graph order.
     pub producers: Vec<NodeId>,
-    /// Dense and grouped convolutions and Linear nodes that read it, in graph order (depthwise convolutions pass it on).
+    /// Dense and grouped convolutions and Linear nodes that read it, in graph order (depthwise convolutions pass it
+    /// on).
     pub consumers: Vec<NodeId>,
 }
 
@@ -97,14 +99,16 @@ impl ChannelGroups {
     /// Derives the groups of `graph` under `protocol`. Time and memory grow with [`ChannelGroups::bytes_to_derive`].
     ///
     /// # Panics
-    /// When those bytes are beyond 2^38, hundreds of GiB: a graph can declare that many channels in a few hundred bytes.
+    /// When those bytes are beyond 2^38, hundreds of GiB: a graph can declare that many channels in a few hundred
+    /// bytes.
     pub fn derive(graph: &Graph, protocol: Protocol) -> Self {
         assert!(Self::bytes_to_derive(graph) < 1 << 38, "positions are counted in 32 bits");
         let mut labels = Labels::default();
         let tensors = follow(graph, &mut labels, protocol);
         group(graph, labels, &tensors)
     }
-    /// Bytes that [`ChannelGroups::derive`] takes for `graph` at its peak, at most: channels without weights cost no byte of a file.
+    /// Bytes that [`ChannelGroups::derive`] takes for `graph` at its peak, at most: channels without weights cost no
+    /// byte of a file.
     pub fn bytes_to_derive(graph: &Graph) -> u64 {
         let n_positions: u64 = (0..graph.nodes().len()).map(|id| graph.shape(id).c as u64).sum();
         n_positions * BYTES_PER_POSITION + graph.nodes().len() as u64 * BYTES_PER_NODE
@@ -288,7 +292,8 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
     tensors
 }
 
-/// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay equal.
+/// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay
+/// equal.
 fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
     let per_group = axis.len() / n_groups;
     for (position, &label) in axis.iter().enumerate().skip(per_group) {
@@ -385,7 +390,8 @@ fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], fr
     ChannelGroup { name: graph.node(first).name.clone(), n_channels: 0, frozen, producers, consumers }
 }
 
-/// Walk order: by first producer, then by name of appearance; several groups of one producer get a number. Returns where each went.
+/// Walk order: by first producer, then by name of appearance; several groups of one producer get a number. Returns
+/// where each went.
 fn sort_by_first_producer(groups: &mut Vec<ChannelGroup>) -> Vec<GroupId> {
     let mut order: Vec<(GroupId, ChannelGroup)> = std::mem::take(groups).into_iter().enumerate().collect();
     // Stable: groups of one producer stay as they appeared.

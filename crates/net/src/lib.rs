@@ -1,5 +1,5 @@
-//! The network as a graph: channel groups, exact counts, surgery. Knows no files, no threads, no arithmetic on activations.
-//! The words of the whole workspace are in [`glossary`].
+//! The network as a graph: channel groups, exact counts, surgery. Knows no files, no threads, no arithmetic on
+//! activations. The words of the whole workspace are in [`glossary`].
 //!
 //! # Example
 //! Half of the channels of every group that may be pruned:

@@ -29,7 +29,8 @@ impl SplitMix {
     }
 }
 
-/// A random small graph with convolutions of every kind, residual and option-A shortcuts, Concat, pooling, Flatten and Linear.
+/// A random small graph with convolutions of every kind, residual and option-A shortcuts, Concat, pooling, Flatten and
+/// Linear.
 ///
 /// # Panics
 /// Never: what it builds is valid by construction.

@@ -1,5 +1,5 @@
-//! Which nodes run fused, in which order, and in which memory: decided once per network, without any arithmetic. An engine says
-//! what its kernels can do.
+//! Which nodes run fused, in which order, and in which memory: decided once per network, without any arithmetic. An
+//! engine says what its kernels can do.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Fuses and orders the nodes of `graph` and assigns their memory. `size(node)` is what a node's value takes, in any unit.
+    /// Fuses and orders the nodes of `graph` and assigns their memory. `size(node)` is what a node's value takes, in
+    /// any unit.
     pub fn new(graph: &Graph, fusion: Fusion, size: impl Fn(NodeId) -> usize) -> Self {
         assign_buffers(graph, fuse(graph, fusion), size)
     }

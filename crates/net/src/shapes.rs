@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use crate::graph_fields::shown;
 use crate::{Conv2d, NetError, Node, Op, Shape, Window};
 
-/// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us allocate without
-/// bound.
+/// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us
+/// allocate without bound.
 const MAX_ELEMENTS: usize = 1 << 28;
 /// Most nodes of a graph; the largest networks in use have a few thousand.
 pub const MAX_NODES: usize = 1 << 18;

@@ -24,8 +24,8 @@ use crate::{ChannelGroups, Conv2d, Graph, NetError, Network, Node, NodeId, Op, T
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptChannels(Vec<Vec<usize>>);
 
-/// One word per group goes to the hasher: scores are looked up by kept channels, and hashing every index would cost more than all
-/// the rest of it.
+/// One word per group goes to the hasher: scores are looked up by kept channels, and hashing every index would cost
+/// more than all the rest of it.
 impl Hash for KeptChannels {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for list in &self.0 {

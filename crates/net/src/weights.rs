@@ -63,8 +63,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Checks that every parameter of `graph` is in `weights` with its shape, is finite, that every BatchNorm divides by more than
-    /// zero, and that no parameter is left over (`num_batches_tracked` counters are dropped).
+    /// Checks that every parameter of `graph` is in `weights` with its shape, is finite, that every BatchNorm divides
+    /// by more than zero, and that no parameter is left over (`num_batches_tracked` counters are dropped).
     ///
     /// # Errors
     /// A missing, misshapen, non-finite or unused parameter, or a variance that cannot be one, by name.
@@ -111,7 +111,8 @@ impl Network {
     /// Replaces parameter `<node>.<parameter>` by one of the same shape.
     ///
     /// # Errors
-    /// Another shape, an unknown name, a value that is not finite, or a variance that cannot be one; the old one stays then.
+    /// Another shape, an unknown name, a value that is not finite, or a variance that cannot be one; the old one stays
+    /// then.
     pub fn set_parameter(&mut self, node: &str, parameter: &str, tensor: Tensor) -> Result<(), NetError> {
         let name = format!("{node}.{parameter}");
         let Some(old) = self.weights.get_mut(&name) else { return Err(NetError::UnusedParameter { name }) };
@@ -176,8 +177,8 @@ fn check_finite(name: &str, tensor: &Tensor) -> Result<(), NetError> {
     }
 }
 
-/// A BatchNorm multiplies by `weight / sqrt(running_var + eps)`: that must be a number, and one that f32 holds, or its outputs (or
-/// the weights of the convolution it is folded into) would be NaN or infinite.
+/// A BatchNorm multiplies by `weight / sqrt(running_var + eps)`: that must be a number, and one that f32 holds, or its
+/// outputs (or the weights of the convolution it is folded into) would be NaN or infinite.
 fn check_statistics(node: &str, eps: f32, weights: &Weights) -> Result<(), NetError> {
     let full = |parameter: &str| format!("{node}.{parameter}");
     let values = |parameter: &str| weights.get(&full(parameter)).map_or(&[][..], Tensor::data);

@@ -15,7 +15,8 @@ fn count(graph: &Graph, cost: Cost) -> u64 {
 
 #[test]
 fn counts_equal_the_published_figures() {
-    // ResNets and MobileNet: PyTorch hooks on the released models (golden/models.json); VGG-16: AMC, 313.20 M and 14.73 M.
+    // ResNets and MobileNet: PyTorch hooks on the released models (golden/models.json); VGG-16: AMC, 313.20 M and 14.73
+    // M.
     for (name, macs, params) in [
         ("resnet20", 40_551_040, 269_722),
         ("resnet56", 125_485_696, 853_018),
@@ -57,7 +58,8 @@ fn inner_protocol_prunes_the_first_convolution_of_each_block() {
 fn full_protocol_follows_option_a_shortcuts_through_all_stages() {
     let graph = arch::build("resnet20", CIFAR, 10).unwrap();
     let groups = ChannelGroups::derive(&graph, Protocol::Full);
-    // The 16 stem channels live on in the middle of stages 2 and 3; each later stage adds 16 and 32 channels of its own.
+    // The 16 stem channels live on in the middle of stages 2 and 3; each later stage adds 16 and 32 channels of its
+    // own.
     let streams: Vec<(&str, usize)> = groups
         .prunable()
         .iter()

@@ -1,5 +1,5 @@
-//! Channel groups against the plain derivation they were first defined by: every class of channels scans every tensor for what
-//! reads it. Slow, but each rule stands there once.
+//! Channel groups against the plain derivation they were first defined by: every class of channels scans every tensor
+//! for what reads it. Slow, but each rule stands there once.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,7 +183,8 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usi
     tensors
 }
 
-/// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay equal.
+/// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay
+/// equal.
 fn join_conv_groups(labels: &mut Labels, axis: &[usize], n_groups: usize) {
     let per_group = axis.len() / n_groups;
     for (position, &label) in axis.iter().enumerate().skip(per_group) {

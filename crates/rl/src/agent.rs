@@ -1,4 +1,5 @@
-//! What an agent is to the rest of the house: an entry in the list of agents, settings that a scene may give, and what they build.
+//! What an agent is to the rest of the house: an entry in the list of agents, settings that a scene may give, and what
+//! they build.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub struct AgentEntry {
     pub about: &'static str,
     /// Whether it learns from its walks; its policy is then also shown without noise.
     pub learns: bool,
-    /// Candidates that it is given as a control when the scene does not say how many; `None` for an agent whose walks are all
-    /// alike, which gets one, and takes no such number.
+    /// Candidates that it is given as a control when the scene does not say how many; `None` for an agent whose walks
+    /// are all alike, which gets one, and takes no such number.
     pub candidates: Option<usize>,
 }
 
@@ -39,8 +40,8 @@ pub enum Profile {
     /// Whatever finds the best candidates in a few hundred walks.
     #[default]
     Tuned,
-    /// As published, with the released code's faults corrected. Changes the scene's defaults of `keep_ratio_min`, `repair` and
-    /// `spend_leftover`, too.
+    /// As published, with the released code's faults corrected. Changes the scene's defaults of `keep_ratio_min`,
+    /// `repair` and `spend_leftover`, too.
     Paper,
 }
 
@@ -63,11 +64,12 @@ pub trait AgentSettings: Debug + Send + Sync {
     }
 }
 
-/// Settings that a scene can name. Serde reads them from what stands between the parentheses of `Name(…)`: give what is absent a
-/// default, and refuse unknown fields.
+/// Settings that a scene can name. Serde reads them from what stands between the parentheses of `Name(…)`: give what is
+/// absent a default, and refuse unknown fields.
 ///
 /// # Example
-/// An agent that always keeps the same share. A program that adds it runs scenes with `agent: Constant(keep_ratio: 0.7)`.
+/// An agent that always keeps the same share. A program that adds it runs scenes with `agent: Constant(keep_ratio:
+/// 0.7)`.
 /// ```
 /// use std::sync::Arc;
 ///
@@ -194,7 +196,8 @@ impl Agent {
 /// Builds an agent that has learned nothing, in an environment that was checked.
 ///
 /// # Errors
-/// [`RlError::OutOfRange`] for an environment that no agent, or not this one, can run in, and for settings out of their range.
+/// [`RlError::OutOfRange`] for an environment that no agent, or not this one, can run in, and for settings out of their
+/// range.
 pub fn build(settings: &dyn AgentSettings, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
     environment.check()?;
     if let Some(BadSetting { path, problem }) = settings.check().into_iter().next() {

@@ -4,6 +4,28 @@
 //! lived through goes as [`Unroll`]s to a [`Learner`], which publishes the next policy. All randomness comes
 //! from [`rng::RngStream`]s; results depend neither on threads nor on which rows share a batch.
 //!
+//! One decision of an untrained agent, by the settings of a scene's `agent: Mtacp(learning_rate: 1e-3)`:
+//! ```
+//! use secateur_rl::agents::mtacp::MtacpSettings;
+//! use secateur_rl::{ActRequest, Agent, EnvironmentSpec, Profile, build};
+//!
+//! let settings = MtacpSettings { learning_rate: 1e-3, ..MtacpSettings::of(Profile::Tuned) };
+//! let environment = EnvironmentSpec {
+//!     n_features: 4,
+//!     n_tasks: 1,
+//!     n_actors: 2,
+//!     walk_length_max: 9,
+//!     walks_planned: 300,
+//!     keep_ratio_min: 0.1,
+//!     seed: 7,
+//! };
+//! let Agent::Learning(learner) = build(&settings, &environment)? else { unreachable!("MTACP learns") };
+//! let request = ActRequest { n_layers: 9, observation: vec![0.5; 4], even_ratio: 0.6, explore: true, ..ActRequest::default() };
+//! let decisions = learner.policy().act(&[request])?;
+//! assert!((0.1..=1.0).contains(&decisions[0].keep_ratio));
+//! # Ok::<(), secateur_rl::RlError>(())
+//! ```
+//!
 //! How other algorithms fit the same two traits:
 //! * DDPG with replay (AMC, CACP): `unroll_length` = one walk; `learn` copies the last reward to every step,
 //!   appends to its own replay ring and takes as many gradient steps as the unroll has steps; `log_prob` and

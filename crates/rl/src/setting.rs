@@ -54,8 +54,8 @@ impl RangeCheck {
     }
 }
 
-/// Declares the settings of an agent that has both profiles. Serde reads `profile` first; what is given replaces that profile's
-/// defaults. The type needs a function `of(Profile)` that returns them.
+/// Declares the settings of an agent that has both profiles. Serde reads `profile` first; what is given replaces that
+/// profile's defaults. The type needs a function `of(Profile)` that returns them.
 macro_rules! profiled_settings {
     ($(#[$about:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*

@@ -1,4 +1,5 @@
-//! [`Unroll`]: consecutive steps of one actor, as a struct of arrays. Its columns are listed once, in [`unroll_columns`] below.
+//! [`Unroll`]: consecutive steps of one actor, as a struct of arrays. Its columns are listed once, in
+//! [`unroll_columns`] below.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,8 +52,8 @@ macro_rules! unroll_columns {
         states { $($(#[$state_doc:meta])* $state:ident: $state_type:ty,)* }
         steps { $($(#[$step_doc:meta])* $step:ident: $step_type:ty,)* }
     ) => {
-        /// `T` consecutive steps of one actor on one task, as a struct of arrays. Arrays of `T+1` also hold the step after the last,
-        /// whose value ends the return; its contents do not matter where the last step ends a walk.
+        /// `T` consecutive steps of one actor on one task, as a struct of arrays. Arrays of `T+1` also hold the step
+        /// after the last, whose value ends the return; its contents do not matter where the last step ends a walk.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         pub struct Unroll {
             /// The task.
@@ -201,8 +202,8 @@ impl Unroll {
         self.layer.len()
     }
 
-    /// Appends the last state once more, as the start of a walk: what comes after a step that ends a walk does not matter, but it
-    /// must be there. An empty unroll stays empty.
+    /// Appends the last state once more, as the start of a walk: what comes after a step that ends a walk does not
+    /// matter, but it must be there. An empty unroll stays empty.
     pub fn repeat_last_state(&mut self) {
         let Some(last) = self.n_states().checked_sub(1) else { return };
         let n_features = self.observation.len() / self.n_states();

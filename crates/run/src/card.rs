@@ -1,5 +1,5 @@
-//! Scoring on the card: a system that hands over each batch of networks while the processor builds the next, and one in front of
-//! the processor's, which scores what this one leaves.
+//! Scoring on the card: a system that hands over each batch of networks while the processor builds the next, and one in
+//! front of the processor's, which scores what this one leaves.
 
 mod pipeline_files;
 mod score;
@@ -125,8 +125,8 @@ impl Card {
         std::mem::take(&mut self.state().forgets_scores)
     }
 
-    /// Adds the systems that hand networks to this card as they are built, as many at a time as the processor builds at once, and
-    /// that take their scores.
+    /// Adds the systems that hand networks to this card as they are built, as many at a time as the processor builds at
+    /// once, and that take their scores.
     pub(crate) fn join(&self, app: &mut App, pool: &Pool) {
         app.insert_resource(self.clone());
         app.insert_resource(BatchSize(pool.0.current_num_threads()));
@@ -134,8 +134,8 @@ impl Card {
         app.add_systems(Tick, score_on_card.in_set(Step::Score).before(score_candidates));
     }
 
-    /// Channels of the prunable groups of a network by norm, worked out by the card; groups where its rounding could matter are left
-    /// to the processor, so that both choose the same channels.
+    /// Channels of the prunable groups of a network by norm, worked out by the card; groups where its rounding could
+    /// matter are left to the processor, so that both choose the same channels.
     pub(crate) fn norm_orders(
         &self,
         network: &Network,

@@ -49,7 +49,8 @@ pub enum RunEvent<'a> {
         /// Whether it is the best of its task so far.
         is_best: bool,
     },
-    /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or scored.
+    /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or
+    /// scored.
     Restarted {
         /// Name of the agent.
         agent: &'a str,

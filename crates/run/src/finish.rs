@@ -53,8 +53,9 @@ impl Refitting<'_> {
 }
 
 impl Run<'_> {
-    /// Results of every search, in its order, for every task that has a candidate. A network of the run's agent is written as soon as
-    /// it is known. A run that was asked to stop refits one finalist of each task, and goes on to the next thing.
+    /// Results of every search, in its order, for every task that has a candidate. A network of the run's agent is
+    /// written as soon as it is known. A run that was asked to stop refits one finalist of each task, and goes on to
+    /// the next thing.
     pub(crate) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, RunError> {
         let mut winners: Vec<Winners> = searches.iter().map(|_| Winners::new()).collect();
         let pool = self.job.pool.clone();
@@ -86,7 +87,8 @@ impl Run<'_> {
         tasks.flat_map(|task| searches.iter().enumerate().map(move |search| of_task(search, task))).collect()
     }
 
-    /// Holds a round of the tournament of one network: refits the next finalist of each field until it is over. A field's winner is known at its end.
+    /// Holds a round of the tournament of one network: refits the next finalist of each field until it is over. A
+    /// field's winner is known at its end.
     fn hold(
         &mut self,
         round: Round,
@@ -149,8 +151,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The network of a field's winner, which is at hand unless an interrupted process had refitted a better finalist that does not
-    /// come this far when all of them are.
+    /// The network of a field's winner, which is at hand unless an interrupted process had refitted a better finalist
+    /// that does not come this far when all of them are.
     fn winner(
         &self,
         field: &Field,
@@ -194,7 +196,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Once the user asks to stop, writes down what is known before anything is decided among fewer finalists than there are.
+    /// Once the user asks to stop, writes down what is known before anything is decided among fewer finalists than
+    /// there are.
     fn save_if_stopping(&mut self, searches: &[SearchOutcome]) {
         if self.must_stop() && std::mem::take(&mut self.searched_all) {
             self.checkpoint(searches);

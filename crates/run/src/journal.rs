@@ -78,8 +78,8 @@ impl<'o> Journal<'o> {
         self.checkpoints.is_due()
     }
 
-    /// Begins to write a checkpoint whose making began at `start`; the journal fills in its own part. One that cannot be written is
-    /// reported to the user, and is no reason to stop.
+    /// Begins to write a checkpoint whose making began at `start`; the journal fills in its own part. One that cannot
+    /// be written is reported to the user, and is no reason to stop.
     pub(crate) fn write_checkpoint(&mut self, state: RunState, start: Instant) {
         let state = RunState { metrics_bytes: self.directory.metrics_bytes(), wall_s: self.wall_s(), ..state };
         let written = self.directory.metrics_file().and_then(|metrics| self.checkpoints.write(state, metrics));

@@ -1,4 +1,5 @@
-//! Whether an agent learned: what its final policy earns without noise, against what random walks earn on the same task.
+//! Whether an agent learned: what its final policy earns without noise, against what random walks earn on the same
+//! task.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +19,14 @@ pub struct AgainstRandom {
     pub random_reward_mean: f64,
     /// Standard error of that mean.
     pub random_reward_standard_error: f64,
-    /// Whether the mean of the noise-free walks lies more than two of the standard errors above the mean of the random ones.
+    /// Whether the mean of the noise-free walks lies more than two of the standard errors above the mean of the random
+    /// ones.
     pub beats_random: bool,
 }
 
 impl AgainstRandom {
-    /// None where there is nothing to judge: without noise-free walks (agents that do not learn, searches that were stopped) or
-    /// with fewer than two random ones.
+    /// None where there is nothing to judge: without noise-free walks (agents that do not learn, searches that were
+    /// stopped) or with fewer than two random ones.
     pub(crate) fn judge(noise_free: &[f64], random: &[f64]) -> Option<Self> {
         let noise_free_reward_mean = mean(noise_free)?;
         let (random_reward_mean, random_reward_standard_error) = (mean(random)?, standard_error(random)?);
@@ -55,7 +57,8 @@ pub(crate) fn standard_error(values: &[f64]) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Mean 5, squares 9 + 1 + 1 + 1 + 0 + 0 + 4 + 16 = 32, so a variance of 32/7 and a standard error of √(4/7) = 0.7559.
+    /// Mean 5, squares 9 + 1 + 1 + 1 + 0 + 0 + 4 + 16 = 32, so a variance of 32/7 and a standard error of √(4/7) =
+    /// 0.7559.
     const RANDOM: [f64; 8] = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0];
 
     #[test]

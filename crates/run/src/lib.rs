@@ -1,8 +1,9 @@
 //! From a scene to smaller networks on disk: runs as a library. The command line is one caller.
 //!
-//! [`run`] does everything: it reads the scene, finds networks and data, searches, refits the best candidates, writes networks with
-//! their certificates, and returns what it found. [`check`] only reads, and reports every problem. An [`Observer`] sees stages, notes and
-//! events while the run goes on, and may ask it to stop; a [`RunSpec`] with `resume` goes on where a run was stopped or killed.
+//! [`run`] does everything: it reads the scene, finds networks and data, searches, refits the best candidates, writes
+//! networks with their certificates, and returns what it found. [`check`] only reads, and reports every problem. An
+//! [`Observer`] sees stages, notes and events while the run goes on, and may ask it to stop; a [`RunSpec`] with
+//! `resume` goes on where a run was stopped or killed.
 //!
 //! ```no_run
 //! use secateur_run::{RunSpec, run};
@@ -17,6 +18,8 @@
 //! ```
 //!
 //! Knows files, paths and environment variables; knows no argument, no terminal, no signal and no exit code.
+//!
+//! Words are explained in [`secateur_net::glossary`].
 
 mod card;
 mod directory;
@@ -78,8 +81,9 @@ use scene::{Scene, SelectionMethod};
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
 /// # Errors
-/// [`RunError::BadScene`] and [`RunError::BadArguments`] before anything is written; [`RunError::Incomplete`], with what there is, for a
-/// run that was stopped, a search that failed, or a certificate that does not hold; [`RunError::Failed`] for all else.
+/// [`RunError::BadScene`] and [`RunError::BadArguments`] before anything is written; [`RunError::Incomplete`], with
+/// what there is, for a run that was stopped, a search that failed, or a certificate that does not hold;
+/// [`RunError::Failed`] for all else.
 pub fn run(spec: &RunSpec, plugins: &PluginList, observer: &mut dyn Observer) -> Result<RunResult, RunError> {
     run_on(spec, plugins, observer, Card::of)
 }
@@ -124,7 +128,8 @@ pub(crate) fn run_on(
 /// Reads a scene and all that it names, without running anything.
 ///
 /// # Errors
-/// [`RunError::BadScene`] with every problem, each with file, line and column; [`RunError::BadArguments`] for a scene that cannot be read.
+/// [`RunError::BadScene`] with every problem, each with file, line and column; [`RunError::BadArguments`] for a scene
+/// that cannot be read.
 pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), RunError> {
     let memory = spec.memory_bound()?;
     let scene = spec.read_scene()?;
@@ -133,7 +138,8 @@ pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), 
     Ok((scene, resolved))
 }
 
-/// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects channels by.
+/// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects
+/// channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
     if let SelectionMethod::Custom(name) = &scene.selection
         && plugins.criterion(name).is_none()

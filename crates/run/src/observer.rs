@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::events::RunEvent;
 
-/// Watches a run and may ask it to stop: a progress bar, a notebook, a data base. All methods do nothing unless they are written;
-/// `()` watches nothing. They are called on the thread that called [`run`](crate::run).
+/// Watches a run and may ask it to stop: a progress bar, a notebook, a data base. All methods do nothing unless they
+/// are written; `()` watches nothing. They are called on the thread that called [`run`](crate::run).
 ///
 /// ```
 /// use secateur_run::{Observer, RunEvent, Stage};
@@ -41,8 +41,8 @@ pub trait Observer {
     fn note(&mut self, _text: &str) {}
     /// Something happened that is written to `metrics.jsonl`.
     fn event(&mut self, _event: &RunEvent<'_>) {}
-    /// Whether the run should end with what it has: asked between ticks and between refits. A run that was stopped writes the best
-    /// candidates that it has found, and `resume` goes on with it.
+    /// Whether the run should end with what it has: asked between ticks and between refits. A run that was stopped
+    /// writes the best candidates that it has found, and `resume` goes on with it.
     fn should_stop(&mut self) -> bool {
         false
     }

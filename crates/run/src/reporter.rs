@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::events::RunEvent;
 use crate::observer::{Observer, Stage, StageKind};
 
-/// Tells the observer what happens, and writes stages and notes to `log.txt`, each with the seconds since the process began the run.
+/// Tells the observer what happens, and writes stages and notes to `log.txt`, each with the seconds since the process
+/// began the run.
 pub(crate) struct Reporter<'o> {
     observer: &'o mut dyn Observer,
     start: Instant,

@@ -56,7 +56,8 @@ impl Ongoing {
 }
 
 impl Run<'_> {
-    /// The scene's agent, then the controls, until the observer asks to stop, or a failure; `state` is where an earlier process got to.
+    /// The scene's agent, then the controls, until the observer asks to stop, or a failure; `state` is where an earlier
+    /// process got to.
     pub(crate) fn search_all(&mut self, state: RunState) -> Result<Vec<SearchOutcome>, RunError> {
         let plans = plans(self.job.scene);
         let mut searches = Vec::new();
@@ -187,7 +188,8 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps the batch that a learner failed on so that the cause can be looked for. Returns whether the search can go on from before it.
+    /// Keeps the batch that a learner failed on so that the cause can be looked for. Returns whether the search can go
+    /// on from before it.
     fn keep_batch(&mut self, error: &TrainError) -> bool {
         if let Some((n_updates, batch)) = error.failed_batch() {
             self.journal.reporter.note(&match self.journal.directory.write_batch(n_updates, batch) {
@@ -210,7 +212,8 @@ impl Run<'_> {
     ) -> Result<Result<(), TrainError>, RunError> {
         let start = Instant::now();
         let search = ongoing.search.save();
-        // What a learner did while it came to rest is behind this checkpoint, so it is recorded before the length of the metrics is taken.
+        // What a learner did while it came to rest is behind this checkpoint, so it is recorded before the length of
+        // the metrics is taken.
         let events = ongoing.search.take_events();
         self.take_note(plan, ongoing, &events)?;
         let current = match search {

@@ -45,7 +45,8 @@ pub struct RunSpec {
     pub model_root: Option<PathBuf>,
     /// Threads that compute; without a number, one for each core.
     pub threads: Option<NonZeroUsize>,
-    /// Bytes that finding a network's channel groups and evaluating it may take; without a number, [`MemoryBound`] says how many.
+    /// Bytes that finding a network's channel groups and evaluating it may take; without a number, [`MemoryBound`] says
+    /// how many.
     pub memory: Option<u64>,
 }
 

@@ -9,8 +9,8 @@ use secateur_gpu::{Candidates, GpuScore, ImageSet, PendingScores, Session, Truth
 use secateur_kernels::{Arithmetic, KernelError, Plan};
 use secateur_net::Network;
 
-/// Images that [`count_correct`] prepares at a time, of which it holds two lots: enough to keep every thread busy, few enough to need
-/// little memory.
+/// Images that [`count_correct`] prepares at a time, of which it holds two lots: enough to keep every thread busy, few
+/// enough to need little memory.
 pub const CHUNK_IMAGES: usize = 512;
 
 /// What computes.
@@ -114,7 +114,8 @@ pub struct FirstImages<'a> {
     pub n: usize,
 }
 
-/// How many images `network` predicts as their label. Images are prepared, and sent, while the card has those before them.
+/// How many images `network` predicts as their label. Images are prepared, and sent, while the card has those before
+/// them.
 ///
 /// # Errors
 /// As [`Plan::n_correct`], with the images where it happened.

@@ -1,4 +1,5 @@
-//! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal runs.
+//! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal
+//! runs.
 
 use std::path::PathBuf;
 
@@ -36,7 +37,8 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// Whether the run was asked to stop.
     pub interrupted: bool,
-    /// Seconds that the run took, earlier processes included, without the closing look at the original on the test split.
+    /// Seconds that the run took, earlier processes included, without the closing look at the original on the test
+    /// split.
     pub wall_s: f64,
     /// Seconds that the agent's search took.
     pub search_wall_s: f64,
@@ -147,7 +149,8 @@ pub struct ControlSummary {
     pub test_accuracy_before_tuning: f64,
     /// Multiply-accumulates per image.
     pub macs: u64,
-    /// What the run's agent has more than this control, after the final refit; null if the agent has no network for the task.
+    /// What the run's agent has more than this control, after the final refit; null if the agent has no network for the
+    /// task.
     pub reward_accuracy_gain: Option<f64>,
     /// As above, on the test split.
     pub test_accuracy_gain: Option<f64>,

@@ -15,8 +15,8 @@ pub struct Difference {
     pub second: String,
 }
 
-/// The first value in which two texts of scenes differ, comments and layout aside; none if they say the same. Both texts should
-/// have their defaults spelled out, so that they are alike.
+/// The first value in which two texts of scenes differ, comments and layout aside; none if they say the same. Both
+/// texts should have their defaults spelled out, so that they are alike.
 pub fn first_difference(first: &str, second: &str) -> Option<Difference> {
     let texts = (first, second);
     between("", (&locate(first), &locate(second)), texts)

@@ -76,8 +76,8 @@ impl Document {
         self.text().get(node.span.clone())
     }
 
-    /// A problem at the value of `path` (such as `budgets[1].ratio`). Where a default stands for the value, it points at the nearest
-    /// enclosing value that is there.
+    /// A problem at the value of `path` (such as `budgets[1].ratio`). Where a default stands for the value, it points
+    /// at the nearest enclosing value that is there.
     pub fn problem(&self, path: &str, message: impl Into<String>, help: Option<String>) -> Problem {
         Problem::new(self.span(path), message, help)
     }

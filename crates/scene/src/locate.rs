@@ -1,5 +1,5 @@
-//! Where things stand in RON text: every value and key with its byte span, found by path, so that a check that runs after
-//! parsing can still point at the source.
+//! Where things stand in RON text: every value and key with its byte span, found by path, so that a check that runs
+//! after parsing can still point at the source.
 
 use std::ops::Range;
 

@@ -84,7 +84,8 @@ impl Section {
         Problem::new(self.name.clone(), message, did_you_mean(self.name(), known))
     }
 
-    /// Takes a field out of the settings: [`Self::settings`] does not see it any more, and suggests it where a name is unknown.
+    /// Takes a field out of the settings: [`Self::settings`] does not see it any more, and suggests it where a name is
+    /// unknown.
     ///
     /// # Errors
     /// A field that is no `T`, or is there twice.

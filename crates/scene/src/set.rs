@@ -19,12 +19,13 @@ pub struct Format<'a> {
     pub check: &'a dyn Fn(&str) -> Result<(), Problem>,
 }
 
-/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text, "seed=9", …)`,
-/// `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to whoever reads the text.
+/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text,
+/// "seed=9", …)`, `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to whoever reads the
+/// text.
 ///
 /// # Errors
-/// A malformed assignment, a path that no scene has, a value that is no RON or of another type than its field; positions
-/// are those in `assignment`. A `text` that is not well-formed RON is an error with positions in `text`.
+/// A malformed assignment, a path that no scene has, a value that is no RON or of another type than its field;
+/// positions are those in `assignment`. A `text` that is not well-formed RON is an error with positions in `text`.
 pub fn apply_set(text: &str, assignment: &str, format: Format<'_>) -> Result<String, SceneError> {
     let before = (format.check)(text);
     if locate_only(text).is_none() {

@@ -1,5 +1,5 @@
-//! The walker behind [`Node`]: reads RON text once and keeps spans, no values. It accepts more than RON does; judging is
-//! ron's work.
+//! The walker behind [`Node`]: reads RON text once and keeps spans, no values. It accepts more than RON does; judging
+//! is ron's work.
 
 use crate::locate::{Body, Entry, Key, Node};
 

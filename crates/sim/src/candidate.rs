@@ -1,7 +1,7 @@
 //! A candidate is an entity: spawned by [`crate::select_channels`] at the end of a walk, despawned by
-//! [`crate::record_candidates`], or by [`crate::restart_actors`] if it has a fault. What is known of it are its components; those
-//! that come later tell how far it got, and systems find their candidates by them. These are kept apart from the others (in sparse
-//! sets), so that nothing is moved when one is added:
+//! [`crate::record_candidates`], or by [`crate::restart_actors`] if it has a fault. What is known of it are its
+//! components; those that come later tell how far it got, and systems find their candidates by them. These are kept
+//! apart from the others (in sparse sets), so that nothing is moved when one is added:
 //!
 //! | a candidate that | has |
 //! |---|---|
@@ -19,7 +19,8 @@ use secateur_net::{KeptChannels, Network};
 
 use crate::score::Score;
 
-/// Which candidate: no two of a search have the same. What refers to a candidate from outside of the world does so by this.
+/// Which candidate: no two of a search have the same. What refers to a candidate from outside of the world does so by
+/// this.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CandidateId {
     /// Index of its task.
@@ -28,7 +29,8 @@ pub struct CandidateId {
     pub walk: u64,
 }
 
-/// The actor whose walk ended with the candidate. An actor has one candidate at a time, so candidates are put in order by its index.
+/// The actor whose walk ended with the candidate. An actor has one candidate at a time, so candidates are put in order
+/// by its index.
 #[derive(Component, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MadeBy {
     /// The actor's entity.
@@ -89,11 +91,11 @@ pub struct EqualTo(pub Entity);
 #[component(storage = "SparseSet")]
 pub struct Cached;
 
-/// Somebody else scores the candidate, perhaps in a later tick: the process leaves it alone until it has a [`Score`] or a [`Fault`].
-/// Its actor waits, see [`crate::LateScores`].
+/// Somebody else scores the candidate, perhaps in a later tick: the process leaves it alone until it has a [`Score`] or
+/// a [`Fault`]. Its actor waits, see [`crate::LateScores`].
 ///
-/// Insert it in [`crate::Step::Repair`], after [`crate::recall_scores`]: before [`crate::repair_candidates`] where the network is
-/// built elsewhere, too, and after it where only the score comes from elsewhere.
+/// Insert it in [`crate::Step::Repair`], after [`crate::recall_scores`]: before [`crate::repair_candidates`] where the
+/// network is built elsewhere, too, and after it where only the score comes from elsewhere.
 /// ```
 /// use bevy_ecs::prelude::*;
 /// use secateur_sim::{CandidateId, Kept, ScoredElsewhere, ToBuild};
@@ -115,8 +117,8 @@ pub struct ScoredElsewhere;
 #[component(storage = "SparseSet")]
 pub struct Fault(pub String);
 
-/// What the walk is paid: the score, unless a plugin changes it after [`crate::write_reward`]; the first page of this crate has one
-/// that does.
+/// What the walk is paid: the score, unless a plugin changes it after [`crate::write_reward`]; the first page of this
+/// crate has one that does.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reward(pub f32);
 

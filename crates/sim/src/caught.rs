@@ -22,8 +22,8 @@ impl<E: fmt::Display> fmt::Display for Caught<E> {
     }
 }
 
-/// Turns a panic of `work` into a value. What `work` shares with others must be whole after a panic: read only, or a cache whose
-/// entries are put in whole, or given up by the caller.
+/// Turns a panic of `work` into a value. What `work` shares with others must be whole after a panic: read only, or a
+/// cache whose entries are put in whole, or given up by the caller.
 ///
 /// # Errors
 /// Those of `work`, and its panic.

@@ -1,5 +1,5 @@
-//! What the entities of the world are made of. Plain data; every order-sensitive system sorts by the stable indices here,
-//! never by `Entity` or iteration order.
+//! What the entities of the world are made of. Plain data; every order-sensitive system sorts by the stable indices
+//! here, never by `Entity` or iteration order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub struct Layer {
     pub group: GroupId,
 }
 
-/// In which order a layer loses its channels, and what each loss costs. [`crate::select_channels`] reads it at the end of every
-/// walk; what is prepared (`Prepared::paths`) is only what it begins with.
+/// In which order a layer loses its channels, and what each loss costs. [`crate::select_channels`] reads it at the end
+/// of every walk; what is prepared (`Prepared::paths`) is only what it begins with.
 ///
 /// A plugin that keeps the first channels of every layer, whatever the scene's selection says:
 /// ```
@@ -146,8 +146,8 @@ pub struct Restarts {
     pub of_walk: u32,
 }
 
-/// Where the actor's walk begins again after a panic, if not at its start: behind the last step that was handed to a learner, which
-/// is not to be taken twice. Written by the system that hands over.
+/// Where the actor's walk begins again after a panic, if not at its start: behind the last step that was handed to a
+/// learner, which is not to be taken twice. Written by the system that hands over.
 #[derive(Component, Clone, Debug, Default, PartialEq)]
 pub struct RestartPoint(pub Option<Walk>);
 

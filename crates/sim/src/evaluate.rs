@@ -75,8 +75,8 @@ impl Evaluate for Measured {
 #[derive(Resource, Clone)]
 pub struct Evaluator(pub Arc<dyn Evaluate>);
 
-/// `work` on every item, in order of the items. Items are spread over the threads; what runs in parallel within one fills the gaps
-/// at the end. A panic costs its item only.
+/// `work` on every item, in order of the items. Items are spread over the threads; what runs in parallel within one
+/// fills the gaps at the end. A panic costs its item only.
 pub(crate) fn for_each_candidate<I: Sync, T: Send>(
     pool: &rayon::ThreadPool,
     items: &[I],

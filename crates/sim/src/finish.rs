@@ -54,8 +54,8 @@ pub struct FinalRefit<'a> {
 }
 
 impl<'a> FinalRefit<'a> {
-    /// Runs the original network on the first `n_images` of the refit images once, for all finalists. `Effort::Quick` is for those
-    /// that will be refitted again.
+    /// Runs the original network on the first `n_images` of the refit images once, for all finalists. `Effort::Quick`
+    /// is for those that will be refitted again.
     ///
     /// # Errors
     /// [`SimError::Preparing`]: NaN in activations, a panic that came again.
@@ -86,7 +86,8 @@ impl<'a> FinalRefit<'a> {
     /// Refits a finalist (or, with repair off, only removes its channels) and scores it.
     ///
     /// # Errors
-    /// NaN in activations; [`SimError::Panicked`] if it panicked, and again when tried again: other finalists may do better.
+    /// NaN in activations; [`SimError::Panicked`] if it panicked, and again when tried again: other finalists may do
+    /// better.
     pub fn run(&self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
         let (task, walk) = (task.to_owned(), finalist.walk);
         try_again(|| self.refit(finalist)).map_err(|fault| match fault {
@@ -137,7 +138,8 @@ impl Winner {
         }
     }
 
-    /// The network to write: a bias that stands there only for a refit to write to, and stayed zero, costs parameters for nothing.
+    /// The network to write: a bias that stands there only for a refit to write to, and stayed zero, costs parameters
+    /// for nothing.
     pub fn emitted(&self) -> Network {
         drop_zero_biases(&self.network)
     }
@@ -156,7 +158,8 @@ impl Finalist {
 }
 
 impl Rank {
-    /// Which one is to be preferred, the better one first: higher reward, then fewer multiply-accumulates, then the earlier walk.
+    /// Which one is to be preferred, the better one first: higher reward, then fewer multiply-accumulates, then the
+    /// earlier walk.
     pub fn best_first(&self, other: &Self) -> Ordering {
         other.reward.total_cmp(&self.reward).then((self.macs, self.walk).cmp(&(other.macs, other.walk)))
     }

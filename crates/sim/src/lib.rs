@@ -1,9 +1,11 @@
-//! The pruning process as an ECS world: networks, layers, tasks, actors and candidates are entities, each step is a system.
+//! The pruning process as an ECS world: networks, layers, tasks, actors and candidates are entities, each step is a
+//! system.
 //!
-//! A *walk* is one pass over the prunable groups of a network, one decision each; a *tick* is one decision of every actor, and what
-//! follows from it; a *step* is a part of a tick; a [candidate](CandidateId) is what a walk ends with. [`add_process`] puts the systems
-//! of this crate into the steps; those of `secateur-train` join them, and a plugin adds its own (see [`PruningPlugin`]) without
-//! touching either. This crate never touches files, threads of its own or agents.
+//! A *walk* is one pass over the prunable groups of a network, one decision each; a *tick* is one decision of every
+//! actor, and what follows from it; a *step* is a part of a tick; a [candidate](CandidateId) is what a walk ends with.
+//! [`add_process`] puts the systems of this crate into the steps; those of `secateur-train` join them, and a plugin
+//! adds its own (see [`PruningPlugin`]) without touching either. This crate never touches files, threads of its own or
+//! agents.
 //!
 //! | [`Step`] | systems | of |
 //! |---|---|---|
@@ -158,8 +160,8 @@ impl Step {
     ];
 }
 
-/// Adds the schedule [`Tick`] with all sets in order and the systems of this crate. Two systems whose order matters and is not
-/// given are an error when the schedule is built.
+/// Adds the schedule [`Tick`] with all sets in order and the systems of this crate. Two systems whose order matters and
+/// is not given are an error when the schedule is built.
 pub fn add_process(app: &mut App) {
     for mut schedule in [Schedule::new(Tick), Schedule::new(BuildBatch), Schedule::new(ScoreArrivals)] {
         schedule.set_executor(SingleThreadedExecutor::new());

@@ -1,4 +1,5 @@
-//! What an actor sees before a decision: the 13 features of MTACP (algorithms 4.1), and which network and data set it is on.
+//! What an actor sees before a decision: the 13 features of MTACP (algorithms 4.1), and which network and data set it
+//! is on.
 
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId};
 
@@ -7,8 +8,8 @@ use crate::network::IndexOf;
 /// Number of features before the task embedding.
 pub const N_FEATURES: usize = 13;
 
-/// What one prunable group is, before scaling: `n, c, h, w, k, stride` of its first consumer, and the multiply-accumulates of
-/// every operation that touches it, all at full width.
+/// What one prunable group is, before scaling: `n, c, h, w, k, stride` of its first consumer, and the
+/// multiply-accumulates of every operation that touches it, all at full width.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GroupShape {
     /// Output channels of the first consumer.
@@ -87,8 +88,8 @@ pub struct Standing<'a> {
     pub last_action: f32,
 }
 
-/// Writes the observation: `(l, c, n, h, w, stride, k, α, β, FLOPs[l], Reduced, Rest, a_{l-1})`, then a one-hot network and a one-hot
-/// data set where a run has several. `widths` holds the decisions so far, for `Reduced`.
+/// Writes the observation: `(l, c, n, h, w, stride, k, α, β, FLOPs[l], Reduced, Rest, a_{l-1})`, then a one-hot network
+/// and a one-hot data set where a run has several. `widths` holds the decisions so far, for `Reduced`.
 pub fn observe(at: &Standing<'_>, scale: &FeatureScale, model: &CostModel, widths: &[usize], out: &mut Vec<f32>) {
     let IndexOf { index: layer, of: n_layers } = at.layer;
     let mut scaled = columns(&at.shapes[layer]);

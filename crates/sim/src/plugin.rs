@@ -1,4 +1,5 @@
-//! The plugin interface: new systems in the steps of the process, switched on and configured by a scene's `plugins` field.
+//! The plugin interface: new systems in the steps of the process, switched on and configured by a scene's `plugins`
+//! field.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use secateur_scene::{PluginConfig, SceneError};
 use crate::error::SimError;
 use crate::network::Criterion;
 
-/// Adds systems to a run. Named in a scene as `plugins: {"<name>": (…)}`; the systems of one that a scene does not name do nothing.
+/// Adds systems to a run. Named in a scene as `plugins: {"<name>": (…)}`; the systems of one that a scene does not name
+/// do nothing.
 ///
 /// One that notes how many walks there are of each task, and reads its settings:
 /// ```
@@ -48,8 +50,8 @@ pub trait PruningPlugin: Send + Sync {
     /// The key in the scene's `plugins` field.
     fn name(&self) -> &str;
 
-    /// Reads `config` (with [`PluginConfig::parse`]) and adds components, resources and systems to `app`; called before the
-    /// world is filled, and by `check` on a world that never runs. Nothing unless a plugin says otherwise.
+    /// Reads `config` (with [`PluginConfig::parse`]) and adds components, resources and systems to `app`; called before
+    /// the world is filled, and by `check` on a world that never runs. Nothing unless a plugin says otherwise.
     ///
     /// # Errors
     /// Settings that make no sense, pointing into the scene.
@@ -57,13 +59,14 @@ pub trait PruningPlugin: Send + Sync {
         Ok(())
     }
 
-    /// Criteria of selection that the plugin brings. A scene that names one in its `selection` need not name the plugin, too.
+    /// Criteria of selection that the plugin brings. A scene that names one in its `selection` need not name the
+    /// plugin, too.
     fn criteria(&self) -> Vec<Arc<dyn Criterion>> {
         Vec::new()
     }
 
-    /// What a checkpoint must hold of the plugin: whatever its systems change in `world` and later decide by. Nothing unless a
-    /// plugin says otherwise.
+    /// What a checkpoint must hold of the plugin: whatever its systems change in `world` and later decide by. Nothing
+    /// unless a plugin says otherwise.
     fn save(&self, _world: &World) -> Vec<u8> {
         Vec::new()
     }
@@ -90,8 +93,8 @@ impl PluginList {
     pub fn names(&self) -> Vec<&str> {
         self.0.iter().map(|p| p.name()).collect()
     }
-    /// An app with the whole process and the plugins that `configs` name (those not compiled in are passed over; the command
-    /// line refuses them).
+    /// An app with the whole process and the plugins that `configs` name (those not compiled in are passed over; the
+    /// command line refuses them).
     ///
     /// # Errors
     /// Settings a plugin does not accept.

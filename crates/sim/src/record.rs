@@ -12,7 +12,8 @@ use crate::finish::Rank;
 use crate::score::Score;
 use crate::world::{Settings, TickFailure};
 
-/// Pays every walk that ended its score. Plugins that change rewards run after this, in the same set, and change [`Reward`].
+/// Pays every walk that ended its score. Plugins that change rewards run after this, in the same set, and change
+/// [`Reward`].
 pub fn write_reward(settings: Res<Settings>, mut candidates: Query<(&Score, &mut Reward), With<CandidateId>>) {
     for (score, mut reward) in &mut candidates {
         reward.0 = score.reward(settings.reward) as f32;
@@ -55,7 +56,8 @@ pub struct Scored {
     reward: &'static Reward,
 }
 
-/// Counts the scored candidates, remembers the best of each task, notes what happened, in actor order, and despawns them.
+/// Counts the scored candidates, remembers the best of each task, notes what happened, in actor order, and despawns
+/// them.
 pub fn record_candidates(
     mut commands: Commands,
     mut log: ResMut<EventLog>,
@@ -109,7 +111,8 @@ impl ScoredItem<'_, '_> {
 }
 
 impl Finalists {
-    /// Takes the candidate that `finalist` makes in if it is among the best distinct ones; tells whether it is the best of all.
+    /// Takes the candidate that `finalist` makes in if it is among the best distinct ones; tells whether it is the best
+    /// of all.
     pub fn offer(&mut self, rank: Rank, kept: &KeptChannels, finalist: impl FnOnce() -> Finalist) -> bool {
         if self.best.iter().any(|c| c.kept == *kept) {
             return false;

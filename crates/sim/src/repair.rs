@@ -17,8 +17,9 @@ use crate::network::Prepared;
 use crate::score::ScoreCache;
 use crate::world::{Pool, TickFailure};
 
-/// The schedule that [`repair_candidates`] runs again and again until every candidate of the tick is built: [`build_batch`], then
-/// the systems of those that want to begin with the networks of a batch while the processor builds the next.
+/// The schedule that [`repair_candidates`] runs again and again until every candidate of the tick is built:
+/// [`build_batch`], then the systems of those that want to begin with the networks of a batch while the processor
+/// builds the next.
 ///
 /// A system that hands what is built to another device:
 /// ```
@@ -49,8 +50,8 @@ impl Default for BatchSize {
     }
 }
 
-/// Looks new candidates up in the score cache. Of several equal ones whose score is not known, the one that waits for its score
-/// already, else the first actor's, is to be evaluated, and the others wait for it.
+/// Looks new candidates up in the score cache. Of several equal ones whose score is not known, the one that waits for
+/// its score already, else the first actor's, is to be evaluated, and the others wait for it.
 pub fn recall_scores(
     mut commands: Commands,
     cache: Res<ScoreCache>,

@@ -7,7 +7,8 @@ use crate::components::*;
 /// The components of an actor that a restart resets.
 type Restarting<'w> = (&'w Actor, &'w mut Readiness, &'w mut Walk, &'w mut WalkEnd, &'w RestartPoint);
 
-/// Puts every restarting actor at the beginning of its walk, or behind what was handed over of it, and despawns its candidate.
+/// Puts every restarting actor at the beginning of its walk, or behind what was handed over of it, and despawns its
+/// candidate.
 pub fn restart_actors(mut commands: Commands, tasks: Query<&Budget>, mut actors: Query<Restarting<'_>>) {
     for (actor, mut readiness, mut walk, mut end, point) in &mut actors {
         let Ok(wall) = tasks.get(actor.task) else { continue };

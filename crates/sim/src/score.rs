@@ -24,7 +24,8 @@ pub enum RewardKind {
     /// Top-1 accuracy.
     #[default]
     Accuracy,
-    /// exp(-divergence) from the dense network's logits, in (0, 1]: still has a slope where accuracy saturates on the training images.
+    /// exp(-divergence) from the dense network's logits, in (0, 1]: still has a slope where accuracy saturates on the
+    /// training images.
     Kl,
 }
 
@@ -122,12 +123,12 @@ fn kl(p: &[f32], q: &[f32]) -> f64 {
 /// Most scores remembered: those of the candidates scored last.
 const SCORES_MAX: usize = 16_384;
 
-/// Scores by everything that determines them and may differ within a run: the network (on its data set) and the kept sets.
-/// Weights, selection, repair, images, engine and precision are the same throughout.
+/// Scores by everything that determines them and may differ within a run: the network (on its data set) and the kept
+/// sets. Weights, selection, repair, images, engine and precision are the same throughout.
 #[derive(Resource, Debug, Default)]
 pub struct ScoreCache {
-    /// By index of the network, then by [`pack`]ed kept channels: lists of wide networks would take thirty times the memory, and
-    /// as much longer to save.
+    /// By index of the network, then by [`pack`]ed kept channels: lists of wide networks would take thirty times the
+    /// memory, and as much longer to save.
     scores: Vec<HashMap<Arc<[u8]>, Score>>,
     /// Oldest first.
     order: VecDeque<(usize, Arc<[u8]>)>,
@@ -167,8 +168,8 @@ impl ScoreCache {
     }
 }
 
-/// Kept channels in few bytes: for each group their number as a little-endian u32, then a bit for each channel up to the last that
-/// is kept.
+/// Kept channels in few bytes: for each group their number as a little-endian u32, then a bit for each channel up to
+/// the last that is kept.
 fn pack(kept: &KeptChannels) -> Vec<u8> {
     let lists = kept.lists();
     let n_bytes = |list: &Vec<usize>| list.last().map_or(0, |last| last / 8 + 1);
@@ -264,7 +265,8 @@ mod tests {
         let same = images.score(&pool, &scaled(1.0), Precision::F32).unwrap();
         assert_eq!((same.accuracy, same.divergence), (0.75, 0.0));
         assert_eq!(same.reward(RewardKind::Kl), 1.0);
-        // Logits of 0: the class probabilities become (1/2, 1/2), the divergence ln 2 minus the entropy of the original's.
+        // Logits of 0: the class probabilities become (1/2, 1/2), the divergence ln 2 minus the entropy of the
+        // original's.
         let flat = images.score(&pool, &scaled(0.0), Precision::F32).unwrap();
         let entropy = |d: f64| {
             let p = 1.0 / (1.0 + (-d).exp());

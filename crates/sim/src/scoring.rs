@@ -25,16 +25,16 @@ const NAP: Duration = Duration::from_micros(200);
 /// What happens where the score of a candidate is not there at the end of its tick.
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LateScores {
-    /// The tick waits for it, so that results do not depend on how long it takes. Nothing else happens meanwhile, so what brings
-    /// scores must bring a [`Fault`] where one is lost.
+    /// The tick waits for it, so that results do not depend on how long it takes. Nothing else happens meanwhile, so
+    /// what brings scores must bring a [`Fault`] where one is lost.
     #[default]
     TickWaits,
     /// Its actor waits: it sees no layer and begins no walk until a later tick finds the score. The others go on.
     ActorWaits,
 }
 
-/// The schedule of systems that bring the scores, or the faults, of candidates that are [`ScoredElsewhere`]. It runs once in a tick
-/// that has such candidates; where the tick waits for them, until none is left.
+/// The schedule of systems that bring the scores, or the faults, of candidates that are [`ScoredElsewhere`]. It runs
+/// once in a tick that has such candidates; where the tick waits for them, until none is left.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -160,9 +160,9 @@ enum Outlook<'a> {
 /// Candidates, and how far they got.
 type Known<'w> = (&'w CandidateId, Has<Score>, Option<&'w Fault>, Option<&'w EqualTo>, Has<ScoredElsewhere>);
 
-/// Lets actors whose candidate has a score go on, makes those wait whose candidate is still to get one, and takes those whose
-/// candidate will get none out of the tick, so that nothing of their walk is paid, learned from or counted. An actor that waited for
-/// the score of an equal candidate goes with that one's.
+/// Lets actors whose candidate has a score go on, makes those wait whose candidate is still to get one, and takes those
+/// whose candidate will get none out of the tick, so that nothing of their walk is paid, learned from or counted. An
+/// actor that waited for the score of an equal candidate goes with that one's.
 pub fn settle_actors(
     tasks: Query<&PruneTask>,
     candidates: Query<Known<'_>>,

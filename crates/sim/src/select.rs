@@ -12,8 +12,8 @@ use crate::world::{Settings, TickFailure};
 /// The components of an actor at the end of its walk.
 type Ending<'w> = (Entity, &'w Actor, &'w Readiness, &'w mut Walk, &'w mut WalkEnd);
 
-/// Spends leftover budget and spawns the candidate of every walk that ended in this tick, of the channels that are least important
-/// by the [`Importance`] of their layers.
+/// Spends leftover budget and spawns the candidate of every walk that ended in this tick, of the channels that are
+/// least important by the [`Importance`] of their layers.
 pub fn select_channels(
     mut commands: Commands,
     settings: Res<Settings>,

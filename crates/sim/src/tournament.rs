@@ -1,9 +1,9 @@
-//! Which finalists are refitted, in which order, and who wins: two rounds of refits, the first quick and on few images, the second
-//! thorough and on all of them. This is successive halving (Jamieson and Talwalkar, 2016) with one halving.
+//! Which finalists are refitted, in which order, and who wins: two rounds of refits, the first quick and on few images,
+//! the second thorough and on all of them. This is successive halving (Jamieson and Talwalkar, 2016) with one halving.
 //!
-//! A [`Tournament`] only decides. Whoever refits asks it for the [next](Tournament::next) finalist, notes what came of the refit in
-//! [`RefitRanks`], and asks again; a run that goes on after an interruption has its ranks from a checkpoint and is asked for no refit
-//! twice.
+//! A [`Tournament`] only decides. Whoever refits asks it for the [next](Tournament::next) finalist, notes what came of
+//! the refit in [`RefitRanks`], and asks again; a run that goes on after an interruption has its ranks from a
+//! checkpoint and is asked for no refit twice.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::finish::Rank;
 
-/// Finalists of one search on one task that reach the last round. More than these are first refitted quickly on a share of the
-/// images, which takes a third of the time.
+/// Finalists of one search on one task that reach the last round. More than these are first refitted quickly on a share
+/// of the images, which takes a third of the time.
 const N_LAST: usize = 3;
 /// The first round takes one in so many of the refit images, if that leaves [`FIRST_IMAGES_MIN`].
 const FIRST_SHARE: usize = 4;
@@ -106,8 +106,8 @@ impl Tournament {
 
     /// The finalist of a field that is to be refitted next; none when the round is over for the field.
     ///
-    /// Under `hurried`, for a user who does not want to wait, a field is over as soon as one of its finalists has a rank in the round, and
-    /// a field that was not yet begun skips the first round with its most promising finalist.
+    /// Under `hurried`, for a user who does not want to wait, a field is over as soon as one of its finalists has a
+    /// rank in the round, and a field that was not yet begun skips the first round with its most promising finalist.
     pub fn next(&self, field: usize, round: Round, ranks: &RefitRanks, hurried: bool) -> Option<RefitKey> {
         let entrants = self.entrants(&self.fields[field], round, ranks, hurried);
         let is_ranked = |key: &RefitKey| ranks.get(key).is_some_and(Option::is_some);
@@ -155,7 +155,8 @@ pub struct RefitCount {
 mod tests {
     use super::*;
 
-    /// Six finalists of one search on one task: the quick refit turns their order around but for walk 9, the thorough one prefers 30.
+    /// Six finalists of one search on one task: the quick refit turns their order around but for walk 9, the thorough
+    /// one prefers 30.
     const WALKS: [u64; 6] = [9, 5, 20, 30, 7, 40];
 
     fn quick(walk: u64) -> Option<Rank> {

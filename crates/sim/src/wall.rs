@@ -56,8 +56,8 @@ impl WidthBounds {
 
 /// One budget on one network, for widths decided in walk order.
 ///
-/// All costs are monotone in every width, so a decision is safe exactly when the network with the widths decided so far and the
-/// least widths after them meets the bound.
+/// All costs are monotone in every width, so a decision is safe exactly when the network with the widths decided so far
+/// and the least widths after them meets the bound.
 #[derive(Clone, Debug)]
 pub struct BudgetWall {
     model: Arc<CostModel>,
@@ -148,8 +148,8 @@ impl BudgetWall {
         width
     }
 
-    /// The largest keep ratio that this and every later group can share, between the least ratio and 1: what `uniform` keeps.
-    /// `trial` holds the decisions so far; what is in it for later groups is overwritten.
+    /// The largest keep ratio that this and every later group can share, between the least ratio and 1: what `uniform`
+    /// keeps. `trial` holds the decisions so far; what is in it for later groups is overwritten.
     pub fn even_ratio(&self, trial: &mut [usize], layer: usize) -> f32 {
         let mut affordable = |ratio: f32| {
             for (bounds, &group) in self.bounds.iter().zip(&self.order).skip(layer) {
@@ -172,9 +172,9 @@ impl BudgetWall {
         low
     }
 
-    /// Spends what is left of the budget after a walk, one width step at a time, each time on the group whose step buys the
-    /// largest drop of reconstruction error per multiply-accumulate; ties go to the earlier group.
-    /// `error(layer, width)` is the relative reconstruction error of a group at a width.
+    /// Spends what is left of the budget after a walk, one width step at a time, each time on the group whose step buys
+    /// the largest drop of reconstruction error per multiply-accumulate; ties go to the earlier group. `error(layer,
+    /// width)` is the relative reconstruction error of a group at a width.
     pub fn spend_leftover(&self, widths: &mut [usize], error: impl Fn(usize, usize) -> f64) {
         loop {
             let macs = self.model.count(Cost::Macs, widths);

@@ -96,7 +96,8 @@ pub struct ObservationSpace {
     pub n_features: usize,
 }
 
-/// The first error of a tick. Systems do not panic on bad candidates: they note the error here and the driver stops the run.
+/// The first error of a tick. Systems do not panic on bad candidates: they note the error here and the driver stops the
+/// run.
 #[derive(Resource, Debug, Default)]
 pub struct TickFailure(pub Option<SimError>);
 
@@ -111,7 +112,8 @@ impl TickFailure {
     }
 }
 
-/// Fills the world. Candidates are [`Measured`] unless a plugin put another [`Evaluator`] in. Actors are numbered task by task within a round, so that the first actors of all tasks come first.
+/// Fills the world. Candidates are [`Measured`] unless a plugin put another [`Evaluator`] in. Actors are numbered task
+/// by task within a round, so that the first actors of all tasks come first.
 ///
 /// # Errors
 /// A budget no candidate can meet.

@@ -1,4 +1,5 @@
-//! No policy can cross the budget wall: random policies on real architectures and random graphs, every cost, every multiple.
+//! No policy can cross the budget wall: random policies on real architectures and random graphs, every cost, every
+//! multiple.
 
 use std::sync::Arc;
 

@@ -18,15 +18,17 @@ type Taken<'w> = (&'w Asked, &'w Decided, &'w PolicyVersion, &'w Realised, &'w S
 /// What is kept of the steps.
 type Kept<'w> = (&'w RecurrentState, &'w mut Experience, &'w mut RestartPoint);
 
-/// Appends the decision of this tick to each acting actor's unroll, and spawns the unrolls that are whole, or whose actor
-/// retired. Noise-free walks are not learned from: their actions do not come from the distribution that importance weights assume.
+/// Appends the decision of this tick to each acting actor's unroll, and spawns the unrolls that are whole, or whose
+/// actor retired. Noise-free walks are not learned from: their actions do not come from the distribution that
+/// importance weights assume.
 pub fn collect_steps(mut commands: Commands, mut actors: Query<(Maker<'_>, Taken<'_>, Kept<'_>)>) {
     for (maker, taken, (recurrent, mut experience, mut point)) in &mut actors {
         let (_, _, readiness, walk, _) = maker;
         let (asked, .., step) = taken;
         let experience = &mut *experience;
         let n_steps = experience.unroll.n_steps();
-        // An actor that restarts, or waits for its score, was asked what comes after a whole unroll, too, and goes on from there.
+        // An actor that restarts, or waits for its score, was asked what comes after a whole unroll, too, and goes on
+        // from there.
         let sees_next =
             matches!(readiness, Readiness::Acting | Readiness::Looking | Readiness::Scoring | Readiness::Restarting);
         if n_steps == experience.length && sees_next {
@@ -84,8 +86,8 @@ impl Experience {
     }
 }
 
-/// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice. An unroll that is
-/// whole stays: the walk goes on behind it.
+/// Takes the steps of a walk that is to be done again out of its actor's unroll: they would be learned from twice. An
+/// unroll that is whole stays: the walk goes on behind it.
 pub fn forget_failed_walks(
     mut actors: Query<(&Readiness, &RestartPoint, &mut Experience, &mut RecurrentState), With<Actor>>,
 ) {
@@ -124,8 +126,8 @@ fn push_observation(unroll: &mut Unroll, asked: &Asked) {
     unroll.push_state(&asked.0.observation, state);
 }
 
-/// Moves trajectories into the queue, oldest first, of equal age in actor order. One that does not fit stays an entity, and its
-/// actor is paused: nothing grows, nothing is lost, nothing blocks. One whose actor is gone goes all the same.
+/// Moves trajectories into the queue, oldest first, of equal age in actor order. One that does not fit stays an entity,
+/// and its actor is paused: nothing grows, nothing is lost, nothing blocks. One whose actor is gone goes all the same.
 pub fn enqueue_trajectories(
     mut commands: Commands,
     queue: Res<TrajectorySender>,

@@ -64,7 +64,8 @@ impl From<RlError> for TrainError {
 }
 
 impl TrainError {
-    /// Whether the search is as it was before the failure, so that what [`crate::Search::save`] returns can be continued.
+    /// Whether the search is as it was before the failure, so that what [`crate::Search::save`] returns can be
+    /// continued.
     pub fn leaves_search_whole(&self) -> bool {
         matches!(self, Self::Learner { .. } | Self::Process(SimError::Panicked { .. }))
     }

@@ -1,4 +1,5 @@
-//! Worlds with one task of two decisions, and a policy and a learner that only take notes: for the tests of single systems.
+//! Worlds with one task of two decisions, and a policy and a learner that only take notes: for the tests of single
+//! systems.
 
 use std::sync::{Arc, Mutex};
 

@@ -28,8 +28,8 @@ pub fn learn(
     }
 }
 
-/// Learns from one whole batch if one is there, so that its policy is published, and its event sent, before the next: in a world of
-/// the learner's own, where nothing else happens.
+/// Learns from one whole batch if one is there, so that its policy is published, and its event sent, before the next:
+/// in a world of the learner's own, where nothing else happens.
 pub(crate) fn learn_once(
     queue: Res<TrajectoryReceiver>,
     rule: Res<BatchRule>,

@@ -1,8 +1,8 @@
-//! Actors, learners and the queue between them: the agents of `secateur-rl` at work in the process of `secateur-sim`, whose first
-//! page lists all steps of a tick with the systems of both.
+//! Actors, learners and the queue between them: the agents of `secateur-rl` at work in the process of `secateur-sim`,
+//! whose first page lists all steps of a tick with the systems of both.
 //!
-//! Knows agents and the queue; knows no file and no network format. A learner is a system that consumes the bounded crossbeam
-//! queue; actors act with the newest published policy.
+//! Knows agents and the queue; knows no file and no network format. A learner is a system that consumes the bounded
+//! crossbeam queue; actors act with the newest published policy.
 //!
 //! A search of ten random walks over a network of two convolutions:
 //! ```
@@ -81,7 +81,7 @@
 //! # }
 //! ```
 //!
-//! Words are explained in [`secateur_net::glossary`].
+//! Words are explained in the glossary of `secateur-net`.
 
 mod act;
 mod collect;

@@ -1,4 +1,5 @@
-//! What a saved search may say: numbers that no search of the scene could have come to are refused before anything is made of them.
+//! What a saved search may say: numbers that no search of the scene could have come to are refused before anything is
+//! made of them.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

@@ -22,8 +22,8 @@ use crate::scheduler::{PolicySlot, Tickets};
 use crate::search::{Search, TaskResult};
 
 impl Search {
-    /// All that decides how the search goes on. Between ticks only; brings a learner that is on its thread to rest, of whose last
-    /// update [`Self::take_events`] tells.
+    /// All that decides how the search goes on. Between ticks only; brings a learner that is on its thread to rest, of
+    /// whose last update [`Self::take_events`] tells.
     ///
     /// # Errors
     /// A learner that cannot be written.
@@ -85,8 +85,8 @@ impl Search {
     }
 }
 
-/// All components of an actor. One more in [`ActorBundle`] or [`AgentBundle`] is an error here, and then in [`saved_actor`], until
-/// it is decided whether it is saved.
+/// All components of an actor. One more in [`ActorBundle`] or [`AgentBundle`] is an error here, and then in
+/// [`saved_actor`], until it is decided whether it is saved.
 #[derive(QueryData)]
 struct WholeActor {
     actor: &'static Actor,
@@ -284,7 +284,8 @@ fn restore_actor(world: &mut World, (entity, actor): (Entity, Actor), saved: Sav
     Ok(())
 }
 
-/// Spawns the candidate of a walk that is over: the next tick has it repaired and scored, or sent elsewhere, as if it were new.
+/// Spawns the candidate of a walk that is over: the next tick has it repaired and scored, or sent elsewhere, as if it
+/// were new.
 fn restore_end(
     world: &mut World,
     (entity, actor): (Entity, Actor),

@@ -1,5 +1,5 @@
-//! A search at the end of a tick, as plain data: all that decides how it goes on. Noise needs no place in it, because its streams
-//! are keyed by walk and layer.
+//! A search at the end of a tick, as plain data: all that decides how it goes on. Noise needs no place in it, because
+//! its streams are keyed by walk and layer.
 //!
 //! The code that writes this to a file gives the file a version, which is raised when a type here changes.
 
@@ -86,8 +86,8 @@ pub struct SavedActor {
     pub experience: Option<SavedExperience>,
 }
 
-/// The end of a walk whose candidate waits for a score: its channels, which are repaired and scored, or sent elsewhere, again, and the
-/// last decision, which is not learned from yet.
+/// The end of a walk whose candidate waits for a score: its channels, which are repaired and scored, or sent elsewhere,
+/// again, and the last decision, which is not learned from yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedEnd {
     /// Kept channels of every group.

@@ -1,7 +1,7 @@
 //! How actors and learner share time.
 //!
-//! Under [`Scheduler::Lockstep`] the learner is a system of the actors' world. Otherwise it has a world of its own on a thread of
-//! its own; between the two worlds are the bounded queue and a [`PolicySlot`].
+//! Under [`Scheduler::Lockstep`] the learner is a system of the actors' world. Otherwise it has a world of its own on a
+//! thread of its own; between the two worlds are the bounded queue and a [`PolicySlot`].
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -31,8 +31,9 @@ pub enum Scheduler {
     Lockstep,
     /// The learner has a thread of its own; actors never wait for it unless the queue is full.
     Async,
-    /// As `Async`, but no step is ever learned from more than `max` updates after the policy that acted in it: an actor that
-    /// could not keep that waits for a newer policy, and batches are made in the order in which unrolls were begun.
+    /// As `Async`, but no step is ever learned from more than `max` updates after the policy that acted in it: an actor
+    /// that could not keep that waits for a newer policy, and batches are made in the order in which unrolls were
+    /// begun.
     BoundedLag {
         /// Most updates between acting and learning policy; 1 when a scene leaves it out.
         #[serde(default = "default_lag_max")]
@@ -162,8 +163,8 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// A ticket for an unroll whose first step the policy of `version` takes, unless it would be learned from too late: batches
-    /// are made of tickets in order, so the learner will have made `ticket / batch_size` updates by then.
+    /// A ticket for an unroll whose first step the policy of `version` takes, unless it would be learned from too late:
+    /// batches are made of tickets in order, so the learner will have made `ticket / batch_size` updates by then.
     pub fn take(&mut self, version: u64) -> Option<u64> {
         let ticket = self.returned.first().copied().unwrap_or(self.next);
         if ticket / self.batch_size > version.saturating_add(self.lag_max) {

@@ -75,7 +75,8 @@ enum LearnerSide {
 }
 
 impl Search {
-    /// Fills the world of `app`, which has the process and its plugins (see `PluginList::app` in `sim`): tasks, actors, learner.
+    /// Fills the world of `app`, which has the process and its plugins (see `PluginList::app` in `sim`): tasks, actors,
+    /// learner.
     ///
     /// # Errors
     /// Budgets that cannot be met, settings the agent cannot run with.
@@ -112,7 +113,8 @@ impl Search {
     /// One decision of every actor that can act. Where the learner has a thread of its own, this starts it.
     ///
     /// # Errors
-    /// The first failure of the tick; the search cannot go on after it. [`Self::take_events`] returns what happened until then.
+    /// The first failure of the tick; the search cannot go on after it. [`Self::take_events`] returns what happened
+    /// until then.
     pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
         self.check_learner()?;
         self.catch_up()?;
@@ -142,7 +144,8 @@ impl Search {
         all_retired && world.query::<&Trajectory>().iter(world).next().is_none()
     }
 
-    /// After the last walk: learns from what is left, the last batch however small, so that every trajectory was learned from.
+    /// After the last walk: learns from what is left, the last batch however small, so that every trajectory was
+    /// learned from.
     ///
     /// # Errors
     /// A learner's failure.
@@ -171,8 +174,8 @@ impl Search {
         Ok(self.take_events())
     }
 
-    /// A batch that a learner in the actors' world failed on waits for it still when the search goes on from a checkpoint: it is
-    /// learned from before any actor acts, as it would have been.
+    /// A batch that a learner in the actors' world failed on waits for it still when the search goes on from a
+    /// checkpoint: it is learned from before any actor acts, as it would have been.
     fn catch_up(&mut self) -> Result<(), TrainError> {
         if !matches!(self.learner, LearnerSide::Inline) {
             return Ok(());
@@ -191,8 +194,8 @@ impl Search {
         self.check_learner()
     }
 
-    /// What happened that neither [`Self::tick`] nor [`Self::finish`] returned: while a learner came to rest to be saved, or in a
-    /// tick that failed.
+    /// What happened that neither [`Self::tick`] nor [`Self::finish`] returned: while a learner came to rest to be
+    /// saved, or in a tick that failed.
     pub fn take_events(&mut self) -> Vec<Event> {
         let world = self.app.world_mut();
         note(world, Vec::new());
@@ -212,7 +215,8 @@ impl Search {
         Ok(())
     }
 
-    /// Brings a learner that is on its thread to rest; [`Self::take_events`] or the next tick returns what happened meanwhile.
+    /// Brings a learner that is on its thread to rest; [`Self::take_events`] or the next tick returns what happened
+    /// meanwhile.
     pub(crate) fn rest(&mut self) -> Result<(), TrainError> {
         if let LearnerSide::Running(_) = &self.learner
             && let LearnerSide::Running(thread) = std::mem::replace(&mut self.learner, LearnerSide::Lost)

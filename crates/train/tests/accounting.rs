@@ -1,5 +1,5 @@
-//! Every step of every walk that is learned from is learned from exactly once: whatever the scheduler, the lengths of unrolls and
-//! queue, however often candidates panic, and however often the search is saved and continued.
+//! Every step of every walk that is learned from is learned from exactly once: whatever the scheduler, the lengths of
+//! unrolls and queue, however often candidates panic, and however often the search is saved and continued.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

@@ -141,7 +141,8 @@ fn a_candidate_that_always_panics_stops_the_search_with_task_and_walk_and_nothin
 
 #[test]
 fn an_equal_candidate_of_the_same_tick_waits_for_the_one_that_panicked() {
-    // Uniform makes all candidates of a task equal: in the first tick that ends walks, all but the first wait for its score.
+    // Uniform makes all candidates of a task equal: in the first tick that ends walks, all but the first wait for its
+    // score.
     let (events, results, _) = run(&faulty(TestAgent::Uniform, 1, Never, AllOnce));
     assert_eq!(sorted(&events), sorted(&run(&Options::new(TestAgent::Uniform)).0));
     assert!(results.iter().all(|r| r.stats.n_ended == N_WALKS && r.stats.n_cache_hits == N_WALKS - 1));

@@ -1,6 +1,6 @@
-//! The real worlds of actors and learner, with their real queue, policy slot and tickets, under a model checker that chooses which
-//! of the two goes on after every step of a tick, and in the middle of decisions and updates. Whatever it chooses, the search ends,
-//! every step is learned from exactly once, and none too late.
+//! The real worlds of actors and learner, with their real queue, policy slot and tickets, under a model checker that
+//! chooses which of the two goes on after every step of a tick, and in the middle of decisions and updates. Whatever it
+//! chooses, the search ends, every step is learned from exactly once, and none too late.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

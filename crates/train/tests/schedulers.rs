@@ -150,7 +150,8 @@ fn a_learner_slower_than_its_actors_publishes_and_tells_after_every_update() {
         // 53 of 60 walks of two tasks are learned from, three at a time.
         assert_eq!(learned_at, (1..=36).collect::<Vec<u64>>());
         assert_eq!(told_at, learned_at);
-        // A batch that is learned from, one that waits for it, two trajectories in the queue, and those of the six actors.
+        // A batch that is learned from, one that waits for it, two trajectories in the queue, and those of the six
+        // actors.
         let lags = learned(&events, "lag_max");
         let most = if let Scheduler::BoundedLag { max } = scheduler { max as f64 } else { 6.0 };
         assert!(lags.iter().all(|&lag| lag <= most), "{scheduler:?}: {lags:?}");
@@ -201,7 +202,8 @@ fn a_batch_that_was_left_behind_is_learned_from_though_nothing_comes_any_more() 
         let options =
             Options { scheduler, n_walks: 12, ..with_plugin(TestAgent::Uniform, Unsteady::new(0), "\"unsteady\": ()") };
         let begin = || search_with(&options, |_| Ok(Recording::new(&Seen::default(), 3, 0).agent()));
-        // Where a learner failed, its batch waits for it and the queue is empty; under a bound of 0 all actors wait for it, too.
+        // Where a learner failed, its batch waits for it and the queue is empty; under a bound of 0 all actors wait for
+        // it, too.
         let mut first = begin();
         let mut saved = first.save().unwrap();
         while saved.queued.len() < 3 {

@@ -1,5 +1,5 @@
-//! Systems whose order is not given may run in any order: the result is the same. What two systems share behind the world's back,
-//! such as the two ends of the queue, no ambiguity check sees.
+//! Systems whose order is not given may run in any order: the result is the same. What two systems share behind the
+//! world's back, such as the two ends of the queue, no ambiguity check sees.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

@@ -1,4 +1,5 @@
-//! Memory stays flat over 100,000 walks: nothing in the worlds, the queue or the learner's thread remembers a walk for good.
+//! Memory stays flat over 100,000 walks: nothing in the worlds, the queue or the learner's thread remembers a walk for
+//! good.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

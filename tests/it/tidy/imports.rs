@@ -1,9 +1,10 @@
 //! Which file of a crate imports which, read from its text.
 //!
-//! What counts as an import: every path of `use` and of code that begins with `crate`, `super`, `self` or the name of a module
-//! below. A path leads to the file that defines its item: `pub use` is followed, and neither `mod x;` nor `pub use` makes an arrow
-//! of its own, since a page that only lists what is below it needs nothing of it. Left out: `#[cfg(test)]` items and files,
-//! macros by example, and names that a glob import brings (such a glob leads to the file of the module that it names).
+//! What counts as an import: every path of `use` and of code that begins with `crate`, `super`, `self` or the name of a
+//! module below. A path leads to the file that defines its item: `pub use` is followed, and neither `mod x;` nor `pub
+//! use` makes an arrow of its own, since a page that only lists what is below it needs nothing of it. Left out:
+//! `#[cfg(test)]` items and files, macros by example, and names that a glob import brings (such a glob leads to the
+//! file of the module that it names).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +82,8 @@ impl ImportGraph {
     }
 }
 
-/// `a/b.rs` and `a/b/mod.rs` are `a::b`; `lib.rs` is the root. `main.rs` is a root of its own, kept apart from the library's by its name.
+/// `a/b.rs` and `a/b/mod.rs` are `a::b`; `lib.rs` is the root. `main.rs` is a root of its own, kept apart from the
+/// library's by its name.
 fn module_of(file: &str) -> ModulePath {
     let mut parts: ModulePath = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
     if parts.last().is_some_and(|last| last == "mod" || (last == "lib" && parts.len() == 1)) {
@@ -183,7 +185,8 @@ impl Reader<'_> {
         }
     }
 
-    /// `names` as seen from `module`, from the root on; `None` when they lead to another crate or are no path of modules.
+    /// `names` as seen from `module`, from the root on; `None` when they lead to another crate or are no path of
+    /// modules.
     fn path_from_root(&self, module: &[String], names: &[String]) -> Option<ModulePath> {
         let mut base = module.to_vec();
         let mut names = names;

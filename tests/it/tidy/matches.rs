@@ -2,8 +2,9 @@
 
 use super::tokens::{Token, tokens};
 
-/// Lines of code, one for each `match` over `<enumeration>::…` that has an arm for whatever is not named: that arm's pattern, with
-/// the pattern in front of it. An arm with a guard (`_ if …`) does not count, nor does a pattern of which the enum is a part.
+/// Lines of code, one for each `match` over `<enumeration>::…` that has an arm for whatever is not named: that arm's
+/// pattern, with the pattern in front of it. An arm with a guard (`_ if …`) does not count, nor does a pattern of which
+/// the enum is a part.
 pub fn catch_all_arms(text: &str, enumeration: &str) -> Vec<String> {
     let tokens = tokens(text);
     let starts = (0..tokens.len()).filter(|&at| tokens[at] == Token::Word("match".into()));

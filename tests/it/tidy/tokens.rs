@@ -1,4 +1,5 @@
-//! Rust text as words, `::` and single characters, without comments, strings and literals: enough to read module paths from it.
+//! Rust text as words, `::` and single characters, without comments, strings and literals: enough to read module paths
+//! from it.
 
 /// A piece of Rust text.
 #[derive(Clone, Debug, PartialEq, Eq)]

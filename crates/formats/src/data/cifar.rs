@@ -15,8 +15,8 @@ const RECORD_BYTES: usize = 1 + SHAPE.len();
 /// The official files have 10,000 records; ten times as many is not CIFAR-10.
 const MAX_FILE_BYTES: u64 = 100_000 * RECORD_BYTES as u64;
 
-/// Reads one split from the folder `cifar-10-batches-bin` under `data_root`, in the order of the files. A file may hold any
-/// number of records.
+/// Reads one split from the folder `cifar-10-batches-bin` under `data_root`, in the order of the files. A file may hold
+/// any number of records.
 ///
 /// # Errors
 /// A missing, empty or truncated file, or a label above 9, by file and record.

@@ -76,8 +76,8 @@ impl Dataset {
         &self.images[index * n..(index + 1) * n]
     }
 
-    /// The chosen images as `[indices.len(), H, W, C]` floats `(x / 255 - mean) / std`, every step rounded to f32 in this
-    /// order as torchvision's `ToTensor` and `Normalize` do.
+    /// The chosen images as `[indices.len(), H, W, C]` floats `(x / 255 - mean) / std`, every step rounded to f32 in
+    /// this order as torchvision's `ToTensor` and `Normalize` do.
     ///
     /// # Panics
     /// When an index is not below [`Dataset::len`] or `prep` has another number of channels than the images.

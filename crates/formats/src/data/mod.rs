@@ -1,5 +1,5 @@
-//! Data sets, one file each. A new one needs its file, and here a variant of [`DatasetSource`] with its arms, and its entry in
-//! [`DATASETS`].
+//! Data sets, one file each. A new one needs its file, and here a variant of [`DatasetSource`] with its arms, and its
+//! entry in [`DATASETS`].
 
 pub(crate) mod cifar;
 pub(crate) mod dataset;
@@ -64,12 +64,12 @@ pub struct DatasetEntry {
 pub struct DatasetFiles {
     /// Folder under the data root.
     pub folder: &'static str,
-    /// What to put there, to be read in front of "under '<root>'".
+    /// What to put there, to be read in front of "under" and the root.
     pub how_to_get: &'static str,
 }
 
-/// Every data set, in the order of help texts. Sizes and seeds of the drawn ones are those that the quickstart's networks were trained
-/// on.
+/// Every data set, in the order of help texts. Sizes and seeds of the drawn ones are those that the quickstart's
+/// networks were trained on.
 pub static DATASETS: &[DatasetEntry] = &[
     DatasetEntry {
         word: "cifar10",

@@ -1,8 +1,9 @@
-//! Data sets made by arithmetic, so that the quickstart needs no download: ten classes of figures or textures, 32x32 RGB.
+//! Data sets made by arithmetic, so that the quickstart needs no download: ten classes of figures or textures, 32x32
+//! RGB.
 //!
-//! Image `i` depends on `(kind, seed, split, i)` only, and is the same on every machine: the random numbers are counter-based
-//! (one ChaCha8 stream per image), and the arithmetic is IEEE addition, multiplication, division and square root, which are exactly
-//! rounded everywhere, unlike the platform's `sin` and `exp`.
+//! Image `i` depends on `(kind, seed, split, i)` only, and is the same on every machine: the random numbers are
+//! counter-based (one ChaCha8 stream per image), and the arithmetic is IEEE addition, multiplication, division and
+//! square root, which are exactly rounded everywhere, unlike the platform's `sin` and `exp`.
 
 mod figures;
 mod textures;

@@ -1,7 +1,8 @@
 //! The names a checkpoint may mention. Everything else is refused by name before anything is built.
 //!
-//! On the list is what `torch.load(weights_only=True)` knows, and the plain values of Python and numpy that people keep beside
-//! their weights. No name runs anything: a name that is not about tensors or containers stands for a value nobody looks into.
+//! On the list is what `torch.load(weights_only=True)` knows, and the plain values of Python and numpy that people keep
+//! beside their weights. No name runs anything: a name that is not about tensors or containers stands for a value
+//! nobody looks into.
 
 use crate::element::Element;
 

@@ -10,7 +10,8 @@ use crate::pickle::value::{MAX_NAME_BYTES, Span, Value, name};
 
 /// Opcodes per pickle of a small file; a network of 10,000 tensors needs about 350,000.
 const MIN_WORK: usize = 480_000;
-/// Of a large file, one opcode for so many bytes: histories of a training beside the weights, in a small multiple of the file.
+/// Of a large file, one opcode for so many bytes: histories of a training beside the weights, in a small multiple of
+/// the file.
 const BYTES_PER_WORK: usize = 32;
 
 /// Reads opcodes and keeps the stack, the memo and what has been built.

@@ -93,7 +93,8 @@ impl Objects {
             (Global::Dict, [] | [_]) => Ok(self.new_dict()),
             (Global::List | Global::Size, &[items @ Value::Sequence(_), ..]) => Ok(items),
             (Global::List, _) => Ok(self.new_sequence(Vec::new())),
-            // Behind the hooks stands what sets a tensor apart from its storage: the bits of lazy views, written only where one is set.
+            // Behind the hooks stands what sets a tensor apart from its storage: the bits of lazy views, written only
+            // where one is set.
             (Global::RebuildTensor, &[_, _, _, _, _, _, Value::Dict(marks), ..]) if !self.dicts[marks].is_empty() => {
                 Ok(Value::Odd(OddTensor::View))
             }

@@ -15,8 +15,8 @@ pub(super) const FIRST_BYTES: u64 = 1 << 20;
 /// What a weight file holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightsFile {
-    /// All parameters as f32, without counters; unless the file describes its network, names are without what wrappers put
-    /// before them (`module.`, `_orig_mod.`, `model.`, …) and masks of torch.nn.utils.prune are applied.
+    /// All parameters as f32, without counters; unless the file describes its network, names are without what wrappers
+    /// put before them (`module.`, `_orig_mod.`, `model.`, …) and masks of torch.nn.utils.prune are applied.
     pub weights: Weights,
     /// Graph, preprocessing and classes, if the file is one of ours; checked on their own, not against the weights
     /// ([`Network::new`] does that).

@@ -1,5 +1,5 @@
-//! Weight files of any known format, told apart by their contents. One file per format; a new one needs its file and its line in
-//! [`FORMATS`].
+//! Weight files of any known format, told apart by their contents. One file per format; a new one needs its file and
+//! its line in [`FORMATS`].
 
 mod format;
 pub(crate) mod safetensors;
@@ -17,13 +17,14 @@ use crate::file_bytes::RegularFile;
 use crate::zip_directory::{TAIL_BYTES, has_end_record};
 use crate::{FormatError, Preprocessing, Problem};
 
-/// Largest file that is read, in bytes; checkpoints of the largest CNNs in use, with what their optimisers keep, are smaller.
+/// Largest file that is read, in bytes; checkpoints of the largest CNNs in use, with what their optimisers keep, are
+/// smaller.
 const MAX_FILE_BYTES: u64 = 2 << 30;
 /// As much of a file as tells its format.
 const HEAD_BYTES: u64 = 16;
 
-/// Reads a file of safetensors, or of `torch.save` in its zip or legacy layout. A pickle is read, never executed, and the
-/// memory taken is a small multiple of the file's size. Of a file that is none of these only the ends are read.
+/// Reads a file of safetensors, or of `torch.save` in its zip or legacy layout. A pickle is read, never executed, and
+/// the memory taken is a small multiple of the file's size. Of a file that is none of these only the ends are read.
 ///
 /// # Errors
 /// Always with the path: a missing, empty, truncated, hostile or unknown file, tensors that are not floating-point.
@@ -42,7 +43,8 @@ pub fn weights_from_bytes(bytes: &[u8]) -> Result<WeightsFile, Problem> {
     (format_of(bytes, has_end_record(bytes))?.read)(bytes)
 }
 
-/// Writes a network with its description in the format of the path's extension, or else as safetensors, atomically; the same network gives the same bytes.
+/// Writes a network with its description in the format of the path's extension, or else as safetensors, atomically; the
+/// same network gives the same bytes.
 ///
 /// # Errors
 /// Preprocessing that does not fit the network's input, or what the system refused.
@@ -63,8 +65,8 @@ pub fn stage_network(path: &Path, network: &Network, prep: &Preprocessing) -> Re
     StagedFile::new(path, &write(network, prep)?)
 }
 
-/// Every format, in the order in which they are tried. Safetensors comes before the pickles: the first byte of its files is the low
-/// byte of the header's length, hence any.
+/// Every format, in the order in which they are tried. Safetensors comes before the pickles: the first byte of its
+/// files is the low byte of the header's length, hence any.
 pub static FORMATS: &[WeightFormat] = &[safetensors::FORMAT, torch_zip::FORMAT, torch_legacy::FORMAT];
 
 /// Extensions of all formats, in the order in which they are tried for a network that is named without one.
@@ -94,7 +96,8 @@ fn format_of(head: &[u8], has_end_record: bool) -> Result<&'static WeightFormat,
     }
 }
 
-/// How much of `file` is needed, from a look at its ends: a file of gigabytes that is not what it begins as is not read.
+/// How much of `file` is needed, from a look at its ends: a file of gigabytes that is not what it begins as is not
+/// read.
 ///
 /// # Errors
 /// A file of no known format, or of another size than its header says.

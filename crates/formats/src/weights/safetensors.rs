@@ -71,7 +71,8 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkD
         if is_counter(&name, element) {
             continue;
         }
-        // The library has checked that the offsets follow one another and fit the shapes; the last is the data's length.
+        // The library has checked that the offsets follow one another and fit the shapes; the last is the data's
+        // length.
         let values = element
             .decode(&data[info.data_offsets.0..info.data_offsets.1])
             .map_err(|got| malformed(format!("tensor '{name}': expected F64, F32, F16 or BF16, got {got}")))?;

@@ -1,5 +1,5 @@
-//! Checkpoints of torch before 1.6: five pickles (magic number, protocol, system, object, storage keys), then the storages,
-//! each after its number of elements as 8 bytes.
+//! Checkpoints of torch before 1.6: five pickles (magic number, protocol, system, object, storage keys), then the
+//! storages, each after its number of elements as 8 bytes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -69,8 +69,8 @@ pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<FileWeights, Problem> {
     found.gather(&object, &storages, &mut MemoryBudget::for_file(bytes.len()))
 }
 
-/// Where the last storage ends of a file that begins with `bytes`, in bytes from its start, or `None` when the pickles are not
-/// whole or not what they should be. Whatever follows belongs to somebody else.
+/// Where the last storage ends of a file that begins with `bytes`, in bytes from its start, or `None` when the pickles
+/// are not whole or not what they should be. Whatever follows belongs to somebody else.
 pub(crate) fn end_of_storages(bytes: &[u8]) -> Option<u64> {
     let mut rest = bytes;
     let _head = [next_pickle(&mut rest).ok()?, next_pickle(&mut rest).ok()?, next_pickle(&mut rest).ok()?];

@@ -1,4 +1,5 @@
-//! The seeds of the fuzz targets, and all their single changed bytes, through the readers: files or errors, never a panic.
+//! The seeds of the fuzz targets, and all their single changed bytes, through the readers: files or errors, never a
+//! panic.
 
 use std::fs;
 use std::path::Path;

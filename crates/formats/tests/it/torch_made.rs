@@ -1,4 +1,5 @@
-//! Files that PyTorch itself wrote (`torch_files/make.py`): every way of packing the same two tensors, and what is refused.
+//! Files that PyTorch itself wrote (`torch_files/make.py`): every way of packing the same two tensors, and what is
+//! refused.
 
 use std::fs;
 use std::path::PathBuf;

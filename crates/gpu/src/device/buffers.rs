@@ -26,8 +26,8 @@ impl Gpu {
         self.buffer(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC)
     }
 
-    /// A storage buffer of at least `bytes` with any content: one given back earlier, or a new one. Making large buffers takes the
-    /// driver longer than filling them.
+    /// A storage buffer of at least `bytes` with any content: one given back earlier, or a new one. Making large
+    /// buffers takes the driver longer than filling them.
     pub(crate) fn reused(&self, label: &str, bytes: u64) -> Buffer {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |(i, buffer): (usize, &Buffer)| (buffer.size() >= bytes).then_some((buffer.size(), i));

@@ -84,7 +84,8 @@ fn networks_with_staged_weights_compute_the_logits_of_pytorch() {
     }
 }
 
-/// All 10,000 test images of a network: minutes on software Vulkan, so only the networks named in SECATEUR_GPU_ALL are run.
+/// All 10,000 test images of a network: minutes on software Vulkan, so only the networks named in SECATEUR_GPU_ALL are
+/// run.
 #[test]
 fn all_predictions_are_those_of_pytorch_where_asked_for() {
     let names = std::env::var("SECATEUR_GPU_ALL").unwrap_or_default();

@@ -59,7 +59,8 @@ fn masks_around_the_size_of_a_word_keep_the_right_channels() {
     }
 }
 
-/// A filter so large that its output overflows: removed, it must leave no trace, which multiplying by zero would not do.
+/// A filter so large that its output overflows: removed, it must leave no trace, which multiplying by zero would not
+/// do.
 #[test]
 fn removed_channels_are_skipped_and_not_multiplied_by_zero() {
     let Some(gpu) = checked() else { return };

@@ -67,7 +67,8 @@ fn filters_of_odd_lengths_lose_no_weight() {
 
 #[test]
 fn weights_larger_than_a_binding_are_split_and_one_filter_too_large_is_refused() {
-    // The largest layer of ResNet-20 has 64 filters of 64 * 9 weights of 4 bytes: as a whole, in two, in 22 and in 64 pieces.
+    // The largest layer of ResNet-20 has 64 filters of 64 * 9 weights of 4 bytes: as a whole, in two, in 22 and in 64
+    // pieces.
     let filter = 64 * 9 * 4;
     let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
     let network = with_random_weights(graph, 1);
@@ -90,8 +91,8 @@ fn weights_larger_than_a_binding_are_split_and_one_filter_too_large_is_refused()
     );
 }
 
-/// An order by the card is the order of sums of 64 bits, or there is none: for any network, and for filters that are equal, nearly
-/// equal, tiny or huge.
+/// An order by the card is the order of sums of 64 bits, or there is none: for any network, and for filters that are
+/// equal, nearly equal, tiny or huge.
 #[test]
 fn orders_by_norm_are_those_of_the_cpu_wherever_they_are_given() {
     let Some(gpu) = checked() else { return };

@@ -10,14 +10,16 @@ use crate::engine::conv::tile;
 use crate::engine::conv::tile::TileFn;
 use crate::simd::isa::Isa;
 
-/// Numbers that activations and weights are kept in: what a scene or a command line asks for. [`Arithmetic`] is what is computed with.
+/// Numbers that activations and weights are kept in: what a scene or a command line asks for. [`Arithmetic`] is what is
+/// computed with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Precision {
     /// 24 significant bits, on every processor.
     #[default]
     F32,
-    /// 8 significant bits for activations and weights between operations, sums in f32. Needs AVX512-BF16. Denormals count as zero,
-    /// values beyond 3.39e38 become infinite; NaN and infinity are carried along, but for Winograd's tiles (see ARCHITECTURE.md).
+    /// 8 significant bits for activations and weights between operations, sums in f32. Needs AVX512-BF16. Denormals
+    /// count as zero, values beyond 3.39e38 become infinite; NaN and infinity are carried along, but for Winograd's
+    /// tiles (see ARCHITECTURE.md).
     Bf16,
 }
 
@@ -51,8 +53,9 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Numbers and the instructions that compute them: an instruction set in f32, or bf16, for which there is one set only. What takes an
-/// arithmetic takes an [`Isa`] (f32 with these instructions) or a [`Precision`] (with the best instructions of this processor) as well.
+/// Numbers and the instructions that compute them: an instruction set in f32, or bf16, for which there is one set only.
+/// What takes an arithmetic takes an [`Isa`] (f32 with these instructions) or a [`Precision`] (with the best
+/// instructions of this processor) as well.
 ///
 /// # Example
 /// ```
@@ -66,8 +69,8 @@ impl fmt::Display for Precision {
 /// // A processor without AVX512-BF16 refuses it with an error that says so.
 /// assert_eq!(Arithmetic::Bf16.checked().is_ok(), Precision::Bf16.is_available());
 /// ```
-// Memory is counted in words of 32 bits, `LANES` of which make a vector: an f32, or the bf16 of channels `2k` (low half) and `2k + 1`
-// of one image; the partner of an odd last channel is zero.
+// Memory is counted in words of 32 bits, `LANES` of which make a vector: an f32, or the bf16 of channels `2k` (low
+// half) and `2k + 1` of one image; the partner of an odd last channel is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
     /// f32, 24 significant bits, with an instruction set.
@@ -182,16 +185,17 @@ impl Arithmetic {
             Self::Bf16 => unreachable!("`Arithmetic::checked` lets no plan be made in bf16"),
         }
     }
-    /// Finite points other than 0, both with either sign, at which the polynomials of Winograd's 4x4 tiles are taken. Whole numbers
-    /// make small factors; the other ones lose less where products are rounded.
+    /// Finite points other than 0, both with either sign, at which the polynomials of Winograd's 4x4 tiles are taken.
+    /// Whole numbers make small factors; the other ones lose less where products are rounded.
     pub(crate) const fn finite_points(self) -> [f64; 2] {
         match self {
             Self::F32(_) => [1.0, 2.0],
             Self::Bf16 => [0.75, 1.5],
         }
     }
-    /// Time of Winograd's transforms per channel of input or output, of a tile and of a row of four pixels, in cycles of two
-    /// multiply-adds. Only bf16 has transforms of rows: where multiplications cost as much as in f32, tiles are better.
+    /// Time of Winograd's transforms per channel of input or output, of a tile and of a row of four pixels, in cycles
+    /// of two multiply-adds. Only bf16 has transforms of rows: where multiplications cost as much as in f32, tiles are
+    /// better.
     pub(crate) const fn transform_costs(self) -> [f64; 2] {
         match self {
             Self::F32(_) => [110.0, f64::INFINITY],
@@ -201,7 +205,8 @@ impl Arithmetic {
     /// Relative time of one step (one word of every pixel) of a tile, in cycles of two multiply-adds or two loads.
     pub(crate) fn step_cost(self, p: usize, c: usize) -> f64 {
         let (sums, loads) = ((p * c) as f64, (p + c) as f64 / 2.0);
-        // A chain of f32 multiply-adds takes four cycles a link. Of bf16's a few chains were seen to hinder each other, up to nine.
+        // A chain of f32 multiply-adds takes four cycles a link. Of bf16's a few chains were seen to hinder each other,
+        // up to nine.
         let chain = match self {
             Self::F32(_) => 4.0,
             Self::Bf16 if sums < 10.0 => 3.0 + 1.1 * sums,

@@ -1,5 +1,5 @@
-//! One step of a plan in bf16: convolutions and what only moves values work on pairs, everything else on f32 that is unpacked before
-//! and packed after.
+//! One step of a plan in bf16: convolutions and what only moves values work on pairs, everything else on f32 that is
+//! unpacked before and packed after.
 
 use secateur_net::{Conv2d, FusedStep, Graph, Location, NodeId, Op, Operand, Pointwise, Shape, Weights};
 
@@ -14,8 +14,8 @@ use crate::simd::aligned::AlignedVec;
 use crate::simd::pairs;
 use crate::{Isa, KernelError};
 
-/// What surrounds an operation in a plan. Shapes are those that the values were stored with: a flattened image may still lie there
-/// as the image.
+/// What surrounds an operation in a plan. Shapes are those that the values were stored with: a flattened image may
+/// still lie there as the image.
 #[derive(Clone, Debug)]
 pub(crate) struct StepContext {
     /// Of every input.
@@ -142,8 +142,8 @@ impl Bf16Kernel {
         if self.around.is_last { self.out_shape.len() * 16 } else { Arithmetic::Bf16.group_words(self.out_shape) }
     }
 
-    /// Computes one group of images. `input(i)` is the `i`-th input in pairs; `out` is wholly overwritten, with pairs or, by the last
-    /// step, with f32 `[H, W, C, 16]`.
+    /// Computes one group of images. `input(i)` is the `i`-th input in pairs; `out` is wholly overwritten, with pairs
+    /// or, by the last step, with f32 `[H, W, C, 16]`.
     pub(crate) fn run<'a>(
         &self,
         input: &dyn Fn(usize) -> &'a [f32],

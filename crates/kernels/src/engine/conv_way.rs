@@ -18,7 +18,8 @@ pub(crate) enum ConvWay {
 }
 
 impl ConvWay {
-    /// The cheapest way for a convolution of these shapes of input and output. Costs are in cycles of two multiply-adds.
+    /// The cheapest way for a convolution of these shapes of input and output. Costs are in cycles of two
+    /// multiply-adds.
     pub(crate) fn cheapest(arithmetic: Arithmetic, conv: &Conv2d, [input, output]: [Shape; 2]) -> Self {
         let is_filtered = conv.kernel == [3, 3] && conv.stride == [1, 1] && conv.dilation == [1, 1] && conv.groups == 1;
         if !is_filtered {

@@ -2,7 +2,8 @@
 
 use secateur_net::Pointwise;
 
-/// The function of an activation node. Unlike `f32::max`, rectifiers let NaN through, as PyTorch does: a broken image must not look sound.
+/// The function of an activation node. Unlike `f32::max`, rectifiers let NaN through, as PyTorch does: a broken image
+/// must not look sound.
 pub(crate) fn activate(function: Pointwise, x: f32) -> f32 {
     match function {
         Pointwise::Relu | Pointwise::Relu6 if x.is_nan() => x,

@@ -2,8 +2,8 @@
 
 use secateur_net::{Fusion, Graph, Op, Schedule};
 
-/// A kernel of weights adds a residual in its epilogue, any applies an activation; images lie in vector lanes, so one channel or one
-/// pixel is flat already.
+/// A kernel of weights adds a residual in its epilogue, any applies an activation; images lie in vector lanes, so one
+/// channel or one pixel is flat already.
 const FUSION: Fusion = Fusion {
     adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }),
     activates: |_| true,

@@ -2,7 +2,8 @@
 
 use secateur_net::Shape;
 
-/// Copies one image `[H, W, C]` into the middle of `out`, which has `rows`, `cols` and `channels` zeros before and behind.
+/// Copies one image `[H, W, C]` into the middle of `out`, which has `rows`, `cols` and `channels` zeros before and
+/// behind.
 pub(crate) fn pad(x: &[f32], shape: Shape, channels: [usize; 2], rows: [usize; 2], cols: [usize; 2], out: &mut [f32]) {
     let width = channels[0] + shape.c + channels[1];
     let row = (cols[0] + shape.w + cols[1]) * width;

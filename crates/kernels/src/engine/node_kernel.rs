@@ -6,8 +6,8 @@ use crate::engine::arithmetic::Arithmetic;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
 use crate::{Isa, KernelError};
 
-/// One node of a graph, ready to run on a group of images, one to a lane (see [`crate::interleave`]). Same inner kernels as
-/// [`crate::Plan`], nothing fused.
+/// One node of a graph, ready to run on a group of images, one to a lane (see [`crate::interleave`]). Same inner
+/// kernels as [`crate::Plan`], nothing fused.
 ///
 /// # Example
 /// ```
@@ -65,8 +65,8 @@ impl NodeKernel {
         self.kernel.lanes()
     }
 
-    /// Computes a group: `inputs` as the node lists them, each `[H, W, C, LANES]`, into `out`, the same. `Op::Input` copies its one input.
-    /// Allocates nothing once `scratch` has grown.
+    /// Computes a group: `inputs` as the node lists them, each `[H, W, C, LANES]`, into `out`, the same. `Op::Input`
+    /// copies its one input. Allocates nothing once `scratch` has grown.
     ///
     /// # Errors
     /// A wrong number of inputs, or a buffer of the wrong length.

@@ -38,8 +38,8 @@ pub(crate) struct Tail<'a> {
     pub activation: Option<Pointwise>,
 }
 
-/// An operation with its parameters prepared for one instruction set and its shapes fixed. It works on a group of images at a
-/// time, one to a lane: `[H, W, C, LANES]`.
+/// An operation with its parameters prepared for one instruction set and its shapes fixed. It works on a group of
+/// images at a time, one to a lane: `[H, W, C, LANES]`.
 #[derive(Clone, Debug)]
 pub(crate) struct OpKernel {
     work: Form,
@@ -139,7 +139,8 @@ impl OpKernel {
         self.lanes
     }
 
-    /// Computes one group of images. `input(i)` is the `i`-th input, `[H, W, C, LANES]`; `out`, the same, is wholly overwritten.
+    /// Computes one group of images. `input(i)` is the `i`-th input, `[H, W, C, LANES]`; `out`, the same, is wholly
+    /// overwritten.
     pub(crate) fn run<'a>(
         &self,
         input: &dyn Fn(usize) -> &'a [f32],
@@ -173,8 +174,8 @@ impl OpKernel {
         }
     }
 
-    /// As [`Self::run`], a convolution's rows spread over as many tasks as there is working memory for; others run as one. Results
-    /// are the same, bit for bit.
+    /// As [`Self::run`], a convolution's rows spread over as many tasks as there is working memory for; others run as
+    /// one. Results are the same, bit for bit.
     pub(crate) fn run_split<'a>(
         &self,
         input: &dyn Fn(usize) -> &'a [f32],
@@ -205,7 +206,8 @@ impl OpKernel {
         });
     }
 
-    /// Operations that treat all channels of a pixel alike see a group of images as one image with `LANES` times the channels.
+    /// Operations that treat all channels of a pixel alike see a group of images as one image with `LANES` times the
+    /// channels.
     fn run_unfused<'a>(&self, input: &dyn Fn(usize) -> &'a [f32], out: &mut [f32]) {
         let lanes = self.lanes;
         let wide = |shape: Shape| Shape { c: shape.c * lanes, ..shape };

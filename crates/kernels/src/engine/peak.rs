@@ -8,8 +8,8 @@ use crate::engine::arithmetic::Arithmetic;
 use crate::engine::conv::tile::{TileFn, TileJob};
 use crate::simd::aligned::AlignedVec;
 
-/// Most multiply-adds per second of one core with `arithmetic`, as GFLOP/s (a multiply-add counts two): the fastest of the register
-/// tiles on data that stay in the first-level cache, best of several runs of a millisecond or so.
+/// Most multiply-adds per second of one core with `arithmetic`, as GFLOP/s (a multiply-add counts two): the fastest of
+/// the register tiles on data that stay in the first-level cache, best of several runs of a millisecond or so.
 ///
 /// # Errors
 /// When this processor lacks the instructions.
@@ -19,7 +19,8 @@ pub fn peak_gflops(arithmetic: impl Into<Arithmetic>) -> Result<f64, KernelError
     Ok(tiles.map(|&tile| gflops(arithmetic, tile)).fold(0.0, f64::max))
 }
 
-/// Input words of a pixel, and how often a tile goes through them: enough steps that its beginning and end cost next to nothing.
+/// Input words of a pixel, and how often a tile goes through them: enough steps that its beginning and end cost next to
+/// nothing.
 const N_IN: usize = 32;
 const N_TURNS: usize = 16;
 
@@ -47,8 +48,8 @@ fn gflops(arithmetic: Arithmetic, (p, c, run): (usize, usize, TileFn)) -> f64 {
     for _ in 0..5 {
         let start = Instant::now();
         for _ in 0..n_runs {
-            // SAFETY: the callers checked that this processor has the instructions; all buffers hold one tile of P pixels and C
-            // channels.
+            // SAFETY: the callers checked that this processor has the instructions; all buffers hold one tile of P
+            // pixels and C channels.
             unsafe { run(&job, 1) }
         }
         best = best.min(start.elapsed().as_secs_f64());

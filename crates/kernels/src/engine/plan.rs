@@ -1,5 +1,5 @@
-//! A whole network, compiled: fused steps over a few shared buffers. A group of images, one to each lane of a vector, passes
-//! through the whole network together; groups are spread over a thread pool.
+//! A whole network, compiled: fused steps over a few shared buffers. A group of images, one to each lane of a vector,
+//! passes through the whole network together; groups are spread over a thread pool.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -84,8 +84,8 @@ struct Worker {
 }
 
 impl Plan {
-    /// Compiles `net` for `arithmetic`: [`Arithmetic::default`], or an instruction set, or a precision. Logits are f32 in any case.
-    /// Fold BatchNorm first where speed matters: here it is a step of its own.
+    /// Compiles `net` for `arithmetic`: [`Arithmetic::default`], or an instruction set, or a precision. Logits are f32
+    /// in any case. Fold BatchNorm first where speed matters: here it is a step of its own.
     ///
     /// # Errors
     /// When this processor lacks the instructions, or an output would be too large, naming the node.
@@ -143,7 +143,8 @@ impl Plan {
     /// Index of the largest logit of every image; of equal ones the first.
     ///
     /// # Errors
-    /// As [`Plan::logits`]; NaN or infinity among the logits, naming the first such image; more classes than a `u16` can count.
+    /// As [`Plan::logits`]; NaN or infinity among the logits, naming the first such image; more classes than a `u16`
+    /// can count.
     pub fn predictions(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<u16>, KernelError> {
         let max = usize::from(u16::MAX) + 1;
         if self.n_classes > max {

@@ -1,5 +1,5 @@
-//! What evaluating a network takes, told from its graph before anything is allocated: a graph of a few hundred bytes can declare
-//! any size.
+//! What evaluating a network takes, told from its graph before anything is allocated: a graph of a few hundred bytes
+//! can declare any size.
 
 use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Window};
 
@@ -35,8 +35,8 @@ pub struct PlanNeeds {
     pub activations: u64,
     /// Bytes of other working memory: once for each thread, whether it computes images or rows of them.
     pub scratch: u64,
-    /// Operations of one image, in multiply-accumulates of a convolution: those beside the image left out, each tap of a pool, which
-    /// takes about that much longer, counted as eight.
+    /// Operations of one image, in multiply-accumulates of a convolution: those beside the image left out, each tap of
+    /// a pool, which takes about that much longer, counted as eight.
     pub operations: u64,
     lanes: usize,
     n_classes: usize,
@@ -54,8 +54,8 @@ impl PlanNeeds {
         })
     }
 
-    /// Peak bytes of a plan, compiling included, that is given `n_images` images at a time on `n_threads` threads; the images given and
-    /// the logits returned are the caller's.
+    /// Peak bytes of a plan, compiling included, that is given `n_images` images at a time on `n_threads` threads; the
+    /// images given and the logits returned are the caller's.
     pub fn bytes(&self, n_images: usize, n_threads: usize) -> u64 {
         let n_groups = n_images.div_ceil(self.lanes);
         let n_workers = n_groups.min(n_threads) as u64;

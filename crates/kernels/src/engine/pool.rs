@@ -42,7 +42,8 @@ pub(crate) fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
     mend_overflow(out, shape.h * shape.w, |c| x.iter().skip(c).step_by(shape.c).map(|&v| f64::from(v)).sum());
 }
 
-/// Averages of `n` values whose f32 sums are not finite, from `sum(channel)` in f64: a sum may overflow where the average does not.
+/// Averages of `n` values whose f32 sums are not finite, from `sum(channel)` in f64: a sum may overflow where the
+/// average does not.
 fn mend_overflow(averages: &mut [f32], n: usize, sum: impl Fn(usize) -> f64) {
     let overflown = averages.iter_mut().enumerate().filter(|(_, average)| !average.is_finite());
     overflown.for_each(|(c, average)| *average = (sum(c) / n as f64) as f32);

@@ -1,4 +1,5 @@
-//! The definition of every operation: plain loops, one value at a time, sums in f64. Slow, and what all other paths are tested against.
+//! The definition of every operation: plain loops, one value at a time, sums in f64. Slow, and what all other paths are
+//! tested against.
 
 use secateur_net::{Conv2d, Network, Node, Op, Shape, Window};
 

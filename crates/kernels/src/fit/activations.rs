@@ -11,7 +11,8 @@ use crate::fit::image_groups::ImageGroups;
 use crate::fit::segment::{Segment, SegmentBuffers};
 use crate::simd::aligned::AlignedVec;
 
-/// Outputs of some nodes for all images, `[groups, H, W, C, LANES]` each. Memory of outputs no longer needed is used again.
+/// Outputs of some nodes for all images, `[groups, H, W, C, LANES]` each. Memory of outputs no longer needed is used
+/// again.
 #[derive(Debug)]
 pub(crate) struct Activations<'a> {
     images: &'a ImageGroups,
@@ -99,7 +100,8 @@ impl<'a> Activations<'a> {
         buffer
     }
 
-    /// Computes the nodes before `until` from what is held, and keeps of all outputs those that `until` or later nodes read.
+    /// Computes the nodes before `until` from what is held, and keeps of all outputs those that `until` or later nodes
+    /// read.
     ///
     /// # Errors
     /// As [`crate::NodeKernel::new`] and [`crate::NodeKernel::run`].
@@ -138,8 +140,8 @@ impl<'a> Activations<'a> {
         Ok(())
     }
 
-    /// Runs `segment`, which reads the nodes `sources`, on every group of images, whose outputs of the nodes `stored` are written to
-    /// the places given (in the order of `stored`; both ascending).
+    /// Runs `segment`, which reads the nodes `sources`, on every group of images, whose outputs of the nodes `stored`
+    /// are written to the places given (in the order of `stored`; both ascending).
     fn run(
         &self,
         segment: &Segment,
@@ -170,7 +172,8 @@ fn read_by(network: &Network, nodes: Range<NodeId>) -> Vec<NodeId> {
     sources.into_iter().collect()
 }
 
-/// A buffer of at least `len` values, the smallest spare one that is large enough if there is one; its values are arbitrary.
+/// A buffer of at least `len` values, the smallest spare one that is large enough if there is one; its values are
+/// arbitrary.
 fn take_spare(spare: &mut Vec<AlignedVec>, len: usize) -> AlignedVec {
     let fitting = (0..spare.len()).filter(|&i| spare[i].len() >= len).min_by_key(|&i| spare[i].len());
     fitting.map_or_else(|| AlignedVec::zeros(len), |i| spare.swap_remove(i))

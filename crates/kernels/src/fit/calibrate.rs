@@ -1,4 +1,5 @@
-//! Normal equations of every consumer of a network on its original activations, in one pass over the calibration images.
+//! Normal equations of every consumer of a network on its original activations, in one pass over the calibration
+//! images.
 
 use rayon::prelude::*;
 use secateur_net::{ChannelGroups, Network};
@@ -12,7 +13,8 @@ use crate::fit::wide::{has_few_rows, reads_prunable, wide_nodes, wide_rows_max};
 use crate::fit::wide_rows::WideRows;
 use crate::{Isa, KernelError, LinearMap, NormalEquations};
 
-/// Groups of images evaluated together: enough for all threads and for products over many rows, few enough for their rows to be held.
+/// Groups of images evaluated together: enough for all threads and for products over many rows, few enough for their
+/// rows to be held.
 const CHUNK_GROUPS: usize = 8;
 
 /// What the consumers of a network's groups make of the calibration images.
@@ -37,7 +39,8 @@ const CHUNK_GROUPS: usize = 8;
 /// ```
 #[derive(Debug)]
 pub struct Calibration {
-    /// The equations of every linear map that reads a prunable group and is not too wide for them, nor has fewer rows than columns.
+    /// The equations of every linear map that reads a prunable group and is not too wide for them, nor has fewer rows
+    /// than columns.
     pub equations: Vec<NormalEquations>,
     /// What each channel adds to the outputs of every other one.
     pub contributions: Vec<Contributions>,
@@ -71,9 +74,9 @@ struct GroupRows<'a> {
     y: &'a mut [f32],
 }
 
-/// The equations of every linear map that reads a prunable group (others are never refitted on original activations), or, of those too
-/// wide for them ([`crate::wide_nodes`]) or with fewer rows than columns, the contributions of its channels.
-/// `images` is `[N, H, W, C]`; `progress` is told the number of images done.
+/// The equations of every linear map that reads a prunable group (others are never refitted on original activations),
+/// or, of those too wide for them ([`crate::wide_nodes`]) or with fewer rows than columns, the contributions of its
+/// channels. `images` is `[N, H, W, C]`; `progress` is told the number of images done.
 ///
 /// # Errors
 /// Images that are not whole, none, or not finite.

@@ -1,9 +1,10 @@
-//! What each channel that a wide map reads adds to the map's outputs: enough to rank the channels where normal equations of all
-//! inputs would be too large.
+//! What each channel that a wide map reads adds to the map's outputs: enough to rank the channels where normal
+//! equations of all inputs would be too large.
 //!
-//! With z_c the part of the outputs that channel c makes under the map's own weights, the outputs are the sum of all z_c and an
-//! intercept. Backward elimination on the least-squares problem of that sum with one factor for each channel (a column each,
-//! outputs and rows together as rows) ranks channels by what their loss costs after the other channels were scaled to make up for it.
+//! With z_c the part of the outputs that channel c makes under the map's own weights, the outputs are the sum of all
+//! z_c and an intercept. Backward elimination on the least-squares problem of that sum with one factor for each channel
+//! (a column each, outputs and rows together as rows) ranks channels by what their loss costs after the other channels
+//! were scaled to make up for it.
 
 use std::ops::Range;
 
@@ -15,8 +16,8 @@ use secateur_net::Slot;
 use crate::fit::wide_rows::WideRows;
 use crate::{LinearMap, NormalEquations};
 
-/// Channels whose parts are held against each other: so that the equations of any number of channels stay small, those further apart
-/// in order count as independent.
+/// Channels whose parts are held against each other: so that the equations of any number of channels stay small, those
+/// further apart in order count as independent.
 const CHANNELS_MAX: usize = 512;
 /// Most values of one channel's part: rows times outputs.
 const VALUES_MAX: usize = 1 << 18;
@@ -37,8 +38,8 @@ pub(crate) fn contribution_rows(n_out: usize, n_rows_max: usize) -> usize {
     (VALUES_MAX / n_out.max(1)).clamp(1, n_rows_max)
 }
 
-/// The parts of all channels on the map's input axis `axis` (one slot for each of its inputs), from rows of its inputs; `weights` are the
-/// map's, `[outputs, inputs * taps]`.
+/// The parts of all channels on the map's input axis `axis` (one slot for each of its inputs), from rows of its inputs;
+/// `weights` are the map's, `[outputs, inputs * taps]`.
 pub(crate) fn contributions(map: &LinearMap, axis: &[Slot], x: &WideRows, weights: &[f32]) -> Vec<Contributions> {
     let columns = columns_by_channel(map, axis);
     let means = x.means();

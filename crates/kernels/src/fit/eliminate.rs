@@ -1,8 +1,9 @@
 //! Channel selection by backward elimination on the least-squares error.
 //!
-//! With P = (X^T X + ridge)^-1 and W = P X^T Y, leaving out a block B of columns raises the squared error by
-//! tr(W_B^T P_BB^-1 W_B), less what the ridge charged for losing the weights of B that it pulls towards, and P and W of the remaining columns follow by a Schur complement (the block form of optimal brain
-//! surgeon; Hassibi & Stork 1993). So one O(d^2) update a channel replaces a refit for every remaining channel.
+//! With P = (X^T X + ridge)^-1 and W = P X^T Y, leaving out a block B of columns raises the squared error by tr(W_B^T
+//! P_BB^-1 W_B), less what the ridge charged for losing the weights of B that it pulls towards, and P and W of the
+//! remaining columns follow by a Schur complement (the block form of optimal brain surgeon; Hassibi & Stork 1993). So
+//! one O(d^2) update a channel replaces a refit for every remaining channel.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
@@ -71,8 +72,9 @@ impl RemovalPath {
     }
 }
 
-/// Removes one channel after the other, each time the one whose loss raises the readers' summed relative error least (or, if
-/// `order` is given, in that order), until `n_kept_min` are left. Runs on `pool`; the result does not depend on its size.
+/// Removes one channel after the other, each time the one whose loss raises the readers' summed relative error least
+/// (or, if `order` is given, in that order), until `n_kept_min` are left. Runs on `pool`; the result does not depend on
+/// its size.
 ///
 /// # Errors
 /// When a reader's equations hold NaN or cannot be inverted.

@@ -1,8 +1,9 @@
-//! Normal equations of a convolution or Linear node: everything a least-squares refit needs, gathered in one pass over data.
+//! Normal equations of a convolution or Linear node: everything a least-squares refit needs, gathered in one pass over
+//! data.
 //!
-//! For rows x (the inputs under the kernel at one output pixel, and a constant 1) and targets y, the matrices X^T X, X^T Y and
-//! the energy of Y determine the least-squares weights of *any* subset of the inputs, so that a repair never looks at data
-//! again (algorithms 1.4).
+//! For rows x (the inputs under the kernel at one output pixel, and a constant 1) and targets y, the matrices X^T X,
+//! X^T Y and the energy of Y determine the least-squares weights of *any* subset of the inputs, so that a repair never
+//! looks at data again (algorithms 1.4).
 
 use rayon::prelude::*;
 
@@ -66,7 +67,8 @@ impl GramSums {
         }
     }
 
-    /// The finished equations of `map` from `n_rows` rows, input columns reordered to channel-major as in a weight tensor.
+    /// The finished equations of `map` from `n_rows` rows, input columns reordered to channel-major as in a weight
+    /// tensor.
     pub(crate) fn finish(self, map: LinearMap, n_rows: u64) -> NormalEquations {
         let (n, taps, (d, _)) = (map.inputs.len, map.taps(), self.size);
         let at = |i: usize, j: usize| {
@@ -90,8 +92,8 @@ pub struct NormalEquations {
     pub gram: Vec<f64>,
     /// X^T Y, and the ridge times the weights that it pulls towards, see [`Self::pulled_towards`].
     pub moment: Vec<f64>,
-    /// What the ridge counts when a column loses the weights that it is pulled towards, `[columns]`: a refit without the column is not
-    /// charged for it.
+    /// What the ridge counts when a column loses the weights that it is pulled towards, `[columns]`: a refit without
+    /// the column is not charged for it.
     pub pull: Vec<f64>,
     /// Sum over outputs of the squared deviation of Y from its mean.
     pub target_energy: f64,
@@ -100,7 +102,8 @@ pub struct NormalEquations {
 }
 
 impl NormalEquations {
-    /// From the sums of `n_rows` rows: X^T X as it is to be, X^T Y with its taps in order, channels within a tap, and Y^T Y's diagonal.
+    /// From the sums of `n_rows` rows: X^T X as it is to be, X^T Y with its taps in order, channels within a tap, and
+    /// Y^T Y's diagonal.
     pub(crate) fn new(map: LinearMap, gram: Vec<f64>, moment: &[f64], energy: &[f64], n_rows: u64) -> Self {
         let (n, taps, n_out) = (map.inputs.len, map.taps(), energy.len());
         let intercept = n * taps;
@@ -120,8 +123,9 @@ impl NormalEquations {
         RIDGE * (0..d).map(|i| self.gram[i * d + i]).sum::<f64>() / d as f64
     }
 
-    /// The equations whose ridge pulls towards `weights`, `[outputs, inputs * taps]`, and not towards zero. With the map's weights
-    /// before anything was removed, a refit moves them only as far as the rows ask for: not at all where what was removed did nothing.
+    /// The equations whose ridge pulls towards `weights`, `[outputs, inputs * taps]`, and not towards zero. With the
+    /// map's weights before anything was removed, a refit moves them only as far as the rows ask for: not at all where
+    /// what was removed did nothing.
     #[must_use]
     pub fn pulled_towards(mut self, weights: &[f32]) -> Self {
         let (ridge, n_out) = (self.ridge(), self.map.outputs.len);

@@ -52,13 +52,14 @@ pub(crate) struct AxisGeometry {
 }
 
 impl LinearMap {
-    /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other nodes.
+    /// The linear maps of a node: one per conv group, none for depthwise convolutions (they are not refitted) and other
+    /// nodes.
     pub fn of(graph: &Graph, node: NodeId) -> Vec<Self> {
         let is_depthwise = matches!(&graph.node(node).op, Op::Conv2d(conv) if conv.is_depthwise());
         if is_depthwise { Vec::new() } else { Self::per_conv_group(graph, node) }
     }
-    /// As [`Self::of`], but a grouped convolution that pruning left with one input per conv group still counts as one: by its
-    /// own shape it cannot be told from a depthwise convolution.
+    /// As [`Self::of`], but a grouped convolution that pruning left with one input per conv group still counts as one:
+    /// by its own shape it cannot be told from a depthwise convolution.
     pub fn per_conv_group(graph: &Graph, node: NodeId) -> Vec<Self> {
         let Some(&source) = graph.node(node).inputs.first() else { return Vec::new() };
         let (input, output) = (graph.shape(source), graph.shape(node));
@@ -125,8 +126,9 @@ impl LinearMap {
         [self.input, self.output]
     }
 
-    /// Writes the inputs under the kernel at output pixel `pixel` of a group of images whose pixels have `n_channels` channels: taps
-    /// in order, within a tap the channels `channels` (of those in memory), then 1. `row` is `[columns, lanes]`.
+    /// Writes the inputs under the kernel at output pixel `pixel` of a group of images whose pixels have `n_channels`
+    /// channels: taps in order, within a tap the channels `channels` (of those in memory), then 1. `row` is `[columns,
+    /// lanes]`.
     pub(crate) fn write_inputs(
         &self,
         (group, n_channels, lanes): (&[f32], usize, usize),
@@ -167,8 +169,8 @@ pub(crate) fn gather(pixel: &[f32], lanes: usize, channels: &[usize], into: &mut
 /// Rows of a least-squares problem for each of its columns.
 pub(crate) const ROWS_PER_COLUMN: usize = 150;
 
-/// Which output pixels of every image enter a least-squares problem: neighbouring pixels say nearly the same, so a spread sample
-/// of many images is worth more than all pixels of few.
+/// Which output pixels of every image enter a least-squares problem: neighbouring pixels say nearly the same, so a
+/// spread sample of many images is worth more than all pixels of few.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PixelSample {
     /// Output pixels used of each image.
@@ -181,7 +183,8 @@ impl PixelSample {
     /// As many pixels of each of `n_images` images as make about `n_rows` rows.
     pub(crate) fn new(n_pixels: usize, n_images: usize, n_rows: usize) -> Self {
         let per_image = n_rows.div_ceil(n_images.max(1)).clamp(1, n_pixels);
-        // Steps near the golden section of a cycle spread any number of points evenly; prime to its length, they meet no pixel twice.
+        // Steps near the golden section of a cycle spread any number of points evenly; prime to its length, they meet
+        // no pixel twice.
         let golden = (n_pixels as f64 * 0.618) as usize;
         let step = (1..=golden.max(1)).rev().find(|&s| gcd(s, n_pixels) == 1).unwrap_or(1);
         Self { per_image, n_pixels, step }

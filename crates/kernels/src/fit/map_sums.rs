@@ -1,5 +1,5 @@
-//! Sums of a least-squares problem over all output pixels of whole maps: its rows are never written out, as the columns of a
-//! convolution's inputs are one map, shifted.
+//! Sums of a least-squares problem over all output pixels of whole maps: its rows are never written out, as the columns
+//! of a convolution's inputs are one map, shifted.
 
 use std::ops::Range;
 
@@ -176,8 +176,8 @@ impl MapSums {
     }
 }
 
-/// Cuts rows of pixels into bands, so that one of them with `n_beside` pixels to a row is about as long as may be summed in f32
-/// (longer where a single row is).
+/// Cuts rows of pixels into bands, so that one of them with `n_beside` pixels to a row is about as long as may be
+/// summed in f32 (longer where a single row is).
 fn bands(rows: &Range<usize>, n_beside: usize) -> impl Iterator<Item = Range<usize>> + use<> {
     let n = (F32_ROWS / n_beside.max(1)).max(1);
     let end = rows.end;

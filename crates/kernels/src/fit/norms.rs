@@ -13,8 +13,8 @@ pub enum Norm {
     L2,
 }
 
-/// Norm of every channel of a group over all weights that go when it goes: its filters in every producer and its inputs in
-/// every consumer (the group norm of DepGraph, Fang et al. 2023). Depthwise filters count once.
+/// Norm of every channel of a group over all weights that go when it goes: its filters in every producer and its inputs
+/// in every consumer (the group norm of DepGraph, Fang et al. 2023). Depthwise filters count once.
 pub fn channel_norms(network: &Network, groups: &ChannelGroups, group: GroupId, norm: Norm) -> Vec<f64> {
     let graph = network.graph();
     let mut sums = vec![0.0f64; groups.group(group).n_channels];
@@ -54,7 +54,8 @@ mod tests {
     use super::*;
     use secateur_net::{Conv2d, GraphBuilder, Op, Protocol, Shape, Tensor, Weights};
 
-    /// A 1x2 convolution to two channels, a depthwise one, a mean, and a Linear node with one output; weights 1, -2, 3, …
+    /// A 1x2 convolution to two channels, a depthwise one, a mean, and a Linear node with one output; weights 1, -2, 3,
+    /// …
     fn network() -> Network {
         let mut b = GraphBuilder::new(Shape { c: 1, h: 2, w: 3 });
         let conv = b.push("a", Op::Conv2d(Conv2d { kernel: [1, 2], ..Conv2d::square(1, 2, 1, 1, 0) }), &[0]);

@@ -1,5 +1,5 @@
-//! Sequential refit: channels re-selected and weights refitted in graph order, on the inputs as the already pruned network
-//! makes them, so that each layer also corrects what the layers before it got wrong.
+//! Sequential refit: channels re-selected and weights refitted in graph order, on the inputs as the already pruned
+//! network makes them, so that each layer also corrects what the layers before it got wrong.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -74,9 +74,9 @@ impl RefitData {
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Memory: while a candidate is refitted, the activations that later nodes read of all images (two layers' worth, as a rule); in
-/// between, the original's outputs at the sampled pixels. A run that
-/// refits ResNet-56 on 6,000 CIFAR images peaks at 2.3 GB.
+/// Memory: while a candidate is refitted, the activations that later nodes read of all images (two layers' worth, as a
+/// rule); in between, the original's outputs at the sampled pixels. A run that refits ResNet-56 on 6,000 CIFAR images
+/// peaks at 2.3 GB.
 #[derive(Debug)]
 pub struct SequentialRefit<'a> {
     pool: &'a rayon::ThreadPool,
@@ -86,8 +86,8 @@ pub struct SequentialRefit<'a> {
 }
 
 impl<'a> SequentialRefit<'a> {
-    /// Work is done on the threads of `pool`; results do not depend on their number. `data` was made for the same `network`, whose
-    /// BatchNorm is folded.
+    /// Work is done on the threads of `pool`; results do not depend on their number. `data` was made for the same
+    /// `network`, whose BatchNorm is folded.
     pub const fn new(
         pool: &'a rayon::ThreadPool,
         network: &'a Network,
@@ -97,13 +97,13 @@ impl<'a> SequentialRefit<'a> {
         Self { pool, network, groups, data }
     }
 
-    /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one consumer choose
-    /// their channels anew by reconstruction error, widths fixed; others, those whose consumer is too wide ([`wide_nodes`]) or has fewer rows than columns, and all groups
-    /// without it, keep the channels given.
+    /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one
+    /// consumer choose their channels anew by reconstruction error, widths fixed; others, those whose consumer is too
+    /// wide ([`wide_nodes`]) or has fewer rows than columns, and all groups without it, keep the channels given.
     ///
-    /// The target of a node is its original pre-activation; where an Add follows and the other addends are already there, the
-    /// original sum minus those addends as they now are. What a rectifier behind hides is not fitted, and a classifier's logits are
-    /// fitted by their softmax.
+    /// The target of a node is its original pre-activation; where an Add follows and the other addends are already
+    /// there, the original sum minus those addends as they now are. What a rectifier behind hides is not fitted, and a
+    /// classifier's logits are fitted by their softmax.
     ///
     /// # Errors
     /// Kept sets of another network, or activations so large that the equations are not finite.
@@ -198,8 +198,8 @@ impl<'a> SequentialRefit<'a> {
         }
     }
 
-    /// The channels of a group whose only consumer, the node of `equations`, is being refitted; `before` are the positions of its
-    /// input that are there.
+    /// The channels of a group whose only consumer, the node of `equations`, is being refitted; `before` are the
+    /// positions of its input that are there.
     fn select(
         &self,
         group: GroupId,

@@ -53,8 +53,8 @@ impl Solver<'_> {
 }
 
 impl NormalEquations {
-    /// Least-squares weights of all outputs from the inputs in `kept` (positions within the map's inputs, ascending), with
-    /// intercept, by Cholesky of the sub-block.
+    /// Least-squares weights of all outputs from the inputs in `kept` (positions within the map's inputs, ascending),
+    /// with intercept, by Cholesky of the sub-block.
     ///
     /// # Errors
     /// When the equations hold NaN or infinity.
@@ -73,7 +73,8 @@ impl NormalEquations {
         Ok(Solver { equations: self, factor: self.factor(&columns)?, columns })
     }
 
-    /// Cholesky factor of the sub-block `columns` of X^T X, with the ridge on all but the intercept (the last column of X).
+    /// Cholesky factor of the sub-block `columns` of X^T X, with the ridge on all but the intercept (the last column of
+    /// X).
     pub(crate) fn factor(&self, columns: &[usize]) -> Result<Llt<f64>, KernelError> {
         let d = self.map.columns();
         let of_weights = self.ridge();
@@ -119,8 +120,9 @@ pub fn write_refit(
     Ok(())
 }
 
-/// The compact network with the channels of `kept`, every map that lost inputs refitted on the original activations: `solve` gives
-/// the weights of equations (index, equations, positions kept of the map's inputs), maps side by side on the threads at hand.
+/// The compact network with the channels of `kept`, every map that lost inputs refitted on the original activations:
+/// `solve` gives the weights of equations (index, equations, positions kept of the map's inputs), maps side by side on
+/// the threads at hand.
 ///
 /// # Errors
 /// Kept sets of another network, and what `solve` returns.

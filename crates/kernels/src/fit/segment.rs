@@ -1,4 +1,5 @@
-//! Consecutive nodes of a network, run on one group of images at a time, so that what lies between them never leaves the core's cache.
+//! Consecutive nodes of a network, run on one group of images at a time, so that what lies between them never leaves
+//! the core's cache.
 
 use std::ops::Range;
 
@@ -71,8 +72,9 @@ impl Segment {
         Ok(Self { nodes, kernels, inputs, slots, slot_lens, in_place })
     }
 
-    /// Runs the nodes on one group of images. `outside(node)` is the output of a node before the segment; `visit(node, input, output)` is
-    /// told each node's first input and its output as soon as it is computed; an activation's input may be its output already.
+    /// Runs the nodes on one group of images. `outside(node)` is the output of a node before the segment; `visit(node,
+    /// input, output)` is told each node's first input and its output as soon as it is computed; an activation's input
+    /// may be its output already.
     ///
     /// # Errors
     /// As [`NodeKernel::run`].

@@ -1,8 +1,9 @@
 //! The Gram matrix of a convolution's inputs from products of a map with itself shifted.
 //!
-//! A column of the least-squares problem is a channel under a tap. Over all output pixels, the product of two columns depends on the
-//! taps' distance, and on the taps themselves only near the edges: a 3x3 kernel makes 45 pairs of taps but 13 distances. So maps are
-//! multiplied once for each distance, piece by piece (middle, edges, corners), and every pair of taps adds up the pieces it covers.
+//! A column of the least-squares problem is a channel under a tap. Over all output pixels, the product of two columns
+//! depends on the taps' distance, and on the taps themselves only near the edges: a 3x3 kernel makes 45 pairs of taps
+//! but 13 distances. So maps are multiplied once for each distance, piece by piece (middle, edges, corners), and every
+//! pair of taps adds up the pieces it covers.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,7 +25,8 @@ pub(crate) struct Piece {
 pub(crate) struct Shifts {
     /// What to multiply.
     pub pieces: Vec<Piece>,
-    /// For every pair of taps, `first * taps + second`: the pieces that make up its product, and whether they are to be transposed.
+    /// For every pair of taps, `first * taps + second`: the pieces that make up its product, and whether they are to be
+    /// transposed.
     pub pairs: Vec<Vec<(usize, bool)>>,
 }
 

@@ -1,5 +1,5 @@
-//! Surrogate targets (majorise-minimise): a loss that counts errors unequally is bounded by a quadratic, whose minimum is a least-squares
-//! fit to targets that were moved. Here: by how much they move, for a clamp and for a softmax.
+//! Surrogate targets (majorise-minimise): a loss that counts errors unequally is bounded by a quadratic, whose minimum
+//! is a least-squares fit to targets that were moved. Here: by how much they move, for a clamp and for a softmax.
 
 use crate::fit::target::Nonlinearity;
 
@@ -41,7 +41,8 @@ pub(crate) fn replace_by_target_moves(
 fn replace_by_softmax_move(fit: &mut [f32], y: &[f32], others: &[f32]) {
     let shares = |logits: &[f32]| softmax(logits.iter().zip(others).map(|(l, o)| (l + o) / TEMPERATURE).collect());
     let (now, wanted) = (shares(fit), shares(y));
-    // Half the identity bounds the softmax's curvature (Böhning 1992): the minimum of the bound lies twice the gradient away.
+    // Half the identity bounds the softmax's curvature (Böhning 1992): the minimum of the bound lies twice the gradient
+    // away.
     for (((fit, y), now), wanted) in fit.iter_mut().zip(y).zip(now).zip(wanted) {
         *fit += 2.0 * TEMPERATURE * (wanted - now) - y;
     }

@@ -12,10 +12,11 @@ use crate::fit::segment::{Segment, SegmentBuffers};
 use crate::fit::wide::{has_few_rows, wide_rows_max};
 use crate::{KernelError, LinearMap};
 
-/// How much a sequential refit takes pains. A quick one, on 128 images, is for ranking: measured on ResNet-20 with 28 random candidates
-/// at 0.3 and at 0.5 of the MACs, accuracies after such refits correlate 0.91 and 0.98 with those after a careful one on 3,000
-/// images; thorough ones on 256 images do 0.92 and 0.97, and take, scoring included, twice as long.
-/// That was with two plain passes; one over-relaxed pass reaches the same mean accuracies, its correlation was not measured again.
+/// How much a sequential refit takes pains. A quick one, on 128 images, is for ranking: measured on ResNet-20 with 28
+/// random candidates at 0.3 and at 0.5 of the MACs, accuracies after such refits correlate 0.91 and 0.98 with those
+/// after a careful one on 3,000 images; thorough ones on 256 images do 0.92 and 0.97, and take, scoring included, twice
+/// as long. That was with two plain passes; one over-relaxed pass reaches the same mean accuracies, its correlation was
+/// not measured again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// To rank candidates.
@@ -144,11 +145,13 @@ struct Scope<'a> {
     effort: Effort,
 }
 
-/// About `n_rows` rows for each of `maps`: some pixels of every image, or, where that takes less time, all pixels of some images, and
-/// then more rows, since neighbouring pixels say nearly the same. Returns the pixels and the number of groups of images, the first.
+/// About `n_rows` rows for each of `maps`: some pixels of every image, or, where that takes less time, all pixels of
+/// some images, and then more rows, since neighbouring pixels say nearly the same. Returns the pixels and the number of
+/// groups of images, the first.
 ///
-/// Measured on ResNet-20 with 18 candidates and thorough refits on 6,000 images: all pixels of a third of them for the last stage's layers
-/// make a refit a fifth shorter, and accuracies on other images 0.0 to 0.1 points higher; those of a quarter up to 0.2 lower.
+/// Measured on ResNet-20 with 18 candidates and thorough refits on 6,000 images: all pixels of a third of them for the
+/// last stage's layers make a refit a fifth shorter, and accuracies on other images 0.0 to 0.1 points higher; those of
+/// a quarter up to 0.2 lower.
 fn choose_pixels(maps: &[LinearMap], n_pixels: usize, groups: &ImageGroups, n_rows: usize) -> (PixelSample, usize) {
     let of_every_image = (PixelSample::new(n_pixels, groups.n_images(), n_rows), groups.len());
     let n_all = groups.n_images() * n_pixels;

@@ -1,8 +1,10 @@
-//! Linear maps with too many inputs for normal equations, whose matrix grows with the square of the inputs and the time to factor it
-//! with the cube: a Linear node behind a Flatten of 512 maps of 7x7 pixels would take 5 GB and minutes a refit.
+//! Linear maps with too many inputs for normal equations, whose matrix grows with the square of the inputs and the time
+//! to factor it with the cube: a Linear node behind a Flatten of 512 maps of 7x7 pixels would take 5 GB and minutes a
+//! refit.
 //!
-//! Such a map, and any with fewer rows than columns, is refitted from no more rows than it has inputs (see `problem/wide.rs`), and
-//! the channels that it reads are ranked by what they add to its outputs (see `contributions.rs`).
+//! Such a map, and any with fewer rows than columns, is refitted from no more rows than it has inputs (see
+//! `problem/wide.rs`), and the channels that it reads are ranked by what they add to its outputs (see
+//! `contributions.rs`).
 
 use std::collections::BTreeSet;
 
@@ -10,9 +12,11 @@ use secateur_net::{ChannelGroups, Graph, NodeId};
 
 use crate::LinearMap;
 
-/// Most columns of normal equations, the intercept included: 302 MB of f64. A 3x3 convolution of 682 channels has as many.
+/// Most columns of normal equations, the intercept included: 302 MB of f64. A 3x3 convolution of 682 channels has as
+/// many.
 const COLUMNS_MAX: usize = 6_144;
-/// Memory that the normal equations of all maps of one network may take together; past it the widest of them do without.
+/// Memory that the normal equations of all maps of one network may take together; past it the widest of them do
+/// without.
 const EQUATIONS_BYTES: u64 = 4 << 30;
 /// Most rows of a wide map's problem: their products with each other take 134 MB of f64.
 const ROWS_MAX: usize = 4_096;
@@ -21,8 +25,8 @@ const ROWS_BYTES: usize = 512 << 20;
 /// Fewest rows, however wide the map is: one vector of images.
 const ROWS_MIN: usize = 16;
 
-/// The nodes of `graph` whose linear maps are too wide for normal equations. It depends on nothing but the graph, so that results do not
-/// depend on the machine's memory.
+/// The nodes of `graph` whose linear maps are too wide for normal equations. It depends on nothing but the graph, so
+/// that results do not depend on the machine's memory.
 ///
 /// # Example
 /// ```
@@ -57,8 +61,9 @@ pub fn wide_nodes(graph: &Graph, groups: &ChannelGroups) -> BTreeSet<NodeId> {
     wide
 }
 
-/// Whether normal equations of `n_columns` columns from all pixels of all images would be those of more unknowns than rows: then the
-/// space of the rows is the smaller one, and equations of no more rank than there are rows would drown in rounding.
+/// Whether normal equations of `n_columns` columns from all pixels of all images would be those of more unknowns than
+/// rows: then the space of the rows is the smaller one, and equations of no more rank than there are rows would drown
+/// in rounding.
 pub(crate) const fn has_few_rows(n_columns: usize, n_images: usize, n_pixels: usize) -> bool {
     n_images.saturating_mul(n_pixels) < n_columns
 }
@@ -74,8 +79,8 @@ pub fn wide_rows_max(n_columns: usize) -> usize {
     (ROWS_BYTES / (4 * n_columns.max(1))).clamp(ROWS_MIN, ROWS_MAX)
 }
 
-/// Bytes that a refit from `n_rows` rows takes beside activations and weights: the rows in f32, their products with each other as they
-/// are summed, put together and factored, and what is known of every row's outputs, in f64.
+/// Bytes that a refit from `n_rows` rows takes beside activations and weights: the rows in f32, their products with
+/// each other as they are summed, put together and factored, and what is known of every row's outputs, in f64.
 pub const fn wide_refit_bytes(n_rows: usize, n_columns: usize, n_outputs: usize) -> usize {
     n_rows * (4 * n_columns + 20 * n_rows + 72 * n_outputs)
 }

@@ -5,7 +5,8 @@ use faer::Mat;
 /// Columns that are centred and widened to f64 at a time.
 const BLOCK_COLUMNS: usize = 256;
 
-/// Inputs under the kernel of some output pixels, `[rows, columns]`; taps in order, channels within a tap, without an intercept.
+/// Inputs under the kernel of some output pixels, `[rows, columns]`; taps in order, channels within a tap, without an
+/// intercept.
 #[derive(Debug)]
 pub(crate) struct WideRows {
     values: Vec<f32>,
@@ -31,7 +32,8 @@ impl WideRows {
         self.n_columns
     }
 
-    /// Adds a row of each of the first `n_lanes` lanes of `row` `[columns + 1, lanes]`, whose last column is the intercept.
+    /// Adds a row of each of the first `n_lanes` lanes of `row` `[columns + 1, lanes]`, whose last column is the
+    /// intercept.
     pub(crate) fn push(&mut self, row: &[f32], lanes: usize, n_lanes: usize) {
         for lane in 0..n_lanes.min(self.n_rows_max - self.len()) {
             self.values.extend(row[lane..self.n_columns * lanes].iter().step_by(lanes));

@@ -48,7 +48,8 @@ impl AlignedVec {
 impl Deref for AlignedVec {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `lines` holds at least `len` consecutive f32 (`Line` is repr(C), 64 bytes, no padding), all initialised.
+        // SAFETY: `lines` holds at least `len` consecutive f32 (`Line` is repr(C), 64 bytes, no padding), all
+        // initialised.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }

@@ -4,8 +4,9 @@
 /// Operations on one vector. All methods are inlined into a function compiled for the instruction set.
 ///
 /// # Safety
-/// Every method may be called only on a processor with the instruction set. `load` and `store` touch `LANES` values at `p`, which
-/// must be valid for reads or writes, and `sums` reads `LANES * LANES` values at `vectors`. No alignment is asked for.
+/// Every method may be called only on a processor with the instruction set. `load` and `store` touch `LANES` values at
+/// `p`, which must be valid for reads or writes, and `sums` reads `LANES * LANES` values at `vectors`. No alignment is
+/// asked for.
 pub(crate) unsafe trait Lanes: Copy {
     /// Values per vector.
     const LANES: usize;
@@ -23,8 +24,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     /// `a - b`
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
-    /// For each of `LANES` vectors, one after the other at `vectors`, the sum of its lanes, added up in a fixed order; all at once,
-    /// since that takes a third of the instructions.
+    /// For each of `LANES` vectors, one after the other at `vectors`, the sum of its lanes, added up in a fixed order;
+    /// all at once, since that takes a third of the instructions.
     unsafe fn sums(vectors: *const f32) -> Self::V;
     /// `low` where `v < low`, `high` where `v > high`, else `v`: NaN stays NaN.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
@@ -42,7 +43,8 @@ mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Avx512;
 
-    // SAFETY: each method is one or two intrinsics of AVX-512F, whose presence and whose pointers are the caller's promise (see the trait).
+    // SAFETY: each method is one or two intrinsics of AVX-512F, whose presence and whose pointers are the caller's
+    // promise (see the trait).
     unsafe impl Lanes for Avx512 {
         const LANES: usize = 16;
         type V = __m512;

@@ -1,8 +1,8 @@
 //! bf16 in pairs: rounding, and whole buffers to and from f32.
 #![allow(unsafe_code)]
 
-/// The upper half of an f32, rounded to nearest, ties to even, as the processor's own instruction does it: denormals become zero, NaN
-/// stays NaN.
+/// The upper half of an f32, rounded to nearest, ties to even, as the processor's own instruction does it: denormals
+/// become zero, NaN stays NaN.
 pub(crate) fn round(x: f32) -> u16 {
     let bits = x.to_bits();
     let upper = |bits: u32| (bits >> 16) as u16;
@@ -38,8 +38,8 @@ pub(crate) fn pack_filters(filters: &[f32], [n_in, n_taps]: [usize; 2], n_filter
 pub(crate) fn pack(values: &[f32], channels: usize, words: &mut [f32]) {
     check(values, channels, words);
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: only plans in bf16 come here, which are made on processors that have the instructions only (`Precision::checked`);
-    // `check` has seen that both buffers hold the same number of pixels.
+    // SAFETY: only plans in bf16 come here, which are made on processors that have the instructions only
+    // (`Precision::checked`); `check` has seen that both buffers hold the same number of pixels.
     unsafe {
         x86::pack_all(values, channels, words);
     }

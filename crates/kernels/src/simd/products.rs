@@ -1,5 +1,5 @@
-//! Sums of products of columns: what Gram matrices are made of. A row holds a vector per column, whose lanes are different images,
-//! so products need neither transposing nor packing.
+//! Sums of products of columns: what Gram matrices are made of. A row holds a vector per column, whose lanes are
+//! different images, so products need neither transposing nor packing.
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are columns, and also make up addresses")]
 
@@ -10,10 +10,12 @@ use crate::simd::isa::Isa;
 use crate::simd::lanes::{Avx2, Avx512};
 use crate::simd::lanes::{Lanes, Portable};
 
-/// Most rows whose products should be summed in f32 before they go into f64 sums: each may lose half a unit in the last place.
+/// Most rows whose products should be summed in f32 before they go into f64 sums: each may lose half a unit in the last
+/// place.
 pub(crate) const F32_ROWS: usize = 128;
 
-/// Some columns of rows of vectors, and the way through the rows: three nested loops, as over images, rows and columns of pixels.
+/// Some columns of rows of vectors, and the way through the rows: three nested loops, as over images, rows and columns
+/// of pixels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Columns<'a> {
     /// `[rows, row_len, LANES]`
@@ -59,9 +61,9 @@ struct ProductJob {
 /// Adds the products of `I` by `J` columns.
 ///
 /// # Safety
-/// The processor must have the function's instruction set. In every turn of the loops, the row of `a` must be valid for reads of `I`
-/// vectors and that of `b` for reads of `J`; each of `I` rows of sums, `pitch` apart, for reads and writes of `J` values that nothing
-/// else touches meanwhile.
+/// The processor must have the function's instruction set. In every turn of the loops, the row of `a` must be valid for
+/// reads of `I` vectors and that of `b` for reads of `J`; each of `I` rows of sums, `pitch` apart, for reads and writes
+/// of `J` values that nothing else touches meanwhile.
 type ProductFn = unsafe fn(&ProductJob);
 
 /// Most sums of a tile, and most lanes of a vector.
@@ -76,9 +78,10 @@ struct TileSums(MaybeUninit<[f32; LANES_MAX * TILE_ROOM]>);
 
 #[inline(always)]
 unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &ProductJob, sums: &mut TileSums) {
-    // SAFETY: the caller's promise (`ProductFn`) covers the rows of every turn; where the innermost loop ends, the pointers may leave
-    // the columns, and are not read. `sums` has room for I * J vectors and those that fill them up to a multiple of the lanes
-    // (`TILE_ROOM` vectors of the most lanes; `product_table` checks that I * J is no more than `TILE_MAX`).
+    // SAFETY: the caller's promise (`ProductFn`) covers the rows of every turn; where the innermost loop ends, the
+    // pointers may leave the columns, and are not read. `sums` has room for I * J vectors and those that fill them up
+    // to a multiple of the lanes (`TILE_ROOM` vectors of the most lanes; `product_table` checks that I * J is no more
+    // than `TILE_MAX`).
     unsafe {
         let to = sums.0.as_mut_ptr().cast::<f32>();
         let mut acc = [[L::splat(0.0); J]; I];
@@ -117,8 +120,8 @@ unsafe fn sum_rows<L: Lanes, const I: usize, const J: usize>(job: &ProductJob, s
 unsafe fn add_sums<L: Lanes, const I: usize, const J: usize>(job: &ProductJob, tile: &TileSums) {
     let mut sums = [0.0f32; TILE_ROOM];
     for first in (0..I * J).step_by(L::LANES) {
-        // SAFETY: `sum_rows` stored the tile's vectors up to a multiple of the lanes, so that LANES of them begin at `first`; the array
-        // has room for as many sums (`TILE_ROOM`).
+        // SAFETY: `sum_rows` stored the tile's vectors up to a multiple of the lanes, so that LANES of them begin at
+        // `first`; the array has room for as many sums (`TILE_ROOM`).
         unsafe {
             L::store(sums.as_mut_ptr().add(first), L::sums(tile.0.as_ptr().cast::<f32>().add(first * L::LANES)));
         }
@@ -143,7 +146,8 @@ macro_rules! product_table {
                 $add::<I, J>(job, &sums);
             }
         }
-        // On its own: the instructions that add up lanes reach only half of the registers, and would keep the loop over rows to them.
+        // On its own: the instructions that add up lanes reach only half of the registers, and would keep the loop over
+        // rows to them.
         $(#[target_feature(enable = $feature)])?
         #[inline(never)]
         unsafe fn $add<const I: usize, const J: usize>(job: &ProductJob, sums: &TileSums) {
@@ -174,8 +178,9 @@ const fn products(isa: Isa) -> &'static [(usize, usize, ProductFn)] {
     }
 }
 
-/// Adds to `sums[i * pitch + j]` the sum over rows (`counts` turns of the loops) and all lanes of column `i` of `a` times column `j` of
-/// `b`. With `upper`, columns are counted from each row's start, and sums may be left out where `j < i`.
+/// Adds to `sums[i * pitch + j]` the sum over rows (`counts` turns of the loops) and all lanes of column `i` of `a`
+/// times column `j` of `b`. With `upper`, columns are counted from each row's start, and sums may be left out where `j
+/// < i`.
 pub(crate) fn add_products(
     isa: Isa,
     [a, b]: [Columns<'_>; 2],
@@ -201,9 +206,10 @@ pub(crate) fn add_products(
             let run = table[(n_a - 1) * most_b + n_b - 1].2;
             let [a, b] = [a_first.wrapping_add(i * lanes), b_first.wrapping_add(j * lanes)];
             let job = ProductJob { a, a_steps, b, b_steps, counts, sums: sums[i * pitch + j..].as_mut_ptr(), pitch };
-            // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`). The function is that of
-            // `n_a` by `n_b` columns, which `i` and `j` leave of those in use; `place` checked that they lie in every row the loops come
-            // by, and the assertion above that the rows of sums hold them. `sums` is borrowed exclusively.
+            // SAFETY: the instruction set is checked where kernels are made (`Isa::detect` or `Isa::checked`). The
+            // function is that of `n_a` by `n_b` columns, which `i` and `j` leave of those in use; `place` checked that
+            // they lie in every row the loops come by, and the assertion above that the rows of sums hold them. `sums`
+            // is borrowed exclusively.
             unsafe { run(&job) }
         }
     }

@@ -1,4 +1,5 @@
-//! Compiled pipelines of the card, kept between processes: the first use of a shader costs its compilation once per machine.
+//! Compiled pipelines of the card, kept between processes: the first use of a shader costs its compilation once per
+//! machine.
 
 use std::path::{Path, PathBuf};
 

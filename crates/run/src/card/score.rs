@@ -43,8 +43,8 @@ pub(super) fn hand_to_card(card: Res<Card>, networks: Query<&PrunedNetwork>, can
     card.state().begin_new(&batches(&networks, &candidates), &Scores::new());
 }
 
-/// Takes the scores of the networks that the card was handed while others were built, and hands it those that it was not. What it
-/// cannot score is left to `score_candidates`, which does it on the processor.
+/// Takes the scores of the networks that the card was handed while others were built, and hands it those that it was
+/// not. What it cannot score is left to `score_candidates`, which does it on the processor.
 pub(super) fn score_on_card(
     mut commands: Commands,
     card: Res<Card>,

@@ -170,7 +170,8 @@ impl Evaluate for Watching {
     }
 }
 
-/// Six actors, twelve random walks: scores of the candidates, and how many batches the card had in hand when each was built.
+/// Six actors, twelve random walks: scores of the candidates, and how many batches the card had in hand when each was
+/// built.
 fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
     let (pool, in_hand) = (pool(n_threads), Arc::new(Mutex::new(Vec::new())));
     let mut app = App::empty();

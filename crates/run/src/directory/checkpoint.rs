@@ -1,7 +1,7 @@
 //! Checkpoint files: a run at the end of a tick, written aside and renamed, checked before it is believed.
 //!
-//! A file is the line `secateur checkpoint <format>`, the line `<blake3 of all but this line>`, and postcard of [`Identity`] and
-//! [`RunState`]. [`FORMAT`] rises whenever a type inside changes.
+//! A file is the line `secateur checkpoint <format>`, the line `<blake3 of all but this line>`, and postcard of
+//! [`Identity`] and [`RunState`]. [`FORMAT`] rises whenever a type inside changes.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
@@ -38,7 +38,8 @@ const LINE_BYTES_MAX: u64 = 256;
 pub(crate) struct Identity {
     /// Version of the program: another one may compute other numbers.
     pub(crate) program: String,
-    /// blake3 of the program's file, by which builds of one version, and their plugins, differ; empty where it cannot be read.
+    /// blake3 of the program's file, by which builds of one version, and their plugins, differ; empty where it cannot
+    /// be read.
     pub(crate) build: String,
     /// Instruction set that the processor's engine uses: sums are ordered by the number of its lanes.
     pub(crate) instructions: String,
@@ -139,8 +140,8 @@ impl Drop for Checkpoints {
     }
 }
 
-/// The newest checkpoint of the run directory `run` that can be read and is `plausible`, and a warning for each newer one that is
-/// not; none if there are no checkpoints at all.
+/// The newest checkpoint of the run directory `run` that can be read and is `plausible`, and a warning for each newer
+/// one that is not; none if there are no checkpoints at all.
 ///
 /// # Errors
 /// A checkpoint of another run, naming the difference; checkpoints of which none can be read.
@@ -193,8 +194,8 @@ fn open(
     Ok(Opened::Whole(Box::new(state)))
 }
 
-/// Reads a checkpoint file's bytes, for tests that make them up, and writes them again. Takes a small multiple of their memory,
-/// whatever they are.
+/// Reads a checkpoint file's bytes, for tests that make them up, and writes them again. Takes a small multiple of their
+/// memory, whatever they are.
 ///
 /// # Errors
 /// What is damaged.

@@ -118,7 +118,8 @@ fn build() -> Option<String> {
 /// Takes a directory that is empty or not there.
 fn take_free(path: &Path) -> anyhow::Result<RunLock> {
     let taken = || anyhow!("--out '{}' is not an empty directory; name a new one or empty it", path.display());
-    // Checked first without a lock file, which would be written into a folder of the user's. A run that is going on there has one.
+    // Checked first without a lock file, which would be written into a folder of the user's. A run that is going on
+    // there has one.
     if !is_free(path) && !path.join(LOCK_FILE).exists() {
         return Err(taken());
     }
@@ -188,7 +189,8 @@ fn last_run(scene: &Path) -> Option<PathBuf> {
     numbered_runs(scene).take_while(|path| path.exists()).last()
 }
 
-/// The first run of a scene that is not there yet, claimed by making its directory, so that runs started together do not meet.
+/// The first run of a scene that is not there yet, claimed by making its directory, so that runs started together do
+/// not meet.
 fn new_run(scene: &Path) -> Result<RunLock, RunError> {
     for path in numbered_runs(scene) {
         if std::fs::symlink_metadata(&path).is_ok() {

@@ -1,4 +1,5 @@
-//! What may lie in a run directory. Nothing is read or written through a link, a pipe or a device there: it could lead to a file of the user's.
+//! What may lie in a run directory. Nothing is read or written through a link, a pipe or a device there: it could lead
+//! to a file of the user's.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -16,7 +17,8 @@ const TASK_FILES: [&str; 2] = ["model.safetensors", "certificate.json"];
 /// Longer first lines are not those of `metrics.jsonl`.
 const FIRST_LINE_BYTES_MAX: u64 = 64 << 10;
 
-/// Identity of a file or folder, which another one that took its place does not have; where the system has none, all are alike.
+/// Identity of a file or folder, which another one that took its place does not have; where the system has none, all
+/// are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId(u64, u64);
 
@@ -117,8 +119,8 @@ pub(crate) fn first_line(path: &Path) -> Option<String> {
     String::from_utf8(line.to_vec()).ok().filter(|_| is_whole)
 }
 
-/// Refuses a run directory in which something stands in the place of a run's files and folders. `tasks` are the folders that the run
-/// will write to.
+/// Refuses a run directory in which something stands in the place of a run's files and folders. `tasks` are the folders
+/// that the run will write to.
 pub(crate) fn check_entries<'t>(directory: &Path, tasks: impl Iterator<Item = &'t str>) -> anyhow::Result<()> {
     FILES.iter().try_for_each(|file| check_file(&directory.join(file)))?;
     FOLDERS.iter().try_for_each(|folder| check_folder(&directory.join(folder)))?;
@@ -130,7 +132,8 @@ pub(crate) fn check_entries<'t>(directory: &Path, tasks: impl Iterator<Item = &'
     Ok(())
 }
 
-/// Removes what a killed process left under temporary names. Nobody else writes here while the directory's lock is held.
+/// Removes what a killed process left under temporary names. Nobody else writes here while the directory's lock is
+/// held.
 pub(crate) fn remove_temporary<'t>(directory: &Path, tasks: impl Iterator<Item = &'t str>) {
     let folders = FOLDERS.iter().map(|folder| directory.join(folder));
     let of_tasks = tasks.map(|task| directory.join("tasks").join(task));

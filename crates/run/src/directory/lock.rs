@@ -1,4 +1,5 @@
-//! The lock of a run directory: one run at a time writes there. The system releases it when the process ends, however it ends.
+//! The lock of a run directory: one run at a time writes there. The system releases it when the process ends, however
+//! it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -8,7 +9,8 @@ use anyhow::{Context, bail, ensure};
 
 use super::entries::{FileId, check_file};
 
-/// The locked file, which holds the id of the process. It is removed when the run ends; one that a killed process left is no lock.
+/// The locked file, which holds the id of the process. It is removed when the run ends; one that a killed process left
+/// is no lock.
 pub(crate) const LOCK_FILE: &str = ".lock";
 /// Longest id that is read.
 const ID_BYTES_MAX: u64 = 32;
@@ -89,7 +91,8 @@ impl RunLock {
 impl Drop for RunLock {
     fn drop(&mut self) {
         let path = self.directory.join(LOCK_FILE);
-        // Removed while the lock is still held: a process that opened the file meanwhile finds that it is gone, and tries again.
+        // Removed while the lock is still held: a process that opened the file meanwhile finds that it is gone, and
+        // tries again.
         if self.file_id.is_at(&path) {
             let _ = std::fs::remove_file(path);
         }

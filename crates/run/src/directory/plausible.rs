@@ -46,7 +46,8 @@ pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
     Ok(())
 }
 
-/// The counts that the metrics must have for the searches in a checkpoint; two searches of one agent are counted together.
+/// The counts that the metrics must have for the searches in a checkpoint; two searches of one agent are counted
+/// together.
 fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> MetricsCounts {
     let mut out = MetricsCounts::new();
     let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
@@ -162,8 +163,8 @@ fn check_current(current: &CurrentSearch, rules: &SearchRules) -> anyhow::Result
     check_rewards(&current.rewards, &search.tasks, rules, open)
 }
 
-/// There is one reward for every walk that ended, but for those free of noise that only show how learning went. `open` are the
-/// walks of a task that were begun and did not end.
+/// There is one reward for every walk that ended, but for those free of noise that only show how learning went. `open`
+/// are the walks of a task that were begun and did not end.
 fn check_rewards(
     rewards: &[WalkRewards],
     tasks: &[SavedTask],

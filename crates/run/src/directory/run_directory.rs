@@ -42,7 +42,8 @@ impl RunDirectory {
         let at = || format!("run directory '{}'", path.display());
         remove_temporary(&path, task_names(scene));
         make_folder(&path.join("tasks")).with_context(at)?;
-        // Metrics come first: a run that is killed now can be told by them from a folder with a scene.ron of the user's.
+        // Metrics come first: a run that is killed now can be told by them from a folder with a scene.ron of the
+        // user's.
         let metrics = open_to_write(&path.join("metrics.jsonl"), OpenOptions::new().write(true)).with_context(at)?;
         metrics.set_len(0).with_context(at)?;
         let mut out = Self::new(lock, metrics, 0)?;
@@ -170,8 +171,8 @@ impl RunDirectory {
         self.metrics.flush().context("metrics.jsonl")
     }
 
-    /// Writes a task's network and its certificate, counted from the written file: both, or neither. At no moment is there a network
-    /// without its certificate, or with that of another.
+    /// Writes a task's network and its certificate, counted from the written file: both, or neither. At no moment is
+    /// there a network without its certificate, or with that of another.
     pub(crate) fn write_network(
         &mut self,
         task: usize,
@@ -220,7 +221,8 @@ fn task_names(scene: &Scene) -> impl Iterator<Item = &str> {
     scene.tasks.iter().map(|task| task.name.as_str())
 }
 
-/// Removes a network that an earlier process wrote, unless it is the one with this blake3: its certificate is about to go.
+/// Removes a network that an earlier process wrote, unless it is the one with this blake3: its certificate is about to
+/// go.
 fn remove_other(file: &Path, blake3: &str) -> anyhow::Result<()> {
     let same = open_to_read(file).and_then(|(file, n_bytes)| {
         Ok(blake3::Hasher::new().update_reader(file.take(n_bytes))?.finalize().to_hex().as_str() == blake3)
@@ -234,8 +236,9 @@ fn remove_other(file: &Path, blake3: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The scene with every default filled in; networks given relative to the scene file get the path where they were found, so
-/// that it can be run from here. A path that is no Unicode, which a scene cannot hold, is written relative to `directory`, if that helps.
+/// The scene with every default filled in; networks given relative to the scene file get the path where they were
+/// found, so that it can be run from here. A path that is no Unicode, which a scene cannot hold, is written relative to
+/// `directory`, if that helps.
 fn resolved_scene(scene: &Scene, resolved: &Resolved, directory: &Path) -> anyhow::Result<String> {
     let mut text = scene.to_ron();
     for (i, network) in resolved.networks.iter().enumerate().filter(|(i, _)| scene.networks[*i].file.starts_with('.')) {
@@ -248,7 +251,8 @@ fn resolved_scene(scene: &Scene, resolved: &Resolved, directory: &Path) -> anyho
     Ok(text)
 }
 
-/// `path` as seen from the folder `from`, both absolute, if that can be said in Unicode. Links on the way up would lead elsewhere.
+/// `path` as seen from the folder `from`, both absolute, if that can be said in Unicode. Links on the way up would lead
+/// elsewhere.
 fn relative(path: &Path, from: &Path) -> Option<String> {
     let (path, from) = (path.canonicalize().ok()?, from.canonicalize().ok()?);
     let n_common = path.components().zip(from.components()).take_while(|(a, b)| a == b).count();

@@ -37,8 +37,8 @@ impl Rules {
     }
 }
 
-/// Which settings would reach `max` of `cost` with `graph`, or that none does: as few of them as suffice, each changed no more than it
-/// must be.
+/// Which settings would reach `max` of `cost` with `graph`, or that none does: as few of them as suffice, each changed
+/// no more than it must be.
 pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, (cost, max): (Cost, u64)) -> String {
     let ours =
         Rules { protocol: scene.protocol, multiple: scene.channel_multiple, keep_ratio_min: scene.keep_ratio_min };

@@ -8,8 +8,8 @@ use secateur_net::{Graph, Network, Shape, Weights, arch, fold_batch_norm};
 
 /// Images of the architectures that are built in; a bare state dict does not say.
 pub const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
-/// Where the built-in architectures, by the beginning of their names, keep the weights `[classes, features]` of their last
-/// operation.
+/// Where the built-in architectures, by the beginning of their names, keep the weights `[classes, features]` of their
+/// last operation.
 const CLASSIFIERS: [(&str, &str); 3] =
     [("resnet", "linear.weight"), ("mobilenet", "classifier.0.weight"), ("vgg", "classifier.weight")];
 /// How many names of parameters a message lists, and how long a name it shows.
@@ -35,8 +35,9 @@ pub struct LoadedNetwork {
     pub assumptions: Vec<String>,
 }
 
-/// Reads the network at `path`. The graph comes from the file, else from the builder `arch`, else from the builder whose parameter
-/// names the file has; the preprocessing is `(mean, std)` if given, else the file's, else the builders' default.
+/// Reads the network at `path`. The graph comes from the file, else from the builder `arch`, else from the builder
+/// whose parameter names the file has; the preprocessing is `(mean, std)` if given, else the file's, else the builders'
+/// default.
 ///
 /// # Errors
 /// A file that cannot be read, an unknown architecture, parameters that do not fit, preprocessing for other channels.

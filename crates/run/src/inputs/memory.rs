@@ -1,5 +1,5 @@
-//! How much memory a network may take, and its refusal before any of it is taken. A file of a few hundred bytes can declare planes
-//! and channels of any size.
+//! How much memory a network may take, and its refusal before any of it is taken. A file of a few hundred bytes can
+//! declare planes and channels of any size.
 
 mod available;
 
@@ -12,8 +12,8 @@ use secateur_net::{ChannelGroups, Graph, Network};
 
 use available::available;
 
-/// Bytes that a thread may take for one network unless `--memory` says otherwise: several times what the widest layers of
-/// networks in use take.
+/// Bytes that a thread may take for one network unless `--memory` says otherwise: several times what the widest layers
+/// of networks in use take.
 const PER_THREAD: u64 = 768 << 20;
 /// Times the bytes of a network's parameters that are allowed beside it: Winograd's filters alone take four.
 const TIMES_WEIGHTS: u64 = 8;
@@ -64,8 +64,8 @@ impl MemoryBound {
         Self { given, n_threads }
     }
 
-    /// Bytes that `n_threads` threads may take for a network whose parameters take `of_weights`, beside images of `of_images` bytes, whose
-    /// number is the user's and not the file's.
+    /// Bytes that `n_threads` threads may take for a network whose parameters take `of_weights`, beside images of
+    /// `of_images` bytes, whose number is the user's and not the file's.
     fn allowed(&self, n_threads: usize, of_weights: u64, of_images: u64) -> u64 {
         let of_threads = (n_threads as u64).saturating_mul(PER_THREAD);
         let usual = of_threads.saturating_add(TIMES_WEIGHTS * of_weights).saturating_add(of_images);

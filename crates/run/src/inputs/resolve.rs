@@ -20,7 +20,8 @@ use crate::scene::{BudgetBound, ControlSpec, Scene, SceneError, TaskSpec};
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
 
-/// Largest value of a normalised pixel; networks are trained on pixels a few standard deviations from their mean, or from 0 to 255.
+/// Largest value of a normalised pixel; networks are trained on pixels a few standard deviations from their mean, or
+/// from 0 to 255.
 const PIXEL_MAX: f64 = 1e6;
 /// Largest value of a logit whose square, and sums of many, can still be told in f32.
 const VALUE_MAX: f32 = 1e15;
@@ -58,7 +59,8 @@ pub struct ResolvedBudget {
     pub max: u64,
     /// Cost of the network as given.
     pub original: u64,
-    /// Cost of the network as it is pruned, BatchNorm folded and with a bias wherever a refit may write one, at full width.
+    /// Cost of the network as it is pruned, BatchNorm folded and with a bias wherever a refit may write one, at full
+    /// width.
     pub full: u64,
     /// The least that any candidate can cost.
     pub minimum: u64,
@@ -174,8 +176,8 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Runs the network on the first training image, if that takes no more memory than any run does: what is not finite there would stop
-/// the run before its first walk.
+/// Runs the network on the first training image, if that takes no more memory than any run does: what is not finite
+/// there would stop the run before its first walk.
 fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
     let [bytes] = full_costs(&network.folded, [Cost::ActivationBytes]);
     if bytes > FIRST_IMAGE_BYTES_MAX {

@@ -27,8 +27,8 @@ impl Roots {
         Self { data: root(data, "SECATEUR_DATA", "data"), models: root(models, "SECATEUR_MODELS", "models"), scene_dir }
     }
 
-    /// The file of a network as a scene spells it: `./x` and `../x` are relative to the scene, an absolute path is taken as
-    /// is, anything else lies under the model root. The extension may be left out.
+    /// The file of a network as a scene spells it: `./x` and `../x` are relative to the scene, an absolute path is
+    /// taken as is, anything else lies under the model root. The extension may be left out.
     ///
     /// # Errors
     /// When there is no such file, with the places looked at.
@@ -73,8 +73,8 @@ fn existing(path: &Path) -> Option<PathBuf> {
         name.push(extension);
         PathBuf::from(name)
     };
-    // A folder such as `resnet20/` beside `resnet20.pth` is not the network. A device or a pipe is what was named, and is
-    // refused as such by whoever reads it.
+    // A folder such as `resnet20/` beside `resnet20.pth` is not the network. A device or a pipe is what was named, and
+    // is refused as such by whoever reads it.
     let is_there = |candidate: &PathBuf| candidate.exists() && !candidate.is_dir();
     std::iter::once(path.to_owned()).chain(weight_extensions().into_iter().map(with)).find(is_there)
 }

@@ -18,12 +18,12 @@ pub enum SelectionMethod {
     Custom(String),
 }
 
-/// Whether and how consumers' weights are refitted after channels were removed. The finalists' last refit is sequential unless
-/// it is off.
+/// Whether and how consumers' weights are refitted after channels were removed. The finalists' last refit is sequential
+/// unless it is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RepairMode {
-    /// Least squares in graph order, on what the already pruned network makes of a few images: what a walk is scored by then
-    /// ranks candidates as the last refit will.
+    /// Least squares in graph order, on what the already pruned network makes of a few images: what a walk is scored by
+    /// then ranks candidates as the last refit will.
     #[default]
     Sequential,
     /// Least squares on the original network's activations, from Gram matrices made once: cheaper, ranks worse.

@@ -15,7 +15,8 @@ use super::choices::{Device, Images, RepairMode, SelectionMethod};
 /// The one version of the scene format that this program reads and writes.
 pub const SCENE_VERSION: u32 = 1;
 
-/// The text of a scene as serde sees it; holds anything of the right types. [`Scene`](super::Scene) is the checked form.
+/// The text of a scene as serde sees it; holds anything of the right types. [`Scene`](super::Scene) is the checked
+/// form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Scene")]
 pub struct SceneFile {
@@ -47,7 +48,8 @@ pub struct SceneFile {
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     #[serde(default = "default_finalists")]
     pub finalists: usize,
-    /// Whether budget left after a walk is spent on the most useful groups; default true, and false for profile `Paper`.
+    /// Whether budget left after a walk is spent on the most useful groups; default true, and false for profile
+    /// `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_leftover: Option<bool>,
     /// Training images per purpose.
@@ -94,8 +96,8 @@ pub struct SceneFile {
 pub struct NetworkFile {
     /// Name in task names and reports: `[A-Za-z0-9_.-]`, unique, no leading dot.
     pub name: String,
-    /// Weights: `./x` and `../x` are relative to the scene file, an absolute path is taken as is, anything else lies under
-    /// the model root.
+    /// Weights: `./x` and `../x` are relative to the scene file, an absolute path is taken as is, anything else lies
+    /// under the model root.
     pub file: String,
     /// Architecture, needed only for a bare state dict whose keys are ambiguous.
     #[serde(default, skip_serializing_if = "Option::is_none")]

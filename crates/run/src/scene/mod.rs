@@ -1,7 +1,8 @@
 //! Scenes: a RON text in, checked values out. Opens no file and knows no network.
 //!
-//! [`SceneFile`] mirrors the text, every choice typed by its owner; [`Scene::parse`] checks it and is the only way to a [`Scene`].
-//! Every problem is a [`SceneError`] with line, column and the source line. The agents that scenes can name are an [`AgentList`].
+//! [`SceneFile`] mirrors the text, every choice typed by its owner; [`Scene::parse`] checks it and is the only way to a
+//! [`Scene`]. Every problem is a [`SceneError`] with line, column and the source line. The agents that scenes can name
+//! are an [`AgentList`].
 
 mod agents;
 mod check;

@@ -81,8 +81,8 @@ pub struct SceneData {
 pub struct NetworkSpec {
     /// File-system-safe name, unique among the networks.
     pub name: String,
-    /// Weights, as the scene spells them: `./x` and `../x` are relative to the scene file, an absolute path is taken as is,
-    /// anything else lies under the model root.
+    /// Weights, as the scene spells them: `./x` and `../x` are relative to the scene file, an absolute path is taken as
+    /// is, anything else lies under the model root.
     pub file: String,
     /// Architecture of a bare state dict, if given; not checked here.
     pub arch: Option<String>,
@@ -172,8 +172,8 @@ impl Scene {
         to_ron_pretty(&self.data.to_file())
     }
 
-    /// An error at the value of `path` (such as `budgets[1].ratio`), for problems found while resolving the scene. Where a
-    /// default stands for the value, it points at the nearest enclosing value that is there.
+    /// An error at the value of `path` (such as `budgets[1].ratio`), for problems found while resolving the scene.
+    /// Where a default stands for the value, it points at the nearest enclosing value that is there.
     pub fn error_at(&self, path: &str, message: impl Into<String>, help: Option<String>) -> SceneError {
         self.document.error(vec![self.document.problem(path, message, help)])
     }
@@ -194,12 +194,12 @@ impl Scene {
     }
 }
 
-/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text, "seed=9", …)`,
-/// `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to [`Scene::parse`].
+/// Replaces the value at a path by the text behind `=`, or adds the field where it is absent: `apply_set(text,
+/// "seed=9", …)`, `"budgets[0].ratio=0.4"`, `"images.reward=500"`. Ranges and references are left to [`Scene::parse`].
 ///
 /// # Errors
-/// A malformed assignment, a path that no scene has, a value that is no RON or of another type than its field; positions
-/// are those in `assignment`. A `text` that is not well-formed RON is an error with positions in `text`.
+/// A malformed assignment, a path that no scene has, a value that is no RON or of another type than its field;
+/// positions are those in `assignment`. A `text` that is not well-formed RON is an error with positions in `text`.
 pub fn apply_set(text: &str, assignment: &str, agents: &AgentList) -> Result<String, SceneError> {
     let check = |text: &str| check_types(text, agents);
     secateur_scene::apply_set(text, assignment, Format { template: template(), check: &check })

@@ -14,8 +14,8 @@ pub enum Selection {
     L1,
     /// Largest Euclidean norm of the same weights.
     L2,
-    /// Backward elimination on the least-squares error of the consumers, which needs no criterion: each channel that goes changes
-    /// what the others are worth.
+    /// Backward elimination on the least-squares error of the consumers, which needs no criterion: each channel that
+    /// goes changes what the others are worth.
     #[default]
     Reconstruction,
     /// A random order drawn from this seed.
@@ -48,8 +48,8 @@ pub struct RankedGroup<'a> {
     pub group: GroupId,
     /// Its place in the walk.
     pub place: usize,
-    /// What the readers of every group make of the calibration images: their normal equations, and what each channel adds to the
-    /// outputs of the wide ones.
+    /// What the readers of every group make of the calibration images: their normal equations, and what each channel
+    /// adds to the outputs of the wide ones.
     pub calibration: &'a Calibration,
     /// The calibration images `[N, H, W, C]`.
     pub images: &'a [f32],
@@ -62,9 +62,11 @@ impl RankedGroup<'_> {
     }
 }
 
-/// How important each channel of a group is. Of a group, the least important channels go first; of equally important ones, the last.
+/// How important each channel of a group is. Of a group, the least important channels go first; of equally important
+/// ones, the last.
 ///
-/// A plugin brings criteria by [`crate::PruningPlugin::criteria`], and a scene names one as `selection: Custom("name")`.
+/// A plugin brings criteria by [`crate::PruningPlugin::criteria`], and a scene names one as `selection:
+/// Custom("name")`.
 /// ```
 /// use secateur_sim::{Criterion, RankedGroup};
 ///

@@ -1,5 +1,5 @@
-//! Everything about one network on one data set that a run computes once: groups, counts, normal equations, removal paths,
-//! reward images. Shared by the agent and the controls.
+//! Everything about one network on one data set that a run computes once: groups, counts, normal equations, removal
+//! paths, reward images. Shared by the agent and the controls.
 
 mod criterion;
 mod refit_cache;

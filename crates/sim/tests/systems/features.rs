@@ -82,8 +82,8 @@ fn chain() -> Graph {
 #[test]
 fn every_column_is_the_one_worked_out_by_hand() {
     let chain = Described::new(&chain());
-    // The largest of each column: 24 c, 10 n, 8 h, 6 w, stride 2, 5x5, 11184 FLOPs. The FLOPs of the three groups are 11184
-    // (first and second), 6120 (second and third) and 360 (third and linear), together 17664.
+    // The largest of each column: 24 c, 10 n, 8 h, 6 w, stride 2, 5x5, 11184 FLOPs. The FLOPs of the three groups are
+    // 11184 (first and second), 6120 (second and third) and 360 (third and linear), together 17664.
     let (most, all) = (11184.0, 17664.0);
     // Read by the second convolution: 4 channels of 8x6 pixels to 5.
     let at_first = [1. / 3., 4. / 24., 5. / 10., 1., 1., 1., 1., 0.4, 1., 1., 0., (6120. + 360.) / all, 0.];
@@ -115,7 +115,8 @@ fn a_column_that_is_the_same_for_all_groups_is_1() {
         x = g.push(format!("c{i}"), square(from, 3, 3, 1, 1), &[x]);
     }
     let same = Described::new(&g.finish().unwrap());
-    // Both groups are made and read by convolutions of 3 to 3 channels; the third convolution's channels are the output.
+    // Both groups are made and read by convolutions of 3 to 3 channels; the third convolution's channels are the
+    // output.
     let all = |l, reduced, rest, last| [l, 1., 1., 1., 1., 1., 1., 0.4, 1., 1., reduced, rest, last];
     check(&same.see(&same.standing(0, 0.0), &[]), all(0.5, 0., 0.5, 0.), "first");
     // With 2 of 3 channels kept, of three equal convolutions a third of two is gone.

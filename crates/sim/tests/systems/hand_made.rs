@@ -14,16 +14,16 @@ use secateur_sim::{
     spawn_network,
 };
 
-/// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are the
-/// network's input and output.
+/// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
+/// the network's input and output.
 pub const A: GroupId = 1;
 pub const B: GroupId = 2;
 
 /// 26 of 52 multiply-accumulates.
 pub const BUDGET: u64 = 26;
 
-/// A convolution of 1 to 4 channels, one of 4 to 2, both 1x1 on 2x2 pixels, their mean, a linear map of 2 to 2. With `a` and `b`
-/// channels kept it takes `4 a + 4 a b + 2 b` multiply-accumulates.
+/// A convolution of 1 to 4 channels, one of 4 to 2, both 1x1 on 2x2 pixels, their mean, a linear map of 2 to 2. With
+/// `a` and `b` channels kept it takes `4 a + 4 a b + 2 b` multiply-accumulates.
 pub fn network() -> Network {
     let mut g = GraphBuilder::new(Shape { c: 1, h: 2, w: 2 });
     let a = g.push("a", Op::Conv2d(Conv2d::square(1, 4, 1, 1, 0)), &[0]);
@@ -51,8 +51,8 @@ pub fn pool() -> Pool {
     Pool(Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap()))
 }
 
-/// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in this order,
-/// the second its channel 1.
+/// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in
+/// this order, the second its channel 1.
 pub fn prepared() -> Prepared {
     let mut prepared = prepared_by(Selection::L1).unwrap();
     let path = |removed: &[usize], errors: &[f64]| {

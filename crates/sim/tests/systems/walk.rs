@@ -8,7 +8,8 @@ use secateur_sim::{
 
 use crate::hand_made::{A, B, Process, macs, widths};
 
-/// The largest keep ratio below 3/4, from which on the second convolution would keep both channels, that 16 halvings of [0, 1] find.
+/// The largest keep ratio below 3/4, from which on the second convolution would keep both channels, that 16 halvings of
+/// [0, 1] find.
 const BELOW_THREE_QUARTERS: f32 = 0.75 - 1.0 / 65536.0;
 
 /// A walk that kept two of the first convolution's four channels.
@@ -22,8 +23,8 @@ fn an_actor_sees_the_group_it_is_at_and_what_earlier_decisions_saved() {
     let actor = process.actor(0, 4);
     process.set(actor, after_first_decision());
     process.run(observe_layers);
-    // The linear map of 2 to 2 reads the second convolution. Of 52 multiply-accumulates, 8 + 16 + 4 are left with the second
-    // convolution whole, although the walk's widths hold the least that is allowed of it.
+    // The linear map of 2 to 2 reads the second convolution. Of 52 multiply-accumulates, 8 + 16 + 4 are left with the
+    // second convolution whole, although the walk's widths hold the least that is allowed of it.
     let shape = [2.0 / 4.0, 1.0, 1.0 / 2.0, 1.0 / 2.0, 1.0, 1.0];
     let features = [&[1.0], &shape[..], &[0.5, 1.0, 36.0 / 48.0, 24.0 / 52.0, 0.0, 0.5]].concat();
     let expected = Observation { features, even_ratio: BELOW_THREE_QUARTERS };
@@ -186,8 +187,8 @@ fn leftover_budget_is_spent_where_the_error_falls_most_per_mac_and_recorded() {
     let actor = process.actor(0, 0);
     process.set(actor, Walk { cursor: 2, ..Walk::new(0, false, widths(1, 1)) });
     process.run(select_channels);
-    // From 10: a second channel of the first convolution takes 8 and saves 0.9 - 0.3, 0.075 each; of the second 6 and 0.5, 0.083
-    // each. From 16, one more of the first would come to 28.
+    // From 10: a second channel of the first convolution takes 8 and saves 0.9 - 0.3, 0.075 each; of the second 6 and
+    // 0.5, 0.083 each. From 16, one more of the first would come to 28.
     let candidate = process.get::<WalkEnd>(actor).0.unwrap();
     assert_eq!((process.get::<Kept>(candidate).0.widths(), process.get::<Macs>(candidate)), (widths(1, 2), Macs(16)));
     assert_eq!(process.get::<Spent>(candidate).0, [(1, 1)].into());

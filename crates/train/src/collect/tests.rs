@@ -5,7 +5,8 @@ use super::*;
 use crate::components::TrajectoryReceiver;
 use crate::hand_made::{Ground, unroll, walk};
 
-/// Gives an actor the decision at place `layer` of walk 7, every number of which tells the layer. A walk ends with layer 1.
+/// Gives an actor the decision at place `layer` of walk 7, every number of which tells the layer. A walk ends with
+/// layer 1.
 fn decide(ground: &mut Ground, actor: Entity, layer: u32) {
     let x = layer as f32;
     let request = ActRequest {

@@ -3,8 +3,8 @@ use secateur_rl::Unroll;
 use super::*;
 use crate::hand_made::{Ground, policy, walk};
 
-/// Batches of two unrolls, learned from at most one update after the policy that began them. The newest policy is of version 3, so
-/// tickets below 10 may be given out.
+/// Batches of two unrolls, learned from at most one update after the policy that began them. The newest policy is of
+/// version 3, so tickets below 10 may be given out.
 fn tickets(ground: &mut Ground, next: u64) {
     ground.world.insert_resource(Tickets { next, returned: BTreeSet::new(), batch_size: 2, lag_max: 1 });
 }

@@ -16,8 +16,8 @@ use super::N_TASKS;
 /// (task, walk, layer) of every step learned from.
 pub type Seen = Arc<Mutex<Vec<(u32, u64, u32)>>>;
 
-/// Writes the walk's number where the value would be, and how many steps of the walk came before where the recurrent state would
-/// be, so that the learner knows each step.
+/// Writes the walk's number where the value would be, and how many steps of the walk came before where the recurrent
+/// state would be, so that the learner knows each step.
 struct Numbering {
     version: u64,
     pause: fn(),

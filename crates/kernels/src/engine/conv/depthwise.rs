@@ -43,7 +43,8 @@ struct RowJob {
 }
 
 /// # Safety
-/// The processor must have the function's instruction set, and every address the job names must be valid for all its taps and channels.
+/// The processor must have the function's instruction set, and every address the job names must be valid for all its
+/// taps and channels.
 type DepthwiseFn = unsafe fn(&RowJob);
 
 /// Channels whose sums are held in registers together: enough to hide the latency of a multiply-add.
@@ -119,8 +120,9 @@ impl DepthwiseKernel {
                     out: out[to..].as_mut_ptr(),
                     finish: epilogue.from(to),
                 };
-                // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
-                // like that of `out` and the residual, is asserted above; weights and bias hold `c` channels; `out` is borrowed exclusively.
+                // SAFETY: the instruction set was checked when the kernel was made. `valid_taps` names only taps inside
+                // `x`, whose length, like that of `out` and the residual, is asserted above; weights and bias hold `c`
+                // channels; `out` is borrowed exclusively.
                 unsafe { (self.run)(&job) }
             }
         }

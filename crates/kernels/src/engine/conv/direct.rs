@@ -1,4 +1,5 @@
-//! Direct convolution of a group of images on register tiles. Taps outside the image are skipped, so there is no padded copy.
+//! Direct convolution of a group of images on register tiles. Taps outside the image are skipped, so there is no padded
+//! copy.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -199,8 +200,8 @@ impl ConvKernel {
         }
     }
 
-    /// Computes the `runs` of output pixels from `at` on down a column (axis 0) or along a row (1), all of which have the same taps
-    /// inside the image.
+    /// Computes the `runs` of output pixels from `at` on down a column (axis 0) or along a row (1), all of which have
+    /// the same taps inside the image.
     fn run_pixels(
         &self,
         block: &ChannelBlock,
@@ -238,9 +239,10 @@ impl ConvKernel {
                 out_step,
                 finish: Some(part.epilogue.from(to)),
             };
-            // SAFETY: the instructions were checked when the kernel was made. `valid_taps` names only taps inside `x`, whose length,
-            // like that of `out` and the residual, is asserted in `run_rows`; runs stay within the part's rows and the pixels that have these taps;
-            // each block writes its own channels, and weights and bias were packed for it; `out` is borrowed exclusively.
+            // SAFETY: the instructions were checked when the kernel was made. `valid_taps` names only taps inside `x`,
+            // whose length, like that of `out` and the residual, is asserted in `run_rows`; runs stay within the part's
+            // rows and the pixels that have these taps; each block writes its own channels, and weights and bias were
+            // packed for it; `out` is borrowed exclusively.
             unsafe { (run.run)(&job, run.n_tiles) }
         }
     }

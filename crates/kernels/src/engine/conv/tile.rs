@@ -1,8 +1,8 @@
-//! The innermost loops: a register tile of `P` output pixels by `C` output channels, for every instruction set. Each of its sums
-//! is a vector whose lanes are different images, so no channel count leaves a lane idle.
+//! The innermost loops: a register tile of `P` output pixels by `C` output channels, for every instruction set. Each of
+//! its sums is a vector whose lanes are different images, so no channel count leaves a lane idle.
 //!
-//! Each output value is one chain of multiply-adds in a fixed order (bias first, then tap by tap), whatever `P` and `C`: how pixels
-//! and channels are cut into tiles never changes a result.
+//! Each output value is one chain of multiply-adds in a fixed order (bias first, then tap by tap), whatever `P` and
+//! `C`: how pixels and channels are cut into tiles never changes a result.
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are pixels and channels, and also make up addresses")]
 
@@ -50,8 +50,8 @@ pub(crate) struct Finish {
 /// Computes `n_tiles` tiles, pixel after pixel.
 ///
 /// # Safety
-/// The processor must have the function's instruction set; every address the job names must be valid for `n_tiles * P` pixels:
-/// reads of input, weights, bias and residual, writes of output; output must not overlap the rest.
+/// The processor must have the function's instruction set; every address the job names must be valid for `n_tiles * P`
+/// pixels: reads of input, weights, bias and residual, writes of output; output must not overlap the rest.
 pub(crate) type TileFn = unsafe fn(&TileJob, n_tiles: usize);
 
 #[inline(always)]

@@ -1,6 +1,8 @@
-//! The register tiles of `tile.rs` for pairs of bf16 (AVX512-BF16): a word of input and of weights is two channels, sums are f32.
+//! The register tiles of `tile.rs` for pairs of bf16 (AVX512-BF16): a word of input and of weights is two channels,
+//! sums are f32.
 //!
-//! Each sum is one chain in a fixed order: bias first, then tap by tap, word by word, the processor's own order within a pair.
+//! Each sum is one chain in a fixed order: bias first, then tap by tap, word by word, the processor's own order within
+//! a pair.
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are pixels and channels, and also make up addresses")]
 
@@ -13,7 +15,8 @@ use crate::simd::pairs::Interleave;
 const LANES: usize = 16;
 
 /// # Safety
-/// As [`TileFn`], in words: with a `finish`, outputs are pairs (an odd last channel gets zero for a partner), without they are f32 sums.
+/// As [`TileFn`], in words: with a `finish`, outputs are pairs (an odd last channel gets zero for a partner), without
+/// they are f32 sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn run<const P: usize, const C: usize>(job: &TileJob, n_tiles: usize) {
     for first in (0..n_tiles).map(|t| t * P) {
@@ -30,7 +33,8 @@ unsafe fn run<const P: usize, const C: usize>(job: &TileJob, n_tiles: usize) {
 
 #[inline(always)]
 unsafe fn sum_taps<const P: usize, const C: usize>(job: &TileJob, first: usize) -> [[__m512; C]; P] {
-    // SAFETY: the caller's promise (`TileFn`) covers all taps of these P pixels and all weights. Pairs are 32 bits as f32 are.
+    // SAFETY: the caller's promise (`TileFn`) covers all taps of these P pixels and all weights. Pairs are 32 bits as
+    // f32 are.
     unsafe {
         // Plain loops: within closures the vector instructions would not always be inlined.
         let mut acc = [[_mm512_setzero_ps(); C]; P];

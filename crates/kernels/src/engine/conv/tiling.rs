@@ -46,12 +46,12 @@ pub(crate) fn runs_bytes(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> u
     (n_sizes * size_of::<PixelRun>()) as u64
 }
 
-/// Numbers of blocks that [`channel_blocks`] tries at most: all of them up to 6,000 channels or so; beyond, its time would grow with
-/// their square.
+/// Numbers of blocks that [`channel_blocks`] tries at most: all of them up to 6,000 channels or so; beyond, its time
+/// would grow with their square.
 const MAX_TRIED: usize = 2048;
 
-/// The cheapest way to cut `n_channels` output channels into blocks that go with runs of `n_pixels`: the blocks' sizes, of which all but
-/// the last are whole words.
+/// The cheapest way to cut `n_channels` output channels into blocks that go with runs of `n_pixels`: the blocks' sizes,
+/// of which all but the last are whole words.
 pub(crate) fn channel_blocks(arithmetic: Arithmetic, n_channels: usize, n_pixels: usize) -> Vec<usize> {
     let per_word = arithmetic.channels_per_word();
     let n_words = arithmetic.words(n_channels);

@@ -36,13 +36,13 @@ pub(crate) struct OutputJob {
 }
 
 /// # Safety
-/// The processor must have the function's instruction set, and every address the job names must be valid for all its channels:
-/// reads of pixels, writes of 36 points.
+/// The processor must have the function's instruction set, and every address the job names must be valid for all its
+/// channels: reads of pixels, writes of 36 points.
 pub(crate) type InputFn = unsafe fn(&InputJob);
 
 /// # Safety
-/// The processor must have the function's instruction set, and every address the job names must be valid for all its channels:
-/// reads of 36 points, bias and residual, writes of `size` pixels. Output must not overlap the rest.
+/// The processor must have the function's instruction set, and every address the job names must be valid for all its
+/// channels: reads of 36 points, bias and residual, writes of `size` pixels. Output must not overlap the rest.
 pub(crate) type OutputFn = unsafe fn(&OutputJob);
 
 /// Rows of input under one column of tiles.
@@ -86,11 +86,11 @@ pub(crate) struct OutputRowsJob {
 }
 
 /// # Safety
-/// The processor must have AVX512-BF16, and every address the job names must be valid for all its words and rows: reads of pixels,
-/// writes of six points.
+/// The processor must have AVX512-BF16, and every address the job names must be valid for all its words and rows: reads
+/// of pixels, writes of six points.
 pub(crate) type InputRowsFn = unsafe fn(&InputRowsJob);
 
 /// # Safety
-/// The processor must have AVX512-BF16, and every address the job names must be valid for all its channels and rows: reads of six
-/// points, bias and residual, writes of `n_columns` pixels. Output must not overlap the rest.
+/// The processor must have AVX512-BF16, and every address the job names must be valid for all its channels and rows:
+/// reads of six points, bias and residual, writes of `n_columns` pixels. Output must not overlap the rest.
 pub(crate) type OutputRowsFn = unsafe fn(&OutputRowsJob);

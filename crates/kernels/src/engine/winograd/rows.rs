@@ -1,5 +1,6 @@
-//! 3x3 convolution with stride 1 by minimal filtering along rows alone, F(4, 3): half of the multiplications, for transforms that take
-//! a third of those of square tiles. In bf16, where multiplications are cheap, this is best for the narrow layers.
+//! 3x3 convolution with stride 1 by minimal filtering along rows alone, F(4, 3): half of the multiplications, for
+//! transforms that take a third of those of square tiles. In bf16, where multiplications are cheap, this is best for
+//! the narrow layers.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -24,8 +25,8 @@ const STRIP: usize = 16;
 pub(crate) struct WinogradRowsKernel {
     shapes: [Shape; 2],
     padding: [usize; 2],
-    /// From one point to the next: of all rows of transformed inputs, of a strip's sums of a block. One vector more than they hold,
-    /// since points a power of two apart would all fall into the same few lines of the cache.
+    /// From one point to the next: of all rows of transformed inputs, of a strip's sums of a block. One vector more
+    /// than they hold, since points a power of two apart would all fall into the same few lines of the cache.
     point_steps: [usize; 2],
     blocks: Vec<RowBlock>,
     /// `[ROW_POINTS, blocks, rows of taps, in words, block's channels]`
@@ -135,7 +136,8 @@ impl WinogradRowsKernel {
         }
     }
 
-    /// Transforms the rows `rows`, counted from the first of the padding, under the tiles that begin at output column `column`.
+    /// Transforms the rows `rows`, counted from the first of the padding, under the tiles that begin at output column
+    /// `column`.
     fn transform_input(&self, column: usize, rows: Range<usize>, x: &[f32], inputs: &mut AlignedVec) {
         let [top, bottom] = [self.padding[0], self.padding[0] + self.shapes[0].h];
         self.transform_rows(column, rows.start..rows.end.min(top), None, inputs);
@@ -171,8 +173,8 @@ impl WinogradRowsKernel {
             out: into.as_mut_ptr(),
             point_step: step,
         };
-        // SAFETY: the instructions were checked before the kernel was made; every pixel is a slice up to the last row's, or `zeros`,
-        // which holds a pixel's words; the last point's rows end inside `into` (asserted).
+        // SAFETY: the instructions were checked before the kernel was made; every pixel is a slice up to the last
+        // row's, or `zeros`, which holds a pixel's words; the last point's rows end inside `into` (asserted).
         unsafe { (TRANSFORMS.0)(&job) }
     }
 
@@ -203,10 +205,11 @@ impl WinogradRowsKernel {
                     out_step: block.n_channels * LANES,
                     finish: None,
                 };
-                // SAFETY: the instructions were checked before the kernel was made. A run's rows are among `rows`, and those and the two
-                // below them are among the `output.h + 2` of a point (lengths asserted above); weights were packed for the block; `zeros`
-                // holds at least as many values as there are output channels; `sums` is borrowed exclusively, a point of it holds the
-                // channels of the widest block in as many rows as a strip has.
+                // SAFETY: the instructions were checked before the kernel was made. A run's rows are among `rows`, and
+                // those and the two below them are among the `output.h + 2` of a point (lengths asserted above);
+                // weights were packed for the block; `zeros` holds at least as many values as there are output
+                // channels; `sums` is borrowed exclusively, a point of it holds the channels of the widest block in as
+                // many rows as a strip has.
                 unsafe { (run.run)(&job, run.n_tiles) }
             }
         }
@@ -237,14 +240,15 @@ impl WinogradRowsKernel {
             row_step: output.w * pixel_len,
             finish: epilogue.from(to),
         };
-        // SAFETY: the instructions were checked before the kernel was made; the last point's rows end inside `sums` (asserted);
-        // `rows` and `columns` are pixels of `out`, whose length, like the residual's, is asserted in `run`; bias and every pixel hold
-        // the block's channels, which begin at a whole word.
+        // SAFETY: the instructions were checked before the kernel was made; the last point's rows end inside `sums`
+        // (asserted); `rows` and `columns` are pixels of `out`, whose length, like the residual's, is asserted in
+        // `run`; bias and every pixel hold the block's channels, which begin at a whole word.
         unsafe { (TRANSFORMS.1)(&job) }
     }
 }
 
-/// Transforms filters `[filters, n_in, 3, 3]` and writes them as words `[ROW_POINTS, 3, in words, filters]`, points `point_step` words apart.
+/// Transforms filters `[filters, n_in, 3, 3]` and writes them as words `[ROW_POINTS, 3, in words, filters]`, points
+/// `point_step` words apart.
 fn pack_transformed(filters: &[f32], [n_in, n_filters]: [usize; 2], point_step: usize, packed: &mut [f32]) {
     let n_words = n_in.div_ceil(2);
     let line = |filter: usize, i: usize, row: usize| {

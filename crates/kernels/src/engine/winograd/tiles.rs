@@ -61,8 +61,8 @@ impl WinogradScratch {
     }
 }
 
-/// Values from one point to the next of `len` values each: one vector more, since points a power of two apart would all fall
-/// into the same few lines of the cache.
+/// Values from one point to the next of `len` values each: one vector more, since points a power of two apart would all
+/// fall into the same few lines of the cache.
 const fn point_step(len: usize, lanes: usize) -> usize {
     len + lanes
 }
@@ -185,8 +185,8 @@ impl WinogradKernel {
         let step = self.point_steps()[0];
         assert!((POINTS - 1) * step + pixel_len <= into.len(), "transformed inputs");
         let job = InputJob { pixels, n_words, out: into.as_mut_ptr(), point_step: step };
-        // SAFETY: the instructions were checked when the kernel was made; every pixel is a slice of `n_words` vectors, and the
-        // last point's vectors end inside `into` (asserted).
+        // SAFETY: the instructions were checked when the kernel was made; every pixel is a slice of `n_words` vectors,
+        // and the last point's vectors end inside `into` (asserted).
         unsafe { (self.transforms.input)(&job) }
     }
 
@@ -212,9 +212,10 @@ impl WinogradKernel {
                         out_step: output.c * lanes,
                         finish: None,
                     };
-                    // SAFETY: the instructions were checked when the kernel was made. A run's tiles are among the `self.tiles` that a
-                    // point holds (lengths asserted above); weights were packed for the block; `zeros` holds at least as many values as
-                    // there are output channels; `sums` is borrowed exclusively and each block writes its own channels.
+                    // SAFETY: the instructions were checked when the kernel was made. A run's tiles are among the
+                    // `self.tiles` that a point holds (lengths asserted above); weights were packed for the block;
+                    // `zeros` holds at least as many values as there are output channels; `sums` is borrowed
+                    // exclusively and each block writes its own channels.
                     unsafe { (run.run)(&job, run.n_tiles) }
                 }
             }
@@ -246,13 +247,15 @@ impl WinogradKernel {
             row_step: output.w * out_words,
             finish: epilogue.from(to),
         };
-        // SAFETY: the instructions were checked when the kernel was made; the last point's vectors end inside `sums` (asserted);
-        // `size` keeps to the pixels of `out`, whose length, like the residual's, is asserted in `run_rows`; bias holds all channels.
+        // SAFETY: the instructions were checked when the kernel was made; the last point's vectors end inside `sums`
+        // (asserted); `size` keeps to the pixels of `out`, whose length, like the residual's, is asserted in
+        // `run_rows`; bias holds all channels.
         unsafe { (self.transforms.output)(&job) }
     }
 }
 
-/// Transforms filters `[filters, n_in, 3, 3]` and writes them as words `[POINTS, in words, filters]`, points `point_step` words apart.
+/// Transforms filters `[filters, n_in, 3, 3]` and writes them as words `[POINTS, in words, filters]`, points
+/// `point_step` words apart.
 fn pack_transformed(
     arithmetic: Arithmetic,
     filters: &[f32],

@@ -1,5 +1,5 @@
-//! The transforms of F(4x4, 3x3) on pairs of bf16, at the points 0, 3/4, -3/4, 3/2, -3/2 and infinity: rounded between the transforms,
-//! their sums are half as far from exact ones as at 0, 1, -1, 2, -2.
+//! The transforms of F(4x4, 3x3) on pairs of bf16, at the points 0, 3/4, -3/4, 3/2, -3/2 and infinity: rounded between
+//! the transforms, their sums are half as far from exact ones as at 0, 1, -1, 2, -2.
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are rows and columns of tiles, and also make up addresses")]
 
@@ -232,7 +232,8 @@ unsafe fn sums_of_row(job: &OutputRowsJob, row: usize, channel: usize) -> [__m51
 #[inline(always)]
 unsafe fn transform_output_columns(job: &OutputRowsJob, n_columns: usize) {
     let n_words = job.n_channels.div_ceil(2);
-    // SAFETY: the caller's promise covers each channel of all rows and points, and `n_columns` output pixels of each row.
+    // SAFETY: the caller's promise covers each channel of all rows and points, and `n_columns` output pixels of each
+    // row.
     unsafe {
         let finish = FinishPair::new(job.finish);
         for (row, word) in (0..job.n_rows).flat_map(|row| (0..n_words).map(move |word| (row, word))) {

@@ -1,4 +1,5 @@
-//! The transforms of F(4x4, 3x3) at the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray 2016), on vectors whose lanes are images.
+//! The transforms of F(4x4, 3x3) at the points 0, 1, -1, 2, -2 and infinity (Lavin and Gray 2016), on vectors whose
+//! lanes are images.
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are rows and columns of tiles, and also make up addresses")]
 

@@ -24,8 +24,8 @@ const SLOTS_MAX: usize = 8;
 const SLOTS_VALUES: usize = 8 << 20;
 /// How often the targets of a classifier's logits are moved: its steps are short, but its rows are few.
 const SOFTMAX_PASSES: usize = 30;
-/// Share of a pass's step that is taken. Moved targets bound the loss by a quadratic with its minimum at the full step, so that
-/// anything below twice the step lowers it too; nearly twice gets there in about half the passes.
+/// Share of a pass's step that is taken. Moved targets bound the loss by a quadratic with its minimum at the full step,
+/// so that anything below twice the step lowers it too; nearly twice gets there in about half the passes.
 pub(crate) const OVER_RELAXATION: f32 = 1.7;
 
 /// Inputs as the network now makes them, targets as the original made them.
@@ -108,8 +108,8 @@ impl RefitProblem<'_> {
 
     /// Weights from the inputs in `channels` (positions within the map's inputs, ascending).
     ///
-    /// Least squares counts all errors alike; the nonlinearity behind the sum may not. So targets are moved to where an error of the
-    /// fit matters no more than it does there, and the weights solved for again, a few times.
+    /// Least squares counts all errors alike; the nonlinearity behind the sum may not. So targets are moved to where an
+    /// error of the fit matters no more than it does there, and the weights solved for again, a few times.
     ///
     /// # Errors
     /// As [`NormalEquations::refit`].

@@ -1,8 +1,9 @@
 //! Refit of a map with more inputs than there are rows to fit it to, in the space of the rows.
 //!
-//! The least-squares weights with a ridge that pulls towards the weights W0 are W0 + X^T A with (X X^T + ridge) A = Y - X W0 (the dual form
-//! of ridge regression; Saunders et al. 1998), columns of X and Y less their means, so that the intercept is free. The matrix has one row
-//! for each row of the problem, however many inputs there are, and the same solution as the normal equations of these rows.
+//! The least-squares weights with a ridge that pulls towards the weights W0 are W0 + X^T A with (X X^T + ridge) A = Y -
+//! X W0 (the dual form of ridge regression; Saunders et al. 1998), columns of X and Y less their means, so that the
+//! intercept is free. The matrix has one row for each row of the problem, however many inputs there are, and the same
+//! solution as the normal equations of these rows.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::solvers::{Llt, Solve};
@@ -41,7 +42,8 @@ struct Dual {
 }
 
 impl RefitProblem<'_> {
-    /// As [`RefitProblem::solve`], for a wide map, from as many rows as [`wide_rows_max`] allows; `weights` are the map's, `[outputs, inputs * taps]`.
+    /// As [`RefitProblem::solve`], for a wide map, from as many rows as [`wide_rows_max`] allows; `weights` are the
+    /// map's, `[outputs, inputs * taps]`.
     ///
     /// # Errors
     /// Activations or weights that are not finite.
@@ -215,8 +217,8 @@ impl Dual {
     }
 }
 
-/// X X^T of centred columns with `ridge` on its diagonal, `[rows, rows]`, its lower triangle only. Made in tiles of rows, each a sum over
-/// blocks of columns in their order, so that it does not depend on the number of threads.
+/// X X^T of centred columns with `ridge` on its diagonal, `[rows, rows]`, its lower triangle only. Made in tiles of
+/// rows, each a sum over blocks of columns in their order, so that it does not depend on the number of threads.
 fn row_products(x: &WideRows, means: &[f64], ridge: f64) -> Mat<f64> {
     let n = x.len();
     let height = |tile: usize| TILE_ROWS.min(n - tile * TILE_ROWS);
@@ -309,7 +311,8 @@ mod tests {
             let scale = pairs().map(|(_, e)| e.abs()).fold(0.0, f32::max);
             let worst = pairs().map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
             assert_eq!(got.weight.len(), expected.weight.len());
-            // With some inputs left out, the ridge is a share of the mean over those used, and not of the mean over all.
+            // With some inputs left out, the ridge is a share of the mean over those used, and not of the mean over
+            // all.
             let tolerance = if keep_every == 1 { 5e-3 } else { 3e-2 };
             assert!(worst < tolerance * scale, "node {node}, one in {keep_every}: {worst} of {scale}");
             met.push(target.nonlinearity);

@@ -1,9 +1,9 @@
 //! MTACP (Ma and Fang, IJCNN 2023): one recurrent Gaussian policy for all tasks, learned with IMPALA's V-trace.
 //!
-//! [`Profile::Paper`](crate::Profile::Paper) has the published sizes and settings, with the released code's faults corrected:
-//! rollouts are kept as floats; the log-probability is that of the raw sample under the un-squashed normal;
-//! entropy is encouraged; the squash reaches all of [`keep_ratio_min`, 1].
-//! [`Profile::Tuned`](crate::Profile::Tuned) departs further: see [`MtacpSettings`].
+//! [`Profile::Paper`] has the published sizes and settings, with the released code's faults
+//! corrected: rollouts are kept as floats; the log-probability is that of the raw sample under the un-squashed normal;
+//! entropy is encouraged; the squash reaches all of [`keep_ratio_min`, 1]. [`Profile::Tuned`]
+//! departs further: see [`MtacpSettings`].
 
 mod batch;
 mod frame;

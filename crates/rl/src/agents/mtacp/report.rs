@@ -34,8 +34,8 @@ impl Totals {
         self.sigma = loss.sigma;
     }
 
-    /// Losses are means per step over the gradient steps; `entropy` is in nats per decision, `gradient_norm` before clipping,
-    /// `importance_mean` the weight of the batch under the newest policy, 1 if that acted.
+    /// Losses are means per step over the gradient steps; `entropy` is in nats per decision, `gradient_norm` before
+    /// clipping, `importance_mean` the weight of the batch under the newest policy, 1 if that acted.
     pub(super) fn finish(self) -> LearnReport {
         let n = self.n_gradient_steps.max(1) as f64;
         let numbers = vec![

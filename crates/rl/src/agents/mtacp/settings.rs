@@ -11,7 +11,8 @@ use crate::setting::{BadSetting, RangeCheck, profiled_settings};
 /// Most layers of the trunk, and units of one layer.
 const LAYERS_MAX: usize = 8;
 const UNITS_MAX: usize = 1024;
-/// Largest standard deviation, loss weight, bound on a weight or norm: far beyond use, and its square is still finite in f32.
+/// Largest standard deviation, loss weight, bound on a weight or norm: far beyond use, and its square is still finite
+/// in f32.
 const NUMBER_MAX: f64 = 1e6;
 
 /// Where the standard deviation of the raw action comes from.
@@ -45,8 +46,8 @@ profiled_settings! {
         trunk: Vec<usize>,
         /// LSTM units.
         lstm_units: usize,
-        /// If not 0, the network also sees the even ratio, and a table of (task, layer) times this is added to its mean: layers then
-        /// need not be told apart by their features alone.
+        /// If not 0, the network also sees the even ratio, and a table of (task, layer) times this is added to its
+        /// mean: layers then need not be told apart by their features alone.
         table_gain: f64,
         /// Whether the first mean is 0.
         zero_mean: bool,

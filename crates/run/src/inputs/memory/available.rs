@@ -2,8 +2,8 @@
 
 use std::fs;
 
-/// The least of what the system has left, what the control group leaves, and the limit on the address space (`ulimit -v`); `None`
-/// where the system does not say.
+/// The least of what the system has left, what the control group leaves, and the limit on the address space (`ulimit
+/// -v`); `None` where the system does not say.
 pub(super) fn available() -> Option<u64> {
     [system(), control_group(), address_space()].into_iter().flatten().min()
 }
