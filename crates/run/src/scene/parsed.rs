@@ -33,7 +33,7 @@ pub struct SceneData {
     /// Data sets; at least one.
     pub datasets: Vec<DatasetSpec>,
     /// Upper bounds; at least one, no two alike.
-    pub budgets: Vec<BudgetSpec>,
+    pub budgets: Vec<Budget>,
     /// Every network x (its data sets) x budget, in that order; at least one, names unique.
     pub tasks: Vec<TaskSpec>,
     /// Which groups may be pruned.
@@ -112,14 +112,14 @@ pub enum BudgetBound {
 
 /// One upper bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BudgetSpec {
+pub struct Budget {
     /// What is bounded.
     pub kind: Cost,
     /// The bound.
     pub bound: BudgetBound,
 }
 
-impl BudgetSpec {
+impl Budget {
     /// The largest count allowed for a network whose own count is `original`; a ratio is rounded down.
     pub fn max(&self, original: u64) -> u64 {
         match self.bound {
@@ -291,7 +291,7 @@ impl SceneData {
     }
 }
 
-fn budget_file(budget: &BudgetSpec) -> BudgetFile {
+fn budget_file(budget: &Budget) -> BudgetFile {
     let (ratio, max) = match budget.bound {
         BudgetBound::Ratio(ratio) => (Some(ratio), None),
         BudgetBound::Max(max) => (None, Some(max)),
