@@ -1,17 +1,18 @@
-//! A learner that cannot learn from a batch stops the whole program with a checkpoint and the batch in a file.
+//! A learner that cannot learn from a batch stops the whole run with a checkpoint and the batch in a file.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use secateur::Failure;
+use secateur::run::{Incomplete, RunError, RunResult, RunSpec};
 use secateur::scene::{PluginConfig, SceneError};
-use secateur::sim::{PruningPlugin, Step, Tick};
+use secateur::sim::{PluginList, PruningPlugin, Step, Tick};
 use secateur::train::{CurrentPolicy, LearnerStats, Trajectory, collect_steps};
 
 /// Makes trajectories that cannot be learned from after the second update; once `healed`, gives those that wait what
@@ -42,7 +43,7 @@ impl PruningPlugin for Cosmic {
     }
 }
 
-fn run(out: &Path, healed: bool, extra: &[&str]) -> ExitCode {
+fn run(out: &Path, healed: bool, resumes: bool) -> Result<RunResult, RunError> {
     let scene = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron");
     let sets = [
         "budgets=[Macs(ratio: 0.6)]",
@@ -55,12 +56,16 @@ fn run(out: &Path, healed: bool, extra: &[&str]) -> ExitCode {
         "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 300, test: 100)),
                    (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 300, test: 100))]",
     ];
-    let mut arguments =
-        ["secateur", "run", scene.to_str().unwrap(), "--quiet", "--out", out.to_str().unwrap()].to_vec();
-    sets.iter().for_each(|set| arguments.extend(["--set", set]));
-    arguments.extend(extra);
-    let healed = Arc::new(AtomicBool::new(healed));
-    secateur::cli().add_plugins(Cosmic { healed }).run_with(arguments.into_iter().map(Into::into))
+    let spec = RunSpec {
+        sets: sets.map(str::to_owned).to_vec(),
+        out: Some(out.to_owned()),
+        resume: resumes,
+        ..RunSpec::new(scene)
+    };
+    let mut plugins = PluginList::default();
+    plugins.add(Cosmic { healed: Arc::new(AtomicBool::new(healed)) });
+    // Through the library: the command line would listen to the signals of the process that all tests share.
+    secateur::run(&spec, &plugins, &mut ())
 }
 
 fn summary(out: &Path) -> serde_json::Value {
@@ -81,8 +86,10 @@ fn metrics(out: &Path) -> Vec<String> {
 fn an_infinite_batch_stops_the_run_with_checkpoint_and_batch_and_resume_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     let (sound, failed) = (dir.path().join("sound"), dir.path().join("failed"));
-    assert_eq!(run(&sound, true, &[]), ExitCode::SUCCESS);
-    assert_eq!(run(&failed, false, &[]), ExitCode::from(1));
+    run(&sound, true, false).unwrap();
+    let error = run(&failed, false, false).unwrap_err();
+    assert!(matches!(error, RunError::Incomplete { reason: Incomplete::SearchFailed(_), .. }), "{error:?}");
+    assert_eq!(Failure::from(error).exit_code(), 1);
     assert!(summary(&failed)["walks"].as_u64().unwrap() < 24);
     assert_eq!(summary(&failed)["learner_updates"], 2);
     let batch = fs::read(failed.join("failed-batch-2.safetensors")).unwrap();
@@ -90,7 +97,7 @@ fn an_infinite_batch_stops_the_run_with_checkpoint_and_batch_and_resume_ends_it(
     let infinity = f32::INFINITY.to_le_bytes();
     assert!(batch.windows(4).filter(|w| *w == infinity).count() >= 4);
     assert_eq!(fs::read_dir(failed.join("checkpoints")).unwrap().count(), 1);
-    assert_eq!(run(&failed, true, &["--resume"]), ExitCode::SUCCESS);
+    run(&failed, true, true).unwrap();
     assert_eq!(summary(&failed), summary(&sound));
     assert_eq!(metrics(&failed), metrics(&sound));
 }
