@@ -13,7 +13,7 @@ use crate::{Failure, screen};
 
 pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<(), Failure> {
     let roots = Roots::new(arguments.roots.data_root.clone(), arguments.roots.model_root.clone(), Default::default());
-    let report = Report::new(&roots);
+    let report = MachineReport::new(&roots);
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?,
         false => report.to_text(),
@@ -22,7 +22,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<(), Failure> {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct MachineReport {
     version: &'static str,
     instruction_sets: Vec<String>,
     /// Whether `precision: Bf16` runs here.
@@ -63,7 +63,7 @@ struct Finding {
     detail: String,
 }
 
-impl Report {
+impl MachineReport {
     fn new(roots: &Roots) -> Self {
         let mut advice = Vec::new();
         let datasets = datasets(&roots.data);

@@ -21,7 +21,7 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
     let fits = MemoryBound::new(arguments.memory.memory, 1).check_groups(&network.original);
     fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
-    let report = Report::new(&network, arguments.protocol);
+    let report = NetworkReport::new(&network, arguments.protocol);
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?,
         false => report.to_text(),
@@ -30,7 +30,7 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct NetworkReport {
     name: String,
     file: String,
     assumptions: Vec<String>,
@@ -69,7 +69,7 @@ struct ReachableRow {
     ratio: f64,
 }
 
-impl Report {
+impl NetworkReport {
     fn new(network: &LoadedNetwork, protocol: Protocol) -> Self {
         let input = network.original.graph().input();
         let graph = network.folded.graph();

@@ -32,7 +32,7 @@ pub(super) struct Environment<'a> {
     pub(super) pool: Pool,
     networks: Vec<Arc<Prepared>>,
     pub(super) tasks: Vec<TaskSetup>,
-    kind: Kind<'a>,
+    kind: EnvironmentKind<'a>,
     walks: u64,
     queue_capacity: usize,
 }
@@ -64,7 +64,7 @@ impl Wanted {
     }
 }
 
-enum Kind<'a> {
+enum EnvironmentKind<'a> {
     Synthetic { score: Work, learn: Work },
     Scene { scene: &'a Scene, plugins: &'a PluginList },
 }
@@ -88,7 +88,7 @@ impl<'a> Environment<'a> {
         let (networks, tasks) = prepared((scene, plugins), resolved, &pool)?;
         let (walks, queue_capacity) = (wanted.walks, wanted.queue_capacity);
         let name = scene.origin().to_owned();
-        Ok(Self { name, pool, networks, tasks, kind: Kind::Scene { scene, plugins }, walks, queue_capacity })
+        Ok(Self { name, pool, networks, tasks, kind: EnvironmentKind::Scene { scene, plugins }, walks, queue_capacity })
     }
 
     /// Costs as in the arguments.
@@ -98,15 +98,15 @@ impl<'a> Environment<'a> {
         let score = Work::of(Duration::from_secs_f64(arguments.score_ms * 1e-3));
         let learn = Work::of(Duration::from_secs_f64(arguments.score_ms * arguments.learn_share * 1e-3));
         let (walks, queue_capacity) = (wanted.walks, wanted.queue_capacity);
-        let kind = Kind::Synthetic { score, learn };
+        let kind = EnvironmentKind::Synthetic { score, learn };
         Ok(Self { name: "synthetic".into(), pool, networks, tasks, kind, walks, queue_capacity })
     }
 
     /// A search whose steps and whose agent are timed.
     pub(super) fn search(&self, which: Which, times: &AgentTimes) -> Result<Search, Failure> {
         let (agent, seed) = match &self.kind {
-            Kind::Synthetic { .. } => (&UniformSettings {} as &dyn AgentSettings, 7),
-            Kind::Scene { scene, .. } => (&*scene.agent.settings, scene.seed),
+            EnvironmentKind::Synthetic { .. } => (&UniformSettings {} as &dyn AgentSettings, 7),
+            EnvironmentKind::Scene { scene, .. } => (&*scene.agent.settings, scene.seed),
         };
         let setup = SearchSetup {
             pool: self.pool.clone(),
@@ -123,8 +123,8 @@ impl<'a> Environment<'a> {
         measure_steps(&mut app);
         let search = Search::with_agent(app, &setup, |settings| {
             Ok(times.of(match &self.kind {
-                Kind::Scene { .. } => secateur_rl::build(agent, settings)?,
-                Kind::Synthetic { learn, .. } => {
+                EnvironmentKind::Scene { .. } => secateur_rl::build(agent, settings)?,
+                EnvironmentKind::Synthetic { learn, .. } => {
                     Agent::Learning(Box::new(SyntheticLearner::new(*learn, settings.n_actors, settings.seed)))
                 }
             }))
@@ -134,8 +134,8 @@ impl<'a> Environment<'a> {
 
     fn app(&self) -> Result<App, Failure> {
         match &self.kind {
-            Kind::Scene { scene, plugins } => Ok(plugins.app(&scene.plugins)?),
-            Kind::Synthetic { score, .. } => {
+            EnvironmentKind::Scene { scene, plugins } => Ok(plugins.app(&scene.plugins)?),
+            EnvironmentKind::Synthetic { score, .. } => {
                 let mut app = App::empty();
                 add_process(&mut app);
                 app.insert_resource(Evaluator(Arc::new(SyntheticScores { work: *score })));
@@ -147,7 +147,7 @@ impl<'a> Environment<'a> {
     fn settings(&self, actors_per_task: usize) -> Settings {
         let (noise_free, walks_per_task) = (NoiseFree { every: 0, last: 0 }, self.walks);
         match &self.kind {
-            Kind::Synthetic { .. } => Settings {
+            EnvironmentKind::Synthetic { .. } => Settings {
                 channel_multiple: 1,
                 keep_ratio_min: 0.05,
                 spend_leftover: false,
@@ -157,7 +157,7 @@ impl<'a> Environment<'a> {
                 walks_per_task,
                 noise_free,
             },
-            Kind::Scene { scene, .. } => Settings {
+            EnvironmentKind::Scene { scene, .. } => Settings {
                 channel_multiple: scene.channel_multiple,
                 keep_ratio_min: scene.keep_ratio_min,
                 spend_leftover: scene.spend_leftover,

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::Problem;
+use crate::FileProblem;
 use crate::element::Element;
 use crate::pickle::{Pickle, Value};
 
@@ -60,8 +60,8 @@ pub(crate) struct Found {
 ///
 /// # Errors
 /// When there is none, or several between which no key decides.
-pub(crate) fn find(pickle: &Pickle<'_>) -> Result<Found, Problem> {
-    let fail = |problem: String| Problem::malformed("state dict", problem);
+pub(crate) fn find(pickle: &Pickle<'_>) -> Result<Found, FileProblem> {
+    let fail = |problem: String| FileProblem::malformed("state dict", problem);
     if !matches!(pickle.root, Value::Dict(_) | Value::Sequence(_)) {
         let got = pickle.root.kind();
         return Err(fail(format!("expected a dict of tensors by name, got {got}; save model.state_dict()")));

@@ -32,7 +32,7 @@ pub enum FormatError {
         /// The file.
         path: PathBuf,
         /// What is wrong with its contents.
-        problem: Problem,
+        problem: FileProblem,
     },
     /// A data set that is not where it was looked for.
     #[error("'{file}' is not in '{}'; {expected}", folder.display())]
@@ -54,7 +54,7 @@ pub enum FormatError {
 
 /// What is wrong inside a file.
 #[derive(Debug, Error)]
-pub enum Problem {
+pub enum FileProblem {
     /// The file holds no byte.
     #[error("the file is empty")]
     Empty,
@@ -136,7 +136,7 @@ pub enum Problem {
     Net(#[from] NetError),
 }
 
-impl Problem {
+impl FileProblem {
     /// Bytes that break the rules of `format`.
     pub(crate) fn malformed(format: &'static str, problem: impl Into<String>) -> Self {
         Self::Malformed { format, problem: problem.into() }

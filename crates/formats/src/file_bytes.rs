@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::{FormatError, Problem};
+use crate::{FileProblem, FormatError};
 
 /// All bytes of the regular file `path`, which must hold at least one and at most `limit`.
 ///
@@ -30,17 +30,17 @@ impl RegularFile {
         // Before opening: opening a pipe would wait for its writer.
         let kind = fs::metadata(path).map_err(|e| FormatError::io("read", path, e))?;
         if kind.is_dir() {
-            return Err(Problem::Folder.at(path));
+            return Err(FileProblem::Folder.at(path));
         }
         if !kind.is_file() {
-            return Err(Problem::NotRegular.at(path));
+            return Err(FileProblem::NotRegular.at(path));
         }
         let n_bytes = kind.len();
         if n_bytes > limit {
-            return Err(Problem::TooLarge { got: n_bytes, limit }.at(path));
+            return Err(FileProblem::TooLarge { got: n_bytes, limit }.at(path));
         }
         if n_bytes == 0 {
-            return Err(Problem::Empty.at(path));
+            return Err(FileProblem::Empty.at(path));
         }
         let file = File::open(path).map_err(|e| FormatError::io("open", path, e))?;
         Ok(Self { file, path: path.into(), n_bytes })

@@ -40,7 +40,7 @@ pub use atomic::{StagedFile, is_temporary_name, write_atomic};
 pub use data::cifar::read_cifar10;
 pub use data::dataset::{Dataset, Preprocessing, Split};
 pub use data::{DATASETS, DatasetEntry, DatasetSource, dataset_usage, procedural};
-pub use error::{FormatError, Problem};
+pub use error::{FileProblem, FormatError};
 pub use file_bytes::read_regular_file;
 pub use metadata::NetworkDescription;
 pub use weights::{

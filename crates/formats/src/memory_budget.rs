@@ -1,6 +1,6 @@
 //! A bound on what a file may make us allocate.
 
-use crate::Problem;
+use crate::FileProblem;
 
 /// Bytes that may still be allocated for one file: a small multiple of its size, so that neither a zip bomb nor many
 /// tensors over one storage nor a tensor with step 0 can exhaust memory.
@@ -20,10 +20,10 @@ impl MemoryBudget {
     }
 
     /// Takes `n_bytes` for `what`.
-    pub(crate) fn spend(&mut self, n_bytes: usize, what: &str) -> Result<(), Problem> {
+    pub(crate) fn spend(&mut self, n_bytes: usize, what: &str) -> Result<(), FileProblem> {
         self.left = self.left.checked_sub(n_bytes).ok_or_else(|| {
             let limit = self.limit;
-            Problem::malformed(
+            FileProblem::malformed(
                 "weights",
                 format!("{what} needs {n_bytes} bytes; a file of this size may unfold to {limit}"),
             )

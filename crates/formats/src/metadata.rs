@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use secateur_net::{Graph, Network};
 use serde::de::DeserializeOwned;
 
-use crate::{FormatError, Preprocessing, Problem};
+use crate::{FileProblem, FormatError, Preprocessing};
 
 const VERSION: &str = "1";
 const FORMAT_KEY: &str = "secateur.format";
@@ -53,7 +53,7 @@ fn json(value: &impl serde::Serialize) -> String {
 ///
 /// # Errors
 /// A newer format, a missing, unknown or unreadable entry, or entries that contradict each other.
-pub(crate) fn decode(metadata: &HashMap<String, String>) -> Result<Option<NetworkDescription>, Problem> {
+pub(crate) fn decode(metadata: &HashMap<String, String>) -> Result<Option<NetworkDescription>, FileProblem> {
     let mut ours: Vec<&str> = metadata.keys().map(String::as_str).filter(|key| key.starts_with(PREFIX)).collect();
     ours.sort_unstable();
     if ours.is_empty() {
@@ -62,27 +62,27 @@ pub(crate) fn decode(metadata: &HashMap<String, String>) -> Result<Option<Networ
     check_keys(metadata, &ours)?;
     let graph: Graph = entry(metadata, GRAPH_KEY)?;
     let prep = Preprocessing::new(entry(metadata, MEAN_KEY)?, entry(metadata, STD_KEY)?);
-    let preprocessing = prep.map_err(|e| Problem::malformed("safetensors", e.to_string()))?;
-    check_channels(&graph, &preprocessing).map_err(|problem| Problem::malformed("safetensors", problem))?;
+    let preprocessing = prep.map_err(|e| FileProblem::malformed("safetensors", e.to_string()))?;
+    check_channels(&graph, &preprocessing).map_err(|problem| FileProblem::malformed("safetensors", problem))?;
     let n_classes: usize = entry(metadata, CLASSES_KEY)?;
     if n_classes != graph.n_classes() {
         let problem = format!("{CLASSES_KEY} is {n_classes}, the graph has {} outputs", graph.n_classes());
-        return Err(Problem::malformed("safetensors", problem));
+        return Err(FileProblem::malformed("safetensors", problem));
     }
     Ok(Some(NetworkDescription { graph, preprocessing, n_classes }))
 }
 
 /// All keys of ours are there, in a version that is read, and `ours` (those with our prefix, sorted) are no others.
-fn check_keys(metadata: &HashMap<String, String>, ours: &[&str]) -> Result<(), Problem> {
+fn check_keys(metadata: &HashMap<String, String>, ours: &[&str]) -> Result<(), FileProblem> {
     match metadata.get(FORMAT_KEY) {
         Some(version) if version == VERSION => {}
         Some(newer) => {
-            return Err(Problem::NewerFormat { got: newer.escape_debug().take(40).collect(), known: VERSION });
+            return Err(FileProblem::NewerFormat { got: newer.escape_debug().take(40).collect(), known: VERSION });
         }
         // With any other entry of ours the file is no bare state dict.
         None => {
             let problem = format!("metadata: {FORMAT_KEY} is missing beside {}", ours[0]);
-            return Err(Problem::malformed("safetensors", problem));
+            return Err(FileProblem::malformed("safetensors", problem));
         }
     }
     let unknown = ours.iter().find(|key| !KEYS.contains(key)).map(|key| {
@@ -92,10 +92,10 @@ fn check_keys(metadata: &HashMap<String, String>, ours: &[&str]) -> Result<(), P
     // A missing key is the one with the typing mistake.
     if let Some(missing) = KEYS.iter().find(|key| !metadata.contains_key(**key)) {
         let unknown = unknown.map_or_else(String::new, |unknown| format!("; {unknown}"));
-        return Err(Problem::malformed("safetensors", format!("metadata: {missing} is missing{unknown}")));
+        return Err(FileProblem::malformed("safetensors", format!("metadata: {missing} is missing{unknown}")));
     }
     if let Some(unknown) = unknown {
-        return Err(Problem::malformed("safetensors", format!("metadata: {unknown}")));
+        return Err(FileProblem::malformed("safetensors", format!("metadata: {unknown}")));
     }
     Ok(())
 }
@@ -107,9 +107,9 @@ fn check_channels(graph: &Graph, prep: &Preprocessing) -> Result<(), String> {
     Err(format!("expected mean and std of {} channels, got {}", graph.input().c, prep.n_channels()))
 }
 
-fn entry<T: DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, Problem> {
-    let text = metadata.get(key).ok_or_else(|| Problem::malformed("safetensors", format!("{key} is missing")))?;
-    serde_json::from_str(text).map_err(|e| Problem::malformed("safetensors", format!("{key}: {}", reason(&e))))
+fn entry<T: DeserializeOwned>(metadata: &HashMap<String, String>, key: &str) -> Result<T, FileProblem> {
+    let text = metadata.get(key).ok_or_else(|| FileProblem::malformed("safetensors", format!("{key} is missing")))?;
+    serde_json::from_str(text).map_err(|e| FileProblem::malformed("safetensors", format!("{key}: {}", reason(&e))))
 }
 
 /// What is wrong with a JSON text; where only when that helps: a graph's own refusals name node and key.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use secateur_net::{Tensor, Weights};
 
-use crate::Problem;
+use crate::FileProblem;
 use crate::state_dict::FileWeights;
 
 /// What wrappers of modules and savers of checkpoints put before all names.
@@ -41,7 +41,7 @@ const INNER: [&str; 4] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrap
 ///
 /// # Errors
 /// Parametrised or normalised weights, and halves of a pruning mask, by name.
-pub(crate) fn settle(file: FileWeights) -> Result<FileWeights, Problem> {
+pub(crate) fn settle(file: FileWeights) -> Result<FileWeights, FileProblem> {
     let FileWeights { weights, mut notes } = file;
     refuse_stand_ins(&weights)?;
     let weights = apply_masks(weights, &mut notes)?;
@@ -51,8 +51,8 @@ pub(crate) fn settle(file: FileWeights) -> Result<FileWeights, Problem> {
 }
 
 /// Refuses weights that are computed from others whenever the network runs.
-fn refuse_stand_ins(weights: &Weights) -> Result<(), Problem> {
-    let fail = |name: &str, problem, advice| Err(Problem::UnsupportedTensor { name: name.into(), problem, advice });
+fn refuse_stand_ins(weights: &Weights) -> Result<(), FileProblem> {
+    let fail = |name: &str, problem, advice| Err(FileProblem::UnsupportedTensor { name: name.into(), problem, advice });
     for name in weights.keys() {
         let has = |stem: &str, end: &str| weights.contains_key(&format!("{stem}{end}"));
         if name.contains("parametrizations.") && name.contains(".original") {
@@ -77,13 +77,13 @@ fn refuse_stand_ins(weights: &Weights) -> Result<(), Problem> {
 }
 
 /// `weight_orig` times `weight_mask` of torch.nn.utils.prune is what the network runs with, `weight`.
-fn apply_masks(mut weights: Weights, notes: &mut Vec<String>) -> Result<Weights, Problem> {
+fn apply_masks(mut weights: Weights, notes: &mut Vec<String>) -> Result<Weights, FileProblem> {
     let masked = |name: &String| name.strip_suffix("_mask").map(str::to_owned);
     let stems: Vec<String> = weights.keys().filter_map(masked).collect();
     let mut applied = Vec::new();
     for stem in stems {
         let (orig, mask) = (format!("{stem}_orig"), format!("{stem}_mask"));
-        let fail = |problem, advice| Problem::UnsupportedTensor { name: mask.clone(), problem, advice };
+        let fail = |problem, advice| FileProblem::UnsupportedTensor { name: mask.clone(), problem, advice };
         let (Some(values), Some(factors)) = (weights.get(&orig), weights.get(&mask)) else { continue };
         if weights.contains_key(&stem) {
             let advice = "call torch.nn.utils.prune.remove(module, 'weight') before saving";

@@ -10,7 +10,7 @@ mod objects;
 mod refusal;
 mod value;
 
-use crate::Problem;
+use crate::FileProblem;
 pub(crate) use crate::pickle::globals::OddTensor;
 use crate::pickle::machine::Machine;
 pub(crate) use crate::pickle::objects::{Objects, StorageRef, TensorRef};
@@ -34,7 +34,7 @@ impl<'a> Pickle<'a> {
     ///
     /// # Errors
     /// An unknown opcode, a name outside the allow-list, or bytes that end early, with the position.
-    pub(crate) fn read(bytes: &'a [u8], n_file_bytes: usize) -> Result<Self, Problem> {
+    pub(crate) fn read(bytes: &'a [u8], n_file_bytes: usize) -> Result<Self, FileProblem> {
         let mut machine = Machine::new(bytes, n_file_bytes);
         let root = machine.run()?;
         Ok(Self { bytes, root, objects: machine.objects, end: machine.at })

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use secateur_net::Weights;
 
-use crate::Problem;
+use crate::FileProblem;
 use crate::checkpoint::{Found, find};
 use crate::element::is_counter;
 use crate::memory_budget::MemoryBudget;
@@ -40,7 +40,7 @@ impl<'p> StateDict<'p> {
     ///
     /// # Errors
     /// When there is none, or more than one, or it holds tensors without a name or of a kind that is not read.
-    pub(crate) fn find(pickle: &'p Pickle<'_>) -> Result<Self, Problem> {
+    pub(crate) fn find(pickle: &'p Pickle<'_>) -> Result<Self, FileProblem> {
         let Found { dict, notes } = find(pickle)?;
         let mut tensors = Vec::new();
         let mut packed = None;
@@ -50,10 +50,10 @@ impl<'p> StateDict<'p> {
                 (Value::Tensor(id), Some(name)) => tensors.push((name, &pickle.objects.tensors[id])),
                 (Value::Odd(odd), Some(name)) => {
                     let (problem, advice) = odd.explain();
-                    return Err(Problem::UnsupportedTensor { name: name.into(), problem, advice });
+                    return Err(FileProblem::UnsupportedTensor { name: name.into(), problem, advice });
                 }
                 (Value::Tensor(_) | Value::Odd(_), None) => {
-                    return Err(Problem::malformed("state dict", "a tensor's key is not a readable name"));
+                    return Err(FileProblem::malformed("state dict", "a tensor's key is not a readable name"));
                 }
                 (_, Some(name)) if name.ends_with("_packed_params") => packed = Some(name),
                 _ => {}
@@ -61,7 +61,7 @@ impl<'p> StateDict<'p> {
         }
         if let Some(name) = packed {
             let (problem, advice) = crate::pickle::OddTensor::Quantised.explain();
-            return Err(Problem::UnsupportedTensor { name: name.into(), problem, advice });
+            return Err(FileProblem::UnsupportedTensor { name: name.into(), problem, advice });
         }
         tensors.retain(|(name, tensor)| !is_counter(name, tensor.storage.element));
         Ok(Self { tensors, notes })
@@ -76,13 +76,13 @@ impl<'p> StateDict<'p> {
         pickle: &Pickle,
         storages: &Storages,
         budget: &mut MemoryBudget,
-    ) -> Result<FileWeights, Problem> {
+    ) -> Result<FileWeights, FileProblem> {
         let mut weights = Weights::new();
         for &(name, tensor) in &self.tensors {
             let key = pickle.name_in(tensor.storage.key);
             let storage = storages.get(key);
             let storage = storage.ok_or_else(|| {
-                Problem::malformed("state dict", format!("tensor '{name}': its storage '{key}' is not in the file"))
+                FileProblem::malformed("state dict", format!("tensor '{name}': its storage '{key}' is not in the file"))
             })?;
             budget.spend(name.len() + ENTRY_BYTES, "the list of tensors")?;
             weights.insert(name.into(), gather(name, tensor, storage, budget)?);

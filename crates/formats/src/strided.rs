@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use secateur_net::Tensor;
 
-use crate::Problem;
+use crate::FileProblem;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::TensorRef;
 
@@ -17,8 +17,8 @@ pub(crate) fn gather(
     tensor: &TensorRef,
     storage: &[u8],
     budget: &mut MemoryBudget,
-) -> Result<Tensor, Problem> {
-    let fail = |problem: String| Problem::malformed("state dict", format!("tensor '{name}' {problem}"));
+) -> Result<Tensor, FileProblem> {
+    let fail = |problem: String| FileProblem::malformed("state dict", format!("tensor '{name}' {problem}"));
     let (shape, place) = (&tensor.shape, tensor.storage);
     let size = place.element.size();
     if place.n_elements.checked_mul(size) != Some(storage.len()) {

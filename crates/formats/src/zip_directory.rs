@@ -25,7 +25,7 @@ const ENTRIES_MAX: u64 = 0xffff;
 
 /// An archive: its bytes up to the end of the directory, and what the end record says about them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Place<'a> {
+pub(crate) struct EntryPlace<'a> {
     /// From the archive's first byte (behind whatever was put before it) to the directory's last.
     body: &'a [u8],
     /// Where the directory begins in `body`.
@@ -38,7 +38,7 @@ pub(crate) struct Place<'a> {
 ///
 /// # Errors
 /// What is missing, or what the end record promises and the file does not have.
-pub(crate) fn locate(bytes: &[u8]) -> Result<Place<'_>, String> {
+pub(crate) fn locate(bytes: &[u8]) -> Result<EntryPlace<'_>, String> {
     let from = bytes.len().saturating_sub(END_BYTES + COMMENT_BYTES_MAX);
     let mut found = None;
     // Backwards, as a comment may hold another archive's end record; that of the last archive in the file that fits is
@@ -61,7 +61,7 @@ pub(crate) fn has_end_record(bytes: &[u8]) -> bool {
 }
 
 /// The archive whose end record is at `at`.
-fn at_end_record(bytes: &[u8], at: usize) -> Result<Place<'_>, String> {
+fn at_end_record(bytes: &[u8], at: usize) -> Result<EntryPlace<'_>, String> {
     let (end, n_entries, size, offset) = match zip64_record(bytes, at) {
         Some(record) => {
             (record, number::<8>(bytes, record + 32), number::<8>(bytes, record + 40), number::<8>(bytes, record + 48))
@@ -82,7 +82,7 @@ fn at_end_record(bytes: &[u8], at: usize) -> Result<Place<'_>, String> {
     if n_entries >= ENTRIES_MAX {
         return Err(format!("its directory has {n_entries} entries; at most {} are read", ENTRIES_MAX - 1));
     }
-    Ok(Place { body: &bytes[start..end], directory: directory - start, n_entries })
+    Ok(EntryPlace { body: &bytes[start..end], directory: directory - start, n_entries })
 }
 
 /// Where the zip64 record is that belongs to the end record at `at`.
@@ -108,8 +108,8 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
 ///
 /// # Errors
 /// A directory that is not one.
-pub(crate) fn open(place: Place<'_>) -> ZipResult<ZipArchive<ArchiveView<'_>>> {
-    let Place { body, directory, n_entries } = place;
+pub(crate) fn open(place: EntryPlace<'_>) -> ZipResult<ZipArchive<ArchiveView<'_>>> {
+    let EntryPlace { body, directory, n_entries } = place;
     let too_large = |_| ZipError::UnsupportedArchive("larger than 4 GiB");
     let (size, offset) = (u32::try_from(body.len() - directory), u32::try_from(directory));
     let mut end = [0; END_BYTES];

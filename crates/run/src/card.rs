@@ -26,9 +26,9 @@ use score::{hand_to_card, score_on_card};
 
 /// The graphics card of a run, shared by its searches.
 #[derive(Resource, Clone)]
-pub struct Card(Arc<Mutex<State>>);
+pub struct Card(Arc<Mutex<CardState>>);
 
-struct State {
+struct CardState {
     /// What went wrong, and what follows from it.
     record: CardRecord,
     /// None once it was given up.
@@ -103,7 +103,7 @@ impl Card {
         let Some(record) = record else { return open() };
         if record.is_given_up {
             let n_told = record.warnings.len();
-            return Ok(Some(Self(Arc::new(Mutex::new(State { n_told, ..State::new(record, None) })))));
+            return Ok(Some(Self(Arc::new(Mutex::new(CardState { n_told, ..CardState::new(record, None) })))));
         }
         let card = open()?;
         card.iter().for_each(|card| card.state().go_on(record.clone()));
@@ -112,7 +112,7 @@ impl Card {
 
     fn new(session: Session) -> Self {
         let record = CardRecord { name: session.name().to_owned(), ..CardRecord::default() };
-        Self(Arc::new(Mutex::new(State::new(record, Some(session)))))
+        Self(Arc::new(Mutex::new(CardState::new(record, Some(session)))))
     }
 
     /// Its state for a checkpoint.
@@ -191,7 +191,7 @@ impl Card {
     }
 
     /// A panic elsewhere leaves at worst a device that fails, which is handled.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CardState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -231,7 +231,7 @@ fn keep_pipelines_in(gpu: &Gpu, folder: &Path) {
     }
 }
 
-impl State {
+impl CardState {
     fn new(record: CardRecord, session: Option<Session>) -> Self {
         Self {
             record,

@@ -12,14 +12,14 @@ const LAST_NOISE_FREE: u64 = 8;
 
 /// A search to be done.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plan<'a> {
+pub(crate) struct SearchPlan<'a> {
     pub(crate) agent: AgentEntry,
     pub(crate) settings: &'a dyn AgentSettings,
     pub(crate) walks_per_task: u64,
     pub(crate) noise_free: NoiseFree,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> SearchPlan<'a> {
     /// `n_walks` walks per task, or one for an agent whose walks are all alike.
     fn new(agent: &'a AgentSpec, n_walks: u64) -> Self {
         let entry = agent.entry;
@@ -33,7 +33,7 @@ impl<'a> Plan<'a> {
 }
 
 /// The scene's agent, then the controls.
-pub(crate) fn plans(scene: &Scene) -> Vec<Plan<'_>> {
-    let controls = scene.controls.iter().map(|control| Plan::new(&control.agent, control.candidates as u64));
-    std::iter::once(Plan::new(&scene.agent, scene.walks_per_task)).chain(controls).collect()
+pub(crate) fn plans(scene: &Scene) -> Vec<SearchPlan<'_>> {
+    let controls = scene.controls.iter().map(|control| SearchPlan::new(&control.agent, control.candidates as u64));
+    std::iter::once(SearchPlan::new(&scene.agent, scene.walks_per_task)).chain(controls).collect()
 }

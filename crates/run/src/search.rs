@@ -11,7 +11,7 @@ use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
 use crate::observer::StageKind;
-use crate::plans::{Plan, plans};
+use crate::plans::{SearchPlan, plans};
 use crate::run::{Job, Run};
 use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
 use crate::scene::Scene;
@@ -86,7 +86,7 @@ impl Run<'_> {
     /// The search, and whether it came to its end.
     fn search(
         &mut self,
-        plan: Plan,
+        plan: SearchPlan,
         before: &[SearchOutcome],
         saved: Option<CurrentSearch>,
     ) -> Result<(SearchOutcome, bool), RunError> {
@@ -126,7 +126,7 @@ impl Run<'_> {
     }
 
     /// Ticks until the search ends, fails or is interrupted.
-    fn go_on(&mut self, plan: Plan, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<Ended, RunError> {
+    fn go_on(&mut self, plan: SearchPlan, before: &[SearchOutcome], ongoing: &mut Ongoing) -> Result<Ended, RunError> {
         while !self.must_stop() {
             let ended = ongoing.search.is_done();
             match if ended { ongoing.search.finish() } else { ongoing.search.tick() } {
@@ -151,14 +151,14 @@ impl Run<'_> {
         Ok(Ended::Stopped)
     }
 
-    fn failed(&mut self, plan: Plan, error: TrainError) -> Ended {
+    fn failed(&mut self, plan: SearchPlan, error: TrainError) -> Ended {
         let name = plan.agent.word;
         self.journal.reporter.note(&format!("{name} stops: {error}; the best candidates so far are kept"));
         Ended::Failed(error)
     }
 
     /// Counts and records events, and reports better candidates.
-    fn take_note(&mut self, plan: Plan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), RunError> {
+    fn take_note(&mut self, plan: SearchPlan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), RunError> {
         let news = self.job.card.iter().flat_map(Card::news);
         news.for_each(|warning| self.journal.reporter.note(&warning));
         for event in events {
@@ -206,7 +206,7 @@ impl Run<'_> {
     /// Metrics that cannot be written; within, a search that cannot be saved.
     fn checkpoint_search(
         &mut self,
-        plan: Plan,
+        plan: SearchPlan,
         before: &[SearchOutcome],
         ongoing: &mut Ongoing,
     ) -> Result<Result<(), TrainError>, RunError> {
@@ -247,7 +247,7 @@ impl Run<'_> {
     }
 }
 
-fn settings(scene: &Scene, plan: Plan) -> Settings {
+fn settings(scene: &Scene, plan: SearchPlan) -> Settings {
     Settings {
         channel_multiple: scene.channel_multiple,
         keep_ratio_min: scene.keep_ratio_min,
@@ -261,7 +261,7 @@ fn settings(scene: &Scene, plan: Plan) -> Settings {
 }
 
 /// A search at its start, or where `saved` was.
-fn begin(job: &Job<'_>, plan: Plan, saved: Option<CurrentSearch>) -> Result<Ongoing, RunError> {
+fn begin(job: &Job<'_>, plan: SearchPlan, saved: Option<CurrentSearch>) -> Result<Ongoing, RunError> {
     let scene = job.scene;
     let setup = SearchSetup {
         pool: job.pool.clone(),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::path::Step;
+use crate::path::PathPart;
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct Missing<'a> {
 
 impl Node {
     /// Follows `steps`; `Some(x)` and newtypes are looked through.
-    pub(crate) fn follow(&self, steps: &[Step]) -> Result<&Node, Missing<'_>> {
+    pub(crate) fn follow(&self, steps: &[PathPart]) -> Result<&Node, Missing<'_>> {
         let mut node = self;
         for (depth, step) in steps.iter().enumerate() {
             node = node.child(step).ok_or(Missing { nearest: node, depth })?;
@@ -88,25 +88,25 @@ impl Node {
     }
 
     /// The innermost value without brackets that holds byte `at`, and the path to it.
-    pub(crate) fn scalar_at(&self, at: usize) -> Option<(Vec<Step>, &Node)> {
+    pub(crate) fn scalar_at(&self, at: usize) -> Option<(Vec<PathPart>, &Node)> {
         let mut steps = Vec::new();
         let mut node = self;
         while let Some(body) = &node.body {
             let index = body.entries.iter().position(|entry| entry.value.span.contains(&at))?;
             let entry = &body.entries[index];
             match &entry.key {
-                Some(key) => steps.push(Step::Field(key.name.clone())),
-                None => steps.push(Step::Index(index)),
+                Some(key) => steps.push(PathPart::Field(key.name.clone())),
+                None => steps.push(PathPart::Index(index)),
             }
             node = &entry.value;
         }
         Some((steps, node))
     }
 
-    fn child(&self, step: &Step) -> Option<&Node> {
+    fn child(&self, step: &PathPart) -> Option<&Node> {
         match step {
-            Step::Field(name) => self.entry(name).map(|entry| &entry.value),
-            Step::Index(index) => {
+            PathPart::Field(name) => self.entry(name).map(|entry| &entry.value),
+            PathPart::Index(index) => {
                 let entry = self.unwrapped().body.as_ref()?.entries.get(*index)?;
                 entry.key.is_none().then_some(&entry.value)
             }

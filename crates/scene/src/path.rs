@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum PathPart {
     /// A struct field or the key of a map.
     Field(String),
     /// A place in a list or tuple, from 0.
@@ -12,7 +12,7 @@ pub(crate) enum Step {
 }
 
 /// Parses `text`; the error is (byte offset in `text`, what was expected).
-pub(crate) fn parse_path(text: &str) -> Result<Vec<Step>, (usize, String)> {
+pub(crate) fn parse_path(text: &str) -> Result<Vec<PathPart>, (usize, String)> {
     let mut steps = Vec::new();
     let mut rest = text;
     let at = |rest: &str| text.len() - rest.len();
@@ -29,7 +29,7 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<Step>, (usize, String)> {
             if len == 0 {
                 return Err((at(rest), "expected a field name".to_owned()));
             }
-            steps.push(Step::Field(rest[..len].to_owned()));
+            steps.push(PathPart::Field(rest[..len].to_owned()));
             rest = &rest[len..];
         }
     }
@@ -37,21 +37,21 @@ pub(crate) fn parse_path(text: &str) -> Result<Vec<Step>, (usize, String)> {
 }
 
 /// What stands between the brackets: an index or a quoted map key.
-fn parse_bracket(inner: &str) -> Result<Step, String> {
+fn parse_bracket(inner: &str) -> Result<PathPart, String> {
     let inner = inner.trim();
     if let Some(key) = inner.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        return Ok(Step::Field(key.to_owned()));
+        return Ok(PathPart::Field(key.to_owned()));
     }
-    inner.parse().map(Step::Index).map_err(|_| "expected an index or a quoted name between `[` and `]`".to_owned())
+    inner.parse().map(PathPart::Index).map_err(|_| "expected an index or a quoted name between `[` and `]`".to_owned())
 }
 
 /// The path as text, as messages show it.
-pub(crate) fn show_path(steps: &[Step]) -> String {
+pub(crate) fn show_path(steps: &[PathPart]) -> String {
     let mut out = String::new();
     for step in steps {
         match step {
-            Step::Index(index) => write!(out, "[{index}]").expect("writing to a String cannot fail"),
-            Step::Field(name) => {
+            PathPart::Index(index) => write!(out, "[{index}]").expect("writing to a String cannot fail"),
+            PathPart::Field(name) => {
                 if !out.is_empty() {
                     out.push('.');
                 }
@@ -64,7 +64,7 @@ pub(crate) fn show_path(steps: &[Step]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Step, parse_path, show_path};
+    use super::{PathPart, parse_path, show_path};
 
     #[test]
     fn paths_parse_and_print_alike() {
@@ -72,7 +72,7 @@ mod tests {
             assert_eq!(show_path(&parse_path(text).unwrap()), text);
         }
         let quoted = parse_path("plugins[\"my.plugin\"].w").unwrap();
-        assert_eq!(quoted[1], Step::Field("my.plugin".to_owned()));
+        assert_eq!(quoted[1], PathPart::Field("my.plugin".to_owned()));
     }
 
     #[test]

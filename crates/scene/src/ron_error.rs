@@ -9,7 +9,7 @@ use serde_path_to_error::Segment;
 
 use crate::error::{Problem, byte_at};
 use crate::locate::Node;
-use crate::path::{Step, show_path};
+use crate::path::{PathPart, show_path};
 use crate::suggest::did_you_mean;
 use crate::walk::locate;
 
@@ -26,7 +26,7 @@ pub(crate) struct Part<'a> {
     /// Where it begins in the scene's text.
     pub(crate) start: usize,
     /// Path of the value in the scene; empty for the whole, or for a piece that messages tell of by itself.
-    pub(crate) path: &'a [Step],
+    pub(crate) path: &'a [PathPart],
     /// Names that are known beside those that serde tells, for suggestions.
     pub(crate) also_known: &'a [&'static str],
 }
@@ -49,11 +49,11 @@ pub(crate) fn read_part<T: DeserializeOwned>(text: &str, part: &Part<'_>) -> Res
 }
 
 /// serde's path without the variant names, which our paths do not spell.
-fn steps_of(path: &serde_path_to_error::Path) -> Vec<Step> {
+fn steps_of(path: &serde_path_to_error::Path) -> Vec<PathPart> {
     path.iter()
         .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(Step::Index(*index)),
-            Segment::Map { key } => Some(Step::Field(key.clone())),
+            Segment::Seq { index } => Some(PathPart::Index(*index)),
+            Segment::Map { key } => Some(PathPart::Field(key.clone())),
             Segment::Enum { .. } | Segment::Unknown => None,
         })
         .collect()
@@ -69,9 +69,9 @@ struct Place<'a> {
     cursor: Range<usize>,
 }
 
-fn explain((text, part): (&str, &Part<'_>), error: SpannedError, mut steps: Vec<Step>) -> Problem {
+fn explain((text, part): (&str, &Part<'_>), error: SpannedError, mut steps: Vec<PathPart>) -> Problem {
     let root = locate(text);
-    if let (RonError::NoSuchStructField { found: name, .. }, Some(Step::Field(last))) = (&error.code, steps.last())
+    if let (RonError::NoSuchStructField { found: name, .. }, Some(PathPart::Field(last))) = (&error.code, steps.last())
         && name == last
     {
         steps.pop(); // the error is about the struct that has no such field

@@ -8,7 +8,7 @@ use crate::document::Document;
 use crate::error::Problem;
 use crate::fields::fields_of;
 use crate::locate::Entry;
-use crate::path::{Step, parse_path};
+use crate::path::{PathPart, parse_path};
 use crate::ron_error::{Part, clip, read_part};
 use crate::suggest::did_you_mean;
 
@@ -99,7 +99,7 @@ impl Section {
         }
         let Some(entry) = entries.into_iter().next() else { return Ok(None) };
         let mut steps = self.steps();
-        steps.push(Step::Field(field.to_owned()));
+        steps.push(PathPart::Field(field.to_owned()));
         let part = Part { start: entry.value.start, path: &steps, also_known: &[] };
         let value = read_part(&self.document.text()[entry.value.clone()], &part)?;
         let cut = entry.key.start - start..entry.end - start;
@@ -133,7 +133,7 @@ impl Section {
         Problem::new(self.name.clone(), message, Some(help))
     }
 
-    fn steps(&self) -> Vec<Step> {
+    fn steps(&self) -> Vec<PathPart> {
         parse_path(&self.path).unwrap_or_default()
     }
 

@@ -6,7 +6,7 @@ use ron::value::RawValue;
 
 use crate::error::{Problem, SceneError, Source};
 use crate::locate::{Body, Missing, Node};
-use crate::path::{Step, parse_path, show_path};
+use crate::path::{PathPart, parse_path, show_path};
 use crate::ron_error::clip;
 use crate::walk::{locate, locate_only};
 
@@ -48,7 +48,7 @@ struct Assignment<'a> {
     text: &'a str,
     template: &'a str,
     path: Range<usize>,
-    steps: Vec<Step>,
+    steps: Vec<PathPart>,
     value: Range<usize>,
 }
 
@@ -92,11 +92,11 @@ impl<'a> Assignment<'a> {
             depth => format!("`{}`", show_path(&self.steps[..depth])),
         };
         let name = match &self.steps[missing.depth] {
-            Step::Index(index) => {
+            PathPart::Index(index) => {
                 let n_entries = missing.nearest.unwrapped().len();
                 return Err(self.at_path(format!("{inside} has {n_entries} entries, so there is no entry [{index}]")));
             }
-            Step::Field(name) => name,
+            PathPart::Field(name) => name,
         };
         let Some(body) = missing.nearest.unwrapped().body.as_ref().filter(|body| takes_fields(body)) else {
             let got = clip(&text[missing.nearest.span.clone()]);
@@ -110,10 +110,10 @@ impl<'a> Assignment<'a> {
     }
 
     /// The value inside a new struct for each remaining step.
-    fn nested(&self, rest: &[Step]) -> Result<String, Problem> {
+    fn nested(&self, rest: &[PathPart]) -> Result<String, Problem> {
         rest.iter().rev().try_fold(self.value().to_owned(), |value, step| match step {
-            Step::Field(name) => Ok(format!("({name}: {value})")),
-            Step::Index(index) => Err(self.at_path(format!("there is no list to take the entry [{index}]"))),
+            PathPart::Field(name) => Ok(format!("({name}: {value})")),
+            PathPart::Index(index) => Err(self.at_path(format!("there is no list to take the entry [{index}]"))),
         })
     }
 

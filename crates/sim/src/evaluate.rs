@@ -22,13 +22,13 @@ pub type Build<'a> = Box<dyn Fn(&KeptChannels) -> Result<Arc<Network>, KernelErr
 ///
 /// use secateur_kernels::KernelError;
 /// use secateur_net::Network;
-/// use secateur_sim::{Build, Evaluate, Evaluator, Measured, Prepared, Score};
+/// use secateur_sim::{Build, Evaluate, Evaluator, RefitAndScore, Prepared, Score};
 ///
 /// struct Perfect;
 ///
 /// impl Evaluate for Perfect {
 ///     fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
-///         Measured.begin(pool, prepared)
+///         RefitAndScore.begin(pool, prepared)
 ///     }
 ///     fn score(&self, _: &rayon::ThreadPool, _: &Prepared, _: &Network) -> Result<Score, KernelError> {
 ///         Ok(Score { accuracy: 1.0, divergence: 0.0 })
@@ -55,9 +55,9 @@ pub trait Evaluate: Send + Sync {
 
 /// The real thing: refit and numbers as the scene asks, score on the reward images.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured;
+pub struct RefitAndScore;
 
-impl Evaluate for Measured {
+impl Evaluate for RefitAndScore {
     fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
         let refit = prepared.walk_refit(pool);
         Ok(Box::new(move |kept| match &refit {

@@ -88,7 +88,7 @@ pub use candidate::*;
 pub use caught::{Caught, guarded, panic_message};
 pub use components::*;
 pub use error::SimError;
-pub use evaluate::{Build, Evaluate, Evaluator, Measured};
+pub use evaluate::{Build, Evaluate, Evaluator, RefitAndScore};
 pub use events::{Event, EventLog};
 pub use finish::{FinalRefit, Rank, Winner};
 pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair, Selection};

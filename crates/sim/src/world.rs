@@ -8,7 +8,7 @@ use secateur_net::Cost;
 
 use crate::components::*;
 use crate::error::SimError;
-use crate::evaluate::{Evaluator, Measured};
+use crate::evaluate::{Evaluator, RefitAndScore};
 use crate::network::Prepared;
 use crate::observation::{FeatureScale, observation_len};
 use crate::score::{RewardKind, ScoreCache};
@@ -112,7 +112,7 @@ impl TickFailure {
     }
 }
 
-/// Fills the world. Candidates are [`Measured`] unless a plugin put another [`Evaluator`] in. Actors are numbered task
+/// Fills the world. Candidates are [`RefitAndScore`] unless a plugin put another [`Evaluator`] in. Actors are numbered task
 /// by task within a round, so that the first actors of all tasks come first.
 ///
 /// # Errors
@@ -145,7 +145,7 @@ pub fn populate(
     world.init_resource::<ScoreCache>();
     world.init_resource::<TickFailure>();
     if !world.contains_resource::<Evaluator>() {
-        world.insert_resource(Evaluator(Arc::new(Measured)));
+        world.insert_resource(Evaluator(Arc::new(RefitAndScore)));
     }
     Ok(())
 }

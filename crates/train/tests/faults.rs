@@ -13,7 +13,7 @@ use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{Build, Evaluate, Evaluator, Measured, Prepared, PruningPlugin, Score, Step, Tick};
+use secateur_sim::{Build, Evaluate, Evaluator, Prepared, PruningPlugin, RefitAndScore, Score, Step, Tick};
 use secateur_train::{Event, TaskResult, TrainError, Trajectory, collect_steps};
 use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, with_plugin};
 
@@ -46,7 +46,7 @@ impl Faulty {
 
 impl Evaluate for Faulty {
     fn begin<'a>(&'a self, pool: &'a rayon::ThreadPool, prepared: &'a Prepared) -> Result<Build<'a>, KernelError> {
-        let build = Measured.begin(pool, prepared)?;
+        let build = RefitAndScore.begin(pool, prepared)?;
         Ok(Box::new(move |kept| {
             if self.strikes(self.build, format!("{:?}", kept.lists())) {
                 panic!("injected while repairing");
@@ -59,7 +59,7 @@ impl Evaluate for Faulty {
         if self.strikes(self.score, format!("{:?}", network.graph())) {
             panic!("injected while scoring");
         }
-        Measured.score(pool, prepared, network)
+        RefitAndScore.score(pool, prepared, network)
     }
 }
 

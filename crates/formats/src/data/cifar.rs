@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use secateur_net::Shape;
 
 use crate::file_bytes::read_regular_file;
-use crate::{Dataset, FormatError, Problem, Split};
+use crate::{Dataset, FileProblem, FormatError, Split};
 
 /// Folder of its files under the data root.
 pub(super) const FOLDER: &str = "cifar-10-batches-bin";
@@ -53,7 +53,7 @@ fn locate(folder: &Path, file: &str) -> Result<PathBuf, FormatError> {
 
 fn append_records(path: &Path, images: &mut Vec<u8>, labels: &mut Vec<u16>) -> Result<(), FormatError> {
     let bytes = read_regular_file(path, MAX_FILE_BYTES)?;
-    let fail = |problem: String| Problem::malformed("CIFAR-10", problem).at(path);
+    let fail = |problem: String| FileProblem::malformed("CIFAR-10", problem).at(path);
     let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
     if !rest.is_empty() {
         let (n, whole) = (bytes.len(), records.len());

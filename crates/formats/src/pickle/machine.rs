@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::Problem;
+use crate::FileProblem;
 use crate::pickle::globals::Global;
 use crate::pickle::objects::Objects;
 use crate::pickle::refusal::refuse;
@@ -44,7 +44,7 @@ impl<'a> Machine<'a> {
     }
 
     /// The value left at `STOP`.
-    pub(super) fn run(&mut self) -> Result<Value, Problem> {
+    pub(super) fn run(&mut self) -> Result<Value, FileProblem> {
         loop {
             self.work(1)?;
             let at = self.at;
@@ -62,7 +62,7 @@ impl<'a> Machine<'a> {
                         || self.memory(op)?
                         || self.object(op)?;
                     if !known {
-                        return Err(Problem::malformed(
+                        return Err(FileProblem::malformed(
                             "pickle",
                             format!("opcode 0x{op:02x} at byte {at} is not one a state dict is made of"),
                         ));
@@ -72,7 +72,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn protocol(&mut self) -> Result<(), Problem> {
+    fn protocol(&mut self) -> Result<(), FileProblem> {
         match self.number::<1>()? {
             0..=5 => Ok(()),
             version => Err(self.fail(&format!("expected pickle protocol 0 to 5, got {version}"))),
@@ -80,7 +80,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Numbers, strings, `None`.
-    fn constant(&mut self, op: u8) -> Result<bool, Problem> {
+    fn constant(&mut self, op: u8) -> Result<bool, FileProblem> {
         let value = match op {
             b'N' => Value::Opaque,
             0x88 | 0x89 => Value::Bool(op == 0x88),
@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Tuples, lists, dicts.
-    fn container(&mut self, op: u8) -> Result<bool, Problem> {
+    fn container(&mut self, op: u8) -> Result<bool, FileProblem> {
         match op {
             b')' | b']' => self.push_sequence(Vec::new()),
             b't' | b'l' => {
@@ -148,7 +148,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Sets, into which nobody looks.
-    fn set(&mut self, op: u8) -> Result<bool, Problem> {
+    fn set(&mut self, op: u8) -> Result<bool, FileProblem> {
         match op {
             // EMPTY_SET
             0x8f => self.stack.push(Value::Opaque),
@@ -171,7 +171,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Stack and memo.
-    fn memory(&mut self, op: u8) -> Result<bool, Problem> {
+    fn memory(&mut self, op: u8) -> Result<bool, FileProblem> {
         match op {
             b'0' => drop(self.pop()?),
             b'1' => drop(self.pop_to_mark()?),
@@ -196,7 +196,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Globals and what is built with them.
-    fn object(&mut self, op: u8) -> Result<bool, Problem> {
+    fn object(&mut self, op: u8) -> Result<bool, FileProblem> {
         let value = match op {
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
@@ -231,7 +231,7 @@ impl<'a> Machine<'a> {
     }
 
     /// BUILD: attributes of the object below, such as the `_metadata` of a state dict; none is read.
-    fn build(&mut self) -> Result<Value, Problem> {
+    fn build(&mut self) -> Result<Value, FileProblem> {
         self.pop()?;
         match self.pop()? {
             target @ (Value::Dict(_) | Value::Tensor(_) | Value::Odd(_) | Value::NumpyArray | Value::Opaque) => {
@@ -241,14 +241,14 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn global(&self, module: &str, name: &str) -> Result<Value, Problem> {
+    fn global(&self, module: &str, name: &str) -> Result<Value, FileProblem> {
         match Global::resolve(module, name) {
             Some(global) => Ok(Value::Global(global)),
             None => Err(refuse(self.bytes, self.at, &self.stack, &format!("{module}.{name}"))),
         }
     }
 
-    fn apply(&mut self, callable: Value, arguments: Value) -> Result<Value, Problem> {
+    fn apply(&mut self, callable: Value, arguments: Value) -> Result<Value, FileProblem> {
         let Value::Global(global) = callable else {
             return Err(self.fail(&format!("expected a global to apply, got {}", callable.kind())));
         };
@@ -270,7 +270,7 @@ impl<'a> Machine<'a> {
         self.stack.push(value);
     }
 
-    fn append(&mut self, items: &[Value]) -> Result<(), Problem> {
+    fn append(&mut self, items: &[Value]) -> Result<(), FileProblem> {
         match self.top()? {
             Value::Sequence(id) => self.objects.sequences[id].extend_from_slice(items),
             other => return Err(self.fail(&format!("expected a list to append to, got {}", other.kind()))),
@@ -278,7 +278,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn set_items(&mut self, items: &[Value]) -> Result<(), Problem> {
+    fn set_items(&mut self, items: &[Value]) -> Result<(), FileProblem> {
         let (pairs, rest) = items.as_chunks::<2>();
         match self.top()? {
             Value::Dict(id) if rest.is_empty() => self.objects.dicts[id].extend(pairs.iter().map(|&[k, v]| (k, v))),
@@ -290,14 +290,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn recall<const N: usize>(&mut self) -> Result<(), Problem> {
+    fn recall<const N: usize>(&mut self) -> Result<(), FileProblem> {
         let key = self.number::<N>()? as u32;
         let value = *self.memo.get(&key).ok_or_else(|| self.fail(&format!("memo {key} was never stored")))?;
         self.stack.push(value);
         Ok(())
     }
 
-    fn work(&mut self, n: usize) -> Result<(), Problem> {
+    fn work(&mut self, n: usize) -> Result<(), FileProblem> {
         self.work_left =
             self.work_left.checked_sub(n).ok_or_else(|| self.fail("too many operations for a state dict"))?;
         Ok(())
@@ -308,22 +308,22 @@ impl<'a> Machine<'a> {
         self.marks.last().copied().unwrap_or(0)
     }
 
-    fn top(&self) -> Result<Value, Problem> {
+    fn top(&self) -> Result<Value, FileProblem> {
         self.stack[self.floor()..].last().copied().ok_or_else(|| self.fail("the stack is empty"))
     }
 
-    fn pop(&mut self) -> Result<Value, Problem> {
+    fn pop(&mut self) -> Result<Value, FileProblem> {
         let value = self.top()?;
         self.stack.pop();
         Ok(value)
     }
 
-    fn pop_to_mark(&mut self) -> Result<Vec<Value>, Problem> {
+    fn pop_to_mark(&mut self) -> Result<Vec<Value>, FileProblem> {
         let floor = self.marks.pop().ok_or_else(|| self.fail("no mark is open"))?;
         Ok(self.stack.split_off(floor))
     }
 
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Problem> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], FileProblem> {
         let end = self.at.checked_add(n).filter(|&end| end <= self.bytes.len());
         let end = end.ok_or_else(|| self.fail(&format!("{n} more bytes expected, the file is truncated")))?;
         let taken = &self.bytes[self.at..end];
@@ -331,18 +331,18 @@ impl<'a> Machine<'a> {
         Ok(taken)
     }
 
-    fn skip(&mut self, n: usize) -> Result<Value, Problem> {
+    fn skip(&mut self, n: usize) -> Result<Value, FileProblem> {
         self.take(n).map(|_| Value::Opaque)
     }
 
     /// A little-endian unsigned number of `N` bytes.
-    fn number<const N: usize>(&mut self) -> Result<u64, Problem> {
+    fn number<const N: usize>(&mut self) -> Result<u64, FileProblem> {
         let bytes = self.take(N)?;
         Ok(bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)))
     }
 
     /// A string after its length of `N` bytes.
-    fn string<const N: usize>(&mut self) -> Result<Value, Problem> {
+    fn string<const N: usize>(&mut self) -> Result<Value, FileProblem> {
         let length = self.number::<N>()?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         self.take(length)?;
@@ -350,7 +350,7 @@ impl<'a> Machine<'a> {
     }
 
     /// A signed number after its length in bytes, which is one of `N` bytes.
-    fn long<const N: usize>(&mut self) -> Result<Value, Problem> {
+    fn long<const N: usize>(&mut self) -> Result<Value, FileProblem> {
         let length = self.number::<N>()? as usize;
         let bytes = self.take(length)?;
         if length > 8 {
@@ -363,7 +363,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Text up to the end of the line.
-    fn line(&mut self) -> Result<&'a str, Problem> {
+    fn line(&mut self) -> Result<&'a str, FileProblem> {
         let rest = &self.bytes[self.at..];
         let length = rest.iter().take(MAX_NAME_BYTES + 1).position(|&b| b == b'\n');
         let length = length.ok_or_else(|| self.fail("a name without end"))?;
@@ -371,7 +371,7 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(&line[..length]).map_err(|_| self.fail("a name that is not UTF-8"))
     }
 
-    fn fail(&self, problem: &str) -> Problem {
-        Problem::malformed("pickle", format!("{problem} (at byte {})", self.at))
+    fn fail(&self, problem: &str) -> FileProblem {
+        FileProblem::malformed("pickle", format!("{problem} (at byte {})", self.at))
     }
 }

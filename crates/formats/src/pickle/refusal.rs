@@ -1,6 +1,6 @@
 //! What is said about a pickle that asks for something which is neither a tensor nor a plain value.
 
-use crate::Problem;
+use crate::FileProblem;
 use crate::pickle::value::{Value, name};
 
 /// So many bytes behind the name of its class, the state of a module has begun.
@@ -11,7 +11,7 @@ const MODULE_ATTRIBUTES: [&[u8]; 2] = [b"_parameters", b"_modules"];
 const OPTIMISERS: &str = "torch.optim.";
 
 /// The refusal of `global`, whose name ends at byte `at` and which would go on the stack.
-pub(super) fn refuse(bytes: &[u8], at: usize, stack: &[Value], global: &str) -> Problem {
+pub(super) fn refuse(bytes: &[u8], at: usize, stack: &[Value], global: &str) -> FileProblem {
     let global: String = global.escape_debug().collect();
     let holder = match stack.last() {
         // torch before 1.6 puts the source of a module's class beside it: ('module', class, file, source).
@@ -21,9 +21,9 @@ pub(super) fn refuse(bytes: &[u8], at: usize, stack: &[Value], global: &str) -> 
         None => None,
     };
     if is_module(&bytes[at.min(bytes.len())..]) && !global.starts_with(OPTIMISERS) {
-        return Problem::WholeModule { class: global, holder: at_key(holder) };
+        return FileProblem::WholeModule { class: global, holder: at_key(holder) };
     }
-    Problem::ForbiddenGlobal { global, holder: at_key(holder) }
+    FileProblem::ForbiddenGlobal { global, holder: at_key(holder) }
 }
 
 /// ` under key 'model'`, or nothing for what the file itself is.

@@ -7,7 +7,7 @@ use secateur_net::{Network, Weights};
 use crate::file_bytes::RegularFile;
 use crate::parameter_names::settle;
 use crate::state_dict::FileWeights;
-use crate::{FormatError, NetworkDescription, Preprocessing, Problem};
+use crate::{FileProblem, FormatError, NetworkDescription, Preprocessing};
 
 /// As much of a legacy file as is read to see where it ends, at first.
 pub(super) const FIRST_BYTES: u64 = 1 << 20;
@@ -37,7 +37,7 @@ pub struct WeightFormat {
     /// Whether a file is of this format.
     pub(super) sniff: fn(&Ends<'_>) -> Sniff,
     /// What the file holds.
-    pub(super) read: fn(&[u8]) -> Result<WeightsFile, Problem>,
+    pub(super) read: fn(&[u8]) -> Result<WeightsFile, FileProblem>,
     /// A network as a file of this format, the same bytes for the same network; none for a format that is only read.
     pub(super) write: Option<WriteNetwork>,
     /// How much of a large file is needed, from a look at it.
@@ -62,7 +62,7 @@ pub(crate) enum Sniff {
 }
 
 /// The parameters of a file that does not describe its network.
-pub(super) fn bare(file: FileWeights) -> Result<WeightsFile, Problem> {
+pub(super) fn bare(file: FileWeights) -> Result<WeightsFile, FileProblem> {
     let FileWeights { weights, notes } = settle(file)?;
     Ok(WeightsFile { weights, description: None, notes })
 }

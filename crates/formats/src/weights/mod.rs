@@ -15,7 +15,7 @@ pub use self::format::{WeightFormat, WeightsFile};
 use crate::atomic::StagedFile;
 use crate::file_bytes::RegularFile;
 use crate::zip_directory::{TAIL_BYTES, has_end_record};
-use crate::{FormatError, Preprocessing, Problem};
+use crate::{FileProblem, FormatError, Preprocessing};
 
 /// Largest file that is read, in bytes; checkpoints of the largest CNNs in use, with what their optimisers keep, are
 /// smaller.
@@ -39,7 +39,7 @@ pub fn read_weights(path: &Path) -> Result<WeightsFile, FormatError> {
 ///
 /// # Errors
 /// As [`read_weights`].
-pub fn weights_from_bytes(bytes: &[u8]) -> Result<WeightsFile, Problem> {
+pub fn weights_from_bytes(bytes: &[u8]) -> Result<WeightsFile, FileProblem> {
     (format_of(bytes, has_end_record(bytes))?.read)(bytes)
 }
 
@@ -81,16 +81,16 @@ pub fn weight_extensions() -> Vec<&'static str> {
 }
 
 /// The format of a file that begins with `head` and has an archive's end record among its last bytes, or has not.
-fn format_of(head: &[u8], has_end_record: bool) -> Result<&'static WeightFormat, Problem> {
+fn format_of(head: &[u8], has_end_record: bool) -> Result<&'static WeightFormat, FileProblem> {
     let ends = Ends { head, has_end_record };
     let first = |wanted| FORMATS.iter().find(|format| (format.sniff)(&ends) == wanted);
     match (first(Sniff::Yes).or_else(|| first(Sniff::Perhaps)), head) {
         (Some(format), _) => Ok(format),
         // Protocol buffer: field 1 (ir_version), then any other field of an ONNX model.
-        (None, [0x08, 1..=31, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..]) => Err(Problem::UnknownFormat(
+        (None, [0x08, 1..=31, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..]) => Err(FileProblem::UnknownFormat(
             "this is an ONNX model, which is not read yet; give its weights as .safetensors or .pth",
         )),
-        (None, _) => Err(Problem::UnknownFormat(
+        (None, _) => Err(FileProblem::UnknownFormat(
             "not a known format of weights; expected safetensors or a state dict saved by torch.save (.pth, .th)",
         )),
     }

@@ -13,7 +13,7 @@ use super::format::{Ends, Sniff, WeightFormat, WeightsFile, bare};
 use crate::element::{Element, is_counter};
 use crate::file_bytes::RegularFile;
 use crate::state_dict::FileWeights;
-use crate::{FormatError, NetworkDescription, Preprocessing, Problem, metadata};
+use crate::{FileProblem, FormatError, NetworkDescription, Preprocessing, metadata};
 
 /// In the list of formats.
 pub(super) const FORMAT: WeightFormat = WeightFormat {
@@ -39,7 +39,7 @@ fn n_bytes_needed(file: &mut RegularFile, ends: &Ends<'_>, path: &Path) -> Resul
     let expected = expected_bytes(&header).map_err(|problem| problem.at(path))?;
     if expected != file.n_bytes {
         let problem = format!("expected {expected} bytes, as its header says, got {}", file.n_bytes);
-        return Err(Problem::malformed("safetensors", problem).at(path));
+        return Err(FileProblem::malformed("safetensors", problem).at(path));
     }
     Ok(file.n_bytes)
 }
@@ -51,7 +51,7 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 ///
 /// # Errors
 /// A malformed or truncated file, elements that are not floating-point, a bad description.
-pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkDescription>), Problem> {
+pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkDescription>), FileProblem> {
     let (header, data) = split(bytes)?;
     let header = parse_header(header)?;
     if header.data_len() != data.len() {
@@ -88,23 +88,23 @@ pub(crate) fn read_safetensors(bytes: &[u8]) -> Result<(Weights, Option<NetworkD
 ///
 /// # Errors
 /// A header that is truncated or is not one.
-pub(crate) fn expected_bytes(header: &[u8]) -> Result<u64, Problem> {
+pub(crate) fn expected_bytes(header: &[u8]) -> Result<u64, FileProblem> {
     let (json, _) = split(header)?;
     let n_elements = parse_header(json)?.data_len();
     Ok((8 + json.len() as u64).saturating_add(n_elements as u64))
 }
 
-fn parse_header(json: &[u8]) -> Result<Metadata, Problem> {
+fn parse_header(json: &[u8]) -> Result<Metadata, FileProblem> {
     // Not `SafeTensors::deserialize`: its sum of hostile offsets overflows.
     serde_json::from_slice(json).map_err(|e| malformed(format!("header: {e}")))
 }
 
-fn malformed(problem: impl Into<String>) -> Problem {
-    Problem::malformed("safetensors", problem)
+fn malformed(problem: impl Into<String>) -> FileProblem {
+    FileProblem::malformed("safetensors", problem)
 }
 
 /// Header and elements.
-fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), Problem> {
+fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), FileProblem> {
     let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| malformed("expected a length of 8 bytes"))?;
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {

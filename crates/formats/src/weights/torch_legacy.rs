@@ -9,7 +9,7 @@ use crate::file_bytes::RegularFile;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::{Pickle, StorageRef, Value};
 use crate::state_dict::{FileWeights, StateDict, Storages};
-use crate::{FormatError, Problem};
+use crate::{FileProblem, FormatError};
 
 const NAME: &str = "PyTorch legacy";
 
@@ -47,7 +47,7 @@ const PROTOCOL: i64 = 1001;
 ///
 /// # Errors
 /// Other pickles, big-endian machines, missing or misshapen storages.
-pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<FileWeights, Problem> {
+pub(crate) fn read_torch_legacy(bytes: &[u8]) -> Result<FileWeights, FileProblem> {
     let mut rest = bytes;
     let magic = next_pickle(&mut rest)?;
     if magic.big_int(magic.root) != Some(MAGIC.as_slice()) {
@@ -91,11 +91,11 @@ fn known_storages<'a>(object: &Pickle<'a>) -> HashMap<&'a str, StorageRef> {
     object.objects.storages.iter().map(|s| (object.name_in(s.key), *s)).collect()
 }
 
-fn malformed(problem: impl Into<String>) -> Problem {
-    Problem::malformed(NAME, problem)
+fn malformed(problem: impl Into<String>) -> FileProblem {
+    FileProblem::malformed(NAME, problem)
 }
 
-fn next_pickle<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>, Problem> {
+fn next_pickle<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>, FileProblem> {
     let pickle = Pickle::read(rest, rest.len())?;
     *rest = &rest[pickle.end..];
     Ok(pickle)
@@ -109,7 +109,7 @@ fn is_little_endian(system: &Pickle) -> bool {
 }
 
 /// The storages that follow the pickles, in the order of `keys`; types and sizes are those the object mentioned.
-fn slice_storages<'a>(object: &Pickle<'a>, keys: &Pickle<'a>, mut rest: &'a [u8]) -> Result<Storages<'a>, Problem> {
+fn slice_storages<'a>(object: &Pickle<'a>, keys: &Pickle<'a>, mut rest: &'a [u8]) -> Result<Storages<'a>, FileProblem> {
     let known = known_storages(object);
     let Value::Sequence(id) = keys.root else {
         return Err(malformed("expected a list of storage keys"));

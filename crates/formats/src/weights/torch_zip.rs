@@ -6,11 +6,11 @@ use std::io::Read;
 use zip::ZipArchive;
 
 use super::format::{Sniff, WeightFormat, bare};
-use crate::Problem;
+use crate::FileProblem;
 use crate::memory_budget::MemoryBudget;
 use crate::pickle::Pickle;
 use crate::state_dict::{FileWeights, StateDict, Storages};
-use crate::zip_directory::{ArchiveView, Place, locate, open};
+use crate::zip_directory::{ArchiveView, EntryPlace, locate, open};
 
 const NAME: &str = "PyTorch zip";
 
@@ -25,7 +25,7 @@ pub(super) const FORMAT: WeightFormat = WeightFormat {
         _ => Sniff::No,
     },
     read: |bytes| {
-        let place = locate(bytes).map_err(|problem| Problem::malformed(NAME, problem))?;
+        let place = locate(bytes).map_err(|problem| FileProblem::malformed(NAME, problem))?;
         bare(read_torch_zip(place, bytes.len())?)
     },
     write: None,
@@ -34,7 +34,7 @@ pub(super) const FORMAT: WeightFormat = WeightFormat {
             return Ok(file.n_bytes);
         }
         let problem = "the directory at its end is missing: the file is truncated, or something was put behind it";
-        Err(Problem::malformed(NAME, problem).at(path))
+        Err(FileProblem::malformed(NAME, problem).at(path))
     },
 };
 
@@ -44,9 +44,9 @@ const PICKLE: &str = "data.pkl";
 ///
 /// # Errors
 /// A broken archive, a pickle that is not a state dict, missing or misshapen storages.
-pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWeights, Problem> {
+pub(crate) fn read_torch_zip(place: EntryPlace<'_>, n_bytes: usize) -> Result<FileWeights, FileProblem> {
     let mut budget = MemoryBudget::for_file(n_bytes);
-    let mut archive = open(place).map_err(|e| Problem::malformed(NAME, e.to_string()))?;
+    let mut archive = open(place).map_err(|e| FileProblem::malformed(NAME, e.to_string()))?;
     if archive.len() as u64 != place.n_entries {
         // torch takes the first of them, Python's zipfile the last.
         let problem = format!(
@@ -54,7 +54,7 @@ pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWei
             place.n_entries - archive.len() as u64,
             place.n_entries
         );
-        return Err(Problem::malformed(NAME, problem));
+        return Err(FileProblem::malformed(NAME, problem));
     }
     let folder = folder(&archive)?;
     check_kind(&archive, &folder)?;
@@ -68,7 +68,7 @@ pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWei
         let key = pickle.name_in(place.key);
         if let Entry::Vacant(slot) = storages.entry(key) {
             let n_bytes = place.n_bytes().ok_or_else(|| {
-                Problem::malformed(NAME, format!("tensor '{name}': a storage of {} elements", place.n_elements))
+                FileProblem::malformed(NAME, format!("tensor '{name}': a storage of {} elements", place.n_elements))
             })?;
             slot.insert(read_entry(&mut archive, &format!("{folder}data/{key}"), Some(n_bytes), &mut budget)?.into());
         }
@@ -77,7 +77,7 @@ pub(crate) fn read_torch_zip(place: Place<'_>, n_bytes: usize) -> Result<FileWei
 }
 
 /// The folder in the archive that holds `data.pkl`, empty or with a final slash. torch takes that of the first entry.
-fn folder(archive: &ZipArchive<ArchiveView<'_>>) -> Result<String, Problem> {
+fn folder(archive: &ZipArchive<ArchiveView<'_>>) -> Result<String, FileProblem> {
     let first = archive.file_names().flatten().next().unwrap_or_default().into_owned();
     let first = first.split_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     if archive.index_for_name(&format!("{first}{PICKLE}")).is_some() {
@@ -90,21 +90,21 @@ fn folder(archive: &ZipArchive<ArchiveView<'_>>) -> Result<String, Problem> {
     });
     found.ok_or_else(|| {
         match names_a(archive, |name| name.ends_with("/archive_format") || name.ends_with("model.json")) {
-            true => Problem::Unsupported {
+            true => FileProblem::Unsupported {
                 what: "an archive of torch.export, which holds a program",
                 advice: "save the module's state: torch.save(model.state_dict(), 'weights.pth')",
             },
-            false => Problem::malformed(NAME, "expected an entry 'data.pkl'; was this saved by torch.save?"),
+            false => FileProblem::malformed(NAME, "expected an entry 'data.pkl'; was this saved by torch.save?"),
         }
     })
 }
 
 /// TorchScript keeps its code beside the pickle.
-fn check_kind(archive: &ZipArchive<ArchiveView<'_>>, folder: &str) -> Result<(), Problem> {
+fn check_kind(archive: &ZipArchive<ArchiveView<'_>>, folder: &str) -> Result<(), FileProblem> {
     let code = format!("{folder}code/");
     if archive.index_for_name(&format!("{folder}constants.pkl")).is_some() || names_a(archive, |n| n.starts_with(&code))
     {
-        return Err(Problem::Unsupported {
+        return Err(FileProblem::Unsupported {
             what: "an archive of torch.jit (TorchScript), which holds code",
             advice: "save its state dict: torch.save(torch.jit.load(file).state_dict(), 'weights.pth')",
         });
@@ -120,13 +120,13 @@ fn check_byte_order(
     archive: &mut ZipArchive<ArchiveView<'_>>,
     folder: &str,
     budget: &mut MemoryBudget,
-) -> Result<(), Problem> {
+) -> Result<(), FileProblem> {
     let name = format!("{folder}byteorder");
     // Archives of older versions do not have it; they are little-endian.
     if archive.index_for_name(&name).is_some() {
         let order = read_entry(archive, &name, None, budget)?;
         if order != b"little" {
-            return Err(Problem::malformed(NAME, "expected byte order 'little'; big-endian weights are not read"));
+            return Err(FileProblem::malformed(NAME, "expected byte order 'little'; big-endian weights are not read"));
         }
     }
     Ok(())
@@ -138,8 +138,8 @@ fn read_entry(
     name: &str,
     n_bytes: Option<usize>,
     budget: &mut MemoryBudget,
-) -> Result<Vec<u8>, Problem> {
-    let fail = |problem: String| Problem::malformed(NAME, format!("entry '{name}': {problem}"));
+) -> Result<Vec<u8>, FileProblem> {
+    let fail = |problem: String| FileProblem::malformed(NAME, format!("entry '{name}': {problem}"));
     let entry = archive.by_name(name).map_err(|e| fail(e.to_string()))?;
     let size = usize::try_from(entry.size()).unwrap_or(usize::MAX);
     if let Some(expected) = n_bytes.filter(|&expected| expected != size) {

@@ -12,7 +12,7 @@ use secateur_sim::{
     TickFailure, ToScore,
 };
 
-use super::{Built, Card, Scores, State};
+use super::{Built, Card, CardState, Scores};
 
 /// A candidate that is built and to be scored.
 type Ready<'w> = (Entity, &'w CandidateId, &'w MadeBy, &'w OnTask, &'w Kept, &'w Compact);
@@ -81,7 +81,7 @@ pub(super) fn score_on_card(
     }
 }
 
-impl State {
+impl CardState {
     /// Scores of all that the card was handed, and of what else is in `batches`.
     fn score(&mut self, batches: &BTreeMap<usize, Batch<'_>>) -> Scores {
         let mut scores = Scores::new();

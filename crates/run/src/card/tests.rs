@@ -56,13 +56,13 @@ fn built_from(walk: u64, networks: &[Arc<Network>]) -> Vec<Built> {
 }
 
 /// The scores of walks 0 to `n`.
-fn finish(state: &mut State, n: usize) -> Vec<Option<GpuScore>> {
+fn finish(state: &mut CardState, n: usize) -> Vec<Option<GpuScore>> {
     let mut scores = Scores::new();
     state.finish(&mut scores);
     (0..n as u64).map(|walk| scores.get(&CandidateId { task: 0, walk }).map(|(_, score)| *score)).collect()
 }
 
-fn score(state: &mut State, prepared: &Arc<Prepared>, networks: &[Arc<Network>]) -> Vec<Option<GpuScore>> {
+fn score(state: &mut CardState, prepared: &Arc<Prepared>, networks: &[Arc<Network>]) -> Vec<Option<GpuScore>> {
     state.begin(0, prepared.clone(), built_from(0, networks));
     finish(state, networks.len())
 }

@@ -12,7 +12,7 @@ use secateur_train::{SavedTask, SearchRules, TaskRules};
 use super::checkpoint::RunState;
 use super::metrics_counts::{MetricsCounts, count_metrics};
 use crate::inputs::resolve::Resolved;
-use crate::plans::{Plan, plans};
+use crate::plans::{SearchPlan, plans};
 use crate::prepare;
 use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
 use crate::scene::Scene;
@@ -48,9 +48,9 @@ pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
 
 /// The counts that the metrics must have for the searches in a checkpoint; two searches of one agent are counted
 /// together.
-fn counted(state: &RunState, scene: &Scene, plans: &[Plan]) -> MetricsCounts {
+fn counted(state: &RunState, scene: &Scene, plans: &[SearchPlan]) -> MetricsCounts {
     let mut out = MetricsCounts::new();
-    let mut add = |plan: &Plan, tasks: &[SavedTask], n_updates: u64| {
+    let mut add = |plan: &SearchPlan, tasks: &[SavedTask], n_updates: u64| {
         let agent = out.entry(plan.agent.word.to_owned()).or_default();
         // Saturating, since the number comes from a file and is not checked yet.
         agent.n_updates = agent.n_updates.saturating_add(n_updates);
@@ -120,7 +120,7 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
     Ok(out)
 }
 
-fn rules(plan: &Plan<'_>, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
+fn rules(plan: &SearchPlan<'_>, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]) -> SearchRules {
     let task = |(wall, is_searched): &(Arc<BudgetWall>, bool)| TaskRules {
         wall: wall.clone(),
         n_walks: if *is_searched { plan.walks_per_task } else { 0 },

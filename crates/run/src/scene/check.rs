@@ -13,7 +13,7 @@ use secateur_train::Scheduler;
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::choices::{Device, Images, RepairMode};
 use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
-use super::parsed::{Budget, BudgetBound, DatasetSpec, NetworkSpec, SceneData, TaskSpec};
+use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SceneData, TaskSpec};
 use super::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
@@ -192,7 +192,7 @@ impl Checker<'_> {
         files.into_iter().map(|file| DatasetSpec { name: file.name, source: file.source }).collect()
     }
 
-    fn budgets(&mut self, files: &[BudgetFile]) -> Vec<Budget> {
+    fn budgets(&mut self, files: &[BudgetFile]) -> Vec<BudgetSpec> {
         if files.is_empty() {
             self.problem("budgets", "is empty, so the scene has zero tasks");
         }
@@ -209,7 +209,7 @@ impl Checker<'_> {
         budgets
     }
 
-    fn budget(&mut self, path: &str, file: BudgetFile) -> Option<Budget> {
+    fn budget(&mut self, path: &str, file: BudgetFile) -> Option<BudgetSpec> {
         let (kind, ratio, max) = match file {
             BudgetFile::Macs { ratio, max } => (Cost::Macs, ratio, max),
             BudgetFile::Params { ratio, max } => (Cost::Params, ratio, max),
@@ -230,7 +230,7 @@ impl Checker<'_> {
                 return None;
             }
         };
-        Some(Budget { kind, bound })
+        Some(BudgetSpec { kind, bound })
     }
 
     /// Numbers that are checked one by one.
@@ -302,7 +302,7 @@ impl Checker<'_> {
     }
 
     /// Task names are checked only when the parts are sound, so that one mistake is told once.
-    fn tasks(&mut self, networks: &[NetworkSpec], datasets: &[DatasetSpec], budgets: &[Budget]) -> Vec<TaskSpec> {
+    fn tasks(&mut self, networks: &[NetworkSpec], datasets: &[DatasetSpec], budgets: &[BudgetSpec]) -> Vec<TaskSpec> {
         if !self.problems.is_empty() {
             return Vec::new();
         }

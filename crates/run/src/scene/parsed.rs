@@ -33,7 +33,7 @@ pub struct SceneData {
     /// Data sets; at least one.
     pub datasets: Vec<DatasetSpec>,
     /// Upper bounds; at least one, no two alike.
-    pub budgets: Vec<Budget>,
+    pub budgets: Vec<BudgetSpec>,
     /// Every network x (its data sets) x budget, in that order; at least one, names unique.
     pub tasks: Vec<TaskSpec>,
     /// Which groups may be pruned.
@@ -112,14 +112,14 @@ pub enum BudgetBound {
 
 /// One upper bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Budget {
+pub struct BudgetSpec {
     /// What is bounded.
     pub kind: Cost,
     /// The bound.
     pub bound: BudgetBound,
 }
 
-impl Budget {
+impl BudgetSpec {
     /// The largest count allowed for a network whose own count is `original`; a ratio is rounded down.
     pub fn max(&self, original: u64) -> u64 {
         match self.bound {
@@ -291,7 +291,7 @@ impl SceneData {
     }
 }
 
-fn budget_file(budget: &Budget) -> BudgetFile {
+fn budget_file(budget: &BudgetSpec) -> BudgetFile {
     let (ratio, max) = match budget.bound {
         BudgetBound::Ratio(ratio) => (Some(ratio), None),
         BudgetBound::Max(max) => (None, Some(max)),

@@ -1,17 +1,21 @@
 //! Expansion of a scene's lists into tasks.
 
-use super::parsed::{Budget, BudgetBound, DatasetSpec, NetworkSpec, TaskSpec};
+use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, TaskSpec};
 
 /// Most tasks of one scene; three lists of a thousand entries would otherwise be a thousand million.
 pub(super) const TASKS_MAX: usize = 4096;
 
 /// Number of tasks that [`expand_tasks`] would make.
-pub(super) fn count_tasks(networks: &[NetworkSpec], budgets: &[Budget]) -> usize {
+pub(super) fn count_tasks(networks: &[NetworkSpec], budgets: &[BudgetSpec]) -> usize {
     networks.iter().fold(0usize, |sum, n| sum.saturating_add(n.datasets.len().saturating_mul(budgets.len())))
 }
 
 /// Every network x (its data sets) x budget, in that order.
-pub(super) fn expand_tasks(networks: &[NetworkSpec], datasets: &[DatasetSpec], budgets: &[Budget]) -> Vec<TaskSpec> {
+pub(super) fn expand_tasks(
+    networks: &[NetworkSpec],
+    datasets: &[DatasetSpec],
+    budgets: &[BudgetSpec],
+) -> Vec<TaskSpec> {
     let mut tasks = Vec::with_capacity(count_tasks(networks, budgets));
     for (network, spec) in networks.iter().enumerate() {
         for &dataset in &spec.datasets {
@@ -25,7 +29,7 @@ pub(super) fn expand_tasks(networks: &[NetworkSpec], datasets: &[DatasetSpec], b
 }
 
 /// `macs0.5` or `macs20000000`; a ratio always has a point or an exponent, so the two never look alike.
-pub(super) fn budget_name(budget: &Budget) -> String {
+pub(super) fn budget_name(budget: &BudgetSpec) -> String {
     let kind = budget.kind.name();
     match budget.bound {
         BudgetBound::Ratio(ratio) => format!("{kind}{ratio:?}"),

@@ -7,8 +7,8 @@ use secateur_kernels::KernelError;
 use secateur_net::{Network, prune};
 use secateur_sim::{
     Awaited, BatchSize, Build, BuildBatch, CandidateId, Compact, EqualTo, Evaluate, Evaluator, Event, Fault,
-    LateScores, Measured, Prepared, Readiness, Restarts, Score, ScoreArrivals, ScoreCache, ScoredElsewhere, SimError,
-    ToScore, await_scores, build_batch, recall_scores, repair_candidates, score_candidates, settle_actors,
+    LateScores, Prepared, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals, ScoreCache, ScoredElsewhere,
+    SimError, ToScore, await_scores, build_batch, recall_scores, repair_candidates, score_candidates, settle_actors,
     share_scores,
 };
 
@@ -72,7 +72,7 @@ fn accuracy(accuracy: f64) -> Option<Score> {
 #[test]
 fn a_candidate_becomes_the_compact_network_of_its_channels() {
     let mut process = Process::new();
-    process.world.insert_resource(Evaluator(Arc::new(Measured)));
+    process.world.insert_resource(Evaluator(Arc::new(RefitAndScore)));
     let ended = process.ended(0, 0, (2, 1));
     process.run(repair_candidates);
     let compact = process.get::<Compact>(ended.candidate).0;
