@@ -9,6 +9,7 @@ already on the card, the count of correct predictions brought back.
 Usage: python3 benches/torch_masked.py --net resnet56 --keep 0.5 --images 1000 --candidates 64
 """
 import argparse
+import json
 import time
 
 import torch
@@ -69,6 +70,7 @@ def main():
     ap.add_argument("--images", type=int, default=1000)
     ap.add_argument("--candidates", type=int, default=64)
     ap.add_argument("--repeats", type=int, default=5)
+    ap.add_argument("--json", metavar="FILE", help="write the figures there too")
     a = ap.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -96,9 +98,15 @@ def main():
             dense.append(best_s(count, a.repeats))
             masked.append(best_s(candidates, a.repeats))
     name = torch.cuda.get_device_name()
+    masked_rate, dense_rate = a.candidates / min(masked), a.images / min(dense)
     print(f"{name}, PyTorch {torch.__version__}, fp32, TF32 off")
-    print(f"torch_masked {a.candidates / min(masked):9.2f} candidates/s ({min(masked):.4f} s for {a.candidates})")
-    print(f"torch_dense  {a.images / min(dense):9.0f} images/s ({min(dense):.4f} s)")
+    print(f"torch_masked {masked_rate:9.2f} candidates/s ({min(masked):.4f} s for {a.candidates})")
+    print(f"torch_dense  {dense_rate:9.0f} images/s ({min(dense):.4f} s)")
+    if a.json:
+        figures = {"card": name, "torch": torch.__version__, "network": a.net, "keep": a.keep, "candidates": a.candidates,
+                   "images": a.images, "masked_candidates_per_s": masked_rate, "dense_images_per_s": dense_rate}
+        with open(a.json, "w", encoding="utf-8") as file:
+            json.dump(figures, file, indent=1)
 
 
 main()
