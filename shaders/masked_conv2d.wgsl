@@ -15,11 +15,6 @@
 // Depthwise and grouped: `[input channel of a group][tap][output quad]`, then the biases. Workgroups: x and y over output quads, z
 // over candidates. CPU twin: `Plan` of secateur-kernels. `Linear` is a 1x1 convolution of a 1x1 image.
 
-// Invocations of a workgroup.
-override TILE: u32 = 64u;
-// Output quads of a block, 1 to 4.
-override QUADS: u32 = 4u;
-
 // The input pixels under the taps of an output pixel.
 struct Window {
     // Quad of the first tap, in the plane of the first four channels. It may lie outside the image; the sum with a tap inside does not.
@@ -51,21 +46,6 @@ fn load(w: Window, tap: u32, ky: u32, kx: u32) -> vec4<f32> {
         return input[w.start + tap];
     }
     return vec4(0.0);
-}
-
-// One quad of four pixels.
-struct Four {
-    p0: vec4<f32>,
-    p1: vec4<f32>,
-    p2: vec4<f32>,
-    p3: vec4<f32>,
-}
-
-const NOTHING = Four(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
-
-// Four input channels of a pixel times their rows of weights.
-fn accumulate(sum: vec4<f32>, x: vec4<f32>, w: Four) -> vec4<f32> {
-    return fma(vec4(x.w), w.p3, fma(vec4(x.z), w.p2, fma(vec4(x.y), w.p1, fma(vec4(x.x), w.p0, sum))));
 }
 
 // The same of four pixels.

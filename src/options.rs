@@ -36,7 +36,7 @@ pub(crate) struct MemoryArgs {
 }
 
 /// A number of bytes with an optional suffix K, M, G or T, powers of 1,024.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let upper = text.trim().to_ascii_uppercase();
     let number = upper.trim_end_matches("IB").trim_end_matches('B');
     let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];

@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use secateur_gpu::{ConvVariant, GpuOptions};
 use secateur_kernels::{Isa, Precision};
 use secateur_run::RunSpec;
 use secateur_run::scene::Device;
 use secateur_train::{Executor, Scheduler};
 
-use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
+use crate::options::{MemoryArgs, RootArgs, ThreadArgs, bytes, one_of};
 
 const BENCH_EVAL_EXAMPLES: &str = "\
 Examples:
@@ -26,7 +27,7 @@ const BENCH_KERNELS_EXAMPLES: &str = "\
 Examples:
   secateur bench kernels --json kernels.json
   secateur bench kernels --all-isas
-  secateur bench kernels --device gpu --all-isas --peak-tflops 67";
+  secateur bench kernels --device gpu --all-isas --all-tiles --candidates 8 --peak-tflops 67";
 
 const BENCH_SCHEDULERS_EXAMPLES: &str = "\
 Examples:
@@ -101,12 +102,24 @@ pub(crate) struct CardArgs {
     /// On the card: candidates that are scored together [default: 64]
     #[arg(long, value_name = "N")]
     pub(crate) candidates: Option<NonZeroUsize>,
+    /// On the card: how dense convolutions are computed [default: what suits the adapter]
+    #[arg(long, value_parser = one_of(&ConvVariant::ALL, ConvVariant::name))]
+    pub(crate) conv: Option<ConvVariant>,
+    /// On the card: most bytes of one buffer of activations, like 64M; buffers that fit the card's cache may be faster
+    /// [default: by the kind of adapter]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) activations: Option<u64>,
     /// On the card: its peak in fp32, to report shares of; no adapter tells its own
     #[arg(long, value_name = "TFLOPS", value_parser = tflops)]
     pub(crate) peak_tflops: Option<f64>,
 }
 
 impl CardArgs {
+    /// How the card is opened.
+    pub(crate) fn options(&self) -> GpuOptions {
+        GpuOptions { conv: self.conv, activations_max: self.activations, ..GpuOptions::default() }
+    }
+
     /// How many candidates are scored together.
     pub(crate) fn n_candidates(&self) -> usize {
         self.candidates.map_or(64, NonZeroUsize::get)
@@ -129,6 +142,9 @@ pub(crate) struct BenchKernelsArgs {
     /// best
     #[arg(long)]
     pub(crate) all_isas: bool,
+    /// On the card: every size of workgroup, with every number of outputs that are computed together
+    #[arg(long)]
+    pub(crate) all_tiles: bool,
     #[command(flatten)]
     pub(crate) card: CardArgs,
     /// On the card: images of a dispatch, if as many fit its memory [default: 1000]

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use anyhow::Context;
-use secateur_gpu::{Candidates, DispatchTime, DispatchTimes, Gpu, GpuImages, GpuOptions, Truth};
+use secateur_gpu::{Candidates, DispatchTime, DispatchTimes, Gpu, GpuImages, Truth};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, prune};
 use serde::Serialize;
 
@@ -47,7 +47,7 @@ struct Dispatches {
 }
 
 /// One dispatch.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
     pub(super) layer: String,
     pub(super) kernel: String,
@@ -76,7 +76,7 @@ impl Row {
 
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     let (name, network) = network(arguments).map_err(Failure::BadArguments)?;
-    let gpu = secateur_run::open_gpu(&GpuOptions::default())?;
+    let gpu = secateur_run::open_gpu(&arguments.card.options())?;
     let measured = measure(arguments, &gpu, name, &network)?;
     secateur_run::keep_pipelines(&gpu);
     print(&measured)?;

@@ -1,9 +1,10 @@
-//! `bench kernels --device gpu`: one row per layer shape, by the card's own timestamps.
+//! `bench kernels --device gpu`: one row per layer shape and way to compute it, by the card's own timestamps.
 
 use std::num::NonZeroUsize;
 
 use anyhow::Context;
-use secateur_gpu::{Candidates, ConvVariant, Gpu, GpuImages, GpuOptions};
+use secateur_gpu::{CONV_BLOCK_MAX, CONV_TILES, Candidates, ConvShape, ConvVariant, Gpu, GpuImages};
+use secateur_net::Network;
 use serde::Serialize;
 
 use super::arguments::BenchKernelsArgs;
@@ -21,47 +22,116 @@ struct Measured {
     rows: Vec<Measurement>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Measurement {
-    /// How convolutions are computed.
-    variant: String,
+    /// How dense convolutions are computed.
+    variant: &'static str,
+    /// Invocations of a workgroup.
+    tile: u32,
+    /// Most output quads that are computed together.
+    block: usize,
+    /// Whether scoring computes them like this.
+    is_default: bool,
     candidates: usize,
     images: usize,
     #[serde(flatten)]
     row: Row,
 }
 
-pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
-    let n_candidates = arguments.card.n_candidates();
-    let variants = if arguments.all_isas { ConvVariant::ALL.map(Some).to_vec() } else { vec![None] };
-    let mut measured = Measured { adapter: String::new(), rows: Vec::new() };
-    for conv in variants {
-        let gpu = secateur_run::open_gpu(&GpuOptions { conv, ..GpuOptions::default() })?;
-        if measured.adapter.is_empty() {
-            measured.adapter = gpu.name().to_owned();
-            screen::result(format_args!("{}: up to {n_candidates} candidates in one dispatch", measured.adapter))?;
-        }
-        for &layer in LAYERS {
-            let (candidates, images, row) = time(&gpu, layer, arguments)?;
-            let variant = format!("{:?}", gpu.conv());
-            screen::result(format_args!("{variant:<8}{} ({candidates} x {images} images)", row.line()))?;
-            measured.rows.push(Measurement { variant, candidates, images, row });
-        }
-        secateur_run::keep_pipelines(&gpu);
+impl Measurement {
+    fn line(&self) -> String {
+        let Self { variant, tile, block, candidates, images, row, .. } = self;
+        format!("{variant:<7} tile {tile:<4} block {block} {} ({candidates} x {images} images)", row.line())
     }
-    json::write(arguments.json.as_deref(), &measured)
 }
 
-/// Candidates and images of the dispatch, and what it took.
-fn time(gpu: &Gpu, layer: Layer, arguments: &BenchKernelsArgs) -> anyhow::Result<(usize, usize, Row)> {
-    let network = network(layer)?;
-    let shape = network.graph().input();
-    let n_images = arguments.images.map_or(1000, NonZeroUsize::get);
-    let images = GpuImages::new(gpu, shape, &values(n_images * shape.len()), None)?;
-    let candidates = vec![&network; arguments.card.n_candidates()];
-    let times = gpu.time_dispatches(&images, &Candidates::Repaired(&candidates), N_RUNS)?;
-    let times = times.with_context(|| format!("adapter '{}' has no timestamps", gpu.name()))?;
-    let dispatch = times.dispatches.first().context("a layer without a dispatch")?;
-    let row = Row { layer: name(layer), ..Row::new(dispatch, arguments.card.peak_tflops) };
-    Ok((times.n_candidates, times.n_images, row))
+pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
+    let mut gpu = secateur_run::open_gpu(&arguments.card.options())?;
+    let mut measured = Measured { adapter: gpu.name().to_owned(), rows: Vec::new() };
+    let n_candidates = arguments.card.n_candidates();
+    screen::result(format_args!("{}: up to {n_candidates} candidates in one dispatch", measured.adapter))?;
+    for &layer in LAYERS {
+        let rows = LayerOnCard::new(&gpu, layer, arguments)?.time(&mut gpu, arguments)?;
+        print(&rows, arguments.all_tiles)?;
+        measured.rows.extend(rows);
+        // Whoever stops a long measurement keeps what it has found.
+        json::write(arguments.json.as_deref(), &measured)?;
+    }
+    secateur_run::keep_pipelines(&gpu);
+    Ok(())
+}
+
+/// Every row, or of a whole grid the default and the fastest.
+fn print(rows: &[Measurement], is_grid: bool) -> Result<(), Failure> {
+    let fastest = rows.iter().min_by(|a, b| a.row.seconds.total_cmp(&b.row.seconds));
+    for row in rows.iter().filter(|row| !is_grid || row.is_default) {
+        screen::result(row.line())?;
+    }
+    match fastest {
+        Some(row) if is_grid && !row.is_default => Ok(screen::result(format_args!("{}, the fastest", row.line()))?),
+        _ => Ok(()),
+    }
+}
+
+/// A layer on the card, for all candidates.
+struct LayerOnCard {
+    name: String,
+    network: Network,
+    n_candidates: usize,
+    images: GpuImages,
+    /// Ways to compute it.
+    ways: Vec<ConvShape>,
+}
+
+impl LayerOnCard {
+    fn new(gpu: &Gpu, layer: Layer, arguments: &BenchKernelsArgs) -> anyhow::Result<Self> {
+        let network = network(layer)?;
+        let shape = network.graph().input();
+        let n_images = arguments.images.map_or(1000, NonZeroUsize::get);
+        let images = GpuImages::new(gpu, shape, &values(n_images * shape.len()), None)?;
+        let n_candidates = arguments.card.n_candidates();
+        Ok(Self { name: name(layer), network, n_candidates, images, ways: ways(gpu.conv(), layer, arguments) })
+    }
+
+    fn time(self, gpu: &mut Gpu, arguments: &BenchKernelsArgs) -> anyhow::Result<Vec<Measurement>> {
+        let default = gpu.conv();
+        let mut rows = Vec::new();
+        for way in &self.ways {
+            gpu.set_conv(*way);
+            let candidates = vec![&self.network; self.n_candidates];
+            let times = gpu.time_dispatches(&self.images, &Candidates::Repaired(&candidates), N_RUNS)?;
+            let times = times.with_context(|| format!("adapter '{}' has no timestamps", gpu.name()))?;
+            let dispatch = times.dispatches.first().context("a layer without a dispatch")?;
+            rows.push(Measurement {
+                variant: way.variant.name(),
+                tile: way.tile,
+                block: way.block_max,
+                is_default: *way == default,
+                candidates: times.n_candidates,
+                images: times.n_images,
+                row: Row { layer: self.name.clone(), ..Row::new(dispatch, arguments.card.peak_tflops) },
+            });
+        }
+        gpu.set_conv(default);
+        Ok(rows)
+    }
+}
+
+/// The default way, and those that are asked for besides; layers with groups are computed in one way.
+fn ways(default: ConvShape, (_, c_out, .., groups): Layer, arguments: &BenchKernelsArgs) -> Vec<ConvShape> {
+    let variants = if arguments.all_isas { ConvVariant::ALL.to_vec() } else { vec![default.variant] };
+    let (tiles, blocks) = if arguments.all_tiles {
+        // Blocks of more quads than the layer has are cut to those.
+        (CONV_TILES.to_vec(), (1..=CONV_BLOCK_MAX.min(c_out.div_ceil(4))).collect())
+    } else {
+        (vec![default.tile], vec![default.block_max])
+    };
+    let mut ways = vec![default];
+    for variant in variants.into_iter().filter(|_| groups == 1) {
+        for &tile in &tiles {
+            let all = blocks.iter().map(|&block_max| ConvShape { variant, tile, block_max });
+            ways.extend(all.filter(|way| *way != default));
+        }
+    }
+    ways
 }

@@ -10,12 +10,12 @@ use wgpu::{
 
 use crate::arena::{Arena, ArenaPiece};
 use crate::candidates::LayerKind;
-use crate::device::{CONV_BLOCK_MAX, CONV_TILES, ConvVariant, GROUPS_MAX};
+use crate::device::{CONV_BLOCK_MAX, CONV_TILES, ConvShape, ConvVariant, GROUPS_MAX};
 use crate::filter_norm::{GROUP, grid};
 use crate::images::GpuImages;
 use crate::layout::{Candidate, Uniforms};
 use crate::packing::{Packed, pack};
-use crate::pipelines::{PipelineKey, Shader};
+use crate::pipelines::{ConvConstants, PipelineKey, Shader};
 use crate::program::{Dispatch, Kernel, Program};
 use crate::weights::BatchWeights;
 use crate::{Gpu, GpuError};
@@ -23,7 +23,7 @@ use crate::{Gpu, GpuError};
 /// How a dispatch's workgroups follow from the number of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
-    /// Pixels of one image, pixels of one workgroup, blocks of quads.
+    /// Pixels or strips of one image, of one workgroup, blocks of quads.
     Blocks { per_image: usize, tile: usize, n_blocks: usize },
     /// Invocations per image.
     Flat { per_image: usize },
@@ -239,13 +239,7 @@ fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
     let out_quads = dispatch.out_quads();
     let flat = |shader, entry| (PipelineKey::new(shader, entry), Extent::Flat { per_image: pixels * out_quads });
     match dispatch.kernel {
-        Kernel::Layer(LayerKind::Dense) => {
-            let tile = gpu.conv_tile();
-            let entry = if gpu.conv() == ConvVariant::Direct { "direct" } else { "staged" };
-            let key = PipelineKey { shader: Shader::Conv, entry, block: [tile, dispatch.block as u32] };
-            let n_blocks = out_quads.div_ceil(dispatch.block.max(1));
-            (key, Extent::Blocks { per_image: pixels, tile: 4 * tile as usize, n_blocks })
-        }
+        Kernel::Layer(LayerKind::Dense) => dense(gpu, dispatch),
         Kernel::Layer(LayerKind::Depthwise) => flat(Shader::Conv, "depthwise"),
         Kernel::Layer(LayerKind::Grouped(_) | LayerKind::Multiplied) => flat(Shader::Conv, "grouped"),
         Kernel::MaxPool => flat(Shader::Pool, "max_pool"),
@@ -255,6 +249,33 @@ fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
         Kernel::Combine => flat(Shader::Elementwise, "combine"),
         Kernel::Softmax => (PipelineKey::new(Shader::Elementwise, "softmax"), Extent::Flat { per_image: pixels }),
     }
+}
+
+/// Rows of a strip of conv_strips.wgsl, and the most taps of its kernels.
+const STRIP_ROWS: usize = 8;
+const STRIP_TAPS_MAX: u32 = 36;
+
+/// Whether the layer can be computed in strips, and so few rows of them hang over that it is worth it.
+fn fits_strips(step: &Uniforms) -> bool {
+    let rows = (step.out_h as usize).next_multiple_of(STRIP_ROWS);
+    let moves_by_rows = step.stride_h == 1 && step.dilation_h == 1;
+    moves_by_rows && step.kernel_h * step.kernel_w <= STRIP_TAPS_MAX && 4 * step.out_h as usize >= 3 * rows
+}
+
+fn dense(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
+    let (ConvShape { variant, tile, .. }, step) = (gpu.conv(), &dispatch.uniforms);
+    let n_blocks = dispatch.out_quads().div_ceil(dispatch.block.max(1));
+    let constants = ConvConstants { tile, quads: dispatch.block as u32, kernel_h: 0 };
+    if variant == ConvVariant::Strips && fits_strips(step) {
+        let conv = ConvConstants { kernel_h: step.kernel_h, ..constants };
+        let per_image = (step.out_h as usize).div_ceil(STRIP_ROWS) * step.out_w as usize;
+        let key = PipelineKey { shader: Shader::Strips, entry: "strips", conv };
+        return (key, Extent::Blocks { per_image, tile: tile as usize, n_blocks });
+    }
+    let entry = if variant == ConvVariant::Direct { "direct" } else { "staged" };
+    let per_image = (step.out_h * step.out_w) as usize;
+    let key = PipelineKey { shader: Shader::Conv, entry, conv: constants };
+    (key, Extent::Blocks { per_image, tile: 4 * tile as usize, n_blocks })
 }
 
 #[cfg(test)]
@@ -325,7 +346,7 @@ mod tests {
         b.push("m", Op::GlobalAvgPool, &[c]);
         let network = with_random_weights(b.finish().unwrap(), 1);
         let none = Widths { channels: vec![3, 0, 0, 5, 5], shifts: vec![0; 5], groups: vec![1, 1, 0, 1, 1] };
-        for conv in [ConvVariant::Direct, ConvVariant::Staged] {
+        for conv in ConvVariant::ALL {
             let options = GpuOptions { checked: true, conv: Some(conv), ..GpuOptions::default() };
             // Without an adapter the tests in tests/it say that they are skipped.
             let Ok(gpu) = Gpu::open(&options) else { return };

@@ -20,17 +20,28 @@ pub(crate) use buffers::Fetch;
 use faults::{Faults, watched};
 
 /// How dense convolutions are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConvVariant {
     /// Weights straight from memory, no barrier.
     Direct,
     /// Weights in workgroup memory.
     Staged,
+    /// As `Staged`, and eight pixels of a column at once where the kernel moves down by one row.
+    Strips,
 }
 
 impl ConvVariant {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Direct, Self::Staged];
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Staged, Self::Strips];
+
+    /// As in reports and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Staged => "staged",
+            Self::Strips => "strips",
+        }
+    }
 }
 
 /// What may be asked of a device; the default is what runs use.
@@ -54,6 +65,17 @@ pub struct GpuOptions {
     pub conv_tile: Option<u32>,
 }
 
+/// How dense convolutions are cut into workgroups and blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// The shader.
+    pub variant: ConvVariant,
+    /// Invocations of a workgroup.
+    pub tile: u32,
+    /// Most output quads of a block.
+    pub block_max: usize,
+}
+
 /// An open device with its queue and pipelines.
 #[derive(Debug)]
 pub struct Gpu {
@@ -68,10 +90,7 @@ pub struct Gpu {
     binding_max: u64,
     activations_max: u64,
     weights_max: u64,
-    conv: ConvVariant,
-    /// Most output quads of a block.
-    conv_block_max: usize,
-    conv_tile: u32,
+    conv: ConvShape,
     faults: Arc<Faults>,
     /// Buffers of finished batches, for the next ones.
     spare: Mutex<Vec<Buffer>>,
@@ -80,9 +99,9 @@ pub struct Gpu {
 }
 
 /// Most output quads that masked_conv2d.wgsl computes together.
-pub(crate) const CONV_BLOCK_MAX: usize = 4;
+pub const CONV_BLOCK_MAX: usize = 4;
 /// Sizes of a dense convolution's workgroup, largest first.
-pub(crate) const CONV_TILES: [u32; 3] = [128, 64, 32];
+pub const CONV_TILES: [u32; 3] = [128, 64, 32];
 /// Bytes that a batch counts for at least.
 const BATCH_BYTES_MIN: u64 = 1 << 20;
 /// Most workgroups along one axis that any adapter must allow.
@@ -169,6 +188,11 @@ impl Gpu {
         let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding_max = options.binding_max.unwrap_or(largest).min(largest);
         let variant = if kind == DeviceType::Cpu { ConvVariant::Direct } else { ConvVariant::Staged };
+        let conv = ConvShape {
+            variant: options.conv.unwrap_or(variant),
+            tile: conv_tile(options.conv_tile.unwrap_or(64), &limits),
+            block_max: options.conv_block.unwrap_or(CONV_BLOCK_MAX).clamp(1, CONV_BLOCK_MAX),
+        };
         Self {
             adapter,
             key: None,
@@ -180,9 +204,7 @@ impl Gpu {
             binding_max,
             activations_max: options.activations_max.unwrap_or(activations).min(binding_max),
             weights_max: options.weights_max.unwrap_or(weights).min(limits.max_buffer_size),
-            conv: options.conv.unwrap_or(variant),
-            conv_block_max: options.conv_block.unwrap_or(CONV_BLOCK_MAX).clamp(1, CONV_BLOCK_MAX),
-            conv_tile: conv_tile(options.conv_tile.unwrap_or(64), &limits),
+            conv,
             limits,
             spare: Mutex::default(),
             outstanding: Mutex::default(),
@@ -200,8 +222,14 @@ impl Gpu {
     }
 
     /// How it computes dense convolutions.
-    pub const fn conv(&self) -> ConvVariant {
+    pub const fn conv(&self) -> ConvShape {
         self.conv
+    }
+
+    /// Computes dense convolutions like this from now on, as far as the adapter's limits allow.
+    pub fn set_conv(&mut self, conv: ConvShape) {
+        let block_max = conv.block_max.clamp(1, CONV_BLOCK_MAX);
+        self.conv = ConvShape { tile: conv_tile(conv.tile, &self.limits), block_max, ..conv };
     }
 
     /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the
@@ -252,15 +280,10 @@ impl Gpu {
         self.outstanding.lock().unwrap_or_else(PoisonError::into_inner).push_back((submission, bytes));
     }
 
-    /// Invocations of a dense convolution's workgroup.
-    pub(crate) const fn conv_tile(&self) -> u32 {
-        self.conv_tile
-    }
-
     /// How many of `out_quads` output quads a convolution computes together: blocks as even as possible, none larger
     /// than the registers of an invocation hold.
     pub(crate) const fn conv_block(&self, out_quads: usize) -> usize {
-        let n_blocks = out_quads.div_ceil(self.conv_block_max);
+        let n_blocks = out_quads.div_ceil(self.conv.block_max);
         if n_blocks == 0 { 1 } else { out_quads.div_ceil(n_blocks) }
     }
 

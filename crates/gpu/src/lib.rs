@@ -42,7 +42,7 @@ mod weights;
 
 pub use adapter::{AdapterReport, adapters};
 pub use candidates::Candidates;
-pub use device::{ConvVariant, Gpu, GpuOptions};
+pub use device::{CONV_BLOCK_MAX, CONV_TILES, ConvShape, ConvVariant, Gpu, GpuOptions};
 pub use error::GpuError;
 pub use filter_norm::{LayerNorms, Norms, filter_norms, group_norms, norm_order};
 pub use images::{GpuImages, Truth};

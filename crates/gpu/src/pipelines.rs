@@ -15,6 +15,8 @@ use wgpu::{
 pub enum Shader {
     /// masked_conv2d.wgsl
     Conv,
+    /// conv_strips.wgsl
+    Strips,
     /// pool.wgsl
     Pool,
     /// move.wgsl
@@ -31,33 +33,35 @@ pub enum Shader {
 
 impl Shader {
     /// Every shader file.
-    pub const ALL: [Self; 7] =
-        [Self::Conv, Self::Pool, Self::Move, Self::Elementwise, Self::Top1, Self::Pack, Self::FilterNorm];
+    pub const ALL: [Self; 8] =
+        [Self::Conv, Self::Strips, Self::Pool, Self::Move, Self::Elementwise, Self::Top1, Self::Pack, Self::FilterNorm];
 
-    /// Its text, the shared part included.
+    /// Its text, the shared parts included.
     pub fn source(self) -> String {
         macro_rules! shader {
             ($name:literal) => {
                 include_str!(concat!("../../../shaders/", $name))
             };
         }
-        let prelude = shader!("prelude.wgsl");
-        let (prelude, own) = match self {
-            Self::Conv => (prelude, shader!("masked_conv2d.wgsl")),
-            Self::Pool => (prelude, shader!("pool.wgsl")),
-            Self::Move => (prelude, shader!("move.wgsl")),
-            Self::Elementwise => (prelude, shader!("elementwise.wgsl")),
-            Self::Top1 => (prelude, shader!("top1.wgsl")),
-            Self::Pack => ("", shader!("pack_weights.wgsl")),
-            Self::FilterNorm => ("", shader!("filter_norm.wgsl")),
+        let (prelude, dense) = (shader!("prelude.wgsl"), shader!("dense.wgsl"));
+        let parts: &[&str] = match self {
+            Self::Conv => &[prelude, dense, shader!("masked_conv2d.wgsl")],
+            Self::Strips => &[prelude, dense, shader!("conv_strips.wgsl")],
+            Self::Pool => &[prelude, shader!("pool.wgsl")],
+            Self::Move => &[prelude, shader!("move.wgsl")],
+            Self::Elementwise => &[prelude, shader!("elementwise.wgsl")],
+            Self::Top1 => &[prelude, shader!("top1.wgsl")],
+            Self::Pack => &[shader!("pack_weights.wgsl")],
+            Self::FilterNorm => &[shader!("filter_norm.wgsl")],
         };
-        format!("{prelude}\n{own}")
+        parts.join("\n")
     }
 
     /// Entry points of the file.
     pub const fn entry_points(self) -> &'static [&'static str] {
         match self {
             Self::Conv => &["direct", "staged", "depthwise", "grouped"],
+            Self::Strips => &["strips"],
             Self::Pool => &["max_pool", "average_pool"],
             Self::Move => &["shift", "flatten"],
             Self::Elementwise => &["combine", "softmax"],
@@ -68,21 +72,32 @@ impl Shader {
     }
 }
 
-/// Which pipeline: file, entry point, and the block of a convolution.
+/// Constants of a convolution's pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvConstants {
+    /// TILE: invocations of a workgroup.
+    pub tile: u32,
+    /// QUADS: output quads that an invocation computes together.
+    pub quads: u32,
+    /// KERNEL_H of conv_strips.wgsl: rows of the kernel; 0 elsewhere.
+    pub kernel_h: u32,
+}
+
+/// Which pipeline: file, entry point, and the constants of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PipelineKey {
     /// The file.
     pub shader: Shader,
     /// Its entry point.
     pub entry: &'static str,
-    /// TILE and QUADS of masked_conv2d.wgsl.
-    pub block: [u32; 2],
+    /// Of masked_conv2d.wgsl and conv_strips.wgsl.
+    pub conv: ConvConstants,
 }
 
 impl PipelineKey {
-    /// A pipeline without a block.
+    /// A pipeline without constants of its own.
     pub const fn new(shader: Shader, entry: &'static str) -> Self {
-        Self { shader, entry, block: [64, 1] }
+        Self { shader, entry, conv: ConvConstants { tile: 64, quads: 1, kernel_h: 0 } }
     }
 }
 
@@ -153,14 +168,20 @@ impl Pipelines {
             return pipeline.clone();
         }
         let module = made.modules.entry(key.shader).or_insert_with(|| module(&self.device, key.shader, self.checked));
-        let block = [("TILE", f64::from(key.block[0])), ("QUADS", f64::from(key.block[1]))];
+        let ConvConstants { tile, quads, kernel_h } = key.conv;
+        let constants = [("TILE", tile), ("QUADS", quads), ("KERNEL_H", kernel_h)].map(|(k, n)| (k, f64::from(n)));
+        let constants: &[(&str, f64)] = match key.shader {
+            Shader::Strips => &constants,
+            Shader::Conv => &constants[..2],
+            Shader::Pool | Shader::Move | Shader::Elementwise | Shader::Top1 | Shader::Pack | Shader::FilterNorm => &[],
+        };
         let pipeline = Arc::new(self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(key.entry),
             layout: Some(&self.layout_of(key.shader)),
             module,
             entry_point: Some(key.entry),
             compilation_options: PipelineCompilationOptions {
-                constants: if key.shader == Shader::Conv { &block } else { &[] },
+                constants,
                 // Every invocation writes what others read.
                 zero_initialize_workgroup_memory: false,
             },

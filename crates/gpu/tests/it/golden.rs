@@ -79,8 +79,10 @@ fn mobilenet_v1_computes_the_logits_of_pytorch() {
 /// As real cards compute them; barriers are slow on software Vulkan.
 #[test]
 fn networks_with_staged_weights_compute_the_logits_of_pytorch() {
-    for (name, n) in [("resnet20", 8), ("resnet56", 4), ("mobilenet_v1", 4)] {
-        check(name, Some(ConvVariant::Staged), n);
+    for conv in [ConvVariant::Staged, ConvVariant::Strips] {
+        for (name, n) in [("resnet20", 8), ("resnet56", 4), ("mobilenet_v1", 4)] {
+            check(name, Some(conv), n);
+        }
     }
 }
 

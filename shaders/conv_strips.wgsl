@@ -1,0 +1,176 @@
+// Dense convolution of many candidates whose kernel moves down by one row: the same work, weights and results as masked_conv2d.wgsl.
+//
+// Each invocation computes a strip of one column, eight pixels one below the other, for QUADS output quads. A column of taps reads
+// 8 + KERNEL_H - 1 pixels and uses each of them under every tap that it meets, so a 3x3 kernel takes 3.3 loads of pixels and
+// 4 QUADS of weights for 128 QUADS multiply-adds where masked_conv2d.wgsl takes 4 and 4 QUADS for 64 QUADS. Neighbouring invocations
+// compute neighbouring columns, so their loads are one access. Weights lie in workgroup memory, as many input quads as it holds at a
+// time. Workgroups: x over blocks (neighbours read the same pixels), y over strips, z over candidates.
+
+// Rows of the kernel: known to the compiler, so that a strip stays in registers while the taps move down.
+override KERNEL_H: u32 = 3u;
+
+// One quad of eight pixels, one below the other.
+struct Strip {
+    p0: vec4<f32>,
+    p1: vec4<f32>,
+    p2: vec4<f32>,
+    p3: vec4<f32>,
+    p4: vec4<f32>,
+    p5: vec4<f32>,
+    p6: vec4<f32>,
+    p7: vec4<f32>,
+}
+
+const ROWS: u32 = 8u;
+const NO_STRIP = Strip(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
+
+// Where a strip lies.
+struct Where {
+    image: u32,
+    y: u32,
+    x: u32,
+    is_there: bool,
+}
+
+fn where_is(number: u32) -> Where {
+    let per_image = (step_.out_h + ROWS - 1u) / ROWS * step_.out_w;
+    let image = number / per_image;
+    let at = number - image * per_image;
+    let down = at / step_.out_w;
+    return Where(image, down * ROWS, at - down * step_.out_w, image < chunk.n_images);
+}
+
+// Input rows from `first` that lie inside the image, bit by bit: kernels have at most 16 rows.
+fn rows_inside(first: i32) -> u32 {
+    let above = u32(clamp(-first, 0, 31));
+    let below = u32(clamp(i32(step_.in_h) - first, 0, 31));
+    return select(0u, (1u << below) - (1u << above), below > above);
+}
+
+fn pixel(inside: u32, row: u32, at: u32) -> vec4<f32> {
+    if ((inside >> row) & 1u) != 0u {
+        return input[at];
+    }
+    return vec4(0.0);
+}
+
+fn accumulate_strip(sum: Strip, x: Strip, w: Four) -> Strip {
+    return Strip(
+        accumulate(sum.p0, x.p0, w), accumulate(sum.p1, x.p1, w), accumulate(sum.p2, x.p2, w), accumulate(sum.p3, x.p3, w),
+        accumulate(sum.p4, x.p4, w), accumulate(sum.p5, x.p5, w), accumulate(sum.p6, x.p6, w), accumulate(sum.p7, x.p7, w)
+    );
+}
+
+fn finish_strip(candidate: u32, n_out: u32, w: Where, quad: u32, sum: Strip, bias: vec4<f32>) {
+    let out_quads = quads(n_out);
+    if !w.is_there || quad >= out_quads {
+        return;
+    }
+    let at = ((w.image * out_quads + quad) * step_.out_h + w.y) * step_.out_w + w.x;
+    finish_row(candidate, n_out, w.y, at, quad, sum.p0 + bias);
+    finish_row(candidate, n_out, w.y + 1u, at + step_.out_w, quad, sum.p1 + bias);
+    finish_row(candidate, n_out, w.y + 2u, at + 2u * step_.out_w, quad, sum.p2 + bias);
+    finish_row(candidate, n_out, w.y + 3u, at + 3u * step_.out_w, quad, sum.p3 + bias);
+    finish_row(candidate, n_out, w.y + 4u, at + 4u * step_.out_w, quad, sum.p4 + bias);
+    finish_row(candidate, n_out, w.y + 5u, at + 5u * step_.out_w, quad, sum.p5 + bias);
+    finish_row(candidate, n_out, w.y + 6u, at + 6u * step_.out_w, quad, sum.p6 + bias);
+    finish_row(candidate, n_out, w.y + 7u, at + 7u * step_.out_w, quad, sum.p7 + bias);
+}
+
+fn finish_row(candidate: u32, n_out: u32, y: u32, at: u32, quad: u32, value: vec4<f32>) {
+    if y < step_.out_h {
+        finish(candidate, n_out, at, quad, value);
+    }
+}
+
+// Steps, four input channels under one tap each, whose weights a workgroup holds at a time; a kernel has no more taps.
+const STEPS: u32 = 36u;
+
+var<workgroup> filters: array<vec4<f32>, STEPS * 4u * QUADS>;
+
+fn filters_at(at: u32) -> Four {
+    return Four(filters[at], filters[at + QUADS], filters[at + 2u * QUADS], filters[at + 3u * QUADS]);
+}
+
+@compute @workgroup_size(TILE, 1, 1)
+fn strips(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+    let me = candidates[group.z];
+    let in_quads = quads(me.n_in);
+    let quad = group.x * QUADS;
+    if quad >= quads(me.n_out) {
+        return;
+    }
+    let n_quads = quads(me.n_out) - quad;
+    let w = where_is(group.y * TILE + local.x);
+    let in_y = i32(w.y) - i32(step_.pad_h);
+    let in_x = i32(w.x * step_.stride_w) - i32(step_.pad_w);
+    let rows = select(0u, rows_inside(in_y), w.is_there);
+    // The first pixel may lie outside the image; its sum with a row and a column inside does not.
+    var start = input_image(group.z, w.image, in_quads) + u32(in_y * i32(step_.in_w) + in_x);
+    let taps = KERNEL_H * step_.kernel_w;
+    let per_quad = taps * 4u * QUADS;
+    let first_row = me.weights + group.x * (in_quads * per_quad + QUADS);
+    let at_a_time = STEPS / taps;
+    var s0 = NO_STRIP;
+    var s1 = NO_STRIP;
+    var s2 = NO_STRIP;
+    var s3 = NO_STRIP;
+    for (var begin = 0u; begin < in_quads; begin += at_a_time) {
+        let n_here = min(at_a_time, in_quads - begin);
+        workgroupBarrier();
+        for (var i = local.x; i < n_here * per_quad; i += TILE) {
+            filters[i] = weights[first_row + begin * per_quad + i];
+        }
+        workgroupBarrier();
+        for (var q = 0u; q < n_here; q++) {
+            for (var kx = 0u; kx < step_.kernel_w; kx++) {
+                let column = kx * step_.dilation_w;
+                let inside = select(0u, rows, u32(in_x + i32(column)) < step_.in_w);
+                let down = step_.in_w;
+                var at = start + column;
+                var x = Strip(
+                    pixel(inside, 0u, at), pixel(inside, 1u, at + down), pixel(inside, 2u, at + 2u * down),
+                    pixel(inside, 3u, at + 3u * down), pixel(inside, 4u, at + 4u * down), pixel(inside, 5u, at + 5u * down),
+                    pixel(inside, 6u, at + 6u * down), pixel(inside, 7u, at + 7u * down)
+                );
+                at += ROWS * down;
+                var row = q * per_quad + kx * 4u * QUADS;
+                for (var ky = 0u; ky < KERNEL_H; ky++) {
+                    s0 = accumulate_strip(s0, x, filters_at(row));
+                    if QUADS > 1u {
+                        if n_quads > 1u {
+                            s1 = accumulate_strip(s1, x, filters_at(row + 1u));
+                        }
+                    }
+                    if QUADS > 2u {
+                        if n_quads > 2u {
+                            s2 = accumulate_strip(s2, x, filters_at(row + 2u));
+                        }
+                    }
+                    if QUADS > 3u {
+                        if n_quads > 3u {
+                            s3 = accumulate_strip(s3, x, filters_at(row + 3u));
+                        }
+                    }
+                    if ky + 1u < KERNEL_H {
+                        x = Strip(x.p1, x.p2, x.p3, x.p4, x.p5, x.p6, x.p7, pixel(inside, ROWS + ky, at));
+                        at += down;
+                        row += step_.kernel_w * 4u * QUADS;
+                    }
+                }
+            }
+            start += step_.in_h * step_.in_w;
+        }
+    }
+    let bias = first_row + in_quads * per_quad;
+    finish_strip(group.z, me.n_out, w, quad, s0, weights[bias]);
+    if QUADS > 1u {
+        finish_strip(group.z, me.n_out, w, quad + 1u, s1, weights[bias + 1u]);
+    }
+    if QUADS > 2u {
+        finish_strip(group.z, me.n_out, w, quad + 2u, s2, weights[bias + 2u]);
+    }
+    if QUADS > 3u {
+        finish_strip(group.z, me.n_out, w, quad + 3u, s3, weights[bias + 3u]);
+    }
+}
