@@ -6,8 +6,12 @@
 // compute neighbouring columns, so their loads are one access. Weights lie in workgroup memory, as many input quads as it holds at a
 // time. Workgroups: x over blocks (neighbours read the same pixels), y over strips, z over candidates.
 
-// Rows of the kernel: known to the compiler, so that a strip stays in registers while the taps move down.
+// Rows of the kernel and columns of the input: known to the compiler, so that a strip stays in registers while the taps move down,
+// and the places of its pixels are one address and constants.
 override KERNEL_H: u32 = 3u;
+override IN_W: u32 = 32u;
+// Rows of taps at either end of a strip that may lie outside the image; those between them never do.
+override EDGE: u32 = 99u;
 
 // One quad of eight pixels, one below the other.
 struct Strip {
@@ -47,9 +51,10 @@ fn rows_inside(first: i32) -> u32 {
     return select(0u, (1u << below) - (1u << above), below > above);
 }
 
-fn pixel(inside: u32, row: u32, at: u32) -> vec4<f32> {
-    if ((inside >> row) & 1u) != 0u {
-        return input[at];
+// Pixel of row `row` of a strip whose first one is at `at`.
+fn pixel(rows: u32, row: u32, at: u32) -> vec4<f32> {
+    if (row >= EDGE && row + EDGE < ROWS + KERNEL_H - 1u) || ((rows >> row) & 1u) != 0u {
+        return input[at + row * IN_W];
     }
     return vec4(0.0);
 }
@@ -92,24 +97,18 @@ fn filters_at(at: u32) -> Four {
     return Four(filters[at], filters[at + QUADS], filters[at + 2u * QUADS], filters[at + 3u * QUADS]);
 }
 
-@compute @workgroup_size(TILE, 1, 1)
-fn strips(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-    let me = candidates[group.z];
+// Computes a block of `n_quads` output quads; `is_whole` tells the compiler that those are QUADS.
+fn convolve(candidate: u32, me: Candidate, block: u32, first: u32, local: u32, n_quads: u32, is_whole: bool) {
     let in_quads = quads(me.n_in);
-    let quad = group.x * QUADS;
-    if quad >= quads(me.n_out) {
-        return;
-    }
-    let n_quads = quads(me.n_out) - quad;
-    let w = where_is(group.y * TILE + local.x);
+    let w = where_is(first + local);
     let in_y = i32(w.y) - i32(step_.pad_h);
     let in_x = i32(w.x * step_.stride_w) - i32(step_.pad_w);
-    let rows = select(0u, rows_inside(in_y), w.is_there);
+    let rows = rows_inside(in_y);
     // The first pixel may lie outside the image; its sum with a row and a column inside does not.
-    var start = input_image(group.z, w.image, in_quads) + u32(in_y * i32(step_.in_w) + in_x);
+    var start = input_image(candidate, w.image, in_quads) + u32(in_y * i32(IN_W) + in_x);
     let taps = KERNEL_H * step_.kernel_w;
     let per_quad = taps * 4u * QUADS;
-    let first_row = me.weights + group.x * (in_quads * per_quad + QUADS);
+    let first_row = me.weights + block * (in_quads * per_quad + QUADS);
     let at_a_time = STEPS / taps;
     var s0 = NO_STRIP;
     var s1 = NO_STRIP;
@@ -118,59 +117,71 @@ fn strips(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
     for (var begin = 0u; begin < in_quads; begin += at_a_time) {
         let n_here = min(at_a_time, in_quads - begin);
         workgroupBarrier();
-        for (var i = local.x; i < n_here * per_quad; i += TILE) {
+        for (var i = local; i < n_here * per_quad; i += TILE) {
             filters[i] = weights[first_row + begin * per_quad + i];
         }
         workgroupBarrier();
         for (var q = 0u; q < n_here; q++) {
             for (var kx = 0u; kx < step_.kernel_w; kx++) {
                 let column = kx * step_.dilation_w;
-                let inside = select(0u, rows, u32(in_x + i32(column)) < step_.in_w);
-                let down = step_.in_w;
-                var at = start + column;
-                var x = Strip(
-                    pixel(inside, 0u, at), pixel(inside, 1u, at + down), pixel(inside, 2u, at + 2u * down),
-                    pixel(inside, 3u, at + 3u * down), pixel(inside, 4u, at + 4u * down), pixel(inside, 5u, at + 5u * down),
-                    pixel(inside, 6u, at + 6u * down), pixel(inside, 7u, at + 7u * down)
-                );
-                at += ROWS * down;
-                var row = q * per_quad + kx * 4u * QUADS;
-                for (var ky = 0u; ky < KERNEL_H; ky++) {
-                    s0 = accumulate_strip(s0, x, filters_at(row));
-                    if QUADS > 1u {
-                        if n_quads > 1u {
-                            s1 = accumulate_strip(s1, x, filters_at(row + 1u));
+                // A column outside the image adds nothing.
+                if w.is_there && u32(in_x + i32(column)) < IN_W {
+                    let at = start + column;
+                    var x = Strip(
+                        pixel(rows, 0u, at), pixel(rows, 1u, at), pixel(rows, 2u, at), pixel(rows, 3u, at),
+                        pixel(rows, 4u, at), pixel(rows, 5u, at), pixel(rows, 6u, at), pixel(rows, 7u, at)
+                    );
+                    var row = q * per_quad + kx * 4u * QUADS;
+                    for (var ky = 0u; ky < KERNEL_H; ky++) {
+                        s0 = accumulate_strip(s0, x, filters_at(row));
+                        if QUADS > 1u {
+                            if is_whole || n_quads > 1u {
+                                s1 = accumulate_strip(s1, x, filters_at(row + 1u));
+                            }
                         }
-                    }
-                    if QUADS > 2u {
-                        if n_quads > 2u {
-                            s2 = accumulate_strip(s2, x, filters_at(row + 2u));
+                        if QUADS > 2u {
+                            if is_whole || n_quads > 2u {
+                                s2 = accumulate_strip(s2, x, filters_at(row + 2u));
+                            }
                         }
-                    }
-                    if QUADS > 3u {
-                        if n_quads > 3u {
-                            s3 = accumulate_strip(s3, x, filters_at(row + 3u));
+                        if QUADS > 3u {
+                            if is_whole || n_quads > 3u {
+                                s3 = accumulate_strip(s3, x, filters_at(row + 3u));
+                            }
                         }
-                    }
-                    if ky + 1u < KERNEL_H {
-                        x = Strip(x.p1, x.p2, x.p3, x.p4, x.p5, x.p6, x.p7, pixel(inside, ROWS + ky, at));
-                        at += down;
-                        row += step_.kernel_w * 4u * QUADS;
+                        if ky + 1u < KERNEL_H {
+                            x = Strip(x.p1, x.p2, x.p3, x.p4, x.p5, x.p6, x.p7, pixel(rows, ROWS + ky, at));
+                            row += step_.kernel_w * 4u * QUADS;
+                        }
                     }
                 }
             }
-            start += step_.in_h * step_.in_w;
+            start += step_.in_h * IN_W;
         }
     }
     let bias = first_row + in_quads * per_quad;
-    finish_strip(group.z, me.n_out, w, quad, s0, weights[bias]);
+    let quad = block * QUADS;
+    finish_strip(candidate, me.n_out, w, quad, s0, weights[bias]);
     if QUADS > 1u {
-        finish_strip(group.z, me.n_out, w, quad + 1u, s1, weights[bias + 1u]);
+        finish_strip(candidate, me.n_out, w, quad + 1u, s1, weights[bias + 1u]);
     }
     if QUADS > 2u {
-        finish_strip(group.z, me.n_out, w, quad + 2u, s2, weights[bias + 2u]);
+        finish_strip(candidate, me.n_out, w, quad + 2u, s2, weights[bias + 2u]);
     }
     if QUADS > 3u {
-        finish_strip(group.z, me.n_out, w, quad + 3u, s3, weights[bias + 3u]);
+        finish_strip(candidate, me.n_out, w, quad + 3u, s3, weights[bias + 3u]);
+    }
+}
+
+@compute @workgroup_size(TILE, 1, 1)
+fn strips(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+    let me = candidates[group.z];
+    let quad = group.x * QUADS;
+    let out_quads = quads(me.n_out);
+    // The same for a whole workgroup. Twice the code, since a question within the inner loop keeps loads from being moved ahead.
+    if quad + QUADS <= out_quads {
+        convolve(group.z, me, group.x, group.y * TILE, local.x, QUADS, true);
+    } else if quad < out_quads {
+        convolve(group.z, me, group.x, group.y * TILE, local.x, out_quads - quad, false);
     }
 }

@@ -15,7 +15,7 @@ use crate::filter_norm::{GROUP, grid};
 use crate::images::GpuImages;
 use crate::layout::{Candidate, Uniforms};
 use crate::packing::{Packed, pack};
-use crate::pipelines::{ConvConstants, PipelineKey, Shader};
+use crate::pipelines::{ConvConstants, PipelineKey, Shader, StripConstants};
 use crate::program::{Dispatch, Kernel, Program};
 use crate::weights::BatchWeights;
 use crate::{Gpu, GpuError};
@@ -262,12 +262,19 @@ fn fits_strips(step: &Uniforms) -> bool {
     moves_by_rows && step.kernel_h * step.kernel_w <= STRIP_TAPS_MAX && 4 * step.out_h as usize >= 3 * rows
 }
 
+fn strip_constants(step: &Uniforms) -> StripConstants {
+    let is_whole = step.out_h.is_multiple_of(STRIP_ROWS as u32);
+    let n_rows = STRIP_ROWS as u32 + step.kernel_h - 1;
+    // Strips that end with the image reach past it by the padding only.
+    StripConstants { kernel_h: step.kernel_h, in_w: step.in_w, edge: if is_whole { step.pad_h } else { n_rows } }
+}
+
 fn dense(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
     let (ConvShape { variant, tile, .. }, step) = (gpu.conv(), &dispatch.uniforms);
     let n_blocks = dispatch.out_quads().div_ceil(dispatch.block.max(1));
-    let constants = ConvConstants { tile, quads: dispatch.block as u32, kernel_h: 0 };
+    let constants = ConvConstants { tile, quads: dispatch.block as u32, strips: None };
     if variant == ConvVariant::Strips && fits_strips(step) {
-        let conv = ConvConstants { kernel_h: step.kernel_h, ..constants };
+        let conv = ConvConstants { strips: Some(strip_constants(step)), ..constants };
         let per_image = (step.out_h as usize).div_ceil(STRIP_ROWS) * step.out_w as usize;
         let key = PipelineKey { shader: Shader::Strips, entry: "strips", conv };
         return (key, Extent::Blocks { per_image, tile: tile as usize, n_blocks });

@@ -79,8 +79,30 @@ pub struct ConvConstants {
     pub tile: u32,
     /// QUADS: output quads that an invocation computes together.
     pub quads: u32,
-    /// KERNEL_H of conv_strips.wgsl: rows of the kernel; 0 elsewhere.
+    /// Those of conv_strips.wgsl besides; nothing elsewhere.
+    pub strips: Option<StripConstants>,
+}
+
+/// What conv_strips.wgsl knows of a layer when it is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StripConstants {
+    /// KERNEL_H: rows of the kernel.
     pub kernel_h: u32,
+    /// IN_W: columns of the input.
+    pub in_w: u32,
+    /// EDGE: rows of taps at either end of a strip that may lie outside the image.
+    pub edge: u32,
+}
+
+impl ConvConstants {
+    /// Names and values.
+    fn named(self) -> Vec<(&'static str, f64)> {
+        let mut named = vec![("TILE", self.tile), ("QUADS", self.quads)];
+        if let Some(StripConstants { kernel_h, in_w, edge }) = self.strips {
+            named.extend([("KERNEL_H", kernel_h), ("IN_W", in_w), ("EDGE", edge)]);
+        }
+        named.into_iter().map(|(name, value)| (name, f64::from(value))).collect()
+    }
 }
 
 /// Which pipeline: file, entry point, and the constants of a convolution.
@@ -97,7 +119,7 @@ pub struct PipelineKey {
 impl PipelineKey {
     /// A pipeline without constants of its own.
     pub const fn new(shader: Shader, entry: &'static str) -> Self {
-        Self { shader, entry, conv: ConvConstants { tile: 64, quads: 1, kernel_h: 0 } }
+        Self { shader, entry, conv: ConvConstants { tile: 64, quads: 1, strips: None } }
     }
 }
 
@@ -168,12 +190,11 @@ impl Pipelines {
             return pipeline.clone();
         }
         let module = made.modules.entry(key.shader).or_insert_with(|| module(&self.device, key.shader, self.checked));
-        let ConvConstants { tile, quads, kernel_h } = key.conv;
-        let constants = [("TILE", tile), ("QUADS", quads), ("KERNEL_H", kernel_h)].map(|(k, n)| (k, f64::from(n)));
-        let constants: &[(&str, f64)] = match key.shader {
-            Shader::Strips => &constants,
-            Shader::Conv => &constants[..2],
-            Shader::Pool | Shader::Move | Shader::Elementwise | Shader::Top1 | Shader::Pack | Shader::FilterNorm => &[],
+        let constants = match key.shader {
+            Shader::Conv | Shader::Strips => key.conv.named(),
+            Shader::Pool | Shader::Move | Shader::Elementwise | Shader::Top1 | Shader::Pack | Shader::FilterNorm => {
+                Vec::new()
+            }
         };
         let pipeline = Arc::new(self.device.create_compute_pipeline(&ComputePipelineDescriptor {
             label: Some(key.entry),
@@ -181,7 +202,7 @@ impl Pipelines {
             module,
             entry_point: Some(key.entry),
             compilation_options: PipelineCompilationOptions {
-                constants,
+                constants: &constants,
                 // Every invocation writes what others read.
                 zero_initialize_workgroup_memory: false,
             },
