@@ -6,7 +6,7 @@ N_DISPATCHES = 15
 def markdown(found):
     parts = [head(found), steps(found), tests(found), rates(found)]
     parts += [dispatches(network, measured) for network, measured in found.get("bench_eval", {}).items()]
-    parts += [kernels(found), runs(found)]
+    parts += [kernels(found), ways(found), runs(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -89,34 +89,43 @@ def dispatches(network, measured):
     return f"{title}\n\n" + rows(["layer", "kernel", "us", "of all", "GFLOP/s", "of peak"], body)
 
 
-def setting(row):
-    """How a convolution was computed: the variant, and the tile and block where the row has them."""
-    return " ".join(str(row[key]) for key in ("variant", "tile", "block") if row.get(key) is not None)
+def way(row):
+    """How a convolution was computed."""
+    return f"{row['variant']}, tile {row['tile']}, block {row['block']}"
 
 
 def speed(row):
-    """Time of a candidate and an image: what fits one dispatch may differ with the setting."""
+    """Time of a candidate and an image: what fits one dispatch may differ with the way."""
     return row["seconds"] / max(1, row["candidates"] * row["images"])
 
 
 def kernels(found):
-    """Every layer shape's best setting beside the default's."""
-    measured = found.get("bench_kernels", {})
-    default = {row["layer"]: row for row in measured.get("default", {}).get("rows", [])}
-    best, n_tried = dict(default), {}
-    for row in measured.get("grid", {}).get("rows", []):
-        n_tried[row["layer"]] = n_tried.get(row["layer"], 0) + 1
-        if row["layer"] not in best or speed(row) < speed(best[row["layer"]]):
-            best[row["layer"]] = row
+    """Every layer shape's best way beside the default's."""
+    layers = {}
+    for row in found.get("bench_kernels", {}).get("rows", []):
+        layers.setdefault(row["layer"], []).append(row)
     body = []
-    for layer, row in best.items():
-        plain = default.get(layer, {})
-        body.append([layer, row["kernel"], f"{row['candidates']} x {row['images']}", n_tried.get(layer, 0), setting(row),
-                     number(1e6 * row["seconds"], 1), percent(row.get("peak_share")), setting(plain),
-                     number(1e6 * plain["seconds"], 1) if plain else "", percent(plain.get("peak_share")),
-                     f"{speed(plain) / speed(row):.2f}" if plain else ""])
+    for layer, ways in layers.items():
+        best, default = min(ways, key=speed), next((row for row in ways if row["is_default"]), None)
+        body.append([layer, best["kernel"], f"{best['candidates']} x {best['images']}", len(ways), way(best),
+                     number(1e6 * best["seconds"], 1), percent(best.get("peak_share"))])
+        if default:
+            body[-1] += [way(default), number(1e6 * default["seconds"], 1), percent(default.get("peak_share")),
+                         f"{speed(default) / speed(best):.2f}"]
     header = ["layer", "kernel", "work", "tried", "best", "us", "of peak", "default", "us", "of peak", "gain"]
     return "## Layer shapes\n\n" + rows(header, body) if body else ""
+
+
+def ways(found):
+    body = [[row["way"], number(row["candidates_per_s"]), number(row["candidates_per_s_by_mask"]),
+             number(row["dense_images_per_s"], 0), number(row["first_s"], 3), percent(row.get("peak_share"))]
+            for row in found.get("ways", [])]
+    if not body:
+        return ""
+    first = found["ways"][0]
+    title = f"## Ways to score {first['network']}: {first['candidates']} candidates x {first['images']} images"
+    header = ["way", "candidates/s, own weights", "by mask", "dense images/s", "first batch s", "of peak"]
+    return f"{title}\n\n{rows(header, body)}"
 
 
 def runs(found):
