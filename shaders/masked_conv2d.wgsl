@@ -150,25 +150,19 @@ fn staged_filters_at(at: u32) -> Four {
     return Four(filters[at], filters[at + QUADS], filters[at + 2u * QUADS], filters[at + 3u * QUADS]);
 }
 
-// As `direct`, with the weights in workgroup memory: every invocation reads all of them, so a workgroup fetches them once.
-@compute @workgroup_size(TILE, 1, 1)
-fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
-    let me = candidates[group.z];
+// As `direct`, with the weights in workgroup memory: every invocation reads all of them, so a workgroup fetches them once. Computes a
+// block of `n_quads` output quads; `is_whole` tells the compiler that those are QUADS.
+fn convolve(candidate: u32, me: Candidate, block: u32, first: u32, local: u32, n_quads: u32, is_whole: bool) {
     let in_quads = quads(me.n_in);
-    let quad = group.x * QUADS;
-    if quad >= quads(me.n_out) {
-        return;
-    }
-    let n_quads = quads(me.n_out) - quad;
+    let quad = block * QUADS;
     let n_pixels = chunk.n_images * step_.out_h * step_.out_w;
-    let first = group.y * 4u * TILE + local.x;
-    var w0 = window(group.z, in_quads, first, n_pixels);
-    var w1 = window(group.z, in_quads, first + TILE, n_pixels);
-    var w2 = window(group.z, in_quads, first + 2u * TILE, n_pixels);
-    var w3 = window(group.z, in_quads, first + 3u * TILE, n_pixels);
+    var w0 = window(candidate, in_quads, first, n_pixels);
+    var w1 = window(candidate, in_quads, first + TILE, n_pixels);
+    var w2 = window(candidate, in_quads, first + 2u * TILE, n_pixels);
+    var w3 = window(candidate, in_quads, first + 3u * TILE, n_pixels);
     let plane = step_.in_h * step_.in_w;
     let n_steps = in_quads * step_.kernel_h * step_.kernel_w;
-    let rows = me.weights + group.x * (n_steps * 4u + 1u) * QUADS;
+    let rows = me.weights + block * (n_steps * 4u + 1u) * QUADS;
     var s0 = NOTHING;
     var s1 = NOTHING;
     var s2 = NOTHING;
@@ -178,7 +172,7 @@ fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
     for (var begin = 0u; begin < n_steps; begin += STEPS) {
         let n_here = min(STEPS, n_steps - begin);
         workgroupBarrier();
-        for (var i = local.x; i < n_here * 4u * QUADS; i += TILE) {
+        for (var i = local; i < n_here * 4u * QUADS; i += TILE) {
             filters[i] = weights[rows + begin * 4u * QUADS + i];
         }
         workgroupBarrier();
@@ -188,17 +182,17 @@ fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
             let row = k * 4u * QUADS;
             s0 = accumulate_four(s0, x, staged_filters_at(row));
             if QUADS > 1u {
-                if n_quads > 1u {
+                if is_whole || n_quads > 1u {
                     s1 = accumulate_four(s1, x, staged_filters_at(row + 1u));
                 }
             }
             if QUADS > 2u {
-                if n_quads > 2u {
+                if is_whole || n_quads > 2u {
                     s2 = accumulate_four(s2, x, staged_filters_at(row + 2u));
                 }
             }
             if QUADS > 3u {
-                if n_quads > 3u {
+                if is_whole || n_quads > 3u {
                     s3 = accumulate_four(s3, x, staged_filters_at(row + 3u));
                 }
             }
@@ -217,15 +211,29 @@ fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id)
         }
     }
     let bias = rows + n_steps * 4u * QUADS;
-    finish_four(group.z, me.n_out, first, n_pixels, quad, s0, weights[bias]);
+    finish_four(candidate, me.n_out, first, n_pixels, quad, s0, weights[bias]);
     if QUADS > 1u {
-        finish_four(group.z, me.n_out, first, n_pixels, quad + 1u, s1, weights[bias + 1u]);
+        finish_four(candidate, me.n_out, first, n_pixels, quad + 1u, s1, weights[bias + 1u]);
     }
     if QUADS > 2u {
-        finish_four(group.z, me.n_out, first, n_pixels, quad + 2u, s2, weights[bias + 2u]);
+        finish_four(candidate, me.n_out, first, n_pixels, quad + 2u, s2, weights[bias + 2u]);
     }
     if QUADS > 3u {
-        finish_four(group.z, me.n_out, first, n_pixels, quad + 3u, s3, weights[bias + 3u]);
+        finish_four(candidate, me.n_out, first, n_pixels, quad + 3u, s3, weights[bias + 3u]);
+    }
+}
+
+@compute @workgroup_size(TILE, 1, 1)
+fn staged(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) group: vec3<u32>) {
+    let me = candidates[group.z];
+    let quad = group.x * QUADS;
+    let out_quads = quads(me.n_out);
+    let first = group.y * 4u * TILE + local.x;
+    // The same for a whole workgroup. Twice the code, since a question within the inner loop keeps loads from being moved ahead.
+    if quad + QUADS <= out_quads {
+        convolve(group.z, me, group.x, first, local.x, QUADS, true);
+    } else if quad < out_quads {
+        convolve(group.z, me, group.x, first, local.x, out_quads - quad, false);
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use secateur_gpu::{ConvVariant, GpuOptions};
+use secateur_gpu::{CONV_BLOCK_MAX, CONV_TILES, ConvVariant, GpuOptions};
 use secateur_kernels::{Isa, Precision};
 use secateur_run::RunSpec;
 use secateur_run::scene::Device;
@@ -105,6 +105,12 @@ pub(crate) struct CardArgs {
     /// On the card: how dense convolutions are computed [default: what suits the adapter]
     #[arg(long, value_parser = one_of(&ConvVariant::ALL, ConvVariant::name))]
     pub(crate) conv: Option<ConvVariant>,
+    /// On the card: invocations of a dense convolution's workgroup: 32, 64 or 128 [default: what suits the adapter]
+    #[arg(long, value_name = "N", value_parser = tile)]
+    pub(crate) tile: Option<u32>,
+    /// On the card: most output quads that are computed together, 1 to 4 [default: what suits the adapter]
+    #[arg(long, value_name = "N", value_parser = block)]
+    pub(crate) block: Option<usize>,
     /// On the card: most bytes of one buffer of activations, like 64M; buffers that fit the card's cache may be faster
     /// [default: by the kind of adapter]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -117,13 +123,28 @@ pub(crate) struct CardArgs {
 impl CardArgs {
     /// How the card is opened.
     pub(crate) fn options(&self) -> GpuOptions {
-        GpuOptions { conv: self.conv, activations_max: self.activations, ..GpuOptions::default() }
+        GpuOptions {
+            conv: self.conv,
+            conv_tile: self.tile,
+            conv_block: self.block,
+            activations_max: self.activations,
+            ..GpuOptions::default()
+        }
     }
 
     /// How many candidates are scored together.
     pub(crate) fn n_candidates(&self) -> usize {
         self.candidates.map_or(64, NonZeroUsize::get)
     }
+}
+
+fn tile(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|n| CONV_TILES.contains(n)).ok_or_else(|| "expected 32, 64 or 128".to_owned())
+}
+
+fn block(text: &str) -> Result<usize, String> {
+    let expected = || format!("expected a whole number, 1..={CONV_BLOCK_MAX}");
+    text.parse().ok().filter(|n| (1..=CONV_BLOCK_MAX).contains(n)).ok_or_else(expected)
 }
 
 fn tflops(text: &str) -> Result<f64, String> {

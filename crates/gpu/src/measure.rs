@@ -1,6 +1,6 @@
 //! How long scoring takes, as a whole by the clock and dispatch by dispatch by the card's own timestamps.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wgpu::{
     Buffer, BufferUsages, ComputePassDescriptor, ComputePassTimestampWrites, Features, QuerySet, QuerySetDescriptor,
@@ -45,6 +45,8 @@ pub struct DispatchTimes {
     pub dispatches: Vec<DispatchTime>,
 }
 
+/// How long a card is kept busy at least before its last repetition.
+const WARM_UP: Duration = Duration::from_millis(100);
 /// Most queries of one set that wgpu allows.
 const QUERIES_MAX: usize = 4096;
 
@@ -122,7 +124,11 @@ impl Gpu {
         let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
         let ticks: Buffer = self.buffer("timestamps", 8 * n as u64, usage);
         let mut best = vec![f64::INFINITY; batch.bound.len()];
-        for _ in 0..repeats.max(1) {
+        let begin = Instant::now();
+        let mut left = repeats.max(1);
+        while left > 0 {
+            // A card that has nothing to do slows its clock down, and takes a while to speed up again.
+            left -= usize::from(begin.elapsed() >= WARM_UP || left > 1);
             let mut encoder = self.encoder();
             for (i, bound) in batch.bound.iter().enumerate() {
                 let description = ComputePassDescriptor { label: None, timestamp_writes: Some(writes(&queries, i)) };

@@ -87,7 +87,7 @@ fn check_random(gpu: &Gpu, seed: u64) {
 fn random_networks_agree_with_the_cpu_in_every_variant() {
     // Every network in some variant, every variant with many networks.
     for (i, gpu) in variants().iter().enumerate() {
-        (0..20).for_each(|n| check_random(gpu, 12 * n + i as u64));
+        (0..10).for_each(|n| check_random(gpu, 12 * n + i as u64));
     }
 }
 
@@ -127,7 +127,8 @@ fn strips_of_a_column_agree_with_the_cpu() {
         let network = with_random_weights(b.finish().unwrap(), i as u64);
         let images = random_images(network.graph().input(), 3, i as u64);
         let expected = cpu_logits(&network, &images);
-        for conv_block in 1..=4 {
+        // Compiling takes far longer than computing: every height with two of the sizes of blocks.
+        for conv_block in [1 + i % 4, 1 + (i + 1) % 4] {
             let options = GpuOptions { checked: true, conv: Some(ConvVariant::Strips), ..GpuOptions::default() };
             let Some(gpu) = open(&GpuOptions { conv_block: Some(conv_block), conv_tile: Some(32), ..options }) else {
                 return;
