@@ -2,9 +2,10 @@
 //! takes.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use anyhow::Context;
-use secateur_gpu::{Candidates, DispatchTime, DispatchTimes, Gpu, GpuImages, Truth};
+use secateur_gpu::{Candidates, DispatchTime, DispatchTimes, Gpu, GpuImages, Repeats, Truth};
 use secateur_net::{ChannelGroups, Cost, CostModel, KeptChannels, Network, Protocol, prune};
 use serde::Serialize;
 
@@ -12,6 +13,9 @@ use super::arguments::BenchEvalArgs;
 use super::eval::{N_RUNS, keep_share, median, network, random_images};
 use super::json;
 use crate::{Failure, screen};
+
+/// The shortest of so many dispatches counts.
+pub(super) const REPEATS: Repeats = Repeats { n: N_RUNS, at_least: Duration::from_millis(30) };
 
 /// What is measured; rates are medians.
 #[derive(Debug, Serialize)]
@@ -119,7 +123,7 @@ fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network
         gflops,
         peak_tflops,
         peak_share: peak_tflops.map(|peak| 1e-3 * gflops / peak),
-        dispatches: gpu.time_dispatches(&images, &own, N_RUNS)?.map(|times| Dispatches::new(&times, peak_tflops)),
+        dispatches: gpu.time_dispatches(&images, &own, REPEATS)?.map(|times| Dispatches::new(&times, peak_tflops)),
     })
 }
 

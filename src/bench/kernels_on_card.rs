@@ -1,20 +1,23 @@
 //! `bench kernels --device gpu`: one row per layer shape and way to compute it, by the card's own timestamps.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use anyhow::Context;
-use secateur_gpu::{CONV_BLOCK_MAX, CONV_TILES, Candidates, ConvShape, ConvVariant, Gpu, GpuImages};
+use secateur_gpu::{
+    CONV_BLOCK_MAX, CONV_TILES, Candidates, ConvChoice, ConvVariant, DispatchTimes, Gpu, GpuImages, Repeats,
+};
 use secateur_net::Network;
 use serde::Serialize;
 
 use super::arguments::BenchKernelsArgs;
-use super::eval_on_card::Row;
+use super::eval_on_card::{REPEATS, Row};
 use super::json;
 use super::kernels::{LAYERS, Layer, name, network, values};
 use crate::{Failure, screen};
 
-/// The shortest of so many dispatches counts.
-const N_RUNS: usize = 5;
+/// How long the card is woken by the first way to compute a layer, once the shaders of all ways are compiled.
+const AWAKE: Repeats = Repeats { n: 1, at_least: Duration::from_millis(500) };
 
 #[derive(Debug, Serialize)]
 struct Measured {
@@ -24,11 +27,10 @@ struct Measured {
 
 #[derive(Clone, Debug, Serialize)]
 struct Measurement {
-    /// How dense convolutions are computed.
+    /// How a dense convolution is computed, invocations of a workgroup, and most output quads that are computed
+    /// together; nothing of other layers.
     variant: &'static str,
-    /// Invocations of a workgroup.
     tile: u32,
-    /// Most output quads that are computed together.
     block: usize,
     /// Whether scoring computes them like this.
     is_default: bool,
@@ -80,7 +82,7 @@ struct LayerOnCard {
     n_candidates: usize,
     images: GpuImages,
     /// Ways to compute it.
-    ways: Vec<ConvShape>,
+    ways: Vec<ConvChoice>,
 }
 
 impl LayerOnCard {
@@ -97,15 +99,16 @@ impl LayerOnCard {
         let default = gpu.conv();
         let mut rows = Vec::new();
         for way in &self.ways {
-            gpu.set_conv(*way);
-            let candidates = vec![&self.network; self.n_candidates];
-            let times = gpu.time_dispatches(&self.images, &Candidates::Repaired(&candidates), N_RUNS)?;
-            let times = times.with_context(|| format!("adapter '{}' has no timestamps", gpu.name()))?;
+            self.time_way(gpu, *way, Repeats { n: 1, at_least: Duration::ZERO })?;
+        }
+        self.time_way(gpu, default, AWAKE)?;
+        for way in &self.ways {
+            let times = self.time_way(gpu, *way, REPEATS)?;
             let dispatch = times.dispatches.first().context("a layer without a dispatch")?;
             rows.push(Measurement {
-                variant: way.variant.name(),
-                tile: way.tile,
-                block: way.block_max,
+                variant: dispatch.conv.map_or("", |conv| conv.variant.name()),
+                tile: dispatch.conv.map_or(0, |conv| conv.tile),
+                block: dispatch.conv.map_or(0, |conv| conv.block_max),
                 is_default: *way == default,
                 candidates: times.n_candidates,
                 images: times.n_images,
@@ -115,22 +118,32 @@ impl LayerOnCard {
         gpu.set_conv(default);
         Ok(rows)
     }
+
+    fn time_way(&self, gpu: &mut Gpu, way: ConvChoice, repeats: Repeats) -> anyhow::Result<DispatchTimes> {
+        gpu.set_conv(way);
+        let candidates = vec![&self.network; self.n_candidates];
+        let times = gpu.time_dispatches(&self.images, &Candidates::Repaired(&candidates), repeats)?;
+        times.with_context(|| format!("adapter '{}' has no timestamps", gpu.name()))
+    }
 }
 
 /// The default way, and those that are asked for besides; layers with groups are computed in one way.
-fn ways(default: ConvShape, (_, c_out, .., groups): Layer, arguments: &BenchKernelsArgs) -> Vec<ConvShape> {
-    let variants = if arguments.all_isas { ConvVariant::ALL.to_vec() } else { vec![default.variant] };
-    let (tiles, blocks) = if arguments.all_tiles {
-        // Blocks of more quads than the layer has are cut to those.
-        (CONV_TILES.to_vec(), (1..=CONV_BLOCK_MAX.min(c_out.div_ceil(4))).collect())
-    } else {
-        (vec![default.tile], vec![default.block_max])
-    };
+fn ways(default: ConvChoice, (_, c_out, .., groups): Layer, arguments: &BenchKernelsArgs) -> Vec<ConvChoice> {
     let mut ways = vec![default];
-    for variant in variants.into_iter().filter(|_| groups == 1) {
-        for &tile in &tiles {
-            let all = blocks.iter().map(|&block_max| ConvShape { variant, tile, block_max });
-            ways.extend(all.filter(|way| *way != default));
+    if groups > 1 {
+        return ways;
+    }
+    let others = ConvVariant::ALL.into_iter().filter(|variant| *variant != default.variant && arguments.all_isas);
+    let variants = std::iter::once(default.variant).chain(others).map(|variant| ConvChoice { variant, ..default });
+    if !arguments.all_tiles {
+        ways.extend(variants.skip(1));
+        return ways;
+    }
+    // Blocks of more quads than the layer has are cut to those.
+    let n_blocks = CONV_BLOCK_MAX.min(c_out.div_ceil(4));
+    for way in variants {
+        for tile in CONV_TILES.map(Some) {
+            ways.extend((1..=n_blocks).map(|block| ConvChoice { tile, block_max: Some(block), ..way }));
         }
     }
     ways

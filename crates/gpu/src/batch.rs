@@ -10,12 +10,13 @@ use wgpu::{
 
 use crate::arena::{Arena, ArenaPiece};
 use crate::candidates::LayerKind;
-use crate::device::{CONV_BLOCK_MAX, CONV_TILES, ConvShape, ConvVariant, GROUPS_MAX};
+use crate::convolution::{CONV_BLOCK_MAX, CONV_TILES, ConvShape, ConvVariant, STRIP_ROWS, strip_constants};
+use crate::device::GROUPS_MAX;
 use crate::filter_norm::{GROUP, grid};
 use crate::images::GpuImages;
 use crate::layout::{Candidate, Uniforms};
 use crate::packing::{Packed, pack};
-use crate::pipelines::{ConvConstants, PipelineKey, Shader, StripConstants};
+use crate::pipelines::{ConvConstants, PipelineKey, Shader};
 use crate::program::{Dispatch, Kernel, Program};
 use crate::weights::BatchWeights;
 use crate::{Gpu, GpuError};
@@ -239,7 +240,7 @@ fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
     let out_quads = dispatch.out_quads();
     let flat = |shader, entry| (PipelineKey::new(shader, entry), Extent::Flat { per_image: pixels * out_quads });
     match dispatch.kernel {
-        Kernel::Layer(LayerKind::Dense) => dense(gpu, dispatch),
+        Kernel::Layer(LayerKind::Dense) => dense(gpu.conv_shape(&dispatch.uniforms), dispatch),
         Kernel::Layer(LayerKind::Depthwise) => flat(Shader::Conv, "depthwise"),
         Kernel::Layer(LayerKind::Grouped(_) | LayerKind::Multiplied) => flat(Shader::Conv, "grouped"),
         Kernel::MaxPool => flat(Shader::Pool, "max_pool"),
@@ -251,38 +252,24 @@ fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
     }
 }
 
-/// Rows of a strip of conv_strips.wgsl, and the most taps of its kernels.
-const STRIP_ROWS: usize = 8;
-const STRIP_TAPS_MAX: u32 = 36;
-
-/// Whether the layer can be computed in strips, and so few rows of them hang over that it is worth it.
-fn fits_strips(step: &Uniforms) -> bool {
-    let rows = (step.out_h as usize).next_multiple_of(STRIP_ROWS);
-    let moves_by_rows = step.stride_h == 1 && step.dilation_h == 1;
-    moves_by_rows && step.kernel_h * step.kernel_w <= STRIP_TAPS_MAX && 4 * step.out_h as usize >= 3 * rows
-}
-
-fn strip_constants(step: &Uniforms) -> StripConstants {
-    let is_whole = step.out_h.is_multiple_of(STRIP_ROWS as u32);
-    let n_rows = STRIP_ROWS as u32 + step.kernel_h - 1;
-    // Strips that end with the image reach past it by the padding only.
-    StripConstants { kernel_h: step.kernel_h, in_w: step.in_w, edge: if is_whole { step.pad_h } else { n_rows } }
-}
-
-fn dense(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
-    let (ConvShape { variant, tile, .. }, step) = (gpu.conv(), &dispatch.uniforms);
+fn dense(shape: ConvShape, dispatch: &Dispatch) -> (PipelineKey, Extent) {
+    let (ConvShape { variant, tile, .. }, step) = (shape, &dispatch.uniforms);
     let n_blocks = dispatch.out_quads().div_ceil(dispatch.block.max(1));
-    let constants = ConvConstants { tile, quads: dispatch.block as u32, strips: None };
-    if variant == ConvVariant::Strips && fits_strips(step) {
-        let conv = ConvConstants { strips: Some(strip_constants(step)), ..constants };
-        let per_image = (step.out_h as usize).div_ceil(STRIP_ROWS) * step.out_w as usize;
-        let key = PipelineKey { shader: Shader::Strips, entry: "strips", conv };
-        return (key, Extent::Blocks { per_image, tile: tile as usize, n_blocks });
+    let key = |shader, strips| {
+        let conv = ConvConstants { tile, quads: dispatch.block as u32, strips };
+        PipelineKey { shader, entry: variant.name(), conv }
+    };
+    let tile = tile as usize;
+    match variant {
+        ConvVariant::Direct | ConvVariant::Staged => {
+            let per_image = (step.out_h * step.out_w) as usize;
+            (key(Shader::Conv, None), Extent::Blocks { per_image, tile: 4 * tile, n_blocks })
+        }
+        ConvVariant::Strips => {
+            let per_image = (step.out_h.div_ceil(STRIP_ROWS) * step.out_w) as usize;
+            (key(Shader::Strips, Some(strip_constants(step))), Extent::Blocks { per_image, tile, n_blocks })
+        }
     }
-    let entry = if variant == ConvVariant::Direct { "direct" } else { "staged" };
-    let per_image = (step.out_h * step.out_w) as usize;
-    let key = PipelineKey { shader: Shader::Conv, entry, conv: constants };
-    (key, Extent::Blocks { per_image, tile: 4 * tile as usize, n_blocks })
 }
 
 #[cfg(test)]
@@ -330,7 +317,8 @@ mod tests {
             let gpu = Gpu::open(&GpuOptions { weights_max, ..GpuOptions::default() }).ok()?;
             let images = GpuImages::new(&gpu, shape, &vec![0.5; 3 * shape.len()], Some(truth)).unwrap();
             let candidates = Candidates::Repaired(&networks);
-            let program = Program::new(network.graph(), &candidates.widths().unwrap(), |n| gpu.conv_block(n)).unwrap();
+            let program =
+                Program::new(network.graph(), &candidates.widths().unwrap(), |step| gpu.conv_shape(step)).unwrap();
             let [n, _] = fit(&gpu, &program, |_| String::new(), 3).unwrap();
             Some((n, gpu.score(&images, &candidates).unwrap(), gpu.n_outstanding()))
         };
@@ -358,7 +346,8 @@ mod tests {
             // Without an adapter the tests in tests/it say that they are skipped.
             let Ok(gpu) = Gpu::open(&options) else { return };
             let images = GpuImages::new(&gpu, network.graph().input(), &[1.0; 2 * 60], None).unwrap();
-            let program = Program::new(network.graph(), std::slice::from_ref(&none), |n| gpu.conv_block(n)).unwrap();
+            let program =
+                Program::new(network.graph(), std::slice::from_ref(&none), |step| gpu.conv_shape(step)).unwrap();
             let weights = gather(&program, &Candidates::Repaired(&[&network]), std::slice::from_ref(&none));
             let batch = CandidateBatch::new(&gpu, &images, program, &weights, 2).unwrap();
             let logits = gpu.logits_of_batch(&images, &batch).unwrap();

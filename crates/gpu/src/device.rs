@@ -15,34 +15,11 @@ use wgpu::{
 
 use crate::GpuError;
 use crate::adapter::{AdapterId, choose};
+use crate::convolution::{ConvChoice, ConvShape, ConvVariant};
+use crate::layout::Uniforms;
 use crate::pipelines::Pipelines;
 pub(crate) use buffers::Fetch;
 use faults::{Faults, watched};
-
-/// How dense convolutions are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConvVariant {
-    /// Weights straight from memory, no barrier.
-    Direct,
-    /// Weights in workgroup memory.
-    Staged,
-    /// As `Staged`, and eight pixels of a column at once where the kernel moves down by one row.
-    Strips,
-}
-
-impl ConvVariant {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Staged, Self::Strips];
-
-    /// As in reports and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Staged => "staged",
-            Self::Strips => "strips",
-        }
-    }
-}
 
 /// What may be asked of a device; the default is what runs use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,23 +34,13 @@ pub struct GpuOptions {
     pub activations_max: Option<u64>,
     /// Most bytes of packed weights on the card, of candidates it has not scored yet; default by the kind of adapter.
     pub weights_max: Option<u64>,
-    /// How to convolve; default without barriers on software adapters, else staged.
+    /// How to convolve; default without barriers on software adapters, else strips.
     pub conv: Option<ConvVariant>,
-    /// Most output quads that an invocation computes together, 1 to 4; default 4.
+    /// Most output quads that an invocation computes together, 1 to 4; default what suits the layer.
     pub conv_block: Option<usize>,
-    /// Invocations of a workgroup of a dense convolution: 32, 64 or 128; default 64, or what the adapter allows.
+    /// Invocations of a workgroup of a dense convolution: 32, 64 or 128; default what suits the layer and the adapter
+    /// allows.
     pub conv_tile: Option<u32>,
-}
-
-/// How dense convolutions are cut into workgroups and blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConvShape {
-    /// The shader.
-    pub variant: ConvVariant,
-    /// Invocations of a workgroup.
-    pub tile: u32,
-    /// Most output quads of a block.
-    pub block_max: usize,
 }
 
 /// An open device with its queue and pipelines.
@@ -90,7 +57,7 @@ pub struct Gpu {
     binding_max: u64,
     activations_max: u64,
     weights_max: u64,
-    conv: ConvShape,
+    conv: ConvChoice,
     faults: Arc<Faults>,
     /// Buffers of finished batches, for the next ones.
     spare: Mutex<Vec<Buffer>>,
@@ -98,10 +65,6 @@ pub struct Gpu {
     outstanding: Mutex<VecDeque<(SubmissionIndex, u64)>>,
 }
 
-/// Most output quads that masked_conv2d.wgsl computes together.
-pub const CONV_BLOCK_MAX: usize = 4;
-/// Sizes of a dense convolution's workgroup, largest first.
-pub const CONV_TILES: [u32; 3] = [128, 64, 32];
 /// Bytes that a batch counts for at least.
 const BATCH_BYTES_MIN: u64 = 1 << 20;
 /// Most workgroups along one axis that any adapter must allow.
@@ -187,11 +150,11 @@ impl Gpu {
         };
         let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let binding_max = options.binding_max.unwrap_or(largest).min(largest);
-        let variant = if kind == DeviceType::Cpu { ConvVariant::Direct } else { ConvVariant::Staged };
-        let conv = ConvShape {
+        let variant = if kind == DeviceType::Cpu { ConvVariant::Direct } else { ConvVariant::Strips };
+        let conv = ConvChoice {
             variant: options.conv.unwrap_or(variant),
-            tile: conv_tile(options.conv_tile.unwrap_or(64), &limits),
-            block_max: options.conv_block.unwrap_or(CONV_BLOCK_MAX).clamp(1, CONV_BLOCK_MAX),
+            tile: options.conv_tile,
+            block_max: options.conv_block,
         };
         Self {
             adapter,
@@ -222,14 +185,18 @@ impl Gpu {
     }
 
     /// How it computes dense convolutions.
-    pub const fn conv(&self) -> ConvShape {
+    pub const fn conv(&self) -> ConvChoice {
         self.conv
     }
 
-    /// Computes dense convolutions like this from now on, as far as the adapter's limits allow.
-    pub fn set_conv(&mut self, conv: ConvShape) {
-        let block_max = conv.block_max.clamp(1, CONV_BLOCK_MAX);
-        self.conv = ConvShape { tile: conv_tile(conv.tile, &self.limits), block_max, ..conv };
+    /// Computes dense convolutions like this from now on, as far as layers and the adapter allow.
+    pub const fn set_conv(&mut self, conv: ConvChoice) {
+        self.conv = conv;
+    }
+
+    /// How it computes a dense layer.
+    pub(crate) fn conv_shape(&self, step: &Uniforms) -> ConvShape {
+        self.conv.shape(step, &self.limits)
     }
 
     /// Key and content of the pipelines compiled so far, for [`Gpu::open_with`] of a later process; none where the
@@ -278,13 +245,6 @@ impl Gpu {
         let bytes = bytes.max(BATCH_BYTES_MIN);
         let submission = self.queue.submit([]);
         self.outstanding.lock().unwrap_or_else(PoisonError::into_inner).push_back((submission, bytes));
-    }
-
-    /// How many of `out_quads` output quads a convolution computes together: blocks as even as possible, none larger
-    /// than the registers of an invocation hold.
-    pub(crate) const fn conv_block(&self, out_quads: usize) -> usize {
-        let n_blocks = out_quads.div_ceil(self.conv.block_max);
-        if n_blocks == 0 { 1 } else { out_quads.div_ceil(n_blocks) }
     }
 
     /// Offsets of bindings are multiples of this.
@@ -344,12 +304,6 @@ impl Gpu {
     }
 }
 
-/// The largest workgroup of a dense convolution that is not larger than wanted, nor than the adapter allows.
-fn conv_tile(wanted: u32, limits: &Limits) -> u32 {
-    let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x).min(wanted);
-    *CONV_TILES.iter().find(|&&tile| tile <= most).unwrap_or(&CONV_TILES[CONV_TILES.len() - 1])
-}
-
 impl Drop for Gpu {
     /// Closing a queue waits until it is idle, for ever if it hangs: such a one stays open.
     fn drop(&mut self) {
@@ -383,16 +337,6 @@ mod tests {
         *gpu.faults.lost.lock().unwrap() = Some("Unknown reset".into());
         let error = gpu.check("scoring").unwrap_err();
         assert_eq!(error.to_string(), "scoring: the device was lost: Unknown reset");
-    }
-
-    #[test]
-    fn workgroups_are_as_large_as_wanted_and_allowed() {
-        let allowed = |n: u32| Limits { max_compute_invocations_per_workgroup: n, ..Limits::default() };
-        let tiles = [(64, 256), (128, 256), (128, 127), (1000, 1024), (64, 63), (1, 256)]
-            .map(|(w, n)| conv_tile(w, &allowed(n)));
-        assert_eq!(tiles, [64, 128, 64, 128, 32, 32]);
-        let narrow = Limits { max_compute_workgroup_size_x: 40, ..Limits::default() };
-        assert_eq!(conv_tile(128, &narrow), 32);
     }
 
     /// What a closed device held is let go of; a hung one is left as it is, since closing it would wait for ever.

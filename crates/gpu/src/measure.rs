@@ -8,7 +8,8 @@ use wgpu::{
 };
 
 use crate::batch::CandidateBatch;
-use crate::candidates::Candidates;
+use crate::candidates::{Candidates, LayerKind};
+use crate::convolution::ConvShape;
 use crate::images::GpuImages;
 use crate::program::{Dispatch, Kernel};
 use crate::score::slices;
@@ -21,6 +22,8 @@ pub struct DispatchTime {
     pub node: String,
     /// Which kernel.
     pub kernel: String,
+    /// How it is cut, where it is a dense convolution.
+    pub conv: Option<ConvShape>,
     /// Multiply-accumulates, of all candidates and images.
     pub macs: u64,
     /// The shortest of the repetitions.
@@ -34,6 +37,16 @@ impl DispatchTime {
     }
 }
 
+/// How often something is repeated, and how long at least: a card that has had nothing to do, such as while shaders are
+/// compiled, takes up to a second to bring its clock up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeats {
+    /// Repetitions, at least one.
+    pub n: usize,
+    /// More of them, until as much time has passed.
+    pub at_least: Duration,
+}
+
 /// All dispatches of one batch on one chunk of images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DispatchTimes {
@@ -45,8 +58,6 @@ pub struct DispatchTimes {
     pub dispatches: Vec<DispatchTime>,
 }
 
-/// How long a card is kept busy at least before its last repetition.
-const WARM_UP: Duration = Duration::from_millis(100);
 /// Most queries of one set that wgpu allows.
 const QUERIES_MAX: usize = 4096;
 
@@ -86,7 +97,7 @@ impl Gpu {
         &self,
         images: &GpuImages,
         candidates: &Candidates<'_>,
-        repeats: usize,
+        repeats: Repeats,
     ) -> Result<Option<DispatchTimes>, GpuError> {
         let mut out = None;
         let Some(graph) = candidates.graph().filter(|_| self.has_timestamps()) else { return Ok(None) };
@@ -96,7 +107,7 @@ impl Gpu {
                     n_candidates: batch.n_candidates,
                     n_images,
                     dispatches: std::iter::zip(&batch.program.dispatches, seconds)
-                        .map(|(d, seconds)| describe(d, &graph.node(d.node).name, n_images, seconds))
+                        .map(|(d, seconds)| self.describe(d, &graph.node(d.node).name, n_images, seconds))
                         .collect(),
                 });
             }
@@ -110,7 +121,7 @@ impl Gpu {
         &self,
         images: &GpuImages,
         batch: &CandidateBatch,
-        repeats: usize,
+        repeats: Repeats,
     ) -> Result<Option<(usize, Vec<f64>)>, GpuError> {
         let slices = slices(images, batch.chunk);
         let Some(first) = slices.first() else { return Ok(None) };
@@ -125,10 +136,9 @@ impl Gpu {
         let ticks: Buffer = self.buffer("timestamps", 8 * n as u64, usage);
         let mut best = vec![f64::INFINITY; batch.bound.len()];
         let begin = Instant::now();
-        let mut left = repeats.max(1);
-        while left > 0 {
-            // A card that has nothing to do slows its clock down, and takes a while to speed up again.
-            left -= usize::from(begin.elapsed() >= WARM_UP || left > 1);
+        let mut n_done = 0;
+        while n_done < repeats.n.max(1) || begin.elapsed() < repeats.at_least {
+            n_done += 1;
             let mut encoder = self.encoder();
             for (i, bound) in batch.bound.iter().enumerate() {
                 let description = ComputePassDescriptor { label: None, timestamp_writes: Some(writes(&queries, i)) };
@@ -144,6 +154,21 @@ impl Gpu {
         }
         Ok(Some((first.n, best)))
     }
+
+    fn describe(&self, dispatch: &Dispatch, node: &str, n_images: usize, seconds: f64) -> DispatchTime {
+        let kernel = match dispatch.kernel {
+            Kernel::Layer(kind) => format!("{kind:?}"),
+            kernel => format!("{kernel:?}"),
+        };
+        let is_dense = dispatch.kernel == Kernel::Layer(LayerKind::Dense);
+        DispatchTime {
+            node: node.to_owned(),
+            kernel,
+            conv: is_dense.then(|| self.conv_shape(&dispatch.uniforms)),
+            macs: dispatch.macs * n_images as u64,
+            seconds,
+        }
+    }
 }
 
 fn writes(queries: &QuerySet, dispatch: usize) -> ComputePassTimestampWrites<'_> {
@@ -153,12 +178,4 @@ fn writes(queries: &QuerySet, dispatch: usize) -> ComputePassTimestampWrites<'_>
         beginning_of_pass_write_index: Some(at),
         end_of_pass_write_index: Some(at + 1),
     }
-}
-
-fn describe(dispatch: &Dispatch, node: &str, n_images: usize, seconds: f64) -> DispatchTime {
-    let kernel = match dispatch.kernel {
-        Kernel::Layer(kind) => format!("{kind:?}"),
-        kernel => format!("{kernel:?}"),
-    };
-    DispatchTime { node: node.to_owned(), kernel, macs: dispatch.macs * n_images as u64, seconds }
 }

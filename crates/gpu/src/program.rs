@@ -4,6 +4,7 @@ use secateur_net::{FusedStep, Fusion, Graph, Location, NodeId, Op, Operand, Poin
 
 use crate::GpuError;
 use crate::candidates::{LayerKind, Widths, layer_kind};
+use crate::convolution::ConvShape;
 use crate::layout::{Candidate, Uniforms, quads};
 
 /// Shaders of weights and of sums end in `finish` of prelude.wgsl. A Flatten is free only behind one pixel: channels
@@ -85,11 +86,11 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles; `block` tells how many of so many output quads a dense layer computes together.
+    /// Compiles; `conv` tells how a dense layer is computed.
     ///
     /// # Errors
     /// Candidates whose groups differ.
-    pub fn new(graph: &Graph, widths: &[Widths], block: impl Fn(usize) -> usize) -> Result<Self, GpuError> {
+    pub fn new(graph: &Graph, widths: &[Widths], conv: impl Fn(&Uniforms) -> ConvShape) -> Result<Self, GpuError> {
         let size = |node: NodeId| {
             let shape = graph.shape(node);
             let most = widths.iter().map(|w| quads(w.channels[node])).max().unwrap_or(0);
@@ -115,7 +116,7 @@ impl Program {
             dispatch.uniforms.residual_stride = dispatch.residual.map_or(0, stride);
             dispatch.uniforms.out_stride = buffer_quads[dispatch.buffer] as u32;
             if dispatch.kernel == Kernel::Layer(LayerKind::Dense) {
-                dispatch.block = block(dispatch.out_quads());
+                dispatch.block = conv(&dispatch.uniforms).block(dispatch.out_quads());
             }
         }
         let output = graph.output();

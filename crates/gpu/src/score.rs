@@ -125,12 +125,12 @@ impl Gpu {
             let (expected, got) = (graph.input().len(), images.shape.len());
             return Err(GpuError::Length { what: "one image", expected, got });
         }
-        let all = Program::new(graph, &candidates.widths()?, |n| self.conv_block(n))?;
+        let all = Program::new(graph, &candidates.widths()?, |step| self.conv_shape(step))?;
         let [n, chunk] = fit(self, &all, |node| graph.node(node).name.clone(), images.len())?;
         for first in (0..candidates.len()).step_by(n) {
             let part = candidates.part(first..candidates.len().min(first + n));
             let widths = part.widths()?;
-            let program = Program::new(graph, &widths, |n| self.conv_block(n))?;
+            let program = Program::new(graph, &widths, |step| self.conv_shape(step))?;
             let weights = gather(&program, &part, &widths);
             let batch = CandidateBatch::new(self, images, program, &weights, chunk)?;
             run(&batch)?;

@@ -1,6 +1,8 @@
 //! Timing dispatches and whole scorings.
 
-use secateur_gpu::{Candidates, GpuImages, Truth};
+use std::time::Duration;
+
+use secateur_gpu::{Candidates, GpuImages, Repeats, Truth};
 use secateur_net::random::with_random_weights;
 use secateur_net::{ChannelGroups, Cost, CostModel, Protocol, Shape, arch, fold_batch_norm};
 
@@ -20,7 +22,8 @@ fn every_dispatch_is_timed_and_the_macs_are_those_of_the_networks() {
     let both = [&network, &network];
     let seconds = gpu.time_scoring(&on_card, &Candidates::Repaired(&both), 2).unwrap();
     assert!(seconds.len() == 2 && seconds.iter().all(|s| *s > 0.0), "{seconds:?}");
-    let timed = gpu.time_dispatches(&on_card, &Candidates::Repaired(&both), 2).unwrap();
+    let repeats = Repeats { n: 2, at_least: Duration::ZERO };
+    let timed = gpu.time_dispatches(&on_card, &Candidates::Repaired(&both), repeats).unwrap();
     let Some(timed) = timed else {
         assert!(!gpu.has_timestamps());
         return;
