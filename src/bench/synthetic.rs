@@ -13,7 +13,7 @@ use secateur_net::{
 use secateur_rl::rng::RngStream;
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
 use secateur_sim::{
-    Bound, Build, Evaluate, IndexOf, Inputs, LabelledImages, Prepared, Repair, Score, Selection, TaskSetup,
+    Build, CostBound, Evaluate, IndexOf, Inputs, LabelledImages, Prepared, Repair, Score, Selection, TaskSetup,
 };
 
 /// Groups to decide, hence steps of a walk.
@@ -98,7 +98,7 @@ pub(super) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "synthetic".into(),
         network: 0,
-        budget: Bound { cost: Cost::Macs, max: full / 2 },
+        budget: CostBound { cost: Cost::Macs, max: full / 2 },
         budget_ratio: 0.5,
         is_searched: true,
     }

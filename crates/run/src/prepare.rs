@@ -6,7 +6,7 @@ use anyhow::Context;
 use secateur_kernels::Norm;
 use secateur_net::random::SplitMix;
 use secateur_sim::{
-    Bound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds,
+    CostBound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds,
 };
 
 use crate::card::Card;
@@ -54,7 +54,7 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
         .map(|(task, budget)| TaskSetup {
             name: task.name.clone(),
             network: place(task).unwrap_or(0),
-            budget: Bound { cost: budget.cost, max: budget.max },
+            budget: CostBound { cost: budget.cost, max: budget.max },
             budget_ratio: (budget.max as f64 / budget.original.max(1) as f64) as f32,
             is_searched: budget.whole().is_none(),
         })

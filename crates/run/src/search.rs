@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::AgentEntry;
-use secateur_sim::{Event as ProcessEvent, Settings, TaskSetup};
-use secateur_train::{Event, SavedTask, Search, SearchSetup, TaskResult, TrainError};
+use secateur_sim::{ProcessEvent, Settings, TaskSetup};
+use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
 use crate::card::Card;
 use crate::directory::checkpoint::RunState;
@@ -158,11 +158,11 @@ impl Run<'_> {
     }
 
     /// Counts and records events, and reports better candidates.
-    fn take_note(&mut self, plan: SearchPlan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), RunError> {
+    fn take_note(&mut self, plan: SearchPlan, ongoing: &mut Ongoing, events: &[SearchEvent]) -> Result<(), RunError> {
         let news = self.job.card.iter().flat_map(Card::news);
         news.for_each(|warning| self.journal.reporter.note(&warning));
         for event in events {
-            if let Event::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
+            if let SearchEvent::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
                 ongoing.n_ended += 1;
                 let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
                 match (noise_free, is_last) {
@@ -177,8 +177,8 @@ impl Run<'_> {
     }
 
     /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
-    fn tell(&mut self, agent: &AgentEntry, event: &Event) {
-        let Event::Process(event) = event else { return };
+    fn tell(&mut self, agent: &AgentEntry, event: &SearchEvent) {
+        let SearchEvent::Process(event) = event else { return };
         if let (true, ProcessEvent::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
             let name = &self.job.tasks[*task].name;
             let accuracy = 100.0 * score.accuracy;

@@ -61,7 +61,7 @@ impl NoiseFree {
 
 /// An upper bound on a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct CostBound {
     /// What is bounded.
     pub cost: Cost,
     /// The most it may be.
@@ -76,7 +76,7 @@ pub struct TaskSetup {
     /// Index into the networks given to [`populate`].
     pub network: usize,
     /// What is bounded, and by what.
-    pub budget: Bound,
+    pub budget: CostBound,
     /// Bound over original cost, α.
     pub budget_ratio: f32,
     /// Whether walks are to be done: not where the budget allows the whole network.
@@ -112,8 +112,8 @@ impl TickFailure {
     }
 }
 
-/// Fills the world. Candidates are [`RefitAndScore`] unless a plugin put another [`Evaluator`] in. Actors are numbered task
-/// by task within a round, so that the first actors of all tasks come first.
+/// Fills the world. Candidates are [`RefitAndScore`] unless a plugin put another [`Evaluator`] in. Actors are numbered
+/// task by task within a round, so that the first actors of all tasks come first.
 ///
 /// # Errors
 /// A budget no candidate can meet.
@@ -158,7 +158,7 @@ fn spawn_task(
 ) -> Result<Entity, SimError> {
     let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
     // A task without walks has nothing for a wall to hold, and perhaps groups that may not shrink below its budget.
-    let Bound { cost, max } = task.budget;
+    let CostBound { cost, max } = task.budget;
     let max = if task.is_searched { max } else { u64::MAX };
     let wall = BudgetWall::new(&prepared.groups, model, (cost, max), multiple, settings.keep_ratio_min);
     let wall =

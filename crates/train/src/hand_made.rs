@@ -11,7 +11,7 @@ use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, U
 use secateur_sim::{Actor, ActorBundle, Budget, BudgetWall, EventLog, Observation, PruneTask, TickFailure, Walk};
 
 use crate::components::*;
-use crate::events::{Event, SearchLog};
+use crate::events::{SearchEvent, SearchLog};
 
 pub(crate) type Notes<T> = Arc<Mutex<Vec<T>>>;
 
@@ -179,7 +179,7 @@ impl Ground {
         self.world.get::<C>(entity).unwrap().clone()
     }
 
-    pub(crate) fn events(&self) -> &[Event] {
+    pub(crate) fn events(&self) -> &[SearchEvent] {
         &self.world.resource::<SearchLog>().0
     }
 

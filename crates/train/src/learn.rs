@@ -12,7 +12,7 @@ use crate::components::{
     BatchRule, CurrentPolicy, LearnerState, LearnerStats, Queued, TrainFailure, TrajectoryReceiver,
 };
 use crate::error::TrainError;
-use crate::events::{Event, SearchLog};
+use crate::events::{SearchEvent, SearchLog};
 
 /// Learns from every whole batch that is there, as [`BatchRule`] has it. A batch that fails stays with the learner.
 pub fn learn(
@@ -109,7 +109,7 @@ fn put_back(stats: &mut LearnerStats, batch: &[Unroll]) {
 }
 
 /// The event of an update of a learner that had made `n_updates` before, while `n_waiting` trajectories waited for it.
-fn learned(n_updates: u64, report: LearnReport, batch: &[Unroll], (n_before, n_waiting): (u64, usize)) -> Event {
+fn learned(n_updates: u64, report: LearnReport, batch: &[Unroll], (n_before, n_waiting): (u64, usize)) -> SearchEvent {
     let mut lags: BTreeMap<u64, u64> = BTreeMap::new();
     for version in batch.iter().flat_map(|unroll| &unroll.policy_version) {
         *lags.entry(n_before.saturating_sub(*version)).or_default() += 1;
@@ -124,7 +124,7 @@ fn learned(n_updates: u64, report: LearnReport, batch: &[Unroll], (n_before, n_w
         ("lag_max", lag_max as f64),
         ("queue_depth", n_waiting as f64),
     ]);
-    Event::Learned { n_updates, numbers, lags }
+    SearchEvent::Learned { n_updates, numbers, lags }
 }
 
 /// Publishes the learner's policy if it is newer than the one actors use.

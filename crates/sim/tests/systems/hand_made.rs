@@ -7,11 +7,11 @@ use bevy_ecs::system::RunSystemOnce;
 use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
-    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, Event,
-    EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy, N_FEATURES,
-    NoiseFree, ObservationSpace, OnTask, Pool, Prepared, PruneTask, Repair, Reward, RewardKind, Score, ScoreArrivals,
-    ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd, build_batch,
-    spawn_network,
+    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, EventLog,
+    FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy, N_FEATURES, NoiseFree,
+    ObservationSpace, OnTask, Pool, Prepared, ProcessEvent, PruneTask, Repair, Reward, RewardKind, Score,
+    ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd,
+    build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -182,7 +182,7 @@ impl Process {
         self.world.resource::<TickFailure>().0.clone()
     }
 
-    pub fn events(&self) -> &[Event] {
+    pub fn events(&self) -> &[ProcessEvent] {
         &self.world.resource::<EventLog>().0
     }
 
