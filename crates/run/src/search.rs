@@ -103,8 +103,8 @@ impl Run<'_> {
         };
         if saves {
             match self.checkpoint_search(plan, before, &mut ongoing)? {
-                Ok(()) => self.journal.wait_for_checkpoint(),
-                Err(error) => ended = self.failed(plan, error),
+                None => self.journal.wait_for_checkpoint(),
+                Some(failed) => ended = failed,
             }
         }
         let wall_s = ongoing.wall_s();
@@ -143,9 +143,9 @@ impl Run<'_> {
                 return Ok(Ended::Finished);
             }
             if self.journal.checkpoint_is_due()
-                && let Err(error) = self.checkpoint_search(plan, before, ongoing)?
+                && let Some(failed) = self.checkpoint_search(plan, before, ongoing)?
             {
-                return Ok(self.failed(plan, error));
+                return Ok(failed);
             }
         }
         Ok(Ended::Stopped)
@@ -200,16 +200,16 @@ impl Run<'_> {
         error.leaves_search_whole()
     }
 
-    /// Begins to write a checkpoint in the middle of a search.
+    /// Begins to write a checkpoint in the middle of a search. A search that cannot be saved ends with that.
     ///
     /// # Errors
-    /// Metrics that cannot be written; within, a search that cannot be saved.
+    /// Metrics that cannot be written.
     fn checkpoint_search(
         &mut self,
         plan: SearchPlan,
         before: &[SearchOutcome],
         ongoing: &mut Ongoing,
-    ) -> Result<Result<(), TrainError>, RunError> {
+    ) -> Result<Option<Ended>, RunError> {
         let start = Instant::now();
         let search = ongoing.search.save();
         // What a learner did while it came to rest is behind this checkpoint, so it is recorded before the length of
@@ -224,10 +224,10 @@ impl Run<'_> {
                 n_ended: ongoing.n_ended,
                 wall_s: ongoing.wall_s(),
             },
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Some(self.failed(plan, error))),
         };
         self.write_checkpoint(before, Some(current), start);
-        Ok(Ok(()))
+        Ok(None)
     }
 
     /// Begins to write a checkpoint between searches, or behind them.
