@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use secateur_kernels::Norm;
 use secateur_net::random::SplitMix;
-use secateur_sim::{
-    CostBound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds,
-};
+use secateur_sim::{CostBound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, TaskSetup, WidthBounds};
 
 use crate::card::Card;
 use crate::inputs::resolve::Resolved;
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
-use crate::scene::{RepairMode, Scene, SelectionMethod, TaskSpec};
+use crate::scene::{Scene, TaskSpec};
 
 /// One per (network, data set) pair that a task names, in the order of the tasks.
 pub(crate) fn networks(
@@ -85,8 +82,9 @@ fn inputs(
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let (protocol, (selection, norm)) = (scene.protocol, selection(scene, plugins)?);
-    let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
+    let protocol = scene.protocol;
+    let norm_orders =
+        card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Ok(Inputs {
         network_name: scene.networks[network].name.clone(),
         dataset_name: scene.datasets[dataset].name.clone(),
@@ -95,29 +93,12 @@ fn inputs(
         network: loaded.folded.clone(),
         protocol,
         norm_orders: norm_orders.unwrap_or_default(),
-        selection,
-        repair: match scene.repair {
-            RepairMode::Sequential => Repair::Sequential(scene.images.walk),
-            RepairMode::Original => Repair::Original,
-            RepairMode::Off => Repair::Off,
-        },
+        criterion: scene.selection.criterion(scene.seed, plugins)?,
+        repair: scene.repair,
+        walk_images: scene.images.walk,
         precision: scene.precision,
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
         reward: LabelledImages { images: images(reward), labels: reward.iter().map(|&i| data.labels[i]).collect() },
-    })
-}
-
-/// How channels are chosen, and by which norm if by one.
-fn selection(scene: &Scene, plugins: &PluginList) -> anyhow::Result<(Selection, Option<Norm>)> {
-    Ok(match &scene.selection {
-        SelectionMethod::L1 => (Selection::L1, Some(Norm::L1)),
-        SelectionMethod::L2 => (Selection::L2, Some(Norm::L2)),
-        SelectionMethod::Reconstruction => (Selection::Reconstruction, None),
-        SelectionMethod::Random => (Selection::Random(scene.seed), None),
-        SelectionMethod::Custom(name) => {
-            let criterion = plugins.criterion(name);
-            (Selection::By(criterion.with_context(|| format!("no plugin brings the criterion '{name}'"))?), None)
-        }
     })
 }

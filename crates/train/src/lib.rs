@@ -14,7 +14,7 @@
 //! use secateur_rl::agents::random::RandomSettings;
 //! use secateur_sim::{
 //!     CostBound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind,
-//!     Selection, Settings, TaskSetup,
+//!     Settings, TaskSetup,
 //! };
 //! use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 //!
@@ -36,9 +36,10 @@
 //!         dataset_index: IndexOf::ONLY,
 //!         network: fold_batch_norm(&with_random_weights(g.finish()?, 1))?,
 //!         protocol: Protocol::Inner,
-//!         selection: Selection::Reconstruction,
+//!         criterion: None,
 //!         norm_orders: Default::default(),
-//!         repair: Repair::Sequential(20),
+//!         repair: Repair::Sequential,
+//!         walk_images: 20,
 //!         precision: Precision::F32,
 //!         calibration: images(20),
 //!         refit: images(20),

@@ -17,7 +17,7 @@ use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
 use secateur_scene::PluginConfig;
 use secateur_sim::{
     CostBound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin,
-    Repair, RewardKind, Selection, Settings, TaskSetup,
+    Repair, RewardKind, Settings, TaskSetup,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup, TaskResult};
 
@@ -84,9 +84,10 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
         dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
-        selection: Selection::Reconstruction,
+        criterion: None,
         norm_orders: Default::default(),
-        repair: Repair::Sequential(20),
+        repair: Repair::Sequential,
+        walk_images: 20,
         precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
