@@ -129,7 +129,7 @@ type Habit = (&'static str, fn(&[String]) -> usize, usize);
 const COUNTS: &[Habit] = &[
     ("comment lines of more than 120 characters: break them", long_comment_lines, 1),
     ("names that stand for two or more types: give each its own", types_of_one_name, 1),
-    ("parameters that are tuples: make them a struct with named fields", tuple_parameters, 57),
+    ("parameters that are tuples: make them a struct with named fields", tuple_parameters, 48),
 ];
 
 fn long_comment_lines(texts: &[String]) -> usize {

@@ -21,8 +21,8 @@ pub(crate) fn networks(
     reporter: &mut Reporter<'_>,
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
-    for (network, dataset) in pairs(scene) {
-        let inputs = inputs((scene, plugins), resolved, card, (network, dataset))?;
+    for pair in pairs(scene) {
+        let inputs = inputs((scene, plugins), resolved, card, pair)?;
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -43,7 +43,7 @@ pub(crate) fn networks(
 /// The scene's tasks, each with the place of its pair in [`networks`].
 pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
     let pairs = pairs(scene);
-    let place = |task: &TaskSpec| pairs.iter().position(|&p| p == (task.network, task.dataset));
+    let place = |task: &TaskSpec| pairs.iter().position(|&pair| pair == NetworkOnData::of(task));
     scene
         .tasks
         .iter()
@@ -58,12 +58,25 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
         .collect()
 }
 
-/// Every (network, data set) pair that a task names, in the order of the tasks.
-pub(crate) fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
-    let mut out: Vec<(usize, usize)> = Vec::new();
-    for task in &scene.tasks {
-        if !out.contains(&(task.network, task.dataset)) {
-            out.push((task.network, task.dataset));
+/// A network and a data set that it is pruned on, by their places in the scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkOnData {
+    network: usize,
+    dataset: usize,
+}
+
+impl NetworkOnData {
+    const fn of(task: &TaskSpec) -> Self {
+        Self { network: task.network, dataset: task.dataset }
+    }
+}
+
+/// Every pair of a network and a data set that a task names, in the order of the tasks.
+pub(crate) fn pairs(scene: &Scene) -> Vec<NetworkOnData> {
+    let mut out = Vec::new();
+    for pair in scene.tasks.iter().map(NetworkOnData::of) {
+        if !out.contains(&pair) {
+            out.push(pair);
         }
     }
     out
@@ -74,7 +87,7 @@ fn inputs(
     (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     card: Option<&Card>,
-    (network, dataset): (usize, usize),
+    NetworkOnData { network, dataset }: NetworkOnData,
 ) -> anyhow::Result<Inputs> {
     let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
     let mut order: Vec<usize> = (0..data.len()).collect();

@@ -106,10 +106,8 @@ pub use selection::Selection;
 pub use step_times::{StepTimes, measure_steps};
 pub use tournament::{Field, RefitCount, RefitKey, RefitRanks, Round, Tournament};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
-pub use wall::{BudgetWall, Unreachable, WidthBounds};
-pub use world::{
-    CostBound, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network,
-};
+pub use wall::{BudgetWall, CostBound, Unreachable, WidthBounds};
+pub use world::{NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
 
 /// The schedule of one tick: one decision of every actor, and what follows from it.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]

@@ -7,11 +7,11 @@ use bevy_ecs::system::RunSystemOnce;
 use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
-    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, Criterion,
-    EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy, N_FEATURES,
-    NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair, Reward,
-    RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure, Walk,
-    WalkEnd, build_batch, spawn_network,
+    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, CostBound,
+    Criterion, EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy,
+    N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair,
+    Reward, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure,
+    Walk, WalkEnd, build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -99,7 +99,8 @@ impl Process {
     pub fn new() -> Self {
         let mut world = World::new();
         let prepared = prepared();
-        let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), (Cost::Macs, BUDGET), 1, 0.1).unwrap();
+        let bound = CostBound { cost: Cost::Macs, max: BUDGET };
+        let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), bound, 1, 0.1).unwrap();
         let scale = FeatureScale::of(prepared.shapes.iter());
         world.insert_resource(ObservationSpace { scale, n_features: N_FEATURES });
         world.insert_resource(pool());
