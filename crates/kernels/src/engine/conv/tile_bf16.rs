@@ -15,8 +15,8 @@ use crate::simd::pairs::Interleave;
 const LANES: usize = 16;
 
 /// # Safety
-/// As [`TileFn`](super::tile::TileFn), in words: with a `finish`, outputs are pairs (an odd last channel gets zero for a
-/// partner), without they are f32 sums.
+/// As [`TileFn`](super::tile::TileFn), in words: with a `finish`, outputs are pairs (an odd last channel gets zero for
+/// a partner), without they are f32 sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn run<const P: usize, const C: usize>(job: &TileJob, n_tiles: usize) {
     for first in (0..n_tiles).map(|t| t * P) {
