@@ -12,8 +12,8 @@ use bevy_ecs::prelude::*;
 use secateur::net::Network;
 use secateur::scene::{PluginConfig, SceneError};
 use secateur::sim::{
-    Awaited, CandidateId, Compact, Fault, OnTask, Prepared, PrunedNetwork, PruningPlugin, Score, ScoreArrivals,
-    ScoredElsewhere, Step, Tick, ToScore, repair_candidates,
+    Awaited, CandidateFault, CandidateId, Compact, OnTask, Prepared, PrunedNetwork, PruningPlugin, Score,
+    ScoreArrivals, ScoredElsewhere, Step, Tick, ToScore, repair_candidates,
 };
 use serde::Deserialize;
 
@@ -53,7 +53,7 @@ fn take_scores(mut commands: Commands, results: Res<Results>, waiting: Query<(En
         let Some((entity, _)) = waiting.iter().find(|(_, waiting)| **waiting == id) else { continue };
         match result {
             Ok(score) => commands.entity(entity).insert(score),
-            Err(what) => commands.entity(entity).insert(Fault(what)),
+            Err(what) => commands.entity(entity).insert(CandidateFault(what)),
         };
     }
 }

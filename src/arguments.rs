@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use secateur_formats::{DatasetSource, Split, dataset_usage};
+use secateur_formats::{DatasetSource, Split, dataset_usage, weight_extensions_usage};
 use secateur_net::Protocol;
 use secateur_run::RunSpec;
 use secateur_run::scene::Device;
@@ -168,11 +168,16 @@ impl RunArgs {
     }
 }
 
+/// How a network is named.
+fn network_usage() -> String {
+    format!("A path, or a name under the model root ({} may be left out)", weight_extensions_usage())
+}
+
 /// A network and what its file may leave unsaid.
 #[derive(Args, Debug)]
 pub(crate) struct NetworkArgs {
-    /// A path, or a name under the model root (.safetensors, .pth or .th may be left out)
-    #[arg(value_name = "NETWORK")]
+    /// The network
+    #[arg(value_name = "NETWORK", help = network_usage())]
     pub(crate) network: PathBuf,
     /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
     #[arg(long, value_name = "DIR")]

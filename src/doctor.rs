@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use secateur_formats::{DATASETS, DatasetEntry, Split, weight_extensions};
+use secateur_formats::{DATASETS, DatasetEntry, Split, weight_extensions, weight_extensions_usage};
 use secateur_gpu::AdapterReport;
 use secateur_kernels::{Isa, Precision};
 use secateur_run::{Roots, load_network};
@@ -80,8 +80,8 @@ impl MachineReport {
         let networks = networks(&roots.models);
         if !networks.iter().any(|found| found.usable) {
             advice.push(format!(
-                "networks: put .safetensors, .pth or .th files under '{}', or set --model-root or SECATEUR_MODELS to the \
-                 folder that has them",
+                "networks: put {} files under '{}', or set --model-root or SECATEUR_MODELS to the folder that has them",
+                weight_extensions_usage(),
                 roots.models.display()
             ));
         }

@@ -38,7 +38,7 @@ struct NetworkReport {
     classes: usize,
     protocol: &'static str,
     groups: Vec<Group>,
-    totals: Totals,
+    totals: NetworkCosts,
     reachable: Vec<ReachableRow>,
 }
 
@@ -54,7 +54,7 @@ struct Group {
 }
 
 #[derive(Serialize)]
-struct Totals {
+struct NetworkCosts {
     macs: u64,
     params: u64,
     activation_bytes: u64,
@@ -74,7 +74,7 @@ impl NetworkReport {
         let input = network.original.graph().input();
         let graph = network.folded.graph();
         let [macs, params, activation_bytes] = full_costs(&network.original, COSTS);
-        let totals = Totals { macs, params, activation_bytes };
+        let totals = NetworkCosts { macs, params, activation_bytes };
         let of = |protocol| Structure::new(graph, protocol);
         let [inner, full] = [of(Protocol::Inner), of(Protocol::Full)];
         let shown = if protocol == Protocol::Inner { &inner } else { &full };
@@ -109,7 +109,7 @@ impl NetworkReport {
             table.row([group.name.clone(), group.channels.to_string(), reason]);
         }
         lines.push(table.to_string());
-        let Totals { macs, params, activation_bytes } = self.totals;
+        let NetworkCosts { macs, params, activation_bytes } = self.totals;
         lines.push(format!(
             "\ntotal: {macs} MACs, {params} parameters, {activation_bytes} bytes of activations at most"
         ));
@@ -177,7 +177,7 @@ impl Structure {
         macs
     }
 
-    fn reachable(&self, totals: &Totals) -> Vec<ReachableRow> {
+    fn reachable(&self, totals: &NetworkCosts) -> Vec<ReachableRow> {
         let mut rows = Vec::new();
         for channel_multiple in MULTIPLES {
             let least = least_widths(&self.groups, channel_multiple, KEEP_RATIO_MIN);

@@ -51,7 +51,7 @@ impl Observer for RunProgress {
         if let Some(bar) = bar {
             bar.set_position(done);
         } else if last_line.elapsed() >= LINE_EVERY
-            && let Some(left) = seconds_left(start.elapsed().as_secs_f64(), (stage.done, done, stage.total))
+            && let Some(left) = seconds_left(stage, done, start.elapsed().as_secs_f64())
         {
             screen::status(format!("{}: {done} of {}, about {left:.0} s left", stage.name, stage.total));
             *last_line = Instant::now();
@@ -91,22 +91,24 @@ fn bar(stage: &Stage) -> ProgressBar {
     }
 }
 
-/// Time for the rest of `total` units, if those from `first` to `done` took `elapsed_s`.
-fn seconds_left(elapsed_s: f64, (first, done, total): (u64, u64, u64)) -> Option<f64> {
-    let n_done = done.checked_sub(first).filter(|&n| n > 0)?;
-    Some(elapsed_s * total.saturating_sub(done) as f64 / n_done as f64)
+/// Time for the rest of a stage, if its units up to `done` took `elapsed_s` in this process.
+fn seconds_left(stage: &Stage, done: u64, elapsed_s: f64) -> Option<f64> {
+    let n_done = done.checked_sub(stage.done).filter(|&n| n > 0)?;
+    Some(elapsed_s * stage.total.saturating_sub(done) as f64 / n_done as f64)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::seconds_left;
+    use super::*;
 
     #[test]
     fn what_an_earlier_process_did_tells_nothing_of_the_time_left() {
-        assert_eq!(seconds_left(10.0, (0, 25, 100)), Some(30.0));
+        let stage = |done| Stage { kind: StageKind::Search, name: "walks".into(), total: 100, done };
+        let left = |before, done, elapsed_s| seconds_left(&stage(before), done, elapsed_s);
+        assert_eq!(left(0, 25, 10.0), Some(30.0));
         // 10 s for five units, so 90 s for the remaining 45; not 10 / 55 * 45.
-        assert_eq!(seconds_left(10.0, (50, 55, 100)), Some(90.0));
-        assert_eq!(seconds_left(10.0, (50, 50, 100)), None);
-        assert_eq!((seconds_left(1.0, (0, 0, 100)), seconds_left(1.0, (0, 101, 100))), (None, Some(0.0)));
+        assert_eq!(left(50, 55, 10.0), Some(90.0));
+        assert_eq!(left(50, 50, 10.0), None);
+        assert_eq!((left(0, 0, 1.0), left(0, 101, 1.0)), (None, Some(0.0)));
     }
 }

@@ -23,7 +23,7 @@ pub(super) const N_RUNS: usize = 5;
 
 /// What is measured; rates are medians.
 #[derive(Debug, Serialize)]
-struct Measured {
+struct EvalRates {
     network: String,
     keep: f64,
     macs: u64,
@@ -62,7 +62,7 @@ pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     json::write(arguments.json.as_deref(), &measured)
 }
 
-fn print(measured: &Measured) -> Result<(), Failure> {
+fn print(measured: &EvalRates) -> Result<(), Failure> {
     let row = |name: &str, value: String| screen::result(format_args!("{name:<30}{value}"));
     row("network", format!("{} keep {} ({} MACs)", measured.network, measured.keep, measured.macs))?;
     let work = format!("{} images, {} at a time, {} threads", measured.images, measured.batch, measured.threads);
@@ -102,7 +102,7 @@ pub(super) fn network(arguments: &BenchEvalArgs) -> anyhow::Result<(String, Netw
 }
 
 /// What all measurements are of.
-struct Work<'a> {
+struct Workload<'a> {
     network: &'a Network,
     groups: ChannelGroups,
     kept: KeptChannels,
@@ -117,21 +117,21 @@ struct Work<'a> {
 }
 
 /// Median seconds.
-struct Scoring {
+struct ScoringTimes {
     evaluate_s: f64,
     compile_s: f64,
     both_s: f64,
 }
 
 /// Median seconds.
-struct Refitting {
+struct RefitTimes {
     sequential_s: f64,
     /// Refitting, compiling and evaluating.
     all_s: f64,
     original_s: f64,
 }
 
-impl Work<'_> {
+impl Workload<'_> {
     fn compile(&self, network: &Network) -> anyhow::Result<Plan> {
         Plan::compile(network, self.arithmetic).context("compiling")
     }
@@ -141,17 +141,17 @@ impl Work<'_> {
         batches.try_for_each(|images| plan.logits(self.pool, images).map(drop)).context("evaluating")
     }
 
-    fn scoring(&self) -> anyhow::Result<Scoring> {
+    fn scoring(&self) -> anyhow::Result<ScoringTimes> {
         let compact = prune(self.network, &self.groups, &self.kept)?;
         let plan = self.compile(&compact)?;
-        Ok(Scoring {
+        Ok(ScoringTimes {
             evaluate_s: median_s(|| self.evaluate(&plan))?,
             compile_s: median_s(|| self.compile(&compact).map(drop))?,
             both_s: median_s(|| self.evaluate(&self.compile(&compact)?))?,
         })
     }
 
-    fn refitting(&self) -> anyhow::Result<Refitting> {
+    fn refitting(&self) -> anyhow::Result<RefitTimes> {
         let Self { network, groups, kept, pool, repair_images, .. } = self;
         let data = RefitData::new(pool, network, groups, repair_images, Effort::Quick)?;
         let refit = SequentialRefit::new(pool, network, groups, &data);
@@ -159,7 +159,7 @@ impl Work<'_> {
         let equations: Vec<Arc<NormalEquations>> = equations.into_iter().map(Arc::new).collect();
         let solve = |_: usize, equations: &NormalEquations, kept: Vec<usize>| equations.refit(&kept).map(Arc::new);
         let on_original = || pool.install(|| repair(network, groups, &equations, kept, solve));
-        Ok(Refitting {
+        Ok(RefitTimes {
             sequential_s: median_s(|| refit.run(kept, false).map(drop).context("refitting"))?,
             all_s: median_s(|| self.evaluate(&self.compile(&refit.run(kept, false)?.0)?))?,
             original_s: median_s(|| on_original().map(drop).context("refitting on original activations"))?,
@@ -170,15 +170,15 @@ impl Work<'_> {
         &self,
         arguments: &BenchEvalArgs,
         name: String,
-        scoring: &Scoring,
-        refitting: &Refitting,
-    ) -> anyhow::Result<Measured> {
+        scoring: &ScoringTimes,
+        refitting: &RefitTimes,
+    ) -> anyhow::Result<EvalRates> {
         let macs = CostModel::new(self.network.graph(), &self.groups).count(Cost::Macs, &self.kept.widths());
         let (threads, peak) = (self.pool.current_num_threads(), peak_gflops(self.arithmetic)?);
         let images_per_s = arguments.images.get() as f64 / scoring.evaluate_s;
         let gflops = 2e-9 * macs as f64 * images_per_s;
         let share = |repair_s: f64| (scoring.compile_s + repair_s) / scoring.evaluate_s;
-        Ok(Measured {
+        Ok(EvalRates {
             network: name,
             keep: arguments.keep,
             macs,
@@ -209,7 +209,7 @@ fn measure(
     network: &Network,
     arithmetic: Arithmetic,
     pool: &ThreadPool,
-) -> Result<Measured, Failure> {
+) -> Result<EvalRates, Failure> {
     let (n_images, n_repair) = (arguments.images.get(), arguments.repair_images.get());
     check_memory(arguments, network, pool)?;
     let (groups, len) = (ChannelGroups::derive(network.graph(), Protocol::Inner), network.graph().input().len());
@@ -217,7 +217,7 @@ fn measure(
     let drawn = random_images(n_images.max(n_repair) * len);
     let [images, repair_images] = [n_images, n_repair].map(|n| &drawn[..n * len]);
     let batch_len = arguments.batch.get() * len;
-    let work = Work { network, groups, kept, arithmetic, pool, images, repair_images, batch_len };
+    let work = Workload { network, groups, kept, arithmetic, pool, images, repair_images, batch_len };
     screen::status(format_args!("evaluating {n_images} images, {} times", 2 * (N_RUNS + 1)));
     let scoring = work.scoring()?;
     screen::status(format_args!("refitting on {n_repair} images, {} times", 2 * (N_RUNS + 1)));

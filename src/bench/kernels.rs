@@ -44,7 +44,7 @@ pub(super) const LAYERS: &[Layer] = &[
 ];
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct KernelRate {
     isa: String,
     precision: String,
     layer: String,
@@ -67,7 +67,7 @@ pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
             let share = gflops / peak;
             screen::result(format_args!("{title:<14}{name:<34}{gflops:7.1} GFLOP/s {share:6.2} of peak"))?;
             let (isa, precision) = (format!("{:?}", arithmetic.isa()), arithmetic.precision().to_string());
-            rows.push(Row { isa, precision, layer: name, gflops, peak_share: share });
+            rows.push(KernelRate { isa, precision, layer: name, gflops, peak_share: share });
         }
     }
     json::write(arguments.json.as_deref(), &rows)

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use secateur_sim::{Event as ProcessEvent, Step, StepTimes};
-use secateur_train::{Event, Scheduler, Search};
+use secateur_sim::{ProcessEvent, Step, StepTimes};
+use secateur_train::{Scheduler, Search, SearchEvent};
 
 use super::environment::{Environment, Which};
 use super::report::{SearchReport, percentile, step_names};
@@ -41,21 +41,21 @@ impl Notes {
         }
     }
 
-    fn take(&mut self, event: &Event) {
+    fn take(&mut self, event: &SearchEvent) {
         match event {
-            Event::Process(ProcessEvent::Candidate { task, reward, .. }) => {
+            SearchEvent::Process(ProcessEvent::Candidate { task, reward, .. }) => {
                 self.n_walks += 1;
                 self.best[*task] = self.best[*task].max(f64::from(*reward));
             }
-            Event::Learned { lags, .. } => {
+            SearchEvent::Learned { lags, .. } => {
                 self.n_updates += 1;
                 lags.iter().for_each(|(&lag, n_steps)| *self.lags.entry(lag).or_default() += n_steps);
             }
-            Event::Scheduled { numbers, .. } => {
+            SearchEvent::Scheduled { numbers, .. } => {
                 self.idle.extend(number(numbers, "period_s").zip(number(numbers, "learner_idle_share")));
                 self.actors_wait_s += number(numbers, "actors_wait_s").unwrap_or(0.0);
             }
-            Event::Process(ProcessEvent::Restarted { .. } | ProcessEvent::Note { .. }) => {}
+            SearchEvent::Process(ProcessEvent::Restarted { .. } | ProcessEvent::Note { .. }) => {}
         }
     }
 

@@ -13,7 +13,8 @@ use secateur_net::{
 use secateur_rl::rng::RngStream;
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
 use secateur_sim::{
-    Bound, Build, Evaluate, IndexOf, Inputs, LabelledImages, Prepared, Repair, Score, Selection, TaskSetup,
+    Build, CostBound, Evaluate, IndexOf, Inputs, LabelledImages, PluginList, Prepared, Repair, Score, Selection,
+    TaskSetup,
 };
 
 /// Groups to decide, hence steps of a walk.
@@ -81,9 +82,10 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
-        selection: Selection::L1,
+        criterion: Selection::L1.criterion(0, &PluginList::default())?,
         norm_orders: Default::default(),
         repair: Repair::Off,
+        walk_images: 0,
         precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
@@ -98,7 +100,7 @@ pub(super) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "synthetic".into(),
         network: 0,
-        budget: Bound { cost: Cost::Macs, max: full / 2 },
+        budget: CostBound { cost: Cost::Macs, max: full / 2 },
         budget_ratio: 0.5,
         is_searched: true,
     }

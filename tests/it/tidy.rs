@@ -127,9 +127,9 @@ type Habit = (&'static str, fn(&[String]) -> usize, usize);
 /// Habits that are being dropped: how often each is found in the sources today, tests left out. A number may only go
 /// down.
 const COUNTS: &[Habit] = &[
-    ("comment lines of more than 120 characters: break them", long_comment_lines, 6),
-    ("names that stand for two or more types: give each its own", types_of_one_name, 22),
-    ("parameters that are tuples: make them a struct with named fields", tuple_parameters, 57),
+    ("comment lines of more than 120 characters: break them", long_comment_lines, 1),
+    ("names that stand for two or more types: give each its own", types_of_one_name, 1),
+    ("parameters that are tuples: make them a struct with named fields", tuple_parameters, 48),
 ];
 
 fn long_comment_lines(texts: &[String]) -> usize {

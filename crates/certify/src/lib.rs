@@ -11,7 +11,8 @@
 //! let network = Path::new("runs/first/tasks/resnet20-cifar10-macs0.5/model.safetensors");
 //! let certificate = certify(network, &[("macs", 20_275_520), ("params", 200_000)])?;
 //! for budget in &certificate.budgets {
-//!     println!("{} of {} {}: {}", budget.value, budget.max, budget.kind, if budget.ok { "holds" } else { "exceeded" });
+//!     let verdict = if budget.ok { "holds" } else { "exceeded" };
+//!     println!("{} of {} {}: {verdict}", budget.value, budget.max, budget.kind);
 //! }
 //! assert!(certificate.holds());
 //! # Ok::<(), secateur_certify::CertifyError>(())

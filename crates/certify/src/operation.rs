@@ -22,7 +22,7 @@ pub(super) struct Operation {
 /// Every operation in order; every tensor of the file belongs to exactly one.
 pub(super) fn walk(written: &WrittenNetwork) -> anyhow::Result<Vec<Operation>> {
     let nodes = written.graph.get("nodes").and_then(Value::as_array).context("the graph has no list 'nodes'")?;
-    let image = Fields { body: written.graph.get("input").unwrap_or(&Value::Null) };
+    let image = OperationAttributes { body: written.graph.get("input").unwrap_or(&Value::Null) };
     let image = [image.number("c")?, image.number("h")?, image.number("w")?];
     let mut operations: Vec<Operation> = Vec::with_capacity(nodes.len());
     let mut unclaimed: BTreeSet<&str> = written.tensors.keys().map(String::as_str).collect();
@@ -48,8 +48,8 @@ fn step<'a>(
 ) -> anyhow::Result<Operation> {
     let inputs = inputs(node, earlier.len())?;
     let shapes: Vec<Shape> = inputs.iter().map(|&input| earlier[input].certified.output).collect();
-    let (op, fields) = op_and_fields(node)?;
-    let Effect { output, tensors, counted } = effect(op, fields, &shapes, image)?;
+    let (op, attributes) = op_and_attributes(node)?;
+    let Effect { output, tensors, counted } = effect(op, attributes, &shapes, image)?;
     ensure!((op == "Input") == earlier.is_empty(), "the input must be the first operation and no other");
     let (mut weight, mut params) = (0u64, 0u64);
     for (parameter, expected) in tensors {
@@ -83,12 +83,12 @@ fn inputs(node: &Value, n_earlier: usize) -> anyhow::Result<Vec<usize>> {
 }
 
 /// `"Add"` or `{"Conv2d": {…}}`.
-fn op_and_fields(node: &Value) -> anyhow::Result<(&str, Fields<'_>)> {
+fn op_and_attributes(node: &Value) -> anyhow::Result<(&str, OperationAttributes<'_>)> {
     match node.get("op") {
-        Some(Value::String(op)) => Ok((op, Fields { body: &Value::Null })),
+        Some(Value::String(op)) => Ok((op, OperationAttributes { body: &Value::Null })),
         Some(Value::Object(map)) if map.len() == 1 => {
             let (op, body) = map.iter().next().context("an empty operation")?;
-            Ok((op, Fields { body }))
+            Ok((op, OperationAttributes { body }))
         }
         _ => bail!("it has no operation"),
     }
@@ -108,7 +108,7 @@ impl Effect {
     }
 }
 
-fn effect(op: &str, fields: Fields, inputs: &[Shape], image: Shape) -> anyhow::Result<Effect> {
+fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Shape) -> anyhow::Result<Effect> {
     if op == "Input" {
         ensure!(inputs.is_empty(), "the input reads nothing");
         return Ok(Effect::shape(image));
@@ -119,10 +119,10 @@ fn effect(op: &str, fields: Fields, inputs: &[Shape], image: Shape) -> anyhow::R
     }
     let [c, h, w] = x;
     match op {
-        "Conv2d" => conv2d(fields, x),
-        "Linear" => linear(fields, x),
+        "Conv2d" => conv2d(attributes, x),
+        "Linear" => linear(attributes, x),
         "BatchNorm" => {
-            let channels = fields.number("channels")?;
+            let channels = attributes.number("channels")?;
             ensure!(channels == c, "it normalises {channels} channels, its input has {c}");
             let tensors = ["weight", "bias", "running_mean", "running_var"].map(|name| (name, vec![c])).to_vec();
             Ok(Effect { output: x, tensors, counted: false })
@@ -136,18 +136,18 @@ fn effect(op: &str, fields: Fields, inputs: &[Shape], image: Shape) -> anyhow::R
             ensure!(inputs.iter().all(|other| other[1..] == x[1..]), "it concatenates unlike sizes {inputs:?}");
             Ok(Effect::shape([sum(inputs.iter().map(|shape| shape[0]))?, h, w]))
         }
-        "MaxPool" | "AvgPool" => Ok(Effect::shape(fields.slide(c, x, [1, 1])?)),
+        "MaxPool" | "AvgPool" => Ok(Effect::shape(attributes.slide(c, x, [1, 1])?)),
         "GlobalAvgPool" => Ok(Effect::shape([c, 1, 1])),
         "Flatten" => {
             let n = c.checked_mul(h).and_then(|n| n.checked_mul(w)).context("too many values")?;
             Ok(Effect::shape([n, 1, 1]))
         }
         "Pad" => {
-            let grown = |size: u64, key: &str| sum([size].into_iter().chain(fields.pair(key)?));
+            let grown = |size: u64, key: &str| sum([size].into_iter().chain(attributes.pair(key)?));
             Ok(Effect::shape([grown(c, "channels")?, grown(h, "rows")?, grown(w, "cols")?]))
         }
         "Slice" => {
-            let ([from, to], [rows, cols]) = (fields.pair("channels")?, fields.pair("step")?);
+            let ([from, to], [rows, cols]) = (attributes.pair("channels")?, attributes.pair("step")?);
             ensure!(from < to && to <= c && rows > 0 && cols > 0, "it takes channels {from} to {to} of {c}");
             Ok(Effect::shape([to - from, h.div_ceil(rows), w.div_ceil(cols)]))
         }
@@ -155,25 +155,25 @@ fn effect(op: &str, fields: Fields, inputs: &[Shape], image: Shape) -> anyhow::R
     }
 }
 
-fn conv2d(fields: Fields, x: Shape) -> anyhow::Result<Effect> {
+fn conv2d(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
     let (read, made, groups) =
-        (fields.number("in_channels")?, fields.number("out_channels")?, fields.number("groups")?);
+        (attributes.number("in_channels")?, attributes.number("out_channels")?, attributes.number("groups")?);
     ensure!(read == x[0], "it reads {read} channels, its input has {}", x[0]);
     let fits = groups > 0 && read.is_multiple_of(groups) && made.is_multiple_of(groups);
     ensure!(fits, "{groups} groups do not divide {read} and {made} channels");
-    let [rows, cols] = fields.pair("kernel")?;
+    let [rows, cols] = attributes.pair("kernel")?;
     let mut tensors = vec![("weight", vec![made, read / groups, rows, cols])];
-    if fields.flag("bias")? {
+    if attributes.flag("bias")? {
         tensors.push(("bias", vec![made]));
     }
-    Ok(Effect { output: fields.slide(made, x, fields.pair("dilation")?)?, tensors, counted: true })
+    Ok(Effect { output: attributes.slide(made, x, attributes.pair("dilation")?)?, tensors, counted: true })
 }
 
-fn linear(fields: Fields, x: Shape) -> anyhow::Result<Effect> {
-    let (read, made) = (fields.number("in_features")?, fields.number("out_features")?);
+fn linear(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
+    let (read, made) = (attributes.number("in_features")?, attributes.number("out_features")?);
     ensure!(x == [read, 1, 1], "it reads {read} features, its input is {x:?}");
     let mut tensors = vec![("weight", vec![made, read])];
-    if fields.flag("bias")? {
+    if attributes.flag("bias")? {
         tensors.push(("bias", vec![made]));
     }
     Ok(Effect { output: [made, 1, 1], tensors, counted: true })
@@ -185,11 +185,11 @@ fn sum(mut terms: impl Iterator<Item = u64>) -> anyhow::Result<u64> {
 
 /// The attributes of an operation.
 #[derive(Clone, Copy)]
-struct Fields<'a> {
+struct OperationAttributes<'a> {
     body: &'a Value,
 }
 
-impl Fields<'_> {
+impl OperationAttributes<'_> {
     fn number(self, key: &str) -> anyhow::Result<u64> {
         self.body.get(key).and_then(Value::as_u64).with_context(|| format!("it has no count '{key}'"))
     }

@@ -66,7 +66,7 @@ pub(crate) fn find(pickle: &Pickle<'_>) -> Result<Found, FileProblem> {
         let got = pickle.root.kind();
         return Err(fail(format!("expected a dict of tensors by name, got {got}; save model.state_dict()")));
     }
-    let mut search = Search { pickle, seen: HashSet::new(), notes: Vec::new(), skipped: None };
+    let mut search = StateDictSearch { pickle, seen: HashSet::new(), notes: Vec::new(), skipped: None };
     let mut found = search.in_value(pickle.root, "", 0);
     match (found.len(), found.pop()) {
         (1, Some((path, dict))) => {
@@ -87,7 +87,7 @@ pub(crate) fn find(pickle: &Pickle<'_>) -> Result<Found, FileProblem> {
     }
 }
 
-struct Search<'p, 'a> {
+struct StateDictSearch<'p, 'a> {
     pickle: &'p Pickle<'a>,
     /// Containers that have been looked at: each once, so that neither cycles nor shared parts cost more than their
     /// size.
@@ -100,7 +100,7 @@ struct Search<'p, 'a> {
 /// State dicts with the keys that lead to them.
 type Paths = Vec<(String, usize)>;
 
-impl Search<'_, '_> {
+impl StateDictSearch<'_, '_> {
     fn in_value(&mut self, value: Value, path: &str, depth: usize) -> Paths {
         let (is_dict, id) = match value {
             Value::Dict(id) => (true, id),

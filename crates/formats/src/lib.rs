@@ -21,6 +21,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod alternatives;
 mod atomic;
 mod checkpoint;
 pub mod data;
@@ -44,6 +45,6 @@ pub use error::{FileProblem, FormatError};
 pub use file_bytes::read_regular_file;
 pub use metadata::NetworkDescription;
 pub use weights::{
-    FORMATS, WeightFormat, WeightsFile, read_weights, stage_network, weight_extensions, weights_from_bytes,
-    write_network,
+    FORMATS, WeightFormat, WeightsFile, read_weights, stage_network, weight_extensions, weight_extensions_usage,
+    weights_from_bytes, write_network,
 };

@@ -49,7 +49,7 @@ pub type GroupId = usize;
 
 /// Where one channel position of a tensor belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
+pub struct GroupChannel {
     /// The group.
     pub group: GroupId,
     /// The channel within the group.
@@ -92,7 +92,7 @@ pub struct ChannelGroup {
 pub struct ChannelGroups {
     groups: Vec<ChannelGroup>,
     /// Shared by tensors with the same channels in the same places.
-    axes: Vec<Arc<[Slot]>>,
+    axes: Vec<Arc<[GroupChannel]>>,
 }
 
 impl ChannelGroups {
@@ -126,7 +126,7 @@ impl ChannelGroups {
         (0..self.groups.len()).filter(|&g| self.groups[g].frozen.is_none()).collect()
     }
     /// The channel axis of a node's output: one slot per position.
-    pub fn axis(&self, node: NodeId) -> &[Slot] {
+    pub fn axis(&self, node: NodeId) -> &[GroupChannel] {
         &self.axes[node]
     }
     /// Widths of the unpruned network, one per group.
@@ -353,21 +353,21 @@ fn group(graph: &Graph, labels: Labels, tensors: &[AxisLabels]) -> ChannelGroups
     let readers = graph.consumers();
     let mut groups: Vec<ChannelGroup> = Vec::new();
     let mut known: HashMap<ClassKey<'_>, GroupId> = HashMap::new();
-    let mut slots = vec![Slot { group: 0, channel: 0 }; roots.len()];
+    let mut slots = vec![GroupChannel { group: 0, channel: 0 }; roots.len()];
     for root in (0..roots.len()).filter(|&label| roots[label] as usize == label) {
         let footprint = footprints.of(root);
         let id = *known.entry((footprint, frozen[root])).or_insert(groups.len());
         if id == groups.len() {
             groups.push(describe(graph, &readers, footprint, frozen[root]));
         }
-        slots[root] = Slot { group: id, channel: groups[id].n_channels };
+        slots[root] = GroupChannel { group: id, channel: groups[id].n_channels };
         groups[id].n_channels += 1;
     }
     drop(known);
     drop(footprints);
     let place = sort_by_first_producer(&mut groups);
     slots.iter_mut().for_each(|slot| slot.group = place[slot.group]);
-    let mut axes: Vec<Arc<[Slot]>> = Vec::with_capacity(tensors.len());
+    let mut axes: Vec<Arc<[GroupChannel]>> = Vec::with_capacity(tensors.len());
     for (node, axis) in graph.nodes().iter().zip(tensors) {
         let shared = node.inputs.first().filter(|&&input| Rc::ptr_eq(axis, &tensors[input]));
         let slot = |&label: &u32| slots[roots[label as usize] as usize];

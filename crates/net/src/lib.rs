@@ -46,7 +46,7 @@ pub use counts::{Cost, CostModel};
 pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
 pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Pointwise, Shape, Window};
-pub use groups::{ChannelGroup, ChannelGroups, GroupId, Protocol, Slot};
+pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use weights::{Network, Tensor, Weights, parameter_shapes};

@@ -37,7 +37,7 @@ impl SplitMix {
 pub fn random_graph(seed: u64) -> Graph {
     let mut rng = SplitMix(seed);
     let input = Shape { c: 1 + rng.below(4), h: 5 + rng.below(8), w: 5 + rng.below(8) };
-    let mut b = Builder { g: GraphBuilder::new(input), shapes: vec![input], rng };
+    let mut b = RandomNetworkBuilder { g: GraphBuilder::new(input), shapes: vec![input], rng };
     let mut x = b.conv(0);
     for _ in 0..3 + b.rng.below(6) {
         x = match b.rng.below(10) {
@@ -87,13 +87,13 @@ pub fn with_random_weights(graph: Graph, seed: u64) -> Network {
     Network::new(graph, weights).expect("every parameter has its operation's shape")
 }
 
-struct Builder {
+struct RandomNetworkBuilder {
     g: GraphBuilder,
     shapes: Vec<Shape>,
     rng: SplitMix,
 }
 
-impl Builder {
+impl RandomNetworkBuilder {
     fn push(&mut self, op: Op, inputs: &[NodeId], shape: Shape) -> NodeId {
         let name = format!("{}{}", op.name().to_lowercase(), self.shapes.len());
         self.shapes.push(shape);

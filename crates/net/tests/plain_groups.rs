@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use secateur_net::random::random_graph;
 use secateur_net::{
-    ChannelGroup, ChannelGroups, Conv2d, Graph, GraphBuilder, GroupId, NodeId, Op, Pointwise, Protocol, Shape, Slot,
-    arch,
+    ChannelGroup, ChannelGroups, Conv2d, Graph, GraphBuilder, GroupChannel, GroupId, NodeId, Op, Pointwise, Protocol,
+    Shape, arch,
 };
 
 /// What a derivation yields.
 struct Plain {
     groups: Vec<ChannelGroup>,
-    axes: Vec<Vec<Slot>>,
+    axes: Vec<Vec<GroupChannel>>,
 }
 
 fn plain(graph: &Graph, protocol: Protocol) -> Plain {
@@ -209,7 +209,7 @@ fn group(graph: &Graph, labels: &mut Labels, tensors: &[Vec<usize>]) -> Plain {
     }
     let mut groups: Vec<ChannelGroup> = Vec::new();
     let mut index: BTreeMap<(Footprint, Option<String>), GroupId> = BTreeMap::new();
-    let mut slots: BTreeMap<usize, Slot> = BTreeMap::new();
+    let mut slots: BTreeMap<usize, GroupChannel> = BTreeMap::new();
     for (root, footprint) in footprints {
         let constant = (!labels.produced[root]).then(|| "zero channels without a producer".to_owned());
         let frozen = labels.frozen.get(&root).cloned().or(constant);
@@ -218,7 +218,7 @@ fn group(graph: &Graph, labels: &mut Labels, tensors: &[Vec<usize>]) -> Plain {
         if id == next {
             groups.push(describe(graph, labels, tensors, root, &footprint, frozen));
         }
-        slots.insert(root, Slot { group: id, channel: groups[id].n_channels });
+        slots.insert(root, GroupChannel { group: id, channel: groups[id].n_channels });
         groups[id].n_channels += 1;
     }
     let axes = tensors.iter().map(|axis| axis.iter().map(|&l| slots[&labels.root(l)]).collect()).collect();

@@ -74,7 +74,8 @@ pub trait AgentSettings: Debug + Send + Sync {
 /// use std::sync::Arc;
 ///
 /// use secateur_rl::{
-///     ActRequest, Agent, AgentEntry, AgentKind, AgentSettings, BadSetting, Decision, EnvironmentSpec, Policy, RangeCheck, RlError,
+///     ActRequest, Agent, AgentEntry, AgentKind, AgentSettings, BadSetting, Decision, EnvironmentSpec, Policy,
+///     RangeCheck, RlError,
 /// };
 /// use serde::{Deserialize, Serialize};
 ///

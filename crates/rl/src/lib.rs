@@ -20,7 +20,8 @@
 //!     seed: 7,
 //! };
 //! let Agent::Learning(learner) = build(&settings, &environment)? else { unreachable!("MTACP learns") };
-//! let request = ActRequest { n_layers: 9, observation: vec![0.5; 4], even_ratio: 0.6, explore: true, ..ActRequest::default() };
+//! let observation = vec![0.5; 4];
+//! let request = ActRequest { n_layers: 9, observation, even_ratio: 0.6, explore: true, ..ActRequest::default() };
 //! let decisions = learner.policy().act(&[request])?;
 //! assert!((0.1..=1.0).contains(&decisions[0].keep_ratio));
 //! # Ok::<(), secateur_rl::RlError>(())

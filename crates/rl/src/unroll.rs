@@ -9,7 +9,7 @@ use crate::state::{StateReader, StateWriter};
 const OP: &str = "unroll";
 
 /// What an entry of a column may be.
-trait Entry: Copy {
+trait ColumnEntry: Copy {
     fn save(values: &[Self], name: &str, writer: &mut StateWriter);
     fn load(name: &str, reader: &StateReader) -> Result<Vec<Self>, RlError>;
     fn check(_values: &[Self], _name: &str) -> Result<(), RlError> {
@@ -17,7 +17,7 @@ trait Entry: Copy {
     }
 }
 
-impl Entry for f32 {
+impl ColumnEntry for f32 {
     fn save(values: &[Self], name: &str, writer: &mut StateWriter) {
         writer.put_f32(name, values);
     }
@@ -32,7 +32,7 @@ impl Entry for f32 {
 /// Whole numbers and flags are saved as 64 bits.
 macro_rules! whole_entry {
     ($type:ty, $back:expr) => {
-        impl Entry for $type {
+        impl ColumnEntry for $type {
             fn save(values: &[Self], name: &str, writer: &mut StateWriter) {
                 writer.put_u64(name, &values.iter().map(|&value| u64::from(value)).collect::<Vec<_>>());
             }
@@ -119,11 +119,11 @@ macro_rules! unroll_columns {
             fn check_columns(&self, n_steps: usize) -> Result<(), RlError> {
                 $(
                     check_length(OP, stringify!($state), n_steps + 1, self.$state.len())?;
-                    <$state_type as Entry>::check(&self.$state, stringify!($state))?;
+                    <$state_type as ColumnEntry>::check(&self.$state, stringify!($state))?;
                 )*
                 $(
                     check_length(OP, stringify!($step), n_steps, self.$step.len())?;
-                    <$step_type as Entry>::check(&self.$step, stringify!($step))?;
+                    <$step_type as ColumnEntry>::check(&self.$step, stringify!($step))?;
                 )*
                 Ok(())
             }
@@ -132,8 +132,8 @@ macro_rules! unroll_columns {
             pub(crate) fn save(&self, prefix: &str, writer: &mut StateWriter) {
                 writer.put_f32(format!("{prefix}.first_recurrent"), &self.first_recurrent);
                 writer.put_f32(format!("{prefix}.observation"), &self.observation);
-                $(Entry::save(&self.$state, &format!("{prefix}.{}", stringify!($state)), writer);)*
-                $(Entry::save(&self.$step, &format!("{prefix}.{}", stringify!($step)), writer);)*
+                $(ColumnEntry::save(&self.$state, &format!("{prefix}.{}", stringify!($state)), writer);)*
+                $(ColumnEntry::save(&self.$step, &format!("{prefix}.{}", stringify!($step)), writer);)*
             }
 
             /// Reads what [`save`](Self::save) wrote.
@@ -150,8 +150,8 @@ macro_rules! unroll_columns {
                     task,
                     first_recurrent: reader.f32(&format!("{prefix}.first_recurrent"))?,
                     observation: reader.f32(&format!("{prefix}.observation"))?,
-                    $($state: Entry::load(&format!("{prefix}.{}", stringify!($state)), reader)?,)*
-                    $($step: Entry::load(&format!("{prefix}.{}", stringify!($step)), reader)?,)*
+                    $($state: ColumnEntry::load(&format!("{prefix}.{}", stringify!($state)), reader)?,)*
+                    $($step: ColumnEntry::load(&format!("{prefix}.{}", stringify!($step)), reader)?,)*
                 };
                 unroll.check(n_features)?;
                 Ok(unroll)

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use secateur_sim::{Event as ProcessEvent, TaskSetup, Winner};
-use secateur_train::Event;
+use secateur_sim::{ProcessEvent, TaskSetup, Winner};
+use secateur_train::SearchEvent;
 use serde::{Serialize, Serializer};
 
 /// Version of the lines of `metrics.jsonl`.
@@ -119,13 +119,13 @@ impl<N: AsRef<str>> Serialize for Numbers<'_, N> {
 
 impl<'a> RunEvent<'a> {
     /// An event of a search by `agent`.
-    pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a Event) -> Self {
+    pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a SearchEvent) -> Self {
         match event {
-            Event::Process(event) => Self::of_process(agent, tasks, event),
-            Event::Learned { n_updates, numbers, .. } => {
+            SearchEvent::Process(event) => Self::of_process(agent, tasks, event),
+            SearchEvent::Learned { n_updates, numbers, .. } => {
                 Self::Learned { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
             }
-            Event::Scheduled { n_updates, numbers } => {
+            SearchEvent::Scheduled { n_updates, numbers } => {
                 Self::Scheduled { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
             }
         }

@@ -33,7 +33,7 @@ pub(crate) struct Finished {
 type Winners = BTreeMap<usize, Winner>;
 
 /// The refit of one network's finalists in one round, prepared when the first of them needs it.
-struct Refitting<'a> {
+struct RefitRound<'a> {
     pool: &'a rayon::ThreadPool,
     prepared: &'a Prepared,
     kind: RewardKind,
@@ -42,7 +42,7 @@ struct Refitting<'a> {
     refit: Option<FinalRefit<'a>>,
 }
 
-impl Refitting<'_> {
+impl RefitRound<'_> {
     fn run(&mut self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
         let refit = match self.refit.take() {
             Some(refit) => refit,
@@ -68,7 +68,7 @@ impl Run<'_> {
             }
             for (round, effort) in [(Round::First, Effort::Quick), (Round::Last, Effort::Thorough)] {
                 let Some(n_images) = tournament.n_images(round) else { continue };
-                let refitting = Refitting { pool: &pool.0, prepared, kind, n_images, effort, refit: None };
+                let refitting = RefitRound { pool: &pool.0, prepared, kind, n_images, effort, refit: None };
                 self.hold(round, refitting, &tournament, searches, &mut winners)?;
             }
         }
@@ -92,7 +92,7 @@ impl Run<'_> {
     fn hold(
         &mut self,
         round: Round,
-        mut refitting: Refitting<'_>,
+        mut refitting: RefitRound<'_>,
         tournament: &Tournament,
         searches: &[SearchOutcome],
         winners: &mut [Winners],
@@ -135,7 +135,7 @@ impl Run<'_> {
     fn refit(
         &mut self,
         key: RefitKey,
-        refitting: &mut Refitting<'_>,
+        refitting: &mut RefitRound<'_>,
         searches: &[SearchOutcome],
     ) -> Result<(), RunError> {
         match refitting.run(&self.job.tasks[key.task].name, finalist(searches, key.search, key.task, key.walk)?) {
@@ -157,7 +157,7 @@ impl Run<'_> {
         &self,
         field: &Field,
         walk: u64,
-        refitting: &mut Refitting<'_>,
+        refitting: &mut RefitRound<'_>,
         searches: &[SearchOutcome],
     ) -> Result<Winner, RunError> {
         let known = self.refits.best(field.search, field.task).filter(|best| best.walk == walk);

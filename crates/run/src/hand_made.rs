@@ -5,7 +5,7 @@ use std::sync::Arc;
 use secateur_kernels::Precision;
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
-use secateur_sim::{Bound, IndexOf, Inputs, LabelledImages, Prepared, Repair, Selection, TaskSetup};
+use secateur_sim::{CostBound, IndexOf, Inputs, LabelledImages, PluginList, Prepared, Repair, Selection, TaskSetup};
 
 /// Groups of the network.
 const N_LAYERS: usize = 8;
@@ -32,9 +32,10 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> Arc<Prepare
         dataset_index: IndexOf::ONLY,
         network: fold_batch_norm(&with_random_weights(g.finish().unwrap(), 1)).unwrap(),
         protocol: Protocol::Inner,
-        selection: Selection::L1,
+        criterion: Selection::L1.criterion(0, &PluginList::default()).unwrap(),
         norm_orders: Default::default(),
         repair: Repair::Off,
+        walk_images: 0,
         precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
@@ -49,7 +50,7 @@ pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "chain-noise-macs0.5".into(),
         network: 0,
-        budget: Bound { cost: Cost::Macs, max: full / 2 },
+        budget: CostBound { cost: Cost::Macs, max: full / 2 },
         budget_ratio: 0.5,
         is_searched: true,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use secateur_sim::{TaskSetup, Winner};
-use secateur_train::Event;
+use secateur_train::SearchEvent;
 
 use crate::directory::checkpoint::{Checkpoints, Identity, RunState};
 use crate::directory::run_directory::RunDirectory;
@@ -55,7 +55,7 @@ impl<'o> Journal<'o> {
     }
 
     /// The events of a tick of a search by `agent`.
-    pub(crate) fn record(&mut self, agent: &str, tasks: &[TaskSetup], events: &[Event]) -> Result<(), RunError> {
+    pub(crate) fn record(&mut self, agent: &str, tasks: &[TaskSetup], events: &[SearchEvent]) -> Result<(), RunError> {
         self.directory.look()?;
         for event in events {
             let event = RunEvent::of_search(agent, tasks, event);

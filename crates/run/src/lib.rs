@@ -76,7 +76,7 @@ use journal::Journal;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
-use scene::{Scene, SelectionMethod};
+use scene::Scene;
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
@@ -141,15 +141,8 @@ pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), 
 /// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects
 /// channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
-    if let SelectionMethod::Custom(name) = &scene.selection
-        && plugins.criterion(name).is_none()
-    {
-        let known = match plugins.criterion_names()[..] {
-            [] => "no plugin of this binary brings one".to_owned(),
-            ref names => format!("plugins of this binary bring: {}", names.join(", ")),
-        };
-        let message = format!("unknown criterion '{name}' of selection; {known}");
-        return Err(scene.error_at("selection", message, None).into());
+    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins) {
+        return Err(scene.error_at("selection", unknown.to_string(), None).into());
     }
     for config in &scene.plugins {
         if plugins.get(&config.name).is_none() {

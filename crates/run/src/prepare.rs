@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use secateur_kernels::Norm;
 use secateur_net::random::SplitMix;
-use secateur_sim::{
-    Bound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, Repair, Selection, TaskSetup, WidthBounds,
-};
+use secateur_sim::{CostBound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, TaskSetup, WidthBounds};
 
 use crate::card::Card;
 use crate::inputs::resolve::Resolved;
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
-use crate::scene::{RepairMode, Scene, SelectionMethod, TaskSpec};
+use crate::scene::{Scene, TaskSpec};
 
 /// One per (network, data set) pair that a task names, in the order of the tasks.
 pub(crate) fn networks(
@@ -24,8 +21,8 @@ pub(crate) fn networks(
     reporter: &mut Reporter<'_>,
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
-    for (network, dataset) in pairs(scene) {
-        let inputs = inputs((scene, plugins), resolved, card, (network, dataset))?;
+    for pair in pairs(scene) {
+        let inputs = inputs((scene, plugins), resolved, card, pair)?;
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -46,7 +43,7 @@ pub(crate) fn networks(
 /// The scene's tasks, each with the place of its pair in [`networks`].
 pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
     let pairs = pairs(scene);
-    let place = |task: &TaskSpec| pairs.iter().position(|&p| p == (task.network, task.dataset));
+    let place = |task: &TaskSpec| pairs.iter().position(|&pair| pair == NetworkOnData::of(task));
     scene
         .tasks
         .iter()
@@ -54,19 +51,32 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
         .map(|(task, budget)| TaskSetup {
             name: task.name.clone(),
             network: place(task).unwrap_or(0),
-            budget: Bound { cost: budget.cost, max: budget.max },
+            budget: CostBound { cost: budget.cost, max: budget.max },
             budget_ratio: (budget.max as f64 / budget.original.max(1) as f64) as f32,
             is_searched: budget.whole().is_none(),
         })
         .collect()
 }
 
-/// Every (network, data set) pair that a task names, in the order of the tasks.
-pub(crate) fn pairs(scene: &Scene) -> Vec<(usize, usize)> {
-    let mut out: Vec<(usize, usize)> = Vec::new();
-    for task in &scene.tasks {
-        if !out.contains(&(task.network, task.dataset)) {
-            out.push((task.network, task.dataset));
+/// A network and a data set that it is pruned on, by their places in the scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkOnData {
+    network: usize,
+    dataset: usize,
+}
+
+impl NetworkOnData {
+    const fn of(task: &TaskSpec) -> Self {
+        Self { network: task.network, dataset: task.dataset }
+    }
+}
+
+/// Every pair of a network and a data set that a task names, in the order of the tasks.
+pub(crate) fn pairs(scene: &Scene) -> Vec<NetworkOnData> {
+    let mut out = Vec::new();
+    for pair in scene.tasks.iter().map(NetworkOnData::of) {
+        if !out.contains(&pair) {
+            out.push(pair);
         }
     }
     out
@@ -77,7 +87,7 @@ fn inputs(
     (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     card: Option<&Card>,
-    (network, dataset): (usize, usize),
+    NetworkOnData { network, dataset }: NetworkOnData,
 ) -> anyhow::Result<Inputs> {
     let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
     let mut order: Vec<usize> = (0..data.len()).collect();
@@ -85,8 +95,9 @@ fn inputs(
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let (protocol, (selection, norm)) = (scene.protocol, selection(scene, plugins)?);
-    let norm_orders = card.zip(norm).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
+    let protocol = scene.protocol;
+    let norm_orders =
+        card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Ok(Inputs {
         network_name: scene.networks[network].name.clone(),
         dataset_name: scene.datasets[dataset].name.clone(),
@@ -95,29 +106,12 @@ fn inputs(
         network: loaded.folded.clone(),
         protocol,
         norm_orders: norm_orders.unwrap_or_default(),
-        selection,
-        repair: match scene.repair {
-            RepairMode::Sequential => Repair::Sequential(scene.images.walk),
-            RepairMode::Original => Repair::Original,
-            RepairMode::Off => Repair::Off,
-        },
+        criterion: scene.selection.criterion(scene.seed, plugins)?,
+        repair: scene.repair,
+        walk_images: scene.images.walk,
         precision: scene.precision,
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
         reward: LabelledImages { images: images(reward), labels: reward.iter().map(|&i| data.labels[i]).collect() },
-    })
-}
-
-/// How channels are chosen, and by which norm if by one.
-fn selection(scene: &Scene, plugins: &PluginList) -> anyhow::Result<(Selection, Option<Norm>)> {
-    Ok(match &scene.selection {
-        SelectionMethod::L1 => (Selection::L1, Some(Norm::L1)),
-        SelectionMethod::L2 => (Selection::L2, Some(Norm::L2)),
-        SelectionMethod::Reconstruction => (Selection::Reconstruction, None),
-        SelectionMethod::Random => (Selection::Random(scene.seed), None),
-        SelectionMethod::Custom(name) => {
-            let criterion = plugins.criterion(name);
-            (Selection::By(criterion.with_context(|| format!("no plugin brings the criterion '{name}'"))?), None)
-        }
     })
 }

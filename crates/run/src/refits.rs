@@ -98,24 +98,22 @@ impl SavedRefits {
     /// # Errors
     /// The first rule that is broken.
     pub(crate) fn check(&self, finished: &[FinishedSearch], rules: &[SearchRules]) -> anyhow::Result<()> {
-        let is_finalist = |(search, task): (usize, usize), walk: u64| {
-            let task = finished.get(search).and_then(|search| search.tasks.get(task));
-            ensure!(
-                task.is_some_and(|task| task.walks().any(|w| w == walk)),
-                "it has a refit of walk {walk}, no finalist"
-            );
+        let is_finalist = |key: &RefitKey| {
+            let task = finished.get(key.search).and_then(|search| search.tasks.get(key.task));
+            let is_one = task.is_some_and(|task| task.walks().any(|walk| walk == key.walk));
+            ensure!(is_one, "it has a refit of walk {}, no finalist", key.walk);
             Ok(())
         };
-        for (RefitKey { search, task, walk, .. }, rank) in &self.ranks {
-            is_finalist((*search, *task), *walk)?;
+        for (key @ RefitKey { walk, .. }, rank) in &self.ranks {
+            is_finalist(key)?;
             let is_one = rank.is_none_or(|rank| rank.reward.is_finite() && rank.walk == *walk);
             ensure!(is_one, "it has a refit of walk {walk} with rank {rank:?}");
         }
-        for (of, winner) in &self.best {
-            is_finalist(*of, winner.walk)?;
-            rules[of.0].tasks[of.1].check_kept(&winner.kept, winner.macs)?;
+        for &((search, task), ref winner) in &self.best {
+            let key = RefitKey { round: Round::Last, search, task, walk: winner.walk };
+            is_finalist(&key)?;
+            rules[search].tasks[task].check_kept(&winner.kept, winner.macs)?;
             check_score(&winner.score)?;
-            let key = RefitKey { round: Round::Last, search: of.0, task: of.1, walk: winner.walk };
             let expected = Rank { reward: winner.reward, macs: winner.macs, walk: winner.walk };
             let known = self.ranks.iter().any(|(other, rank)| *other == key && *rank == Some(expected));
             ensure!(known, "it has a refitted network of walk {} with another rank", winner.walk);

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::AgentEntry;
-use secateur_sim::{Event as ProcessEvent, Settings, TaskSetup};
-use secateur_train::{Event, SavedTask, Search, SearchSetup, TaskResult, TrainError};
+use secateur_sim::{ProcessEvent, Settings, TaskSetup};
+use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
 use crate::card::Card;
 use crate::directory::checkpoint::RunState;
@@ -103,8 +103,8 @@ impl Run<'_> {
         };
         if saves {
             match self.checkpoint_search(plan, before, &mut ongoing)? {
-                Ok(()) => self.journal.wait_for_checkpoint(),
-                Err(error) => ended = self.failed(plan, error),
+                None => self.journal.wait_for_checkpoint(),
+                Some(failed) => ended = failed,
             }
         }
         let wall_s = ongoing.wall_s();
@@ -143,9 +143,9 @@ impl Run<'_> {
                 return Ok(Ended::Finished);
             }
             if self.journal.checkpoint_is_due()
-                && let Err(error) = self.checkpoint_search(plan, before, ongoing)?
+                && let Some(failed) = self.checkpoint_search(plan, before, ongoing)?
             {
-                return Ok(self.failed(plan, error));
+                return Ok(failed);
             }
         }
         Ok(Ended::Stopped)
@@ -158,11 +158,11 @@ impl Run<'_> {
     }
 
     /// Counts and records events, and reports better candidates.
-    fn take_note(&mut self, plan: SearchPlan, ongoing: &mut Ongoing, events: &[Event]) -> Result<(), RunError> {
+    fn take_note(&mut self, plan: SearchPlan, ongoing: &mut Ongoing, events: &[SearchEvent]) -> Result<(), RunError> {
         let news = self.job.card.iter().flat_map(Card::news);
         news.for_each(|warning| self.journal.reporter.note(&warning));
         for event in events {
-            if let Event::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
+            if let SearchEvent::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
                 ongoing.n_ended += 1;
                 let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
                 match (noise_free, is_last) {
@@ -177,8 +177,8 @@ impl Run<'_> {
     }
 
     /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
-    fn tell(&mut self, agent: &AgentEntry, event: &Event) {
-        let Event::Process(event) = event else { return };
+    fn tell(&mut self, agent: &AgentEntry, event: &SearchEvent) {
+        let SearchEvent::Process(event) = event else { return };
         if let (true, ProcessEvent::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
             let name = &self.job.tasks[*task].name;
             let accuracy = 100.0 * score.accuracy;
@@ -200,16 +200,16 @@ impl Run<'_> {
         error.leaves_search_whole()
     }
 
-    /// Begins to write a checkpoint in the middle of a search.
+    /// Begins to write a checkpoint in the middle of a search. A search that cannot be saved ends with that.
     ///
     /// # Errors
-    /// Metrics that cannot be written; within, a search that cannot be saved.
+    /// Metrics that cannot be written.
     fn checkpoint_search(
         &mut self,
         plan: SearchPlan,
         before: &[SearchOutcome],
         ongoing: &mut Ongoing,
-    ) -> Result<Result<(), TrainError>, RunError> {
+    ) -> Result<Option<Ended>, RunError> {
         let start = Instant::now();
         let search = ongoing.search.save();
         // What a learner did while it came to rest is behind this checkpoint, so it is recorded before the length of
@@ -224,10 +224,10 @@ impl Run<'_> {
                 n_ended: ongoing.n_ended,
                 wall_s: ongoing.wall_s(),
             },
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Some(self.failed(plan, error))),
         };
         self.write_checkpoint(before, Some(current), start);
-        Ok(Ok(()))
+        Ok(None)
     }
 
     /// Begins to write a checkpoint between searches, or behind them.

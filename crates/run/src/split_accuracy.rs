@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Hands images to the card, if one computes, and returns while that is busy.
-    fn begin(&mut self, network: &Network, chunk: &Chunk<'_>) -> Option<PendingScores> {
+    fn begin(&mut self, network: &Network, chunk: &ImageChunk<'_>) -> Option<PendingScores> {
         match self {
             Self::Cpu(_) => None,
             Self::Gpu(session) => Some(session.begin(None, &chunk.set(network), &Candidates::Repaired(&[network]))),
@@ -53,7 +53,7 @@ impl Engine {
         &mut self,
         network: &Network,
         pool: &ThreadPool,
-        (chunk, begun): (&Chunk<'_>, Option<PendingScores>),
+        (chunk, begun): (&ImageChunk<'_>, Option<PendingScores>),
         tell: &mut impl FnMut(CountEvent),
     ) -> anyhow::Result<usize> {
         let (session, begun) = match (&mut *self, begun) {
@@ -85,13 +85,13 @@ impl Engine {
 }
 
 /// Images that are prepared together.
-struct Chunk<'a> {
+struct ImageChunk<'a> {
     from: usize,
     images: Vec<f32>,
     labels: &'a [u16],
 }
 
-impl<'a> Chunk<'a> {
+impl<'a> ImageChunk<'a> {
     fn new(preprocessing: &Preprocessing, data: &'a Dataset, range: Range<usize>) -> Self {
         let images = data.normalised_nhwc(&range.clone().collect::<Vec<_>>(), preprocessing);
         Self { from: range.start, images, labels: &data.labels[range] }
@@ -128,16 +128,16 @@ pub fn count_correct(
 ) -> anyhow::Result<usize> {
     let FirstImages { data, preprocessing, n } = images;
     let mut n_correct = 0;
-    let mut finish = |engine: &mut Engine, chunk: &Chunk<'_>, begun: Option<PendingScores>| {
+    let mut finish = |engine: &mut Engine, chunk: &ImageChunk<'_>, begun: Option<PendingScores>| {
         let to = chunk.from + chunk.labels.len();
         let counted = engine.n_correct(network, pool, (chunk, begun), &mut tell);
         n_correct += counted.with_context(|| format!("images {} to {}", chunk.from, to - 1))?;
         tell(CountEvent::Done(to as u64));
         anyhow::Ok(())
     };
-    let mut ahead: Option<(Chunk<'_>, Option<PendingScores>)> = None;
+    let mut ahead: Option<(ImageChunk<'_>, Option<PendingScores>)> = None;
     for from in (0..n).step_by(CHUNK_IMAGES) {
-        let chunk = Chunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES));
+        let chunk = ImageChunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES));
         let begun = engine.begin(network, &chunk);
         if let Some((before, begun)) = ahead.replace((chunk, begun)) {
             finish(engine, &before, begun)?;

@@ -1,6 +1,6 @@
 //! What two scenes differ in, by path.
 
-use crate::locate::Node;
+use crate::locate::LocatedValue;
 use crate::ron_error::clip;
 use crate::walk::locate;
 
@@ -22,13 +22,13 @@ pub fn first_difference(first: &str, second: &str) -> Option<Difference> {
     between("", (&locate(first), &locate(second)), texts)
 }
 
-fn between(path: &str, nodes: (&Node, &Node), texts: (&str, &str)) -> Option<Difference> {
+fn between(path: &str, nodes: (&LocatedValue, &LocatedValue), texts: (&str, &str)) -> Option<Difference> {
     let (a, b) = (&texts.0[nodes.0.span.clone()], &texts.1[nodes.1.span.clone()]);
     let differ = |path: &str, a: &str, b: &str| Difference { path: path.to_owned(), first: clip(a), second: clip(b) };
     let (Some(one), Some(two)) = (&nodes.0.body, &nodes.1.body) else {
         return (a != b).then(|| differ(path, a, b));
     };
-    let head = |text: &str, node: &Node, start: usize| text[node.span.start..start].to_owned();
+    let head = |text: &str, node: &LocatedValue, start: usize| text[node.span.start..start].to_owned();
     if head(texts.0, nodes.0, one.start) != head(texts.1, nodes.1, two.start) {
         return Some(differ(path, a, b));
     }
@@ -40,7 +40,7 @@ fn between(path: &str, nodes: (&Node, &Node), texts: (&str, &str)) -> Option<Dif
             Some(key) => format!("{path}.{}", key.name),
             None => format!("{path}[{i}]"),
         };
-        let text = |entry: Option<&crate::locate::Entry>, text: &str| {
+        let text = |entry: Option<&crate::locate::LocatedEntry>, text: &str| {
             entry.map_or_else(String::new, |entry| text[entry.value.span.clone()].to_owned())
         };
         let found = match (x, y) {

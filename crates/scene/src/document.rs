@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Problem, SceneError, Source, line_col};
-use crate::locate::Node;
+use crate::locate::LocatedValue;
 use crate::path::parse_path;
 use crate::plugin::PluginConfig;
 use crate::ron_error::{read, ron_options};
@@ -22,7 +22,7 @@ pub struct Document(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    root: Node,
+    root: LocatedValue,
 }
 
 /// An entry of a map, its value unread.
@@ -61,7 +61,7 @@ impl Document {
     pub fn map(&self, path: &str) -> Vec<MapEntry> {
         let Ok(node) = self.0.root.follow(&parse_path(path).unwrap_or_default()) else { return Vec::new() };
         let entries = node.body.iter().flat_map(|body| &body.entries);
-        let of = |entry: &crate::locate::Entry| {
+        let of = |entry: &crate::locate::LocatedEntry| {
             let key = entry.key.as_ref()?;
             let (start, ron) = (entry.value.span.start, self.text()[entry.value.span.clone()].to_owned());
             let config = PluginConfig::new(key.name.clone(), ron, self.0.source.clone(), start);
@@ -102,7 +102,7 @@ impl Document {
         &self.0.source.text
     }
 
-    pub(crate) fn root(&self) -> &Node {
+    pub(crate) fn root(&self) -> &LocatedValue {
         &self.0.root
     }
 

@@ -52,12 +52,12 @@ mod tests {
     }
 
     #[derive(Deserialize)]
-    struct Nothing {}
+    struct NoFields {}
 
     #[test]
     fn names_are_those_that_serde_reads() {
         assert_eq!(fields_of::<Two>(), ["first", "second"]);
-        assert!(fields_of::<Nothing>().is_empty());
+        assert!(fields_of::<NoFields>().is_empty());
         assert!(fields_of::<u32>().is_empty());
     }
 }

@@ -7,7 +7,7 @@ use crate::path::PathPart;
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct LocatedValue {
     /// The value's bytes, with its type or variant name, without surrounding comments.
     pub(crate) span: Range<usize>,
     /// What is between the brackets, if it has any.
@@ -22,16 +22,16 @@ pub(crate) struct Body {
     /// First byte after the opening bracket.
     pub(crate) start: usize,
     /// Entries in order.
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<LocatedEntry>,
 }
 
 /// One entry of a body: `value` or `key: value`.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct LocatedEntry {
     /// Key of a struct field or map entry.
     pub(crate) key: Option<Key>,
     /// The value.
-    pub(crate) value: Node,
+    pub(crate) value: LocatedValue,
 }
 
 /// Key of a struct field or map entry.
@@ -47,14 +47,14 @@ pub(crate) struct Key {
 #[derive(Debug)]
 pub(crate) struct Missing<'a> {
     /// The last value that exists.
-    pub(crate) nearest: &'a Node,
+    pub(crate) nearest: &'a LocatedValue,
     /// Steps that led to it.
     pub(crate) depth: usize,
 }
 
-impl Node {
+impl LocatedValue {
     /// Follows `steps`; `Some(x)` and newtypes are looked through.
-    pub(crate) fn follow(&self, steps: &[PathPart]) -> Result<&Node, Missing<'_>> {
+    pub(crate) fn follow(&self, steps: &[PathPart]) -> Result<&LocatedValue, Missing<'_>> {
         let mut node = self;
         for (depth, step) in steps.iter().enumerate() {
             node = node.child(step).ok_or(Missing { nearest: node, depth })?;
@@ -63,7 +63,7 @@ impl Node {
     }
 
     /// The entry of this name, the last of them if the text repeats it.
-    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
+    pub(crate) fn entry(&self, name: &str) -> Option<&LocatedEntry> {
         self.unwrapped()
             .body
             .as_ref()?
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// The innermost value without brackets that holds byte `at`, and the path to it.
-    pub(crate) fn scalar_at(&self, at: usize) -> Option<(Vec<PathPart>, &Node)> {
+    pub(crate) fn scalar_at(&self, at: usize) -> Option<(Vec<PathPart>, &LocatedValue)> {
         let mut steps = Vec::new();
         let mut node = self;
         while let Some(body) = &node.body {
@@ -103,7 +103,7 @@ impl Node {
         Some((steps, node))
     }
 
-    fn child(&self, step: &PathPart) -> Option<&Node> {
+    fn child(&self, step: &PathPart) -> Option<&LocatedValue> {
         match step {
             PathPart::Field(name) => self.entry(name).map(|entry| &entry.value),
             PathPart::Index(index) => {
@@ -114,11 +114,11 @@ impl Node {
     }
 
     /// Looks through `Some(x)` and `Name(x)` when `x` itself has brackets.
-    pub(crate) fn unwrapped(&self) -> &Node {
+    pub(crate) fn unwrapped(&self) -> &LocatedValue {
         let mut node = self;
         while let Some(Body { bracket: b'(', entries, .. }) = &node.body {
             match entries.as_slice() {
-                [Entry { key: None, value }] if value.body.is_some() => node = value,
+                [LocatedEntry { key: None, value }] if value.body.is_some() => node = value,
                 _ => break,
             }
         }

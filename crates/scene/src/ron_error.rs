@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::error::{Problem, byte_at};
-use crate::locate::Node;
+use crate::locate::LocatedValue;
 use crate::path::{PathPart, show_path};
 use crate::suggest::did_you_mean;
 use crate::walk::locate;
@@ -63,7 +63,7 @@ fn steps_of(path: &serde_path_to_error::Path) -> Vec<PathPart> {
 struct Place<'a> {
     text: &'a str,
     part: &'a Part<'a>,
-    node: &'a Node,
+    node: &'a LocatedValue,
     /// Path of `node` as messages name it.
     name: String,
     cursor: Range<usize>,
@@ -128,7 +128,7 @@ fn explain_names(place: &Place<'_>, code: &RonError) -> Option<Problem> {
 }
 
 /// Values of another kind than their field, and broken syntax.
-fn explain_values(root: &Node, place: &Place<'_>, code: &RonError) -> Problem {
+fn explain_values(root: &LocatedValue, place: &Place<'_>, code: &RonError) -> Problem {
     let Place { text, node, name, cursor, part } = place;
     if let Some(expected) = expected_kind(code) {
         let got = clip(&text[node.span.clone()]);
@@ -163,7 +163,7 @@ fn ends_early(at: usize) -> Problem {
 }
 
 /// ron stops inside a number such as `3.5` that must be whole and asks for a comma there.
-fn explain_comma(root: &Node, (text, part): (&str, &Part<'_>), cursor: &Range<usize>) -> Problem {
+fn explain_comma(root: &LocatedValue, (text, part): (&str, &Part<'_>), cursor: &Range<usize>) -> Problem {
     match root.scalar_at(cursor.end) {
         Some((steps, node)) if node.span.start < cursor.end => {
             let path = show_path(&[part.path, &steps].concat());

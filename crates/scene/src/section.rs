@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::document::Document;
 use crate::error::Problem;
 use crate::fields::fields_of;
-use crate::locate::Entry;
+use crate::locate::LocatedEntry;
 use crate::path::{PathPart, parse_path};
 use crate::ron_error::{Part, clip, read_part};
 use crate::suggest::did_you_mean;
@@ -140,8 +140,8 @@ impl Section {
     fn entries(&self, field: &str) -> Vec<Cut> {
         let Ok(node) = self.document.root().follow(&self.steps()) else { return Vec::new() };
         let Some(body) = &node.body else { return Vec::new() };
-        let start_of = |entry: &Entry| entry.key.as_ref().map_or(entry.value.span.start, |key| key.span.start);
-        let cut = |(i, entry): (usize, &Entry)| {
+        let start_of = |entry: &LocatedEntry| entry.key.as_ref().map_or(entry.value.span.start, |key| key.span.start);
+        let cut = |(i, entry): (usize, &LocatedEntry)| {
             let key = entry.key.as_ref().filter(|key| key.name == field)?;
             let end = body.entries.get(i + 1).map_or(node.span.end - 1, start_of);
             Some(Cut { key: key.span.clone(), value: entry.value.span.clone(), end })
@@ -179,7 +179,7 @@ mod tests {
 
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Nothing {}
+    struct NoSettings {}
 
     /// What `value` in `(list: [<value>])` is with the field `n` taken out, or the message with its place.
     fn read(value: &str) -> Result<(String, Option<u8>, Pair), String> {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_name_is_enough_where_there_is_nothing_to_set() {
         let document = Document::new("s.ron", "(one: X, two: X(), three: X(a: 1))");
-        let read = |path| document.section(path).and_then(|section| section.settings::<Nothing>());
+        let read = |path| document.section(path).and_then(|section| section.settings::<NoSettings>());
         assert!(read("one").is_ok() && read("two").is_ok() && read("three").is_err());
     }
 }

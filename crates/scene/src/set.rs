@@ -5,7 +5,7 @@ use std::ops::Range;
 use ron::value::RawValue;
 
 use crate::error::{Problem, SceneError, Source};
-use crate::locate::{Body, Missing, Node};
+use crate::locate::{Body, LocatedValue, Missing};
 use crate::path::{PathPart, parse_path, show_path};
 use crate::ron_error::clip;
 use crate::walk::{locate, locate_only};
@@ -140,7 +140,7 @@ fn takes_fields(body: &Body) -> bool {
 
 /// The default of a field, for one that is more than a plain struct: a choice, a list, a map.
 fn default_value<'t>(template: &'t str, name: &str) -> Option<&'t str> {
-    let root: Node = locate(template);
+    let root: LocatedValue = locate(template);
     let value = &template[root.entry(name)?.value.span.clone()];
     (!value.starts_with('(')).then_some(value)
 }

@@ -1,20 +1,20 @@
-//! The walker behind [`Node`]: reads RON text once and keeps spans, no values. It accepts more than RON does; judging
-//! is ron's work.
+//! The walker behind [`LocatedValue`]: reads RON text once and keeps spans, no values. It accepts more than RON does;
+//! judging is ron's work.
 
-use crate::locate::{Body, Entry, Key, Node};
+use crate::locate::{Body, Key, LocatedEntry, LocatedValue};
 
 /// Deepest nesting that is followed. ron itself stops at 128 calls, so nothing it accepts is deeper.
 const DEPTH_MAX: usize = 130;
 
 /// The value that `text` holds. After a syntax error or too deep nesting: what was read up to there.
-pub(crate) fn locate(text: &str) -> Node {
+pub(crate) fn locate(text: &str) -> LocatedValue {
     let mut walker = Walker { text, at: 0, failed: false };
     walker.skip_attributes();
     walker.value(0)
 }
 
 /// The one value of `text`, if the text is that value and nothing else but attributes, blanks and comments.
-pub(crate) fn locate_only(text: &str) -> Option<Node> {
+pub(crate) fn locate_only(text: &str) -> Option<LocatedValue> {
     let mut walker = Walker { text, at: 0, failed: false };
     walker.skip_attributes();
     let node = walker.value(0);
@@ -91,7 +91,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Node {
+    fn value(&mut self, depth: usize) -> LocatedValue {
         self.skip_blank();
         let start = self.at;
         self.token();
@@ -107,10 +107,10 @@ impl<'a> Walker<'a> {
         if !opens {
             self.at = token_end;
             self.failed |= !named;
-            return Node { span: start..token_end, body: None };
+            return LocatedValue { span: start..token_end, body: None };
         }
         let body = self.body(depth);
-        Node { span: start..self.at, body: Some(body) }
+        LocatedValue { span: start..self.at, body: Some(body) }
     }
 
     fn body(&mut self, depth: usize) -> Body {
@@ -145,7 +145,7 @@ impl<'a> Walker<'a> {
         body
     }
 
-    fn entry(&mut self, bracket: u8, depth: usize) -> Entry {
+    fn entry(&mut self, bracket: u8, depth: usize) -> LocatedEntry {
         let mut first = self.value(depth + 1);
         let end = self.at;
         if bracket != b'[' && !self.failed {
@@ -154,11 +154,11 @@ impl<'a> Walker<'a> {
                 self.advance(1);
                 let key = Key { name: key_name(&self.text[first.span.clone()]), span: first.span };
                 first = self.value(depth + 1);
-                return Entry { key: Some(key), value: first };
+                return LocatedEntry { key: Some(key), value: first };
             }
         }
         self.at = end;
-        Entry { key: None, value: first }
+        LocatedEntry { key: None, value: first }
     }
 
     /// A number, identifier, string or character; stays in place before a bracket.

@@ -3,13 +3,13 @@
 //! components; those that come later tell how far it got, and systems find their candidates by them. These are kept
 //! apart from the others (in sparse sets), so that nothing is moved when one is added:
 //!
-//! | a candidate that | has |
-//! |---|---|
-//! | is to be built | neither [`Compact`], [`Score`], [`Fault`], [`EqualTo`] nor [`ScoredElsewhere`]: [`ToBuild`] |
-//! | is to be scored here | [`Compact`], but neither [`Score`], [`Fault`] nor [`ScoredElsewhere`]: [`ToScore`] |
-//! | is to be scored elsewhere | [`ScoredElsewhere`], but neither [`Score`] nor [`Fault`]: [`Awaited`] |
-//! | waits for the score of an equal one | [`EqualTo`], but no [`Score`] |
-//! | is to be paid | [`Score`] |
+//! | a candidate that is | has | but none of | filter |
+//! |---|---|---|---|
+//! | to be built | | [`Compact`], [`Score`], [`CandidateFault`], [`EqualTo`], [`ScoredElsewhere`] | [`ToBuild`] |
+//! | to be scored here | [`Compact`] | [`Score`], [`CandidateFault`], [`ScoredElsewhere`] | [`ToScore`] |
+//! | to be scored elsewhere | [`ScoredElsewhere`] | [`Score`], [`CandidateFault`] | [`Awaited`] |
+//! | waiting for an equal one's score | [`EqualTo`] | [`Score`] | |
+//! | to be paid | [`Score`] | | |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ pub struct EqualTo(pub Entity);
 pub struct Cached;
 
 /// Somebody else scores the candidate, perhaps in a later tick: the process leaves it alone until it has a [`Score`] or
-/// a [`Fault`]. Its actor waits, see [`crate::LateScores`].
+/// a [`CandidateFault`]. Its actor waits, see [`crate::LateScores`].
 ///
 /// Insert it in [`crate::Step::Repair`], after [`crate::recall_scores`]: before [`crate::repair_candidates`] where the
 /// network is built elsewhere, too, and after it where only the score comes from elsewhere.
@@ -115,7 +115,7 @@ pub struct ScoredElsewhere;
 /// What kept the candidate from being repaired or scored. Its walk is done again, a few times at most.
 #[derive(Component, Clone, Debug, PartialEq, Eq)]
 #[component(storage = "SparseSet")]
-pub struct Fault(pub String);
+pub struct CandidateFault(pub String);
 
 /// What the walk is paid: the score, unless a plugin changes it after [`crate::write_reward`]; the first page of this
 /// crate has one that does.
@@ -142,14 +142,21 @@ pub struct CandidateBundle {
 }
 
 /// Candidates that are to be built: for queries.
-pub type ToBuild =
-    (With<CandidateId>, Without<Compact>, Without<Score>, Without<Fault>, Without<EqualTo>, Without<ScoredElsewhere>);
+pub type ToBuild = (
+    With<CandidateId>,
+    Without<Compact>,
+    Without<Score>,
+    Without<CandidateFault>,
+    Without<EqualTo>,
+    Without<ScoredElsewhere>,
+);
 
 /// Candidates that are built, and that the process is to score: for queries.
-pub type ToScore = (With<CandidateId>, With<Compact>, Without<Score>, Without<Fault>, Without<ScoredElsewhere>);
+pub type ToScore =
+    (With<CandidateId>, With<Compact>, Without<Score>, Without<CandidateFault>, Without<ScoredElsewhere>);
 
 /// Candidates whose score comes from elsewhere and is not there yet: for queries.
-pub type Awaited = (With<CandidateId>, With<ScoredElsewhere>, Without<Score>, Without<Fault>);
+pub type Awaited = (With<CandidateId>, With<ScoredElsewhere>, Without<Score>, Without<CandidateFault>);
 
 /// Candidates that are being scored, here or elsewhere: for queries.
 pub type UnderWay = Or<(ToScore, Awaited)>;

@@ -89,6 +89,14 @@ pub enum SimError {
         /// What is wrong.
         what: String,
     },
+    /// Channels are to be chosen by a criterion that is not there.
+    #[error("unknown criterion '{name}' of selection; {known}")]
+    UnknownCriterion {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// The importance of a layer does not tell which channels to remove.
     #[error(
         "network '{network}': choose channels by the importance of its layers: {what}; a plugin may have changed it"

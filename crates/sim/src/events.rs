@@ -8,7 +8,7 @@ use crate::score::Score;
 
 /// Something worth recording.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum ProcessEvent {
     /// A walk ended and its candidate was scored.
     Candidate {
         /// Index of the task.
@@ -56,4 +56,4 @@ pub enum Event {
 
 /// Events since the driver last looked.
 #[derive(Resource, Debug, Default)]
-pub struct EventLog(pub Vec<Event>);
+pub struct EventLog(pub Vec<ProcessEvent>);

@@ -13,7 +13,8 @@
 //! | `Act` | `ask_policy`, `act` | train |
 //! | `Clamp` | [`clamp_keep_ratio`] | sim |
 //! | `Select` | [`select_channels`] | sim |
-//! | `Repair` | [`recall_scores`], [`repair_candidates`], which runs the schedule [`BuildBatch`]: [`build_batch`] (and the card's `hand_to_card`) | sim (run) |
+//! | `Repair` | [`recall_scores`], [`repair_candidates`], which runs the schedule [`BuildBatch`] | sim |
+//! | (`BuildBatch`) | [`build_batch`] (, the card's `hand_to_card`) | sim (, run) |
 //! | `Score` | (the card's `score_on_card`,) [`score_candidates`] | (run,) sim |
 //! | `Wait` | [`await_scores`], which runs the schedule [`ScoreArrivals`]; [`share_scores`], [`settle_actors`] | sim |
 //! | `Reward` | [`write_reward`] | sim |
@@ -74,6 +75,7 @@ mod restart;
 mod score;
 mod scoring;
 mod select;
+mod selection;
 mod step_times;
 mod tournament;
 mod walk;
@@ -89,22 +91,23 @@ pub use caught::{Caught, guarded, panic_message};
 pub use components::*;
 pub use error::SimError;
 pub use evaluate::{Build, Evaluate, Evaluator, RefitAndScore};
-pub use events::{Event, EventLog};
+pub use events::{EventLog, ProcessEvent};
 pub use finish::{FinalRefit, Rank, Winner};
-pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair, Selection};
+pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use plugin::{PluginList, PruningPlugin};
-pub use record::{Scored, close_decisions, record_candidates, write_reward};
+pub use record::{ScoredCandidate, close_decisions, record_candidates, write_reward};
 pub use repair::{BatchSize, BuildBatch, build_batch, recall_scores, repair_candidates};
 pub use restart::restart_actors;
 pub use score::{RewardImages, RewardKind, Score, ScoreCache, unpack};
 pub use scoring::{LateScores, ScoreArrivals, await_scores, score_candidates, settle_actors, share_scores};
 pub use select::select_channels;
+pub use selection::Selection;
 pub use step_times::{StepTimes, measure_steps};
 pub use tournament::{Field, RefitCount, RefitKey, RefitRanks, Round, Tournament};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
-pub use wall::{BudgetWall, Unreachable, WidthBounds};
-pub use world::{Bound, NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
+pub use wall::{BudgetWall, CostBound, Unreachable, WidthBounds};
+pub use world::{NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
 
 /// The schedule of one tick: one decision of every actor, and what follows from it.
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]

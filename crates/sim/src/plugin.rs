@@ -18,7 +18,7 @@ use crate::network::Criterion;
 /// use bevy_app::App;
 /// use bevy_ecs::prelude::*;
 /// use secateur_scene::{PluginConfig, SceneError};
-/// use secateur_sim::{Event, EventLog, PruneTask, PruningPlugin, Step, TaskStats, Tick, record_candidates};
+/// use secateur_sim::{ProcessEvent, EventLog, PruneTask, PruningPlugin, Step, TaskStats, Tick, record_candidates};
 /// use serde::Deserialize;
 ///
 /// #[derive(Resource, Deserialize)]
@@ -29,7 +29,7 @@ use crate::network::Criterion;
 /// fn note(count: Res<Count>, mut log: ResMut<EventLog>, tasks: Query<(&PruneTask, &TaskStats), Changed<TaskStats>>) {
 ///     for (task, stats) in tasks.iter().filter(|(_, stats)| stats.n_ended % count.every == 0) {
 ///         let numbers = vec![(task.name.clone(), stats.n_ended as f64)];
-///         log.0.push(Event::Note { plugin: "count".into(), numbers });
+///         log.0.push(ProcessEvent::Note { plugin: "count".into(), numbers });
 ///     }
 /// }
 ///

@@ -7,7 +7,7 @@ use secateur_net::KeptChannels;
 use crate::candidate::{Cached, CandidateId, Kept, Macs, MadeBy, OnTask, Reward, Spent};
 use crate::components::*;
 use crate::error::SimError;
-use crate::events::{Event, EventLog};
+use crate::events::{EventLog, ProcessEvent};
 use crate::finish::Rank;
 use crate::score::Score;
 use crate::world::{Settings, TickFailure};
@@ -43,7 +43,7 @@ pub fn close_decisions(
 
 /// A candidate that is to be recorded.
 #[derive(QueryData)]
-pub struct Scored {
+pub struct ScoredCandidate {
     entity: Entity,
     id: &'static CandidateId,
     made_by: &'static MadeBy,
@@ -63,7 +63,7 @@ pub fn record_candidates(
     mut log: ResMut<EventLog>,
     mut tasks: Query<(&PruneTask, &Budget, &mut TaskStats, &mut Finalists)>,
     actors: Query<&Walk>,
-    candidates: Query<Scored>,
+    candidates: Query<ScoredCandidate>,
 ) {
     let mut scored: Vec<_> = candidates.iter().collect();
     scored.sort_unstable_by_key(|candidate| candidate.made_by.index);
@@ -74,7 +74,7 @@ pub fn record_candidates(
         stats.n_cache_hits += u64::from(candidate.cached);
         let noise_free = actors.get(candidate.made_by.actor).is_ok_and(|walk| walk.noise_free);
         let is_best = finalists.offer(candidate.rank(), &candidate.kept.0, || candidate.finalist(noise_free));
-        log.0.push(Event::Candidate {
+        log.0.push(ProcessEvent::Candidate {
             task: task.index,
             actor: candidate.made_by.index,
             walk: candidate.id.walk,
@@ -90,7 +90,7 @@ pub fn record_candidates(
     }
 }
 
-impl ScoredItem<'_, '_> {
+impl ScoredCandidateItem<'_, '_> {
     /// Its place among others before any refit.
     fn rank(&self) -> Rank {
         Rank { reward: f64::from(self.reward.0), macs: self.macs.0, walk: self.id.walk }

@@ -8,7 +8,9 @@ use bevy_ecs::schedule::ScheduleLabel;
 use secateur_kernels::KernelError;
 use secateur_net::{KeptChannels, Network};
 
-use crate::candidate::{Cached, CandidateId, Compact, EqualTo, Fault, Kept, MadeBy, OnTask, ToBuild, UnderWay};
+use crate::candidate::{
+    Cached, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ToBuild, UnderWay,
+};
 use crate::caught::{Caught, guarded};
 use crate::components::{PruneTask, PrunedNetwork};
 use crate::error::SimError;
@@ -133,15 +135,15 @@ fn build(
 
 impl Caught<KernelError> {
     /// What the candidate gets. Errors stop the run; what panicked is tried again, see [`crate::restart_actors`].
-    pub(crate) fn of(self, id: &CandidateId, task: Option<&PruneTask>, failure: &mut TickFailure) -> Fault {
+    pub(crate) fn of(self, id: &CandidateId, task: Option<&PruneTask>, failure: &mut TickFailure) -> CandidateFault {
         match self {
             Self::Error(source) => {
                 let message = source.to_string();
                 let task = task.map_or_else(String::new, |task| task.name.clone());
                 failure.note(SimError::Candidate { task, walk: id.walk, source });
-                Fault(message)
+                CandidateFault(message)
             }
-            Self::Panic(message) => Fault(message),
+            Self::Panic(message) => CandidateFault(message),
         }
     }
 }

@@ -7,11 +7,13 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
 use secateur_net::Network;
 
-use crate::candidate::{Awaited, CandidateId, Compact, EqualTo, Fault, Kept, MadeBy, OnTask, ScoredElsewhere, ToScore};
+use crate::candidate::{
+    Awaited, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ScoredElsewhere, ToScore,
+};
 use crate::components::*;
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, for_each_candidate};
-use crate::events::{Event, EventLog};
+use crate::events::{EventLog, ProcessEvent};
 use crate::network::Prepared;
 use crate::score::{Score, ScoreCache};
 use crate::world::{Pool, TickFailure};
@@ -26,7 +28,7 @@ const NAP: Duration = Duration::from_micros(200);
 #[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LateScores {
     /// The tick waits for it, so that results do not depend on how long it takes. Nothing else happens meanwhile, so
-    /// what brings scores must bring a [`Fault`] where one is lost.
+    /// what brings scores must bring a [`CandidateFault`] where one is lost.
     #[default]
     TickWaits,
     /// Its actor waits: it sees no layer and begins no walk until a later tick finds the score. The others go on.
@@ -154,11 +156,11 @@ pub fn share_scores(
 enum Outlook<'a> {
     Scored,
     Awaited,
-    Failed(Option<&'a Fault>),
+    Failed(Option<&'a CandidateFault>),
 }
 
 /// Candidates, and how far they got.
-type Known<'w> = (&'w CandidateId, Has<Score>, Option<&'w Fault>, Option<&'w EqualTo>, Has<ScoredElsewhere>);
+type Known<'w> = (&'w CandidateId, Has<Score>, Option<&'w CandidateFault>, Option<&'w EqualTo>, Has<ScoredElsewhere>);
 
 /// Lets actors whose candidate has a score go on, makes those wait whose candidate is still to get one, and takes those
 /// whose candidate will get none out of the tick, so that nothing of their walk is paid, learned from or counted. An
@@ -190,7 +192,7 @@ pub fn settle_actors(
         restarts.of_walk += u32::from(fault.is_some());
         let message = fault.map_or_else(|| "an equal candidate has no score".to_owned(), |fault| fault.0.clone());
         let (index, walk) = (actor.index, id.walk);
-        log.0.push(Event::Restarted { task: task.index, actor: index, walk, message: message.clone() });
+        log.0.push(ProcessEvent::Restarted { task: task.index, actor: index, walk, message: message.clone() });
         if restarts.of_walk >= N_TRIES_OF_WALK {
             let n_times = std::mem::take(&mut restarts.of_walk);
             failure.note(SimError::Panicked { task: task.name.clone(), walk, n_times, message });

@@ -54,6 +54,15 @@ impl WidthBounds {
     }
 }
 
+/// An upper bound on a cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CostBound {
+    /// What is bounded.
+    pub cost: Cost,
+    /// The most it may be.
+    pub max: u64,
+}
+
 /// One budget on one network, for widths decided in walk order.
 ///
 /// All costs are monotone in every width, so a decision is safe exactly when the network with the widths decided so far
@@ -61,8 +70,7 @@ impl WidthBounds {
 #[derive(Clone, Debug)]
 pub struct BudgetWall {
     model: Arc<CostModel>,
-    cost: Cost,
-    max: u64,
+    bound: CostBound,
     order: Vec<GroupId>,
     bounds: Vec<WidthBounds>,
     least: Vec<usize>,
@@ -76,14 +84,14 @@ pub struct Unreachable {
 }
 
 impl BudgetWall {
-    /// The wall of `max` on `cost` for the prunable groups, in walk order.
+    /// The wall of `bound` for the prunable groups, in walk order.
     ///
     /// # Errors
-    /// When the least widths of all groups together still exceed `max`.
+    /// When the least widths of all groups together still exceed it.
     pub fn new(
         groups: &ChannelGroups,
         model: Arc<CostModel>,
-        (cost, max): (Cost, u64),
+        bound: CostBound,
         channel_multiple: usize,
         keep_ratio_min: f64,
     ) -> Result<Self, Unreachable> {
@@ -96,11 +104,11 @@ impl BudgetWall {
         for (&g, bounds) in order.iter().zip(&bounds) {
             least[g] = bounds.least();
         }
-        let minimum = model.count(cost, &least);
-        if minimum > max {
+        let minimum = model.count(bound.cost, &least);
+        if minimum > bound.max {
             return Err(Unreachable { minimum });
         }
-        Ok(Self { model, cost, max, order, bounds, least })
+        Ok(Self { model, bound, order, bounds, least })
     }
     /// Groups in walk order.
     pub fn order(&self) -> &[GroupId] {
@@ -116,11 +124,11 @@ impl BudgetWall {
     }
     /// What is bounded.
     pub const fn cost(&self) -> Cost {
-        self.cost
+        self.bound.cost
     }
     /// The bound.
     pub const fn max(&self) -> u64 {
-        self.max
+        self.bound.max
     }
     /// Multiply-accumulates per image of a network of these widths.
     pub fn macs(&self, widths: &[usize]) -> u64 {
@@ -128,7 +136,7 @@ impl BudgetWall {
     }
     /// Whether a network of these widths meets the budget.
     pub fn allows(&self, widths: &[usize]) -> bool {
-        self.model.count(self.cost, widths) <= self.max
+        self.model.count(self.bound.cost, widths) <= self.bound.max
     }
 
     /// The width for the group at place `layer`: the allowed width nearest to `keep_ratio`, or the largest that some

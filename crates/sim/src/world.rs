@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
-use secateur_net::Cost;
 
 use crate::components::*;
 use crate::error::SimError;
@@ -12,7 +11,7 @@ use crate::evaluate::{Evaluator, RefitAndScore};
 use crate::network::Prepared;
 use crate::observation::{FeatureScale, observation_len};
 use crate::score::{RewardKind, ScoreCache};
-use crate::wall::BudgetWall;
+use crate::wall::{BudgetWall, CostBound};
 
 /// Numbers that hold for the whole run.
 #[derive(Resource, Clone, Copy, Debug, PartialEq)]
@@ -59,15 +58,6 @@ impl NoiseFree {
     }
 }
 
-/// An upper bound on a cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// What is bounded.
-    pub cost: Cost,
-    /// The most it may be.
-    pub max: u64,
-}
-
 /// One task to be spawned.
 #[derive(Clone, Debug)]
 pub struct TaskSetup {
@@ -76,7 +66,7 @@ pub struct TaskSetup {
     /// Index into the networks given to [`populate`].
     pub network: usize,
     /// What is bounded, and by what.
-    pub budget: Bound,
+    pub budget: CostBound,
     /// Bound over original cost, α.
     pub budget_ratio: f32,
     /// Whether walks are to be done: not where the budget allows the whole network.
@@ -112,8 +102,8 @@ impl TickFailure {
     }
 }
 
-/// Fills the world. Candidates are [`RefitAndScore`] unless a plugin put another [`Evaluator`] in. Actors are numbered task
-/// by task within a round, so that the first actors of all tasks come first.
+/// Fills the world. Candidates are [`RefitAndScore`] unless a plugin put another [`Evaluator`] in. Actors are numbered
+/// task by task within a round, so that the first actors of all tasks come first.
 ///
 /// # Errors
 /// A budget no candidate can meet.
@@ -158,9 +148,9 @@ fn spawn_task(
 ) -> Result<Entity, SimError> {
     let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
     // A task without walks has nothing for a wall to hold, and perhaps groups that may not shrink below its budget.
-    let Bound { cost, max } = task.budget;
-    let max = if task.is_searched { max } else { u64::MAX };
-    let wall = BudgetWall::new(&prepared.groups, model, (cost, max), multiple, settings.keep_ratio_min);
+    let max = if task.is_searched { task.budget.max } else { u64::MAX };
+    let bound = CostBound { max, ..task.budget };
+    let wall = BudgetWall::new(&prepared.groups, model, bound, multiple, settings.keep_ratio_min);
     let wall =
         wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.max, minimum: e.minimum })?;
     let spawned = world.spawn((

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use secateur_net::random::{SplitMix, random_graph};
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Protocol, Shape, arch};
-use secateur_sim::{BudgetWall, WidthBounds};
+use secateur_sim::{BudgetWall, CostBound, WidthBounds};
 
 const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
 const CIFAR: Shape = Shape { c: 3, h: 32, w: 32 };
@@ -25,7 +25,7 @@ impl Ground {
         self.model.count(cost, &self.groups.full_widths())
     }
     fn wall(&self, cost: Cost, max: u64, multiple: usize) -> Result<BudgetWall, u64> {
-        BudgetWall::new(&self.groups, self.model.clone(), (cost, max), multiple, 0.1).map_err(|e| e.minimum)
+        BudgetWall::new(&self.groups, self.model.clone(), CostBound { cost, max }, multiple, 0.1).map_err(|e| e.minimum)
     }
     /// Walks of a policy that asks for anything at all, checked against a count of the finished widths.
     fn check_random_walks(&self, wall: &BudgetWall, n_walks: usize, rng: &mut SplitMix, what: &str) {

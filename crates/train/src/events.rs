@@ -7,9 +7,9 @@ use secateur_sim::EventLog;
 
 /// Something worth recording.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub enum SearchEvent {
     /// It happened in the pruning process.
-    Process(secateur_sim::Event),
+    Process(secateur_sim::ProcessEvent),
     /// A learner updated its policy: named numbers, in a fixed order.
     Learned {
         /// Updates so far.
@@ -30,11 +30,11 @@ pub enum Event {
 
 /// Events since the driver last looked, but for those at the end that are in the process's [`EventLog`] still.
 #[derive(Resource, Debug, Default)]
-pub struct SearchLog(pub Vec<Event>);
+pub struct SearchLog(pub Vec<SearchEvent>);
 
 impl SearchLog {
     /// Takes over what the process noted so far, so that what comes next stands behind it.
     pub fn follow(&mut self, process: &mut EventLog) {
-        self.0.extend(process.0.drain(..).map(Event::Process));
+        self.0.extend(process.0.drain(..).map(SearchEvent::Process));
     }
 }

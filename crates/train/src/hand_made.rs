@@ -8,10 +8,12 @@ use bevy_ecs::system::RunSystemOnce;
 use crossbeam::channel::bounded;
 use secateur_net::{ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, Op, Protocol, Shape};
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
-use secateur_sim::{Actor, ActorBundle, Budget, BudgetWall, EventLog, Observation, PruneTask, TickFailure, Walk};
+use secateur_sim::{
+    Actor, ActorBundle, Budget, BudgetWall, CostBound, EventLog, Observation, PruneTask, TickFailure, Walk,
+};
 
 use crate::components::*;
-use crate::events::{Event, SearchLog};
+use crate::events::{SearchEvent, SearchLog};
 
 pub(crate) type Notes<T> = Arc<Mutex<Vec<T>>>;
 
@@ -107,7 +109,7 @@ fn wall() -> BudgetWall {
     let graph = g.finish().unwrap();
     let groups = ChannelGroups::derive(&graph, Protocol::Inner);
     let model = Arc::new(CostModel::new(&graph, &groups));
-    BudgetWall::new(&groups, model, (Cost::Macs, 26), 1, 0.1).unwrap()
+    BudgetWall::new(&groups, model, CostBound { cost: Cost::Macs, max: 26 }, 1, 0.1).unwrap()
 }
 
 /// A walk before its decision at place `cursor`.
@@ -179,7 +181,7 @@ impl Ground {
         self.world.get::<C>(entity).unwrap().clone()
     }
 
-    pub(crate) fn events(&self) -> &[Event] {
+    pub(crate) fn events(&self) -> &[SearchEvent] {
         &self.world.resource::<SearchLog>().0
     }
 

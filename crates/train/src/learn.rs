@@ -12,7 +12,7 @@ use crate::components::{
     BatchRule, CurrentPolicy, LearnerState, LearnerStats, Queued, TrainFailure, TrajectoryReceiver,
 };
 use crate::error::TrainError;
-use crate::events::{Event, SearchLog};
+use crate::events::{SearchEvent, SearchLog};
 
 /// Learns from every whole batch that is there, as [`BatchRule`] has it. A batch that fails stays with the learner.
 pub fn learn(
@@ -60,7 +60,8 @@ fn learn_from_next(
         Ok(Ok(report)) => {
             stats.n_trajectories += n as u64;
             stats.n_updates = learner.n_updates();
-            log.0.push(learned(stats.n_updates, report, &batch, (n_updates, n_waiting)));
+            let counts = UpdateCounts { before: n_updates, after: stats.n_updates, n_waiting };
+            log.0.push(learned(report, &batch, counts));
             return true;
         }
         Ok(Err(cause)) => {
@@ -108,11 +109,21 @@ fn put_back(stats: &mut LearnerStats, batch: &[Unroll]) {
     stats.pending.splice(..0, back);
 }
 
-/// The event of an update of a learner that had made `n_updates` before, while `n_waiting` trajectories waited for it.
-fn learned(n_updates: u64, report: LearnReport, batch: &[Unroll], (n_before, n_waiting): (u64, usize)) -> Event {
+/// Where a learner stands at an update.
+struct UpdateCounts {
+    /// Updates before it.
+    before: u64,
+    /// Updates after it.
+    after: u64,
+    /// Trajectories that waited meanwhile.
+    n_waiting: usize,
+}
+
+/// The event of an update.
+fn learned(report: LearnReport, batch: &[Unroll], counts: UpdateCounts) -> SearchEvent {
     let mut lags: BTreeMap<u64, u64> = BTreeMap::new();
     for version in batch.iter().flat_map(|unroll| &unroll.policy_version) {
-        *lags.entry(n_before.saturating_sub(*version)).or_default() += 1;
+        *lags.entry(counts.before.saturating_sub(*version)).or_default() += 1;
     }
     let (sum, n) = lags.iter().fold((0, 0), |(sum, n), (lag, steps)| (sum + lag * steps, n + steps));
     let lag_max = lags.keys().next_back().copied().unwrap_or(0);
@@ -122,9 +133,9 @@ fn learned(n_updates: u64, report: LearnReport, batch: &[Unroll], (n_before, n_w
         ("n_steps", n_steps as f64),
         ("lag_mean", sum as f64 / n.max(1) as f64),
         ("lag_max", lag_max as f64),
-        ("queue_depth", n_waiting as f64),
+        ("queue_depth", counts.n_waiting as f64),
     ]);
-    Event::Learned { n_updates, numbers, lags }
+    SearchEvent::Learned { n_updates: counts.after, numbers, lags }
 }
 
 /// Publishes the learner's policy if it is newer than the one actors use.

@@ -13,8 +13,8 @@
 //! use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Protocol, Shape, fold_batch_norm};
 //! use secateur_rl::agents::random::RandomSettings;
 //! use secateur_sim::{
-//!     Bound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind, Selection, Settings,
-//!     TaskSetup,
+//!     CostBound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind,
+//!     Settings, TaskSetup,
 //! };
 //! use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 //!
@@ -36,9 +36,10 @@
 //!         dataset_index: IndexOf::ONLY,
 //!         network: fold_batch_norm(&with_random_weights(g.finish()?, 1))?,
 //!         protocol: Protocol::Inner,
-//!         selection: Selection::Reconstruction,
+//!         criterion: None,
 //!         norm_orders: Default::default(),
-//!         repair: Repair::Sequential(20),
+//!         repair: Repair::Sequential,
+//!         walk_images: 20,
 //!         precision: Precision::F32,
 //!         calibration: images(20),
 //!         refit: images(20),
@@ -48,7 +49,7 @@
 //!     |_, _| {},
 //! )?;
 //! let full = prepared.macs_full;
-//! let budget = Bound { cost: Cost::Macs, max: full / 2 };
+//! let budget = CostBound { cost: Cost::Macs, max: full / 2 };
 //! let task = TaskSetup { name: "half".into(), network: 0, budget, budget_ratio: 0.5, is_searched: true };
 //! let setup = SearchSetup {
 //!     pool,
@@ -101,7 +102,7 @@ pub use act::{act, ask_policy};
 pub use collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 pub use components::*;
 pub use error::TrainError;
-pub use events::{Event, SearchLog};
+pub use events::{SearchEvent, SearchLog};
 pub use learn::{learn, publish_policy};
 pub use rules::{SearchRules, TaskRules, check_score};
 pub use saved::*;

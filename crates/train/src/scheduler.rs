@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::components::*;
 use crate::error::TrainError;
-use crate::events::{Event, SearchLog};
+use crate::events::{SearchEvent, SearchLog};
 use crate::learn::learn_once;
 
 /// How actors and learner share time.
@@ -237,7 +237,7 @@ fn publish_to_slot(
         let idle = times.idle.as_secs_f64() / total.max(f64::MIN_POSITIVE);
         let waited = slot.0.actors_waited.swap(0, Ordering::Relaxed) as f64 * 1e-9;
         *times = Times { since: Instant::now(), idle: Duration::ZERO };
-        log.0.push(Event::Scheduled {
+        log.0.push(SearchEvent::Scheduled {
             n_updates: learner.n_updates(),
             numbers: vec![("period_s", total), ("learner_idle_share", idle), ("actors_wait_s", waited)],
         });
@@ -266,7 +266,7 @@ pub(crate) fn learner_world(rule: BatchRule, queue: TrajectoryReceiver, slot: Po
 pub(crate) struct LearnerThread {
     thread: JoinHandle<World>,
     stop: Arc<AtomicBool>,
-    events: Receiver<Event>,
+    events: Receiver<SearchEvent>,
 }
 
 impl LearnerThread {
@@ -286,19 +286,19 @@ impl LearnerThread {
     }
 
     /// What happened since the last call.
-    pub(crate) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<SearchEvent> {
         self.events.try_iter().collect()
     }
 
     /// Ends the thread after the update it is at; gives back its world and what happened since [`Self::events`].
-    pub(crate) fn stop(self) -> Result<(World, Vec<Event>), TrainError> {
+    pub(crate) fn stop(self) -> Result<(World, Vec<SearchEvent>), TrainError> {
         self.stop.store(true, Ordering::SeqCst);
         let world = self.thread.join().map_err(|payload| TrainError::Panicked(panic_message(&*payload)))?;
         Ok((world, self.events.try_iter().collect()))
     }
 }
 
-fn learn_until_told(mut world: World, stop: &AtomicBool, events: &Sender<Event>) -> World {
+fn learn_until_told(mut world: World, stop: &AtomicBool, events: &Sender<SearchEvent>) -> World {
     let queue = world.resource::<TrajectoryReceiver>().0.clone();
     let mut ready = Select::new();
     ready.recv(&queue);

@@ -17,7 +17,7 @@ use crate::act::{act, ask_policy};
 use crate::collect::{collect_steps, enqueue_trajectories, forget_failed_walks};
 use crate::components::*;
 use crate::error::TrainError;
-use crate::events::{Event, SearchLog};
+use crate::events::{SearchEvent, SearchLog};
 use crate::learn::{learn, publish_policy};
 use crate::scheduler::{
     Executor, LearnTick, LearnerThread, NAP, PolicySlot, Scheduler, Tickets, hold_stale_actors, learner_world,
@@ -115,7 +115,7 @@ impl Search {
     /// # Errors
     /// The first failure of the tick; the search cannot go on after it. [`Self::take_events`] returns what happened
     /// until then.
-    pub fn tick(&mut self) -> Result<Vec<Event>, TrainError> {
+    pub fn tick(&mut self) -> Result<Vec<SearchEvent>, TrainError> {
         self.check_learner()?;
         self.catch_up()?;
         self.start_learner()?;
@@ -149,7 +149,7 @@ impl Search {
     ///
     /// # Errors
     /// A learner's failure.
-    pub fn finish(&mut self) -> Result<Vec<Event>, TrainError> {
+    pub fn finish(&mut self) -> Result<Vec<SearchEvent>, TrainError> {
         self.rest()?;
         self.check_learner()?;
         match &mut self.learner {
@@ -196,7 +196,7 @@ impl Search {
 
     /// What happened that neither [`Self::tick`] nor [`Self::finish`] returned: while a learner came to rest to be
     /// saved, or in a tick that failed.
-    pub fn take_events(&mut self) -> Vec<Event> {
+    pub fn take_events(&mut self) -> Vec<SearchEvent> {
         let world = self.app.world_mut();
         note(world, Vec::new());
         let mut events = std::mem::take(&mut world.resource_mut::<SearchLog>().0);
@@ -308,10 +308,10 @@ impl Drop for Search {
 }
 
 /// Notes events behind what the process noted so far.
-fn note(world: &mut World, events: Vec<Event>) {
+fn note(world: &mut World, events: Vec<SearchEvent>) {
     let of_process = std::mem::take(&mut world.resource_mut::<EventLog>().0);
     let mut log = world.resource_mut::<SearchLog>();
-    log.0.extend(of_process.into_iter().map(Event::Process).chain(events));
+    log.0.extend(of_process.into_iter().map(SearchEvent::Process).chain(events));
 }
 
 fn environment(world: &mut World, setup: &SearchSetup<'_>) -> EnvironmentSpec {

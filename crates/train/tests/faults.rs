@@ -14,7 +14,7 @@ use secateur_net::Network;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{Build, Evaluate, Evaluator, Prepared, PruningPlugin, RefitAndScore, Score, Step, Tick};
-use secateur_train::{Event, TaskResult, TrainError, Trajectory, collect_steps};
+use secateur_train::{SearchEvent, TaskResult, TrainError, Trajectory, collect_steps};
 use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, with_plugin};
 
 /// Which candidates panic.
@@ -85,11 +85,11 @@ fn faulty(agent: TestAgent, threads: usize, build: Which, score: Which) -> Optio
 
 use Which::{AllOnce, Always, Never};
 
-fn n_restarts(events: &[Event]) -> usize {
-    events.iter().filter(|e| matches!(e, Event::Process(secateur_sim::Event::Restarted { .. }))).count()
+fn n_restarts(events: &[SearchEvent]) -> usize {
+    events.iter().filter(|e| matches!(e, SearchEvent::Process(secateur_sim::ProcessEvent::Restarted { .. }))).count()
 }
 
-fn sorted(events: &[Event]) -> Vec<(usize, u64, f32)> {
+fn sorted(events: &[SearchEvent]) -> Vec<(usize, u64, f32)> {
     let mut rewards = rewards(events);
     rewards.sort_by_key(|&(task, walk, _)| (task, walk));
     rewards

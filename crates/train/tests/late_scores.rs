@@ -13,10 +13,10 @@ use proptest::prelude::*;
 
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{
-    Actor, Budget, CandidateId, Event as ProcessEvent, Fault, NoiseFree, Prepared, PruneTask, PruningPlugin, Readiness,
+    Actor, Budget, CandidateFault, CandidateId, NoiseFree, Prepared, ProcessEvent, PruneTask, PruningPlugin, Readiness,
     ScoreArrivals, ScoredElsewhere, SimError, Step, Tick, recall_scores, repair_candidates,
 };
-use secateur_train::{Event, SavedActor, SavedSearch, Scheduler, Search, SearchRules, TaskRules, TrainError};
+use secateur_train::{SavedActor, SavedSearch, Scheduler, Search, SearchEvent, SearchRules, TaskRules, TrainError};
 use tiny::late::Late;
 use tiny::recording::{Recording, Seen, Unsteady, expected};
 use tiny::{MTACP, N_TASKS, Options, TestAgent, go_on, pool, prepared, rewards, run, search, search_on, with_plugin};
@@ -212,7 +212,7 @@ impl PruningPlugin for Lost {
         if self.faults {
             let fail = |mut commands: Commands, awaited: Query<Entity, secateur_sim::Awaited>| {
                 awaited.iter().for_each(|entity| {
-                    commands.entity(entity).insert(Fault("the worker is gone".into()));
+                    commands.entity(entity).insert(CandidateFault("the worker is gone".into()));
                 });
             };
             app.add_systems(ScoreArrivals, fail);
@@ -230,7 +230,7 @@ fn a_score_that_never_comes_is_a_fault_that_its_plugin_tells_and_a_search_that_w
         let text = error.to_string();
         assert!(text.contains("4 times") && text.contains("the worker is gone"), "{text}");
         assert!(error.leaves_search_whole());
-        let is_told = |e: &Event| matches!(e, Event::Process(ProcessEvent::Restarted { message, .. }) if message.contains("worker"));
+        let is_told = |e: &SearchEvent| matches!(e, SearchEvent::Process(ProcessEvent::Restarted { message, .. }) if message.contains("worker"));
         assert!(search.take_events().iter().any(is_told));
     }
     let mut search = search(&with_plugin(TestAgent::Random, Lost { faults: false }, "\"lost\": ()"));

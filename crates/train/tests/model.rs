@@ -13,7 +13,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{CandidateId, Prepared, PruningPlugin, Step, Tick};
-use secateur_train::{Event, LearnTick, Scheduler, Search, SearchLog, TrajectoryReceiver};
+use secateur_train::{LearnTick, Scheduler, Search, SearchEvent, SearchLog, TrajectoryReceiver};
 use shuttle::sync::atomic::AtomicBool;
 use shuttle::{Config, Runner, scheduler::RandomScheduler, thread};
 use tiny::late::Late;
@@ -102,12 +102,13 @@ impl Model {
         }
         stop.store(true, Ordering::SeqCst);
         *search.learner_world().unwrap() = learner.join().unwrap();
-        let mut events: Vec<Event> = std::mem::take(&mut search.learner_world().unwrap().resource_mut::<SearchLog>().0);
+        let mut events: Vec<SearchEvent> =
+            std::mem::take(&mut search.learner_world().unwrap().resource_mut::<SearchLog>().0);
         events.extend(search.finish().unwrap());
         self.check(&events, &seen);
     }
 
-    fn check(self, events: &[Event], seen: &Seen) {
+    fn check(self, events: &[SearchEvent], seen: &Seen) {
         let mut seen = std::mem::take(&mut *seen.lock().unwrap());
         seen.sort_unstable();
         assert_eq!(seen, expected(N_WALKS));

@@ -12,7 +12,7 @@ use bevy_ecs::prelude::*;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{PruningPlugin, Step, Tick};
-use secateur_train::{Event, Executor, Scheduler, Search, TrainError, Trajectory, collect_steps};
+use secateur_train::{Executor, Scheduler, Search, SearchEvent, TrainError, Trajectory, collect_steps};
 use tiny::recording::{Recording, Seen, Unsteady};
 use tiny::{
     MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, learned, rewards, run, search, search_with, with_plugin,
@@ -32,7 +32,7 @@ fn options(agent: TestAgent, scheduler: Scheduler, queue_capacity: usize) -> Opt
     Options { scheduler, queue_capacity, ..Options::new(agent) }
 }
 
-fn check_counts(events: &[Event], what: &str) {
+fn check_counts(events: &[SearchEvent], what: &str) {
     let mut walks: Vec<(usize, u64)> = rewards(events).iter().map(|&(task, walk, _)| (task, walk)).collect();
     walks.sort_unstable();
     let expected: Vec<(usize, u64)> = (0..N_TASKS).flat_map(|t| (0..N_WALKS).map(move |w| (t, w))).collect();
@@ -115,7 +115,7 @@ fn times_are_told_where_the_learner_has_a_thread_of_its_own() {
     let (events, ..) = run(&options(MTACP, ASYNC, 64));
     let scheduled: Vec<_> = events
         .iter()
-        .filter_map(|e| if let Event::Scheduled { numbers, .. } = e { Some(numbers) } else { None })
+        .filter_map(|e| if let SearchEvent::Scheduled { numbers, .. } = e { Some(numbers) } else { None })
         .collect();
     assert!(!scheduled.is_empty());
     for numbers in scheduled {
@@ -124,7 +124,7 @@ fn times_are_told_where_the_learner_has_a_thread_of_its_own() {
         assert!(of("period_s") > 0.0 && of("actors_wait_s") >= 0.0);
     }
     let (events, ..) = run(&options(MTACP, Scheduler::Lockstep, 64));
-    assert!(!events.iter().any(|e| matches!(e, Event::Scheduled { .. })), "times differ between equal runs");
+    assert!(!events.iter().any(|e| matches!(e, SearchEvent::Scheduled { .. })), "times differ between equal runs");
 }
 
 /// Walks that cost nothing, and a learner that takes its time.
@@ -144,9 +144,11 @@ fn a_learner_slower_than_its_actors_publishes_and_tells_after_every_update() {
     for scheduler in [ASYNC, bounded(1), bounded(3)] {
         let mut search = with_learner(scheduler, 2, || std::thread::sleep(Duration::from_millis(10)));
         let events = go_on(&mut search);
-        let n_updates = |of: fn(&Event) -> Option<u64>| events.iter().filter_map(of).collect::<Vec<u64>>();
-        let learned_at = n_updates(|e| if let Event::Learned { n_updates, .. } = e { Some(*n_updates) } else { None });
-        let told_at = n_updates(|e| if let Event::Scheduled { n_updates, .. } = e { Some(*n_updates) } else { None });
+        let n_updates = |of: fn(&SearchEvent) -> Option<u64>| events.iter().filter_map(of).collect::<Vec<u64>>();
+        let learned_at =
+            n_updates(|e| if let SearchEvent::Learned { n_updates, .. } = e { Some(*n_updates) } else { None });
+        let told_at =
+            n_updates(|e| if let SearchEvent::Scheduled { n_updates, .. } = e { Some(*n_updates) } else { None });
         // 53 of 60 walks of two tasks are learned from, three at a time.
         assert_eq!(learned_at, (1..=36).collect::<Vec<u64>>());
         assert_eq!(told_at, learned_at);

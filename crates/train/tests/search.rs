@@ -9,7 +9,7 @@ use bevy_ecs::prelude::*;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{PruningPlugin, Reward, Step, Tick, write_reward};
-use secateur_train::{Event, SavedSearch, TaskResult};
+use secateur_train::{SavedSearch, SearchEvent, TaskResult};
 use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, rewards, run, search, with_plugin};
 
 #[test]
@@ -147,7 +147,7 @@ fn what_a_plugin_remembers_is_saved_with_the_search() {
     let options = with_plugin(TestAgent::Random, Clock, "\"clock\": ()");
     let (events, ..) = run(&options);
     let mut going = search(&options);
-    let mut so_far: Vec<Event> = (0..7).flat_map(|_| going.tick().unwrap()).collect();
+    let mut so_far: Vec<SearchEvent> = (0..7).flat_map(|_| going.tick().unwrap()).collect();
     let (saved, of_plugins) = (going.save().unwrap(), options.plugins.save(&options.configs, going.world_mut()));
     going = search(&options);
     going.restore(saved).unwrap();

@@ -12,10 +12,8 @@ use bevy_app::App;
 use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{
-    Build, CandidateId, Evaluate, Evaluator, Event as ProcessEvent, Prepared, PruningPlugin, Score, ScoreCache,
-};
-use secateur_train::{Event, Scheduler};
+use secateur_sim::{Build, CandidateId, Evaluate, Evaluator, Prepared, ProcessEvent, PruningPlugin, Score, ScoreCache};
+use secateur_train::{Scheduler, SearchEvent};
 use tiny::late::Late;
 use tiny::recording::{Recording, Seen};
 use tiny::{N_TASKS, Options, TestAgent, network, pool, prepared_of, search_on, with_plugin};
@@ -97,10 +95,10 @@ fn memory_is_flat_over_a_hundred_thousand_walks() {
         while !search.is_done() {
             for event in search.tick().unwrap() {
                 match event {
-                    Event::Process(ProcessEvent::Candidate { cached, .. }) => {
+                    SearchEvent::Process(ProcessEvent::Candidate { cached, .. }) => {
                         (n_ended, n_scored) = (n_ended + 1, n_scored + u64::from(!cached))
                     }
-                    Event::Process(ProcessEvent::Restarted { .. }) => n_restarts += 1,
+                    SearchEvent::Process(ProcessEvent::Restarted { .. }) => n_restarts += 1,
                     _ => {}
                 }
             }

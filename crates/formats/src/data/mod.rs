@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alternatives::alternatives;
 use crate::{Dataset, FormatError, Split};
 
 /// Most images of one drawn data set: about 3 GB at 32 x 32 pixels.
@@ -166,11 +167,7 @@ impl FromStr for DatasetSource {
 /// How the command line takes data sets: `cifar10, shapes[:SEED] or textures[:SEED]`.
 pub fn dataset_usage() -> String {
     let usages: Vec<&str> = DATASETS.iter().map(|entry| entry.usage).collect();
-    match usages.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
+    alternatives(&usages)
 }
 
 #[cfg(test)]

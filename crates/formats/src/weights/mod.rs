@@ -12,6 +12,7 @@ use secateur_net::Network;
 
 use self::format::{Ends, FIRST_BYTES, Sniff};
 pub use self::format::{WeightFormat, WeightsFile};
+use crate::alternatives::alternatives;
 use crate::atomic::StagedFile;
 use crate::file_bytes::RegularFile;
 use crate::zip_directory::{TAIL_BYTES, has_end_record};
@@ -78,6 +79,12 @@ pub fn weight_extensions() -> Vec<&'static str> {
         }
     }
     out
+}
+
+/// Extensions of all formats as help texts and messages list them: `.safetensors, .pth or .th`.
+pub fn weight_extensions_usage() -> String {
+    let dotted: Vec<String> = weight_extensions().iter().map(|extension| format!(".{extension}")).collect();
+    alternatives(&dotted)
 }
 
 /// The format of a file that begins with `head` and has an archive's end record among its last bytes, or has not.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::KernelError;
 use crate::engine::conv::tile;
-use crate::engine::conv::tile::TileFn;
+use crate::engine::conv::tile::TileKernel;
 use crate::simd::isa::Isa;
 
 /// Numbers that activations and weights are kept in: what a scene or a command line asks for. [`Arithmetic`] is what is
@@ -175,8 +175,8 @@ impl Arithmetic {
     pub(crate) const fn group_words(self, shape: Shape) -> usize {
         shape.h * shape.w * self.words(shape.c) * self.lanes()
     }
-    /// All register tiles as `(P, C, function)`; every `C` up to the largest comes with `P` = 1.
-    pub(crate) fn tiles(self) -> &'static [(usize, usize, TileFn)] {
+    /// All register tiles; every number of channels up to the largest comes with one pixel.
+    pub(crate) fn tiles(self) -> &'static [TileKernel] {
         match self {
             Self::F32(isa) => tile::tiles(isa),
             #[cfg(target_arch = "x86_64")]

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::KernelError;
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::conv::tile::{TileFn, TileJob};
+use crate::engine::conv::tile::{TileJob, TileKernel};
 use crate::simd::aligned::AlignedVec;
 
 /// Most multiply-adds per second of one core with `arithmetic`, as GFLOP/s (a multiply-add counts two): the fastest of
@@ -15,8 +15,8 @@ use crate::simd::aligned::AlignedVec;
 /// When this processor lacks the instructions.
 pub fn peak_gflops(arithmetic: impl Into<Arithmetic>) -> Result<f64, KernelError> {
     let arithmetic = arithmetic.into().checked()?;
-    let tiles = arithmetic.tiles().iter().filter(|(p, c, _)| p * c >= 8);
-    Ok(tiles.map(|&tile| gflops(arithmetic, tile)).fold(0.0, f64::max))
+    let tiles = arithmetic.tiles().iter().filter(|tile| tile.n_pixels * tile.n_channels >= 8);
+    Ok(tiles.map(|tile| gflops(arithmetic, tile)).fold(0.0, f64::max))
 }
 
 /// Input words of a pixel, and how often a tile goes through them: enough steps that its beginning and end cost next to
@@ -24,7 +24,8 @@ pub fn peak_gflops(arithmetic: impl Into<Arithmetic>) -> Result<f64, KernelError
 const N_IN: usize = 32;
 const N_TURNS: usize = 16;
 
-fn gflops(arithmetic: Arithmetic, (p, c, run): (usize, usize, TileFn)) -> f64 {
+fn gflops(arithmetic: Arithmetic, tile: &TileKernel) -> f64 {
+    let &TileKernel { n_pixels: p, n_channels: c, run } = tile;
     let lanes = arithmetic.lanes();
     let (x, weights) = (AlignedVec::zeros(p * N_IN * lanes), AlignedVec::zeros(N_IN * c));
     let (bias, mut out) = (vec![0.0; c], AlignedVec::zeros(p * c * lanes));

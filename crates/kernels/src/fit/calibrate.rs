@@ -7,7 +7,7 @@ use secateur_net::{ChannelGroups, Network};
 use crate::fit::contributions::{Contributions, contribution_rows, contributions};
 use crate::fit::gram::GramSums;
 use crate::fit::image_groups::{ImageGroups, check_images};
-use crate::fit::linear_map::{ChannelSpan, PixelSample, ROWS_PER_COLUMN};
+use crate::fit::linear_map::{ChannelSpan, GroupMaps, PixelSample, ROWS_PER_COLUMN};
 use crate::fit::segment::{Segment, SegmentBuffers};
 use crate::fit::wide::{has_few_rows, reads_prunable, wide_nodes, wide_rows_max};
 use crate::fit::wide_rows::WideRows;
@@ -199,11 +199,12 @@ fn collect_rows(
 impl GroupRows<'_> {
     fn write(&mut self, group: usize, lanes: usize, input: &[f32], output: &[f32]) {
         let [in_shape, out_shape] = self.map.shapes();
+        let maps = GroupMaps { values: input, n_channels: in_shape.c, lanes };
         let x_len = self.map.columns() * lanes;
         let ChannelSpan { first: from, len: n } = self.map.outputs;
         let rows = self.x.chunks_exact_mut(x_len).zip(self.y.chunks_exact_mut(n * lanes));
         for (pixel, (x, y)) in self.sample.pixels(group).zip(rows) {
-            self.map.write_inputs((input, in_shape.c, lanes), pixel, self.channels, x);
+            self.map.write_inputs(maps, pixel, self.channels, x);
             y.copy_from_slice(&output[(pixel * out_shape.c + from) * lanes..][..n * lanes]);
         }
     }

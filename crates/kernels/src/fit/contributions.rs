@@ -11,7 +11,7 @@ use std::ops::Range;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
-use secateur_net::Slot;
+use secateur_net::GroupChannel;
 
 use crate::fit::wide_rows::WideRows;
 use crate::{LinearMap, NormalEquations};
@@ -30,7 +30,7 @@ pub struct Contributions {
     /// One column for each of `channels`, one output: the sum of all parts.
     pub equations: NormalEquations,
     /// The channels, ascending by their first position.
-    pub channels: Vec<Slot>,
+    pub channels: Vec<GroupChannel>,
 }
 
 /// Rows that are enough for a map with `n_out` outputs.
@@ -40,7 +40,12 @@ pub(crate) fn contribution_rows(n_out: usize, n_rows_max: usize) -> usize {
 
 /// The parts of all channels on the map's input axis `axis` (one slot for each of its inputs), from rows of its inputs;
 /// `weights` are the map's, `[outputs, inputs * taps]`.
-pub(crate) fn contributions(map: &LinearMap, axis: &[Slot], x: &WideRows, weights: &[f32]) -> Vec<Contributions> {
+pub(crate) fn contributions(
+    map: &LinearMap,
+    axis: &[GroupChannel],
+    x: &WideRows,
+    weights: &[f32],
+) -> Vec<Contributions> {
     let columns = columns_by_channel(map, axis);
     let means = x.means();
     // The outputs less their means, `[rows, outputs]`: the sum of all parts.
@@ -78,9 +83,9 @@ fn equations_of(map: &LinearMap, gram: &Mat<f64>, target_energy: f64, n_rows: us
 }
 
 /// The channels of an axis, each with its columns of X (taps in order, channels within a tap).
-fn columns_by_channel(map: &LinearMap, axis: &[Slot]) -> Vec<(Slot, Vec<usize>)> {
+fn columns_by_channel(map: &LinearMap, axis: &[GroupChannel]) -> Vec<(GroupChannel, Vec<usize>)> {
     let mut place = std::collections::BTreeMap::new();
-    let mut columns: Vec<(Slot, Vec<usize>)> = Vec::new();
+    let mut columns: Vec<(GroupChannel, Vec<usize>)> = Vec::new();
     for (position, &slot) in axis.iter().enumerate() {
         let at = *place.entry((slot.group, slot.channel)).or_insert(columns.len());
         if at == columns.len() {
@@ -117,7 +122,7 @@ impl CentredRows<'_> {
 }
 
 /// Sums over rows and outputs of the products of the centred parts of two channels each; adds the parts to `outputs`.
-fn gram_of_parts(rows: &CentredRows<'_>, channels: &[(Slot, Vec<usize>)], outputs: &mut [f64]) -> Mat<f64> {
+fn gram_of_parts(rows: &CentredRows<'_>, channels: &[(GroupChannel, Vec<usize>)], outputs: &mut [f64]) -> Mat<f64> {
     let (n, n_out, n_all) = (channels.len(), rows.map.outputs.len, rows.x.len());
     let mut gram = Mat::zeros(n, n);
     let n_block = (BLOCK_VALUES / (n * n_out)).clamp(1, n_all.max(1));

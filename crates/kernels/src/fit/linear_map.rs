@@ -126,12 +126,11 @@ impl LinearMap {
         [self.input, self.output]
     }
 
-    /// Writes the inputs under the kernel at output pixel `pixel` of a group of images whose pixels have `n_channels`
-    /// channels: taps in order, within a tap the channels `channels` (of those in memory), then 1. `row` is `[columns,
-    /// lanes]`.
+    /// Writes the inputs under the kernel at output pixel `pixel` of a group of images: taps in order, within a tap the
+    /// channels `channels` (of those in memory), then 1. `row` is `[columns, lanes]`.
     pub(crate) fn write_inputs(
         &self,
-        (group, n_channels, lanes): (&[f32], usize, usize),
+        GroupMaps { values, n_channels, lanes }: GroupMaps<'_>,
         pixel: usize,
         channels: &[usize],
         row: &mut [f32],
@@ -147,9 +146,20 @@ impl LinearMap {
                 into.fill(0.0);
                 continue;
             }
-            gather(&group[(y * self.input.w + x) * n_channels * lanes..][..n_channels * lanes], lanes, channels, into);
+            gather(&values[(y * self.input.w + x) * n_channels * lanes..][..n_channels * lanes], lanes, channels, into);
         }
     }
+}
+
+/// What a node puts out for a group of images.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupMaps<'a> {
+    /// `[H, W, n_channels, lanes]`.
+    pub values: &'a [f32],
+    /// Channels in memory, which may be fewer or more than the map's.
+    pub n_channels: usize,
+    /// Images of the group.
+    pub lanes: usize,
 }
 
 /// Copies the channels `channels` (ascending) of a pixel `[channels, lanes]`.

@@ -200,6 +200,7 @@ fn input_of(axis: AxisGeometry, tap: usize, o: usize) -> usize {
 mod tests {
     use super::*;
     use crate::fit::gram::GramSums;
+    use crate::fit::linear_map::GroupMaps;
     use secateur_net::{Conv2d, GraphBuilder, Op, Shape};
 
     #[test]
@@ -239,7 +240,12 @@ mod tests {
                 for (at, row) in rows.chunks_exact_mut(map.columns() * lanes).enumerate() {
                     let group = &x[at / n_pixels * input.h * input.w * (n_in + 1) * lanes..];
                     let group = &group[..input.h * input.w * (n_in + 1) * lanes];
-                    map.write_inputs((group, n_in + 1, lanes), at % n_pixels, &channels, row);
+                    map.write_inputs(
+                        GroupMaps { values: group, n_channels: n_in + 1, lanes },
+                        at % n_pixels,
+                        &channels,
+                        row,
+                    );
                 }
                 let mut expected = GramSums::new(isa, &map);
                 expected.add(&rows, &y);

@@ -7,15 +7,15 @@ const LINE: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Line([f32; LINE]);
+struct CacheLine([f32; LINE]);
 
 // SAFETY: sixteen f32 and no padding; zero bits are f32 zeros.
-unsafe impl bytemuck::Zeroable for Line {}
+unsafe impl bytemuck::Zeroable for CacheLine {}
 
 /// f32 values starting on a 64-byte boundary.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AlignedVec {
-    lines: Vec<Line>,
+    lines: Vec<CacheLine>,
     len: usize,
 }
 
@@ -26,7 +26,7 @@ impl AlignedVec {
     }
     /// Bytes that `len` values take.
     pub(crate) const fn bytes(len: u64) -> u64 {
-        len.div_ceil(LINE as u64).saturating_mul(size_of::<Line>() as u64)
+        len.div_ceil(LINE as u64).saturating_mul(size_of::<CacheLine>() as u64)
     }
     /// At least `len` values; what was there before is unspecified afterwards. Allocates only when it grows.
     pub(crate) fn grow(&mut self, len: usize) {

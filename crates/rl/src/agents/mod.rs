@@ -34,11 +34,11 @@ mod tests {
 
     /// Builds every agent with its defaults, read from an empty object.
     #[derive(Default)]
-    struct Builder {
+    struct AgentBuilder {
         n_built: usize,
     }
 
-    impl AgentVisitor for Builder {
+    impl AgentVisitor for AgentBuilder {
         fn visit<K: AgentKind>(&mut self) {
             let settings: K = serde_json::from_str("{}").unwrap();
             assert_eq!(settings.check(), [], "{}", K::ENTRY.name);
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn every_agent_is_built_from_its_defaults_and_its_settings_can_be_written() {
-        let mut builder = Builder::default();
+        let mut builder = AgentBuilder::default();
         visit_agents(&mut builder);
         assert_eq!(builder.n_built, AGENTS.len());
     }

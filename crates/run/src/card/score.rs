@@ -8,8 +8,8 @@ use secateur_gpu::GpuScore;
 use secateur_kernels::KernelError;
 use secateur_net::Network;
 use secateur_sim::{
-    CandidateId, Compact, Fault, Kept, MadeBy, OnTask, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache, SimError,
-    TickFailure, ToScore,
+    CandidateFault, CandidateId, Compact, Kept, MadeBy, OnTask, Prepared, PruneTask, PrunedNetwork, Score, ScoreCache,
+    SimError, TickFailure, ToScore,
 };
 
 use super::{Built, Card, CardState, Scores};
@@ -18,29 +18,31 @@ use super::{Built, Card, CardState, Scores};
 type Ready<'w> = (Entity, &'w CandidateId, &'w MadeBy, &'w OnTask, &'w Kept, &'w Compact);
 
 /// Candidates of one prepared network, in actor order.
-struct Batch<'a> {
+struct NetworkCandidates<'a> {
     prepared: Arc<Prepared>,
     candidates: Vec<Ready<'a>>,
 }
 
-fn batches<'a>(
+fn by_network<'a>(
     networks: &Query<&PrunedNetwork>,
     candidates: &'a Query<Ready<'_>, ToScore>,
-) -> BTreeMap<usize, Batch<'a>> {
-    let mut batches: BTreeMap<usize, Batch<'a>> = BTreeMap::new();
+) -> BTreeMap<usize, NetworkCandidates<'a>> {
+    let mut by_network: BTreeMap<usize, NetworkCandidates<'a>> = BTreeMap::new();
     for candidate in candidates {
         if let Ok(network) = networks.get(candidate.3.network) {
-            let new = || Batch { prepared: network.prepared.clone(), candidates: Vec::new() };
-            batches.entry(network.index).or_insert_with(new).candidates.push(candidate);
+            let new = || NetworkCandidates { prepared: network.prepared.clone(), candidates: Vec::new() };
+            by_network.entry(network.index).or_insert_with(new).candidates.push(candidate);
         }
     }
-    batches.values_mut().for_each(|batch| batch.candidates.sort_by_key(|(_, _, made_by, ..)| made_by.index));
-    batches
+    by_network
+        .values_mut()
+        .for_each(|of_network| of_network.candidates.sort_by_key(|(_, _, made_by, ..)| made_by.index));
+    by_network
 }
 
 /// Hands the card the networks that were built since it was last handed some, and returns while it is busy with them.
 pub(super) fn hand_to_card(card: Res<Card>, networks: Query<&PrunedNetwork>, candidates: Query<Ready<'_>, ToScore>) {
-    card.state().begin_new(&batches(&networks, &candidates), &Scores::new());
+    card.state().begin_new(&by_network(&networks, &candidates), &Scores::new());
 }
 
 /// Takes the scores of the networks that the card was handed while others were built, and hands it those that it was
@@ -53,16 +55,16 @@ pub(super) fn score_on_card(
     candidates: Query<Ready<'_>, ToScore>,
     mut failure: ResMut<TickFailure>,
 ) {
-    let batches = batches(&networks, &candidates);
-    let scores = card.state().score(&batches);
-    for (index, batch) in batches {
-        let n_images = batch.prepared.reward.labels.len().max(1) as f64;
-        for (entity, id, _, on, kept, compact) in batch.candidates {
+    let by_network = by_network(&networks, &candidates);
+    let scores = card.state().score(&by_network);
+    for (index, of_network) in by_network {
+        let n_images = of_network.prepared.reward.labels.len().max(1) as f64;
+        for (entity, id, _, on, kept, compact) in of_network.candidates {
             match scores.get(id).filter(|(network, _)| Arc::ptr_eq(network, &compact.0)) {
                 None => {}
                 Some((_, GpuScore { first_not_finite: Some(image), .. })) => {
                     let source = KernelError::NanLogits { image: *image };
-                    commands.entity(entity).insert(Fault(source.to_string()));
+                    commands.entity(entity).insert(CandidateFault(source.to_string()));
                     let task = tasks.get(on.task).map_or_else(|_| String::new(), |task| task.name.clone());
                     failure.note(SimError::Candidate { task, walk: id.walk, source });
                 }
@@ -82,24 +84,24 @@ pub(super) fn score_on_card(
 }
 
 impl CardState {
-    /// Scores of all that the card was handed, and of what else is in `batches`.
-    fn score(&mut self, batches: &BTreeMap<usize, Batch<'_>>) -> Scores {
+    /// Scores of all that the card was handed, and of what else is in `by_network`.
+    fn score(&mut self, by_network: &BTreeMap<usize, NetworkCandidates<'_>>) -> Scores {
         let mut scores = Scores::new();
         self.finish(&mut scores);
         // Such as what a plugin put in the place of what was built.
-        self.begin_new(batches, &scores);
+        self.begin_new(by_network, &scores);
         self.finish(&mut scores);
         scores
     }
 
     /// Hands over what the card neither has in hand nor has scored.
-    fn begin_new(&mut self, batches: &BTreeMap<usize, Batch<'_>>, scores: &Scores) {
-        for (&index, batch) in batches {
+    fn begin_new(&mut self, by_network: &BTreeMap<usize, NetworkCandidates<'_>>, scores: &Scores) {
+        for (&index, of_network) in by_network {
             let built =
-                batch.candidates.iter().map(|(_, id, .., compact)| Built { id: **id, network: compact.0.clone() });
+                of_network.candidates.iter().map(|(_, id, .., compact)| Built { id: **id, network: compact.0.clone() });
             let new: Vec<Built> = built.filter(|built| !self.knows(built, scores)).collect();
             if !new.is_empty() {
-                self.begin(index, batch.prepared.clone(), new);
+                self.begin(index, of_network.prepared.clone(), new);
             }
         }
     }

@@ -6,10 +6,8 @@ use std::time::Duration;
 use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
 use secateur_rl::agents::random::RandomSettings;
-use secateur_sim::{
-    Build, Evaluate, Evaluator, Event as ProcessEvent, NoiseFree, PluginList, Pool, RewardKind, Settings,
-};
-use secateur_train::{Event, Executor, Scheduler, Search, SearchSetup};
+use secateur_sim::{Build, Evaluate, Evaluator, NoiseFree, PluginList, Pool, ProcessEvent, RewardKind, Settings};
+use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup};
 
 use super::*;
 use secateur_sim::Score;
@@ -206,7 +204,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         let events = search.tick().unwrap();
         assert!(card.state().ahead.is_empty(), "nothing is left over for the next tick");
         scores.extend(events.iter().filter_map(|event| match event {
-            Event::Process(ProcessEvent::Candidate { score, .. }) => Some(*score),
+            SearchEvent::Process(ProcessEvent::Candidate { score, .. }) => Some(*score),
             _ => None,
         }));
     }

@@ -28,7 +28,7 @@ pub(crate) type MetricsCounts = BTreeMap<String, AgentCounts>;
 
 /// A line; what is not counted is left out.
 #[derive(Deserialize)]
-struct Line<'a> {
+struct MetricsLine<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -61,7 +61,7 @@ pub(crate) fn count_metrics(path: &Path, n_bytes: u64) -> anyhow::Result<Metrics
     Ok(told)
 }
 
-fn count(line: Line<'_>, told: &mut MetricsCounts) {
+fn count(line: MetricsLine<'_>, told: &mut MetricsCounts) {
     if !matches!(&*line.event, "candidate" | "learned" | "restarted") {
         return;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::{ChannelGroups, CostModel};
-use secateur_sim::BudgetWall;
+use secateur_sim::{BudgetWall, CostBound};
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
 use super::checkpoint::RunState;
@@ -112,8 +112,8 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
         });
         // As where the tasks are spawned: a task that is not searched has no wall to keep to.
         let max = if budget.whole().is_some() { u64::MAX } else { budget.max };
-        let (cost, multiple) = ((budget.cost, max), scene.channel_multiple);
-        let wall = BudgetWall::new(groups, model.clone(), cost, multiple, scene.keep_ratio_min);
+        let bound = CostBound { cost: budget.cost, max };
+        let wall = BudgetWall::new(groups, model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min);
         let unreachable = |e: secateur_sim::Unreachable| anyhow::anyhow!("no candidate costs less than {}", e.minimum);
         out.push((Arc::new(wall.map_err(unreachable)?), budget.whole().is_none()));
     }

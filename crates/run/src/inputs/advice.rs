@@ -1,6 +1,7 @@
 //! What would make a budget reachable that is below the least a network can cost: only what does, by counting.
 
 use secateur_net::{Cost, Graph, Protocol};
+use secateur_sim::CostBound;
 
 use super::reachable::Reachable;
 use crate::scene::Scene;
@@ -37,12 +38,12 @@ impl Rules {
     }
 }
 
-/// Which settings would reach `max` of `cost` with `graph`, or that none does: as few of them as suffice, each changed
-/// no more than it must be.
-pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, (cost, max): (Cost, u64)) -> String {
+/// Which settings would reach `bound` with `graph`, or that none does: as few of them as suffice, each changed no more
+/// than it must be.
+pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, bound: CostBound) -> String {
     let ours =
         Rules { protocol: scene.protocol, multiple: scene.channel_multiple, keep_ratio_min: scene.keep_ratio_min };
-    let reaches = |rules: &Rules| rules.minimum(graph, cost) <= max;
+    let reaches = |rules: &Rules| rules.minimum(graph, bound.cost) <= bound.max;
     let ratios: Vec<f64> = KEEP_RATIOS.into_iter().filter(|&ratio| ratio < ours.keep_ratio_min).collect();
     let multiples: Vec<usize> = (0..6).rev().map(|n| 1 << n).filter(|&multiple| multiple < ours.multiple).collect();
     let with_ratio = |rules: Rules| ratios.iter().map(move |&keep_ratio_min| Rules { keep_ratio_min, ..rules });
@@ -72,11 +73,13 @@ pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, (cost, max): (Cost, u64
         let widest = Rules { protocol: Protocol::Full, multiple: 1, keep_ratio_min: f64::MIN_POSITIVE };
         return format!(
             "no setting reaches it: with one channel in every group {} are left",
-            widest.minimum(graph, cost)
+            widest.minimum(graph, bound.cost)
         );
     }
-    let told: Vec<String> =
-        found.iter().map(|rules| format!("{} (down to {})", rules.changes(ours), rules.minimum(graph, cost))).collect();
+    let told: Vec<String> = found
+        .iter()
+        .map(|rules| format!("{} (down to {})", rules.changes(ours), rules.minimum(graph, bound.cost)))
+        .collect();
     format!("or {}", told.join(", or "))
 }
 
@@ -108,7 +111,7 @@ mod tests {
                     if least.minimum(Cost::Macs) <= max {
                         continue;
                     }
-                    let text = what_reaches(&scene, &graph, (Cost::Macs, max));
+                    let text = what_reaches(&scene, &graph, CostBound { cost: Cost::Macs, max });
                     if text.starts_with("no setting") {
                         n_none += 1;
                         assert!(Reachable::new(&graph, Protocol::Full, 1, 1e-9).minimum(Cost::Macs) > max, "{text}");

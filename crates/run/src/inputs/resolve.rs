@@ -8,7 +8,7 @@ use secateur_formats::{Dataset, DatasetSource, Split};
 use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::{Cost, Protocol};
 use secateur_rl::EnvironmentSpec;
-use secateur_sim::observation_len;
+use secateur_sim::{CostBound, observation_len};
 
 use super::advice::what_reaches;
 use super::load::{LoadedNetwork, load_network};
@@ -388,7 +388,7 @@ impl Problems<'_> {
             BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
             BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
         };
-        let looser = what_reaches(self.scene, network.folded.graph(), (cost, max));
+        let looser = what_reaches(self.scene, network.folded.graph(), CostBound { cost, max });
         let help = at_least.map_or(looser.clone(), |value| format!("at least `{field}: {value}`; {looser}"));
         self.add(&format!("budgets[{i}].{field}"), message, Some(help));
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use secateur_formats::weight_extensions;
+use secateur_formats::{weight_extensions, weight_extensions_usage};
 
 /// The folders that names are relative to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +82,7 @@ fn existing(path: &Path) -> Option<PathBuf> {
 fn not_found(name: &str, tried: &[&Path]) -> String {
     let kind = |path: &Path| if path.is_dir() { " (a folder)" } else { "" };
     let tried: Vec<String> = tried.iter().map(|path| format!("'{}'{}", path.display(), kind(path))).collect();
-    let extensions: Vec<String> = weight_extensions().iter().map(|extension| format!(".{extension}")).collect();
-    let extensions = extensions.join(", ");
+    let extensions = weight_extensions_usage();
     format!("network '{name}' not found: no file {} (nor with {extensions} behind it)", tried.join(" or "))
 }
 

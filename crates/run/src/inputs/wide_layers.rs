@@ -2,10 +2,11 @@
 
 use secateur_kernels::{LinearMap, wide_nodes, wide_refit_bytes, wide_rows_max};
 use secateur_net::{ChannelGroups, NodeId};
+use secateur_sim::Repair;
 
 use super::load::LoadedNetwork;
 use super::resolve::Resolved;
-use crate::scene::{RepairMode, Scene};
+use crate::scene::Scene;
 
 /// One sentence for each wide layer of the networks of a scene.
 pub fn wide_layers(scene: &Scene, resolved: &Resolved) -> Vec<String> {
@@ -21,17 +22,17 @@ fn sentence(scene: &Scene, network: &LoadedNetwork, node: NodeId) -> String {
     let graph = network.folded.graph();
     let n_inputs = LinearMap::of(graph, node).iter().map(|map| map.columns() - 1).max().unwrap_or(0);
     let n_rows = wide_rows_max(n_inputs).min(match scene.repair {
-        RepairMode::Sequential => scene.images.refit.max(scene.images.walk) * graph.shape(node).h * graph.shape(node).w,
-        RepairMode::Original | RepairMode::Off => usize::MAX,
+        Repair::Sequential => scene.images.refit.max(scene.images.walk) * graph.shape(node).h * graph.shape(node).w,
+        Repair::Original | Repair::Off => usize::MAX,
     });
     let refit = match scene.repair {
-        RepairMode::Sequential => {
+        Repair::Sequential => {
             let n_outputs = graph.shape(node).c;
             let mb = wide_refit_bytes(n_rows, n_inputs, n_outputs) as f64 / 1e6;
             format!("it is refitted from at most {n_rows} rows ({mb:.0} MB)")
         }
-        RepairMode::Original => "walks are scored without refitting it (`repair: Sequential` would)".to_owned(),
-        RepairMode::Off => "nothing is refitted".to_owned(),
+        Repair::Original => "walks are scored without refitting it (`repair: Sequential` would)".to_owned(),
+        Repair::Off => "nothing is refitted".to_owned(),
     };
     format!(
         "{}: an output of '{}' reads {n_inputs} values, too many for normal equations: the channels in front of it are ranked by what \

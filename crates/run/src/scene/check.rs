@@ -8,10 +8,11 @@ use secateur_kernels::Precision;
 use secateur_net::Cost;
 use secateur_rl::Profile;
 use secateur_scene::{Document, PluginConfig, Problem, clip, did_you_mean};
+use secateur_sim::Repair;
 use secateur_train::Scheduler;
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
-use super::choices::{Device, Images, RepairMode};
+use super::choices::{Device, Images};
 use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SceneData, TaskSpec};
 use super::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
@@ -96,7 +97,7 @@ impl Checker<'_> {
             channel_multiple: file.channel_multiple,
             keep_ratio_min,
             selection: file.selection,
-            repair: file.repair.unwrap_or(if paper { RepairMode::Original } else { RepairMode::Sequential }),
+            repair: file.repair.unwrap_or(if paper { Repair::Original } else { Repair::Sequential }),
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
             // The walks' images are the first of the refit's.

@@ -2,36 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the channels that stay are chosen once a width is fixed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SelectionMethod {
-    /// Largest sum of absolute filter weights.
-    L1,
-    /// Largest Euclidean filter norm.
-    L2,
-    /// Channel-wise backward elimination on the least-squares error of the consumer.
-    #[default]
-    Reconstruction,
-    /// Seeded random choice.
-    Random,
-    /// By the criterion of this name, which a plugin brings.
-    Custom(String),
-}
-
-/// Whether and how consumers' weights are refitted after channels were removed. The finalists' last refit is sequential
-/// unless it is off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RepairMode {
-    /// Least squares in graph order, on what the already pruned network makes of a few images: what a walk is scored by
-    /// then ranks candidates as the last refit will.
-    #[default]
-    Sequential,
-    /// Least squares on the original network's activations, from Gram matrices made once: cheaper, ranks worse.
-    Original,
-    /// None.
-    Off,
-}
-
 /// Where walks are scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Device {

@@ -6,11 +6,11 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::Protocol;
 use secateur_scene::RawValue;
-use secateur_sim::RewardKind;
+use secateur_sim::{Repair, RewardKind, Selection};
 use secateur_train::{Executor, Scheduler};
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Device, Images, RepairMode, SelectionMethod};
+use super::choices::{Device, Images};
 
 /// The one version of the scene format that this program reads and writes.
 pub const SCENE_VERSION: u32 = 1;
@@ -41,10 +41,10 @@ pub struct SceneFile {
     pub keep_ratio_min: Option<f64>,
     /// How the channels that stay are chosen.
     #[serde(default)]
-    pub selection: SelectionMethod,
+    pub selection: Selection,
     /// How consumers are refitted when a walk is scored; default `Sequential`, and `Original` for profile `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repair: Option<RepairMode>,
+    pub repair: Option<Repair>,
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     #[serde(default = "default_finalists")]
     pub finalists: usize,

@@ -7,12 +7,12 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::{Cost, Protocol};
 use secateur_scene::{Document, Format, PluginConfig, Problem, RawValue, SceneError, to_ron_pretty};
-use secateur_sim::RewardKind;
+use secateur_sim::{Repair, RewardKind, Selection};
 use secateur_train::{Executor, Scheduler};
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
-use super::choices::{Device, Images, RepairMode, SelectionMethod};
+use super::choices::{Device, Images};
 use super::file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
 use super::template::template;
 
@@ -43,9 +43,9 @@ pub struct SceneData {
     /// Smallest keep ratio of a group, (0, 1].
     pub keep_ratio_min: f64,
     /// How the channels that stay are chosen.
-    pub selection: SelectionMethod,
+    pub selection: Selection,
     /// How consumers are refitted when a walk is scored.
-    pub repair: RepairMode,
+    pub repair: Repair,
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     pub finalists: usize,
     /// Whether budget left after a walk is spent.

@@ -1,41 +1,10 @@
 //! Criteria of selection: how important the channels of a group are.
 
 use std::fmt;
-use std::sync::Arc;
 
 use secateur_kernels::{Calibration, Norm, channel_norms};
 use secateur_net::random::SplitMix;
 use secateur_net::{ChannelGroups, GroupId, Network};
-
-/// How the channels that stay are chosen once a width is fixed.
-#[derive(Clone, Debug, Default)]
-pub enum Selection {
-    /// Largest sum of absolute weights over the channel's filters and the weights that read it.
-    L1,
-    /// Largest Euclidean norm of the same weights.
-    L2,
-    /// Backward elimination on the least-squares error of the consumers, which needs no criterion: each channel that
-    /// goes changes what the others are worth.
-    #[default]
-    Reconstruction,
-    /// A random order drawn from this seed.
-    Random(u64),
-    /// Largest importance by a criterion of a plugin.
-    By(Arc<dyn Criterion>),
-}
-
-impl Selection {
-    /// The criterion, if the channels are chosen by one.
-    pub(super) fn criterion(&self) -> Option<Arc<dyn Criterion>> {
-        match self {
-            Self::L1 => Some(Arc::new(GroupNorm(Norm::L1))),
-            Self::L2 => Some(Arc::new(GroupNorm(Norm::L2))),
-            Self::Reconstruction => None,
-            Self::Random(seed) => Some(Arc::new(RandomOrder(*seed))),
-            Self::By(criterion) => Some(criterion.clone()),
-        }
-    }
-}
 
 /// A group whose channels are to be ranked, and what is known of its network.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +69,7 @@ impl fmt::Debug for dyn Criterion {
 }
 
 /// The norm of all weights that go with the channel.
-struct GroupNorm(Norm);
+pub(crate) struct GroupNorm(pub(crate) Norm);
 
 impl Criterion for GroupNorm {
     fn name(&self) -> &str {
@@ -115,7 +84,7 @@ impl Criterion for GroupNorm {
 }
 
 /// A shuffle from this seed and the place in the walk.
-struct RandomOrder(u64);
+pub(crate) struct RandomOrder(pub(crate) u64);
 
 impl Criterion for RandomOrder {
     fn name(&self) -> &str {

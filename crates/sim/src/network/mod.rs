@@ -13,23 +13,28 @@ use secateur_kernels::{
     repair,
 };
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
+use serde::{Deserialize, Serialize};
 
-pub use self::criterion::{Criterion, RankedGroup, Selection};
+pub use self::criterion::{Criterion, RankedGroup};
+pub(crate) use self::criterion::{GroupNorm, RandomOrder};
 use self::refit_cache::RefitCache;
 use self::removal::Ranking;
 use crate::error::SimError;
 use crate::observation::GroupShape;
 use crate::score::{RewardImages, Score};
 
-/// How consumers are refitted when a walk is scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether and how consumers are refitted when a walk is scored. The finalists' last refit is sequential unless it is
+/// off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Repair {
+    /// Least squares in graph order, on what the already pruned network makes of a few images: what a walk is scored by
+    /// then ranks candidates as the last refit will.
+    #[default]
+    Sequential,
+    /// Least squares on the original network's activations, from Gram matrices made once: cheaper, ranks worse.
+    Original,
     /// Weights stay as they are.
     Off,
-    /// Least squares on the original network's activations.
-    Original,
-    /// Least squares in graph order on what the already pruned network makes of this many images.
-    Sequential(usize),
 }
 
 /// Which of how many.
@@ -70,12 +75,15 @@ pub struct Inputs {
     pub network: Network,
     /// Which groups may be pruned.
     pub protocol: Protocol,
-    /// How channels are chosen.
-    pub selection: Selection,
+    /// What ranks the channels of every group; none for backward elimination on the least-squares error of the
+    /// consumers, after which the final refit chooses channels anew.
+    pub criterion: Option<Arc<dyn Criterion>>,
     /// Channels of prunable groups in the order in which they go, where a built-in criterion was worked out elsewhere.
     pub norm_orders: HashMap<GroupId, Vec<usize>>,
     /// How consumers are refitted when a walk is scored.
     pub repair: Repair,
+    /// How many of the images of the final refit [`Repair::Sequential`] takes for every walk: the first.
+    pub walk_images: usize,
     /// Numbers that walks are scored in.
     pub precision: Precision,
     /// Calibration images `[N, H, W, C]`.
@@ -151,11 +159,13 @@ impl Prepared {
         let calibration = calibrate(pool, network, &groups, &inputs.calibration, |done| {
             progress("calibrating", done as f64 / n_images.max(1) as f64);
         })?;
-        let criterion = inputs.selection.criterion();
-        let ranking = Ranking { pool, network_name: &inputs.network_name, criterion, known: &inputs.norm_orders };
+        let (network_name, criterion) = (inputs.network_name.as_str(), inputs.criterion.as_deref());
+        let ranking = Ranking { pool, network_name, criterion, known: &inputs.norm_orders };
         let (images, calibrated) = (&inputs.calibration, &calibration);
         let of = RankedGroup { network, groups: &groups, group: 0, place: 0, calibration: calibrated, images };
         let paths = ranking.paths(of, n_kept_min, |share| progress("ranking channels", share))?;
+        let n_walk_values = inputs.walk_images * network.graph().input().len();
+        let walk_images = &inputs.refit[..n_walk_values.min(inputs.refit.len())];
         let reward = RewardImages::new(pool, network, inputs.reward.images, inputs.reward.labels)?;
         let original_score = reward.score(pool, network, Precision::F32)?;
         let shape = |&group: &GroupId| GroupShape::of(network.graph(), &groups, &model, group);
@@ -166,13 +176,13 @@ impl Prepared {
             dataset_index: inputs.dataset_index,
             macs_full: model.count(Cost::Macs, &groups.full_widths()),
             shapes: groups.prunable().iter().map(shape).collect(),
-            walk_repair: WalkRepair::new(pool, (network, &groups), inputs.repair, (calibration, &inputs.refit))?,
+            walk_repair: WalkRepair::new(pool, (network, &groups), inputs.repair, (calibration, walk_images))?,
             network: inputs.network,
             groups,
             model,
             paths,
             precision: inputs.precision,
-            reselect: matches!(inputs.selection, Selection::Reconstruction),
+            reselect: inputs.criterion.is_none(),
             refit_images: inputs.refit,
             reward,
             original_score,
@@ -235,9 +245,8 @@ impl WalkRepair {
             Repair::Original => {
                 Self::Original(calibration.equations.into_iter().map(Arc::new).collect(), RefitCache::default())
             }
-            Repair::Sequential(n_images) => {
+            Repair::Sequential => {
                 drop(calibration);
-                let images = &images[..(n_images * network.graph().input().len()).min(images.len())];
                 Self::Sequential(RefitData::new(pool, network, groups, images, Effort::Quick)?)
             }
         })

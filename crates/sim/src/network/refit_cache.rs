@@ -14,10 +14,10 @@ type Key = (usize, Vec<usize>);
 
 /// Refitted weights by equations and kept inputs.
 #[derive(Debug, Default)]
-pub(super) struct RefitCache(Mutex<Refits>);
+pub(super) struct RefitCache(Mutex<CachedRefits>);
 
 #[derive(Debug, Default)]
-struct Refits {
+struct CachedRefits {
     by_kept: HashMap<Key, Arc<Refit>>,
     bytes: usize,
 }
@@ -45,7 +45,7 @@ impl RefitCache {
     fn remember(&self, key: Key, refit: Arc<Refit>) -> Arc<Refit> {
         let bytes = 4 * (refit.weight.len() + refit.bias.len());
         let mut cache = self.lock();
-        let Refits { by_kept, bytes: total } = &mut *cache;
+        let CachedRefits { by_kept, bytes: total } = &mut *cache;
         match by_kept.entry(key) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(free) if *total + bytes <= BYTES_MAX => {
@@ -57,7 +57,7 @@ impl RefitCache {
     }
 
     /// A panic elsewhere leaves at worst a missing entry, so a poisoned lock is as good as new.
-    fn lock(&self) -> MutexGuard<'_, Refits> {
+    fn lock(&self) -> MutexGuard<'_, CachedRefits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Ranking<'a> {
     pub(super) pool: &'a rayon::ThreadPool,
     pub(super) network_name: &'a str,
     /// None for backward elimination.
-    pub(super) criterion: Option<Arc<dyn Criterion>>,
+    pub(super) criterion: Option<&'a dyn Criterion>,
     /// Orders that were worked out elsewhere.
     pub(super) known: &'a HashMap<GroupId, Vec<usize>>,
 }
@@ -45,7 +45,7 @@ impl Ranking<'_> {
 
     /// The channels of a group, the first to go first; none where elimination finds out.
     fn order(&self, of: &RankedGroup<'_>) -> Result<Option<Vec<usize>>, SimError> {
-        let Some(criterion) = &self.criterion else { return Ok(None) };
+        let Some(criterion) = self.criterion else { return Ok(None) };
         if let Some(known) = self.known.get(&of.group) {
             return Ok(Some(known.clone()));
         }

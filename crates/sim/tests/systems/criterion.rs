@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use secateur_sim::{Criterion, RankedGroup, Selection, SimError};
+use secateur_kernels::Norm;
+use secateur_sim::{Criterion, PluginList, PruningPlugin, RankedGroup, Selection, SimError};
 
 use crate::hand_made::{A, prepared_by};
 
@@ -23,7 +24,7 @@ impl Criterion for Fixed {
 
 /// Channels in the order in which the first and the second convolution lose them.
 fn removed(answer: Result<Vec<f64>, String>) -> Result<[Vec<usize>; 2], SimError> {
-    let prepared = prepared_by(Selection::By(Arc::new(Fixed(answer))))?;
+    let prepared = prepared_by(Some(Arc::new(Fixed(answer))))?;
     Ok([0, 1].map(|place| prepared.paths[place].removed.clone()))
 }
 
@@ -56,17 +57,56 @@ impl Criterion for Panicking {
 
 #[test]
 fn a_criterion_that_panics_is_an_error() {
-    let error = prepared_by(Selection::By(Arc::new(Panicking))).unwrap_err().to_string();
+    let error = prepared_by(Some(Arc::new(Panicking))).unwrap_err().to_string();
     assert!(error.contains("'panicking': it panicked: injected"), "{error}");
 }
 
 #[test]
 fn a_random_order_depends_on_its_seed_and_keeps_every_channel_once() {
-    let order = |seed| prepared_by(Selection::Random(seed)).unwrap().paths[0].removed.clone();
+    let criterion = |seed| Selection::Random.criterion(seed, &PluginList::default()).unwrap();
+    let order = |seed| prepared_by(criterion(seed)).unwrap().paths[0].removed.clone();
     assert_eq!(order(3), order(3));
     let orders: std::collections::BTreeSet<Vec<usize>> = (0..20).map(order).collect();
     assert!(orders.len() > 5, "{orders:?}");
     let is_order =
         |o: &Vec<usize>| o.len() == 3 && o.iter().all(|&c| c < 4 && o.iter().filter(|&&d| d == c).count() == 1);
     assert!(orders.iter().all(is_order), "{orders:?}");
+}
+
+struct BringsPanicking;
+
+impl PruningPlugin for BringsPanicking {
+    fn name(&self) -> &str {
+        "brings_panicking"
+    }
+    fn criteria(&self) -> Vec<Arc<dyn Criterion>> {
+        vec![Arc::new(Panicking)]
+    }
+}
+
+#[test]
+fn a_selection_finds_the_criterion_of_its_name_and_lists_the_others_if_there_is_none() {
+    let mut plugins = PluginList::default();
+    let custom = |name: &str, plugins: &PluginList| Selection::Custom(name.into()).criterion(1, plugins);
+    let refusal = |name: &str, plugins: &PluginList| custom(name, plugins).unwrap_err().to_string();
+    let none = refusal("panicking", &plugins);
+    assert_eq!(none, "unknown criterion 'panicking' of selection; no plugin of this binary brings one");
+    plugins.add(BringsPanicking);
+    assert_eq!(custom("panicking", &plugins).unwrap().unwrap().name(), "panicking");
+    // Built-in criteria have words of their own.
+    let others = refusal("l1", &plugins);
+    assert_eq!(others, "unknown criterion 'l1' of selection; plugins of this binary bring: panicking");
+}
+
+#[test]
+fn only_elimination_has_no_criterion_and_only_norms_can_be_worked_out_elsewhere() {
+    let plugins = PluginList::default();
+    let told = |selection: Selection| {
+        let criterion = selection.criterion(1, &plugins).unwrap();
+        (criterion.map(|criterion| criterion.name().to_owned()), selection.norm())
+    };
+    assert_eq!(told(Selection::L1), (Some("l1".to_owned()), Some(Norm::L1)));
+    assert_eq!(told(Selection::L2), (Some("l2".to_owned()), Some(Norm::L2)));
+    assert_eq!(told(Selection::Random), (Some("random".to_owned()), None));
+    assert_eq!(told(Selection::Reconstruction), (None, None));
 }

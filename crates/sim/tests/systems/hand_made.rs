@@ -7,11 +7,11 @@ use bevy_ecs::system::RunSystemOnce;
 use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
-    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, Event,
-    EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy, N_FEATURES,
-    NoiseFree, ObservationSpace, OnTask, Pool, Prepared, PruneTask, Repair, Reward, RewardKind, Score, ScoreArrivals,
-    ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd, build_batch,
-    spawn_network,
+    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, CostBound,
+    Criterion, EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LabelledImages, LateScores, Macs, MadeBy,
+    N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair,
+    Reward, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats, TickFailure,
+    Walk, WalkEnd, build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -54,7 +54,7 @@ pub fn pool() -> Pool {
 /// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in
 /// this order, the second its channel 1.
 pub fn prepared() -> Prepared {
-    let mut prepared = prepared_by(Selection::L1).unwrap();
+    let mut prepared = prepared_by(Selection::L1.criterion(0, &PluginList::default()).unwrap()).unwrap();
     let path = |removed: &[usize], errors: &[f64]| {
         Arc::new(RemovalPath { removed: removed.to_vec(), errors: errors.to_vec() })
     };
@@ -63,7 +63,7 @@ pub fn prepared() -> Prepared {
 }
 
 /// The network with its channels ranked.
-pub fn prepared_by(selection: Selection) -> Result<Prepared, SimError> {
+pub fn prepared_by(criterion: Option<Arc<dyn Criterion>>) -> Result<Prepared, SimError> {
     let inputs = Inputs {
         network_name: "two".into(),
         dataset_name: "ramp".into(),
@@ -71,9 +71,10 @@ pub fn prepared_by(selection: Selection) -> Result<Prepared, SimError> {
         dataset_index: IndexOf::ONLY,
         network: network(),
         protocol: Protocol::Inner,
-        selection,
+        criterion,
         norm_orders: Default::default(),
         repair: Repair::Off,
+        walk_images: 0,
         precision: Precision::F32,
         calibration: vec![0.5, -1.0, 2.0, 0.25],
         refit: vec![0.5, -1.0, 2.0, 0.25],
@@ -98,7 +99,8 @@ impl Process {
     pub fn new() -> Self {
         let mut world = World::new();
         let prepared = prepared();
-        let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), (Cost::Macs, BUDGET), 1, 0.1).unwrap();
+        let bound = CostBound { cost: Cost::Macs, max: BUDGET };
+        let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), bound, 1, 0.1).unwrap();
         let scale = FeatureScale::of(prepared.shapes.iter());
         world.insert_resource(ObservationSpace { scale, n_features: N_FEATURES });
         world.insert_resource(pool());
@@ -182,7 +184,7 @@ impl Process {
         self.world.resource::<TickFailure>().0.clone()
     }
 
-    pub fn events(&self) -> &[Event] {
+    pub fn events(&self) -> &[ProcessEvent] {
         &self.world.resource::<EventLog>().0
     }
 

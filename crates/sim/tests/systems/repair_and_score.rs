@@ -6,10 +6,10 @@ use bevy_ecs::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{Network, prune};
 use secateur_sim::{
-    Awaited, BatchSize, Build, BuildBatch, CandidateId, Compact, EqualTo, Evaluate, Evaluator, Event, Fault,
-    LateScores, Prepared, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals, ScoreCache, ScoredElsewhere,
-    SimError, ToScore, await_scores, build_batch, recall_scores, repair_candidates, score_candidates, settle_actors,
-    share_scores,
+    Awaited, BatchSize, Build, BuildBatch, CandidateFault, CandidateId, Compact, EqualTo, Evaluate, Evaluator,
+    LateScores, Prepared, ProcessEvent, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals, ScoreCache,
+    ScoredElsewhere, SimError, ToScore, await_scores, build_batch, recall_scores, repair_candidates, score_candidates,
+    settle_actors, share_scores,
 };
 
 use crate::hand_made::{A, Ended, Process, kept, prepared, widths};
@@ -128,7 +128,7 @@ fn a_candidate_that_panics_while_it_is_built_costs_only_itself() {
     noted(&mut process);
     let [bad, good] = [(PANICS, 1), (1, 1)].map(|widths| process.ended(0, 0, widths));
     process.run(repair_candidates);
-    assert!(process.get::<Fault>(bad.candidate).0.contains("injected"));
+    assert!(process.get::<CandidateFault>(bad.candidate).0.contains("injected"));
     assert!(process.find::<Compact>(good.candidate).is_some());
     assert_eq!(process.failure(), None);
 }
@@ -218,7 +218,7 @@ fn a_candidate_that_panics_while_it_is_scored_has_no_score_and_is_not_remembered
     let good = built(&mut process, 1, (1, 1));
     process.run(score_candidates);
     assert_eq!(score(&process, bad), None);
-    assert!(process.get::<Fault>(bad.candidate).0.contains("injected"));
+    assert!(process.get::<CandidateFault>(bad.candidate).0.contains("injected"));
     assert_eq!(score(&process, good), accuracy(0.1));
     assert_eq!(process.world.resource::<ScoreCache>().len(), 1);
 }
@@ -309,7 +309,7 @@ fn an_actor_waits_for_its_score_or_that_of_an_equal_candidate_and_goes_on_when_i
 fn a_fault_from_elsewhere_costs_its_actor_the_walk_and_the_actors_of_equal_candidates_theirs() {
     let mut process = Process::new();
     let awaited = process.ended(0, 0, (2, 1));
-    process.set(awaited.candidate, (ScoredElsewhere, Fault("the worker is gone".into())));
+    process.set(awaited.candidate, (ScoredElsewhere, CandidateFault("the worker is gone".into())));
     let equal = process.ended(1, 1, (2, 1));
     process.set(equal.candidate, EqualTo(awaited.candidate));
     process.run(settle_actors);
@@ -322,7 +322,7 @@ fn actors_whose_candidate_has_no_score_leave_the_tick_and_only_its_own_panic_cou
     let mut process = Process::new();
     let waited = process.ended(1, 6, (2, 1));
     let panicked = process.ended(0, 5, (2, 1));
-    process.set(panicked.candidate, Fault("injected".into()));
+    process.set(panicked.candidate, CandidateFault("injected".into()));
     process.set(waited.candidate, EqualTo(panicked.candidate));
     let fine = process.scored(2, 7, (1, 1), 0.5).actor;
     let inside = process.actor(3, 8);
@@ -333,7 +333,7 @@ fn actors_whose_candidate_has_no_score_leave_the_tick_and_only_its_own_panic_cou
     let restarts = [panicked.actor, waited.actor, fine].map(|actor| process.get::<Restarts>(actor));
     let times = |n, of_walk| Restarts { n, of_walk };
     assert_eq!(restarts, [times(1, 1), times(1, 0), times(0, 0)]);
-    let event = |actor, walk, message: &str| Event::Restarted { task: 0, actor, walk, message: message.into() };
+    let event = |actor, walk, message: &str| ProcessEvent::Restarted { task: 0, actor, walk, message: message.into() };
     assert_eq!(process.events(), [event(0, 5, "injected"), event(1, 6, "an equal candidate has no score")]);
     assert_eq!(process.failure(), None);
 }
@@ -342,7 +342,7 @@ fn actors_whose_candidate_has_no_score_leave_the_tick_and_only_its_own_panic_cou
 fn a_candidate_that_panics_the_fourth_time_stops_the_run() {
     let mut process = Process::new();
     let Ended { actor, candidate } = process.ended(0, 5, (2, 1));
-    process.set(candidate, Fault("injected".into()));
+    process.set(candidate, CandidateFault("injected".into()));
     process.set(actor, Restarts { n: 9, of_walk: 2 });
     process.run(settle_actors);
     assert_eq!(process.failure(), None);

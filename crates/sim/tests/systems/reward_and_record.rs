@@ -1,8 +1,8 @@
 //! What walks are paid, and what is remembered of them.
 
 use secateur_sim::{
-    Cached, Event, Finalists, Readiness, Reward, RewardKind, Score, SimError, Spent, StepReward, TaskStats, Walk,
-    close_decisions, record_candidates, write_reward,
+    Cached, Finalists, ProcessEvent, Readiness, Reward, RewardKind, Score, SimError, Spent, StepReward, TaskStats,
+    Walk, close_decisions, record_candidates, write_reward,
 };
 
 use crate::hand_made::{Process, widths};
@@ -82,7 +82,7 @@ fn candidates_are_counted_and_the_best_distinct_ones_kept_best_first() {
     assert_eq!((stats.n_begun, stats.n_ended, stats.n_cache_hits), (0, 4, 1));
     let best = process.get::<Finalists>(process.task).best;
     assert_eq!(best.iter().map(|c| c.walk).collect::<Vec<_>>(), [13, 11]);
-    let is_best = process.events().iter().map(|event| matches!(event, Event::Candidate { is_best: true, .. }));
+    let is_best = process.events().iter().map(|event| matches!(event, ProcessEvent::Candidate { is_best: true, .. }));
     assert_eq!(is_best.collect::<Vec<_>>(), [true, true, false, true]);
 }
 
@@ -95,7 +95,7 @@ fn what_happened_is_told_in_actor_order_with_the_widths_of_the_walk() {
     process.run(record_candidates);
     let score = |accuracy| Score { accuracy, divergence: 0.0 };
     let (task, noise_free, cached) = (0, false, false);
-    let first = Event::Candidate {
+    let first = ProcessEvent::Candidate {
         task,
         actor: 0,
         walk: 7,
@@ -108,7 +108,7 @@ fn what_happened_is_told_in_actor_order_with_the_widths_of_the_walk() {
         spent: [(0, 2)].into(),
         is_best: true,
     };
-    let second = Event::Candidate {
+    let second = ProcessEvent::Candidate {
         task,
         actor: 1,
         walk: 8,
@@ -131,7 +131,7 @@ fn what_is_recorded_is_gone_and_a_walk_that_was_free_of_noise_is_told_as_such() 
     process.set(ended.actor, Walk::new(7, true, widths(3, 1)));
     process.run(record_candidates);
     assert!(process.world.get_entity(ended.candidate).is_err());
-    assert!(matches!(process.events(), [Event::Candidate { noise_free: true, .. }]));
+    assert!(matches!(process.events(), [ProcessEvent::Candidate { noise_free: true, .. }]));
     assert!(process.get::<Finalists>(process.task).best[0].noise_free);
 }
 

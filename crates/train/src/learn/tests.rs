@@ -22,7 +22,7 @@ fn every_whole_batch_that_is_there_is_learned_from_in_order_of_arrival() {
     let stats = ground.get::<LearnerStats>(learner);
     assert_eq!((stats.n_updates, stats.n_trajectories, pending(&ground, learner)), (5, 4, vec![3]));
     let updates = ground.events().iter().map(|event| match event {
-        Event::Learned { n_updates, .. } => *n_updates,
+        SearchEvent::Learned { n_updates, .. } => *n_updates,
         other => panic!("{other:?}"),
     });
     assert_eq!(updates.collect::<Vec<_>>(), [4, 5]);
@@ -74,7 +74,7 @@ fn an_update_tells_its_losses_its_lags_and_how_many_trajectories_waited() {
         sender.try_send(Queued { ticket: 0, unroll: unroll(0, versions) }).unwrap();
     }
     ground.run(learn_once);
-    let Some(Event::Learned { n_updates: 4, numbers, lags }) = ground.events().first() else { panic!() };
+    let Some(SearchEvent::Learned { n_updates: 4, numbers, lags }) = ground.events().first() else { panic!() };
     assert_eq!(*lags, [(0, 2), (1, 2), (3, 1)].into());
     let number = |name: &str| numbers.iter().find(|(known, _)| *known == name).map(|(_, x)| *x);
     let told = ["policy_loss", "n_steps", "lag_mean", "lag_max", "queue_depth"].map(number);

@@ -123,7 +123,7 @@ fn a_learner_publishes_after_an_update_and_tells_where_its_time_went() {
     slot.0.actors_waited.store(250_000_000, Ordering::Relaxed);
     run(&mut world);
     assert_eq!(slot.newest().version(), 4);
-    let [Event::Scheduled { n_updates: 4, numbers }] = &world.resource::<SearchLog>().0[..] else { panic!() };
+    let [SearchEvent::Scheduled { n_updates: 4, numbers }] = &world.resource::<SearchLog>().0[..] else { panic!() };
     let [("period_s", period), ("learner_idle_share", idle), ("actors_wait_s", waited)] = numbers[..] else { panic!() };
     // It is 4 seconds and a little more.
     assert!((4.0..30.0).contains(&period) && (idle - 1.0 / period).abs() < 1e-9, "{numbers:?}");
@@ -141,7 +141,7 @@ fn a_tick_of_the_learner_is_one_batch_and_its_policy() {
         world.run_schedule(LearnTick);
         assert_eq!((slot.newest().version(), ground.n_queued()), expected);
     }
-    let is_learned = world.resource::<SearchLog>().0.iter().map(|event| matches!(event, Event::Learned { .. }));
+    let is_learned = world.resource::<SearchLog>().0.iter().map(|event| matches!(event, SearchEvent::Learned { .. }));
     assert_eq!(is_learned.collect::<Vec<_>>(), [true, false, true, false]);
 }
 

@@ -30,7 +30,7 @@ fn a_batch_that_a_failure_left_behind_is_learned_from_before_anybody_acts() {
     let events = search.tick().unwrap();
     assert_eq!(*batches.lock().unwrap(), [[6]]);
     assert_eq!(search.world_mut().resource::<Versions>().0, [4]);
-    assert!(matches!(events[..], [Event::Learned { n_updates: 4, .. }]));
+    assert!(matches!(events[..], [SearchEvent::Learned { n_updates: 4, .. }]));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn trajectories_in_the_queue_are_left_to_the_tick() {
 fn the_failure_of_a_tick_is_returned_once_and_what_happened_before_it_can_still_be_read() {
     let injected = || SimError::NoScore { task: "t".into(), walk: 4 };
     let fail = move |mut failure: ResMut<TickFailure>, mut log: ResMut<EventLog>| {
-        log.0.push(secateur_sim::Event::Note { plugin: "test".into(), numbers: Vec::new() });
+        log.0.push(secateur_sim::ProcessEvent::Note { plugin: "test".into(), numbers: Vec::new() });
         failure.note(injected());
     };
     let mut search = search(Ground::new(1), fail);

@@ -7,8 +7,8 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_scene::{PluginConfig, SceneError};
 use secateur_sim::{
-    Awaited, CandidateId, Compact, Evaluator, Fault, OnTask, Pool, PrunedNetwork, PruningPlugin, Score, ScoreArrivals,
-    ScoredElsewhere, Step, Tick, ToBuild, ToScore, recall_scores, repair_candidates,
+    Awaited, CandidateFault, CandidateId, Compact, Evaluator, OnTask, Pool, PrunedNetwork, PruningPlugin, Score,
+    ScoreArrivals, ScoredElsewhere, Step, Tick, ToBuild, ToScore, recall_scores, repair_candidates,
 };
 
 /// A plugin that has candidates scored elsewhere, beside what another plugin does.
@@ -83,7 +83,7 @@ impl<P: PruningPlugin> PruningPlugin for Late<P> {
                     continue;
                 }
                 if faults && id.walk.is_multiple_of(3) && faulted.lock().unwrap().insert(*id) {
-                    commands.entity(entity).insert(Fault("injected elsewhere".into()));
+                    commands.entity(entity).insert(CandidateFault("injected elsewhere".into()));
                 } else {
                     commands.entity(entity).insert(*score);
                 }

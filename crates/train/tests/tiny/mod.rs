@@ -16,10 +16,10 @@ use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
 use secateur_scene::PluginConfig;
 use secateur_sim::{
-    Bound, Event as ProcessEvent, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared,
-    PruningPlugin, Repair, RewardKind, Selection, Settings, TaskSetup,
+    CostBound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin,
+    Repair, RewardKind, Settings, TaskSetup,
 };
-use secateur_train::{Event, Executor, Scheduler, Search, SearchSetup, TaskResult};
+use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup, TaskResult};
 
 /// An agent with its defaults.
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +84,10 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
         dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
-        selection: Selection::Reconstruction,
+        criterion: None,
         norm_orders: Default::default(),
-        repair: Repair::Sequential(20),
+        repair: Repair::Sequential,
+        walk_images: 20,
         precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
@@ -147,7 +148,7 @@ pub fn search_on(
         .map(|&ratio| TaskSetup {
             name: format!("tiny-{ratio}"),
             network: 0,
-            budget: Bound { cost: Cost::Macs, max: (full as f64 * ratio) as u64 },
+            budget: CostBound { cost: Cost::Macs, max: (full as f64 * ratio) as u64 },
             budget_ratio: ratio as f32,
             is_searched: true,
         })
@@ -178,7 +179,7 @@ pub fn search_on(
 }
 
 /// Runs a search to its end.
-pub fn go_on(search: &mut Search) -> Vec<Event> {
+pub fn go_on(search: &mut Search) -> Vec<SearchEvent> {
     let mut events = Vec::new();
     let start = Instant::now();
     while !search.is_done() {
@@ -189,24 +190,24 @@ pub fn go_on(search: &mut Search) -> Vec<Event> {
     events
 }
 
-pub fn run(options: &Options) -> (Vec<Event>, Vec<TaskResult>, Search) {
+pub fn run(options: &Options) -> (Vec<SearchEvent>, Vec<TaskResult>, Search) {
     let mut search = search(options);
     let events = go_on(&mut search);
     (events, search.results(), search)
 }
 
 /// The numbers of this name in the learner's updates.
-pub fn learned(events: &[Event], name: &str) -> Vec<f64> {
-    let of = |e: &Event| match e {
-        Event::Learned { numbers, .. } => numbers.iter().find(|(n, _)| *n == name).map(|(_, x)| *x),
+pub fn learned(events: &[SearchEvent], name: &str) -> Vec<f64> {
+    let of = |e: &SearchEvent| match e {
+        SearchEvent::Learned { numbers, .. } => numbers.iter().find(|(n, _)| *n == name).map(|(_, x)| *x),
         _ => None,
     };
     events.iter().filter_map(of).collect()
 }
 
-pub fn rewards(events: &[Event]) -> Vec<(usize, u64, f32)> {
-    let of = |e: &Event| match e {
-        Event::Process(ProcessEvent::Candidate { task, walk, reward, .. }) => Some((*task, *walk, *reward)),
+pub fn rewards(events: &[SearchEvent]) -> Vec<(usize, u64, f32)> {
+    let of = |e: &SearchEvent| match e {
+        SearchEvent::Process(ProcessEvent::Candidate { task, walk, reward, .. }) => Some((*task, *walk, *reward)),
         _ => None,
     };
     events.iter().filter_map(of).collect()

@@ -54,6 +54,17 @@ pub(crate) struct Finish {
 /// pixels: reads of input, weights, bias and residual, writes of output; output must not overlap the rest.
 pub(crate) type TileFn = unsafe fn(&TileJob, n_tiles: usize);
 
+/// A size of register tile and what computes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileKernel {
+    /// Pixels, P.
+    pub n_pixels: usize,
+    /// Output channels, C.
+    pub n_channels: usize,
+    /// Computes tiles of this size.
+    pub run: TileFn,
+}
+
 #[inline(always)]
 unsafe fn run_tiles<L: Lanes, const P: usize, const C: usize>(job: &TileJob, n_tiles: usize) {
     for first in (0..n_tiles).map(|t| t * P) {
@@ -142,8 +153,8 @@ macro_rules! tile_table {
             // SAFETY: same contract, and this function enables the instructions.
             unsafe { run_tiles::<$lanes, P, C>(job, n_tiles) }
         }
-        /// `(P, C, function)` of all tiles.
-        static $name: &[(usize, usize, TileFn)] = &[$($(($p, $c, $run::<$p, $c>)),*),*];
+        static $name: &[TileKernel] =
+            &[$($(TileKernel { n_pixels: $p, n_channels: $c, run: $run::<$p, $c> }),*),*];
     };
 }
 
@@ -158,8 +169,8 @@ tile_table!(AVX2, run_avx2, Avx2, ["avx2,fma"],
     1: [1, 2, 3, 4, 5, 6], 2: [1, 2, 3, 4, 5, 6], 3: [1, 2, 3, 4], 4: [1, 2]);
 tile_table!(PORTABLE, run_portable, Portable, 1: [1, 2, 3, 4, 5, 6], 2: [1, 2, 3, 4], 3: [1, 2]);
 
-/// All tiles of an instruction set as `(P, C, function)`; every `C` up to the largest comes with `P` = 1.
-pub(crate) fn tiles(isa: Isa) -> &'static [(usize, usize, TileFn)] {
+/// All tiles of an instruction set; every number of channels up to the largest comes with one pixel.
+pub(crate) fn tiles(isa: Isa) -> &'static [TileKernel] {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => AVX512,

@@ -8,15 +8,15 @@
 
 use std::arch::x86_64::*;
 
-use crate::engine::conv::tile::{Finish, TileFn, TileJob};
+use crate::engine::conv::tile::{Finish, TileJob, TileKernel};
 use crate::simd::pairs::Interleave;
 
 /// Lanes of a vector.
 const LANES: usize = 16;
 
 /// # Safety
-/// As [`TileFn`], in words: with a `finish`, outputs are pairs (an odd last channel gets zero for a partner), without
-/// they are f32 sums.
+/// As [`TileFn`](super::tile::TileFn), in words: with a `finish`, outputs are pairs (an odd last channel gets zero for
+/// a partner), without they are f32 sums.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn run<const P: usize, const C: usize>(job: &TileJob, n_tiles: usize) {
     for first in (0..n_tiles).map(|t| t * P) {
@@ -160,8 +160,9 @@ impl FinishPair {
 
 macro_rules! tile_table {
     ($( $p:literal: [$($c:literal),*] ),*) => {
-        /// `(P, C, function)` of all tiles: 32 registers hold P * C sums, P inputs and a weight.
-        pub(crate) static TILES: &[(usize, usize, TileFn)] = &[$($(($p, $c, run::<$p, $c>)),*),*];
+        /// All tiles: 32 registers hold P * C sums, P inputs and a weight.
+        pub(crate) static TILES: &[TileKernel] =
+            &[$($(TileKernel { n_pixels: $p, n_channels: $c, run: run::<$p, $c> }),*),*];
     };
 }
 

@@ -1,7 +1,7 @@
 //! Cuts a convolution's output into register tiles: which output channels go together, and which pixels.
 
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::conv::tile::TileFn;
+use crate::engine::conv::tile::{TileFn, TileKernel};
 
 /// Tiles of one size over consecutive output pixels.
 #[derive(Clone, Copy, Debug)]
@@ -16,25 +16,24 @@ pub(crate) struct PixelRun {
 
 /// The cheapest way to cut `n_pixels` pixels of `c` channels into tiles, and its relative cost.
 pub(crate) fn pixel_runs(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> (Vec<PixelRun>, f64) {
-    let menu: Vec<(usize, TileFn)> =
-        arithmetic.tiles().iter().filter(|t| t.1 == c).map(|&(p, _, run)| (p, run)).collect();
+    let menu: Vec<&TileKernel> = arithmetic.tiles().iter().filter(|tile| tile.n_channels == c).collect();
     let mut best = vec![(0.0, 0); n_pixels + 1];
     for n in 1..=n_pixels {
-        let fitting = menu.iter().enumerate().filter(|(_, t)| t.0 <= n);
-        let costs = fitting.map(|(i, t)| (best[n - t.0].0 + arithmetic.step_cost(t.0, c), i));
+        let fitting = menu.iter().enumerate().filter(|(_, tile)| tile.n_pixels <= n);
+        let costs = fitting.map(|(i, tile)| (best[n - tile.n_pixels].0 + arithmetic.step_cost(tile.n_pixels, c), i));
         best[n] = costs.min_by(|x, y| x.0.total_cmp(&y.0)).expect("the one-pixel tile always fits");
     }
     let mut counts = vec![0; menu.len()];
     let mut left = n_pixels;
     while left > 0 {
         counts[best[left].1] += 1;
-        left -= menu[best[left].1].0;
+        left -= menu[best[left].1].n_pixels;
     }
     let mut runs = Vec::with_capacity(counts.iter().filter(|&&n| n > 0).count());
     let mut start = 0;
-    for (&(tile_pixels, run), n_tiles) in menu.iter().zip(counts).rev().filter(|(_, n)| *n > 0) {
-        runs.push(PixelRun { start, n_tiles, run });
-        start += n_tiles * tile_pixels;
+    for (tile, n_tiles) in menu.iter().zip(counts).rev().filter(|(_, n)| *n > 0) {
+        runs.push(PixelRun { start, n_tiles, run: tile.run });
+        start += n_tiles * tile.n_pixels;
     }
     (runs, best[n_pixels].0)
 }
@@ -42,7 +41,7 @@ pub(crate) fn pixel_runs(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> (
 /// Bytes of the runs of `n_pixels` pixels of `c` channels.
 pub(crate) fn runs_bytes(arithmetic: Arithmetic, c: usize, n_pixels: usize) -> u64 {
     // Tiles of each size make one run at most, however many pixels there are.
-    let n_sizes = arithmetic.tiles().iter().filter(|t| t.1 == c).count().min(n_pixels);
+    let n_sizes = arithmetic.tiles().iter().filter(|tile| tile.n_channels == c).count().min(n_pixels);
     (n_sizes * size_of::<PixelRun>()) as u64
 }
 
@@ -55,7 +54,7 @@ const MAX_TRIED: usize = 2048;
 pub(crate) fn channel_blocks(arithmetic: Arithmetic, n_channels: usize, n_pixels: usize) -> Vec<usize> {
     let per_word = arithmetic.channels_per_word();
     let n_words = arithmetic.words(n_channels);
-    let largest = arithmetic.tiles().iter().map(|t| t.1).max().expect("there are tiles");
+    let largest = arithmetic.tiles().iter().map(|tile| tile.n_channels).max().expect("there are tiles");
     let fewest = n_channels.div_ceil(largest);
     let even = |n_blocks: usize| -> Vec<usize> {
         let end = |b: usize| (b * n_words / n_blocks * per_word).min(n_channels);
@@ -81,8 +80,8 @@ mod tests {
                     let mut next = 0;
                     for run in &runs {
                         assert_eq!(run.start, next);
-                        let same = |t: &&(usize, usize, TileFn)| t.1 == c && std::ptr::fn_addr_eq(t.2, run.run);
-                        next += run.n_tiles * arithmetic.tiles().iter().find(same).unwrap().0;
+                        let same = |tile: &&TileKernel| tile.n_channels == c && std::ptr::fn_addr_eq(tile.run, run.run);
+                        next += run.n_tiles * arithmetic.tiles().iter().find(same).unwrap().n_pixels;
                     }
                     assert_eq!(next, n, "{arithmetic:?} c={c}");
                     assert!(cost.is_finite());
@@ -100,7 +99,8 @@ mod tests {
                     assert_eq!(blocks.iter().sum::<usize>(), n_channels);
                     let whole = &blocks[..blocks.len() - 1];
                     assert!(whole.iter().all(|c| c % arithmetic.channels_per_word() == 0));
-                    assert!(blocks.iter().all(|&c| arithmetic.tiles().iter().any(|t| (t.0, t.1) == (1, c))));
+                    let is_one_pixel = |tile: &TileKernel, c| tile.n_pixels == 1 && tile.n_channels == c;
+                    assert!(blocks.iter().all(|&c| arithmetic.tiles().iter().any(|tile| is_one_pixel(tile, c))));
                 }
             }
         }

@@ -46,6 +46,15 @@ struct TileBlock {
     runs: Vec<Vec<PixelRun>>,
 }
 
+/// Where a tile is.
+#[derive(Clone, Copy, Debug)]
+struct TilePlace {
+    /// Its number in the image, row by row.
+    tile: usize,
+    /// Its number among those transformed together.
+    at: usize,
+}
+
 /// Transformed inputs and outputs of some tiles.
 #[derive(Debug, Default)]
 pub(crate) struct WinogradScratch {
@@ -149,10 +158,11 @@ impl WinogradKernel {
         let all = rows.start / TILE * self.n_tiles[1]..rows.end.div_ceil(TILE) * self.n_tiles[1];
         for first in all.clone().step_by(self.tiles) {
             let tiles = first..(first + self.tiles).min(all.end);
-            tiles.clone().for_each(|tile| self.transform_input(tile, tile - first, x, &mut scratch.inputs));
+            let place = |tile| TilePlace { tile, at: tile - first };
+            tiles.clone().map(place).for_each(|tile| self.transform_input(tile, x, &mut scratch.inputs));
             self.multiply(tiles.len(), &scratch.inputs, &mut scratch.sums);
-            for tile in tiles {
-                self.transform_output((tile, tile - first), &scratch.sums, epilogue, &rows, out);
+            for tile in tiles.map(place) {
+                self.transform_output(tile, &scratch.sums, epilogue, &rows, out);
             }
         }
     }
@@ -169,7 +179,7 @@ impl WinogradKernel {
         [tile / self.n_tiles[1] * TILE, tile % self.n_tiles[1] * TILE]
     }
 
-    fn transform_input(&self, tile: usize, at: usize, x: &[f32], inputs: &mut AlignedVec) {
+    fn transform_input(&self, TilePlace { tile, at }: TilePlace, x: &[f32], inputs: &mut AlignedVec) {
         let input = &self.shapes[0];
         let n_words = self.arithmetic.words(input.c);
         let pixel_len = n_words * self.arithmetic.lanes();
@@ -224,7 +234,7 @@ impl WinogradKernel {
 
     fn transform_output(
         &self,
-        (tile, at): (usize, usize),
+        TilePlace { tile, at }: TilePlace,
         sums: &AlignedVec,
         epilogue: Epilogue,
         rows: &Range<usize>,

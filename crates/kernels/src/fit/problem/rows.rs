@@ -4,6 +4,7 @@ use secateur_net::{Conv2d, Shape};
 
 use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::fit::gram::GramSums;
+use crate::fit::linear_map::GroupMaps;
 use crate::fit::problem::{BLOCK_VALUES, BlockBuffers, Blocking, InputLayout, RefitProblem};
 use crate::fit::surrogate::replace_by_target_moves;
 use crate::simd::products::{Columns, add_products};
@@ -83,11 +84,12 @@ impl RefitProblem<'_> {
         for group in first_row / per_group..end.div_ceil(per_group) {
             let skipped = first_row.saturating_sub(group * per_group);
             let last = end.min((group + 1) * per_group) - group * per_group;
-            let source = self.activations.whole(self.source, group);
+            let values = self.activations.whole(self.source, group);
+            let maps = GroupMaps { values, n_channels: layout.source.n_stored, lanes };
             for (i, pixel) in self.target.sample.pixels(group).enumerate().take(last).skip(skipped) {
                 let [y, others] = [&mut block.y, &mut block.others].map(|v| &mut v[row * y_len..][..y_len]);
                 let x = &mut block.x[row * x_len..][..x_len];
-                self.map.write_inputs((source, layout.source.n_stored, lanes), pixel, &layout.source.used, x);
+                self.map.write_inputs(maps, pixel, &layout.source.used, x);
                 self.sum_others(group, pixel, layout, others);
                 self.write_targets(group * per_group + i, lanes, others, y);
                 [x, y, others].into_iter().for_each(|values| images.clear_missing(group, values));

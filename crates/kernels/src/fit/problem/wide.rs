@@ -11,6 +11,7 @@ use faer::{Accum, Mat, Par, Side};
 use rayon::prelude::*;
 
 use crate::fit::gram::RIDGE;
+use crate::fit::linear_map::GroupMaps;
 use crate::fit::problem::{InputLayout, OVER_RELAXATION, RefitProblem};
 use crate::fit::surrogate::replace_by_target_moves;
 use crate::fit::wide::wide_rows_max;
@@ -78,14 +79,15 @@ impl RefitProblem<'_> {
         let mut row = vec![0.0; (n_columns + 1) * lanes];
         let [mut y, mut others] = [(); 2].map(|()| vec![0.0; n_out * lanes]);
         for group in 0..self.target.n_groups {
-            let source = self.activations.whole(self.source, group);
+            let values = self.activations.whole(self.source, group);
+            let maps = GroupMaps { values, n_channels: layout.source.n_stored, lanes };
             let present = images.n_present(group);
             for (i, pixel) in self.target.sample.pixels(group).enumerate() {
                 if data.x.is_full() {
                     return data;
                 }
                 let before = data.x.len();
-                self.map.write_inputs((source, layout.source.n_stored, lanes), pixel, &layout.source.used, &mut row);
+                self.map.write_inputs(maps, pixel, &layout.source.used, &mut row);
                 self.sum_others(group, pixel, layout, &mut others);
                 self.write_targets(group * per_group + i, lanes, &others, &mut y);
                 data.x.push(&row, lanes, present);

@@ -6,14 +6,14 @@ use crate::error::{RlError, check_length};
 use crate::unroll::Unroll;
 
 /// Unrolls side by side, `[T+1, B]`.
-pub(super) struct Batch<'a> {
+pub(super) struct UnrollBatch<'a> {
     pub(super) unrolls: Vec<&'a Unroll>,
     pub(super) input: NetInput,
     /// Steps of each unroll, `[B]`.
     pub(super) n_steps: Vec<usize>,
 }
 
-impl<'a> Batch<'a> {
+impl<'a> UnrollBatch<'a> {
     pub(super) fn new(frame: &Frame, unrolls: Vec<&'a Unroll>) -> Result<Self, RlError> {
         let n_steps: Vec<usize> = unrolls.iter().map(|unroll| unroll.n_steps()).collect();
         let longest = n_steps.iter().copied().max().unwrap_or(0);

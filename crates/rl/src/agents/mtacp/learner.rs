@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::batch::Batch;
+use super::batch::UnrollBatch;
 use super::frame::Frame;
 use super::loss::{Loss, LossInput};
 use super::memory::{self, TaskMemory};
 use super::net::NetShape;
 use super::policy::MtacpPolicy;
-use super::report::Totals;
+use super::report::GradientStepSums;
 use super::settings::{MtacpSettings, SigmaRule, UnrollRule};
 use crate::agent::EnvironmentSpec;
 use crate::error::{During, RlError, check_finite};
@@ -80,7 +80,7 @@ impl MtacpLearner {
         self.state.params.values()
     }
 
-    fn gradient_step(&mut self, input: &LossInput, totals: &mut Totals) -> Result<(), RlError> {
+    fn gradient_step(&mut self, input: &LossInput, totals: &mut GradientStepSums) -> Result<(), RlError> {
         let (loss, mut gradient) = loss_and_gradient(&self.state.params, input)?;
         let norm = clip_gradient_norm(&mut gradient, self.frame.settings.gradient_norm_max);
         let rate = self.rate();
@@ -108,9 +108,9 @@ impl MtacpLearner {
         }
         let memories = self.state.memories.clone();
         let remembered = memories.iter().flat_map(|memory| &memory.best);
-        let batch = Batch::new(&frame, fresh.iter().chain(remembered).collect())?;
+        let batch = UnrollBatch::new(&frame, fresh.iter().chain(remembered).collect())?;
         let input = LossInput { frame: &frame, batch: &batch, n_fresh: fresh.len(), memories: &memories, sigma };
-        let mut totals = Totals::default();
+        let mut totals = GradientStepSums::default();
         for _ in 0..settings.passes {
             self.gradient_step(&input, &mut totals)?;
         }

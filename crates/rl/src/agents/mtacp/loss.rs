@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::batch::Batch;
+use super::batch::UnrollBatch;
 use super::frame::{Frame, VARIANCE_MIN};
 use super::memory::TaskMemory;
 use super::net::forward;
@@ -49,7 +49,7 @@ pub(super) struct Loss {
 pub(super) struct LossInput<'a> {
     pub(super) frame: &'a Frame,
     /// Fresh unrolls first, then remembered walks.
-    pub(super) batch: &'a Batch<'a>,
+    pub(super) batch: &'a UnrollBatch<'a>,
     pub(super) n_fresh: usize,
     pub(super) memories: &'a [TaskMemory],
     /// Standard deviation under [`SigmaRule::Annealed`].

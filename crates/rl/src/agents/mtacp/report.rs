@@ -5,7 +5,7 @@ use crate::interface::LearnReport;
 
 /// Sums over gradient steps; `finish` makes means of them.
 #[derive(Default)]
-pub(super) struct Totals {
+pub(super) struct GradientStepSums {
     n_gradient_steps: u64,
     policy_loss: f64,
     value_loss: f64,
@@ -19,7 +19,7 @@ pub(super) struct Totals {
     sigma: f64,
 }
 
-impl Totals {
+impl GradientStepSums {
     pub(super) fn add(&mut self, loss: &Loss, gradient_norm: f64, learning_rate: f64) {
         if self.n_gradient_steps == 0 {
             self.importance_mean = loss.importance_mean;

@@ -1,6 +1,6 @@
 //! Tests of the loss on tiny cases.
 
-use super::batch::Batch;
+use super::batch::UnrollBatch;
 use super::learner::loss_and_gradient;
 use super::loss::LossInput;
 use super::memory::{self, TaskMemory};
@@ -74,7 +74,7 @@ fn unroll(lengths: &[usize], seed: u64) -> Unroll {
 /// Runs `check` with the loss of `unrolls` under a fresh learner.
 fn with_loss(settings: MtacpSettings, unrolls: &[Unroll], check: impl Fn(&Params, &LossInput)) {
     let learner = MtacpLearner::new(settings, &AGENT).unwrap();
-    let batch = Batch::new(&learner.frame, unrolls.iter().collect()).unwrap();
+    let batch = UnrollBatch::new(&learner.frame, unrolls.iter().collect()).unwrap();
     let memories = vec![TaskMemory::default()];
     let frame = &learner.frame;
     let input = LossInput { frame, batch: &batch, n_fresh: unrolls.len(), memories: &memories, sigma: 0.5 };
@@ -116,7 +116,7 @@ fn rewarded_action_becomes_likelier_and_punished_one_less_likely() {
         walk.reward[0] = reward;
         let mut learner = MtacpLearner::new(MtacpSettings { entropy_weight: 0.0, ..tiny() }, &AGENT).unwrap();
         let log_prob = |learner: &MtacpLearner| {
-            let batch = Batch::new(&learner.frame, vec![&walk]).unwrap();
+            let batch = UnrollBatch::new(&learner.frame, vec![&walk]).unwrap();
             let memories = vec![TaskMemory::default()];
             let frame = &learner.frame;
             let input = LossInput { frame, batch: &batch, n_fresh: 1, memories: &memories, sigma: 0.5 };
@@ -178,7 +178,7 @@ fn unroll_across_walks_equals_two_unrolls() {
     let total = |unrolls: &[Unroll]| {
         let mut result = (0.0, Vec::new());
         let learner = MtacpLearner::new(tiny(), &AGENT).unwrap();
-        let batch = Batch::new(&learner.frame, unrolls.iter().collect()).unwrap();
+        let batch = UnrollBatch::new(&learner.frame, unrolls.iter().collect()).unwrap();
         let memories = vec![TaskMemory::default()];
         let frame = &learner.frame;
         let input = LossInput { frame, batch: &batch, n_fresh: unrolls.len(), memories: &memories, sigma: 0.5 };
