@@ -5,6 +5,23 @@
 // 4 QUADS of weights for 128 QUADS multiply-adds where masked_conv2d.wgsl takes 4 and 4 QUADS for 64 QUADS. Neighbouring invocations
 // compute neighbouring columns, so their loads are one access. Weights lie in workgroup memory, as many input quads as it holds at a
 // time. Workgroups: x over blocks (neighbours read the same pixels), y over strips, z over candidates.
+//
+// What to expect, on a card of 67 TFLOP/s and 3.35 TB/s, where 20 operations a byte keep both busy (an H100; activations read and
+// written once, `+` with the residual read too):
+//
+//     layer of ResNet-56        operations a byte     half of the inner channels
+//     16 -> 16 @ 32x32          36, + 24              16 -> 8: 24, 8 -> 16 +: 14
+//     32 -> 32 @ 16x16          72, + 48              48, + 29
+//     64 -> 64 @ 8x8            144, + 96             96, + 58
+//
+// So all but 8 -> 16 are bound by arithmetic. A block of one quad holds 32 sums, 40 pixels and 16 weights: about 100 registers, 10
+// workgroups of 64 on a multiprocessor of 65,536, 2.3 KB of workgroup memory each. Two quads take about 150 registers, 6 workgroups
+// and 4.6 KB, four about 250, 4 and 9.2 KB. 16 candidates of 512 images are 16,384 workgroups per block of the 32x32 layers, 12 times
+// what 132 multiprocessors hold. Measured, more quads are slower although they load less: 52, 45 and 35 % of the peak for 1, 2 and 4
+// on 16 -> 16, 59, 56 and 51 % on 256 -> 256. Taking most of the address arithmetic and all questions about the edge out of the inner
+// loop brought one to three points, so neither is what holds it back. 8 -> 16 reaches 44 % of the memory's rate. Images of a batch's candidates, 16 MB for 1,000, stay in
+// the second-level cache (50 MB), as z is the slowest to change; smaller buffers of activations, which would stay there too, are slower: 381
+// candidates/s with 512 MB, 330 with 64, 236 with 16, since each dispatch then has too little to do.
 
 // Rows of the kernel and columns of the input: known to the compiler, so that a strip stays in registers while the taps move down,
 // and the places of its pixels are one address and constants.

@@ -19,7 +19,7 @@ pub(super) const REPEATS: Repeats = Repeats { n: N_RUNS, at_least: Duration::fro
 
 /// What is measured; rates are medians.
 #[derive(Debug, Serialize)]
-struct Measured {
+struct CandidateRates {
     adapter: String,
     network: String,
     keep: f64,
@@ -87,7 +87,7 @@ pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
     json::write(arguments.json.as_deref(), &measured)
 }
 
-fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network) -> anyhow::Result<Measured> {
+fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network) -> anyhow::Result<CandidateRates> {
     let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
     let (n, n_images, shape) = (arguments.card.n_candidates(), arguments.images.get(), network.graph().input());
     let kept = candidates(&groups, arguments.keep, n)?;
@@ -109,7 +109,7 @@ fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network
     let (_, dense_s) = timed("the unpruned network", &Candidates::Repaired(&[network]))?;
     let gflops = 2e-9 * macs * (n * n_images) as f64 / own_s;
     let peak_tflops = arguments.card.peak_tflops;
-    Ok(Measured {
+    Ok(CandidateRates {
         adapter: gpu.name().to_owned(),
         network: name,
         keep: arguments.keep,
@@ -142,7 +142,7 @@ impl Dispatches {
     }
 }
 
-fn print(measured: &Measured) -> Result<(), Failure> {
+fn print(measured: &CandidateRates) -> Result<(), Failure> {
     let row = |name: &str, value: &dyn Display| screen::result(format_args!("{name:<30}{value}"));
     row("adapter", &measured.adapter)?;
     row(

@@ -20,7 +20,7 @@ use crate::{Failure, screen};
 const AWAKE: Repeats = Repeats { n: 1, at_least: Duration::from_millis(500) };
 
 #[derive(Debug, Serialize)]
-struct Measured {
+struct KernelsReport {
     adapter: String,
     rows: Vec<Measurement>,
 }
@@ -49,7 +49,7 @@ impl Measurement {
 
 pub(super) fn kernels(arguments: &BenchKernelsArgs) -> Result<(), Failure> {
     let mut gpu = secateur_run::open_gpu(&arguments.card.options())?;
-    let mut measured = Measured { adapter: gpu.name().to_owned(), rows: Vec::new() };
+    let mut measured = KernelsReport { adapter: gpu.name().to_owned(), rows: Vec::new() };
     let n_candidates = arguments.card.n_candidates();
     screen::result(format_args!("{}: up to {n_candidates} candidates in one dispatch", measured.adapter))?;
     for &layer in LAYERS {

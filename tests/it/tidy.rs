@@ -127,8 +127,8 @@ type Habit = (&'static str, fn(&[String]) -> usize, usize);
 /// Habits that are being dropped: how often each is found in the sources today, tests left out. A number may only go
 /// down.
 const COUNTS: &[Habit] = &[
-    ("comment lines of more than 120 characters: break them", long_comment_lines, 1),
-    ("names that stand for two or more types: give each its own", types_of_one_name, 1),
+    ("comment lines of more than 120 characters: break them", long_comment_lines, 0),
+    ("names that stand for two or more types: give each its own", types_of_one_name, 0),
     ("parameters that are tuples: make them a struct with named fields", tuple_parameters, 48),
 ];
 
