@@ -65,7 +65,7 @@ pub(crate) enum Command {
     /// Check a scene and all it names: every problem with file, line and column
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Show a network's channel groups, counts and reachable budgets
+    /// Show a network's channel groups, counts and reachable budgets; of an .onnx file what it holds
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
     /// Measure a network's top-1 accuracy

@@ -8,6 +8,7 @@ use secateur_run::{LoadedNetwork, MemoryBound, full_costs, least_widths};
 
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
+use crate::inspect_onnx::DocumentReport;
 use crate::table::Table;
 use crate::{Failure, screen};
 
@@ -18,13 +19,24 @@ const MULTIPLES: [usize; 3] = [1, 4, 8];
 const KEEP_RATIO_MIN: f64 = 0.1;
 
 pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
+    let path = &arguments.network.network;
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+        let report = DocumentReport::new(path)
+            .with_context(|| format!("reading '{}'", path.display()))
+            .map_err(Failure::BadArguments)?;
+        return show(&report, arguments.json, DocumentReport::to_text);
+    }
     let network = requested_network(&arguments.network)?;
     let fits = MemoryBound::new(arguments.memory.memory, 1).check_groups(&network.original);
     fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
     let report = NetworkReport::new(&network, arguments.protocol);
-    let text = match arguments.json {
-        true => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?,
-        false => report.to_text(),
+    show(&report, arguments.json, NetworkReport::to_text)
+}
+
+fn show<T: Serialize>(report: &T, as_json: bool, to_text: fn(&T) -> String) -> Result<(), Failure> {
+    let text = match as_json {
+        true => serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?,
+        false => to_text(report),
     };
     Ok(screen::result(text)?)
 }

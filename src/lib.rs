@@ -60,6 +60,7 @@ mod eval;
 mod extensions;
 mod failure;
 mod inspect;
+mod inspect_onnx;
 mod interrupt;
 mod options;
 mod progress;

@@ -8,6 +8,7 @@ mod check_and_run;
 mod golden;
 mod gpu;
 mod hostile_graphs;
+mod inspect_onnx;
 mod layering;
 mod learner_failure;
 mod library;

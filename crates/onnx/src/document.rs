@@ -1,0 +1,131 @@
+//! A model as its author wrote it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::OnnxError;
+use crate::external::ExternalData;
+use crate::names::check_names;
+use crate::scan::scan;
+use crate::schema::{GraphProto, ModelProto};
+
+/// Whether encoding a document gives the bytes that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fidelity {
+    /// It does.
+    Exact,
+    /// It differs from this byte on: fields that this version of the schema does not know, or an unusual order. What is
+    /// known is kept.
+    Differs {
+        /// Offset of the first byte that differs.
+        at: usize,
+    },
+}
+
+/// A model as its author wrote it, checked as far as names and sizes go.
+#[derive(Clone, Debug)]
+pub struct OnnxDocument {
+    model: ModelProto,
+    external: ExternalData,
+    fidelity: Fidelity,
+}
+
+/// The largest protocol buffer that others read.
+const BYTES_MAX: u64 = (2 << 30) - 1;
+/// Operator sets that are understood: older ones have other operations under the same names.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+
+impl OnnxDocument {
+    /// Reads a file; data in other files are looked for in its folder.
+    ///
+    /// # Errors
+    /// As [`OnnxDocument::from_bytes`]; what is no regular file, or larger than 2 GiB.
+    pub fn open(path: &Path) -> Result<Self, OnnxError> {
+        let file = |problem: &str| OnnxError::File { path: path.into(), problem: problem.into() };
+        let found = fs::metadata(path).map_err(|e| OnnxError::io(path, e))?;
+        if !found.is_file() {
+            return Err(file("is no file: name the .onnx file itself"));
+        }
+        if found.len() > BYTES_MAX {
+            return Err(file("is larger than 2 GiB: export it with its weights in a file of their own"));
+        }
+        let bytes = fs::read(path).map_err(|e| OnnxError::io(path, e))?;
+        // The folder of a bare name is the current one.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self::from_bytes(bytes.into(), folder)
+    }
+
+    /// Decodes and checks a model whose external data lie in `folder`. Weights are not copied out of `bytes`.
+    ///
+    /// # Errors
+    /// What is no ONNX model, would take far more memory than its size, has no graph or no operator set from 7 to 28;
+    /// names that are there twice or not at all, nodes that read what comes later.
+    pub fn from_bytes(bytes: Bytes, folder: &Path) -> Result<Self, OnnxError> {
+        if bytes.is_empty() {
+            return Err(OnnxError::Malformed { problem: "it is empty".into(), at: 0 });
+        }
+        scan(&bytes)?;
+        let model = ModelProto::decode(bytes.clone())
+            .map_err(|e| OnnxError::Malformed { problem: e.to_string(), at: bytes.len() })?;
+        let Some(graph) = &model.graph else { return Err(OnnxError::graph("is missing: this is not an ONNX model")) };
+        check_names(graph)?;
+        let fidelity = fidelity(&model.encode_to_vec(), &bytes);
+        let document = Self { model, external: ExternalData::new(folder), fidelity };
+        let opset = document.opset();
+        if !OPSETS.contains(&opset) {
+            let (first, last) = (OPSETS.start(), OPSETS.end());
+            return Err(OnnxError::graph(format!(
+                "is of operator set {opset}; those from {first} to {last} are read: export it with opset_version=17"
+            )));
+        }
+        Ok(document)
+    }
+
+    /// The document, encoded.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.model.encode_to_vec()
+    }
+
+    /// Whether [`OnnxDocument::to_bytes`] of an unchanged document gives what was read.
+    pub const fn fidelity(&self) -> &Fidelity {
+        &self.fidelity
+    }
+
+    /// All of it.
+    pub const fn model(&self) -> &ModelProto {
+        &self.model
+    }
+
+    /// Its graph.
+    pub fn graph(&self) -> &GraphProto {
+        self.model.graph.as_ref().expect("a document without a graph is refused when it is read")
+    }
+
+    /// What its tensors keep in other files.
+    pub const fn external(&self) -> &ExternalData {
+        &self.external
+    }
+
+    /// Version of ONNX's own operator set; 0 if it names none.
+    pub fn opset(&self) -> i64 {
+        let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let mut sets = self.model.opset_import.iter();
+        sets.find(|set| own(set.domain())).map_or(0, crate::schema::OperatorSetIdProto::version)
+    }
+
+    /// Folder of its external data.
+    pub fn folder(&self) -> &PathBuf {
+        self.external.folder()
+    }
+}
+
+fn fidelity(encoded: &[u8], read: &[u8]) -> Fidelity {
+    if encoded == read {
+        return Fidelity::Exact;
+    }
+    let same = encoded.iter().zip(read).take_while(|(a, b)| a == b).count();
+    Fidelity::Differs { at: same }
+}

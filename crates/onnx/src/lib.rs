@@ -1,0 +1,42 @@
+//! ONNX files as documents: read, checked, and written again byte for byte.
+//!
+//! A document is what its author wrote: names, order, metadata and the form in which weights are stored stay as they
+//! are, since encoding what was decoded gives the same bytes ([`OnnxDocument::fidelity`] tells where it does not). What
+//! is read is bounded before anything is decoded, and data in other files must lie in the document's own folder. This
+//! crate knows the format, not what operations mean. Words are explained in the glossary of `secateur-net`.
+//!
+//! # Example
+//! ```
+//! use secateur_onnx::{OnnxDocument, Fidelity, schema};
+//!
+//! // A graph that hands its input on.
+//! let value = schema::ValueInfoProto { name: Some("x".into()), ..Default::default() };
+//! let graph = schema::GraphProto { input: vec![value.clone()], output: vec![value], ..Default::default() };
+//! let opset = schema::OperatorSetIdProto { domain: None, version: Some(17) };
+//! let model = schema::ModelProto { graph: Some(graph), opset_import: vec![opset], ..Default::default() };
+//!
+//! let bytes = prost::Message::encode_to_vec(&model);
+//! let document = OnnxDocument::from_bytes(bytes.clone().into(), ".".as_ref())?;
+//! assert_eq!(document.opset(), 17);
+//! assert_eq!(*document.fidelity(), Fidelity::Exact);
+//! assert_eq!(document.to_bytes(), bytes);
+//! # Ok::<_, secateur_onnx::OnnxError>(())
+//! ```
+
+mod document;
+mod error;
+mod external;
+mod names;
+mod scan;
+mod tensor;
+
+pub use document::{Fidelity, OnnxDocument};
+pub use error::OnnxError;
+pub use external::ExternalData;
+pub use tensor::{ElementType, dims, floats, integers};
+
+/// The format's own structs, as `schema/onnx-ml.proto` declares them.
+#[expect(missing_docs, reason = "generated: `cargo run --manifest-path xtask/Cargo.toml`")]
+pub mod schema {
+    include!("../schema/onnx.rs.in");
+}

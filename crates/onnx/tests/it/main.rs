@@ -1,0 +1,9 @@
+//! Documents read from bytes, well formed and not.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
+
+mod external;
+mod hand_made;
+mod real_files;
+mod refused;
+mod values;

@@ -1,0 +1,82 @@
+//! Files that others wrote, read and written again.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use secateur_onnx::{ElementType, Fidelity, OnnxDocument, dims, floats, integers};
+
+/// Folder of the models, or a loud skip.
+fn models() -> Option<PathBuf> {
+    let found = std::env::var_os("SECATEUR_MODELS").map(PathBuf::from);
+    if found.is_none() {
+        let is_required = std::env::var("SECATEUR_REQUIRE_DATA").as_deref() == Ok("1");
+        assert!(!is_required, "SECATEUR_REQUIRE_DATA=1, but SECATEUR_MODELS is not set");
+        eprintln!("SKIPPED: set SECATEUR_MODELS to the folder of the networks");
+    }
+    found
+}
+
+fn files() -> Vec<PathBuf> {
+    let Some(models) = models() else { return Vec::new() };
+    let in_folder = |folder: PathBuf| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let all = in_folder(models.clone()).chain(in_folder(models.join("../onnx")));
+    let found: Vec<PathBuf> = all.filter(|path| path.extension().is_some_and(|e| e == "onnx")).collect();
+    assert!(found.len() >= 7, "{found:?}");
+    found
+}
+
+#[test]
+fn files_of_five_exporters_are_written_again_byte_for_byte() {
+    for path in files() {
+        let document = OnnxDocument::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(*document.fidelity(), Fidelity::Exact, "{}", path.display());
+        assert!(document.to_bytes() == std::fs::read(&path).unwrap(), "{}", path.display());
+    }
+}
+
+/// Every initialiser and every Constant node holds as many values as its shape says, whatever its storage.
+#[test]
+fn all_tensors_of_real_files_can_be_read() {
+    for path in files() {
+        let document = OnnxDocument::open(&path).unwrap();
+        let constants = document.graph().node.iter().flat_map(|node| &node.attribute).filter_map(|a| a.t.as_ref());
+        let mut n_tensors = 0;
+        for tensor in document.graph().initializer.iter().chain(constants) {
+            let (_, n) = dims(tensor).unwrap();
+            let read = match ElementType::of(tensor).unwrap() {
+                ElementType::Int64 | ElementType::Int32 | ElementType::Bool => {
+                    integers(tensor, document.external()).map(|v| v.len())
+                }
+                _ => floats(tensor, document.external()).map(|v| v.len()),
+            };
+            assert_eq!(read.unwrap_or_else(|e| panic!("{}: {e}", path.display())), n);
+            n_tensors += 1;
+        }
+        assert!(n_tensors > 0, "{}", path.display());
+    }
+}
+
+/// As onnx/INDEX.md counts them.
+#[test]
+fn operations_and_operator_sets_are_those_of_the_index() {
+    type Counts<'a> = &'a [(&'a str, usize)];
+    let expected: [(&str, i64, Counts<'_>); 5] = [
+        ("mnist_cntk", 8, &[("Conv", 2), ("MatMul", 1), ("Reshape", 2), ("MaxPool", 2), ("Add", 3), ("Relu", 2)]),
+        ("ppocr_cls_mobilenetv3", 11, &[("Constant", 308), ("Conv", 53), ("BatchNormalization", 35)]),
+        ("ultraface_rfb_320", 9, &[("Conv", 52), ("BatchNormalization", 35), ("Slice", 6), ("Exp", 1)]),
+        ("nanodet_m", 11, &[("Conv", 73), ("LeakyRelu", 48), ("Resize", 4), ("Split", 3)]),
+        ("pplcnet_orientation", 15, &[("Conv", 32), ("HardSwish", 28), ("BatchNormalization", 27)]),
+    ];
+    let Some(models) = models() else { return };
+    for (name, opset, operations) in expected {
+        let document = OnnxDocument::open(&models.join(format!("../onnx/{name}.onnx"))).unwrap();
+        assert_eq!(document.opset(), opset, "{name}");
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in &document.graph().node {
+            *counts.entry(node.op_type()).or_default() += 1;
+        }
+        for (operation, n) in operations {
+            assert_eq!(counts.get(operation), Some(n), "{name}: {operation}");
+        }
+    }
+}
