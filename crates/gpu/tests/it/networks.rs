@@ -87,7 +87,9 @@ fn check_random(gpu: &Gpu, seed: u64) {
 fn random_networks_agree_with_the_cpu_in_every_variant() {
     // Every network in some variant, every variant with many networks.
     for (i, gpu) in variants().iter().enumerate() {
-        (0..10).for_each(|n| check_random(gpu, 12 * n + i as u64));
+        // Strips are compiled for each width of an image, which takes far longer than computing on software adapters.
+        let n_networks = if gpu.conv().variant == ConvVariant::Strips { 4 } else { 20 };
+        (0..n_networks).for_each(|n| check_random(gpu, 12 * n + i as u64));
     }
 }
 
