@@ -127,7 +127,7 @@ impl CandidateBatch {
         gpu: &Gpu,
         images: &GpuImages,
         mut program: Program,
-        weights: &BatchWeights,
+        weights: &BatchWeights<'_>,
         chunk: usize,
     ) -> Result<Self, GpuError> {
         let n_candidates = program.n_out.len();
@@ -348,7 +348,8 @@ mod tests {
             let images = GpuImages::new(&gpu, network.graph().input(), &[1.0; 2 * 60], None).unwrap();
             let program =
                 Program::new(network.graph(), std::slice::from_ref(&none), |step| gpu.conv_shape(step)).unwrap();
-            let weights = gather(&program, &Candidates::Repaired(&[&network]), std::slice::from_ref(&none));
+            let networks = [&network];
+            let weights = gather(&program, &Candidates::Repaired(&networks), std::slice::from_ref(&none));
             let batch = CandidateBatch::new(&gpu, &images, program, &weights, 2).unwrap();
             let logits = gpu.logits_of_batch(&images, &batch).unwrap();
             for image in logits[0].chunks(5) {

@@ -1,12 +1,12 @@
 //! Weights on their way into the order in which shaders read them.
 
-use wgpu::{Buffer, BufferUsages, ComputePassDescriptor};
+use wgpu::{Buffer, BufferSize, BufferUsages, ComputePassDescriptor};
 
 use crate::arena::{Arena, ArenaPiece};
 use crate::batch::bind;
 use crate::filter_norm::{GROUP, grid};
 use crate::pipelines::{PipelineKey, Shader};
-use crate::weights::BatchWeights;
+use crate::weights::{BatchWeights, LayerWeights};
 use crate::{Gpu, GpuError};
 
 /// Weights on the card.
@@ -31,12 +31,12 @@ fn place(end: &mut u64, bytes: u64, alignment: u64) -> ArenaPiece {
 ///
 /// # Errors
 /// Shared weights of a layer larger than a binding, failures of the device.
-pub fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<Packed, GpuError> {
+pub fn pack(gpu: &Gpu, weights: &BatchWeights<'_>) -> Result<Packed, GpuError> {
     let (mut n_packed, mut n_source) = (0u64, 0u64);
     let layers = || weights.layers.iter();
     let packed_bytes = layers().map(|layer| 16 * layer.packed_quads as u64);
     let pieces: Vec<ArenaPiece> = packed_bytes.map(|bytes| place(&mut n_packed, bytes, gpu.alignment())).collect();
-    let source_bytes = layers().map(|layer| 4 * layer.source.len() as u64);
+    let source_bytes = layers().map(|layer| 4 * layer.n_values as u64);
     let sources: Vec<ArenaPiece> = source_bytes.map(|bytes| place(&mut n_source, bytes, gpu.alignment())).collect();
     if let Some(piece) = sources.iter().find(|piece| piece.size > gpu.binding_max()) {
         let what = "the shared weights of one layer".to_owned();
@@ -45,7 +45,7 @@ pub fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<Packed, GpuError> {
     gpu.make_room(n_packed)?;
     let (packed, source) = (gpu.reused("packed weights", n_packed), gpu.reused("weights", n_source));
     for (layer, at) in layers().zip(&sources) {
-        gpu.queue.write_buffer(&source, at.offset, bytemuck::cast_slice(&layer.source));
+        send(gpu, layer, &source, at.offset);
     }
     let out = Packed { packed, source, pieces };
     submit_packing(gpu, weights, &sources, &out);
@@ -53,8 +53,21 @@ pub fn pack(gpu: &Gpu, weights: &BatchWeights) -> Result<Packed, GpuError> {
     Ok(out)
 }
 
+/// Copies the weights of a layer into the memory that the card is sent.
+fn send(gpu: &Gpu, layer: &LayerWeights<'_>, to: &Buffer, offset: u64) {
+    let Some(n_bytes) = BufferSize::new(4 * layer.n_values as u64) else { return };
+    // A failure shows in the device's error handler.
+    let Some(mut sent) = gpu.queue.write_buffer_with(to, offset, n_bytes) else { return };
+    let mut at = 0;
+    for values in &layer.source {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        sent.slice(at..at + bytes.len()).copy_from_slice(bytes);
+        at += bytes.len();
+    }
+}
+
 /// Adds one dispatch per layer.
-fn submit_packing(gpu: &Gpu, weights: &BatchWeights, sources: &[ArenaPiece], to: &Packed) {
+fn submit_packing(gpu: &Gpu, weights: &BatchWeights<'_>, sources: &[ArenaPiece], to: &Packed) {
     let masks = gpu.storage_of("masks", &weights.masks);
     let (mut uniforms, mut jobs) = (Arena::new(gpu), Arena::new(gpu));
     let where_: Vec<(ArenaPiece, ArenaPiece)> =

@@ -10,15 +10,18 @@ use crate::program::{Kernel, Program};
 
 /// One layer of all candidates.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LayerWeights {
+pub struct LayerWeights<'a> {
     /// Index of its dispatch.
     pub dispatch: usize,
     /// What all candidates share.
     pub layer: PackLayer,
     /// By candidate. Masks count from the first mask of the batch.
     pub jobs: Vec<PackJob>,
-    /// Weights as networks hold them: every candidate's, or those that all share.
-    pub source: Vec<f32>,
+    /// Weights where networks hold them, in the order in which they are sent: every candidate's, or those that all
+    /// share.
+    pub source: Vec<Values<'a>>,
+    /// How many numbers those are.
+    pub n_values: usize,
     /// Quads that all candidates take once packed.
     pub packed_quads: usize,
     /// The most that one candidate takes.
@@ -27,15 +30,15 @@ pub struct LayerWeights {
 
 /// All layers of a batch, and the bit masks that their jobs point into.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct BatchWeights {
+pub struct BatchWeights<'a> {
     /// In the order of the dispatches.
-    pub layers: Vec<LayerWeights>,
+    pub layers: Vec<LayerWeights<'a>>,
     /// Masks, 32 channels to a word.
     pub masks: Vec<u32>,
 }
 
-/// Gathers the weights of every layer of `program`.
-pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths]) -> BatchWeights {
+/// Gathers the weights of every layer of `program`; what the networks hold is not copied.
+pub fn gather<'a>(program: &Program, candidates: &Candidates<'a>, widths: &[Widths]) -> BatchWeights<'a> {
     let mut out = BatchWeights::default();
     for (dispatch, d) in program.dispatches.iter().enumerate() {
         let Kernel::Layer(kind) = d.kernel else { continue };
@@ -49,16 +52,17 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
                 ..PackLayer::default()
             },
             jobs: Vec::with_capacity(widths.len()),
-            source: Vec::with_capacity(n_values(candidates, d.node)),
+            source: Vec::new(),
+            n_values: 0,
             packed_quads: 0,
             packed_quads_max: 0,
         };
         let node = d.node;
         for (i, candidate) in d.candidates.iter().enumerate() {
             let job = match candidates {
-                Candidates::Repaired(networks) => own(&mut layer.source, networks[i], node),
+                Candidates::Repaired(networks) => own(&mut layer, networks[i], node),
                 Candidates::Masked { network, groups, kept } => {
-                    let shared = if i == 0 { own(&mut layer.source, network, node) } else { layer.jobs[0] };
+                    let shared = if i == 0 { own(&mut layer, network, node) } else { layer.jobs[0] };
                     let positions = |node| KeptChannels::positions(&kept[i], groups, node);
                     masked(&mut out.masks, shared, network, node, positions)
                 }
@@ -72,21 +76,6 @@ pub fn gather(program: &Program, candidates: &Candidates<'_>, widths: &[Widths])
         out.layers.push(layer);
     }
     out
-}
-
-/// Weights and biases of a node that are sent: every candidate's, or those that all share.
-fn n_values(candidates: &Candidates<'_>, node: NodeId) -> usize {
-    let of = |network: &Network| {
-        let name = &network.graph().node(node).name;
-        // A BatchNorm always has a shift.
-        let has_bias = network.graph().node(node).op.as_conv2d().is_none_or(|conv| conv.bias);
-        let n_out = network.graph().shape(node).c;
-        network.parameter(name, "weight").data().len() + if has_bias { n_out } else { 0 }
-    };
-    match candidates {
-        Candidates::Repaired(networks) => networks.iter().map(|network| of(network)).sum(),
-        Candidates::Masked { network, .. } => of(network),
-    }
 }
 
 const fn in_multiple(kind: LayerKind) -> usize {
@@ -109,14 +98,16 @@ pub fn packed_quads(kind: LayerKind, taps: usize, block: usize, candidate: &Cand
 }
 
 /// Appends the weights of a node; the job says where they are and that all of them stay.
-fn own(source: &mut Vec<f32>, network: &Network, node: NodeId) -> PackJob {
+fn own<'a>(layer: &mut LayerWeights<'a>, network: &'a Network, node: NodeId) -> PackJob {
     let (weight, bias, full_in) = parameters(network, node);
-    let at = source.len() as u32;
-    source.extend_from_slice(&weight);
-    let bias = bias.map(|bias| {
-        source.extend_from_slice(&bias);
-        (source.len() - bias.len()) as u32
-    });
+    let mut push = |values: Values<'a>| {
+        let at = layer.n_values as u32;
+        layer.n_values += values.len();
+        layer.source.push(values);
+        at
+    };
+    let at = push(weight);
+    let bias = bias.map(push);
     PackJob {
         weight: at,
         bias: bias.unwrap_or(NONE),
@@ -127,7 +118,8 @@ fn own(source: &mut Vec<f32>, network: &Network, node: NodeId) -> PackJob {
     }
 }
 
-type Values<'a> = Cow<'a, [f32]>;
+/// Numbers where a network holds them, or computed from those.
+pub type Values<'a> = Cow<'a, [f32]>;
 
 /// Weight `[out, in of a group, taps]`, bias, and inputs of a filter. BatchNorm is one scale and one shift per channel.
 fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>>, usize) {

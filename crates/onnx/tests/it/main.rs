@@ -4,6 +4,7 @@
 
 mod external;
 mod hand_made;
+mod mutations;
 mod real_files;
 mod refused;
 mod values;
