@@ -2,7 +2,8 @@
 //!
 //! The table of [`ConvVariant::shape`] is what `bench kernels --device gpu --all-isas --all-tiles` and `bench eval`
 //! found best on an H100, whose limits are those of most cards: strips of one quad (52 to 59 % of the peak on layers of
-//! 16 channels and more, two quads 45 to 56 %), and for other layers workgroups of 32 with two quads (38 to 49 %).
+//! 16 channels and more, two quads 45 to 56 %), and for other layers workgroups of 32 with two quads (38 to 49 %),
+//! but for Linear of 64 with four (29 %, where two reach 19).
 
 use wgpu::Limits;
 
@@ -82,7 +83,10 @@ impl ConvChoice {
             ConvVariant::Strips if !is_strips => ConvVariant::Staged,
             variant => variant,
         };
-        let best = variant.shape();
+        let best = match variant {
+            ConvVariant::Staged if step.out_h * step.out_w == 1 => ConvShape { variant, tile: 64, block_max: 4 },
+            variant => variant.shape(),
+        };
         ConvShape {
             tile: tile(self.tile.unwrap_or(best.tile), limits),
             block_max: self.block_max.unwrap_or(best.block_max).clamp(1, CONV_BLOCK_MAX),
@@ -161,6 +165,17 @@ mod tests {
         for step in [layer(1, 1, 32), layer(3, 2, 32), layer(7, 1, 32), layer(3, 1, 5), layer(3, 1, 9), dilated] {
             assert_eq!(variant(step), ConvVariant::Staged, "{step:?}");
         }
+    }
+
+    #[test]
+    fn a_single_pixel_is_computed_in_larger_workgroups() {
+        let choice = ConvChoice { variant: ConvVariant::Strips, tile: None, block_max: None };
+        let shape = |out_w| {
+            let step = Uniforms { out_w, ..layer(1, 1, 1) };
+            let ConvShape { variant, tile, block_max } = choice.shape(&step, &Limits::default());
+            (variant, tile, block_max)
+        };
+        assert_eq!([shape(1), shape(2)], [(ConvVariant::Staged, 64, 4), (ConvVariant::Staged, 32, 2)]);
     }
 
     #[test]
