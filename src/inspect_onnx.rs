@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use secateur_formats::read_regular_file;
 use secateur_onnx::schema::tensor_proto::DataLocation;
 use secateur_onnx::schema::tensor_shape_proto::dimension::Value;
 use secateur_onnx::schema::{GraphProto, TensorProto, ValueInfoProto, type_proto};
@@ -49,9 +50,12 @@ impl DocumentReport {
     /// Reads the file.
     ///
     /// # Errors
-    /// As [`OnnxDocument::open`]; a shape that no tensor has.
-    pub(crate) fn new(path: &Path) -> Result<Self, OnnxError> {
-        let document = OnnxDocument::open(path)?;
+    /// What is no regular file of at most 2 GiB, what is no ONNX model, a shape that no tensor has.
+    pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
+        let bytes = read_regular_file(path, OnnxDocument::BYTES_MAX)?;
+        // The folder of a bare name is the current one.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let document = OnnxDocument::from_bytes(bytes.into(), folder)?;
         let (graph, model) = (document.graph(), document.model());
         let mut operations: BTreeMap<String, usize> = BTreeMap::new();
         for node in &graph.node {

@@ -68,9 +68,12 @@ fn what_is_no_model_ends_with_one_sentence_and_exit_code_2() {
         assert_eq!(shown.status.code(), Some(2), "{text}");
         assert!(text.contains(expected) && text.contains("bad.onnx") && shown.stdout.is_empty(), "{text}");
     }
-    let shown = secateur(&["inspect"], &folder.path().join("lost.onnx"));
-    assert_eq!(shown.status.code(), Some(2));
-    assert!(String::from_utf8(shown.stderr).unwrap().contains("lost.onnx"));
+    std::fs::create_dir(folder.path().join("folder.onnx")).unwrap();
+    for name in ["lost.onnx", "folder.onnx"] {
+        let shown = secateur(&["inspect"], &folder.path().join(name));
+        assert_eq!(shown.status.code(), Some(2));
+        assert!(String::from_utf8(shown.stderr).unwrap().contains(name));
+    }
 }
 
 /// Numbers of parameters as the authors of onnx/INDEX.md counted them, however they are stored.
@@ -84,7 +87,9 @@ fn weights_of_real_files_are_counted_wherever_they_are() {
         ("nanodet_m", 926_120),
         ("pplcnet_orientation", 1_687_589),
     ] {
-        let shown = secateur(&["inspect", "--json"], &folder.join(format!("{name}.onnx")));
+        // A name under the model root, as for any other network.
+        let root = folder.to_str().unwrap();
+        let shown = secateur(&["inspect", "--json", "--model-root", root], Path::new(&format!("{name}.onnx")));
         let json: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
         assert_eq!(json["weights"], n_weights, "{name}");
     }

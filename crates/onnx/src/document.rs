@@ -1,6 +1,5 @@
 //! A model as its author wrote it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -33,30 +32,12 @@ pub struct OnnxDocument {
     fidelity: Fidelity,
 }
 
-/// The largest protocol buffer that others read.
-const BYTES_MAX: u64 = (2 << 30) - 1;
 /// Operator sets that are understood: older ones have other operations under the same names.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 impl OnnxDocument {
-    /// Reads a file; data in other files are looked for in its folder.
-    ///
-    /// # Errors
-    /// As [`OnnxDocument::from_bytes`]; what is no regular file, or larger than 2 GiB.
-    pub fn open(path: &Path) -> Result<Self, OnnxError> {
-        let file = |problem: &str| OnnxError::File { path: path.into(), problem: problem.into() };
-        let found = fs::metadata(path).map_err(|e| OnnxError::io(path, e))?;
-        if !found.is_file() {
-            return Err(file("is no file: name the .onnx file itself"));
-        }
-        if found.len() > BYTES_MAX {
-            return Err(file("is larger than 2 GiB: export it with its weights in a file of their own"));
-        }
-        let bytes = fs::read(path).map_err(|e| OnnxError::io(path, e))?;
-        // The folder of a bare name is the current one.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::from_bytes(bytes.into(), folder)
-    }
+    /// The largest protocol buffer that others read, bytes.
+    pub const BYTES_MAX: u64 = (2 << 30) - 1;
 
     /// Decodes and checks a model whose external data lie in `folder`. Weights are not copied out of `bytes`.
     ///
@@ -68,8 +49,7 @@ impl OnnxDocument {
             return Err(OnnxError::Malformed { problem: "it is empty".into(), at: 0 });
         }
         scan(&bytes)?;
-        let model = ModelProto::decode(bytes.clone())
-            .map_err(|e| OnnxError::Malformed { problem: e.to_string(), at: bytes.len() })?;
+        let model = ModelProto::decode(bytes.clone()).map_err(|e| OnnxError::Undecodable { problem: e.to_string() })?;
         let Some(graph) = &model.graph else { return Err(OnnxError::graph("is missing: this is not an ONNX model")) };
         check_names(graph)?;
         let fidelity = fidelity(&model.encode_to_vec(), &bytes);

@@ -13,14 +13,6 @@ pub enum OnnxError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Not a regular file, or too large for one.
-    #[error("'{path}' {problem}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        problem: String,
-    },
     /// Bytes that are no ONNX model.
     #[error("not an ONNX model: {problem} at byte {at}: export it again")]
     Malformed {
@@ -28,6 +20,12 @@ pub enum OnnxError {
         problem: String,
         /// Offset in the file.
         at: usize,
+    },
+    /// Fields whose values are none, such as names that are no text.
+    #[error("not an ONNX model: {problem}: export it again")]
+    Undecodable {
+        /// What is wrong.
+        problem: String,
     },
     /// More than a file of this size may unfold to.
     #[error("the model would take more than {limit} bytes of memory, which no network of {n_bytes} bytes does")]

@@ -12,8 +12,7 @@ use crate::hand_made::{external, model, relu, tensor};
 /// Values of the one initialiser of a model in `folder`.
 fn values(folder: &Path, tensor: TensorProto) -> Result<Vec<f32>, String> {
     let bytes = model(GraphProto { initializer: vec![tensor], ..relu() }).encode_to_vec();
-    fs::write(folder.join("m.onnx"), bytes).unwrap();
-    let document = OnnxDocument::open(&folder.join("m.onnx")).map_err(|e| e.to_string())?;
+    let document = OnnxDocument::from_bytes(bytes.into(), folder).map_err(|e| e.to_string())?;
     floats(&document.graph().initializer[0], document.external()).map_err(|e| e.to_string())
 }
 
@@ -65,12 +64,4 @@ fn files_outside_the_folder_of_the_model_are_not_opened() {
     fs::create_dir(folder.join("sub")).unwrap();
     let text = values(&folder, external(tensor("w", &[1]), &[("location", "sub")])).unwrap_err();
     assert!(text.contains("no regular file"), "{text}");
-}
-
-#[test]
-fn what_is_no_file_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = |path: &Path| OnnxDocument::open(path).unwrap_err().to_string();
-    assert!(text(folder.path()).contains("is no file"));
-    assert!(text(&folder.path().join("lost.onnx")).contains("could not read"));
 }
