@@ -3,7 +3,7 @@
 //! The table of [`ConvVariant::shape`] is what `bench kernels --device gpu --all-isas --all-tiles` and `bench eval`
 //! found best on an H100, whose limits are those of most cards: strips of one quad (52 to 59 % of the peak on layers of
 //! 16 channels and more, two quads 45 to 56 %), and for other layers workgroups of 32 with two quads (38 to 49 %),
-//! but for Linear of 64 with four (29 %, where two reach 19).
+//! but for Linear of 64 with four (33 %, where two reach 19).
 
 use wgpu::Limits;
 
