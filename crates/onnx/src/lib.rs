@@ -23,9 +23,12 @@
 //! # Ok::<_, secateur_onnx::OnnxError>(())
 //! ```
 
+mod attributes;
 mod document;
 mod error;
 mod external;
+mod facts;
+mod labels;
 mod names;
 mod scan;
 mod tensor;
@@ -33,6 +36,8 @@ mod tensor;
 pub use document::{Fidelity, OnnxDocument};
 pub use error::OnnxError;
 pub use external::ExternalData;
+pub use facts::{Facts, InputShape};
+pub use labels::{DocumentGroup, DocumentGroups, FrozenNode};
 pub use tensor::{ElementType, dims, floats, integers};
 
 /// The format's own structs, as `schema/onnx-ml.proto` declares them.

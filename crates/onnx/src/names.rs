@@ -60,7 +60,7 @@ pub fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
 }
 
 /// Which node makes a value.
-fn makers(graph: &GraphProto) -> HashMap<&str, usize> {
+pub fn makers(graph: &GraphProto) -> HashMap<&str, usize> {
     let mut makers = HashMap::new();
     for (number, node) in graph.node.iter().enumerate() {
         for output in &node.output {

@@ -1,0 +1,79 @@
+//! Channel groups of a document: which channels must be removed together, found by following labels through every
+//! operation.
+//!
+//! Every place of every tensor has a label, kept as an array of the tensor's own rank. Convolutions and products start
+//! new labels, operations that combine elements join them, operations that move elements move labels the same way, and
+//! what is not known freezes what enters it. A *channel* is a class of joined labels; channels with the same footprint
+//! (as many places in the same tensors) form a group, of which any subset may be removed.
+
+mod arrays;
+mod classes;
+mod combine;
+mod follow;
+mod groups;
+mod parameters;
+mod reshape;
+
+use std::collections::{BTreeSet, HashMap};
+
+pub(crate) use arrays::{LabelArray, varying};
+pub(crate) use classes::Classes;
+pub use groups::{DocumentGroup, DocumentGroups, FrozenNode};
+pub(crate) use parameters::ParameterUse;
+
+use crate::OnnxError;
+use crate::document::OnnxDocument;
+use crate::facts::Facts;
+use crate::names::makers;
+
+/// Labels while they are followed.
+struct Labels<'a> {
+    document: &'a OnnxDocument,
+    facts: &'a Facts,
+    classes: Classes,
+    /// Which node makes a value.
+    makers: HashMap<&'a str, usize>,
+    /// By value, in the order in which the values are made.
+    arrays: HashMap<String, LabelArray>,
+    order: Vec<String>,
+    /// Values that are computed from shapes when the network runs, and the tensors whose shapes those are.
+    of_shapes: HashMap<String, BTreeSet<String>>,
+    /// By source and axis, the labels of parameters with several axes: two uses of one parameter lose the same rows.
+    parameters: HashMap<String, Vec<Option<Vec<u32>>>>,
+    uses: Vec<ParameterUse>,
+    frozen_nodes: Vec<FrozenNode>,
+    /// By node, the labels that it starts.
+    produced: Vec<(usize, u32)>,
+}
+
+/// Follows labels through the whole document.
+pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> Result<DocumentGroups, OnnxError> {
+    let mut labels = Labels {
+        document,
+        facts,
+        classes: Classes::default(),
+        makers: makers(document.graph()),
+        arrays: HashMap::new(),
+        order: Vec::new(),
+        of_shapes: HashMap::new(),
+        parameters: HashMap::new(),
+        uses: Vec::new(),
+        frozen_nodes: Vec::new(),
+        produced: Vec::new(),
+    };
+    labels.start();
+    for (number, node) in document.graph().node.iter().enumerate() {
+        labels.node(number, node);
+    }
+    labels.finish()
+}
+
+impl DocumentGroups {
+    /// Derives the groups of a document.
+    ///
+    /// # Errors
+    /// None of its own; what cannot be followed is in [`DocumentGroups::frozen_nodes`].
+    pub fn of(document: &OnnxDocument, facts: &Facts) -> Result<Self, OnnxError> {
+        follow(document, facts)
+    }
+}

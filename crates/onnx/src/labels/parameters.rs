@@ -1,0 +1,136 @@
+//! Parameters: which rows of an initialiser or Constant node belong to which channels, through what stands between.
+
+use ndarray::ArrayD;
+
+use super::arrays::{along, join_to_one_axis, on_axis, varying, whole};
+use super::Labels;
+use crate::facts::Movement;
+use crate::schema::NodeProto;
+
+/// A parameter as one node reads it.
+#[derive(Clone, Debug)]
+pub struct ParameterUse {
+    /// The node that multiplies or adds it.
+    pub node: usize,
+    /// Which of its inputs.
+    pub input: usize,
+    /// The initialiser, or the output of the Constant node, that holds it.
+    pub source: String,
+    /// Nodes from the source to the reader, the last first: Identity, Reshape, Transpose and their like.
+    pub chain: Vec<usize>,
+    /// Labels along the axes of the source; none along axes that stay whole.
+    pub source_axes: Vec<Option<Vec<u32>>>,
+    /// Labels along the axes as the node reads them.
+    pub axes: Vec<Option<Vec<u32>>>,
+}
+
+/// Labels along one axis of a tensor.
+struct OnAxis {
+    axis: usize,
+    labels: Vec<u32>,
+}
+
+impl<'a> Labels<'a> {
+    /// The node's parameter has a row along these axes for each label.
+    ///
+    /// # Errors
+    /// A parameter that is computed, rows that do not lie side by side where it is stored.
+    pub(super) fn parameter(
+        &mut self,
+        number: usize,
+        input: usize,
+        axes: Vec<Option<Vec<u32>>>,
+    ) -> Result<(), String> {
+        let node = &self.document.graph().node[number];
+        let Some(name) = node.input.get(input).filter(|name| !name.is_empty()) else { return Ok(()) };
+        let mut source = name.clone();
+        let mut source_axes = axes.clone();
+        let mut chain = Vec::new();
+        while let Some((maker, node)) = self.maker(&source).filter(|(_, node)| node.op_type() != "Constant") {
+            source_axes = self.before(node, source_axes)?;
+            chain.push(maker);
+            source.clone_from(&node.input[0]);
+        }
+        if source_axes.iter().flatten().flatten().count() > 0 && source_axes.len() > 1 {
+            self.join_uses(&source, &mut source_axes);
+        }
+        self.uses.push(ParameterUse { node: number, input, source, chain, source_axes, axes });
+        Ok(())
+    }
+
+    /// The node that makes a value.
+    fn maker(&self, name: &str) -> Option<(usize, &'a NodeProto)> {
+        let number = *self.makers.get(name)?;
+        Some((number, &self.document.graph().node[number]))
+    }
+
+    /// Labels of the axes in front of a node that moves the elements of a parameter.
+    fn before(&mut self, node: &NodeProto, axes: Vec<Option<Vec<u32>>>) -> Result<Vec<Option<Vec<u32>>>, String> {
+        let computed = || format!("reads a parameter that '{}' ({}) computes", node.name(), node.op_type());
+        if !node.is_standard() || !self.facts.is_constant_node(node) {
+            return Err(computed());
+        }
+        if node.op_type() == "Cast" {
+            return Ok(axes);
+        }
+        let facts = self.facts.at(node);
+        let from = facts.shape(0)?.to_vec();
+        let to = self.facts.shape(&node.output[0]).ok_or_else(computed)?.to_vec();
+        let back = match Movement::of(node, &facts)? {
+            Some(Movement::Reshape(_)) => Movement::Reshape(from.clone()),
+            Some(Movement::Transpose(perm)) => {
+                let mut inverse = vec![0; perm.len()];
+                perm.iter().enumerate().for_each(|(to, &axis)| inverse[axis] = to);
+                Movement::Transpose(inverse)
+            }
+            _ => return Err(computed()),
+        };
+        let mut before: Vec<Option<Vec<u32>>> = vec![None; from.len()];
+        for (axis, labels) in axes.into_iter().enumerate() {
+            let Some(labels) = labels.filter(|labels| !labels.is_empty()) else { continue };
+            let found = self.moved_back(OnAxis { axis, labels }, &to, &back)?;
+            let Some(OnAxis { axis, labels }) = found else { continue };
+            if before[axis].replace(labels).is_some() {
+                return Err(format!("reads a parameter whose rows '{}' mixes", node.name()));
+            }
+        }
+        Ok(before)
+    }
+
+    fn moved_back(&mut self, on: OnAxis, shape: &[usize], back: &Movement) -> Result<Option<OnAxis>, String> {
+        let array = whole(&along(on.labels, on.axis, shape.len()), shape)?;
+        let moved = join_to_one_axis(back.apply(array.view())?, &mut self.classes);
+        // Rows that all belong to one channel stay while the channel does.
+        let Some(&axis) = varying(&moved).first() else { return Ok(None) };
+        let n = moved.shape()[axis];
+        Ok(Some(OnAxis { axis, labels: on_axis(&moved, axis, n)? }))
+    }
+
+    /// Two uses of a parameter with several axes lose the same rows.
+    fn join_uses(&mut self, source: &str, axes: &mut [Option<Vec<u32>>]) {
+        let is_matrix = self.facts.shape(source).is_some_and(|shape| shape.iter().filter(|&&d| d > 1).count() > 1);
+        if !is_matrix {
+            return;
+        }
+        let known = self.parameters.entry(source.to_owned()).or_insert_with(|| axes.to_vec());
+        for (known, new) in known.iter().zip(axes) {
+            match (known, new) {
+                (Some(known), Some(new)) => known.iter().zip(new).for_each(|(&a, &mut b)| self.classes.join(a, b)),
+                (Some(one), None) => self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too"),
+                (None, Some(one)) => self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too"),
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+/// Labels along all axes of a parameter that is combined with a tensor of these labels, its axes counted from behind.
+pub fn aligned(labels: &ArrayD<u32>, out_rank: usize, parameter: &[usize]) -> Vec<Option<Vec<u32>>> {
+    let axes = varying(labels);
+    (0..parameter.len())
+        .map(|axis| {
+            let at = axis + out_rank - parameter.len();
+            (parameter[axis] > 1 && axes == [at]).then(|| labels.iter().copied().collect())
+        })
+        .collect()
+}
