@@ -74,6 +74,11 @@ impl OnnxDocument {
         &self.fidelity
     }
 
+    /// The same place, other contents.
+    pub(crate) fn with_model(&self, model: ModelProto) -> Self {
+        Self { model, external: self.external.clone(), fidelity: self.fidelity.clone() }
+    }
+
     /// All of it.
     pub const fn model(&self) -> &ModelProto {
         &self.model

@@ -63,6 +63,12 @@ impl ExternalData {
         read.map(|()| bytes).map_err(|e| OnnxError::io(&path, e))
     }
 
+    /// All of a data file.
+    pub(crate) fn whole(&self, location: &str) -> Result<Vec<u8>, OnnxError> {
+        let path = self.confined(location).map_err(|problem| OnnxError::tensor(location, problem))?;
+        fs::read(&path).map_err(|e| OnnxError::io(&path, e))
+    }
+
     /// The file of a location, if it lies in the folder.
     fn confined(&self, location: &str) -> Result<PathBuf, String> {
         let outside = || format!("its data file '{location}' lies outside the folder of the model: put it beside it");

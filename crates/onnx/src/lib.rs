@@ -25,6 +25,7 @@
 
 mod attributes;
 mod document;
+mod edit;
 mod error;
 mod external;
 mod facts;
@@ -34,10 +35,11 @@ mod scan;
 mod tensor;
 
 pub use document::{Fidelity, OnnxDocument};
+pub use edit::{DataFile, Removal, WrittenModel};
 pub use error::OnnxError;
 pub use external::ExternalData;
 pub use facts::{Facts, InputShape};
-pub use labels::{DocumentGroup, DocumentGroups, FrozenNode};
+pub use labels::{DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
 pub use tensor::{ElementType, dims, floats, integers};
 
 /// The format's own structs, as `schema/onnx-ml.proto` declares them.

@@ -1,5 +1,6 @@
 //! What is known of every value before anything is run: its shape, and its numbers where shapes are computed from them.
 
+mod macs;
 mod movement;
 mod numbers;
 mod shapes;
@@ -92,6 +93,13 @@ impl Facts {
     /// The network's own inputs.
     pub fn inputs(&self) -> &[InputShape] {
         &self.inputs
+    }
+
+    /// Rows and columns of an image input, wherever its channels are.
+    pub(crate) fn rows_and_columns(&self, input: &InputShape) -> [usize; 2] {
+        let shape = &input.shape;
+        let channels_last = shape[3] <= 4 && shape[1] > 4;
+        if channels_last { [shape[1], shape[2]] } else { [shape[2], shape[3]] }
     }
 
     /// Shape of a value, if it is known.

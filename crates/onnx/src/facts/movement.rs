@@ -269,6 +269,8 @@ fn axis_range(axis: usize, n: usize, [start, end, step]: [i64; 3]) -> Result<Axi
 impl Facts {
     /// Whether all of a node's inputs are constant.
     pub(crate) fn is_constant_node(&self, node: &NodeProto) -> bool {
-        node.input.iter().filter(|name| !name.is_empty()).all(|name| self.is_constant(name))
+        // Of CastLike's second input only the type matters.
+        let n = if node.op_type() == "CastLike" { 1 } else { node.input.len() };
+        node.input.iter().take(n).filter(|name| !name.is_empty()).all(|name| self.is_constant(name))
     }
 }

@@ -1,8 +1,12 @@
 //! Numbers that follow from shapes and constants alone: what exporters compute shapes from.
 
+use std::path::Path;
+
 use ndarray::{ArrayD, Axis, IxDyn, Zip};
 
+use crate::external::ExternalData;
 use crate::schema::NodeProto;
+use crate::tensor::{floats, integers};
 
 /// More elements are weights, not shapes.
 pub const NUMBERS_MAX: usize = 4096;
@@ -66,10 +70,9 @@ pub fn fold(node: &NodeProto, inputs: &[Option<&Numbers>]) -> Option<Numbers> {
         "ConstantOfShape" => {
             let extents: Vec<usize> = x.to_integers().iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
             let n = extents.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-            // Only zeros are folded: other values need the attribute's tensor.
-            let is_zero = node.attribute_named("value").is_none();
-            let array = (n <= NUMBERS_MAX && is_zero).then(|| ArrayD::zeros(IxDyn(&extents)))?;
-            Numbers { array, is_integer: false, is_of_shapes }
+            let value = filled(node)?;
+            let array = (n <= NUMBERS_MAX).then(|| ArrayD::from_elem(IxDyn(&extents), value.number))?;
+            Numbers { array, is_integer: value.is_integer, is_of_shapes }
         }
         "ReduceProd" => {
             let array = ArrayD::from_elem(IxDyn(&vec![1; x.array.ndim()]), x.array.product());
@@ -80,6 +83,22 @@ pub fn fold(node: &NodeProto, inputs: &[Option<&Numbers>]) -> Option<Numbers> {
         _ => return None,
     };
     Some(Numbers { is_of_shapes, ..folded })
+}
+
+/// What ConstantOfShape fills with.
+struct Filling {
+    number: f64,
+    is_integer: bool,
+}
+
+fn filled(node: &NodeProto) -> Option<Filling> {
+    let Some(attribute) = node.attribute_named("value") else { return Some(Filling { number: 0.0, is_integer: false }) };
+    let (tensor, nowhere) = (attribute.t.as_ref()?, ExternalData::new(Path::new("")));
+    if let Ok(values) = integers(tensor, &nowhere) {
+        return Some(Filling { number: *values.first()? as f64, is_integer: true });
+    }
+    let values = floats(tensor, &nowhere).ok()?;
+    Some(Filling { number: f64::from(*values.first()?), is_integer: false })
 }
 
 fn binary(op: &str, a: &Numbers, b: &Numbers) -> Option<Numbers> {

@@ -18,8 +18,8 @@ use std::collections::{BTreeSet, HashMap};
 
 pub(crate) use arrays::{LabelArray, varying};
 pub(crate) use classes::Classes;
-pub use groups::{DocumentGroup, DocumentGroups, FrozenNode};
-pub(crate) use parameters::ParameterUse;
+pub use groups::{DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
+pub(crate) use parameters::{ChainNode, ParameterUse};
 
 use crate::OnnxError;
 use crate::document::OnnxDocument;

@@ -17,10 +17,19 @@ pub struct ParameterUse {
     /// The initialiser, or the output of the Constant node, that holds it.
     pub source: String,
     /// Nodes from the source to the reader, the last first: Identity, Reshape, Transpose and their like.
-    pub chain: Vec<usize>,
+    pub chain: Vec<ChainNode>,
     /// Labels along the axes of the source; none along axes that stay whole.
     pub source_axes: Vec<Option<Vec<u32>>>,
     /// Labels along the axes as the node reads them.
+    pub axes: Vec<Option<Vec<u32>>>,
+}
+
+/// A node that moves a parameter, and the labels along the axes of what it makes.
+#[derive(Clone, Debug)]
+pub struct ChainNode {
+    /// Its number.
+    pub node: usize,
+    /// As [`ParameterUse::axes`].
     pub axes: Vec<Option<Vec<u32>>>,
 }
 
@@ -47,8 +56,8 @@ impl<'a> Labels<'a> {
         let mut source_axes = axes.clone();
         let mut chain = Vec::new();
         while let Some((maker, node)) = self.maker(&source).filter(|(_, node)| node.op_type() != "Constant") {
-            source_axes = self.before(node, source_axes)?;
-            chain.push(maker);
+            let before = self.before(node, source_axes.clone())?;
+            chain.push(ChainNode { node: maker, axes: std::mem::replace(&mut source_axes, before) });
             source.clone_from(&node.input[0]);
         }
         if source_axes.iter().flatten().flatten().count() > 0 && source_axes.len() > 1 {
@@ -70,13 +79,19 @@ impl<'a> Labels<'a> {
         if !node.is_standard() || !self.facts.is_constant_node(node) {
             return Err(computed());
         }
-        if node.op_type() == "Cast" {
+        if matches!(node.op_type(), "Cast" | "CastLike") {
             return Ok(axes);
         }
         let facts = self.facts.at(node);
         let from = facts.shape(0)?.to_vec();
         let to = self.facts.shape(&node.output[0]).ok_or_else(computed)?.to_vec();
         let back = match Movement::of(node, &facts)? {
+            Some(Movement::Expand(_)) => {
+                let lead = to.len() - from.len();
+                let repeated = |axis: usize| from[axis] == 1 && to[axis + lead] > 1;
+                let kept = axes.into_iter().skip(lead).enumerate();
+                return Ok(kept.map(|(axis, labels)| labels.filter(|_| !repeated(axis))).collect());
+            }
             Some(Movement::Reshape(_)) => Movement::Reshape(from.clone()),
             Some(Movement::Transpose(perm)) => {
                 let mut inverse = vec![0; perm.len()];

@@ -1,0 +1,141 @@
+//! Slices of parameters.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Edit;
+use super::tensors::{KeptPlaces, take, zero};
+use crate::OnnxError;
+use crate::labels::ParameterUse;
+use crate::schema::TensorProto;
+
+impl Edit<'_> {
+    /// Cuts every parameter, or, for a masked network, sets to zero what reads channels that go.
+    pub(super) fn parameters(&mut self, is_mask: bool) -> Result<(), OnnxError> {
+        let removal = self.removal;
+        let mut by_source: BTreeMap<&str, Vec<&ParameterUse>> = BTreeMap::new();
+        for usage in removal.groups.uses() {
+            by_source.entry(&usage.source).or_default().push(usage);
+        }
+        for (source, uses) in by_source {
+            let masked: Vec<ParameterUse>;
+            let uses: Vec<&ParameterUse> = if is_mask {
+                masked = uses.iter().filter_map(|usage| self.reading_axes(usage)).collect();
+                masked.iter().collect()
+            } else {
+                uses
+            };
+            self.source(source, &uses, is_mask)?;
+        }
+        Ok(())
+    }
+
+    /// The same use with only the axis that reads channels; none where there is no such axis.
+    fn reading_axes(&self, usage: &ParameterUse) -> Option<ParameterUse> {
+        let node = &self.removal.document.graph().node[usage.node];
+        let axis = match node.op_type() {
+            "Conv" if usage.input == 1 => 1,
+            "ConvTranspose" if usage.input == 1 => 0,
+            "MatMul" if usage.input == 1 => 0,
+            "Gemm" if usage.input == 1 => usize::from(node.int("transB", 0) != 0),
+            _ => return None,
+        };
+        // A depthwise convolution passes its channels on.
+        usage.axes.get(axis)?.as_ref()?;
+        let mut masked = usage.clone();
+        masked.axes.iter_mut().enumerate().filter(|(i, _)| *i != axis).for_each(|(_, labels)| *labels = None);
+        let labels = usage.axes[axis].as_ref()?;
+        // The source's axes may be others than the reader's: those that hold the reader's labels.
+        for source_axis in &mut masked.source_axes {
+            if source_axis.as_ref().is_some_and(|on| !on.iter().all(|label| labels.contains(label))) {
+                *source_axis = None;
+            }
+        }
+        Some(masked)
+    }
+
+    /// All uses of one stored parameter.
+    fn source(&mut self, source: &str, uses: &[&ParameterUse], is_mask: bool) -> Result<(), OnnxError> {
+        let removal = self.removal;
+        let Some(first) = uses.first() else { return Ok(()) };
+        let kept = removal.places_of(&first.source_axes);
+        let is_whole = |usage: &&&ParameterUse| removal.places_of(&usage.axes).iter().all(Option::is_none);
+        if uses.iter().all(|usage| is_whole(&usage)) {
+            return Ok(());
+        }
+        let is_alike = |usage: &&ParameterUse| removal.places_of(&usage.source_axes) == kept;
+        let in_place = uses.iter().all(|usage| is_alike(usage)) && self.is_read_only_by(source, uses);
+        let Some(&place) = self.places.get(source) else {
+            return Err(OnnxError::graph(format!("has no constant '{source}', which its nodes read as one")));
+        };
+        let external = removal.document.external();
+        let change = |tensor: &TensorProto, kept: &KeptPlaces| {
+            if is_mask { zero(tensor, kept, external) } else { take(tensor, kept, external) }
+        };
+        if in_place {
+            if kept.iter().any(Option::is_some) {
+                let tensor = change(self.tensor(place), &kept)?;
+                *self.tensor(place) = tensor;
+            }
+            return if is_mask { Ok(()) } else { first_chains(uses).try_for_each(|usage| self.chain(usage)) };
+        }
+        for usage in uses.iter().filter(|usage| !is_whole(usage)) {
+            let mut tensor = take(self.tensor(place), &vec![None; usage.source_axes.len()], external)?;
+            let operand = removal.document.graph().node[usage.node].input[usage.input].clone();
+            let shape = removal.facts.shape(&operand).unwrap_or(&[]);
+            let moves = |link: &crate::labels::ChainNode| {
+                let node = &removal.document.graph().node[link.node];
+                matches!(node.op_type(), "Transpose" | "Cast" | "CastLike" | "Expand")
+            };
+            if usage.chain.iter().any(moves) {
+                return Err(OnnxError::graph(format!(
+                    "has a parameter '{source}' that several nodes read in different ways: export it without sharing weights"
+                )));
+            }
+            tensor.dims = shape.iter().map(|&n| n as i64).collect();
+            let tensor = change(&tensor, &removal.places_of(&usage.axes))?;
+            self.fork(usage.node, usage.input, tensor);
+        }
+        Ok(())
+    }
+
+    /// Whether whoever reads the source is one of these uses, or a node between.
+    fn is_read_only_by(&self, source: &str, uses: &[&ParameterUse]) -> bool {
+        let graph = self.removal.document.graph();
+        // Every value between the source and the uses, and how many of its readers are known.
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        let mut counted = std::collections::HashSet::new();
+        for usage in uses {
+            let reader = &graph.node[usage.node];
+            if counted.insert((usage.node, usage.input)) {
+                *known.entry(reader.input[usage.input].as_str()).or_default() += 1;
+            }
+            for link in &usage.chain {
+                if counted.insert((link.node, 0)) {
+                    *known.entry(graph.node[link.node].input[0].as_str()).or_default() += 1;
+                }
+            }
+        }
+        known.contains_key(source) && known.iter().all(|(name, n)| self.readers.get(*name) == Some(n))
+    }
+
+    /// Shapes written down on the way of a parameter.
+    fn chain(&mut self, usage: &ParameterUse) -> Result<(), OnnxError> {
+        for link in &usage.chain {
+            let node = &self.removal.document.graph().node[link.node];
+            if matches!(node.op_type(), "Reshape" | "Expand") {
+                let shape = self.removal.facts.shape(&node.output[0]).unwrap_or(&[]).to_vec();
+                let places = self.removal.places_of(&link.axes);
+                let wanted: Vec<usize> =
+                    shape.iter().zip(&places).map(|(&n, kept)| kept.as_ref().map_or(n, Vec::len)).collect();
+                self.shape_input(link.node, &shape, &wanted);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One use of every chain: nodes between are edited once.
+fn first_chains<'a>(uses: &'a [&ParameterUse]) -> impl Iterator<Item = &'a ParameterUse> {
+    let mut seen = std::collections::HashSet::new();
+    uses.iter().copied().filter(move |usage| usage.chain.iter().any(|link| seen.insert(link.node)))
+}
