@@ -4,7 +4,9 @@
 //! both must compute the same. `whole.onnx` keeps everything. What was found is printed as JSON.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Parser;
 use rand_chacha::ChaCha8Rng;
@@ -33,8 +35,18 @@ struct Arguments {
     size: Vec<usize>,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // Nothing is left to tell it to where this fails.
+            let _ = writeln!(std::io::stderr(), "{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let folder = arguments.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let document = OnnxDocument::from_bytes(fs::read(&arguments.file)?.into(), folder)?;
     let size = <[usize; 2]>::try_from(arguments.size.as_slice()).ok();
@@ -74,7 +86,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn print_json(report: &serde_json::Value) -> Result<(), OnnxError> {
-    use std::io::Write;
     let mut stdout = std::io::stdout().lock();
     let written = serde_json::to_writer(&mut stdout, report).map_err(std::io::Error::from).and_then(|()| writeln!(stdout));
     written.map_err(|source| OnnxError::Io { path: "standard output".into(), source })

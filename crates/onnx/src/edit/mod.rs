@@ -44,7 +44,7 @@ struct Edit<'a> {
     removal: Removal<'a>,
     model: ModelProto,
     places: HashMap<String, Place>,
-    /// How many inputs (and outputs of the network) read a value.
+    /// How many inputs (and outputs of the network) read the numbers of a value.
     readers: HashMap<String, usize>,
     names: HashSet<String>,
     n_forks: usize,
@@ -139,7 +139,10 @@ impl<'a> Edit<'a> {
             if let (Some(_), Some(output)) = (node.constant(), node.output.first()) {
                 places.insert(output.clone(), Place::ConstantNode(i));
             }
-            node.input.iter().for_each(|name| *readers.entry(name.clone()).or_default() += 1);
+            // Who reads only a shape reads that of what is left.
+            let is_shape = node.is_standard() && matches!(node.op_type(), "Shape" | "Size");
+            let read = node.input.iter().filter(|_| !is_shape);
+            read.for_each(|name| *readers.entry(name.clone()).or_default() += 1);
             names.extend(node.output.iter().cloned());
         }
         names.extend(graph.input.iter().map(|value| value.name().to_owned()));

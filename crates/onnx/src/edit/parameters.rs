@@ -7,6 +7,7 @@ use super::tensors::{KeptPlaces, take, zero};
 use crate::OnnxError;
 use crate::labels::ParameterUse;
 use crate::schema::TensorProto;
+use crate::schema::tensor_proto::DataType;
 
 impl Edit<'_> {
     /// Cuts every parameter, or, for a masked network, sets to zero what reads channels that go.
@@ -63,7 +64,7 @@ impl Edit<'_> {
             return Ok(());
         }
         let is_alike = |usage: &&ParameterUse| removal.places_of(&usage.source_axes) == kept;
-        let in_place = uses.iter().all(|usage| is_alike(usage)) && self.is_read_only_by(source, uses);
+        let in_place = uses.iter().all(is_alike) && self.chains_agree(uses) && self.is_read_only_by(source, uses);
         let Some(&place) = self.places.get(source) else {
             return Err(OnnxError::graph(format!("has no constant '{source}', which its nodes read as one")));
         };
@@ -79,23 +80,56 @@ impl Edit<'_> {
             return if is_mask { Ok(()) } else { first_chains(uses).try_for_each(|usage| self.chain(usage)) };
         }
         for usage in uses.iter().filter(|usage| !is_whole(usage)) {
-            let mut tensor = take(self.tensor(place), &vec![None; usage.source_axes.len()], external)?;
-            let operand = removal.document.graph().node[usage.node].input[usage.input].clone();
-            let shape = removal.facts.shape(&operand).unwrap_or(&[]);
-            let moves = |link: &crate::labels::ChainNode| {
-                let node = &removal.document.graph().node[link.node];
-                matches!(node.op_type(), "Transpose" | "Cast" | "CastLike" | "Expand")
-            };
-            if usage.chain.iter().any(moves) {
+            let tensor = take(self.tensor(place), &vec![None; usage.source_axes.len()], external)?;
+            let Some(tensor) = self.as_read(tensor, usage) else {
                 return Err(OnnxError::graph(format!(
                     "has a parameter '{source}' that several nodes read in different ways: export it without sharing weights"
                 )));
-            }
-            tensor.dims = shape.iter().map(|&n| n as i64).collect();
+            };
             let tensor = change(&tensor, &removal.places_of(&usage.axes))?;
             self.fork(usage.node, usage.input, tensor);
         }
         Ok(())
+    }
+
+    /// Whether uses that pass through the same node need the same places behind it.
+    fn chains_agree(&self, uses: &[&ParameterUse]) -> bool {
+        let mut behind: HashMap<usize, KeptPlaces> = HashMap::new();
+        uses.iter().flat_map(|usage| &usage.chain).all(|link| {
+            let places = self.removal.places_of(&link.axes);
+            *behind.entry(link.node).or_insert_with(|| places.clone()) == places
+        })
+    }
+
+    /// A whole parameter as its reader has it behind the nodes between; none where they turn or convert it.
+    fn as_read(&self, mut tensor: TensorProto, usage: &ParameterUse) -> Option<TensorProto> {
+        let graph = self.removal.document.graph();
+        let shape = self.removal.facts.shape(&graph.node[usage.node].input[usage.input])?;
+        let is_float = tensor.data_type() == i32::from(DataType::Float);
+        let n_read: usize = shape.iter().product();
+        for link in &usage.chain {
+            let node = &graph.node[link.node];
+            let passes = match node.op_type() {
+                "Transpose" => false,
+                "Cast" => is_float && node.int("to", 0) == i64::from(i32::from(DataType::Float)),
+                // What is like a parameter of floats is a float, too.
+                "CastLike" => is_float,
+                "Expand" => tensor.dims.iter().product::<i64>() == 1,
+                _ => true,
+            };
+            if !passes {
+                return None;
+            }
+        }
+        if tensor.dims.iter().product::<i64>() == 1 {
+            tensor.raw_data = tensor.raw_data.map(|raw| raw.repeat(n_read).into());
+            tensor.float_data = tensor.float_data.repeat(n_read);
+            tensor.double_data = tensor.double_data.repeat(n_read);
+            tensor.int32_data = tensor.int32_data.repeat(n_read);
+            tensor.int64_data = tensor.int64_data.repeat(n_read);
+        }
+        tensor.dims = shape.iter().map(|&n| n as i64).collect();
+        Some(tensor)
     }
 
     /// Whether whoever reads the source is one of these uses, or a node between.

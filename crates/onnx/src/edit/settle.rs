@@ -22,15 +22,13 @@ impl Edit<'_> {
                 let outputs = nodes[*number].output.iter().filter(|name| !name.is_empty()).filter(known);
                 outputs.into_iter().any(|name| facts.shape(name) != removal.shape(name).as_deref() && self.is_tensor(name))
             };
-            let Some(wrong) = (0..nodes.len()).find(is_wrong) else { return Ok(facts) };
+            let Some(wrong) = (0..nodes.len()).find(is_wrong) else { return self.check_parameters(&facts).map(|()| facts) };
             let wanted = removal.shape(&nodes[wrong].output[0]);
             let refused = |why: &str| {
-                let made = facts.shape(&nodes[wrong].output[0]);
-                let problem = facts.problem(wrong).unwrap_or_default();
-                OnnxError::graph(format!(
-                    "cannot lose these channels: {} makes {made:?} instead of {wanted:?}: {why} {problem}",
-                    node_name(wrong, &nodes[wrong])
-                ))
+                let shown = |shape: Option<&[usize]>| shape.map_or("nothing".into(), |shape| format!("{shape:?}"));
+                let (made, wanted) = (shown(facts.shape(&nodes[wrong].output[0])), shown(wanted.as_deref()));
+                let node = node_name(wrong, &nodes[wrong]);
+                OnnxError::graph(format!("cannot lose these channels: {node} makes {made} instead of {wanted}: {why}"))
             };
             if last == Some(wrong) {
                 return Err(refused("its sizes cannot be written down"));
@@ -38,6 +36,25 @@ impl Edit<'_> {
             last = Some(wrong);
             self.write_sizes(wrong).map_err(|why| refused(&why))?;
         }
+    }
+
+    /// Every parameter has as many rows as the channels that it belongs to.
+    fn check_parameters(&self, now: &Facts) -> Result<(), OnnxError> {
+        let removal = self.removal;
+        let Some(graph) = &self.model.graph else { return Ok(()) };
+        for usage in removal.groups.uses() {
+            let node = &removal.document.graph().node[usage.node];
+            let Some(shape) = removal.facts.shape(&node.input[usage.input]) else { continue };
+            let places = removal.places_of(&usage.axes);
+            let wanted: Vec<usize> = shape.iter().zip(&places).map(|(&n, kept)| kept.as_ref().map_or(n, Vec::len)).collect();
+            let name = &graph.node[usage.node].input[usage.input];
+            if now.shape(name) != Some(wanted.as_slice()) {
+                let node = node_name(usage.node, node);
+                let problem = format!("cannot lose these channels: {node} needs {wanted:?} of '{name}', which other nodes compute");
+                return Err(OnnxError::graph(problem));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a value carries channels, and is not a number computed from shapes.

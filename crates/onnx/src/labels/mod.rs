@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 pub(crate) use arrays::{LabelArray, varying};
 pub(crate) use classes::Classes;
 pub use groups::{DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
-pub(crate) use parameters::{ChainNode, ParameterUse};
+pub(crate) use parameters::ParameterUse;
 
 use crate::OnnxError;
 use crate::document::OnnxDocument;
