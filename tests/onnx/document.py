@@ -184,7 +184,7 @@ def form(tensor):
 
 def bits(array):
     """The elements as integers, so that equal means equal bit for bit."""
-    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}") if array.ndim else array.reshape(1).view(f"u{array.dtype.itemsize}")
+    return np.atleast_1d(np.ascontiguousarray(array)).view(f"u{array.dtype.itemsize}")
 
 
 def cut_value_problems(original, cut, forks):
@@ -205,18 +205,26 @@ def cut_value_problems(original, cut, forks):
     return problems
 
 
-def masked_value_problems(original, masked, forks):
-    """Every constant has its old shape, and each of its elements is as it was or zero."""
+def resized(original, masked, forks):
+    """Constants of the masked file that have not the shape that they had."""
     problems = []
-    for name in masked.constants:
+    for name, tensor in masked.constants.items():
+        source = original.constants.get(name if name in original.constants else forks.get(name))
+        if source is not None and source.dims != tensor.dims:
+            problems.append(f"constant {name}: {list(source.dims)} became {list(tensor.dims)}")
+    return problems
+
+
+def masked_value_problems(original, masked, forks):
+    """Each element of a constant of the masked file is as it was or zero."""
+    problems = []
+    for name, tensor in masked.constants.items():
         source = name if name in original.constants else forks.get(name)
-        if source not in original.constants:
+        if source not in original.constants or original.constants[source].dims != tensor.dims:
             continue
-        before, after = original.array(source), masked.array(name)
-        if before.shape != after.shape:
-            problems.append(f"masked constant {name}: {before.shape} became {after.shape}")
-        elif before.dtype.itemsize and not ((bits(before) == bits(after)) | (bits(after) == 0)).all():
-            problems.append(f"masked constant {name}: holds elements that are neither zero nor as they were")
+        before, after = bits(original.array(source)), bits(masked.array(name))
+        if not ((before == after) | (after == 0)).all():
+            problems.append(f"constant {name}: holds elements that are neither zero nor as they were")
     return problems
 
 

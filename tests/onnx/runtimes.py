@@ -9,8 +9,9 @@ import openvino
 
 from document import Document
 
-# Rows and columns for an input that leaves them open, and images where it leaves the batch open.
-OPEN_SIZE, OPEN_BATCH = 64, 2
+# Images where an input leaves the batch open; channels, rows and columns where it leaves those open too and expected.json names none.
+OPEN_BATCH = 2
+OPEN_SIZES = [3, 64, 64]
 NUMPY_TYPES = {
     onnx.TensorProto.FLOAT: np.float32,
     onnx.TensorProto.DOUBLE: np.float64,
@@ -22,27 +23,25 @@ NUMPY_TYPES = {
 onnxruntime.set_default_logger_severity(4)
 
 
-def shapes_of_inputs(document, batch):
-    """The shape of each input, and whether a size besides the batch was open."""
-    shapes, chosen = {}, False
+def shapes_of_inputs(document, batch, open_sizes=None):
+    """The shape of each input, and whether a size besides the batch was open and had to be chosen."""
+    shapes, is_chosen = {}, False
     for value in document.inputs():
-        shape = []
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            known = dim.dim_value if dim.dim_value > 0 else None
-            chosen |= known is None and axis > 0
-            shape.append(known or (batch if axis == 0 else 3 if axis == 1 else OPEN_SIZE))
-        shapes[value.name] = shape
-    return shapes, chosen
+        declared = [d.dim_value if d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]
+        chosen = [batch, *(open_sizes or OPEN_SIZES)]
+        is_chosen |= None in declared[1:]
+        shapes[value.name] = [known or size for known, size in zip(declared, chosen, strict=False)]
+    return shapes, is_chosen
 
 
 def has_open_batch(document):
     return any(v.type.tensor_type.shape.dim[:1] and v.type.tensor_type.shape.dim[0].dim_value <= 0 for v in document.inputs())
 
 
-def random_inputs(document, batch, seed=0):
-    rng = np.random.default_rng(seed)
+def random_inputs(document, batch, open_sizes=None):
+    rng = np.random.default_rng(0)
     types = {v.name: NUMPY_TYPES[v.type.tensor_type.elem_type] for v in document.inputs()}
-    shapes, _ = shapes_of_inputs(document, batch)
+    shapes, _ = shapes_of_inputs(document, batch, open_sizes)
     return {name: rng.standard_normal(shape).astype(types[name]) for name, shape in shapes.items()}
 
 
@@ -55,8 +54,14 @@ def run_ort(path, feeds):
 
 
 def run_openvino(path, feeds):
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    """Outputs in the graph's order, in float32 also on processors with bfloat16. Its one-thread code cannot compile some layers of a
+    single feature (2026.4: "Layout rank can't be larger than tensor rank"), so what fails there has a second try by its defaults."""
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    try:
+        compiled = core.compile_model(str(path), "CPU", settings | {"INFERENCE_NUM_THREADS": 1})
+    except RuntimeError:
+        compiled = core.compile_model(str(path), "CPU", settings)
     results = compiled({compiled.input(name): feed for name, feed in feeds.items()})
     return [np.array(results[output]) for output in compiled.outputs]
 
@@ -87,8 +92,9 @@ def is_linear(node):
 class Probe:
     """One run for one image with all graph optimisations off, and the shape of every tensor that is declared or counted."""
 
-    def __init__(self, path):
+    def __init__(self, path, open_sizes=None):
         self.document = Document(path)
+        self.open_sizes = open_sizes
         graph = self.document.graph
         declared = [v.name for v in graph.value_info]
         counted = [name for node in graph.node if is_linear(node) for name in [*node.input[:2], *node.output]]
@@ -107,7 +113,7 @@ class Probe:
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(str(probe), options, providers=["CPUExecutionProvider"])
-        feeds = random_inputs(self.document, batch=1)
+        feeds = random_inputs(self.document, 1, self.open_sizes)
         outputs = session.run(None, feeds)
         probe.unlink()
         shapes = {o.name: list(np.shape(value)) for o, value in zip(session.get_outputs(), outputs, strict=True)}
