@@ -131,14 +131,20 @@ class Comparison:
                     self.check_draw(pathlib.Path(folder), i, told, keep)
 
     def cut(self, folder, draws, keep, seed):
-        command = [self.tools["onnx_cut"], self.original.path, folder, "--draws", draws, "--seed", seed, "--keep", keep]
-        shapes, is_chosen = runtimes.shapes_of_inputs(self.original, 1, self.open_sizes)
-        if is_chosen and len(shapes) == 1:
-            command += ["--shape", ",".join(map(str, *shapes.values()))]
-        told = json.loads(call(command))
+        options = ["--draws", draws, "--seed", seed, "--keep", keep, *self.shape_option()]
+        printed = call([self.tools["onnx_cut"], self.original.path, folder, *options])
+        try:
+            told = json.loads(printed)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"onnx_cut printed no JSON object ({error}), but: {in_one_line(printed)}") from None
         if len(told["draws"]) != draws:
             self.check([f"{draws} draws asked for, {len(told['draws'])} told"])
         return told
+
+    def shape_option(self):
+        """Names the shape of the input to the tools where the file leaves more than the batch open."""
+        shapes, is_chosen = runtimes.shapes_of_inputs(self.original, 1, self.open_sizes)
+        return ["--shape", ",".join(map(str, *shapes.values()))] if is_chosen and len(shapes) == 1 else []
 
     def note_groups(self, told):
         free = [g for g in told["groups"] if g["frozen"] is None and g["channels"] > 1]
@@ -230,7 +236,7 @@ class Comparison:
             images, written = pathlib.Path(folder) / "images.f32", pathlib.Path(folder) / "outputs.f32"
             next(iter(feeds.values())).astype("<f4").tofile(images)
             try:
-                call([self.tools["onnx_logits"], path, images, written])
+                call([self.tools["onnx_logits"], path, images, written, *self.shape_option()])
             except Refused as refusal:
                 self.facts["engine"] = str(refusal)
                 return

@@ -20,6 +20,7 @@ import time
 import warnings
 import zlib
 
+sys.dont_write_bytecode = True
 import environment
 
 # Raise it when a change below changes the files: the kept ones are then made anew.
