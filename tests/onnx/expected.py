@@ -17,7 +17,10 @@ import sys
 import onnx
 
 HERE = pathlib.Path(__file__).resolve().parent
-HOW = "tests/onnx/expected.py on the files of export.py; the five published files: table 1 of the project's notes on ONNX, same oracle"
+HOW = (
+    "tests/onnx/expected.py on the files of export.py; "
+    "the five published files: table 1 of the project's notes on ONNX, same oracle"
+)
 
 # The five published files; the sizes (channels, rows, columns) where a file leaves them open.
 PUBLISHED = {

@@ -72,7 +72,8 @@ def cut_and_masked(kept1, kept2):
     """The network with the given channels of both convolutions, and with the others set to zero in the weights that read them."""
     cut, masked = network(), network()
     by_name = {t.name: t for t in cut.graph.initializer}
-    axes = {"w1": [kept1], "scale": [kept1], "shift": [kept1], "mean": [kept1], "var": [kept1], "w2": [kept2, kept1], "w3": [range(5), kept2]}
+    axes = {name: [kept1] for name in ("w1", "scale", "shift", "mean", "var")}
+    axes |= {"w2": [kept2, kept1], "w3": [range(5), kept2]}
     for name, kept in axes.items():
         array = numpy_helper.to_array(by_name[name])
         for axis, places in enumerate(kept):
