@@ -131,7 +131,7 @@ class Comparison:
                     self.check_draw(pathlib.Path(folder), i, told, keep)
 
     def cut(self, folder, draws, keep, seed):
-        options = ["--draws", draws, "--seed", seed, "--keep", keep, *self.shape_option()]
+        options = ["--draws", draws, "--seed", seed, "--keep", keep, *self.size_option()]
         printed = call([self.tools["onnx_cut"], self.original.path, folder, *options])
         try:
             told = json.loads(printed)
@@ -141,10 +141,10 @@ class Comparison:
             self.check([f"{draws} draws asked for, {len(told['draws'])} told"])
         return told
 
-    def shape_option(self):
-        """Names the shape of the input to the tools where the file leaves more than the batch open."""
+    def size_option(self):
+        """Tells the tools the rows and columns of the input where the file leaves them open."""
         shapes, is_chosen = runtimes.shapes_of_inputs(self.original, 1, self.open_sizes)
-        return ["--shape", ",".join(map(str, *shapes.values()))] if is_chosen and len(shapes) == 1 else []
+        return ["--size", *next(iter(shapes.values()))[2:4]] if is_chosen else []
 
     def note_groups(self, told):
         free = [g for g in told["groups"] if g["frozen"] is None and g["channels"] > 1]
@@ -236,7 +236,7 @@ class Comparison:
             images, written = pathlib.Path(folder) / "images.f32", pathlib.Path(folder) / "outputs.f32"
             next(iter(feeds.values())).astype("<f4").tofile(images)
             try:
-                call([self.tools["onnx_logits"], path, images, written, *self.shape_option()])
+                call([self.tools["onnx_logits"], path, images, written, *self.size_option()])
             except Refused as refusal:
                 self.facts["engine"] = str(refusal)
                 return
