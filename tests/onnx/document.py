@@ -42,11 +42,12 @@ class Document:
         """The inputs that a user feeds: without the initialisers that files of IR 3 list as inputs."""
         return [value for value in self.graph.input if value.name not in self.initializers]
 
-    def derived(self):
-        """Names of all tensors that depend on constants alone."""
+    def derived(self, with_shapes=False):
+        """Names of all tensors that depend on constants alone; with those that depend on other tensors' shapes, if asked for."""
         known = set(self.constants)
         for node in self.graph.node:
-            if node.op_type == "Constant" or (any(node.input) and all(i in known for i in node.input if i)):
+            starts = node.op_type == "Constant" or (with_shapes and node.op_type in ("Shape", "Size"))
+            if starts or (any(node.input) and all(i in known for i in node.input if i)):
                 known.update(node.output)
         return known
 
@@ -112,7 +113,7 @@ def port_problems(original, made):
 def node_problems(original, made):
     """Compares node by node. Returns which initialisers are copies of which constant, and what differs."""
     before, after = original.graph.node, made.graph.node
-    forks, problems, derived = {}, [], original.derived()
+    forks, problems, derived = {}, [], original.derived(with_shapes=True)
     if len(before) != len(after):
         return forks, [f"{len(before)} nodes became {len(after)}"]
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
