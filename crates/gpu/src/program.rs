@@ -11,7 +11,7 @@ use crate::layout::{Candidate, Uniforms, quads};
 /// come in fours.
 const FUSION: Fusion = Fusion {
     adds: has_weights,
-    activates: |op| has_weights(op) || matches!(op, Op::Add),
+    activates: |op, function| has_weights(op) && activation(Some(function)).0 < RARE || matches!(op, Op::Add),
     is_flat: |shape| shape.h * shape.w == 1,
 };
 
@@ -131,17 +131,40 @@ impl Program {
     }
 }
 
-/// The code of an activation in shaders/prelude.wgsl.
-const fn activation_code(function: Option<Pointwise>) -> u32 {
+/// Codes from here on are those of elementwise.wgsl only.
+const RARE: u32 = 10;
+
+/// The code of an activation in shaders/prelude.wgsl or shaders/elementwise.wgsl, and its parameters.
+const fn activation(function: Option<Pointwise>) -> (u32, [f32; 2]) {
     match function {
-        None => 0,
-        Some(Pointwise::Relu) => 1,
-        Some(Pointwise::Relu6) => 2,
-        Some(Pointwise::Sigmoid) => 3,
-        Some(Pointwise::Tanh) => 4,
-        Some(Pointwise::Silu) => 5,
-        Some(Pointwise::HardSwish) => 6,
+        None => (0, [0.0; 2]),
+        Some(Pointwise::Relu) => (1, [0.0; 2]),
+        Some(Pointwise::Relu6) => (2, [0.0; 2]),
+        Some(Pointwise::Sigmoid) => (3, [0.0; 2]),
+        Some(Pointwise::Tanh) => (4, [0.0; 2]),
+        Some(Pointwise::Silu) => (5, [0.0; 2]),
+        Some(Pointwise::HardSwish) => (6, [0.0; 2]),
+        Some(Pointwise::LeakyRelu { slope }) => (7, [slope, 0.0]),
+        Some(Pointwise::HardSigmoid { alpha, beta }) => (8, [alpha, beta]),
+        Some(Pointwise::Clip { min, max }) => (9, [min, max]),
+        Some(Pointwise::Gelu { tanh: false }) => (RARE, [0.0; 2]),
+        Some(Pointwise::Gelu { tanh: true }) => (11, [0.0; 2]),
+        Some(Pointwise::Elu { alpha }) => (12, [alpha, 0.0]),
+        Some(Pointwise::Softplus) => (13, [0.0; 2]),
+        Some(Pointwise::Mish) => (14, [0.0; 2]),
+        Some(Pointwise::Exp) => (15, [0.0; 2]),
+        Some(Pointwise::Sqrt) => (16, [0.0; 2]),
+        Some(Pointwise::Abs) => (17, [0.0; 2]),
+        Some(Pointwise::Neg) => (18, [0.0; 2]),
+        Some(Pointwise::Erf) => (19, [0.0; 2]),
+        Some(Pointwise::Log) => (20, [0.0; 2]),
     }
+}
+
+/// `uniforms` of a step that ends in an activation.
+const fn activated(uniforms: Uniforms, function: Option<Pointwise>) -> Uniforms {
+    let (code, [a, b]) = activation(function);
+    Uniforms { activation: code, activation_a: a, activation_b: b, ..uniforms }
 }
 
 /// What the dispatches of one step have in common.
@@ -197,8 +220,7 @@ impl Lowering<'_> {
             dilation_h: dilation[0] as u32,
             dilation_w: dilation[1] as u32,
             groups: if let LayerKind::Grouped(n) = kind { n as u32 } else { 0 },
-            activation: activation_code(self.fused.activation),
-            ..self.windowed(window)
+            ..activated(self.windowed(window), self.fused.activation)
         };
         let shape = self.graph.shape(node);
         let per_output = |w: &Widths| (w.channels[value] / w.groups[node].max(1)) * window.kernel[0] * window.kernel[1];
@@ -242,8 +264,7 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
         Op::Add => add(&l, out),
         Op::Softmax => out.push(l.dispatch(Kernel::Softmax, 0, uniforms)),
         Op::Pointwise(function) => {
-            let uniforms = Uniforms { activation: activation_code(Some(*function)), ..uniforms };
-            out.push(l.dispatch(Kernel::Combine, 0, uniforms));
+            out.push(l.dispatch(Kernel::Combine, 0, activated(uniforms, Some(*function))));
         }
         Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, uniforms)),
     }
@@ -283,8 +304,8 @@ fn concat(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
 fn add(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
     let n = l.fused.inputs.len();
     for i in 1..n {
-        let activation = if i == n - 1 { activation_code(l.fused.activation) } else { 0 };
-        let uniforms = Uniforms { activation, accumulates: u32::from(i > 1), ..l.uniforms };
+        let last = if i == n - 1 { l.fused.activation } else { None };
+        let uniforms = Uniforms { accumulates: u32::from(i > 1), ..activated(l.uniforms, last) };
         let mut dispatch = l.dispatch(Kernel::Combine, i, uniforms);
         if i == 1 {
             dispatch.residual = Some(l.fused.inputs[0].location);

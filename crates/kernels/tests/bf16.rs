@@ -174,6 +174,8 @@ fn what_is_no_convolution_is_exact_but_for_the_output() {
             Op::AvgPool(window.clone()),
             Op::GlobalAvgPool,
             Op::Pointwise(Pointwise::Silu),
+            Op::Pointwise(Pointwise::LeakyRelu { slope: 0.1 }),
+            Op::Pointwise(Pointwise::Clip { min: -0.5, max: f32::INFINITY }),
             Op::Pad { channels: [1, 2], rows: [1, 0], cols: [0, 2] },
             Op::Slice { channels: [c / 2, c], step: [2, 3] },
             Op::BatchNorm { channels: c, eps: 1e-5 },

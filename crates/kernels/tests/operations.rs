@@ -130,9 +130,7 @@ fn depthwise_convolutions_match_the_reference() {
 #[test]
 fn operations_without_parameters_match_the_reference() {
     let x = shape(7, 6, 5);
-    for function in
-        [Pointwise::Relu, Pointwise::Relu6, Pointwise::Sigmoid, Pointwise::Tanh, Pointwise::Silu, Pointwise::HardSwish]
-    {
+    for function in Pointwise::EACH {
         check_single(Op::Pointwise(function), x);
     }
     for kernel in [[1, 1], [2, 2], [3, 2], [4, 5]] {
@@ -188,7 +186,7 @@ fn nan_and_infinity_spread_as_in_the_reference() {
             let conv = |groups, out| Op::Conv2d(Conv2d { groups, ..Conv2d::square(3, out, 3, 1, 1) });
             let window = Window { kernel: [2, 2], stride: [1, 1], padding: [1, 1] };
             let ops = [conv(1, 17), conv(3, 3), Op::MaxPool(window.clone()), Op::AvgPool(window), Op::GlobalAvgPool];
-            let more = [Op::Pointwise(Pointwise::Relu), Op::Pointwise(Pointwise::Relu6), Op::Softmax];
+            let more = Pointwise::EACH.map(Op::Pointwise).into_iter().chain([Op::Softmax]);
             ops.into_iter().chain(more).for_each(|op| check(&single(op, x), &values));
         }
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::error::NetError;
+use crate::pointwise::Pointwise;
 
 /// Index of a node in [`Graph::nodes`]. Nodes stand in topological order.
 pub type NodeId = usize;
@@ -87,44 +88,6 @@ pub struct Window {
     pub stride: [usize; 2],
     /// Padding on each side; averages count the padding (PyTorch's default), maxima never choose it.
     pub padding: [usize; 2],
-}
-
-/// An element-wise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Pointwise {
-    /// `max(x, 0)`
-    Relu,
-    /// `min(max(x, 0), 6)`
-    Relu6,
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
-    /// `tanh(x)`
-    Tanh,
-    /// `x * sigmoid(x)`
-    Silu,
-    /// `x * relu6(x + 3) / 6`
-    HardSwish,
-}
-
-impl Pointwise {
-    /// The function itself.
-    pub fn apply(self, x: f32) -> f32 {
-        match self {
-            // Not `max`: NaN must stay NaN.
-            Self::Relu => {
-                if x < 0.0 {
-                    0.0
-                } else {
-                    x
-                }
-            }
-            Self::Relu6 => x.clamp(0.0, 6.0),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Tanh => x.tanh(),
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
-        }
-    }
 }
 
 /// What a node computes from its inputs. Parameters live in [`crate::Weights`] under `<node name>.<parameter>`.

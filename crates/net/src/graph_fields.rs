@@ -94,6 +94,16 @@ impl Fields {
         }
     }
 
+    /// A number that may be left out, `otherwise` then.
+    pub fn number_or(&mut self, key: &str, otherwise: f32) -> Result<f32, Refusal> {
+        if !self.entries.iter().any(|(known, _)| known == key) {
+            return Ok(otherwise);
+        }
+        let number = self.number(key)?;
+        let problem = "expected a number that f32 holds; leave the key out where there is no bound";
+        if number.is_finite() { Ok(number) } else { Err(Refusal::of_key(&self.at, key, problem)) }
+    }
+
     /// A text.
     pub fn text(&mut self, key: &str) -> Result<String, Refusal> {
         match self.take(key)? {

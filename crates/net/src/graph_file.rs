@@ -7,9 +7,10 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::graph_fields::{Fields, Refusal, shown};
+use crate::graph_function::function;
 use crate::graph_tree::{Tree, TreeSeed};
 use crate::shapes::{MAX_CONNECTIONS, MAX_NODES};
-use crate::{Conv2d, Graph, Node, Op, Pointwise, Shape, Window};
+use crate::{Conv2d, Graph, Node, Op, Shape, Window};
 
 /// Values (numbers, texts, lists, objects) that one node may be written with.
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
@@ -33,15 +34,6 @@ const OPERATIONS: [&str; 15] = [
     "Softmax",
     "Identity",
 ];
-const FUNCTIONS: [(&str, Pointwise); 6] = [
-    ("Relu", Pointwise::Relu),
-    ("Relu6", Pointwise::Relu6),
-    ("Sigmoid", Pointwise::Sigmoid),
-    ("Tanh", Pointwise::Tanh),
-    ("Silu", Pointwise::Silu),
-    ("HardSwish", Pointwise::HardSwish),
-];
-
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let (input, nodes) = from.deserialize_map(GraphVisitor)?;
@@ -149,7 +141,7 @@ fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
         }
     };
     let keys: &[&str] = match name.as_str() {
-        "Pointwise" => return function(&at, &body).map(Op::Pointwise),
+        "Pointwise" => return function(&at, body).map(Op::Pointwise),
         "Conv2d" => CONV2D,
         "BatchNorm" => &["channels", "eps"],
         "Linear" => &["in_features", "out_features", "bias"],
@@ -218,15 +210,6 @@ fn window(mut fields: Fields, help: &str) -> Result<Window, Refusal> {
         kernel: fields.pair("kernel", "[rows, columns]")?,
         stride: fields.pair("stride", "[rows, columns]")?,
         padding: fields.padding(help)?,
-    })
-}
-
-fn function(at: &str, body: &Tree) -> Result<Pointwise, Refusal> {
-    let known = |name: &str| FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
-    let found = if let Tree::Text(name) = body { known(name) } else { None };
-    found.ok_or_else(|| {
-        let known = FUNCTIONS.map(|(name, _)| name).join(", ");
-        Refusal::of_key(at, "Pointwise", format!("expected one of {known}, got {body}"))
     })
 }
 

@@ -206,7 +206,8 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
             Err(format!("reads {in_features} features, its input has {}", x.c))
         }
         Op::Linear { out_features, .. } => Ok(Shape { c: *out_features, h: 1, w: 1 }),
-        Op::BatchNorm { .. } | Op::Pointwise(_) | Op::Softmax | Op::Identity => Ok(x),
+        Op::Pointwise(function) => function.check().map(|()| x),
+        Op::BatchNorm { .. } | Op::Softmax | Op::Identity => Ok(x),
         Op::Add if ins.iter().any(|&s| s != x) => Err(format!("adds unlike shapes {}", list(ins))),
         Op::Add => Ok(x),
         Op::Concat if ins.iter().any(|s| (s.h, s.w) != (x.h, x.w)) => {
