@@ -67,6 +67,18 @@ fn combine(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups
     }
 }
 
+// `x` from 0 on, below a slope of its channel times `x`.
+@compute @workgroup_size(64, 1, 1)
+fn slopes(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>) {
+    let at = id.y * n.x * 64u + id.x;
+    let p = place(id.z, at);
+    if p.is_there {
+        let me = candidates[id.z];
+        let x = input[input_base(id.z) + at];
+        finish(id.z, me.n_out, at, p.quad, select(x, weights[me.weights + p.quad] * x, x < vec4(0.0)));
+    }
+}
+
 // Over the channels of one pixel, relative to the largest.
 @compute @workgroup_size(64, 1, 1)
 fn softmax(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) n: vec3<u32>) {

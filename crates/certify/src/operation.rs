@@ -68,7 +68,7 @@ fn step<'a>(
     }
     let n_pixels = output[1].checked_mul(output[2]);
     let macs = if counted { n_pixels.and_then(|n| n.checked_mul(weight)).context("too many MACs")? } else { 0 };
-    let in_place = matches!(op, "BatchNorm" | "Pointwise" | "Identity");
+    let in_place = matches!(op, "BatchNorm" | "PRelu" | "Pointwise" | "Identity");
     let certified = CertifiedOperation { name: name.to_owned(), op: op.to_owned(), output, macs, params };
     Ok(Operation { certified, inputs, in_place })
 }
@@ -126,6 +126,11 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             ensure!(channels == c, "it normalises {channels} channels, its input has {c}");
             let tensors = ["weight", "bias", "running_mean", "running_var"].map(|name| (name, vec![c])).to_vec();
             Ok(Effect { output: x, tensors, counted: false })
+        }
+        "PRelu" => {
+            let channels = attributes.number("channels")?;
+            ensure!(channels == c, "it has slopes of {channels} channels, its input has {c}");
+            Ok(Effect { output: x, tensors: vec![("weight", vec![c])], counted: false })
         }
         "Pointwise" | "Identity" | "Softmax" => Ok(Effect::shape(x)),
         "Add" => {

@@ -212,7 +212,7 @@ impl Lowering<'_> {
         }
     }
 
-    /// Convolution, Linear, BatchNorm: with bias, residual and activation.
+    /// Convolution, Linear, BatchNorm, PRelu: with bias, residual and activation.
     fn layer(&self, window: &Window, dilation: [usize; 2]) -> Result<Dispatch, GpuError> {
         let (node, value) = (self.fused.node, self.fused.inputs[0].node);
         let kind = layer_kind(self.graph, node, self.widths)?;
@@ -225,7 +225,7 @@ impl Lowering<'_> {
         let shape = self.graph.shape(node);
         let per_output = |w: &Widths| (w.channels[value] / w.groups[node].max(1)) * window.kernel[0] * window.kernel[1];
         let macs = |w: &Widths| (shape.h * shape.w * w.channels[node] * per_output(w)) as u64;
-        let counts = !matches!(self.graph.node(node).op, Op::BatchNorm { .. });
+        let counts = !matches!(self.graph.node(node).op, Op::BatchNorm { .. } | Op::PRelu { .. });
         Ok(Dispatch {
             residual: self.fused.residual.map(|operand| operand.location),
             macs: if counts { self.widths.iter().map(macs).sum() } else { 0 },
@@ -244,7 +244,7 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
             let window = Window { kernel: c.kernel, stride: c.stride, padding: c.padding };
             out.push(l.layer(&window, c.dilation)?);
         }
-        Op::Linear { .. } | Op::BatchNorm { .. } => out.push(l.layer(&unit, [1; 2])?),
+        Op::Linear { .. } | Op::BatchNorm { .. } | Op::PRelu { .. } => out.push(l.layer(&unit, [1; 2])?),
         Op::MaxPool(window) => out.push(l.dispatch(Kernel::MaxPool, 0, l.windowed(window))),
         Op::AvgPool(window) => out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(window))),
         Op::GlobalAvgPool => {

@@ -179,6 +179,7 @@ fn what_is_no_convolution_is_exact_but_for_the_output() {
             Op::Pad { channels: [1, 2], rows: [1, 0], cols: [0, 2] },
             Op::Slice { channels: [c / 2, c], step: [2, 3] },
             Op::BatchNorm { channels: c, eps: 1e-5 },
+            Op::PRelu { channels: c },
             Op::Flatten,
         ];
         for op in ops {

@@ -143,6 +143,7 @@ fn operations_without_parameters_match_the_reference() {
         }
     }
     check_single(Op::BatchNorm { channels: 7, eps: 1e-5 }, x);
+    check_single(Op::PRelu { channels: 7 }, x);
     check_single(Op::GlobalAvgPool, x);
     check_single(Op::Flatten, x);
     check_single(Op::Softmax, x);
@@ -186,7 +187,7 @@ fn nan_and_infinity_spread_as_in_the_reference() {
             let conv = |groups, out| Op::Conv2d(Conv2d { groups, ..Conv2d::square(3, out, 3, 1, 1) });
             let window = Window { kernel: [2, 2], stride: [1, 1], padding: [1, 1] };
             let ops = [conv(1, 17), conv(3, 3), Op::MaxPool(window.clone()), Op::AvgPool(window), Op::GlobalAvgPool];
-            let more = Pointwise::EACH.map(Op::Pointwise).into_iter().chain([Op::Softmax]);
+            let more = Pointwise::EACH.map(Op::Pointwise).into_iter().chain([Op::PRelu { channels: 3 }, Op::Softmax]);
             ops.into_iter().chain(more).for_each(|op| check(&single(op, x), &values));
         }
     }

@@ -114,6 +114,11 @@ pub enum Op {
         /// Whether a bias is added.
         bias: bool,
     },
+    /// `x` from 0 on, below a slope of its channel times `x`: `weight` `[channels]`.
+    PRelu {
+        /// Channels.
+        channels: usize,
+    },
     /// Element-wise function.
     Pointwise(Pointwise),
     /// Sum of two or more tensors of one shape.
@@ -170,6 +175,7 @@ impl Op {
             }
             Self::Input
             | Self::BatchNorm { .. }
+            | Self::PRelu { .. }
             | Self::Pointwise(_)
             | Self::Add
             | Self::Concat
@@ -190,6 +196,7 @@ impl Op {
             Self::Conv2d(_) => "Conv2d",
             Self::BatchNorm { .. } => "BatchNorm",
             Self::Linear { .. } => "Linear",
+            Self::PRelu { .. } => "PRelu",
             Self::Pointwise(_) => "Pointwise",
             Self::Add => "Add",
             Self::Concat => "Concat",

@@ -17,11 +17,12 @@ const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding"];
-const OPERATIONS: [&str; 15] = [
+const OPERATIONS: [&str; 16] = [
     "Input",
     "Conv2d",
     "BatchNorm",
     "Linear",
+    "PRelu",
     "Pointwise",
     "Add",
     "Concat",
@@ -144,6 +145,7 @@ fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
         "Pointwise" => return function(&at, body).map(Op::Pointwise),
         "Conv2d" => CONV2D,
         "BatchNorm" => &["channels", "eps"],
+        "PRelu" => &["channels"],
         "Linear" => &["in_features", "out_features", "bias"],
         "MaxPool" | "AvgPool" => WINDOW,
         "Pad" => &["channels", "rows", "cols"],
@@ -173,6 +175,7 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
             bias: fields.flag("bias")?,
         }),
         "BatchNorm" => Op::BatchNorm { channels: fields.count("channels")?, eps: fields.number("eps")? },
+        "PRelu" => Op::PRelu { channels: fields.count("channels")? },
         "Linear" => Op::Linear {
             in_features: fields.count("in_features")?,
             out_features: fields.count("out_features")?,

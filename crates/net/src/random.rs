@@ -75,6 +75,7 @@ pub fn with_random_weights(graph: Graph, seed: u64) -> Network {
             let n: usize = shape.iter().product();
             let fan_in = shape[1..].iter().product::<usize>().max(1) as f32;
             let draw = |_| match parameter {
+                "weight" if matches!(node.op, Op::PRelu { .. }) => 0.25 + 0.2 * rng.signed(),
                 "running_var" => 1.0 + 0.5 * rng.signed(),
                 "weight" if shape.len() == 1 => 1.0 + 0.3 * rng.signed(),
                 "weight" => 1.7 * rng.signed() / fan_in.sqrt(),

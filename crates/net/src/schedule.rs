@@ -143,6 +143,7 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
         | Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat

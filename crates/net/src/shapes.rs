@@ -69,6 +69,7 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
         Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::MaxPool(_)
         | Op::AvgPool(_)
@@ -108,6 +109,7 @@ fn node_macs(op: &Op, output: Shape) -> Option<u64> {
         Op::Linear { in_features, out_features, .. } => product(&[*in_features, *out_features]),
         Op::Input
         | Op::BatchNorm { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat
@@ -196,6 +198,9 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
         Op::BatchNorm { channels, .. } if *channels != x.c => {
             Err(format!("normalises {channels} channels, its input {x} has {}", x.c))
         }
+        Op::PRelu { channels } if *channels != x.c => {
+            Err(format!("has slopes of {channels} channels, its input {x} has {}", x.c))
+        }
         Op::BatchNorm { eps, .. } if !(*eps >= 0.0 && eps.is_finite()) => {
             Err(format!("eps is {eps}, expected a finite number from 0"))
         }
@@ -207,7 +212,7 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
         }
         Op::Linear { out_features, .. } => Ok(Shape { c: *out_features, h: 1, w: 1 }),
         Op::Pointwise(function) => function.check().map(|()| x),
-        Op::BatchNorm { .. } | Op::Softmax | Op::Identity => Ok(x),
+        Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Softmax | Op::Identity => Ok(x),
         Op::Add if ins.iter().any(|&s| s != x) => Err(format!("adds unlike shapes {}", list(ins))),
         Op::Add => Ok(x),
         Op::Concat if ins.iter().any(|s| (s.h, s.w) != (x.h, x.w)) => {

@@ -48,6 +48,7 @@ fn operations() -> Vec<(&'static str, Value)> {
                    "dilation": [1, 1], "groups": 1, "bias": false}),
         ),
         ("BatchNorm", json!({"channels": 1, "eps": 1e-5})),
+        ("PRelu", json!({"channels": 1})),
         ("Linear", json!({"in_features": 16, "out_features": 2, "bias": true})),
         ("MaxPool", window.clone()),
         ("AvgPool", window),

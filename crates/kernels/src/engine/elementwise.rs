@@ -61,6 +61,15 @@ pub(crate) fn scale_shift(x: &[f32], scale: &[f32], shift: &[f32], out: &mut [f3
     }
 }
 
+/// `x` from 0 on, `slope * x` below, with a slope per channel.
+pub(crate) fn slopes(x: &[f32], slopes: &[f32], out: &mut [f32]) {
+    for (from, to) in x.chunks_exact(slopes.len()).zip(out.chunks_exact_mut(slopes.len())) {
+        for ((to, &x), slope) in to.iter_mut().zip(from).zip(slopes) {
+            *to = if x < 0.0 { slope * x } else { x };
+        }
+    }
+}
+
 /// Softmax over the `c` channels of every pixel and lane.
 pub(crate) fn softmax(x: &[f32], c: usize, lanes: usize, out: &mut [f32]) {
     for (from, to) in x.chunks_exact(c * lanes).zip(out.chunks_exact_mut(c * lanes)) {

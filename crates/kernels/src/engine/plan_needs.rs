@@ -134,9 +134,9 @@ fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> [u64; 2] {
     let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
     let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
     let Some(conv) = node.op.as_conv2d() else {
-        let is_norm = matches!(node.op, Op::BatchNorm { .. });
-        let constants = if is_norm { 2 * 4 * shapes[0].c as u64 * isa.lanes() as u64 } else { 0 };
-        return [constants, 0];
+        // Constants of every channel.
+        let n = 2 * u64::from(matches!(node.op, Op::BatchNorm { .. })) + u64::from(matches!(node.op, Op::PRelu { .. }));
+        return [n * 4 * shapes[0].c as u64 * isa.lanes() as u64, 0];
     };
     if conv.is_depthwise() && conv.out_channels == conv.in_channels {
         return [size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(&conv, shapes), 0];
@@ -224,6 +224,7 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
         }
         Op::Input
         | Op::BatchNorm { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat

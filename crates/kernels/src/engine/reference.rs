@@ -88,6 +88,10 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
                 ["weight", "bias", "running_mean", "running_var"].map(|n| f64::from(parameter(n)[c]));
             ((f64::from(a.at(y, x, c)) - mean) / (var + f64::from(*eps)).sqrt() * w + b) as f32
         }),
+        Op::PRelu { .. } => fill(out, |y, x, c| {
+            let value = a.at(y, x, c);
+            if value < 0.0 { parameter("weight")[c] * value } else { value }
+        }),
         Op::Pointwise(function) => fill(out, |y, x, c| activate(*function, a.at(y, x, c))),
         Op::Add => fill(out, |y, x, c| inputs.iter().map(|i| f64::from(i.at(y, x, c))).sum::<f64>() as f32),
         Op::MaxPool(window) => fill(out, |y, x, c| {
@@ -139,6 +143,7 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
         Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::MaxPool(_)

@@ -64,6 +64,7 @@ impl Nonlinearity {
                 Op::Input
                 | Op::Conv2d(_)
                 | Op::BatchNorm { .. }
+                | Op::PRelu { .. }
                 | Op::Linear { .. }
                 | Op::Add
                 | Op::Concat
