@@ -41,9 +41,10 @@ struct Uniforms {
     // Parameters of the activation: slope; alpha, beta; min, max.
     activation_a: f32,
     activation_b: f32,
-    reserved_0: u32,
-    reserved_1: u32,
-    reserved_2: u32,
+    // Rows and columns of padding behind the image (pad_h and pad_w are in front), and whether averages count padding: pool.wgsl.
+    pad_below: u32,
+    pad_right: u32,
+    counts_padding: u32,
 }
 
 // One candidate's part in a step. Mirrored by `Candidate` in crates/gpu/src/layout.rs.

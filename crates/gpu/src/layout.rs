@@ -34,7 +34,9 @@ pub struct Uniforms {
     pub compares: u32,
     pub activation_a: f32,
     pub activation_b: f32,
-    pub reserved: [u32; 3],
+    pub pad_below: u32,
+    pub pad_right: u32,
+    pub counts_padding: u32,
 }
 
 /// One candidate's part in a step; see shaders/prelude.wgsl.
@@ -123,7 +125,8 @@ pub fn layouts() -> Vec<StructLayout> {
         layout!(
             Uniforms: in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
             groups, activation, adds_residual, input_is_image, residual_is_image, in_stride, residual_stride, out_stride,
-            clears, accumulates, compares, activation_a, activation_b
+            clears, accumulates, compares, activation_a, activation_b,
+            pad_below, pad_right, counts_padding
         ),
         layout!(Candidate: n_in, n_out, weights, shift),
         layout!(Chunk: n_images, image_offset, first_image, number),

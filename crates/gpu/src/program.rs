@@ -206,8 +206,11 @@ impl Lowering<'_> {
             kernel_w: window.kernel[1] as u32,
             stride_h: window.stride[0] as u32,
             stride_w: window.stride[1] as u32,
-            pad_h: window.padding[0] as u32,
-            pad_w: window.padding[1] as u32,
+            pad_h: window.padding[0][0] as u32,
+            pad_w: window.padding[1][0] as u32,
+            pad_below: window.padding[0][1] as u32,
+            pad_right: window.padding[1][1] as u32,
+            counts_padding: u32::from(window.counts_padding),
             ..self.uniforms
         }
     }
@@ -238,10 +241,10 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
     let from = graph.shape(fused.inputs[0].node);
     let uniforms = uniforms_between(from, graph.shape(fused.node));
     let l = Lowering { graph, widths, fused, uniforms };
-    let unit = Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2] };
+    let unit = Window::new([1; 2], [1; 2], [0; 2]);
     match &graph.node(fused.node).op {
         Op::Conv2d(c) => {
-            let window = Window { kernel: c.kernel, stride: c.stride, padding: c.padding };
+            let window = Window::new(c.kernel, c.stride, c.padding);
             out.push(l.layer(&window, c.dilation)?);
         }
         Op::Linear { .. } | Op::BatchNorm { .. } | Op::PRelu { .. } => out.push(l.layer(&unit, [1; 2])?),

@@ -165,7 +165,7 @@ fn what_is_no_convolution_is_exact_but_for_the_output() {
     if !is_there() {
         return;
     }
-    let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
+    let window = Window::new([3, 2], [2, 1], [1, 1]);
     for c in [1, 2, 7, 8] {
         let depthwise = Conv2d { groups: c, ..Conv2d::square(c, c, 3, 1, 1) };
         let ops = [

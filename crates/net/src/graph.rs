@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::error::NetError;
 use crate::pointwise::Pointwise;
+use crate::window::Window;
 
 /// Index of a node in [`Graph::nodes`]. Nodes stand in topological order.
 pub type NodeId = usize;
@@ -77,17 +78,6 @@ impl Conv2d {
     pub const fn is_depthwise(&self) -> bool {
         self.groups == self.in_channels && self.groups > 1
     }
-}
-
-/// A pooling window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Window {
-    /// Rows and columns.
-    pub kernel: [usize; 2],
-    /// Step in rows and columns.
-    pub stride: [usize; 2],
-    /// Padding on each side; averages count the padding (PyTorch's default), maxima never choose it.
-    pub padding: [usize; 2],
 }
 
 /// What a node computes from its inputs. Parameters live in [`crate::Weights`] under `<node name>.<parameter>`.

@@ -16,7 +16,7 @@ use crate::{Conv2d, Graph, Node, Op, Shape, Window};
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
-const WINDOW: &[&str] = &["kernel", "stride", "padding"];
+const WINDOW: &[&str] = &["kernel", "stride", "padding", "ceil", "counts_padding"];
 const OPERATIONS: [&str; 16] = [
     "Input",
     "Conv2d",
@@ -181,14 +181,8 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
             out_features: fields.count("out_features")?,
             bias: fields.flag("bias")?,
         },
-        "MaxPool" => Op::MaxPool(window(
-            fields,
-            "a Pad node in front pads with zeros, which is the same only where no value is negative, as behind a Relu",
-        )?),
-        "AvgPool" => Op::AvgPool(window(
-            fields,
-            "put a Pad node in front, whose zeros are averaged with the rest as padding is",
-        )?),
+        "MaxPool" => Op::MaxPool(window(fields)?),
+        "AvgPool" => Op::AvgPool(window(fields)?),
         "Pad" => Op::Pad {
             channels: fields.pair("channels", "[in front, behind]")?,
             rows: fields.pair("rows", "[above, below]")?,
@@ -208,11 +202,13 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
     })
 }
 
-fn window(mut fields: Fields, help: &str) -> Result<Window, Refusal> {
+fn window(mut fields: Fields) -> Result<Window, Refusal> {
     Ok(Window {
         kernel: fields.pair("kernel", "[rows, columns]")?,
         stride: fields.pair("stride", "[rows, columns]")?,
-        padding: fields.padding(help)?,
+        padding: fields.padding_of_sides()?,
+        ceil: fields.flag_or("ceil", false)?,
+        counts_padding: fields.flag_or("counts_padding", true)?,
     })
 }
 

@@ -173,7 +173,7 @@ impl RandomNetworkBuilder {
             return self.conv(x);
         }
         let (kernel, padding) = self.rng.pick(&[(2, 0), (3, 1)]);
-        let window = Window { kernel: [kernel; 2], stride: [2; 2], padding: [padding; 2] };
+        let window = Window::new([kernel; 2], [2; 2], [padding; 2]);
         let size = |n: usize| (n + 2 * padding - kernel) / 2 + 1;
         let op = if self.rng.below(2) == 0 { Op::MaxPool(window) } else { Op::AvgPool(window) };
         self.push(op, &[x], Shape { c: s.c, h: size(s.h), w: size(s.w) })

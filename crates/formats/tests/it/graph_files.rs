@@ -2,7 +2,7 @@
 
 use secateur_formats::{Preprocessing, read_weights, write_network};
 use secateur_net::random::random_network;
-use secateur_net::{Graph, GraphBuilder, Network, Op, Pointwise, Shape};
+use secateur_net::{Graph, GraphBuilder, Network, Op, Pointwise, Shape, Window};
 use serde_json::{Value, json};
 
 use crate::handmade::refusal;
@@ -125,7 +125,8 @@ fn padding_of_four_sides_is_explained() {
     for (name, mut body) in operations().into_iter().filter(|(_, body)| body.get("padding").is_some()) {
         body["padding"] = json!([0, 1, 0, 1]);
         let refusal = message(&graph_of(json!({name: body})));
-        for part in ["`p`", name, "key `padding`", "[0, 1, 0, 1] (4 values)", "Pad node"] {
+        let help = if name == "Conv2d" { "Pad node" } else { "[[above, below], [left, right]]" };
+        for part in ["`p`", name, "key `padding`", "[0, 1, 0, 1] (4 values)", help] {
             assert!(refusal.contains(part), "{part}: {refusal}");
         }
     }
@@ -151,6 +152,40 @@ fn every_function_comes_back_as_it_was_written_and_is_spelled_as_documented() {
     ] {
         let graph: Graph = serde_json::from_value(graph_of(json!({"Pointwise": spelled}))).unwrap();
         assert_eq!(graph.node(1).op, Op::Pointwise(function));
+    }
+}
+
+#[test]
+fn the_usual_windows_are_written_as_ever_and_others_with_what_is_other() {
+    let usual = Window::new([3, 2], [2, 1], [1, 0]);
+    let other = Window { padding: [[1, 1], [0, 1]], ceil: true, counts_padding: false, ..usual.clone() };
+    let more =
+        json!({"kernel": [3, 2], "stride": [2, 1], "padding": [[1, 1], [0, 1]], "ceil": true, "counts_padding": false});
+    for (window, expected) in [(usual, json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 0]})), (other, more)] {
+        assert_eq!(serde_json::to_value(&window).unwrap(), expected);
+        let graph: Graph = serde_json::from_value(graph_of(json!({"AvgPool": expected}))).unwrap();
+        assert_eq!(graph.node(1).op, Op::AvgPool(window.clone()));
+        let graph: Graph = serde_json::from_value(graph_of(json!({"MaxPool": expected}))).unwrap();
+        assert_eq!(graph.node(1).op, Op::MaxPool(window));
+    }
+}
+
+#[test]
+fn windows_that_make_no_sense_are_refused_by_name() {
+    for (key, value, part) in [
+        ("ceil", json!(1), "key `ceil`: expected true or false, got 1"),
+        ("counts_padding", json!("no"), "key `counts_padding`: expected true or false"),
+        ("padding", json!([[0, 1], 0]), "key `padding`: expected"),
+        ("padding", json!([[0, 1, 0], [0, 0]]), "key `padding`: expected"),
+        ("padding", json!([[0, -1], [0, 0]]), "key `padding`: expected"),
+        ("padding", json!([[0, 2], [0, 0]]), "padding [[0, 2], [0, 0]]: expected less than the kernel [2, 2]"),
+        ("kernel", json!([7, 2]), "kernel [7, 2] spans 7 rows, its input 1x4x4"),
+    ] {
+        let mut window = json!({"kernel": [2, 2], "stride": [2, 2], "padding": [[0, 0], [0, 0]]});
+        window[key] = value;
+        let refusal = message(&graph_of(json!({"AvgPool": window})));
+        assert!(refusal.contains("`p`") || refusal.contains("'p'"), "{refusal}");
+        assert!(refusal.contains(part), "{part}: {refusal}");
     }
 }
 

@@ -1,8 +1,10 @@
-//! Element-wise functions in every place that a program has for them, against the CPU engine.
+//! Element-wise functions in every place that a program has for them, and pooling windows, against the CPU engine.
 
 use secateur_gpu::{Candidates, GpuImages};
 use secateur_net::random::{SplitMix, with_random_weights};
-use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, prune};
+use secateur_net::{
+    ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, Window, prune,
+};
 
 use crate::adapter::checked;
 use crate::networks::{assert_close, cpu_logits, random_images, random_kept};
@@ -71,4 +73,35 @@ fn slopes_per_channel_agree_with_the_cpu_for_candidates_of_every_width() {
         assert_close(&own[i], &expected, TOLERANCE, &format!("candidate {i}"));
         assert_close(&by_mask[i], &expected, TOLERANCE, &format!("candidate {i} by mask"));
     }
+}
+
+/// Padding that differs on every side, windows that end beyond it, both ways to divide; pools behind each other.
+#[test]
+fn windows_of_all_kinds_agree_with_the_cpu() {
+    let Some(gpu) = checked() else { return };
+    let mut rng = SplitMix(5);
+    let mut n_checked = 0;
+    for seed in 0..24 {
+        let shape = Shape { c: 1 + rng.below(6), h: 4 + rng.below(6), w: 4 + rng.below(6) };
+        let mut window = || {
+            let kernel = [0, 0].map(|_| 1 + rng.below(4));
+            let stride = [0, 0].map(|_| 1 + rng.below(3));
+            let padding = kernel.map(|k| [0, 0].map(|_| rng.below(k)));
+            Window { kernel, stride, padding, ceil: rng.below(2) == 0, counts_padding: rng.below(2) == 0 }
+        };
+        let mut b = GraphBuilder::new(shape);
+        let most = b.push("most", Op::MaxPool(window()), &[0]);
+        let mean = b.push("mean", Op::AvgPool(window()), &[0]);
+        let [most, mean] = [("m", most), ("a", mean)].map(|(name, x)| b.push(name, Op::Flatten, &[x]));
+        b.push("both", Op::Concat, &[most, mean]);
+        // Another window may fit where this one does not.
+        let Ok(graph) = b.finish() else { continue };
+        n_checked += 1;
+        let network = with_random_weights(graph, seed);
+        let images = random_images(shape, 3, seed);
+        let on_card = GpuImages::new(&gpu, shape, &images, None).unwrap();
+        let logits = gpu.logits(&on_card, &Candidates::Repaired(&[&network])).unwrap();
+        assert_close(&logits[0], &cpu_logits(&network, &images), 1e-6, &format!("{:?}", network.graph().nodes()));
+    }
+    assert!(n_checked >= 16, "{n_checked} of 24");
 }

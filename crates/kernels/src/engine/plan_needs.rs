@@ -213,15 +213,7 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
     match &node.op {
         Op::Conv2d(conv) => times(times(taps(conv, input, output), conv.in_channels / conv.groups), output.c),
         Op::Linear { in_features, out_features, .. } => times(*in_features as u64, *out_features),
-        Op::MaxPool(Window { kernel, stride, padding }) | Op::AvgPool(Window { kernel, stride, padding }) => {
-            let conv = Conv2d {
-                kernel: *kernel,
-                stride: *stride,
-                padding: *padding,
-                ..Conv2d::square(output.c, output.c, 1, 1, 0)
-            };
-            times(times(taps(&conv, input, output), output.c), 8)
-        }
+        Op::MaxPool(window) | Op::AvgPool(window) => times(times(pixels_inside(window, input, output), output.c), 8),
         Op::Input
         | Op::BatchNorm { .. }
         | Op::PRelu { .. }
@@ -238,6 +230,15 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
             read.saturating_add(output.len() as u64)
         }
     }
+}
+
+/// Pixels inside the image, of all windows.
+fn pixels_inside(window: &Window, input: Shape, output: Shape) -> u64 {
+    let inside = |axis: usize, n_in: usize, n_out: usize| {
+        let windows = (0..n_out).map(|at| window.inside(axis, at, n_in).len() as u64);
+        windows.fold(0, u64::saturating_add)
+    };
+    inside(0, input.h, output.h).saturating_mul(inside(1, input.w, output.w))
 }
 
 /// Taps inside the image, of all output pixels.
