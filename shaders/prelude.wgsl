@@ -20,7 +20,8 @@ struct Uniforms {
     dilation_w: u32,
     // Groups of an ordinary grouped convolution; 0 when every input channel is a group of its own.
     groups: u32,
-    // 0 none, 1 relu, 2 relu6, 3 sigmoid, 4 tanh, 5 silu, 6 hard swish
+    // 0 none, 1 relu, 2 relu6, 3 sigmoid, 4 tanh, 5 silu, 6 hard swish, 7 leaky relu, 8 hard sigmoid, 9 clip; from 10 on: rare
+    // ones (elementwise.wgsl)
     activation: u32,
     // Whether `residual` is added before the activation.
     adds_residual: u32,
@@ -37,7 +38,13 @@ struct Uniforms {
     accumulates: u32,
     // Whether there are class probabilities of the original network to compare with (top1.wgsl).
     compares: u32,
-    reserved_0: u32,
+    // Parameters of the activation: slope; alpha, beta; min, max.
+    activation_a: f32,
+    activation_b: f32,
+    // Rows and columns of padding behind the image (pad_h and pad_w are in front), and whether averages count padding: pool.wgsl.
+    pad_below: u32,
+    pad_right: u32,
+    counts_padding: u32,
 }
 
 // One candidate's part in a step. Mirrored by `Candidate` in crates/gpu/src/layout.rs.
@@ -78,7 +85,10 @@ fn is_nan(x: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(x) & vec4(0x7fffffffu)) > vec4(0x7f800000u);
 }
 
+// The common ones; a rare one has been applied before.
 fn activate(x: vec4<f32>) -> vec4<f32> {
+    let a = vec4(step_.activation_a);
+    let b = vec4(step_.activation_b);
     var y = x;
     switch step_.activation {
         case 1u: { y = max(x, vec4(0.0)); }
@@ -87,6 +97,10 @@ fn activate(x: vec4<f32>) -> vec4<f32> {
         case 4u: { y = tanh(clamp(x, vec4(-20.0), vec4(20.0))); }
         case 5u: { y = x / (1.0 + exp(-x)); }
         case 6u: { y = x * clamp(x + 3.0, vec4(0.0), vec4(6.0)) / 6.0; }
+        case 7u: { y = select(x, a * x, x < vec4(0.0)); }
+        case 8u: { y = clamp(a * x + b, vec4(0.0), vec4(1.0)); }
+        // Bounds may be infinite.
+        case 9u: { y = select(select(x, a, x < a), b, x > b); }
         default: {}
     }
     // A broken image must not look sound: rectifiers let NaN through.
@@ -134,16 +148,21 @@ fn input_image(candidate: u32, image: u32, n_quads: u32) -> u32 {
     return input_base(candidate) + image * n_quads * step_.in_h * step_.in_w;
 }
 
-// Adds what is added, applies the activation, zeroes the lanes past the width and writes quad `at` (of channels `4 * quad` and the
-// next three) of a candidate's output.
-fn finish(candidate: u32, n_out: u32, at: u32, quad: u32, value: vec4<f32>) {
+// With what is added to quad `at` of a candidate's output.
+fn with_addends(candidate: u32, at: u32, value: vec4<f32>) -> vec4<f32> {
     var v = value;
     if step_.adds_residual != 0u {
         v += residual[residual_base(candidate) + at];
     }
-    let to = candidate * step_.out_stride + at;
     if step_.accumulates != 0u {
-        v += output[to];
+        v += output[candidate * step_.out_stride + at];
     }
-    output[to] = select(vec4(0.0), activate(v), lanes(quad, n_out));
+    return v;
+}
+
+// Adds what is added, applies the activation, zeroes the lanes past the width and writes quad `at` (of channels `4 * quad` and the
+// next three) of a candidate's output.
+fn finish(candidate: u32, n_out: u32, at: u32, quad: u32, value: vec4<f32>) {
+    let v = activate(with_addends(candidate, at, value));
+    output[candidate * step_.out_stride + at] = select(vec4(0.0), v, lanes(quad, n_out));
 }

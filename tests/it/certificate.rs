@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use secateur::certify::certify;
 use secateur::formats::{Preprocessing, write_network};
 use secateur::net::random::{random_network, with_random_weights};
-use secateur::net::{ChannelGroups, Cost, CostModel, Network, Protocol, Shape, arch, fold_batch_norm};
+use secateur::net::{
+    ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, Network, Op, Pointwise, Protocol, Shape, Window, arch,
+    fold_batch_norm,
+};
 use secateur::run::full_cost;
 
 fn write(folder: &Path, network: &Network) -> PathBuf {
@@ -132,6 +135,60 @@ fn a_graph_that_claims_fewer_channels_than_the_file_has_is_refused() {
         });
     });
     assert!(message.contains("shape") || message.contains("channels"), "{message}");
+}
+
+#[test]
+fn windows_of_all_kinds_functions_and_slopes_are_counted_as_the_search_counts_them() {
+    let cases = (0..3usize.pow(6)).map(|i| [1, 3, 9, 27, 81, 243].map(|n| i / n % 3));
+    for [kernel, stride, above, below, size, ceil] in cases {
+        let window = Window {
+            padding: [[above, below], [below, 0]],
+            ceil: ceil == 1,
+            counts_padding: ceil == 2,
+            ..Window::new([kernel + 1, kernel + 2], [stride + 1, 1], [0, 0])
+        };
+        let mut b = GraphBuilder::new(Shape { c: 2, h: size + 1, w: 3 });
+        let conv = b.push("conv", Op::Conv2d(Conv2d::square(2, 4, 1, 1, 0)), &[0]);
+        let slopes = b.push("slopes", Op::PRelu { channels: 4 }, &[conv]);
+        let pool = b.push("pool", if stride == 0 { Op::MaxPool(window) } else { Op::AvgPool(window) }, &[slopes]);
+        let clip = Pointwise::Clip { min: 0.0, max: f32::INFINITY };
+        let clip = b.push("clip", Op::Pointwise(clip), &[pool]);
+        let gelu = b.push("gelu", Op::Pointwise(Pointwise::Gelu { tanh: stride == 1 }), &[clip]);
+        b.push("last", Op::Conv2d(Conv2d::square(4, 3, 1, 1, 0)), &[gelu]);
+        let Ok(graph) = b.finish() else { continue };
+        check_agreement(&with_random_weights(graph, 1), &format!("{kernel} {stride} {above} {below} {size} {ceil}"));
+    }
+}
+
+#[test]
+fn hostile_windows_are_refused() {
+    let mut b = GraphBuilder::new(Shape { c: 1, h: 4, w: 4 });
+    b.push("pool", Op::MaxPool(Window::new([2; 2], [2; 2], [0; 2])), &[0]);
+    let network = with_random_weights(b.finish().unwrap(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(dir.path(), &network);
+    let bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let huge = serde_json::json!(u64::MAX);
+    for (key, value) in [
+        ("padding", serde_json::json!([[0, 2], [0, 0]])),
+        ("padding", serde_json::json!([[0], [0, 0]])),
+        ("padding", serde_json::json!([[0, huge], [0, 0]])),
+        ("kernel", serde_json::json!([huge, 2])),
+        ("stride", serde_json::json!([0, 2])),
+        ("stride", serde_json::json!([huge, 2])),
+        ("ceil", serde_json::json!("yes")),
+    ] {
+        let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        edit_graph(&mut header, |graph| {
+            graph["nodes"][1]["op"]["MaxPool"]["ceil"] = true.into();
+            graph["nodes"][1]["op"]["MaxPool"][key] = value.clone();
+        });
+        let header = serde_json::to_vec(&header).unwrap();
+        let file = [&(header.len() as u64).to_le_bytes()[..], &header, &bytes[8 + length..]].concat();
+        std::fs::write(&path, file).unwrap();
+        assert!(certify(&path, &[]).is_err(), "{key}: {value}");
+    }
 }
 
 #[test]

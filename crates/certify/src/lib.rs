@@ -44,10 +44,10 @@ pub struct Certificate {
     pub operations: Vec<CertifiedOperation>,
     /// Multiply-accumulates per image of convolutions and Linear operations.
     pub macs: u64,
-    /// Weights, biases and BatchNorm scales and shifts.
+    /// Weights, biases, slopes of PRelu and BatchNorm scales and shifts.
     pub params: u64,
-    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in
-    /// place.
+    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm, PRelu and
+    /// pointwise in place.
     pub activation_bytes: u64,
     /// Every budget asked about, in the order asked.
     pub budgets: Vec<CertifiedBudget>,

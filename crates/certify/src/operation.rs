@@ -68,7 +68,7 @@ fn step<'a>(
     }
     let n_pixels = output[1].checked_mul(output[2]);
     let macs = if counted { n_pixels.and_then(|n| n.checked_mul(weight)).context("too many MACs")? } else { 0 };
-    let in_place = matches!(op, "BatchNorm" | "Pointwise" | "Identity");
+    let in_place = matches!(op, "BatchNorm" | "PRelu" | "Pointwise" | "Identity");
     let certified = CertifiedOperation { name: name.to_owned(), op: op.to_owned(), output, macs, params };
     Ok(Operation { certified, inputs, in_place })
 }
@@ -127,6 +127,11 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             let tensors = ["weight", "bias", "running_mean", "running_var"].map(|name| (name, vec![c])).to_vec();
             Ok(Effect { output: x, tensors, counted: false })
         }
+        "PRelu" => {
+            let channels = attributes.number("channels")?;
+            ensure!(channels == c, "it has slopes of {channels} channels, its input has {c}");
+            Ok(Effect { output: x, tensors: vec![("weight", vec![c])], counted: false })
+        }
         "Pointwise" | "Identity" | "Softmax" => Ok(Effect::shape(x)),
         "Add" => {
             ensure!(inputs.iter().all(|&other| other == x), "it adds unlike shapes {inputs:?}");
@@ -136,7 +141,7 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             ensure!(inputs.iter().all(|other| other[1..] == x[1..]), "it concatenates unlike sizes {inputs:?}");
             Ok(Effect::shape([sum(inputs.iter().map(|shape| shape[0]))?, h, w]))
         }
-        "MaxPool" | "AvgPool" => Ok(Effect::shape(attributes.slide(c, x, [1, 1])?)),
+        "MaxPool" | "AvgPool" => Ok(Effect::shape(attributes.pool(x)?)),
         "GlobalAvgPool" => Ok(Effect::shape([c, 1, 1])),
         "Flatten" => {
             let n = c.checked_mul(h).and_then(|n| n.checked_mul(w)).context("too many values")?;
@@ -203,6 +208,38 @@ impl OperationAttributes<'_> {
             _ => None,
         }
         .with_context(|| format!("it has no two counts '{key}'"))
+    }
+    /// Output shape of a pool over `x`. A window counts where a stride further back one ends within the padded rows
+    /// (`ceil`) or it does itself, and where it begins before the padding behind the image.
+    fn pool(self, x: Shape) -> anyhow::Result<Shape> {
+        let (kernel, stride, padding) = (self.pair("kernel")?, self.pair("stride")?, self.sides("padding")?);
+        let ceil = self.body.get("ceil").is_some() && self.flag("ceil")?;
+        let places = |i: usize| {
+            ensure!(padding[i].iter().all(|&p| p < kernel[i]), "its padding is not less than its kernel");
+            let image_end = sum([padding[i][0], x[i + 1]].into_iter())?;
+            let spare = if ceil { stride[i].checked_sub(1).context("its stride is 0")? } else { 0 };
+            let padded = sum([image_end, padding[i][1], spare].into_iter())?;
+            let room = padded.checked_sub(kernel[i]).with_context(|| format!("its window does not fit {x:?}"))?;
+            let last = room.checked_div(stride[i]).context("its stride is 0")?;
+            // What `last` is of the stride is at most `room`.
+            Ok(if last * stride[i] < image_end { last + 1 } else { last })
+        };
+        Ok([x[0], places(0)?, places(1)?])
+    }
+    /// Two pairs; two numbers stand for pairs of the same.
+    fn sides(self, key: &str) -> anyhow::Result<[[u64; 2]; 2]> {
+        if let Ok([a, b]) = self.pair(key) {
+            return Ok([[a; 2], [b; 2]]);
+        }
+        let pair = |value: &Value| match value.as_array().map(Vec::as_slice) {
+            Some([a, b]) => Some([a.as_u64()?, b.as_u64()?]),
+            _ => None,
+        };
+        match self.body.get(key).and_then(Value::as_array).map(Vec::as_slice) {
+            Some([rows, cols]) => pair(rows).zip(pair(cols)).map(|(rows, cols)| [rows, cols]),
+            _ => None,
+        }
+        .with_context(|| format!("it has no counts of two or four sides '{key}'"))
     }
     /// Output shape of `channels` made by windows over `x`: as many as start where the whole window, spread out by
     /// `dilation`, still lies on the padded rows (columns).

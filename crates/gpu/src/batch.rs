@@ -243,6 +243,7 @@ fn kernel(gpu: &Gpu, dispatch: &Dispatch) -> (PipelineKey, Extent) {
         Kernel::Layer(LayerKind::Dense) => dense(gpu.conv_shape(&dispatch.uniforms), dispatch),
         Kernel::Layer(LayerKind::Depthwise) => flat(Shader::Conv, "depthwise"),
         Kernel::Layer(LayerKind::Grouped(_) | LayerKind::Multiplied) => flat(Shader::Conv, "grouped"),
+        Kernel::Layer(LayerKind::Slopes) => flat(Shader::Elementwise, "slopes"),
         Kernel::MaxPool => flat(Shader::Pool, "max_pool"),
         Kernel::AveragePool => flat(Shader::Pool, "average_pool"),
         Kernel::Shift => flat(Shader::Move, "shift"),

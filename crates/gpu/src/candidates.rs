@@ -118,6 +118,7 @@ impl Widths {
             | Op::Conv2d(_)
             | Op::BatchNorm { .. }
             | Op::Linear { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::Concat
@@ -134,6 +135,7 @@ impl Widths {
             Op::Input
             | Op::BatchNorm { .. }
             | Op::Linear { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::Concat
@@ -162,6 +164,7 @@ const fn shift(op: &Op) -> i32 {
         | Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat
@@ -197,6 +200,7 @@ fn skeleton(op: &Op) -> Op {
     match op {
         Op::Conv2d(c) => Op::Conv2d(Conv2d { in_channels: 0, out_channels: 0, groups: 0, bias: false, ..c.clone() }),
         Op::BatchNorm { .. } => Op::BatchNorm { channels: 0, eps: 0.0 },
+        Op::PRelu { .. } => Op::PRelu { channels: 0 },
         Op::Linear { .. } => Op::Linear { in_features: 0, out_features: 0, bias: false },
         Op::Pad { rows, cols, .. } => Op::Pad { channels: [0; 2], rows: *rows, cols: *cols },
         Op::Slice { step, .. } => Op::Slice { channels: [0; 2], step: *step },
@@ -227,6 +231,8 @@ pub enum LayerKind {
     Grouped(usize),
     /// Several filters per channel.
     Multiplied,
+    /// One slope per channel: PRelu.
+    Slopes,
 }
 
 /// The kind of a node, the same for all candidates: by its shape alone, a grouped convolution with one input left per
@@ -237,6 +243,9 @@ pub enum LayerKind {
 pub(crate) fn layer_kind(graph: &Graph, node: NodeId, widths: &[Widths]) -> Result<LayerKind, GpuError> {
     if matches!(graph.node(node).op, Op::BatchNorm { .. }) {
         return Ok(LayerKind::Depthwise);
+    }
+    if matches!(graph.node(node).op, Op::PRelu { .. }) {
+        return Ok(LayerKind::Slopes);
     }
     let input = graph.node(node).inputs[0];
     let groups = widths[0].groups[node];

@@ -7,7 +7,7 @@ pub const NONE: u32 = u32::MAX;
 
 /// One operation; see shaders/prelude.wgsl.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Uniforms {
     pub in_h: u32,
     pub in_w: u32,
@@ -32,7 +32,11 @@ pub struct Uniforms {
     pub clears: u32,
     pub accumulates: u32,
     pub compares: u32,
-    pub reserved: u32,
+    pub activation_a: f32,
+    pub activation_b: f32,
+    pub pad_below: u32,
+    pub pad_right: u32,
+    pub counts_padding: u32,
 }
 
 /// One candidate's part in a step; see shaders/prelude.wgsl.
@@ -121,7 +125,8 @@ pub fn layouts() -> Vec<StructLayout> {
         layout!(
             Uniforms: in_h, in_w, out_h, out_w, kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
             groups, activation, adds_residual, input_is_image, residual_is_image, in_stride, residual_stride, out_stride,
-            clears, accumulates, compares
+            clears, accumulates, compares, activation_a, activation_b,
+            pad_below, pad_right, counts_padding
         ),
         layout!(Candidate: n_in, n_out, weights, shift),
         layout!(Chunk: n_images, image_offset, first_image, number),

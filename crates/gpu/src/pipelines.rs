@@ -64,7 +64,7 @@ impl Shader {
             Self::Strips => &["strips"],
             Self::Pool => &["max_pool", "average_pool"],
             Self::Move => &["shift", "flatten"],
-            Self::Elementwise => &["combine", "softmax"],
+            Self::Elementwise => &["combine", "slopes", "softmax"],
             Self::Top1 => &["judge", "tally"],
             Self::Pack => &["pack"],
             Self::FilterNorm => &["segments", "rows"],

@@ -11,7 +11,7 @@ use crate::layout::{Candidate, Uniforms, quads};
 /// come in fours.
 const FUSION: Fusion = Fusion {
     adds: has_weights,
-    activates: |op| has_weights(op) || matches!(op, Op::Add),
+    activates: |op, function| has_weights(op) && activation(Some(function)).0 < RARE || matches!(op, Op::Add),
     is_flat: |shape| shape.h * shape.w == 1,
 };
 
@@ -131,17 +131,40 @@ impl Program {
     }
 }
 
-/// The code of an activation in shaders/prelude.wgsl.
-const fn activation_code(function: Option<Pointwise>) -> u32 {
+/// Codes from here on are those of elementwise.wgsl only.
+const RARE: u32 = 10;
+
+/// The code of an activation in shaders/prelude.wgsl or shaders/elementwise.wgsl, and its parameters.
+const fn activation(function: Option<Pointwise>) -> (u32, [f32; 2]) {
     match function {
-        None => 0,
-        Some(Pointwise::Relu) => 1,
-        Some(Pointwise::Relu6) => 2,
-        Some(Pointwise::Sigmoid) => 3,
-        Some(Pointwise::Tanh) => 4,
-        Some(Pointwise::Silu) => 5,
-        Some(Pointwise::HardSwish) => 6,
+        None => (0, [0.0; 2]),
+        Some(Pointwise::Relu) => (1, [0.0; 2]),
+        Some(Pointwise::Relu6) => (2, [0.0; 2]),
+        Some(Pointwise::Sigmoid) => (3, [0.0; 2]),
+        Some(Pointwise::Tanh) => (4, [0.0; 2]),
+        Some(Pointwise::Silu) => (5, [0.0; 2]),
+        Some(Pointwise::HardSwish) => (6, [0.0; 2]),
+        Some(Pointwise::LeakyRelu { slope }) => (7, [slope, 0.0]),
+        Some(Pointwise::HardSigmoid { alpha, beta }) => (8, [alpha, beta]),
+        Some(Pointwise::Clip { min, max }) => (9, [min, max]),
+        Some(Pointwise::Gelu { tanh: false }) => (RARE, [0.0; 2]),
+        Some(Pointwise::Gelu { tanh: true }) => (11, [0.0; 2]),
+        Some(Pointwise::Elu { alpha }) => (12, [alpha, 0.0]),
+        Some(Pointwise::Softplus) => (13, [0.0; 2]),
+        Some(Pointwise::Mish) => (14, [0.0; 2]),
+        Some(Pointwise::Exp) => (15, [0.0; 2]),
+        Some(Pointwise::Sqrt) => (16, [0.0; 2]),
+        Some(Pointwise::Abs) => (17, [0.0; 2]),
+        Some(Pointwise::Neg) => (18, [0.0; 2]),
+        Some(Pointwise::Erf) => (19, [0.0; 2]),
+        Some(Pointwise::Log) => (20, [0.0; 2]),
     }
+}
+
+/// `uniforms` of a step that ends in an activation.
+const fn activated(uniforms: Uniforms, function: Option<Pointwise>) -> Uniforms {
+    let (code, [a, b]) = activation(function);
+    Uniforms { activation: code, activation_a: a, activation_b: b, ..uniforms }
 }
 
 /// What the dispatches of one step have in common.
@@ -183,13 +206,16 @@ impl Lowering<'_> {
             kernel_w: window.kernel[1] as u32,
             stride_h: window.stride[0] as u32,
             stride_w: window.stride[1] as u32,
-            pad_h: window.padding[0] as u32,
-            pad_w: window.padding[1] as u32,
+            pad_h: window.padding[0][0] as u32,
+            pad_w: window.padding[1][0] as u32,
+            pad_below: window.padding[0][1] as u32,
+            pad_right: window.padding[1][1] as u32,
+            counts_padding: u32::from(window.counts_padding),
             ..self.uniforms
         }
     }
 
-    /// Convolution, Linear, BatchNorm: with bias, residual and activation.
+    /// Convolution, Linear, BatchNorm, PRelu: with bias, residual and activation.
     fn layer(&self, window: &Window, dilation: [usize; 2]) -> Result<Dispatch, GpuError> {
         let (node, value) = (self.fused.node, self.fused.inputs[0].node);
         let kind = layer_kind(self.graph, node, self.widths)?;
@@ -197,13 +223,12 @@ impl Lowering<'_> {
             dilation_h: dilation[0] as u32,
             dilation_w: dilation[1] as u32,
             groups: if let LayerKind::Grouped(n) = kind { n as u32 } else { 0 },
-            activation: activation_code(self.fused.activation),
-            ..self.windowed(window)
+            ..activated(self.windowed(window), self.fused.activation)
         };
         let shape = self.graph.shape(node);
         let per_output = |w: &Widths| (w.channels[value] / w.groups[node].max(1)) * window.kernel[0] * window.kernel[1];
         let macs = |w: &Widths| (shape.h * shape.w * w.channels[node] * per_output(w)) as u64;
-        let counts = !matches!(self.graph.node(node).op, Op::BatchNorm { .. });
+        let counts = !matches!(self.graph.node(node).op, Op::BatchNorm { .. } | Op::PRelu { .. });
         Ok(Dispatch {
             residual: self.fused.residual.map(|operand| operand.location),
             macs: if counts { self.widths.iter().map(macs).sum() } else { 0 },
@@ -216,13 +241,13 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
     let from = graph.shape(fused.inputs[0].node);
     let uniforms = uniforms_between(from, graph.shape(fused.node));
     let l = Lowering { graph, widths, fused, uniforms };
-    let unit = Window { kernel: [1; 2], stride: [1; 2], padding: [0; 2] };
+    let unit = Window::new([1; 2], [1; 2], [0; 2]);
     match &graph.node(fused.node).op {
         Op::Conv2d(c) => {
-            let window = Window { kernel: c.kernel, stride: c.stride, padding: c.padding };
+            let window = Window::new(c.kernel, c.stride, c.padding);
             out.push(l.layer(&window, c.dilation)?);
         }
-        Op::Linear { .. } | Op::BatchNorm { .. } => out.push(l.layer(&unit, [1; 2])?),
+        Op::Linear { .. } | Op::BatchNorm { .. } | Op::PRelu { .. } => out.push(l.layer(&unit, [1; 2])?),
         Op::MaxPool(window) => out.push(l.dispatch(Kernel::MaxPool, 0, l.windowed(window))),
         Op::AvgPool(window) => out.push(l.dispatch(Kernel::AveragePool, 0, l.windowed(window))),
         Op::GlobalAvgPool => {
@@ -242,8 +267,7 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
         Op::Add => add(&l, out),
         Op::Softmax => out.push(l.dispatch(Kernel::Softmax, 0, uniforms)),
         Op::Pointwise(function) => {
-            let uniforms = Uniforms { activation: activation_code(Some(*function)), ..uniforms };
-            out.push(l.dispatch(Kernel::Combine, 0, uniforms));
+            out.push(l.dispatch(Kernel::Combine, 0, activated(uniforms, Some(*function))));
         }
         Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, uniforms)),
     }
@@ -283,8 +307,8 @@ fn concat(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
 fn add(l: &Lowering<'_>, out: &mut Vec<Dispatch>) {
     let n = l.fused.inputs.len();
     for i in 1..n {
-        let activation = if i == n - 1 { activation_code(l.fused.activation) } else { 0 };
-        let uniforms = Uniforms { activation, accumulates: u32::from(i > 1), ..l.uniforms };
+        let last = if i == n - 1 { l.fused.activation } else { None };
+        let uniforms = Uniforms { accumulates: u32::from(i > 1), ..activated(l.uniforms, last) };
         let mut dispatch = l.dispatch(Kernel::Combine, i, uniforms);
         if i == 1 {
             dispatch.residual = Some(l.fused.inputs[0].location);

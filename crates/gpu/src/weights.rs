@@ -86,7 +86,7 @@ const fn in_multiple(kind: LayerKind) -> usize {
 fn filter_in(kind: LayerKind, candidate: &Candidate) -> usize {
     match kind {
         LayerKind::Dense => candidate.n_in as usize,
-        LayerKind::Depthwise | LayerKind::Multiplied => 1,
+        LayerKind::Depthwise | LayerKind::Multiplied | LayerKind::Slopes => 1,
         LayerKind::Grouped(groups) => candidate.n_in as usize / groups,
     }
 }
@@ -139,6 +139,7 @@ fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>
             let shift = shifted.map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32).collect();
             (Cow::Owned(scale.iter().map(|&s| s as f32).collect()), Some(Cow::Owned(shift)), 1)
         }
+        Op::PRelu { .. } => (Cow::Borrowed(get("weight")), None, 1),
         Op::Input
         | Op::Pointwise(_)
         | Op::Add
@@ -169,6 +170,7 @@ fn masked(
         Op::Linear { .. } => input(),
         Op::Input
         | Op::BatchNorm { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat

@@ -165,7 +165,7 @@ fn what_is_no_convolution_is_exact_but_for_the_output() {
     if !is_there() {
         return;
     }
-    let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
+    let window = Window::new([3, 2], [2, 1], [1, 1]);
     for c in [1, 2, 7, 8] {
         let depthwise = Conv2d { groups: c, ..Conv2d::square(c, c, 3, 1, 1) };
         let ops = [
@@ -174,9 +174,12 @@ fn what_is_no_convolution_is_exact_but_for_the_output() {
             Op::AvgPool(window.clone()),
             Op::GlobalAvgPool,
             Op::Pointwise(Pointwise::Silu),
+            Op::Pointwise(Pointwise::LeakyRelu { slope: 0.1 }),
+            Op::Pointwise(Pointwise::Clip { min: -0.5, max: f32::INFINITY }),
             Op::Pad { channels: [1, 2], rows: [1, 0], cols: [0, 2] },
             Op::Slice { channels: [c / 2, c], step: [2, 3] },
             Op::BatchNorm { channels: c, eps: 1e-5 },
+            Op::PRelu { channels: c },
             Op::Flatten,
         ];
         for op in ops {

@@ -130,21 +130,20 @@ fn depthwise_convolutions_match_the_reference() {
 #[test]
 fn operations_without_parameters_match_the_reference() {
     let x = shape(7, 6, 5);
-    for function in
-        [Pointwise::Relu, Pointwise::Relu6, Pointwise::Sigmoid, Pointwise::Tanh, Pointwise::Silu, Pointwise::HardSwish]
-    {
+    for function in Pointwise::EACH {
         check_single(Op::Pointwise(function), x);
     }
     for kernel in [[1, 1], [2, 2], [3, 2], [4, 5]] {
         for stride in [[1, 1], [2, 3]] {
             for padding in [[0, 0], [kernel[0] / 2, kernel[1] / 2]] {
-                let window = Window { kernel, stride, padding };
+                let window = Window::new(kernel, stride, padding);
                 check_single(Op::MaxPool(window.clone()), x);
                 check_single(Op::AvgPool(window), x);
             }
         }
     }
     check_single(Op::BatchNorm { channels: 7, eps: 1e-5 }, x);
+    check_single(Op::PRelu { channels: 7 }, x);
     check_single(Op::GlobalAvgPool, x);
     check_single(Op::Flatten, x);
     check_single(Op::Softmax, x);
@@ -186,9 +185,9 @@ fn nan_and_infinity_spread_as_in_the_reference() {
             let mut values = image(x.len(), 9);
             values[at] = bad;
             let conv = |groups, out| Op::Conv2d(Conv2d { groups, ..Conv2d::square(3, out, 3, 1, 1) });
-            let window = Window { kernel: [2, 2], stride: [1, 1], padding: [1, 1] };
+            let window = Window::new([2, 2], [1, 1], [1, 1]);
             let ops = [conv(1, 17), conv(3, 3), Op::MaxPool(window.clone()), Op::AvgPool(window), Op::GlobalAvgPool];
-            let more = [Op::Pointwise(Pointwise::Relu), Op::Pointwise(Pointwise::Relu6), Op::Softmax];
+            let more = Pointwise::EACH.map(Op::Pointwise).into_iter().chain([Op::PRelu { channels: 3 }, Op::Softmax]);
             ops.into_iter().chain(more).for_each(|op| check(&single(op, x), &values));
         }
     }
@@ -197,7 +196,7 @@ fn nan_and_infinity_spread_as_in_the_reference() {
 #[test]
 fn averages_of_huge_values_are_as_finite_as_in_the_reference() {
     let x = shape(3, 5, 7);
-    let window = Window { kernel: [3, 3], stride: [2, 2], padding: [1, 1] };
+    let window = Window::new([3, 3], [2, 2], [1, 1]);
     for op in [Op::AvgPool(window), Op::GlobalAvgPool] {
         let huge: Vec<f32> = (0..x.len()).map(|i| [3.4e38, -1.0, 3e38][i % 3] * (1.0 - i as f32 * 1e-3)).collect();
         let net = single(op, x);
@@ -245,7 +244,7 @@ fn what_is_not_finite_stays_in_its_tile_and_image_and_becomes_no_number() {
 #[test]
 fn buffers_may_begin_anywhere() {
     let conv = |i, o, k, stride, groups| Op::Conv2d(Conv2d { groups, ..Conv2d::square(i, o, k, stride, k / 2) });
-    let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
+    let window = Window::new([3, 2], [2, 1], [1, 1]);
     let maps = [conv(40, 23, 3, 1, 1), conv(40, 23, 3, 2, 1), conv(40, 40, 3, 1, 40), conv(40, 24, 5, 1, 4)];
     let more = [Op::MaxPool(window.clone()), Op::AvgPool(window), Op::GlobalAvgPool, Op::Pointwise(Pointwise::Silu)];
     for op in maps.into_iter().chain(more) {

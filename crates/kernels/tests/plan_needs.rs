@@ -91,7 +91,9 @@ fn sizes_beyond_any_machine_are_told_and_not_allocated() {
         Op::Conv2d(Conv2d::square(1, 1, 3, 1, 1)),
         Op::Conv2d(Conv2d::square(1, 1, 1, 1, 0)),
         Op::Conv2d(Conv2d { groups: 1, ..Conv2d::square(1, 1, 7, 1, 3) }),
-        Op::AvgPool(Window { kernel: [9; 2], stride: [1; 2], padding: [4; 2] }),
+        Op::AvgPool(Window::new([9; 2], [1; 2], [4; 2])),
+        Op::AvgPool(Window { ceil: true, padding: [[8, 0], [0, 7]], ..Window::new([9; 2], [1; 2], [4; 2]) }),
+        Op::PRelu { channels: 1 },
         Op::Pointwise(Pointwise::Tanh),
         Op::Flatten,
     ] {

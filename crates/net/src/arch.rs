@@ -101,7 +101,7 @@ fn vgg16(input: Shape, n_classes: usize) -> Result<Graph, NetError> {
             x = conv_bn_relu(&mut g, &name(index), &name(index + 1), &name(index + 2), conv, x);
             (width, index) = (out, index + 3);
         }
-        let window = Window { kernel: [2; 2], stride: [2; 2], padding: [0; 2] };
+        let window = Window::new([2; 2], [2; 2], [0; 2]);
         x = g.push(format!("features.{index}"), Op::MaxPool(window), &[x]);
         debug_assert!(stage < 5);
         index += 1;

@@ -12,10 +12,10 @@ use crate::{ChannelGroups, Graph, GroupId, NodeId, Op};
 pub enum Cost {
     /// Multiply-accumulates per image of convolutions and Linear nodes (the papers' "FLOPs").
     Macs,
-    /// Weights, biases and BatchNorm scales and shifts (running statistics do not count).
+    /// Weights, biases, slopes of PRelu and BatchNorm scales and shifts (running statistics do not count).
     Params,
-    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in
-    /// place.
+    /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm, PRelu and
+    /// pointwise in place.
     ActivationBytes,
 }
 
@@ -123,6 +123,7 @@ impl CostModel {
             Op::Linear { .. } => Product { out: sum(node), input: Some(sum(inputs[0])), divisor: 1, factor: *pixels },
             Op::Input
             | Op::BatchNorm { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::Concat
@@ -169,6 +170,7 @@ impl CostModel {
             Op::Conv2d(_) | Op::Linear { .. } => self.weight_elements(node, widths) * n.pixels,
             Op::Input
             | Op::BatchNorm { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::Concat
@@ -190,6 +192,7 @@ impl CostModel {
             Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
             Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
             Op::BatchNorm { .. } => 2 * out,
+            Op::PRelu { .. } => out,
             Op::Input
             | Op::Pointwise(_)
             | Op::Add
@@ -216,6 +219,7 @@ impl CostModel {
             Op::Linear { .. } => input * out,
             Op::Input
             | Op::BatchNorm { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::Concat
@@ -235,8 +239,9 @@ impl CostModel {
         let mut live = bytes(0);
         let mut peak = live;
         for (id, node) in self.nodes.iter().enumerate().skip(1) {
-            let in_place = matches!(node.op, Op::BatchNorm { .. } | Op::Pointwise(_) | Op::Identity)
-                && self.nodes[node.inputs[0]].last_reader == id;
+            let keeps_place =
+                matches!(node.op, Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Pointwise(_) | Op::Identity);
+            let in_place = keeps_place && self.nodes[node.inputs[0]].last_reader == id;
             if in_place {
                 continue;
             }

@@ -27,6 +27,7 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
             | Op::Conv2d(_)
             | Op::BatchNorm { .. }
             | Op::Linear { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::Concat
@@ -80,6 +81,7 @@ fn with_bias(op: &Op) -> Op {
         Op::Linear { bias, .. } => *bias = true,
         Op::Input
         | Op::BatchNorm { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat

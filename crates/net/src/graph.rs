@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::error::NetError;
+use crate::pointwise::Pointwise;
+use crate::window::Window;
 
 /// Index of a node in [`Graph::nodes`]. Nodes stand in topological order.
 pub type NodeId = usize;
@@ -78,55 +80,6 @@ impl Conv2d {
     }
 }
 
-/// A pooling window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Window {
-    /// Rows and columns.
-    pub kernel: [usize; 2],
-    /// Step in rows and columns.
-    pub stride: [usize; 2],
-    /// Padding on each side; averages count the padding (PyTorch's default), maxima never choose it.
-    pub padding: [usize; 2],
-}
-
-/// An element-wise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Pointwise {
-    /// `max(x, 0)`
-    Relu,
-    /// `min(max(x, 0), 6)`
-    Relu6,
-    /// `1 / (1 + exp(-x))`
-    Sigmoid,
-    /// `tanh(x)`
-    Tanh,
-    /// `x * sigmoid(x)`
-    Silu,
-    /// `x * relu6(x + 3) / 6`
-    HardSwish,
-}
-
-impl Pointwise {
-    /// The function itself.
-    pub fn apply(self, x: f32) -> f32 {
-        match self {
-            // Not `max`: NaN must stay NaN.
-            Self::Relu => {
-                if x < 0.0 {
-                    0.0
-                } else {
-                    x
-                }
-            }
-            Self::Relu6 => x.clamp(0.0, 6.0),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-            Self::Tanh => x.tanh(),
-            Self::Silu => x / (1.0 + (-x).exp()),
-            Self::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
-        }
-    }
-}
-
 /// What a node computes from its inputs. Parameters live in [`crate::Weights`] under `<node name>.<parameter>`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Op {
@@ -150,6 +103,11 @@ pub enum Op {
         out_features: usize,
         /// Whether a bias is added.
         bias: bool,
+    },
+    /// `x` from 0 on, below a slope of its channel times `x`: `weight` `[channels]`.
+    PRelu {
+        /// Channels.
+        channels: usize,
     },
     /// Element-wise function.
     Pointwise(Pointwise),
@@ -207,6 +165,7 @@ impl Op {
             }
             Self::Input
             | Self::BatchNorm { .. }
+            | Self::PRelu { .. }
             | Self::Pointwise(_)
             | Self::Add
             | Self::Concat
@@ -227,6 +186,7 @@ impl Op {
             Self::Conv2d(_) => "Conv2d",
             Self::BatchNorm { .. } => "BatchNorm",
             Self::Linear { .. } => "Linear",
+            Self::PRelu { .. } => "PRelu",
             Self::Pointwise(_) => "Pointwise",
             Self::Add => "Add",
             Self::Concat => "Concat",

@@ -94,6 +94,21 @@ impl Fields {
         }
     }
 
+    /// A number that may be left out, `otherwise` then.
+    pub fn number_or(&mut self, key: &str, otherwise: f32) -> Result<f32, Refusal> {
+        if !self.has(key) {
+            return Ok(otherwise);
+        }
+        let number = self.number(key)?;
+        let problem = "expected a number that f32 holds; leave the key out where there is no bound";
+        if number.is_finite() { Ok(number) } else { Err(Refusal::of_key(&self.at, key, problem)) }
+    }
+
+    /// `true` or `false`, or left out, `otherwise` then.
+    pub fn flag_or(&mut self, key: &str, otherwise: bool) -> Result<bool, Refusal> {
+        if self.has(key) { self.flag(key) } else { Ok(otherwise) }
+    }
+
     /// A text.
     pub fn text(&mut self, key: &str) -> Result<String, Refusal> {
         match self.take(key)? {
@@ -117,6 +132,26 @@ impl Fields {
     /// Rows and columns of padding, the same on opposite sides; `help` for other paddings.
     pub fn padding(&mut self, help: &str) -> Result<[usize; 2], Refusal> {
         self.pair_or("padding", "[rows above and below, columns left and right]", help)
+    }
+
+    /// Padding above and below, left and right: two pairs, or two numbers where they are the same on opposite sides.
+    pub fn padding_of_sides(&mut self) -> Result<[[usize; 2]; 2], Refusal> {
+        let value = self.take("padding")?;
+        let pair = |values: &[Tree]| if let [a, b] = values { Some([count(a)?, count(b)?]) } else { None };
+        let sides = |value: &Tree| if let Tree::List(values) = value { pair(values) } else { None };
+        let values = if let Tree::List(values) = &value { values.as_slice() } else { &[] };
+        let uneven = if let [rows, cols] = values { sides(rows).zip(sides(cols)) } else { None };
+        let even = pair(values).map(|[rows, cols]| ([rows; 2], [cols; 2]));
+        even.or(uneven).map(|(rows, cols)| [rows, cols]).ok_or_else(|| {
+            let n = if values.len() > 2 { format!(" ({} values)", values.len()) } else { String::new() };
+            let expected = "expected [rows above and below, columns left and right], two whole numbers from 0, or, for \
+                            other numbers on opposite sides, [[above, below], [left, right]]";
+            Refusal::of_key(&self.at, "padding", format!("{expected}, got {value}{n}"))
+        })
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(known, _)| known == key)
     }
 
     fn pair_or(&mut self, key: &str, meaning: &str, help: &str) -> Result<[usize; 2], Refusal> {

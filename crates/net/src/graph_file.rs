@@ -7,20 +7,22 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::graph_fields::{Fields, Refusal, shown};
+use crate::graph_function::function;
 use crate::graph_tree::{Tree, TreeSeed};
 use crate::shapes::{MAX_CONNECTIONS, MAX_NODES};
-use crate::{Conv2d, Graph, Node, Op, Pointwise, Shape, Window};
+use crate::{Conv2d, Graph, Node, Op, Shape, Window};
 
 /// Values (numbers, texts, lists, objects) that one node may be written with.
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
-const WINDOW: &[&str] = &["kernel", "stride", "padding"];
-const OPERATIONS: [&str; 15] = [
+const WINDOW: &[&str] = &["kernel", "stride", "padding", "ceil", "counts_padding"];
+const OPERATIONS: [&str; 16] = [
     "Input",
     "Conv2d",
     "BatchNorm",
     "Linear",
+    "PRelu",
     "Pointwise",
     "Add",
     "Concat",
@@ -33,15 +35,6 @@ const OPERATIONS: [&str; 15] = [
     "Softmax",
     "Identity",
 ];
-const FUNCTIONS: [(&str, Pointwise); 6] = [
-    ("Relu", Pointwise::Relu),
-    ("Relu6", Pointwise::Relu6),
-    ("Sigmoid", Pointwise::Sigmoid),
-    ("Tanh", Pointwise::Tanh),
-    ("Silu", Pointwise::Silu),
-    ("HardSwish", Pointwise::HardSwish),
-];
-
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let (input, nodes) = from.deserialize_map(GraphVisitor)?;
@@ -149,9 +142,10 @@ fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
         }
     };
     let keys: &[&str] = match name.as_str() {
-        "Pointwise" => return function(&at, &body).map(Op::Pointwise),
+        "Pointwise" => return function(&at, body).map(Op::Pointwise),
         "Conv2d" => CONV2D,
         "BatchNorm" => &["channels", "eps"],
+        "PRelu" => &["channels"],
         "Linear" => &["in_features", "out_features", "bias"],
         "MaxPool" | "AvgPool" => WINDOW,
         "Pad" => &["channels", "rows", "cols"],
@@ -181,19 +175,14 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
             bias: fields.flag("bias")?,
         }),
         "BatchNorm" => Op::BatchNorm { channels: fields.count("channels")?, eps: fields.number("eps")? },
+        "PRelu" => Op::PRelu { channels: fields.count("channels")? },
         "Linear" => Op::Linear {
             in_features: fields.count("in_features")?,
             out_features: fields.count("out_features")?,
             bias: fields.flag("bias")?,
         },
-        "MaxPool" => Op::MaxPool(window(
-            fields,
-            "a Pad node in front pads with zeros, which is the same only where no value is negative, as behind a Relu",
-        )?),
-        "AvgPool" => Op::AvgPool(window(
-            fields,
-            "put a Pad node in front, whose zeros are averaged with the rest as padding is",
-        )?),
+        "MaxPool" => Op::MaxPool(window(fields)?),
+        "AvgPool" => Op::AvgPool(window(fields)?),
         "Pad" => Op::Pad {
             channels: fields.pair("channels", "[in front, behind]")?,
             rows: fields.pair("rows", "[above, below]")?,
@@ -213,20 +202,13 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
     })
 }
 
-fn window(mut fields: Fields, help: &str) -> Result<Window, Refusal> {
+fn window(mut fields: Fields) -> Result<Window, Refusal> {
     Ok(Window {
         kernel: fields.pair("kernel", "[rows, columns]")?,
         stride: fields.pair("stride", "[rows, columns]")?,
-        padding: fields.padding(help)?,
-    })
-}
-
-fn function(at: &str, body: &Tree) -> Result<Pointwise, Refusal> {
-    let known = |name: &str| FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function);
-    let found = if let Tree::Text(name) = body { known(name) } else { None };
-    found.ok_or_else(|| {
-        let known = FUNCTIONS.map(|(name, _)| name).join(", ");
-        Refusal::of_key(at, "Pointwise", format!("expected one of {known}, got {body}"))
+        padding: fields.padding_of_sides()?,
+        ceil: fields.flag_or("ceil", false)?,
+        counts_padding: fields.flag_or("counts_padding", true)?,
     })
 }
 

@@ -280,6 +280,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
                 input(0).clone()
             }
             Op::BatchNorm { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::MaxPool(_)
             | Op::AvgPool(_)

@@ -31,8 +31,10 @@ mod fold;
 mod graph;
 mod graph_fields;
 mod graph_file;
+mod graph_function;
 mod graph_tree;
 mod groups;
+mod pointwise;
 pub mod random;
 /// The words of this workspace.
 #[doc = include_str!("glossary.md")]
@@ -41,12 +43,15 @@ mod schedule;
 mod shapes;
 mod surgery;
 mod weights;
+mod window;
 
 pub use counts::{Cost, CostModel};
 pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
-pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Pointwise, Shape, Window};
+pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Shape};
 pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
+pub use pointwise::Pointwise;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use weights::{Network, Tensor, Weights, parameter_shapes};
+pub use window::Window;

@@ -29,15 +29,16 @@ impl SplitMix {
     }
 }
 
-/// A random small graph with convolutions of every kind, residual and option-A shortcuts, Concat, pooling, Flatten and
-/// Linear.
+/// A random small graph with convolutions of every kind, residual and option-A shortcuts, Concat, pooling, functions of
+/// many kinds, Flatten and Linear.
 ///
 /// # Panics
 /// Never: what it builds is valid by construction.
 pub fn random_graph(seed: u64) -> Graph {
     let mut rng = SplitMix(seed);
     let input = Shape { c: 1 + rng.below(4), h: 5 + rng.below(8), w: 5 + rng.below(8) };
-    let mut b = RandomNetworkBuilder { g: GraphBuilder::new(input), shapes: vec![input], rng };
+    let variants = SplitMix(seed ^ 0x7a71_a275);
+    let mut b = RandomNetworkBuilder { g: GraphBuilder::new(input), shapes: vec![input], rng, variants };
     let mut x = b.conv(0);
     for _ in 0..3 + b.rng.below(6) {
         x = match b.rng.below(10) {
@@ -75,6 +76,7 @@ pub fn with_random_weights(graph: Graph, seed: u64) -> Network {
             let n: usize = shape.iter().product();
             let fan_in = shape[1..].iter().product::<usize>().max(1) as f32;
             let draw = |_| match parameter {
+                "weight" if matches!(node.op, Op::PRelu { .. }) => 0.25 + 0.2 * rng.signed(),
                 "running_var" => 1.0 + 0.5 * rng.signed(),
                 "weight" if shape.len() == 1 => 1.0 + 0.3 * rng.signed(),
                 "weight" => 1.7 * rng.signed() / fan_in.sqrt(),
@@ -91,6 +93,8 @@ struct RandomNetworkBuilder {
     g: GraphBuilder,
     shapes: Vec<Shape>,
     rng: SplitMix,
+    /// Draws what does not change any shape.
+    variants: SplitMix,
 }
 
 impl RandomNetworkBuilder {
@@ -172,10 +176,36 @@ impl RandomNetworkBuilder {
             return self.conv(x);
         }
         let (kernel, padding) = self.rng.pick(&[(2, 0), (3, 1)]);
-        let window = Window { kernel: [kernel; 2], stride: [2; 2], padding: [padding; 2] };
+        let window = self.variant_of_window(Window::new([kernel; 2], [2; 2], [padding; 2]));
         let size = |n: usize| (n + 2 * padding - kernel) / 2 + 1;
         let op = if self.rng.below(2) == 0 { Op::MaxPool(window) } else { Op::AvgPool(window) };
         self.push(op, &[x], Shape { c: s.c, h: size(s.h), w: size(s.w) })
+    }
+    /// A window with as many places: the same padding, shared out otherwise, or not counted.
+    fn variant_of_window(&mut self, window: Window) -> Window {
+        let mut padding = window.padding;
+        for [before, behind] in &mut padding {
+            let moved = self.variants.below(*before + 1);
+            (*before, *behind) = (*before - moved, *behind + moved);
+        }
+        Window { padding, counts_padding: self.variants.below(2) == 0, ..window }
+    }
+    /// A function or slopes per channel, none of which makes values much larger.
+    fn variant_of_silu(&mut self, channels: usize) -> Op {
+        let functions = [
+            Pointwise::Silu,
+            Pointwise::HardSwish,
+            Pointwise::LeakyRelu { slope: 0.1 },
+            Pointwise::HardSigmoid { alpha: 0.2, beta: 0.5 },
+            Pointwise::Clip { min: -1.0, max: 2.5 },
+            Pointwise::Gelu { tanh: false },
+            Pointwise::Elu { alpha: 1.0 },
+            Pointwise::Mish,
+        ];
+        match self.variants.below(functions.len() + 1) {
+            0 => Op::PRelu { channels },
+            i => Op::Pointwise(functions[i - 1]),
+        }
     }
     fn norm_act(&mut self, x: NodeId) -> NodeId {
         let s = self.shapes[x];
@@ -184,7 +214,8 @@ impl RandomNetworkBuilder {
             _ => self.push(Op::BatchNorm { channels: s.c, eps: 1e-5 }, &[x], s),
         };
         let act = self.rng.pick(&[Pointwise::Relu, Pointwise::Relu, Pointwise::Relu6, Pointwise::Silu]);
-        self.push(Op::Pointwise(act), &[x], s)
+        let op = if act == Pointwise::Silu { self.variant_of_silu(s.c) } else { Op::Pointwise(act) };
+        self.push(op, &[x], s)
     }
     fn head(&mut self, x: NodeId) {
         let s = self.shapes[x];

@@ -11,7 +11,7 @@ pub struct Fusion {
     /// Whether a kernel can add another value to its result.
     pub adds: fn(&Op) -> bool,
     /// Whether a kernel can end in an activation.
-    pub activates: fn(&Op) -> bool,
+    pub activates: fn(&Op, Pointwise) -> bool,
     /// Whether values of a shape lie in memory as Flatten would put them.
     pub is_flat: fn(Shape) -> bool,
 }
@@ -35,7 +35,7 @@ pub struct Operand {
 }
 
 /// One node with what was fused to it: `activation(node(inputs) + residual)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FusedStep {
     /// The node that is computed.
     pub node: NodeId,
@@ -59,13 +59,13 @@ pub struct FusedStep {
 ///
 /// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
 /// // An engine whose convolutions add a residual, and whose kernels end in any activation.
-/// let fusion = Fusion { adds: |op| matches!(op, Op::Conv2d(_)), activates: |_| true, is_flat: |_| false };
+/// let fusion = Fusion { adds: |op| matches!(op, Op::Conv2d(_)), activates: |_, _| true, is_flat: |_| false };
 /// let schedule = Schedule::new(&graph, fusion, |node| graph.shape(node).len());
 /// assert!(schedule.steps.len() < graph.nodes().len());
 /// assert!(schedule.buffer_sizes.len() <= 3);
 /// # Ok::<_, secateur_net::NetError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
     /// In order.
     pub steps: Vec<FusedStep>,
@@ -105,14 +105,17 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
             continue;
         }
         let last = step_of[input];
-        let takes = |&at: &usize| {
+        let takes = |at: usize, function: Pointwise| {
             let step: &FusedStep = &steps[at];
-            consumers[input].len() == 1 && step.activation.is_none() && (fusion.activates)(&graph.node(step.node).op)
+            let activates = || (fusion.activates)(&graph.node(step.node).op, function);
+            consumers[input].len() == 1 && step.activation.is_none() && activates()
         };
         if is_alias(graph, id, fusion) && !(id == graph.output() && value_of[input] == 0) {
             value_of[id] = value_of[input];
-        } else if let (Op::Pointwise(f), Some(at)) = (&node.op, last.filter(takes)) {
-            steps[at].activation = Some(*f);
+        } else if let (&Op::Pointwise(f), Some(at)) = (&node.op, last)
+            && takes(at, f)
+        {
+            steps[at].activation = Some(f);
             value_of[id] = input;
         } else {
             let (node, residual) = absorbed[id].map_or((id, None), |(conv, other)| (conv, Some(value_of[other])));
@@ -140,6 +143,7 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
         | Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat
@@ -200,7 +204,7 @@ mod tests {
 
     const ALL: Fusion = Fusion {
         adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }),
-        activates: |_| true,
+        activates: |_, _| true,
         is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
     };
 
@@ -238,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_engine_without_fusion_computes_every_node() {
-        let nothing = Fusion { adds: |_| false, activates: |_| false, is_flat: |_| false };
+        let nothing = Fusion { adds: |_| false, activates: |_, _| false, is_flat: |_| false };
         let graph = residual_block();
         let s = schedule(&graph, nothing);
         assert_eq!(s.steps.iter().map(|s| s.node).collect::<Vec<_>>(), (1..graph.nodes().len()).collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::graph_fields::shown;
-use crate::{Conv2d, NetError, Node, Op, Shape, Window};
+use crate::{Conv2d, NetError, Node, Op, Shape};
 
 /// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us
 /// allocate without bound.
@@ -69,6 +69,7 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
         Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::MaxPool(_)
         | Op::AvgPool(_)
@@ -108,6 +109,7 @@ fn node_macs(op: &Op, output: Shape) -> Option<u64> {
         Op::Linear { in_features, out_features, .. } => product(&[*in_features, *out_features]),
         Op::Input
         | Op::BatchNorm { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat
@@ -149,7 +151,7 @@ impl Sliding<'_> {
             let padded = padding[axis].checked_mul(2)?.checked_add(size)?;
             Some((padded, reach))
         };
-        // The window's area is what averages are divided by.
+        // As many weights as that make a filter.
         let (Some(rows), Some(cols), Some(_)) = (extent(0, x.h), extent(1, x.w), kernel[0].checked_mul(kernel[1]))
         else {
             let window = format!("kernel {kernel:?}, padding {padding:?}, dilation {dilation:?}");
@@ -177,16 +179,6 @@ fn conv_shape(conv: &Conv2d, x: Shape) -> Result<Shape, String> {
     Ok(Shape { c: *out_channels, h, w })
 }
 
-fn pool_shape(window: &Window, x: Shape) -> Result<Shape, String> {
-    let Window { kernel, stride, padding } = window;
-    let [h, w] = Sliding { kernel, stride, padding, dilation: &[1, 1] }.over(x)?;
-    // More padding would leave windows without a pixel.
-    if (0..2).any(|i| padding[i] > kernel[i] / 2) {
-        return Err(format!("padding {padding:?}: expected at most half of the kernel {kernel:?}"));
-    }
-    Ok(Shape { c: x.c, h, w })
-}
-
 fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
     let x = *ins.first().ok_or("reads nothing")?;
     let too_large = || format!("64 bits are too few for its output, of input {x}");
@@ -195,6 +187,9 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
         Op::Conv2d(conv) => conv_shape(conv, x),
         Op::BatchNorm { channels, .. } if *channels != x.c => {
             Err(format!("normalises {channels} channels, its input {x} has {}", x.c))
+        }
+        Op::PRelu { channels } if *channels != x.c => {
+            Err(format!("has slopes of {channels} channels, its input {x} has {}", x.c))
         }
         Op::BatchNorm { eps, .. } if !(*eps >= 0.0 && eps.is_finite()) => {
             Err(format!("eps is {eps}, expected a finite number from 0"))
@@ -206,7 +201,8 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
             Err(format!("reads {in_features} features, its input has {}", x.c))
         }
         Op::Linear { out_features, .. } => Ok(Shape { c: *out_features, h: 1, w: 1 }),
-        Op::BatchNorm { .. } | Op::Pointwise(_) | Op::Softmax | Op::Identity => Ok(x),
+        Op::Pointwise(function) => function.check().map(|()| x),
+        Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Softmax | Op::Identity => Ok(x),
         Op::Add if ins.iter().any(|&s| s != x) => Err(format!("adds unlike shapes {}", list(ins))),
         Op::Add => Ok(x),
         Op::Concat if ins.iter().any(|s| (s.h, s.w) != (x.h, x.w)) => {
@@ -216,7 +212,7 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
             let c = ins.iter().try_fold(0usize, |n, s| n.checked_add(s.c)).ok_or_else(too_large)?;
             Ok(Shape { c, ..x })
         }
-        Op::MaxPool(window) | Op::AvgPool(window) => pool_shape(window, x),
+        Op::MaxPool(window) | Op::AvgPool(window) => window.over(x).map(|[h, w]| Shape { c: x.c, h, w }),
         Op::GlobalAvgPool => Ok(Shape { c: x.c, h: 1, w: 1 }),
         Op::Flatten => {
             let n = x.c.checked_mul(x.h).and_then(|n| n.checked_mul(x.w)).ok_or_else(too_large)?;

@@ -113,6 +113,7 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
                 | Op::Conv2d(_)
                 | Op::BatchNorm { .. }
                 | Op::Linear { .. }
+                | Op::PRelu { .. }
                 | Op::Pointwise(_)
                 | Op::Add
                 | Op::Concat
@@ -142,6 +143,7 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
             ..c.clone()
         }),
         Op::BatchNorm { eps, .. } => Op::BatchNorm { channels: out, eps: *eps },
+        Op::PRelu { .. } => Op::PRelu { channels: out },
         Op::Linear { bias, .. } => Op::Linear { in_features: input.len(), out_features: out, bias: *bias },
         Op::Pad { channels: [front, _], rows, cols } => {
             let kept_front = positions[id].partition_point(|&p| p < *front);

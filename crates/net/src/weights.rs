@@ -155,6 +155,7 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
             }
             out
         }
+        Op::PRelu { channels } => vec![("weight", vec![*channels])],
         Op::Input
         | Op::Pointwise(_)
         | Op::Add

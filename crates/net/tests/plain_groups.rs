@@ -171,6 +171,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usi
                 input(0).to_vec()
             }
             Op::BatchNorm { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::MaxPool(_)
             | Op::AvgPool(_)

@@ -1,8 +1,8 @@
 //! Graphs as files say them: what is known is read, everything else is refused by the name of its node and its key.
 
 use secateur_formats::{Preprocessing, read_weights, write_network};
-use secateur_net::Network;
 use secateur_net::random::random_network;
+use secateur_net::{Graph, GraphBuilder, Network, Op, Pointwise, Shape, Window};
 use serde_json::{Value, json};
 
 use crate::handmade::refusal;
@@ -48,6 +48,7 @@ fn operations() -> Vec<(&'static str, Value)> {
                    "dilation": [1, 1], "groups": 1, "bias": false}),
         ),
         ("BatchNorm", json!({"channels": 1, "eps": 1e-5})),
+        ("PRelu", json!({"channels": 1})),
         ("Linear", json!({"in_features": 16, "out_features": 2, "bias": true})),
         ("MaxPool", window.clone()),
         ("AvgPool", window),
@@ -124,9 +125,87 @@ fn padding_of_four_sides_is_explained() {
     for (name, mut body) in operations().into_iter().filter(|(_, body)| body.get("padding").is_some()) {
         body["padding"] = json!([0, 1, 0, 1]);
         let refusal = message(&graph_of(json!({name: body})));
-        for part in ["`p`", name, "key `padding`", "[0, 1, 0, 1] (4 values)", "Pad node"] {
+        let help = if name == "Conv2d" { "Pad node" } else { "[[above, below], [left, right]]" };
+        for part in ["`p`", name, "key `padding`", "[0, 1, 0, 1] (4 values)", help] {
             assert!(refusal.contains(part), "{part}: {refusal}");
         }
+    }
+}
+
+#[test]
+fn every_function_comes_back_as_it_was_written_and_is_spelled_as_documented() {
+    let open = [(f32::NEG_INFINITY, 1.5), (-1.5, f32::INFINITY), (f32::NEG_INFINITY, f32::INFINITY)];
+    let open = open.map(|(min, max)| Pointwise::Clip { min, max });
+    for function in Pointwise::EACH.into_iter().chain(open) {
+        let mut b = GraphBuilder::new(Shape { c: 1, h: 4, w: 4 });
+        b.push("p", Op::Pointwise(function), &[0]);
+        let graph = b.finish().unwrap();
+        let text = serde_json::to_string(&graph).unwrap();
+        assert_eq!(serde_json::from_str::<Graph>(&text).unwrap(), graph, "{text}");
+    }
+    for (spelled, function) in [
+        (json!("Relu"), Pointwise::Relu),
+        (json!({"LeakyRelu": {"slope": 0.1}}), Pointwise::LeakyRelu { slope: 0.1 }),
+        (json!({"Clip": {"min": 0, "max": 4}}), Pointwise::Clip { min: 0.0, max: 4.0 }),
+        (json!({"Clip": {"min": 0}}), Pointwise::Clip { min: 0.0, max: f32::INFINITY }),
+        (json!({"Gelu": {"tanh": true}}), Pointwise::Gelu { tanh: true }),
+    ] {
+        let graph: Graph = serde_json::from_value(graph_of(json!({"Pointwise": spelled}))).unwrap();
+        assert_eq!(graph.node(1).op, Op::Pointwise(function));
+    }
+}
+
+#[test]
+fn the_usual_windows_are_written_as_ever_and_others_with_what_is_other() {
+    let usual = Window::new([3, 2], [2, 1], [1, 0]);
+    let other = Window { padding: [[1, 1], [0, 1]], ceil: true, counts_padding: false, ..usual.clone() };
+    let more =
+        json!({"kernel": [3, 2], "stride": [2, 1], "padding": [[1, 1], [0, 1]], "ceil": true, "counts_padding": false});
+    for (window, expected) in [(usual, json!({"kernel": [3, 2], "stride": [2, 1], "padding": [1, 0]})), (other, more)] {
+        assert_eq!(serde_json::to_value(&window).unwrap(), expected);
+        let graph: Graph = serde_json::from_value(graph_of(json!({"AvgPool": expected}))).unwrap();
+        assert_eq!(graph.node(1).op, Op::AvgPool(window.clone()));
+        let graph: Graph = serde_json::from_value(graph_of(json!({"MaxPool": expected}))).unwrap();
+        assert_eq!(graph.node(1).op, Op::MaxPool(window));
+    }
+}
+
+#[test]
+fn windows_that_make_no_sense_are_refused_by_name() {
+    for (key, value, part) in [
+        ("ceil", json!(1), "key `ceil`: expected true or false, got 1"),
+        ("counts_padding", json!("no"), "key `counts_padding`: expected true or false"),
+        ("padding", json!([[0, 1], 0]), "key `padding`: expected"),
+        ("padding", json!([[0, 1, 0], [0, 0]]), "key `padding`: expected"),
+        ("padding", json!([[0, -1], [0, 0]]), "key `padding`: expected"),
+        ("padding", json!([[0, 2], [0, 0]]), "padding [[0, 2], [0, 0]]: expected less than the kernel [2, 2]"),
+        ("kernel", json!([7, 2]), "kernel [7, 2] spans 7 rows, its input 1x4x4"),
+    ] {
+        let mut window = json!({"kernel": [2, 2], "stride": [2, 2], "padding": [[0, 0], [0, 0]]});
+        window[key] = value;
+        let refusal = message(&graph_of(json!({"AvgPool": window})));
+        assert!(refusal.contains("`p`") || refusal.contains("'p'"), "{refusal}");
+        assert!(refusal.contains(part), "{part}: {refusal}");
+    }
+}
+
+#[test]
+fn a_function_whose_parameters_make_no_sense_is_refused_by_name() {
+    for (function, part) in [
+        (json!({"LeakyRelu": {}}), "graph node `p` (Pointwise): LeakyRelu: key `slope` is missing"),
+        (json!("LeakyRelu"), "LeakyRelu: {slope}"),
+        (json!({"LeakyRelu": {"slope": "a"}}), "LeakyRelu: key `slope`: expected a number"),
+        (json!({"LeakyRelu": {"slope": 1e300}}), "LeakyRelu: slope is inf, expected a finite number"),
+        (json!({"LeakyRelu": {"slope": 0.1, "alpha": 1}}), "unknown key `alpha`; known: slope"),
+        (json!({"HardSigmoid": {"alpha": 0.2}}), "HardSigmoid: key `beta` is missing"),
+        (json!({"Clip": {"min": 2, "max": 1}}), "Clip: min is 2 and max 1, expected min to be at most max"),
+        (json!({"Clip": {"min": -1e300}}), "Clip: key `min`: expected a number that f32 holds"),
+        (json!({"Clip": {"min": null}}), "Clip: key `min`: expected a number, got nothing"),
+        (json!({"Gelu": {"tanh": 1}}), "Gelu: key `tanh`: expected true or false"),
+        (json!({"Elu": {"alpha": 1}, "Gelu": {"tanh": true}}), "key `Pointwise`: expected one of"),
+    ] {
+        let refusal = message(&graph_of(json!({"Pointwise": function})));
+        assert!(refusal.contains(part), "{part}: {refusal}");
     }
 }
 

@@ -124,6 +124,7 @@ impl Bf16Kernel {
             Op::Conv2d(_)
             | Op::BatchNorm { .. }
             | Op::Linear { .. }
+            | Op::PRelu { .. }
             | Op::Pointwise(_)
             | Op::Add
             | Op::MaxPool(_)

@@ -6,7 +6,7 @@ use secateur_net::{Fusion, Graph, Op, Schedule};
 /// channel or one pixel is flat already.
 const FUSION: Fusion = Fusion {
     adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }),
-    activates: |_| true,
+    activates: |_, _| true,
     is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
 };
 

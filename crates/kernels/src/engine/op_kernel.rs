@@ -54,6 +54,7 @@ enum Form {
     Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
     ScaleShift { scale: Vec<f32>, shift: Vec<f32> },
+    Slopes(Vec<f32>),
     Activate(Pointwise),
     Add,
     Concat,
@@ -81,6 +82,7 @@ impl OpKernel {
         let work = match &node.op {
             Op::Conv2d(_) | Op::Linear { .. } => linear_work(graph, weights, id, shapes, isa)?,
             Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps, lanes)?,
+            Op::PRelu { channels } => Form::Slopes(widened(parameters.get("weight", *channels)?, lanes)),
             Op::Pointwise(function) => Form::Activate(*function),
             Op::Add => Form::Add,
             Op::Concat => Form::Concat,
@@ -226,6 +228,7 @@ impl OpKernel {
                 }
             }
             Form::ScaleShift { scale, shift } => elementwise::scale_shift(input(0), scale, shift, out),
+            Form::Slopes(slopes) => elementwise::slopes(input(0), slopes, out),
             Form::Activate(function) => {
                 out.copy_from_slice(input(0));
                 elementwise::activate_all(*function, out);
@@ -331,13 +334,16 @@ fn scale_shift(parameters: &Parameters, channels: usize, eps: f32, lanes: usize)
     let scale: Vec<f64> =
         weight.iter().zip(var).map(|(&w, &v)| f64::from(w) / (f64::from(v) + f64::from(eps)).sqrt()).collect();
     let shift = bias.iter().zip(mean).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
-    let widen = |values: &mut dyn Iterator<Item = f32>| {
-        let mut wide = Vec::with_capacity(channels * lanes);
-        values.for_each(|x| wide.extend(std::iter::repeat_n(x, lanes)));
-        wide
-    };
-    let shift = widen(&mut { shift });
-    Ok(Form::ScaleShift { scale: widen(&mut scale.iter().map(|&s| s as f32)), shift })
+    let shift = widened(&shift.collect::<Vec<_>>(), lanes);
+    let scale: Vec<f32> = scale.iter().map(|&s| s as f32).collect();
+    Ok(Form::ScaleShift { scale: widened(&scale, lanes), shift })
+}
+
+/// Every value once for every lane.
+fn widened(values: &[f32], lanes: usize) -> Vec<f32> {
+    let mut wide = Vec::with_capacity(values.len() * lanes);
+    values.iter().for_each(|&x| wide.extend(std::iter::repeat_n(x, lanes)));
+    wide
 }
 
 #[cfg(test)]

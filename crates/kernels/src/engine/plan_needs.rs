@@ -134,9 +134,9 @@ fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> [u64; 2] {
     let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
     let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
     let Some(conv) = node.op.as_conv2d() else {
-        let is_norm = matches!(node.op, Op::BatchNorm { .. });
-        let constants = if is_norm { 2 * 4 * shapes[0].c as u64 * isa.lanes() as u64 } else { 0 };
-        return [constants, 0];
+        // Constants of every channel.
+        let n = 2 * u64::from(matches!(node.op, Op::BatchNorm { .. })) + u64::from(matches!(node.op, Op::PRelu { .. }));
+        return [n * 4 * shapes[0].c as u64 * isa.lanes() as u64, 0];
     };
     if conv.is_depthwise() && conv.out_channels == conv.in_channels {
         return [size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(&conv, shapes), 0];
@@ -213,17 +213,10 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
     match &node.op {
         Op::Conv2d(conv) => times(times(taps(conv, input, output), conv.in_channels / conv.groups), output.c),
         Op::Linear { in_features, out_features, .. } => times(*in_features as u64, *out_features),
-        Op::MaxPool(Window { kernel, stride, padding }) | Op::AvgPool(Window { kernel, stride, padding }) => {
-            let conv = Conv2d {
-                kernel: *kernel,
-                stride: *stride,
-                padding: *padding,
-                ..Conv2d::square(output.c, output.c, 1, 1, 0)
-            };
-            times(times(taps(&conv, input, output), output.c), 8)
-        }
+        Op::MaxPool(window) | Op::AvgPool(window) => times(times(pixels_inside(window, input, output), output.c), 8),
         Op::Input
         | Op::BatchNorm { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::Concat
@@ -237,6 +230,15 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
             read.saturating_add(output.len() as u64)
         }
     }
+}
+
+/// Pixels inside the image, of all windows.
+fn pixels_inside(window: &Window, input: Shape, output: Shape) -> u64 {
+    let inside = |axis: usize, n_in: usize, n_out: usize| {
+        let windows = (0..n_out).map(|at| window.inside(axis, at, n_in).len() as u64);
+        windows.fold(0, u64::saturating_add)
+    };
+    inside(0, input.h, output.h).saturating_mul(inside(1, input.w, output.w))
 }
 
 /// Taps inside the image, of all output pixels.

@@ -7,17 +7,16 @@ use secateur_net::{Shape, Window};
 pub(crate) enum Pooling {
     /// Maximum of the pixels inside the image; NaN wins.
     Max,
-    /// Sum divided by the full window size, padding counted as zeros.
+    /// Sum divided by the pixels that the window counts, padding being zeros.
     Average,
 }
 
 /// Pools one image of `shape` into one of `out_shape`.
 pub(crate) fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_shape: Shape, out: &mut [f32]) {
-    let n_taps = window.kernel[0] * window.kernel[1];
-    let scale = 1.0 / n_taps as f32;
     for (at, to) in out.chunks_exact_mut(shape.c).enumerate() {
-        let rows = taps(window, 0, at / out_shape.w, shape.h);
-        let cols = taps(window, 1, at % out_shape.w, shape.w);
+        let [row, col] = [at / out_shape.w, at % out_shape.w];
+        let rows = window.inside(0, row, shape.h);
+        let cols = window.inside(1, col, shape.w);
         to.fill(if kind == Pooling::Max { f32::NEG_INFINITY } else { 0.0 });
         for y in rows.clone() {
             let row = &x[(y * shape.w + cols.start) * shape.c..(y * shape.w + cols.end) * shape.c];
@@ -26,9 +25,11 @@ pub(crate) fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_
             }
         }
         if kind == Pooling::Average {
+            let n_counted = window.n_counted(0, row, shape.h) * window.n_counted(1, col, shape.w);
+            let scale = 1.0 / n_counted as f32;
             to.iter_mut().for_each(|t| *t *= scale);
             let pixels = || rows.clone().flat_map(|y| cols.clone().map(move |x| y * shape.w + x));
-            mend_overflow(to, n_taps, |c| pixels().map(|pixel| f64::from(x[pixel * shape.c + c])).sum());
+            mend_overflow(to, n_counted, |c| pixels().map(|pixel| f64::from(x[pixel * shape.c + c])).sum());
         }
     }
 }
@@ -47,13 +48,6 @@ pub(crate) fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
 fn mend_overflow(averages: &mut [f32], n: usize, sum: impl Fn(usize) -> f64) {
     let overflown = averages.iter_mut().enumerate().filter(|(_, average)| !average.is_finite());
     overflown.for_each(|(c, average)| *average = (sum(c) / n as f64) as f32);
-}
-
-/// The rows (`axis` 0) or columns (1) of a window that lie inside the image.
-fn taps(window: &Window, axis: usize, at: usize, size: usize) -> std::ops::Range<usize> {
-    let start = at * window.stride[axis];
-    let end = (start + window.kernel[axis]).saturating_sub(window.padding[axis]).min(size);
-    start.saturating_sub(window.padding[axis]).min(end)..end
 }
 
 fn accumulate(kind: Pooling, from: &[f32], to: &mut [f32]) {

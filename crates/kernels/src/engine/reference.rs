@@ -88,6 +88,10 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
                 ["weight", "bias", "running_mean", "running_var"].map(|n| f64::from(parameter(n)[c]));
             ((f64::from(a.at(y, x, c)) - mean) / (var + f64::from(*eps)).sqrt() * w + b) as f32
         }),
+        Op::PRelu { .. } => fill(out, |y, x, c| {
+            let value = a.at(y, x, c);
+            if value < 0.0 { parameter("weight")[c] * value } else { value }
+        }),
         Op::Pointwise(function) => fill(out, |y, x, c| activate(*function, a.at(y, x, c))),
         Op::Add => fill(out, |y, x, c| inputs.iter().map(|i| f64::from(i.at(y, x, c))).sum::<f64>() as f32),
         Op::MaxPool(window) => fill(out, |y, x, c| {
@@ -96,7 +100,7 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
         }),
         Op::AvgPool(window) => fill(out, |y, x, c| {
             let sum: f64 = taps(window, a, [y, x, c]).map(|v| f64::from(v.unwrap_or(0.0))).sum();
-            (sum / (window.kernel[0] * window.kernel[1]) as f64) as f32
+            (sum / counted(window, a.shape, [y, x]) as f64) as f32
         }),
         Op::GlobalAvgPool => fill(out, |_, _, c| {
             let sum: f64 = a.values.iter().skip(c).step_by(a.shape.c).map(|&v| f64::from(v)).sum();
@@ -139,6 +143,7 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
         Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
+        | Op::PRelu { .. }
         | Op::Pointwise(_)
         | Op::Add
         | Op::MaxPool(_)
@@ -170,7 +175,21 @@ fn taps<'a>(window: &'a Window, a: &'a Image, [y, x, c]: [usize; 3]) -> impl Ite
     let [kh, kw] = window.kernel;
     let at = move |ky: usize, kx: usize| {
         let (y, x) = (y * window.stride[0] + ky, x * window.stride[1] + kx);
-        a.inside(y, window.padding[0], x, window.padding[1], c)
+        a.inside(y, window.padding[0][0], x, window.padding[1][0], c)
     };
     (0..kh).flat_map(move |ky| (0..kw).map(move |kx| at(ky, kx)))
+}
+
+/// By how many pixels the average of one window is divided.
+fn counted(window: &Window, image: Shape, at: [usize; 2]) -> usize {
+    let counted = |axis: usize, size: usize| {
+        let [before, behind] = window.padding[axis];
+        let is_counted = |place: usize| {
+            let is_pixel = place >= before && place < before + size;
+            is_pixel || window.counts_padding && place < before + size + behind
+        };
+        let start = at[axis] * window.stride[axis];
+        (start..start + window.kernel[axis]).filter(|&place| is_counted(place)).count()
+    };
+    counted(0, image.h) * counted(1, image.w)
 }

@@ -59,14 +59,13 @@ impl Nonlinearity {
         match readers[sum][..] {
             [] if is_vector => Self::Softmax,
             [reader] => match graph.node(reader).op {
-                Op::Pointwise(Pointwise::Relu) => Self::Clamp([0.0, f32::INFINITY]),
-                Op::Pointwise(Pointwise::Relu6) => Self::Clamp([0.0, 6.0]),
+                Op::Pointwise(function) => hidden_beyond(function).map_or(Self::Unknown, Self::Clamp),
                 Op::Softmax if is_vector && reader == graph.output() => Self::Softmax,
                 Op::Input
                 | Op::Conv2d(_)
                 | Op::BatchNorm { .. }
+                | Op::PRelu { .. }
                 | Op::Linear { .. }
-                | Op::Pointwise(_)
                 | Op::Add
                 | Op::Concat
                 | Op::MaxPool(_)
@@ -80,6 +79,22 @@ impl Nonlinearity {
             },
             _ => Self::Unknown,
         }
+    }
+}
+
+/// The range outside of which `function` does not tell values apart: all below give the same, and all above; `None` for
+/// a function that tells all apart (a LeakyRelu too, however little) or is not this simple.
+fn hidden_beyond(function: Pointwise) -> Option<[f32; 2]> {
+    match function {
+        Pointwise::Relu => Some([0.0, f32::INFINITY]),
+        Pointwise::Relu6 => Some([0.0, 6.0]),
+        // A constant hides everything.
+        Pointwise::Clip { min, max } => (min < max).then_some([min, max]),
+        Pointwise::HardSigmoid { alpha, beta } => {
+            let [low, high] = [-beta / alpha, (1.0 - beta) / alpha];
+            (low < high && low.is_finite() && high.is_finite()).then_some([low, high])
+        }
+        _ => None,
     }
 }
 
@@ -209,6 +224,30 @@ pub(crate) fn targets(
 mod tests {
     use super::*;
     use secateur_net::{Conv2d, GraphBuilder, Shape};
+
+    /// Where a function is told apart from its limits on either side: by definition, sampled.
+    #[test]
+    fn a_function_hides_what_lies_beyond_its_range_and_nothing_within() {
+        let narrow = [Pointwise::HardSigmoid { alpha: 0.25, beta: 0.5 }, Pointwise::Clip { min: 1.0, max: 1.0 }];
+        let falling = Pointwise::HardSigmoid { alpha: -0.25, beta: 0.5 };
+        for function in Pointwise::EACH.into_iter().chain(narrow).chain([falling]) {
+            let Some([low, high]) = hidden_beyond(function) else { continue };
+            let samples = (-400..400).map(|i| i as f32 / 32.0);
+            let low_end = function.apply(-1e9);
+            let high_end = function.apply(1e9);
+            for x in samples {
+                let hidden = x <= low && function.apply(x) == low_end || x >= high && function.apply(x) == high_end;
+                assert_eq!(hidden, x <= low || x >= high, "{function:?}({x})");
+                let next = function.apply(x + 1.0 / 32.0);
+                let told_apart = function.apply(x) != next;
+                assert!(told_apart || x + 1.0 / 32.0 <= low || x >= high, "{function:?}({x})");
+            }
+        }
+        let hard = |alpha, beta| hidden_beyond(Pointwise::HardSigmoid { alpha, beta });
+        assert_eq!(hard(0.25, 0.5), Some([-2.0, 2.0]));
+        assert_eq!([hard(-0.25, 0.5), hard(0.0, 0.5), hard(1e-45, 0.5)], [None; 3]);
+        assert_eq!(hidden_beyond(Pointwise::LeakyRelu { slope: 0.0 }), None);
+    }
 
     fn maps(kernel: usize, stride: usize, size: usize) -> Vec<LinearMap> {
         let mut builder = GraphBuilder::new(Shape { c: 4, h: size, w: size });

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn work_without_end_is_refused() {
         let mut b = GraphBuilder::new(Shape { c: 1, h: 1 << 12, w: 1 << 12 });
-        let window = secateur_net::Window { kernel: [1 << 11; 2], stride: [1; 2], padding: [1 << 10; 2] };
+        let window = secateur_net::Window::new([1 << 11; 2], [1; 2], [1 << 10; 2]);
         b.push("mean", Op::AvgPool(window), &[0]);
         let network = with_random_weights(b.finish().unwrap(), 1);
         let bound = MemoryBound { given: Some(1 << 60), n_threads: 1 };
