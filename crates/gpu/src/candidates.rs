@@ -124,6 +124,13 @@ impl Widths {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Softmax
             | Op::Identity => 0,
@@ -140,6 +147,13 @@ impl Widths {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -168,6 +182,13 @@ const fn shift(op: &Op) -> i32 {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => 0,
@@ -197,6 +218,7 @@ fn skeleton(op: &Op) -> Op {
     match op {
         Op::Conv2d(c) => Op::Conv2d(Conv2d { in_channels: 0, out_channels: 0, groups: 0, bias: false, ..c.clone() }),
         Op::BatchNorm { .. } => Op::BatchNorm { channels: 0, eps: 0.0 },
+        Op::LayerNorm { .. } => Op::LayerNorm { channels: 0, eps: 0.0 },
         Op::Linear { .. } => Op::Linear { in_features: 0, out_features: 0, bias: false },
         Op::Pad { rows, cols, .. } => Op::Pad { channels: [0; 2], rows: *rows, cols: *cols },
         Op::Slice { step, .. } => Op::Slice { channels: [0; 2], step: *step },
@@ -207,6 +229,12 @@ fn skeleton(op: &Op) -> Op {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => op.clone(),

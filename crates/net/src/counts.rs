@@ -12,7 +12,7 @@ use crate::{ChannelGroups, Graph, GroupId, NodeId, Op};
 pub enum Cost {
     /// Multiply-accumulates per image of convolutions and Linear nodes (the papers' "FLOPs").
     Macs,
-    /// Weights, biases and BatchNorm scales and shifts (running statistics do not count).
+    /// Weights, biases, and scales and shifts of norms (running statistics do not count).
     Params,
     /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm and pointwise in
     /// place.
@@ -129,6 +129,13 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -175,6 +182,13 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -189,7 +203,7 @@ impl CostModel {
         match &self.nodes[node].op {
             Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
             Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
-            Op::BatchNorm { .. } => 2 * out,
+            Op::BatchNorm { .. } | Op::LayerNorm { .. } => 2 * out,
             Op::Input
             | Op::Pointwise(_)
             | Op::Add
@@ -197,6 +211,12 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -222,6 +242,13 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }

@@ -16,7 +16,7 @@ const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding"];
-const OPERATIONS: [&str; 15] = [
+const OPERATIONS: [&str; 22] = [
     "Input",
     "Conv2d",
     "BatchNorm",
@@ -32,6 +32,13 @@ const OPERATIONS: [&str; 15] = [
     "Slice",
     "Softmax",
     "Identity",
+    "Mul",
+    "FlattenPixels",
+    "ChannelShuffle",
+    "DepthToSpace",
+    "Resize",
+    "LayerNorm",
+    "GlobalMaxPool",
 ];
 const FUNCTIONS: [(&str, Pointwise); 6] = [
     ("Relu", Pointwise::Relu),
@@ -151,11 +158,14 @@ fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
     let keys: &[&str] = match name.as_str() {
         "Pointwise" => return function(&at, &body).map(Op::Pointwise),
         "Conv2d" => CONV2D,
-        "BatchNorm" => &["channels", "eps"],
+        "BatchNorm" | "LayerNorm" => &["channels", "eps"],
         "Linear" => &["in_features", "out_features", "bias"],
         "MaxPool" | "AvgPool" => WINDOW,
         "Pad" => &["channels", "rows", "cols"],
         "Slice" => &["channels", "step"],
+        "ChannelShuffle" => &["groups"],
+        "DepthToSpace" => &["block", "columns_rows_depth"],
+        "Resize" => &["rows", "cols"],
         name if OPERATIONS.contains(&name) => &[],
         _ => {
             let known = OPERATIONS.join(", ");
@@ -203,6 +213,15 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
             channels: fields.pair("channels", "[first, end]")?,
             step: fields.pair("step", "[rows, columns]")?,
         },
+        "ChannelShuffle" => Op::ChannelShuffle { groups: fields.count("groups")? },
+        "DepthToSpace" => {
+            Op::DepthToSpace { block: fields.count("block")?, columns_rows_depth: fields.flag("columns_rows_depth")? }
+        }
+        "Resize" => Op::Resize { rows: fields.taps("rows")?, cols: fields.taps("cols")? },
+        "LayerNorm" => Op::LayerNorm { channels: fields.count("channels")?, eps: fields.number("eps")? },
+        "Mul" => Op::Mul,
+        "FlattenPixels" => Op::FlattenPixels,
+        "GlobalMaxPool" => Op::GlobalMaxPool,
         "Input" => Op::Input,
         "Add" => Op::Add,
         "Concat" => Op::Concat,

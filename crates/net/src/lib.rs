@@ -33,6 +33,7 @@ mod graph_fields;
 mod graph_file;
 mod graph_tree;
 mod groups;
+mod maps;
 pub mod random;
 /// The words of this workspace.
 #[doc = include_str!("glossary.md")]
@@ -47,6 +48,7 @@ pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
 pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Pointwise, Shape, Window};
 pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
+pub use maps::Tap;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use weights::{Network, Tensor, Weights, parameter_shapes};
