@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::error::NetError;
-use crate::maps::Tap;
+use crate::tap::Tap;
 
 /// Index of a node in [`Graph::nodes`]. Nodes stand in topological order.
 pub type NodeId = usize;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Tap;
 use crate::graph_tree::Tree;
+use crate::tap::Tap;
 
 /// Characters of a foreign name that a message shows.
 const SHOWN: usize = 80;

@@ -41,6 +41,7 @@ pub mod glossary {}
 mod schedule;
 mod shapes;
 mod surgery;
+mod tap;
 mod weights;
 
 pub use counts::{Cost, CostModel};
@@ -48,7 +49,7 @@ pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
 pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Pointwise, Shape, Window};
 pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
-pub use maps::Tap;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
+pub use tap::Tap;
 pub use weights::{Network, Tensor, Weights, parameter_shapes};
