@@ -11,26 +11,40 @@ pub(crate) enum Combination {
     Product,
 }
 
-/// `out = x` (`how` is `None`), `out + x` or `out * x`, where `x` of shape `from` may have one row, column or channel
-/// for all of `to`.
-pub(crate) fn combine(
-    how: Option<Combination>,
-    (x, from): (&[f32], Shape),
-    (out, to): (&mut [f32], Shape),
-    lanes: usize,
-) {
+/// A value of a group of images.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupValue<'a> {
+    /// `[H, W, C, LANES]`
+    pub values: &'a [f32],
+    /// Of one image.
+    pub shape: Shape,
+    /// Images of a group.
+    pub lanes: usize,
+}
+
+impl<'a> GroupValue<'a> {
+    /// All channels of a pixel.
+    fn pixel(&self, row: usize, col: usize) -> &'a [f32] {
+        let len = self.shape.c * self.lanes;
+        &self.values[(row * self.shape.w + col) * len..][..len]
+    }
+}
+
+/// `out = x` (`how` is `None`), `out + x` or `out * x`, where `x` may have one row, column or channel for all of `to`,
+/// the shape of `out`.
+pub(crate) fn combine(how: Option<Combination>, x: GroupValue<'_>, out: &mut [f32], to: Shape) {
     let into = |out: &mut [f32], x: &[f32]| match how {
         None => out.copy_from_slice(x),
         Some(Combination::Sum) => out.iter_mut().zip(x).for_each(|(o, x)| *o += x),
         Some(Combination::Product) => out.iter_mut().zip(x).for_each(|(o, x)| *o *= x),
     };
+    let GroupValue { values, shape: from, lanes } = x;
     if from == to {
-        return into(out, x);
+        return into(out, values);
     }
-    for (pixel, out) in out.chunks_exact_mut(to.c * lanes).enumerate() {
-        let (row, col) = (pixel / to.w, pixel % to.w);
-        let at = if from.h == 1 { 0 } else { row } * from.w + if from.w == 1 { 0 } else { col };
-        let x = &x[at * from.c * lanes..][..from.c * lanes];
+    for (at, out) in out.chunks_exact_mut(to.c * lanes).enumerate() {
+        let row = if from.h == 1 { 0 } else { at / to.w };
+        let x = x.pixel(row, if from.w == 1 { 0 } else { at % to.w });
         if from.c == to.c {
             into(out, x);
         } else {
@@ -39,10 +53,11 @@ pub(crate) fn combine(
     }
 }
 
-/// Channels of each pixel of `c`, seen as `[n_groups, c / n_groups]`, transposed.
-pub(crate) fn shuffle(x: &[f32], c: usize, n_groups: usize, lanes: usize, out: &mut [f32]) {
+/// Channels of each pixel, seen as `[n_groups, c / n_groups]`, transposed.
+pub(crate) fn shuffle(x: GroupValue<'_>, n_groups: usize, out: &mut [f32]) {
+    let GroupValue { values, shape: Shape { c, .. }, lanes } = x;
     let per_group = c / n_groups;
-    for (x, out) in x.chunks_exact(c * lanes).zip(out.chunks_exact_mut(c * lanes)) {
+    for (x, out) in values.chunks_exact(c * lanes).zip(out.chunks_exact_mut(c * lanes)) {
         for (o, out) in out.chunks_exact_mut(lanes).enumerate() {
             let from = o % n_groups * per_group + o / n_groups;
             out.copy_from_slice(&x[from * lanes..][..lanes]);
@@ -50,39 +65,34 @@ pub(crate) fn shuffle(x: &[f32], c: usize, n_groups: usize, lanes: usize, out: &
     }
 }
 
-/// Every pixel of an image of `from` becomes `block` rows and columns of one of `to`.
-pub(crate) fn depth_to_space(
-    (x, from): (&[f32], Shape),
-    (block, columns_rows_depth): (usize, bool),
-    (out, to): (&mut [f32], Shape),
-    lanes: usize,
-) {
-    for (pixel, out) in out.chunks_exact_mut(to.c * lanes).enumerate() {
-        let (row, col) = (pixel / to.w, pixel % to.w);
-        let x = &x[(row / block * from.w + col / block) * from.c * lanes..][..from.c * lanes];
+/// Every pixel becomes `block` rows and columns; see [`secateur_net::Op::DepthToSpace`].
+pub(crate) fn depth_to_space(x: GroupValue<'_>, block: usize, columns_rows_depth: bool, out: &mut [f32]) {
+    let lanes = x.lanes;
+    let (c, w) = (x.shape.c / (block * block), x.shape.w * block);
+    for (at, out) in out.chunks_exact_mut(c * lanes).enumerate() {
+        let (row, col) = (at / w, at % w);
+        let x = x.pixel(row / block, col / block);
         let place = row % block * block + col % block;
-        for (c, out) in out.chunks_exact_mut(lanes).enumerate() {
-            let from = if columns_rows_depth { c * block * block + place } else { place * to.c + c };
+        for (o, out) in out.chunks_exact_mut(lanes).enumerate() {
+            let from = if columns_rows_depth { o * block * block + place } else { place * c + o };
             out.copy_from_slice(&x[from * lanes..][..lanes]);
         }
     }
 }
 
-/// Weighs two rows and two columns of an image of `w` columns of `pixel` values for each pixel.
-pub(crate) fn resize(x: &[f32], (w, pixel): (usize, usize), rows: &[Tap], cols: &[Tap], out: &mut [f32]) {
-    let at = |row: usize, col: usize| &x[(row * w + col) * pixel..][..pixel];
-    let mut out = out.chunks_exact_mut(pixel);
-    for (r, c) in rows.iter().flat_map(|r| cols.iter().map(move |c| (r, c))) {
-        let Some(out) = out.next() else { return };
-        out.copy_from_slice(at(r.first, c.first));
+/// Weighs two rows and two columns for each pixel.
+pub(crate) fn resize(x: GroupValue<'_>, rows: &[Tap], cols: &[Tap], out: &mut [f32]) {
+    let places = rows.iter().flat_map(|row| cols.iter().map(move |col| (row, col)));
+    for (out, (r, c)) in out.chunks_exact_mut(x.shape.c * x.lanes).zip(places) {
+        out.copy_from_slice(x.pixel(r.first, c.first));
         // What has no share is not read: it may be infinite.
         if c.share > 0.0 {
-            mix(out, at(r.first, c.second), c.share);
+            mix(out, x.pixel(r.first, c.second), c.share);
         }
         if r.share > 0.0 {
-            let below = (at(r.second, c.first), at(r.second, c.second));
+            let below = [c.first, c.second].map(|col| x.pixel(r.second, col));
             for (i, out) in out.iter_mut().enumerate() {
-                let second = if c.share > 0.0 { between(below.0[i], below.1[i], c.share) } else { below.0[i] };
+                let second = if c.share > 0.0 { between(below[0][i], below[1][i], c.share) } else { below[0][i] };
                 *out = between(*out, second, r.share);
             }
         }

@@ -11,7 +11,7 @@ use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
 use crate::engine::layout;
-use crate::engine::maps::{self, Combination, LayerNorm};
+use crate::engine::maps::{self, Combination, GroupValue, LayerNorm};
 use crate::engine::pool::{self, Pooling};
 use crate::engine::winograd::geometry::TILE;
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
@@ -228,6 +228,7 @@ impl OpKernel {
         let wide = |shape: Shape| Shape { c: shape.c * lanes, ..shape };
         let narrow = self.in_shapes.first().copied().unwrap_or(self.out_shape);
         let (shape, out_shape) = (wide(narrow), wide(self.out_shape));
+        let first = || GroupValue { values: input(0), shape: narrow, lanes };
         match &self.work {
             Form::Add => {
                 out.copy_from_slice(input(0));
@@ -235,15 +236,15 @@ impl OpKernel {
             }
             Form::Combine(how) => {
                 for (i, &from) in self.in_shapes.iter().enumerate() {
-                    maps::combine((i > 0).then_some(*how), (input(i), from), (out, self.out_shape), lanes);
+                    let x = GroupValue { values: input(i), shape: from, lanes };
+                    maps::combine((i > 0).then_some(*how), x, out, self.out_shape);
                 }
             }
-            Form::Shuffle(n_groups) => maps::shuffle(input(0), narrow.c, *n_groups, lanes, out),
+            Form::Shuffle(n_groups) => maps::shuffle(first(), *n_groups, out),
             &Form::DepthToSpace { block, columns_rows_depth } => {
-                let to = (out, self.out_shape);
-                maps::depth_to_space((input(0), narrow), (block, columns_rows_depth), to, lanes);
+                maps::depth_to_space(first(), block, columns_rows_depth, out);
             }
-            Form::Resize { rows, cols } => maps::resize(input(0), (shape.w, shape.c), rows, cols, out),
+            Form::Resize { rows, cols } => maps::resize(first(), rows, cols, out),
             Form::LayerNorm(norm) => norm.run(input(0), lanes, out),
             Form::GlobalMax => maps::global_max(input(0), shape.c, out),
             Form::Concat => {
