@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use secateur::certify::certify;
 use secateur::formats::{Preprocessing, write_network};
-use secateur::net::random::{random_network, with_random_weights};
+use secateur::net::random::{random_network, random_network_of_every_operation, with_random_weights};
 use secateur::net::{
     ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, Network, Op, Pointwise, Protocol, Shape, Window, arch,
     fold_batch_norm,
@@ -54,6 +54,7 @@ fn counts_agree_with_the_search_on_random_networks() {
         let network = random_network(seed);
         check_agreement(&network, &format!("seed {seed}"));
         check_agreement(&fold_batch_norm(&network).unwrap(), &format!("seed {seed}, folded"));
+        check_agreement(&random_network_of_every_operation(seed), &format!("every operation, seed {seed}"));
     }
 }
 

@@ -114,7 +114,7 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
         return Ok(Effect::shape(image));
     }
     let &x = inputs.first().context("it reads nothing")?;
-    if !matches!(op, "Add" | "Concat") {
+    if !matches!(op, "Add" | "Mul" | "Concat") {
         ensure!(inputs.len() == 1, "expected one input, got {}", inputs.len());
     }
     let [c, h, w] = x;
@@ -133,17 +133,14 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             Ok(Effect { output: x, tensors: vec![("weight", vec![c])], counted: false })
         }
         "Pointwise" | "Identity" | "Softmax" => Ok(Effect::shape(x)),
-        "Add" => {
-            ensure!(inputs.iter().all(|&other| other == x), "it adds unlike shapes {inputs:?}");
-            Ok(Effect::shape(x))
-        }
+        "Add" | "Mul" => Ok(Effect::shape(broadcast(inputs)?)),
         "Concat" => {
             ensure!(inputs.iter().all(|other| other[1..] == x[1..]), "it concatenates unlike sizes {inputs:?}");
             Ok(Effect::shape([sum(inputs.iter().map(|shape| shape[0]))?, h, w]))
         }
         "MaxPool" | "AvgPool" => Ok(Effect::shape(attributes.pool(x)?)),
-        "GlobalAvgPool" => Ok(Effect::shape([c, 1, 1])),
-        "Flatten" => {
+        "GlobalAvgPool" | "GlobalMaxPool" => Ok(Effect::shape([c, 1, 1])),
+        "Flatten" | "FlattenPixels" => {
             let n = c.checked_mul(h).and_then(|n| n.checked_mul(w)).context("too many values")?;
             Ok(Effect::shape([n, 1, 1]))
         }
@@ -155,6 +152,25 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             let ([from, to], [rows, cols]) = (attributes.pair("channels")?, attributes.pair("step")?);
             ensure!(from < to && to <= c && rows > 0 && cols > 0, "it takes channels {from} to {to} of {c}");
             Ok(Effect::shape([to - from, h.div_ceil(rows), w.div_ceil(cols)]))
+        }
+        "ChannelShuffle" => {
+            let groups = attributes.number("groups")?;
+            ensure!(groups > 0 && c.is_multiple_of(groups), "{groups} groups do not divide its {c} channels");
+            Ok(Effect::shape(x))
+        }
+        "DepthToSpace" => {
+            attributes.flag("columns_rows_depth")?;
+            let block = attributes.number("block")?;
+            let area = block.checked_mul(block).filter(|&area| area > 0 && c.is_multiple_of(area));
+            let sizes = area.and_then(|area| Some([c / area, h.checked_mul(block)?, w.checked_mul(block)?]));
+            Ok(Effect::shape(sizes.with_context(|| format!("blocks of {block}x{block} do not fit its input {x:?}"))?))
+        }
+        "Resize" => Ok(Effect::shape([c, attributes.taps("rows", h)?, attributes.taps("cols", w)?])),
+        "LayerNorm" => {
+            let channels = attributes.number("channels")?;
+            ensure!(channels == c, "it normalises {channels} channels, its input has {c}");
+            let tensors = ["weight", "bias"].map(|name| (name, vec![c])).to_vec();
+            Ok(Effect { output: x, tensors, counted: false })
         }
         _ => bail!("unknown operation {op}"),
     }
@@ -184,6 +200,15 @@ fn linear(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
     Ok(Effect { output: [made, 1, 1], tensors, counted: true })
 }
 
+/// The shape of the largest operand; others have one channel, row or column for all of it, or as many.
+fn broadcast(operands: &[Shape]) -> anyhow::Result<Shape> {
+    let by_size = |shape: &&Shape| (shape[0], shape[1], shape[2]);
+    let largest = *operands.iter().max_by_key(by_size).context("it reads nothing")?;
+    let fits = |shape: &Shape| shape.iter().zip(&largest).all(|(&n, &of)| n == of || n == 1);
+    ensure!(operands.len() >= 2 && operands.iter().all(fits), "its operands are of unlike shapes {operands:?}");
+    Ok(largest)
+}
+
 fn sum(mut terms: impl Iterator<Item = u64>) -> anyhow::Result<u64> {
     terms.try_fold(0u64, u64::checked_add).context("a size does not fit in 64 bits")
 }
@@ -197,6 +222,18 @@ struct OperationAttributes<'a> {
 impl OperationAttributes<'_> {
     fn number(self, key: &str) -> anyhow::Result<u64> {
         self.body.get(key).and_then(Value::as_u64).with_context(|| format!("it has no count '{key}'"))
+    }
+    /// How many rows (columns) are made of those that there are, `n`.
+    fn taps(self, key: &str, n: u64) -> anyhow::Result<u64> {
+        let list = self.body.get(key).and_then(Value::as_array).with_context(|| format!("it has no list '{key}'"))?;
+        let reads = |tap: &Value| match tap.as_array().map(Vec::as_slice) {
+            Some([a, b, share]) => Some([a.as_u64()?, b.as_u64()?]).filter(|_| share.is_number()),
+            Some(_) => None,
+            None => tap.as_u64().map(|a| [a; 2]),
+        };
+        let inside = |tap: &Value| reads(tap).is_some_and(|rows| rows.iter().all(|&row| row < n));
+        ensure!(!list.is_empty() && list.iter().all(inside), "'{key}' reads what its input, of {n}, does not have");
+        Ok(list.len() as u64)
     }
     fn flag(self, key: &str) -> anyhow::Result<bool> {
         self.body.get(key).and_then(Value::as_bool).with_context(|| format!("it does not say '{key}'"))

@@ -125,6 +125,13 @@ impl Widths {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Softmax
             | Op::Identity => 0,
@@ -142,6 +149,13 @@ impl Widths {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -171,6 +185,13 @@ const fn shift(op: &Op) -> i32 {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => 0,
@@ -201,6 +222,7 @@ fn skeleton(op: &Op) -> Op {
         Op::Conv2d(c) => Op::Conv2d(Conv2d { in_channels: 0, out_channels: 0, groups: 0, bias: false, ..c.clone() }),
         Op::BatchNorm { .. } => Op::BatchNorm { channels: 0, eps: 0.0 },
         Op::PRelu { .. } => Op::PRelu { channels: 0 },
+        Op::LayerNorm { .. } => Op::LayerNorm { channels: 0, eps: 0.0 },
         Op::Linear { .. } => Op::Linear { in_features: 0, out_features: 0, bias: false },
         Op::Pad { rows, cols, .. } => Op::Pad { channels: [0; 2], rows: *rows, cols: *cols },
         Op::Slice { step, .. } => Op::Slice { channels: [0; 2], step: *step },
@@ -211,6 +233,12 @@ fn skeleton(op: &Op) -> Op {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => op.clone(),

@@ -65,6 +65,16 @@ pub enum GpuError {
         /// Bytes allowed.
         max: u64,
     },
+    /// An operation that is computed on the CPU only.
+    #[error("node '{node}': {op} of {inputs} has no shader; --device cpu computes it")]
+    NoShader {
+        /// The first such node.
+        node: String,
+        /// Its operation.
+        op: &'static str,
+        /// Shapes of its inputs, the first four.
+        inputs: String,
+    },
     /// Candidates of one batch must differ in widths only.
     #[error("candidate {candidate}, node '{node}': expected the topology of candidate 0 ({expected}), got {got}")]
     Topology {

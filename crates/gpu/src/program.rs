@@ -264,14 +264,32 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
             out.push(l.dispatch(Kernel::Shift, 0, uniforms));
         }
         Op::Concat => concat(&l, out),
+        Op::Add if fused.inputs.iter().any(|i| graph.shape(i.node) != graph.shape(fused.node)) => {
+            return Err(no_shader(graph, fused.node));
+        }
         Op::Add => add(&l, out),
         Op::Softmax => out.push(l.dispatch(Kernel::Softmax, 0, uniforms)),
         Op::Pointwise(function) => {
             out.push(l.dispatch(Kernel::Combine, 0, activated(uniforms, Some(*function))));
         }
+        Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool => return Err(no_shader(graph, fused.node)),
         Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, uniforms)),
     }
     Ok(())
+}
+
+/// No shader computes the node.
+fn no_shader(graph: &Graph, node: NodeId) -> GpuError {
+    let shape_of = |id: &NodeId| graph.shape(*id).to_string();
+    let node = graph.node(node);
+    let inputs = node.inputs.iter().take(4).map(shape_of).collect::<Vec<_>>().join(", ");
+    GpuError::NoShader { node: node.name.clone(), op: node.op.name(), inputs }
 }
 
 /// Of a step that reads one pixel for each that it writes.

@@ -147,6 +147,13 @@ fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -177,6 +184,13 @@ fn masked(
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

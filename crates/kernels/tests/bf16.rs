@@ -8,7 +8,7 @@ use convolutions::any_conv;
 use proptest::prelude::*;
 use secateur_kernels::{Arithmetic, KernelError, Plan, Precision, run_reference};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
-use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Tensor, Window};
+use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Tap, Tensor, Weights, Window};
 
 /// Largest error of a rounding to 8 significant bits.
 const ROUNDING: f32 = 1.0 / 256.0;
@@ -262,4 +262,38 @@ fn a_processor_without_the_instructions_is_told_so() {
     }
     let message = "precision bf16: this processor does not have AVX512-BF16; use precision f32";
     assert_eq!(KernelError::Bf16Unavailable.to_string(), message);
+}
+
+#[test]
+fn operations_that_move_or_weigh_values_are_exact_but_for_the_output() {
+    if !is_there() {
+        return;
+    }
+    let taps = |n: usize, of: usize| {
+        (0..n).map(|i| Tap { first: i % of, second: (i + 1) % of, share: 0.25 * (i % 5) as f32 }).collect::<Vec<_>>()
+    };
+    for c in [4, 12, 20] {
+        let shape = Shape { c, h: 3, w: 5 };
+        let mapped = [
+            Op::ChannelShuffle { groups: 4 },
+            Op::FlattenPixels,
+            Op::DepthToSpace { block: 2, columns_rows_depth: true },
+            Op::DepthToSpace { block: 2, columns_rows_depth: false },
+            Op::Resize { rows: taps(7, 3), cols: taps(4, 5) },
+            Op::LayerNorm { channels: c, eps: 1e-3 },
+            Op::GlobalMaxPool,
+        ];
+        for op in mapped {
+            check(&single(op.clone(), shape, None), 3, [1.01 * ROUNDING, 1e-4], &format!("{c} channels, {op:?}"));
+        }
+        for op in [Op::Mul, Op::Add] {
+            let mut b = GraphBuilder::new(shape);
+            let most = b.push("most", Op::GlobalMaxPool, &[0]);
+            let one = b.push("one", Op::Slice { channels: [1, 2], step: [1, 1] }, &[0]);
+            let gated = b.push("gated", op.clone(), &[most, 0, one]);
+            b.push("same", Op::Pad { channels: [0, 0], rows: [0, 0], cols: [0, 0] }, &[gated]);
+            let net = Network::new(b.finish().unwrap(), Weights::new()).unwrap();
+            check(&net, 3, DIRECT, &format!("{c} channels, {op:?}"));
+        }
+    }
 }

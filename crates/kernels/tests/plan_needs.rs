@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use peak_alloc::PeakAlloc;
 use secateur_kernels::{Plan, PlanNeeds, Precision};
-use secateur_net::random::{random_network, with_random_weights};
+use secateur_net::random::{random_network, random_network_of_every_operation, with_random_weights};
 use secateur_net::{Conv2d, GraphBuilder, Network, NodeId, Op, Pointwise, Shape, Window, arch, fold_batch_norm};
 
 #[global_allocator]
@@ -49,6 +49,7 @@ fn a_plan_takes_what_it_is_said_to_need() {
     sizes_beyond_any_machine_are_told_and_not_allocated();
     for seed in 0..60 {
         check(&random_network(seed), 1 + seed as usize % 40, &format!("seed {seed}"));
+        check(&random_network_of_every_operation(seed), 1 + seed as usize % 40, &format!("every operation, {seed}"));
         check(&fold_batch_norm(&random_network(seed)).unwrap(), 33, &format!("seed {seed}, folded"));
     }
     for name in ["resnet20", "vgg16", "mobilenet_v1"] {

@@ -12,7 +12,7 @@ use crate::{ChannelGroups, Graph, GroupId, NodeId, Op};
 pub enum Cost {
     /// Multiply-accumulates per image of convolutions and Linear nodes (the papers' "FLOPs").
     Macs,
-    /// Weights, biases, slopes of PRelu and BatchNorm scales and shifts (running statistics do not count).
+    /// Weights, biases, slopes of PRelu, and scales and shifts of norms (running statistics do not count).
     Params,
     /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm, PRelu and
     /// pointwise in place.
@@ -130,6 +130,13 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -177,6 +184,13 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -191,7 +205,7 @@ impl CostModel {
         match &self.nodes[node].op {
             Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
             Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
-            Op::BatchNorm { .. } => 2 * out,
+            Op::BatchNorm { .. } | Op::LayerNorm { .. } => 2 * out,
             Op::PRelu { .. } => out,
             Op::Input
             | Op::Pointwise(_)
@@ -200,6 +214,12 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -226,6 +246,13 @@ impl CostModel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }

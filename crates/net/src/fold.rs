@@ -34,6 +34,13 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -88,6 +95,13 @@ fn with_bias(op: &Op) -> Op {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::error::NetError;
 use crate::pointwise::Pointwise;
+use crate::tap::Tap;
 use crate::window::Window;
 
 /// Index of a node in [`Graph::nodes`]. Nodes stand in topological order.
@@ -111,8 +112,12 @@ pub enum Op {
     },
     /// Element-wise function.
     Pointwise(Pointwise),
-    /// Sum of two or more tensors of one shape.
+    /// Sum of two or more tensors, at least one of which has the output's shape; each other one has as many channels,
+    /// rows and columns or 1, which then counts for all.
     Add,
+    /// Product of two or more tensors, of shapes as those of [`Op::Add`]: gates over pixels are `[c, 1, 1]`, gates over
+    /// channels `[1, h, w]`.
+    Mul,
     /// Channels of the inputs, one after the other.
     Concat,
     /// Maximum over windows.
@@ -123,6 +128,40 @@ pub enum Op {
     GlobalAvgPool,
     /// `[c, h, w]` to `[c*h*w, 1, 1]`, channel-major as in PyTorch.
     Flatten,
+    /// `[c, h, w]` to `[h*w*c, 1, 1]`, pixel-major as in networks that keep channels last.
+    FlattenPixels,
+    /// Channels seen as `[groups, c / groups]`, transposed: output channel `i * groups + g` is input channel
+    /// `g * (c / groups) + i`.
+    ChannelShuffle {
+        /// Divides the channels.
+        groups: usize,
+    },
+    /// `[c, h, w]` to `[c / block², h * block, w * block]`: every pixel becomes a block of them.
+    DepthToSpace {
+        /// Rows and columns of a block.
+        block: usize,
+        /// Whether the channels of one output channel lie side by side (PyTorch's pixel shuffle, ONNX's CRD), or those
+        /// of one place in the block (ONNX's DCR).
+        columns_rows_depth: bool,
+    },
+    /// Another number of rows and columns, each the mean of two of the input's, weighed: nearest and linear
+    /// interpolation.
+    Resize {
+        /// Of every output row.
+        rows: Vec<Tap>,
+        /// Of every output column.
+        cols: Vec<Tap>,
+    },
+    /// Normalises the channels of each pixel to mean 0 and variance 1, then scales and shifts: `weight`, `bias`, each
+    /// `[channels]`.
+    LayerNorm {
+        /// Channels.
+        channels: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Maximum over all pixels of a channel; output `[c, 1, 1]`.
+    GlobalMaxPool,
     /// Zero channels in front and behind, zero rows and columns around.
     Pad {
         /// Channels in front and behind.
@@ -172,6 +211,13 @@ impl Op {
             | Self::MaxPool(_)
             | Self::AvgPool(_)
             | Self::GlobalAvgPool
+            | Self::Mul
+            | Self::FlattenPixels
+            | Self::ChannelShuffle { .. }
+            | Self::DepthToSpace { .. }
+            | Self::Resize { .. }
+            | Self::LayerNorm { .. }
+            | Self::GlobalMaxPool
             | Self::Flatten
             | Self::Pad { .. }
             | Self::Slice { .. }
@@ -194,6 +240,13 @@ impl Op {
             Self::AvgPool(_) => "AvgPool",
             Self::GlobalAvgPool => "GlobalAvgPool",
             Self::Flatten => "Flatten",
+            Self::Mul => "Mul",
+            Self::FlattenPixels => "FlattenPixels",
+            Self::ChannelShuffle { .. } => "ChannelShuffle",
+            Self::DepthToSpace { .. } => "DepthToSpace",
+            Self::Resize { .. } => "Resize",
+            Self::LayerNorm { .. } => "LayerNorm",
+            Self::GlobalMaxPool => "GlobalMaxPool",
             Self::Pad { .. } => "Pad",
             Self::Slice { .. } => "Slice",
             Self::Softmax => "Softmax",

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::graph_tree::Tree;
+use crate::tap::Tap;
 
 /// Characters of a foreign name that a message shows.
 const SHOWN: usize = 80;
@@ -154,6 +155,13 @@ impl Fields {
         self.entries.iter().any(|(known, _)| known == key)
     }
 
+    /// A list of taps, each `[first, second, share]`, or `first` alone.
+    pub fn taps(&mut self, key: &str) -> Result<Vec<Tap>, Refusal> {
+        let value = self.take(key)?;
+        let taps = if let Tree::List(values) = &value { values.iter().map(tap).collect() } else { None };
+        taps.ok_or_else(|| self.unexpected(key, "a list of sources, each [first, second, share] or a number", &value))
+    }
+
     fn pair_or(&mut self, key: &str, meaning: &str, help: &str) -> Result<[usize; 2], Refusal> {
         let value = self.take(key)?;
         let values = if let Tree::List(values) = &value { values.as_slice() } else { &[] };
@@ -169,6 +177,17 @@ impl Fields {
     fn unexpected(&self, key: &str, expected: &str, got: &Tree) -> Refusal {
         Refusal::of_key(&self.at, key, format!("expected {expected}, got {got}"))
     }
+}
+
+fn tap(value: &Tree) -> Option<Tap> {
+    let Tree::List(values) = value else { return count(value).map(Tap::nearest) };
+    let [first, second, share] = values.as_slice() else { return None };
+    let share = match share {
+        Tree::Number(share) => *share as f32,
+        Tree::Count(share) => *share as f32,
+        _ => return None,
+    };
+    Some(Tap { first: count(first)?, second: count(second)?, share })
 }
 
 fn count(value: &Tree) -> Option<usize> {

@@ -17,7 +17,7 @@ const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding", "ceil", "counts_padding"];
-const OPERATIONS: [&str; 16] = [
+const OPERATIONS: [&str; 23] = [
     "Input",
     "Conv2d",
     "BatchNorm",
@@ -34,6 +34,13 @@ const OPERATIONS: [&str; 16] = [
     "Slice",
     "Softmax",
     "Identity",
+    "Mul",
+    "FlattenPixels",
+    "ChannelShuffle",
+    "DepthToSpace",
+    "Resize",
+    "LayerNorm",
+    "GlobalMaxPool",
 ];
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -144,12 +151,15 @@ fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
     let keys: &[&str] = match name.as_str() {
         "Pointwise" => return function(&at, body).map(Op::Pointwise),
         "Conv2d" => CONV2D,
-        "BatchNorm" => &["channels", "eps"],
+        "BatchNorm" | "LayerNorm" => &["channels", "eps"],
         "PRelu" => &["channels"],
         "Linear" => &["in_features", "out_features", "bias"],
         "MaxPool" | "AvgPool" => WINDOW,
         "Pad" => &["channels", "rows", "cols"],
         "Slice" => &["channels", "step"],
+        "ChannelShuffle" => &["groups"],
+        "DepthToSpace" => &["block", "columns_rows_depth"],
+        "Resize" => &["rows", "cols"],
         name if OPERATIONS.contains(&name) => &[],
         _ => {
             let known = OPERATIONS.join(", ");
@@ -192,6 +202,15 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
             channels: fields.pair("channels", "[first, end]")?,
             step: fields.pair("step", "[rows, columns]")?,
         },
+        "ChannelShuffle" => Op::ChannelShuffle { groups: fields.count("groups")? },
+        "DepthToSpace" => {
+            Op::DepthToSpace { block: fields.count("block")?, columns_rows_depth: fields.flag("columns_rows_depth")? }
+        }
+        "Resize" => Op::Resize { rows: fields.taps("rows")?, cols: fields.taps("cols")? },
+        "LayerNorm" => Op::LayerNorm { channels: fields.count("channels")?, eps: fields.number("eps")? },
+        "Mul" => Op::Mul,
+        "FlattenPixels" => Op::FlattenPixels,
+        "GlobalMaxPool" => Op::GlobalMaxPool,
         "Input" => Op::Input,
         "Add" => Op::Add,
         "Concat" => Op::Concat,

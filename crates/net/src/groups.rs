@@ -5,6 +5,8 @@
 //! *channel* of the pruning problem is a class of joined labels; channels with the same footprint (the same number of
 //! positions in the same tensors) form a group, and any subset of a group may be removed.
 
+mod maps;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -159,6 +161,8 @@ enum Frozen {
     Input,
     Stream,
     Softmax,
+    LayerNorm,
+    Broadcast,
     Output,
     Constant,
 }
@@ -169,6 +173,8 @@ impl Frozen {
             Self::Input => "network input",
             Self::Stream => "residual stream frozen by protocol `inner`",
             Self::Softmax => "channels coupled by Softmax",
+            Self::LayerNorm => "channels coupled by LayerNorm",
+            Self::Broadcast => "one channel that is added to or multiplied with many",
             Self::Output => "network output",
             Self::Constant => "zero channels without a producer",
         }
@@ -245,14 +251,27 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
             }
             Op::Linear { out_features, .. } => labels.fresh(*out_features, true).collect(),
             Op::Add => {
-                for i in 1..node.inputs.len() {
-                    for (&a, &b) in input(0).iter().zip(input(i).iter()) {
-                        labels.join(a, b);
-                    }
-                }
+                let inputs: Vec<&AxisLabels> = node.inputs.iter().map(|&i| &tensors[i]).collect();
+                let out = maps::broadcast(labels, &inputs, graph.shape(id).c);
                 if protocol == Protocol::Inner {
-                    labels.freeze(input(0).iter().copied(), Frozen::Stream);
+                    labels.freeze(out.iter().copied(), Frozen::Stream);
                 }
+                out
+            }
+            Op::Mul => {
+                let inputs: Vec<&AxisLabels> = node.inputs.iter().map(|&i| &tensors[i]).collect();
+                maps::broadcast(labels, &inputs, graph.shape(id).c)
+            }
+            Op::FlattenPixels => {
+                let pixels = graph.shape(node.inputs[0]);
+                maps::flatten_pixels(input(0), pixels.h * pixels.w)
+            }
+            Op::ChannelShuffle { groups } => maps::shuffle(labels, input(0), *groups),
+            &Op::DepthToSpace { block, columns_rows_depth } => {
+                maps::depth_to_space(labels, input(0), block * block, columns_rows_depth)
+            }
+            Op::LayerNorm { .. } => {
+                labels.freeze(input(0).iter().copied(), Frozen::LayerNorm);
                 input(0).clone()
             }
             Op::Concat => {
@@ -285,6 +304,8 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::GlobalMaxPool
+            | Op::Resize { .. }
             | Op::Identity => input(0).clone(),
         };
         tensors.push(out);

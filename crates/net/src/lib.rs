@@ -34,6 +34,7 @@ mod graph_file;
 mod graph_function;
 mod graph_tree;
 mod groups;
+mod maps;
 mod pointwise;
 pub mod random;
 /// The words of this workspace.
@@ -42,6 +43,7 @@ pub mod glossary {}
 mod schedule;
 mod shapes;
 mod surgery;
+mod tap;
 mod weights;
 mod window;
 
@@ -53,5 +55,6 @@ pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
 pub use pointwise::Pointwise;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
+pub use tap::Tap;
 pub use weights::{Network, Tensor, Weights, parameter_shapes};
 pub use window::Window;

@@ -1,5 +1,7 @@
 //! Random valid networks with random weights, for property tests here and in crates and plugins built on this one.
 
+mod maps;
+
 use crate::{
     Conv2d, Graph, GraphBuilder, Network, NodeId, Op, Pointwise, Shape, Tensor, Weights, Window, parameter_shapes,
 };
@@ -35,10 +37,7 @@ impl SplitMix {
 /// # Panics
 /// Never: what it builds is valid by construction.
 pub fn random_graph(seed: u64) -> Graph {
-    let mut rng = SplitMix(seed);
-    let input = Shape { c: 1 + rng.below(4), h: 5 + rng.below(8), w: 5 + rng.below(8) };
-    let variants = SplitMix(seed ^ 0x7a71_a275);
-    let mut b = RandomNetworkBuilder { g: GraphBuilder::new(input), shapes: vec![input], rng, variants };
+    let mut b = RandomNetworkBuilder::new(seed);
     let mut x = b.conv(0);
     for _ in 0..3 + b.rng.below(6) {
         x = match b.rng.below(10) {
@@ -54,6 +53,32 @@ pub fn random_graph(seed: u64) -> Graph {
     }
     b.head(x);
     b.g.finish().expect("a random graph is valid by construction")
+}
+
+/// As [`random_graph`], with gates, shuffles, resizing and the other operations that it leaves out as well.
+///
+/// # Panics
+/// Never: what it builds is valid by construction.
+pub fn random_graph_of_every_operation(seed: u64) -> Graph {
+    let mut b = RandomNetworkBuilder::new(seed);
+    let mut x = b.conv(0);
+    for _ in 0..2 + b.rng.below(5) {
+        x = match b.rng.below(4) {
+            0 => b.conv(x),
+            1 => b.residual(x),
+            _ => b.map(x),
+        };
+    }
+    b.mapped_head(x);
+    b.g.finish().expect("a random graph is valid by construction")
+}
+
+/// [`random_graph_of_every_operation`] with random weights.
+///
+/// # Panics
+/// Never: what it builds is valid by construction.
+pub fn random_network_of_every_operation(seed: u64) -> Network {
+    with_random_weights(random_graph_of_every_operation(seed), seed)
 }
 
 /// [`random_graph`] with random weights, its sums kept near unit size.
@@ -98,6 +123,12 @@ struct RandomNetworkBuilder {
 }
 
 impl RandomNetworkBuilder {
+    fn new(seed: u64) -> Self {
+        let mut rng = SplitMix(seed);
+        let input = Shape { c: 1 + rng.below(4), h: 5 + rng.below(8), w: 5 + rng.below(8) };
+        let variants = SplitMix(seed ^ 0x7a71_a275);
+        Self { g: GraphBuilder::new(input), shapes: vec![input], rng, variants }
+    }
     fn push(&mut self, op: Op, inputs: &[NodeId], shape: Shape) -> NodeId {
         let name = format!("{}{}", op.name().to_lowercase(), self.shapes.len());
         self.shapes.push(shape);

@@ -86,7 +86,9 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
     let mut absorbed = vec![None; graph.nodes().len()];
     let mut is_absorbed = vec![false; graph.nodes().len()];
     for (id, node) in graph.nodes().iter().enumerate() {
-        if let (Op::Add, &[a, b]) = (&node.op, &node.inputs[..]) {
+        if let (Op::Add, &[a, b]) = (&node.op, &node.inputs[..])
+            && graph.shape(a) == graph.shape(b)
+        {
             let is_free = |i: NodeId| (fusion.adds)(&graph.node(i).op) && consumers[i].len() == 1;
             if let Some(conv) = [a.max(b), a.min(b)].into_iter().find(|&i| is_free(i)) {
                 absorbed[id] = Some((conv, if conv == a { b } else { a }));
@@ -138,7 +140,7 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
     let node = graph.node(id);
     match node.op {
         Op::Identity => true,
-        Op::Flatten => (fusion.is_flat)(graph.shape(node.inputs[0])),
+        Op::Flatten | Op::FlattenPixels => (fusion.is_flat)(graph.shape(node.inputs[0])),
         Op::Input
         | Op::Conv2d(_)
         | Op::BatchNorm { .. }
@@ -150,6 +152,12 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Pad { .. }
         | Op::Slice { .. }
         | Op::Softmax => false,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::graph_fields::shown;
+use crate::maps::{broadcast_shape, depth_to_space_shape, resized_shape};
 use crate::{Conv2d, NetError, Node, Op, Shape};
 
 /// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us
@@ -65,7 +66,7 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
     }
     let (fits, expected) = match node.op {
         Op::Input => (node.inputs.is_empty(), "no input"),
-        Op::Add | Op::Concat => (node.inputs.len() >= 2, "at least 2 inputs"),
+        Op::Add | Op::Mul | Op::Concat => (node.inputs.len() >= 2, "at least 2 inputs"),
         Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
@@ -74,6 +75,12 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -116,6 +123,13 @@ fn node_macs(op: &Op, output: Shape) -> Option<u64> {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -203,8 +217,21 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
         Op::Linear { out_features, .. } => Ok(Shape { c: *out_features, h: 1, w: 1 }),
         Op::Pointwise(function) => function.check().map(|()| x),
         Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Softmax | Op::Identity => Ok(x),
-        Op::Add if ins.iter().any(|&s| s != x) => Err(format!("adds unlike shapes {}", list(ins))),
-        Op::Add => Ok(x),
+        Op::Add => broadcast_shape(ins).map_err(|rule| format!("adds unlike shapes {}; {rule}", list(ins))),
+        Op::Mul => broadcast_shape(ins).map_err(|rule| format!("multiplies unlike shapes {}; {rule}", list(ins))),
+        Op::ChannelShuffle { groups } if *groups == 0 || !x.c.is_multiple_of(*groups) => {
+            Err(format!("{groups} groups do not divide the {} channels of its input", x.c))
+        }
+        Op::DepthToSpace { block, .. } => depth_to_space_shape(*block, x),
+        Op::Resize { rows, cols } => resized_shape(rows, cols, x),
+        Op::LayerNorm { channels, .. } if *channels != x.c => {
+            Err(format!("normalises {channels} channels, its input {x} has {}", x.c))
+        }
+        // A pixel whose channels are all the same has no variance.
+        Op::LayerNorm { eps, .. } if !(*eps > 0.0 && eps.is_finite()) => {
+            Err(format!("eps is {eps}, expected a finite number above 0"))
+        }
+        Op::LayerNorm { .. } | Op::ChannelShuffle { .. } => Ok(x),
         Op::Concat if ins.iter().any(|s| (s.h, s.w) != (x.h, x.w)) => {
             Err(format!("joins channels of unlike rows and columns {}", list(ins)))
         }
@@ -213,8 +240,8 @@ fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
             Ok(Shape { c, ..x })
         }
         Op::MaxPool(window) | Op::AvgPool(window) => window.over(x).map(|[h, w]| Shape { c: x.c, h, w }),
-        Op::GlobalAvgPool => Ok(Shape { c: x.c, h: 1, w: 1 }),
-        Op::Flatten => {
+        Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { c: x.c, h: 1, w: 1 }),
+        Op::Flatten | Op::FlattenPixels => {
             let n = x.c.checked_mul(x.h).and_then(|n| n.checked_mul(x.w)).ok_or_else(too_large)?;
             Ok(Shape { c: n, h: 1, w: 1 })
         }

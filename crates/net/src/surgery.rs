@@ -120,6 +120,13 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
                 | Op::MaxPool(_)
                 | Op::AvgPool(_)
                 | Op::GlobalAvgPool
+                | Op::Mul
+                | Op::FlattenPixels
+                | Op::ChannelShuffle { .. }
+                | Op::DepthToSpace { .. }
+                | Op::Resize { .. }
+                | Op::LayerNorm { .. }
+                | Op::GlobalMaxPool
                 | Op::Flatten
                 | Op::Pad { .. }
                 | Op::Slice { .. }
@@ -144,6 +151,7 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
         }),
         Op::BatchNorm { eps, .. } => Op::BatchNorm { channels: out, eps: *eps },
         Op::PRelu { .. } => Op::PRelu { channels: out },
+        Op::LayerNorm { eps, .. } => Op::LayerNorm { channels: out, eps: *eps },
         Op::Linear { bias, .. } => Op::Linear { in_features: input.len(), out_features: out, bias: *bias },
         Op::Pad { channels: [front, _], rows, cols } => {
             let kept_front = positions[id].partition_point(|&p| p < *front);
@@ -160,6 +168,12 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => node.op.clone(),

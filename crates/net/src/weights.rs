@@ -148,6 +148,7 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
         Op::BatchNorm { channels, .. } => {
             ["weight", "bias", "running_mean", "running_var"].map(|p| (p, vec![*channels])).to_vec()
         }
+        Op::LayerNorm { channels, .. } => ["weight", "bias"].map(|p| (p, vec![*channels])).to_vec(),
         Op::Linear { in_features, out_features, bias } => {
             let mut out = vec![("weight", vec![*out_features, *in_features])];
             if *bias {
@@ -163,6 +164,12 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
         | Op::MaxPool(_)
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

@@ -1,6 +1,8 @@
 //! Counts against the released models' figures, groups of known architectures, counts after surgery on random graphs.
 
-use secateur_net::random::{SplitMix, random_graph, random_network};
+use secateur_net::random::{
+    SplitMix, random_graph, random_graph_of_every_operation, random_network, random_network_of_every_operation,
+};
 use secateur_net::{
     ChannelGroups, Conv2d, Cost, CostModel, Graph, GraphBuilder, KeptChannels, NetError, Op, Protocol, Shape, arch,
     prune,
@@ -120,8 +122,9 @@ fn random_kept(groups: &ChannelGroups, rng: &mut SplitMix) -> KeptChannels {
 
 #[test]
 fn counts_of_widths_equal_counts_of_the_compact_graph() {
-    for seed in 0..300 {
-        let network = random_network(seed);
+    let networks =
+        (0..300).flat_map(|seed| [(seed, random_network(seed)), (seed, random_network_of_every_operation(seed))]);
+    for (seed, network) in networks {
         for protocol in [Protocol::Inner, Protocol::Full] {
             let groups = ChannelGroups::derive(network.graph(), protocol);
             let model = CostModel::new(network.graph(), &groups);
@@ -136,8 +139,7 @@ fn counts_of_widths_equal_counts_of_the_compact_graph() {
 
 #[test]
 fn counts_grow_with_every_width() {
-    for seed in 0..100 {
-        let graph = random_graph(seed);
+    for graph in (0..100).flat_map(|seed| [random_graph(seed), random_graph_of_every_operation(seed)]) {
         let groups = ChannelGroups::derive(&graph, Protocol::Full);
         let model = CostModel::new(&graph, &groups);
         let mut widths = groups.full_widths();

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use secateur_net::random::random_graph;
+use secateur_net::random::{random_graph, random_graph_of_every_operation};
 use secateur_net::{
     ChannelGroup, ChannelGroups, Conv2d, Graph, GraphBuilder, GroupChannel, GroupId, NodeId, Op, Pointwise, Protocol,
     Shape, arch,
@@ -38,6 +38,7 @@ fn check(graph: &Graph, context: &str) {
 fn groups_are_those_of_the_plain_derivation() {
     for seed in 0..300 {
         check(&random_graph(seed), &format!("seed {seed}"));
+        check(&random_graph_of_every_operation(seed), &format!("every operation, seed {seed}"));
     }
     for name in ["resnet20", "vgg16", "mobilenet_v1"] {
         check(&arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap(), name);
@@ -143,15 +144,50 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usi
                 out
             }
             Op::Linear { out_features, .. } => labels.fresh(*out_features, true),
-            Op::Add => {
-                for i in 1..node.inputs.len() {
-                    for (&a, &b) in input(0).iter().zip(input(i)) {
+            Op::Add | Op::Mul => {
+                let n = graph.shape(id).c;
+                let full = (0..node.inputs.len()).find(|&i| input(i).len() == n).unwrap();
+                for i in 0..node.inputs.len() {
+                    if input(i).len() < n {
+                        labels.freeze(input(i), "one channel that is added to or multiplied with many");
+                        continue;
+                    }
+                    for (&a, &b) in input(full).iter().zip(input(i)) {
                         labels.join(a, b);
                     }
                 }
-                if protocol == Protocol::Inner {
-                    labels.freeze(input(0), "residual stream frozen by protocol `inner`");
+                if node.op == Op::Add && protocol == Protocol::Inner {
+                    labels.freeze(input(full), "residual stream frozen by protocol `inner`");
                 }
+                input(full).to_vec()
+            }
+            Op::FlattenPixels => {
+                let pixels = graph.shape(node.inputs[0]);
+                input(0).repeat(pixels.h * pixels.w)
+            }
+            Op::ChannelShuffle { groups } => {
+                let per_group = input(0).len() / groups;
+                let mut out = Vec::new();
+                for i in 0..per_group {
+                    for g in 0..*groups {
+                        labels.join(input(0)[i], input(0)[g * per_group + i]);
+                        out.push(input(0)[g * per_group + i]);
+                    }
+                }
+                out
+            }
+            Op::DepthToSpace { block, columns_rows_depth } => {
+                let (n, per_channel) = (graph.shape(id).c, block * block);
+                let mut out = Vec::new();
+                for o in 0..n {
+                    let source = |i| if *columns_rows_depth { o * per_channel + i } else { i * n + o };
+                    (1..per_channel).for_each(|i| labels.join(input(0)[source(0)], input(0)[source(i)]));
+                    out.push(input(0)[source(0)]);
+                }
+                out
+            }
+            Op::LayerNorm { .. } => {
+                labels.freeze(input(0), "channels coupled by LayerNorm");
                 input(0).to_vec()
             }
             Op::Concat => (0..node.inputs.len()).flat_map(|i| input(i).to_vec()).collect(),
@@ -176,6 +212,8 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usi
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Resize { .. }
+            | Op::GlobalMaxPool
             | Op::Identity => input(0).to_vec(),
         };
         tensors.push(out);

@@ -87,7 +87,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 
 fn print_json(report: &serde_json::Value) -> Result<(), OnnxError> {
     let mut stdout = std::io::stdout().lock();
-    let written = serde_json::to_writer(&mut stdout, report).map_err(std::io::Error::from).and_then(|()| writeln!(stdout));
+    let written =
+        serde_json::to_writer(&mut stdout, report).map_err(std::io::Error::from).and_then(|()| writeln!(stdout));
     written.map_err(|source| OnnxError::Io { path: "standard output".into(), source })
 }
 

@@ -1,7 +1,7 @@
 //! Graphs as files say them: what is known is read, everything else is refused by the name of its node and its key.
 
 use secateur_formats::{Preprocessing, read_weights, write_network};
-use secateur_net::random::random_network;
+use secateur_net::random::{random_network, random_network_of_every_operation};
 use secateur_net::{Graph, GraphBuilder, Network, Op, Pointwise, Shape, Window};
 use serde_json::{Value, json};
 
@@ -53,6 +53,10 @@ fn operations() -> Vec<(&'static str, Value)> {
         ("MaxPool", window.clone()),
         ("AvgPool", window),
         ("Pad", json!({"channels": [0, 0], "rows": [1, 2], "cols": [3, 4]})),
+        ("ChannelShuffle", json!({"groups": 1})),
+        ("DepthToSpace", json!({"block": 1, "columns_rows_depth": true})),
+        ("Resize", json!({"rows": [0, [1, 2, 0.25]], "cols": [[0, 3, 1], 2, 2]})),
+        ("LayerNorm", json!({"channels": 1, "eps": 1e-5})),
         ("Slice", json!({"channels": [0, 1], "step": [2, 2]})),
     ]
 }
@@ -65,18 +69,19 @@ fn message(graph: &Value) -> String {
 fn random_networks_come_back_as_they_were_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("net.safetensors");
-    for seed in 0..50 {
-        let network = random_network(seed);
+    for network in (0..50).flat_map(|seed| [random_network(seed), random_network_of_every_operation(seed)]) {
         let n = network.graph().input().c;
         write_network(&path, &network, &Preprocessing::new(vec![0.0; n], vec![1.0; n]).unwrap()).unwrap();
         let file = read_weights(&path).unwrap();
-        assert_eq!(Network::new(file.description.unwrap().graph, file.weights).unwrap(), network, "seed {seed}");
+        assert_eq!(Network::new(file.description.unwrap().graph, file.weights).unwrap(), network);
     }
 }
 
 #[test]
 fn an_unknown_key_of_any_operation_is_refused_with_node_and_key() {
-    let unit = ["Add", "Concat", "GlobalAvgPool", "Flatten", "Softmax", "Identity"].map(|name| (name, json!({})));
+    let unit =
+        ["Add", "Concat", "GlobalAvgPool", "Flatten", "Softmax", "Identity", "Mul", "FlattenPixels", "GlobalMaxPool"];
+    let unit = unit.map(|name| (name, json!({})));
     for (name, body) in operations().into_iter().chain(unit) {
         for key in ["count_include_pad", "padding_mode", "ceil_mode", "Kernel", ""] {
             let mut body = body.clone();
@@ -103,6 +108,9 @@ fn a_key_that_is_missing_repeated_or_of_the_wrong_kind_is_named() {
             let refusal = message(&graph_of(json!({name: without})));
             assert!(refusal.contains(&format!("graph node `p` ({name}): key `{key}` is missing")), "{refusal}");
             for wrong in [json!("1"), json!(null), json!(-1), json!([1, 2, 3]), json!([1, -1]), json!({"a": 1})] {
+                if name == "Resize" && wrong == json!([1, 2, 3]) {
+                    continue; // Three rows of the input.
+                }
                 let mut changed = body.clone();
                 changed[key] = wrong.clone();
                 let refusal = message(&graph_of(json!({name: changed})));
@@ -272,4 +280,23 @@ fn nodes_and_values_are_counted_before_they_are_kept() {
     assert!(refusal(&with_graph(&graph)).contains("too many values"));
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(refusal(&with_graph(&format!(r#"{{"input":{deep}}}"#))).contains("recursion limit"));
+}
+
+#[test]
+fn the_rows_of_a_resize_are_checked_one_by_one() {
+    let resize = |rows: Value| message(&graph_of(json!({"Resize": {"rows": rows, "cols": [0]}})));
+    for (rows, part) in [
+        (json!([4]), "rows: output 0 reads 4 and 4, its input has 4"),
+        (json!([0, [1, 9, 0.5]]), "rows: output 1 reads 1 and 9"),
+        (json!([[0, 1, 1.5]]), "rows: output 0 has the share 1.5, expected a number from 0 to 1"),
+        (json!([[0, 1, -0.5]]), "the share -0.5"),
+        (json!([[0, 1, "x"]]), "key `rows`: expected a list of sources"),
+        (json!([[0, 1]]), "key `rows`: expected a list of sources"),
+        (json!([]), "empty or too large"),
+    ] {
+        assert!(resize(rows.clone()).contains(part), "{part}: {}", resize(rows));
+    }
+    let written = json!({"Resize": {"rows": [0, [0, 1, 0.25], 3], "cols": [2]}});
+    let graph: Graph = serde_json::from_value(graph_of(written.clone())).unwrap();
+    assert_eq!(serde_json::to_value(&graph).unwrap()["nodes"][1]["op"], written);
 }

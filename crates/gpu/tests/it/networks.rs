@@ -5,8 +5,8 @@ use secateur_gpu::{Candidates, ConvVariant, Gpu, GpuError, GpuImages, GpuOptions
 use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::random::{SplitMix, random_network, with_random_weights};
 use secateur_net::{
-    ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, arch, fold_batch_norm,
-    prune,
+    ChannelGroups, Conv2d, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, Tap, arch,
+    fold_batch_norm, prune,
 };
 
 use crate::adapter::{checked, open};
@@ -370,4 +370,32 @@ fn candidates_of_another_topology_and_buffers_of_other_lengths_are_refused() {
     assert_eq!(gpu.logits(&on_card, &Candidates::Repaired(&[])).unwrap(), Vec::<Vec<f32>>::new());
     let other = GpuImages::new(&gpu, Shape { c: 1, h: 1, w: 1 }, &[1.0], None).unwrap();
     assert!(matches!(gpu.logits(&other, &Candidates::Repaired(&[&a])), Err(GpuError::Length { .. })));
+}
+
+#[test]
+fn operations_without_a_shader_are_refused_by_the_name_of_their_node() {
+    let Some(gpu) = checked() else { return };
+    let shape = Shape { c: 4, h: 2, w: 2 };
+    let two = || vec![Tap::nearest(1); 2];
+    for (op, inputs) in [
+        (Op::Mul, vec![0, 1]),
+        (Op::Add, vec![0, 1]),
+        (Op::ChannelShuffle { groups: 2 }, vec![0]),
+        (Op::FlattenPixels, vec![0]),
+        (Op::DepthToSpace { block: 2, columns_rows_depth: true }, vec![0]),
+        (Op::Resize { rows: two(), cols: two() }, vec![0]),
+        (Op::LayerNorm { channels: 4, eps: 1e-5 }, vec![0]),
+    ] {
+        let mut b = GraphBuilder::new(shape);
+        let mean = b.push("mean", Op::GlobalAvgPool, &[0]);
+        let odd = b.push("odd", op.clone(), &inputs);
+        let flat = b.push("flat", Op::Flatten, &[odd]);
+        let mean = b.push("mean.flat", Op::Flatten, &[mean]);
+        b.push("join", Op::Concat, &[flat, mean]);
+        let network = with_random_weights(b.finish().unwrap(), 1);
+        let on_card = GpuImages::new(&gpu, shape, &random_images(shape, 2, 1), None).unwrap();
+        let error = gpu.logits(&on_card, &Candidates::Repaired(&[&network])).unwrap_err();
+        assert!(matches!(&error, GpuError::NoShader { node, .. } if node == "odd"), "{error}");
+        assert!(error.to_string().contains(op.name()) && error.to_string().contains("4x2x2"), "{error}");
+    }
 }

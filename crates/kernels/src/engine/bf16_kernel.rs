@@ -130,6 +130,13 @@ impl Bf16Kernel {
             | Op::MaxPool(_)
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
+            | Op::Mul
+            | Op::FlattenPixels
+            | Op::ChannelShuffle { .. }
+            | Op::DepthToSpace { .. }
+            | Op::Resize { .. }
+            | Op::LayerNorm { .. }
+            | Op::GlobalMaxPool
             | Op::Flatten
             | Op::Softmax => false,
         };

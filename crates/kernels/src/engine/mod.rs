@@ -7,6 +7,7 @@ pub(crate) mod conv_way;
 pub(crate) mod elementwise;
 pub(crate) mod fusion;
 pub(crate) mod layout;
+pub(crate) mod maps;
 pub(crate) mod node_kernel;
 pub(crate) mod op_kernel;
 pub(crate) mod peak;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Weights, Window};
+use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Tap, Weights, Window};
 
 use crate::KernelError;
 use crate::engine::arithmetic::Arithmetic;
@@ -11,6 +11,7 @@ use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
 use crate::engine::layout;
+use crate::engine::maps::{self, Combination, GroupValue, LayerNorm};
 use crate::engine::pool::{self, Pooling};
 use crate::engine::winograd::geometry::TILE;
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
@@ -57,6 +58,7 @@ enum Form {
     Slopes(Vec<f32>),
     Activate(Pointwise),
     Add,
+    Combine(Combination),
     Concat,
     Pool(Pooling, Window),
     GlobalAverage,
@@ -64,6 +66,11 @@ enum Form {
     Pad { channels: [usize; 2], rows: [usize; 2], cols: [usize; 2] },
     Slice { channels: [usize; 2], step: [usize; 2] },
     Softmax,
+    Shuffle(usize),
+    DepthToSpace { block: usize, columns_rows_depth: bool },
+    Resize { rows: Vec<Tap>, cols: Vec<Tap> },
+    LayerNorm(LayerNorm),
+    GlobalMax,
     Copy,
 }
 
@@ -84,7 +91,9 @@ impl OpKernel {
             Op::BatchNorm { channels, eps } => scale_shift(&parameters, *channels, *eps, lanes)?,
             Op::PRelu { channels } => Form::Slopes(widened(parameters.get("weight", *channels)?, lanes)),
             Op::Pointwise(function) => Form::Activate(*function),
-            Op::Add => Form::Add,
+            Op::Add if in_shapes.iter().all(|&shape| shape == shapes[1]) => Form::Add,
+            Op::Add => Form::Combine(Combination::Sum),
+            Op::Mul => Form::Combine(Combination::Product),
             Op::Concat => Form::Concat,
             Op::MaxPool(window) => Form::Pool(Pooling::Max, window.clone()),
             Op::AvgPool(window) => Form::Pool(Pooling::Average, window.clone()),
@@ -93,7 +102,13 @@ impl OpKernel {
             &Op::Pad { channels, rows, cols } => Form::Pad { channels, rows, cols },
             &Op::Slice { channels, step } => Form::Slice { channels, step },
             Op::Softmax => Form::Softmax,
-            Op::Input | Op::Identity => Form::Copy,
+            &Op::ChannelShuffle { groups } => Form::Shuffle(groups),
+            &Op::DepthToSpace { block, columns_rows_depth } => Form::DepthToSpace { block, columns_rows_depth },
+            Op::Resize { rows, cols } => Form::Resize { rows: rows.clone(), cols: cols.clone() },
+            &Op::LayerNorm { channels, eps } => Form::LayerNorm(layer_norm(&parameters, channels, eps)?),
+            Op::GlobalMaxPool => Form::GlobalMax,
+            // Channels of a pixel lie side by side.
+            Op::Input | Op::Identity | Op::FlattenPixels => Form::Copy,
         };
         Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes })
     }
@@ -215,11 +230,25 @@ impl OpKernel {
         let wide = |shape: Shape| Shape { c: shape.c * lanes, ..shape };
         let narrow = self.in_shapes.first().copied().unwrap_or(self.out_shape);
         let (shape, out_shape) = (wide(narrow), wide(self.out_shape));
+        let first = || GroupValue { values: input(0), shape: narrow, lanes };
         match &self.work {
             Form::Add => {
                 out.copy_from_slice(input(0));
                 (1..self.in_shapes.len()).for_each(|i| elementwise::add_to(out, input(i)));
             }
+            Form::Combine(how) => {
+                for (i, &from) in self.in_shapes.iter().enumerate() {
+                    let x = GroupValue { values: input(i), shape: from, lanes };
+                    maps::combine((i > 0).then_some(*how), x, out, self.out_shape);
+                }
+            }
+            Form::Shuffle(n_groups) => maps::shuffle(first(), *n_groups, out),
+            &Form::DepthToSpace { block, columns_rows_depth } => {
+                maps::depth_to_space(first(), block, columns_rows_depth, out);
+            }
+            Form::Resize { rows, cols } => maps::resize(first(), rows, cols, out),
+            Form::LayerNorm(norm) => norm.run(input(0), lanes, out),
+            Form::GlobalMax => maps::global_max(input(0), shape.c, out),
             Form::Concat => {
                 let mut at = 0;
                 for (i, shape) in self.in_shapes.iter().enumerate() {
@@ -324,6 +353,11 @@ fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32],
         ConvWay::Tiles => Form::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
         _ => Form::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
     }
+}
+
+fn layer_norm(parameters: &Parameters, channels: usize, eps: f32) -> Result<LayerNorm, KernelError> {
+    let (scale, shift) = (parameters.get("weight", channels)?, parameters.get("bias", channels)?);
+    Ok(LayerNorm { scale: scale.to_vec(), shift: shift.to_vec(), eps })
 }
 
 /// Scale and shift of a BatchNorm, once for every lane.

@@ -1,7 +1,7 @@
 //! What evaluating a network takes, told from its graph before anything is allocated: a graph of a few hundred bytes
 //! can declare any size.
 
-use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Window};
+use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Tap, Window};
 
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::bf16_kernel::{Bf16Kernel, StepContext};
@@ -78,13 +78,13 @@ impl PlanNeeds {
     fn in_f32(graph: &Graph, isa: Isa) -> Self {
         let arithmetic = Arithmetic::F32(isa);
         let mut needs = Self::new(graph, arithmetic);
-        let mut scratch = 0;
+        let mut scratch = [0; 2];
         for node in 1..graph.nodes().len() {
-            let [kernel, working] = f32_bytes(graph, node, isa);
+            let (kernel, working) = f32_bytes(graph, node, isa);
             needs.kernels = needs.kernels.saturating_add(kernel);
-            scratch = scratch.max(working);
+            widen(&mut scratch, working);
         }
-        needs.scratch = scratch;
+        needs.scratch = scratch[0].saturating_add(scratch[1]);
         needs
     }
 
@@ -129,33 +129,65 @@ fn step_bytes(step: &FusedStep) -> u64 {
     (size_of::<crate::engine::plan::PlanStep>() + size_of::<FusedStep>() + 128 * step.inputs.len()) as u64
 }
 
-/// Bytes of a node's kernel and of its working memory.
-fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> [u64; 2] {
+/// Each piece of working memory becomes as large as the largest that any node wants.
+fn widen(most: &mut [u64; 2], wanted: [u64; 2]) {
+    most.iter_mut().zip(wanted).for_each(|(most, wanted)| *most = wanted.max(*most));
+}
+
+/// Bytes of a node's kernel and of the two pieces of its working memory.
+fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> (u64, [u64; 2]) {
     let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
     let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
     let Some(conv) = node.op.as_conv2d() else {
-        // Constants of every channel.
-        let n = 2 * u64::from(matches!(node.op, Op::BatchNorm { .. })) + u64::from(matches!(node.op, Op::PRelu { .. }));
-        return [n * 4 * shapes[0].c as u64 * isa.lanes() as u64, 0];
+        return (constants(&node.op, isa), [0; 2]);
     };
     if conv.is_depthwise() && conv.out_channels == conv.in_channels {
-        return [size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(&conv, shapes), 0];
+        return (size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(&conv, shapes), [0; 2]);
     }
     match ConvWay::cheapest(arithmetic, &conv, shapes) {
         ConvWay::Tiles => {
-            let [kernel, working] = WinogradKernel::bytes(arithmetic, shapes);
-            [size_of::<WinogradKernel>() as u64 + kernel, working]
+            let (kernel, working) = WinogradKernel::bytes(arithmetic, shapes);
+            (size_of::<WinogradKernel>() as u64 + kernel, working)
         }
-        _ => [size_of::<ConvKernel>() as u64 + ConvKernel::bytes(arithmetic, &conv, shapes), 0],
+        _ => (size_of::<ConvKernel>() as u64 + ConvKernel::bytes(arithmetic, &conv, shapes), [0; 2]),
+    }
+}
+
+/// Bytes of the parameters and tables of what is no convolution.
+fn constants(op: &Op, isa: Isa) -> u64 {
+    match op {
+        Op::BatchNorm { channels, .. } => 2 * 4 * *channels as u64 * isa.lanes() as u64,
+        Op::PRelu { channels } => 4 * *channels as u64 * isa.lanes() as u64,
+        Op::LayerNorm { channels, .. } => 2 * 4 * *channels as u64,
+        Op::Resize { rows, cols } => ((rows.len() + cols.len()) * size_of::<Tap>()) as u64,
+        Op::Input
+        | Op::Conv2d(_)
+        | Op::Linear { .. }
+        | Op::Pointwise(_)
+        | Op::Add
+        | Op::Mul
+        | Op::Concat
+        | Op::MaxPool(_)
+        | Op::AvgPool(_)
+        | Op::GlobalAvgPool
+        | Op::GlobalMaxPool
+        | Op::Flatten
+        | Op::FlattenPixels
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Softmax
+        | Op::Identity => 0,
     }
 }
 
 /// Working memory in bf16: the largest of every kind.
 #[derive(Default)]
 struct Bf16Working {
-    winograd: u64,
+    winograd: [u64; 2],
     rows: u64,
-    f32: u64,
+    f32: [u64; 2],
     inputs: Vec<u64>,
     residual: u64,
     out: u64,
@@ -163,8 +195,9 @@ struct Bf16Working {
 
 impl Bf16Working {
     fn bytes(&self) -> u64 {
-        let all = [self.winograd, self.rows, self.f32, self.residual, self.out];
-        all.iter().chain(&self.inputs).fold(0, |sum, &bytes| sum.saturating_add(bytes))
+        let all = [self.rows, self.residual, self.out];
+        let pieces = self.winograd.iter().chain(&self.f32).chain(&self.inputs);
+        all.iter().chain(pieces).fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
 
     /// Takes a node in; returns the bytes of its kernel.
@@ -173,29 +206,31 @@ impl Bf16Working {
         let native = graph.node(id).op.as_conv2d().filter(|conv| Bf16Kernel::is_native(graph, id, conv, around));
         if let Some(conv) = native {
             let bf16 = Arithmetic::Bf16;
-            let (size, [kernel, working], most) = match ConvWay::cheapest(bf16, &conv, shapes) {
-                ConvWay::Direct => {
-                    let kernel = ConvKernel::bytes(bf16, &conv, shapes);
-                    (size_of::<ConvKernel>(), [kernel, 0], &mut self.winograd)
-                }
+            let (size, kernel) = match ConvWay::cheapest(bf16, &conv, shapes) {
+                ConvWay::Direct => (size_of::<ConvKernel>(), ConvKernel::bytes(bf16, &conv, shapes)),
                 ConvWay::Tiles => {
-                    (size_of::<WinogradKernel>(), WinogradKernel::bytes(bf16, shapes), &mut self.winograd)
+                    let (kernel, working) = WinogradKernel::bytes(bf16, shapes);
+                    widen(&mut self.winograd, working);
+                    (size_of::<WinogradKernel>(), kernel)
                 }
-                ConvWay::Rows => (size_of::<WinogradRowsKernel>(), WinogradRowsKernel::bytes(shapes), &mut self.rows),
+                ConvWay::Rows => {
+                    let [kernel, working] = WinogradRowsKernel::bytes(shapes);
+                    self.rows = working.max(self.rows);
+                    (size_of::<WinogradRowsKernel>(), kernel)
+                }
             };
-            *most = working.max(*most);
             return size as u64 + kernel;
         }
-        let [kernel, working] = f32_bytes(graph, id, Isa::Avx512);
+        let (kernel, working) = f32_bytes(graph, id, Isa::Avx512);
         if !Bf16Kernel::is_moved(graph, id, around) {
             self.unpack(around, shapes[1], working);
         }
         kernel + size_of::<crate::engine::op_kernel::OpKernel>() as u64
     }
 
-    fn unpack(&mut self, around: &StepContext, out: Shape, working: u64) {
+    fn unpack(&mut self, around: &StepContext, out: Shape, working: [u64; 2]) {
         let bytes = |shape: Shape| AlignedVec::bytes((shape.len() as u64).saturating_mul(16));
-        self.f32 = self.f32.max(working);
+        widen(&mut self.f32, working);
         self.inputs.resize(self.inputs.len().max(around.inputs.len()), 0);
         self.inputs.iter_mut().zip(&around.inputs).for_each(|(most, &shape)| *most = bytes(shape).max(*most));
         self.residual = around.residual.map_or(0, bytes).max(self.residual);
@@ -214,6 +249,8 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
         Op::Conv2d(conv) => times(times(taps(conv, input, output), conv.in_channels / conv.groups), output.c),
         Op::Linear { in_features, out_features, .. } => times(*in_features as u64, *out_features),
         Op::MaxPool(window) | Op::AvgPool(window) => times(times(pixels_inside(window, input, output), output.c), 8),
+        // Of four pixels.
+        Op::Resize { .. } => times(output.len() as u64, 8),
         Op::Input
         | Op::BatchNorm { .. }
         | Op::PRelu { .. }
@@ -221,6 +258,12 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
         | Op::Add
         | Op::Concat
         | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::FlattenPixels
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

@@ -1,7 +1,7 @@
 //! The definition of every operation: plain loops, one value at a time, sums in f64. Slow, and what all other paths are
 //! tested against.
 
-use secateur_net::{Conv2d, Network, Node, Op, Shape, Window};
+use secateur_net::{Conv2d, Network, Node, Op, Shape, Tap, Window};
 
 use crate::KernelError;
 use crate::engine::elementwise::activate;
@@ -48,6 +48,11 @@ impl Image<'_> {
     fn at(&self, y: usize, x: usize, c: usize) -> f32 {
         self.values[(y * self.shape.w + x) * self.shape.c + c]
     }
+    /// As [`Self::at`], one row, column or channel standing for all.
+    fn spread(&self, y: usize, x: usize, c: usize) -> f64 {
+        let within = |at: usize, n: usize| if n == 1 { 0 } else { at };
+        f64::from(self.at(within(y, self.shape.h), within(x, self.shape.w), within(c, self.shape.c)))
+    }
     /// The pixel at `y - top`, `x - left`; `None` outside.
     fn inside(&self, y: usize, top: usize, x: usize, left: usize, c: usize) -> Option<f32> {
         let y = y.checked_sub(top).filter(|&y| y < self.shape.h)?;
@@ -93,7 +98,19 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
             if value < 0.0 { parameter("weight")[c] * value } else { value }
         }),
         Op::Pointwise(function) => fill(out, |y, x, c| activate(*function, a.at(y, x, c))),
-        Op::Add => fill(out, |y, x, c| inputs.iter().map(|i| f64::from(i.at(y, x, c))).sum::<f64>() as f32),
+        Op::Add => fill(out, |y, x, c| inputs.iter().map(|i| i.spread(y, x, c)).sum::<f64>() as f32),
+        Op::Mul => fill(out, |y, x, c| inputs.iter().map(|i| i.spread(y, x, c)).product::<f64>() as f32),
+        Op::LayerNorm { eps, .. } => fill(out, |y, x, c| {
+            let values = || (0..a.shape.c).map(|i| f64::from(a.at(y, x, i)));
+            let mean = values().sum::<f64>() / a.shape.c as f64;
+            let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / a.shape.c as f64;
+            let normalised = (f64::from(a.at(y, x, c)) - mean) / (variance + f64::from(*eps)).sqrt();
+            (normalised * f64::from(parameter("weight")[c]) + f64::from(parameter("bias")[c])) as f32
+        }),
+        Op::GlobalMaxPool => fill(out, |_, _, c| {
+            let larger = |m: f32, &v: &f32| if m.is_nan() || v <= m { m } else { v };
+            a.values.iter().skip(c).step_by(a.shape.c).fold(f32::NEG_INFINITY, larger)
+        }),
         Op::MaxPool(window) => fill(out, |y, x, c| {
             let larger = |m: f32, v: f32| if m.is_nan() || v <= m { m } else { v };
             taps(window, a, [y, x, c]).flatten().fold(f32::NEG_INFINITY, larger)
@@ -106,9 +123,15 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
             let sum: f64 = a.values.iter().skip(c).step_by(a.shape.c).map(|&v| f64::from(v)).sum();
             (sum / (a.shape.h * a.shape.w) as f64) as f32
         }),
-        Op::Input | Op::Concat | Op::Flatten | Op::Pad { .. } | Op::Slice { .. } | Op::Softmax | Op::Identity => {
-            move_values(&node.op, inputs, out)
-        }
+        Op::ChannelShuffle { .. } | Op::DepthToSpace { .. } | Op::Resize { .. } => rearrange(&node.op, a, out),
+        Op::Input
+        | Op::Concat
+        | Op::Flatten
+        | Op::FlattenPixels
+        | Op::Pad { .. }
+        | Op::Slice { .. }
+        | Op::Softmax
+        | Op::Identity => move_values(&node.op, inputs, out),
     }
 }
 
@@ -127,6 +150,10 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
         Op::Flatten => fill(out, |_, _, i| {
             let n_pixels = a.shape.h * a.shape.w;
             a.at(i % n_pixels / a.shape.w, i % a.shape.w, i / n_pixels)
+        }),
+        Op::FlattenPixels => fill(out, |_, _, i| {
+            let pixel = i / a.shape.c;
+            a.at(pixel / a.shape.w, pixel % a.shape.w, i % a.shape.c)
         }),
         Op::Pad { channels, rows, cols } => fill(out, |y, x, c| {
             let c = c.checked_sub(channels[0]).filter(|&c| c < a.shape.c);
@@ -148,8 +175,35 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
         | Op::Add
         | Op::MaxPool(_)
         | Op::AvgPool(_)
-        | Op::GlobalAvgPool => unreachable!("computed by `run_node`"),
+        | Op::GlobalAvgPool
+        | Op::Mul
+        | Op::ChannelShuffle { .. }
+        | Op::DepthToSpace { .. }
+        | Op::Resize { .. }
+        | Op::LayerNorm { .. }
+        | Op::GlobalMaxPool => unreachable!("computed by `run_node`"),
     }
+}
+
+/// Values in other places, or means of two by two.
+fn rearrange(op: &Op, a: &Image, out: Shape) -> Vec<f32> {
+    if let Op::ChannelShuffle { groups } = op {
+        return fill(out, |y, x, c| a.at(y, x, c % groups * (a.shape.c / groups) + c / groups));
+    }
+    if let Op::DepthToSpace { block, columns_rows_depth } = op {
+        return fill(out, |y, x, c| {
+            let place = y % block * block + x % block;
+            let from = if *columns_rows_depth { c * block * block + place } else { place * out.c + c };
+            a.at(y / block, x / block, from)
+        });
+    }
+    let Op::Resize { rows, cols } = op else { unreachable!("computed by `run_node`") };
+    fill(out, |y, x, c| {
+        let shares = |tap: &Tap| [(tap.first, 1.0 - f64::from(tap.share)), (tap.second, f64::from(tap.share))];
+        let pairs = shares(&rows[y]).into_iter().flat_map(|row| shares(&cols[x]).map(|col| (row, col)));
+        let used = pairs.filter(|(row, col)| row.1 * col.1 > 0.0);
+        used.map(|(row, col)| row.1 * col.1 * f64::from(a.at(row.0, col.0, c))).sum::<f64>() as f32
+    })
 }
 
 fn convolve(conv: &Conv2d, a: &Image, weight: &[f32], bias: Option<&[f32]>, out: Shape) -> Vec<f32> {

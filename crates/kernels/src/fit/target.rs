@@ -71,6 +71,13 @@ impl Nonlinearity {
                 | Op::MaxPool(_)
                 | Op::AvgPool(_)
                 | Op::GlobalAvgPool
+                | Op::Mul
+                | Op::FlattenPixels
+                | Op::ChannelShuffle { .. }
+                | Op::DepthToSpace { .. }
+                | Op::Resize { .. }
+                | Op::LayerNorm { .. }
+                | Op::GlobalMaxPool
                 | Op::Flatten
                 | Op::Pad { .. }
                 | Op::Slice { .. }
@@ -127,7 +134,9 @@ impl RefitTarget {
         if let [reader] = readers[node][..] {
             let addends = &graph.node(reader).inputs;
             let rest: Vec<NodeId> = addends.iter().copied().filter(|&i| i != node).collect();
-            if graph.node(reader).op == Op::Add && rest.iter().all(|&i| i < node) {
+            let is_sum =
+                graph.node(reader).op == Op::Add && addends.iter().all(|&i| graph.shape(i) == graph.shape(node));
+            if is_sum && rest.iter().all(|&i| i < node) {
                 (sum, others) = (reader, rest);
             }
         }

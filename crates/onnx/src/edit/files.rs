@@ -62,7 +62,10 @@ impl OnnxDocument {
             tensor.data_location = Some(DataLocation::External.into());
             data.extend_from_slice(&bytes);
         }
-        Ok(WrittenModel { model: model.encode_to_vec(), data: vec![DataFile { name: data_name.to_owned(), bytes: data }] })
+        Ok(WrittenModel {
+            model: model.encode_to_vec(),
+            data: vec![DataFile { name: data_name.to_owned(), bytes: data }],
+        })
     }
 
     fn own_files(&self) -> Result<WrittenModel, OnnxError> {

@@ -12,12 +12,12 @@ use std::collections::{HashMap, HashSet};
 pub use files::{DataFile, WrittenModel};
 use tensors::{KeptPlaces, of_integers, set_integers};
 
+use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::{Facts, declared_extents};
 use crate::labels::{DocumentGroups, KeptFlags, varying};
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
-use crate::OnnxError;
 
 /// Which channels of a document go.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +87,9 @@ impl Removal<'_> {
         if groups.len() == self.kept.len() && groups.iter().zip(self.kept).all(fits) {
             return Ok(());
         }
-        Err(OnnxError::graph("cannot lose these channels: some are frozen, a group would be empty, or they are others'"))
+        Err(OnnxError::graph(
+            "cannot lose these channels: some are frozen, a group would be empty, or they are others'",
+        ))
     }
 
     /// Kept places of labels along an axis; none where all stay.
@@ -208,7 +210,9 @@ impl<'a> Edit<'a> {
         let graph = self.graph();
         for value in graph.value_info.iter_mut().chain(&mut graph.input) {
             if let (Some(old), Some(new)) = (before.shape(value.name()), now.shape(value.name())) {
-                declare(value, |axis| (old.get(axis) != new.get(axis)).then(|| new.get(axis).map(|&n| n as i64)).flatten());
+                declare(value, |axis| {
+                    (old.get(axis) != new.get(axis)).then(|| new.get(axis).map(|&n| n as i64)).flatten()
+                });
             }
         }
     }

@@ -12,7 +12,8 @@ impl Edit<'_> {
     pub(super) fn nodes(&mut self) -> Result<(), OnnxError> {
         let document = self.removal.document;
         for (number, node) in document.graph().node.iter().enumerate() {
-            let passes = |name: &String| self.removal.channel_axis(name).is_some_and(|a| self.removal.axis(name, a).is_some());
+            let passes =
+                |name: &String| self.removal.channel_axis(name).is_some_and(|a| self.removal.axis(name, a).is_some());
             if !node.is_standard() || !node.input.iter().chain(&node.output).any(passes) {
                 continue;
             }
@@ -26,7 +27,9 @@ impl Edit<'_> {
                 "Gather" => self.gather(number),
                 _ => Ok(()),
             };
-            edited.map_err(|problem| OnnxError::graph(format!("cannot lose channels: {} {problem}", node_name(number, node))))?;
+            edited.map_err(|problem| {
+                OnnxError::graph(format!("cannot lose channels: {} {problem}", node_name(number, node)))
+            })?;
         }
         Ok(())
     }
@@ -82,7 +85,8 @@ impl Edit<'_> {
             return Ok(());
         }
         let extent = |name: &String| removal.shape(name).map(|shape| shape[axis] as i64);
-        let sizes: Vec<i64> = node.output.iter().map(extent).collect::<Option<_>>().ok_or("has parts of unknown size")?;
+        let sizes: Vec<i64> =
+            node.output.iter().map(extent).collect::<Option<_>>().ok_or("has parts of unknown size")?;
         if let Some(split) = self.graph().node[number].attribute_mut("split") {
             split.ints = sizes;
         } else if facts.is_given(1) {

@@ -20,9 +20,13 @@ impl Edit<'_> {
             let is_wrong = |number: &usize| {
                 let known = |name: &&String| removal.facts.shape(name).is_some() && !removal.facts.is_constant(name);
                 let outputs = nodes[*number].output.iter().filter(|name| !name.is_empty()).filter(known);
-                outputs.into_iter().any(|name| facts.shape(name) != removal.shape(name).as_deref() && self.is_tensor(name))
+                outputs
+                    .into_iter()
+                    .any(|name| facts.shape(name) != removal.shape(name).as_deref() && self.is_tensor(name))
             };
-            let Some(wrong) = (0..nodes.len()).find(is_wrong) else { return self.check_parameters(&facts).map(|()| facts) };
+            let Some(wrong) = (0..nodes.len()).find(is_wrong) else {
+                return self.check_parameters(&facts).map(|()| facts);
+            };
             let wanted = removal.shape(&nodes[wrong].output[0]);
             let refused = |why: &str| {
                 let shown = |shape: Option<&[usize]>| shape.map_or("nothing".into(), |shape| format!("{shape:?}"));
@@ -46,11 +50,14 @@ impl Edit<'_> {
             let node = &removal.document.graph().node[usage.node];
             let Some(shape) = removal.facts.shape(&node.input[usage.input]) else { continue };
             let places = removal.places_of(&usage.axes);
-            let wanted: Vec<usize> = shape.iter().zip(&places).map(|(&n, kept)| kept.as_ref().map_or(n, Vec::len)).collect();
+            let wanted: Vec<usize> =
+                shape.iter().zip(&places).map(|(&n, kept)| kept.as_ref().map_or(n, Vec::len)).collect();
             let name = &graph.node[usage.node].input[usage.input];
             if now.shape(name) != Some(wanted.as_slice()) {
                 let node = node_name(usage.node, node);
-                let problem = format!("cannot lose these channels: {node} needs {wanted:?} of '{name}', which other nodes compute");
+                let problem = format!(
+                    "cannot lose these channels: {node} needs {wanted:?} of '{name}', which other nodes compute"
+                );
                 return Err(OnnxError::graph(problem));
             }
         }
@@ -96,7 +103,8 @@ impl Edit<'_> {
                 let channels = removal.channel_axis(&node.input[0]).ok_or("it does not cut channels")?;
                 let kept = removal.axis(&node.input[0], channels).ok_or("it does not cut channels")?;
                 let n = facts.shape(0)?[channels] as i64;
-                let axes = if facts.is_given(3) { facts.integers(3)? } else { (0..facts.shape(1)?[0] as i64).collect() };
+                let axes =
+                    if facts.is_given(3) { facts.integers(3)? } else { (0..facts.shape(1)?[0] as i64).collect() };
                 let rank = facts.shape(0)?.len();
                 for input in [1, 2] {
                     let mut values = facts.integers(input)?;

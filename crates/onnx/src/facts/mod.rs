@@ -9,16 +9,16 @@ mod windows;
 use std::collections::HashMap;
 
 pub(crate) use movement::{Movement, axes, axis_of, elements, part};
-pub(crate) use numbers::Numbers;
 use numbers::NUMBERS_MAX;
+pub(crate) use numbers::Numbers;
 pub(crate) use shapes::pads;
 
+use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::names::node_name;
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::tensor::{ElementType, dims, floats, integers};
-use crate::OnnxError;
 
 /// Rows and columns where a document leaves them open: what most classifiers are trained on, and what the strides of
 /// most detectors divide.
@@ -243,8 +243,9 @@ pub(crate) fn declared_extents(value: &ValueInfoProto) -> Option<Vec<Option<i64>
 
 fn input_shape(value: &ValueInfoProto, size: Option<[usize; 2]>) -> Result<InputShape, OnnxError> {
     let name = value.name().to_owned();
-    let extents = declared_extents(value)
-        .ok_or_else(|| OnnxError::graph(format!("does not say of which rank its input '{name}' is: export it again")))?;
+    let extents = declared_extents(value).ok_or_else(|| {
+        OnnxError::graph(format!("does not say of which rank its input '{name}' is: export it again"))
+    })?;
     let rank = extents.len();
     let [rows, cols] = size.unwrap_or([OPEN_SIZE; 2]);
     // Images with channels behind have few of them, and many columns.

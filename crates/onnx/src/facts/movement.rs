@@ -115,7 +115,12 @@ impl Movement {
             }
             Self::Expand(to) => out.clone_from(to),
             Self::Tile(times) if times.len() == shape.len() => {
-                out = shape.iter().zip(times).map(|(&d, &t)| d.checked_mul(t)).collect::<Option<_>>().ok_or("is too large")?;
+                out = shape
+                    .iter()
+                    .zip(times)
+                    .map(|(&d, &t)| d.checked_mul(t))
+                    .collect::<Option<_>>()
+                    .ok_or("is too large")?;
             }
             Self::Tile(times) => return Err(format!("repeats {} axes of {}", times.len(), shape.len())),
         }
@@ -200,9 +205,10 @@ fn reshape(shape: &[usize], wanted: &[i64], allow_zero: bool) -> Result<Vec<usiz
     }
     if let Some(axis) = open {
         let (all, rest) = (elements(shape)?, elements(&out)?);
-        out[axis] = all.checked_div(rest).filter(|n| n * rest == all).ok_or_else(|| {
-            format!("cannot make {wanted:?} of {shape:?}")
-        })?;
+        out[axis] = all
+            .checked_div(rest)
+            .filter(|n| n * rest == all)
+            .ok_or_else(|| format!("cannot make {wanted:?} of {shape:?}"))?;
     }
     Ok(out)
 }

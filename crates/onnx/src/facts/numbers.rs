@@ -68,7 +68,8 @@ pub fn fold(node: &NodeProto, inputs: &[Option<&Numbers>]) -> Option<Numbers> {
         "CastLike" => cast(x, if inputs.get(1).copied().flatten()?.is_integer { 7 } else { 1 }),
         "Range" => range(x, inputs.get(1).copied()??, inputs.get(2).copied()??)?,
         "ConstantOfShape" => {
-            let extents: Vec<usize> = x.to_integers().iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
+            let extents: Vec<usize> =
+                x.to_integers().iter().map(|&d| usize::try_from(d).ok()).collect::<Option<_>>()?;
             let n = extents.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
             let value = filled(node)?;
             let array = (n <= NUMBERS_MAX).then(|| ArrayD::from_elem(IxDyn(&extents), value.number))?;
@@ -92,7 +93,9 @@ struct Filling {
 }
 
 fn filled(node: &NodeProto) -> Option<Filling> {
-    let Some(attribute) = node.attribute_named("value") else { return Some(Filling { number: 0.0, is_integer: false }) };
+    let Some(attribute) = node.attribute_named("value") else {
+        return Some(Filling { number: 0.0, is_integer: false });
+    };
     let (tensor, nowhere) = (attribute.t.as_ref()?, ExternalData::new(Path::new("")));
     if let Ok(values) = integers(tensor, &nowhere) {
         return Some(Filling { number: *values.first()? as f64, is_integer: true });
@@ -127,8 +130,7 @@ fn binary(op: &str, a: &Numbers, b: &Numbers) -> Option<Numbers> {
 }
 
 fn select(condition: &Numbers, yes: &Numbers, no: &Numbers) -> Option<Numbers> {
-    let extents =
-        super::shapes::broadcast(&[condition.array.shape(), yes.array.shape(), no.array.shape()]).ok()?;
+    let extents = super::shapes::broadcast(&[condition.array.shape(), yes.array.shape(), no.array.shape()]).ok()?;
     let of = |n: &Numbers| n.array.broadcast(IxDyn(&extents)).map(|view| view.to_owned());
     let (c, y, n) = (of(condition)?, of(yes)?, of(no)?);
     let array = Zip::from(&c).and(&y).and(&n).map_collect(|&c, &y, &n| if c == 0.0 { n } else { y });

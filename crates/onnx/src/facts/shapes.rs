@@ -7,21 +7,65 @@ use super::{Fact, NodeFacts};
 
 /// Operations on each element.
 pub const ELEMENTWISE: [&str; 38] = [
-    "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Erf", "Gelu", "Elu", "Selu", "Exp", "Log",
-    "Sqrt", "Neg", "Abs", "Softplus", "Softsign", "Mish", "Cast", "Reciprocal", "Floor", "Ceil", "Round", "Celu", "Swish",
-    "ThresholdedRelu", "Sin", "Cos", "Tan", "Sign", "Not", "IsNaN", "Shrink", "CastLike", "Atan", "Sinh", "Cosh",
+    "Relu",
+    "LeakyRelu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Clip",
+    "Erf",
+    "Gelu",
+    "Elu",
+    "Selu",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Neg",
+    "Abs",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "Cast",
+    "Reciprocal",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Celu",
+    "Swish",
+    "ThresholdedRelu",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Sign",
+    "Not",
+    "IsNaN",
+    "Shrink",
+    "CastLike",
+    "Atan",
+    "Sinh",
+    "Cosh",
 ];
 
 /// Operations whose (first) output has the shape of their first input, though they are not element by element.
 const KEEPS_SHAPE: [&str; 11] = [
-    "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LayerNormalization", "LRN", "Softmax",
-    "LogSoftmax", "Hardmax", "CumSum", "LpNormalization", "MeanVarianceNormalization",
+    "BatchNormalization",
+    "InstanceNormalization",
+    "GroupNormalization",
+    "LayerNormalization",
+    "LRN",
+    "Softmax",
+    "LogSoftmax",
+    "Hardmax",
+    "CumSum",
+    "LpNormalization",
+    "MeanVarianceNormalization",
 ];
 
 /// Operations on each pair of elements, after broadcasting.
 pub const BINARY: [&str; 18] = [
-    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "PRelu", "Where", "Equal", "Less", "Greater", "And",
-    "Or", "Xor", "Mod",
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "PRelu", "Where", "Equal", "Less", "Greater",
+    "And", "Or", "Xor", "Mod",
 ];
 
 /// The shape that shapes are broadcast to.
@@ -180,7 +224,10 @@ fn split(facts: &NodeFacts<'_>) -> Result<Vec<Vec<usize>>, String> {
         None => None,
     };
     let sizes: Vec<usize> = match given {
-        Some(sizes) => sizes.iter().map(|&s| usize::try_from(s).map_err(|_| "has a part of negative size")).collect::<Result<_, _>>()?,
+        Some(sizes) => sizes
+            .iter()
+            .map(|&s| usize::try_from(s).map_err(|_| "has a part of negative size"))
+            .collect::<Result<_, _>>()?,
         None => {
             // The last part is smaller where the parts do not come out even.
             let size = extent.div_ceil(n.max(1));
@@ -190,7 +237,10 @@ fn split(facts: &NodeFacts<'_>) -> Result<Vec<Vec<usize>>, String> {
     if sizes.len() != n || sizes.iter().sum::<usize>() != extent {
         return Err(format!("splits {extent} places into {n} parts of {sizes:?}"));
     }
-    Ok(sizes.iter().map(|&size| shape.iter().enumerate().map(|(a, &d)| if a == axis { size } else { d }).collect()).collect())
+    Ok(sizes
+        .iter()
+        .map(|&size| shape.iter().enumerate().map(|(a, &d)| if a == axis { size } else { d }).collect())
+        .collect())
 }
 
 fn convolution(facts: &NodeFacts<'_>) -> Result<Vec<usize>, String> {
@@ -236,7 +286,10 @@ fn gemm(facts: &NodeFacts<'_>) -> Result<Vec<usize>, String> {
 }
 
 fn matmul(a: &[usize], b: &[usize]) -> Result<Vec<usize>, String> {
-    let (wide_a, wide_b) = (if a.len() == 1 { [&[1], a].concat() } else { a.to_vec() }, if b.len() == 1 { [b, &[1]].concat() } else { b.to_vec() });
+    let (wide_a, wide_b) = (
+        if a.len() == 1 { [&[1], a].concat() } else { a.to_vec() },
+        if b.len() == 1 { [b, &[1]].concat() } else { b.to_vec() },
+    );
     let (na, nb) = (wide_a.len(), wide_b.len());
     if na < 2 || nb < 2 || wide_a[na - 1] != wide_b[nb - 2] {
         return Err(format!("multiplies {a:?} by {b:?}"));
@@ -292,7 +345,8 @@ fn resized(facts: &NodeFacts<'_>) -> Result<Vec<usize>, String> {
         }
         return Ok(out);
     }
-    let attribute = node.attribute_named("scales").map(|a| a.floats.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>());
+    let attribute =
+        node.attribute_named("scales").map(|a| a.floats.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>());
     let given = facts.numbers(at_scales).map(|n| n.array.iter().copied().collect());
     let scales = attribute.or(given).ok_or("has scales that are not known before the network runs")?;
     for (&axis, &scale) in axes.iter().zip(&scales) {
@@ -314,7 +368,9 @@ fn blocks(facts: &NodeFacts<'_>) -> Result<Vec<usize>, String> {
     };
     match (fits, to_space) {
         (false, _) => Err(format!("has blocks of {b} for an input of shape {shape:?}")),
-        (true, true) => Ok(vec![n, c / (b * b), h.checked_mul(b).ok_or("is too large")?, w.checked_mul(b).ok_or("is too large")?]),
+        (true, true) => {
+            Ok(vec![n, c / (b * b), h.checked_mul(b).ok_or("is too large")?, w.checked_mul(b).ok_or("is too large")?])
+        }
         (true, false) => Ok(vec![n, c.checked_mul(b * b).ok_or("is too large")?, h / b, w / b]),
     }
 }

@@ -85,7 +85,9 @@ impl Pads {
             Some(floor + usize::from(hangs))
         };
         let all: Option<Vec<usize>> = spatial.iter().enumerate().map(along).collect();
-        all.ok_or_else(|| format!("has a kernel {:?} that is larger than its input {spatial:?} with its pads", self.kernel))
+        all.ok_or_else(|| {
+            format!("has a kernel {:?} that is larger than its input {spatial:?} with its pads", self.kernel)
+        })
     }
 
     /// Extents of what a transposed convolution makes.

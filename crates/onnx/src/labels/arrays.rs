@@ -69,5 +69,9 @@ pub fn on_axis(labels: &LabelArray, axis: usize, n: usize) -> Result<Vec<u32>, S
     if elsewhere {
         return Err("reads channels along another axis than it works on".into());
     }
-    Ok(if labels.len() == 1 { vec![labels.iter().copied().next().unwrap_or(0); n] } else { labels.iter().copied().collect() })
+    Ok(if labels.len() == 1 {
+        vec![labels.iter().copied().next().unwrap_or(0); n]
+    } else {
+        labels.iter().copied().collect()
+    })
 }

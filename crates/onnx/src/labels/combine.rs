@@ -2,9 +2,9 @@
 
 use ndarray::{Axis, IxDyn, Zip, concatenate};
 
+use super::Labels;
 use super::arrays::{LabelArray, compress, join_to_one_axis, varying, whole};
 use super::parameters::aligned;
-use super::Labels;
 use crate::facts::axis_of;
 use crate::schema::NodeProto;
 
@@ -121,7 +121,8 @@ impl Labels<'_> {
         let differing: Vec<bool> = (0..out_shape.len()).map(differs).collect();
         let mut arrays = Vec::with_capacity(parts.len());
         for (labels, shape) in &parts {
-            let extents: Vec<usize> = shape.iter().zip(&differing).map(|(&d, &whole)| if whole { d } else { 1 }).collect();
+            let extents: Vec<usize> =
+                shape.iter().zip(&differing).map(|(&d, &whole)| if whole { d } else { 1 }).collect();
             arrays.push(whole(labels, &extents)?);
         }
         let views: Vec<_> = arrays.iter().map(|array| array.view()).collect();

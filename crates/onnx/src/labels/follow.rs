@@ -12,9 +12,43 @@ use crate::schema::NodeProto;
 
 /// Operations on each element of one input, the others being numbers.
 const ELEMENTWISE: [&str; 37] = [
-    "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Erf", "Gelu", "Elu", "Selu", "Exp", "Log",
-    "Sqrt", "Neg", "Abs", "Softplus", "Softsign", "Mish", "Cast", "Reciprocal", "Floor", "Ceil", "Round", "Celu", "Swish",
-    "ThresholdedRelu", "Sin", "Cos", "Tan", "Sign", "Not", "IsNaN", "Shrink", "CastLike", "Atan", "Sinh",
+    "Relu",
+    "LeakyRelu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Clip",
+    "Erf",
+    "Gelu",
+    "Elu",
+    "Selu",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Neg",
+    "Abs",
+    "Softplus",
+    "Softsign",
+    "Mish",
+    "Cast",
+    "Reciprocal",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Celu",
+    "Swish",
+    "ThresholdedRelu",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Sign",
+    "Not",
+    "IsNaN",
+    "Shrink",
+    "CastLike",
+    "Atan",
+    "Sinh",
 ];
 
 impl Labels<'_> {
@@ -69,7 +103,8 @@ impl Labels<'_> {
 
     /// Labels along the input's axis, one for each place.
     pub(super) fn channels(&mut self, node: &NodeProto, i: usize, axis: usize) -> Result<Vec<u32>, String> {
-        let n = *self.shape(node, i)?.get(axis).ok_or_else(|| format!("works on axis {axis}, which its input lacks"))?;
+        let n =
+            *self.shape(node, i)?.get(axis).ok_or_else(|| format!("works on axis {axis}, which its input lacks"))?;
         let labels = self.input(node, i)?;
         on_axis(&labels, axis, n)
     }
@@ -107,13 +142,19 @@ impl Labels<'_> {
                 self.set(output, array);
             }
         }
-        self.frozen_nodes.push(FrozenNode { node: number, name: node.name().to_owned(), operation: node.op_type().to_owned(), reason });
+        self.frozen_nodes.push(FrozenNode {
+            node: number,
+            name: node.name().to_owned(),
+            operation: node.op_type().to_owned(),
+            reason,
+        });
     }
 
     /// Whether what the node makes depends on shapes and constants only.
     fn is_of_shapes(&self, node: &NodeProto) -> bool {
         let reads_shape = node.is_standard() && matches!(node.op_type(), "Shape" | "Size");
-        let is_derived = |name: &String| name.is_empty() || self.facts.is_constant(name) || self.of_shapes.contains_key(name);
+        let is_derived =
+            |name: &String| name.is_empty() || self.facts.is_constant(name) || self.of_shapes.contains_key(name);
         reads_shape || node.input.iter().all(is_derived)
     }
 
@@ -153,7 +194,9 @@ impl Labels<'_> {
             "ConvTranspose" => self.transposed(number, node),
             "Gemm" | "MatMul" => self.product(number, node),
             "BatchNormalization" | "InstanceNormalization" => self.normalisation(number, node),
-            "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" | "Pow" | "PRelu" | "Sum" | "Mean" => self.combination(number, node),
+            "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" | "Pow" | "PRelu" | "Sum" | "Mean" => {
+                self.combination(number, node)
+            }
             "Concat" => self.concatenation(node),
             "MaxPool" | "AveragePool" | "GlobalAveragePool" | "GlobalMaxPool" | "LpPool" | "GlobalLpPool" => {
                 let labels = self.channels(node, 0, 1)?;

@@ -2,8 +2,8 @@
 
 use ndarray::ArrayD;
 
-use super::arrays::{along, join_to_one_axis, on_axis, varying, whole};
 use super::Labels;
+use super::arrays::{along, join_to_one_axis, on_axis, varying, whole};
 use crate::facts::Movement;
 use crate::schema::NodeProto;
 
@@ -44,12 +44,7 @@ impl<'a> Labels<'a> {
     ///
     /// # Errors
     /// A parameter that is computed, rows that do not lie side by side where it is stored.
-    pub(super) fn parameter(
-        &mut self,
-        number: usize,
-        input: usize,
-        axes: Vec<Option<Vec<u32>>>,
-    ) -> Result<(), String> {
+    pub(super) fn parameter(&mut self, number: usize, input: usize, axes: Vec<Option<Vec<u32>>>) -> Result<(), String> {
         let node = &self.document.graph().node[number];
         let Some(name) = node.input.get(input).filter(|name| !name.is_empty()) else { return Ok(()) };
         let mut source = name.clone();
@@ -131,8 +126,12 @@ impl<'a> Labels<'a> {
         for (known, new) in known.iter().zip(axes) {
             match (known, new) {
                 (Some(known), Some(new)) => known.iter().zip(new).for_each(|(&a, &mut b)| self.classes.join(a, b)),
-                (Some(one), None) => self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too"),
-                (None, Some(one)) => self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too"),
+                (Some(one), None) => {
+                    self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too")
+                }
+                (None, Some(one)) => {
+                    self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too")
+                }
                 (None, None) => {}
             }
         }

@@ -2,8 +2,8 @@
 
 use ndarray::{Axis, IxDyn, concatenate};
 
-use super::arrays::{LabelArray, along, compress, join_to_one_axis, on_axis, varying, whole};
 use super::Labels;
+use super::arrays::{LabelArray, along, compress, join_to_one_axis, on_axis, varying, whole};
 use crate::facts::{Movement, axes, axis_of, pads, part};
 use crate::schema::NodeProto;
 
@@ -21,7 +21,8 @@ impl Labels<'_> {
             Movement::Reshape(_) => movement.apply(whole(&labels, &shape)?.view())?,
             Movement::Transpose(_) => movement.apply(labels.view())?,
             Movement::Slice(ranges) => {
-                let on_channels: Vec<_> = ranges.iter().filter(|range| differing.contains(&range.axis)).copied().collect();
+                let on_channels: Vec<_> =
+                    ranges.iter().filter(|range| differing.contains(&range.axis)).copied().collect();
                 if let Some(range) = on_channels.iter().find(|range| range.step != 1) {
                     return Err(format!("takes channels in steps of {}", range.step));
                 }
@@ -38,7 +39,8 @@ impl Labels<'_> {
                 labels.into_shape_with_order(IxDyn(&extents)).map_err(|e| e.to_string())?
             }
             Movement::Tile(times) => {
-                let times = times.iter().enumerate().map(|(a, &n)| if differing.contains(&a) { n } else { 1 }).collect();
+                let times =
+                    times.iter().enumerate().map(|(a, &n)| if differing.contains(&a) { n } else { 1 }).collect();
                 Movement::Tile(times).apply(labels.view())?
             }
         };
@@ -77,7 +79,8 @@ impl Labels<'_> {
                 whole(&along(fresh, axis, labels.ndim()), &extents)
             };
             let (front, behind) = (edge(front)?, edge(behind)?);
-            labels = concatenate(Axis(axis), &[front.view(), labels.view(), behind.view()]).map_err(|e| e.to_string())?;
+            labels =
+                concatenate(Axis(axis), &[front.view(), labels.view(), behind.view()]).map_err(|e| e.to_string())?;
         }
         self.set(&node.output[0], labels);
         Ok(())

@@ -118,7 +118,7 @@ impl WinogradKernel {
     }
 
     /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run`].
-    pub(crate) fn bytes(arithmetic: Arithmetic, [input, output]: [Shape; 2]) -> [u64; 2] {
+    pub(crate) fn bytes(arithmetic: Arithmetic, [input, output]: [Shape; 2]) -> (u64, [u64; 2]) {
         let tiles = TILES.min(output.h.div_ceil(TILE) * output.w.div_ceil(TILE));
         let (in_words, lanes) = (arithmetic.words(input.c), arithmetic.lanes());
         let runs =
@@ -129,7 +129,7 @@ impl WinogradKernel {
         let weights = AlignedVec::bytes((POINTS as u64 * output.c as u64).saturating_mul(in_words as u64));
         let zeros = aligned(input.c.max(output.c) * lanes);
         let scratch = [in_words, output.c].map(|c| aligned(POINTS * point_step(tiles * c * lanes, lanes)));
-        [weights + zeros + 4 * output.c as u64 + blocks, scratch[0] + scratch[1]]
+        (weights + zeros + 4 * output.c as u64 + blocks, scratch)
     }
 
     /// Convolves one group of images `[H, W, words, LANES]`.
