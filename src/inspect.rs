@@ -150,7 +150,7 @@ impl Group {
 }
 
 /// At most four names.
-fn shortened(names: &[String]) -> String {
+pub(crate) fn shortened(names: &[String]) -> String {
     match names {
         [first, second, third, _, _, ..] => format!("{first}, {second}, {third} and {} more", names.len() - 3),
         _ => names.join(", "),

@@ -7,9 +7,12 @@ use secateur_formats::read_regular_file;
 use secateur_onnx::schema::tensor_proto::DataLocation;
 use secateur_onnx::schema::tensor_shape_proto::dimension::Value;
 use secateur_onnx::schema::{GraphProto, TensorProto, ValueInfoProto, type_proto};
-use secateur_onnx::{ElementType, Fidelity, OnnxDocument, OnnxError, dims};
+use secateur_onnx::{
+    DocumentGroup, DocumentGroups, ElementType, Facts, Fidelity, FrozenNode, InputShape, OnnxDocument, OnnxError, dims,
+};
 use serde::Serialize;
 
+use crate::inspect::shortened;
 use crate::table::Table;
 
 /// What a document holds.
@@ -25,8 +28,38 @@ pub(crate) struct DocumentReport {
     /// Floating-point numbers in initialisers and Constant nodes.
     weights: usize,
     storage: Storage,
+    /// Shapes that everything below is derived for, and the axes that the file leaves open.
+    derived_for: Vec<DerivedFor>,
+    /// Multiply-accumulates of convolutions and products with constant weights.
+    macs: u64,
+    groups: Vec<GroupReport>,
+    /// Nodes that channels cannot be followed through.
+    frozen_nodes: Vec<FrozenNodeReport>,
     /// Offset of the first byte that would be written otherwise; none where the file is written byte for byte.
     differs_at: Option<usize>,
+}
+
+/// An input, and what was chosen where the file leaves sizes open.
+#[derive(Serialize)]
+struct DerivedFor {
+    input: String,
+    shape: Vec<usize>,
+    open_axes: Vec<usize>,
+}
+
+#[derive(Serialize)]
+struct GroupReport {
+    name: String,
+    channels: usize,
+    made_by: Vec<String>,
+    frozen: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FrozenNodeReport {
+    node: String,
+    operation: String,
+    reason: String,
 }
 
 /// An input or an output of the whole network.
@@ -57,6 +90,8 @@ impl DocumentReport {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let document = OnnxDocument::from_bytes(bytes.into(), folder)?;
         let (graph, model) = (document.graph(), document.model());
+        let facts = Facts::of(&document, None)?;
+        let groups = DocumentGroups::of(&document, &facts)?;
         let mut operations: BTreeMap<String, usize> = BTreeMap::new();
         for node in &graph.node {
             *operations.entry(operation(node.domain(), node.op_type())).or_default() += 1;
@@ -73,6 +108,10 @@ impl DocumentReport {
             operations,
             weights: n_weights(graph)?,
             storage: Storage::new(graph),
+            derived_for: facts.inputs().iter().map(DerivedFor::new).collect(),
+            macs: facts.macs(&document),
+            groups: groups.groups().iter().map(|group| GroupReport::new(group, graph)).collect(),
+            frozen_nodes: groups.frozen_nodes().iter().map(FrozenNodeReport::new).collect(),
             differs_at: match document.fidelity() {
                 Fidelity::Exact => None,
                 Fidelity::Differs { at } => Some(*at),
@@ -105,10 +144,69 @@ impl DocumentReport {
             table.row([operation.clone(), n.to_string()]);
         }
         lines.push(format!("\n{table}"));
+        lines.extend(self.group_lines());
         lines.push(
             "\nONNX files can be looked at, not pruned yet: prune the weights as .safetensors or .pth".to_owned(),
         );
         lines.join("\n")
+    }
+
+    /// What may be pruned, and what not and why.
+    fn group_lines(&self) -> Vec<String> {
+        let shown = |input: &DerivedFor| {
+            let open = if input.open_axes.is_empty() { "" } else { " (sizes that the file leaves open were chosen)" };
+            let shape = input.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+            format!("{} {shape}{open}", input.input)
+        };
+        let inputs = self.derived_for.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let mut lines = vec![format!("\n{} MACs for {inputs}", self.macs)];
+        let (free, frozen): (Vec<&GroupReport>, Vec<&GroupReport>) =
+            self.groups.iter().partition(|group| group.frozen.is_none());
+        let n_channels: usize = free.iter().map(|group| group.channels).sum();
+        lines.push(format!("\n{} groups of {n_channels} channels may be pruned:", free.len()));
+        let mut table = Table::new(&["group", ">channels", "made by"]);
+        for group in free {
+            table.row([group.name.clone(), group.channels.to_string(), shortened(&group.made_by)]);
+        }
+        lines.push(table.to_string());
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for group in frozen {
+            *reasons.entry(group.frozen.as_deref().unwrap_or_default()).or_default() += group.channels;
+        }
+        lines.push("\nchannels that stay whole:".to_owned());
+        let mut table = Table::new(&[">channels", "reason"]);
+        for (reason, channels) in reasons {
+            table.row([channels.to_string(), reason.to_owned()]);
+        }
+        lines.push(table.to_string());
+        lines
+    }
+}
+
+impl DerivedFor {
+    fn new(input: &InputShape) -> Self {
+        Self { input: input.name.clone(), shape: input.shape.clone(), open_axes: input.open.clone() }
+    }
+}
+
+impl GroupReport {
+    fn new(group: &DocumentGroup, graph: &GraphProto) -> Self {
+        let name = |&number: &usize| {
+            let node = &graph.node[number];
+            if node.name().is_empty() {
+                node.output.first().cloned().unwrap_or_default()
+            } else {
+                node.name().to_owned()
+            }
+        };
+        let made_by = group.producers.iter().map(name).collect();
+        Self { name: group.name.clone(), channels: group.n_channels, made_by, frozen: group.frozen.clone() }
+    }
+}
+
+impl FrozenNodeReport {
+    fn new(node: &FrozenNode) -> Self {
+        Self { node: node.name.clone(), operation: node.operation.clone(), reason: node.reason.clone() }
     }
 }
 

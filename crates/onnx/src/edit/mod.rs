@@ -118,10 +118,10 @@ impl Removal<'_> {
     /// The shape that a value then has.
     fn shape(&self, value: &str) -> Option<Vec<usize>> {
         let mut shape = self.facts.shape(value)?.to_vec();
-        if let Some(axis) = self.channel_axis(value) {
-            if let Some(kept) = self.axis(value, axis) {
-                shape[axis] = kept.len();
-            }
+        if let Some(axis) = self.channel_axis(value)
+            && let Some(kept) = self.axis(value, axis)
+        {
+            shape[axis] = kept.len();
         }
         Some(shape)
     }
@@ -225,10 +225,10 @@ fn declare(value: &mut ValueInfoProto, extent: impl Fn(usize) -> Option<i64>) {
     let Some(type_proto::Value::TensorType(tensor)) = kind else { return };
     let Some(shape) = tensor.shape.as_mut() else { return };
     for (axis, dim) in shape.dim.iter_mut().enumerate() {
-        if let (Some(old), Some(new)) = (declared[axis], extent(axis)) {
-            if old != new {
-                dim.value = Some(Value::DimValue(new));
-            }
+        if let (Some(old), Some(new)) = (declared[axis], extent(axis))
+            && old != new
+        {
+            dim.value = Some(Value::DimValue(new));
         }
     }
 }

@@ -24,6 +24,13 @@ pub fn take(tensor: &TensorProto, kept: &KeptPlaces, external: &ExternalData) ->
             *dim = kept.len() as i64;
         }
     }
+    let lists = [tensor.float_data.len(), tensor.double_data.len(), tensor.int32_data.len(), tensor.int64_data.len()];
+    let fits =
+        tensor.raw_data.as_ref().is_none_or(|raw| raw.len() == n * size) && lists.iter().all(|&m| m == 0 || m == n);
+    if !fits || (kept.len() != extents.len()) {
+        let problem = format!("its shape {extents:?} is not that of its elements: export it again");
+        return Err(OnnxError::tensor(tensor.name(), problem));
+    }
     let cut = Cut { extents: &extents, kept };
     if tensor.data_location() == DataLocation::External {
         let bytes = external.read(tensor, n * size)?;

@@ -9,8 +9,8 @@ mod windows;
 use std::collections::HashMap;
 
 pub(crate) use movement::{Movement, axes, axis_of, elements, part};
-use numbers::NUMBERS_MAX;
 pub(crate) use numbers::Numbers;
+use numbers::{ALL_NUMBERS_MAX, NUMBERS_MAX};
 pub(crate) use shapes::pads;
 
 use crate::OnnxError;
@@ -23,6 +23,9 @@ use crate::tensor::{ElementType, dims, floats, integers};
 /// Rows and columns where a document leaves them open: what most classifiers are trained on, and what the strides of
 /// most detectors divide.
 const OPEN_SIZE: usize = 224;
+
+/// Characters of a problem that are kept.
+const PROBLEM_MAX: usize = 200;
 
 /// An input of the network, and the extents that were chosen where the document leaves them open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Facts {
     /// By node, why its outputs are not known.
     problems: HashMap<usize, String>,
     opset: i64,
+    /// Of all values together.
+    n_numbers: usize,
 }
 
 /// What is known of the inputs of one node.
@@ -69,11 +74,11 @@ impl Facts {
     /// An initialiser or an input whose shape no tensor has, an input of unknown rank.
     pub fn of(document: &OnnxDocument, size: Option<[usize; 2]>) -> Result<Self, OnnxError> {
         let opset = document.opset();
-        let mut facts = Self { known: HashMap::new(), inputs: Vec::new(), problems: HashMap::new(), opset };
+        let mut facts =
+            Self { known: HashMap::new(), inputs: Vec::new(), problems: HashMap::new(), opset, n_numbers: 0 };
         let graph = document.graph();
         for tensor in &graph.initializer {
-            let fact = constant(tensor, document)?;
-            facts.known.insert(tensor.name().to_owned(), fact);
+            facts.learn(tensor.name(), constant(tensor, document)?);
         }
         for value in &graph.input {
             if !facts.known.contains_key(value.name()) {
@@ -139,7 +144,7 @@ impl Facts {
         if let Some(tensor) = node.constant() {
             let fact = constant(tensor, document)?;
             if let Some(output) = node.output.first() {
-                self.known.insert(output.clone(), fact);
+                self.learn(output, fact);
             }
             return Ok(());
         }
@@ -159,12 +164,21 @@ impl Facts {
             if fact.shape.is_none() {
                 fact.shape = declared.get(output.as_str()).cloned();
             }
-            self.known.insert(output.clone(), fact);
+            self.learn(output, fact);
         }
         if let Some(problem) = problem {
+            let problem: String = problem.chars().take(PROBLEM_MAX).collect();
             self.problems.insert(number, format!("{} {problem}", node_name(number, node)));
         }
         Ok(())
+    }
+
+    fn learn(&mut self, value: &str, mut fact: Fact) {
+        self.n_numbers += fact.numbers.as_ref().map_or(0, |numbers| numbers.array.len());
+        if self.n_numbers > ALL_NUMBERS_MAX {
+            fact.numbers = None;
+        }
+        self.known.insert(value.to_owned(), fact);
     }
 }
 
@@ -209,6 +223,7 @@ impl<'a> NodeFacts<'a> {
 
 fn constant(tensor: &TensorProto, document: &OnnxDocument) -> Result<Fact, OnnxError> {
     let (shape, n) = dims(tensor)?;
+    elements(&shape).map_err(|problem| OnnxError::tensor(tensor.name(), problem))?;
     let mut numbers = None;
     if n <= NUMBERS_MAX && shape.len() <= 2 {
         let values = match ElementType::of(tensor)? {

@@ -165,8 +165,14 @@ impl AxisRange {
     }
 }
 
+/// More axes than this has no network.
+const RANK_MAX: usize = 16;
+
 /// Number of elements, if memory can hold as many.
 pub fn elements(shape: &[usize]) -> Result<usize, String> {
+    if shape.len() > RANK_MAX {
+        return Err(format!("has {} axes, more than {RANK_MAX}", shape.len()));
+    }
     let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| n.checked_mul(8).is_some());
     n.ok_or_else(|| format!("has a shape {shape:?} that no tensor has"))
 }

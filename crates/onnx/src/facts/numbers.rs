@@ -10,6 +10,8 @@ use crate::tensor::{floats, integers};
 
 /// More elements are weights, not shapes.
 pub const NUMBERS_MAX: usize = 4096;
+/// As many numbers are kept of all values together: what a hostile file could multiply them to.
+pub const ALL_NUMBERS_MAX: usize = 1 << 21;
 
 /// A few numbers. Integers are exact up to 2^53; larger ones, which stand for "to the end", stay as large.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +125,7 @@ fn binary(op: &str, a: &Numbers, b: &Numbers) -> Option<Numbers> {
         _ => f64::from(a != 0.0 || b != 0.0),
     };
     let extents = super::shapes::broadcast(&[a.array.shape(), b.array.shape()]).ok()?;
+    (extents.iter().product::<usize>() <= NUMBERS_MAX).then_some(())?;
     let (x, y) = (a.array.broadcast(IxDyn(&extents))?, b.array.broadcast(IxDyn(&extents))?);
     let array = Zip::from(x).and(y).map_collect(|&x, &y| apply(x, y));
     let is_integer = is_integer || matches!(op, "Equal" | "Less" | "Greater" | "And" | "Or");
@@ -131,6 +134,7 @@ fn binary(op: &str, a: &Numbers, b: &Numbers) -> Option<Numbers> {
 
 fn select(condition: &Numbers, yes: &Numbers, no: &Numbers) -> Option<Numbers> {
     let extents = super::shapes::broadcast(&[condition.array.shape(), yes.array.shape(), no.array.shape()]).ok()?;
+    (extents.iter().product::<usize>() <= NUMBERS_MAX).then_some(())?;
     let of = |n: &Numbers| n.array.broadcast(IxDyn(&extents)).map(|view| view.to_owned());
     let (c, y, n) = (of(condition)?, of(yes)?, of(no)?);
     let array = Zip::from(&c).and(&y).and(&n).map_collect(|&c, &y, &n| if c == 0.0 { n } else { y });

@@ -59,7 +59,8 @@ impl Pads {
         for (axis, &n) in spatial.iter().enumerate() {
             let out = n.div_ceil(self.strides[axis]);
             let reach = self.reach(axis);
-            let total = ((out.saturating_sub(1)) * self.strides[axis]).saturating_add(reach).saturating_sub(n);
+            let total =
+                out.saturating_sub(1).saturating_mul(self.strides[axis]).saturating_add(reach).saturating_sub(n);
             let (small, large) = (total / 2, total - total / 2);
             (self.begin[axis], self.end[axis]) = if is_upper { (small, large) } else { (large, small) };
         }
@@ -81,7 +82,8 @@ impl Pads {
             let stride = self.strides[axis];
             let floor = room / stride + 1;
             // A window that would begin behind the image is not there.
-            let hangs = self.is_ceil && !room.is_multiple_of(stride) && floor * stride < n + self.begin[axis];
+            let hangs =
+                self.is_ceil && !room.is_multiple_of(stride) && floor.saturating_mul(stride) < n + self.begin[axis];
             Some(floor + usize::from(hangs))
         };
         let all: Option<Vec<usize>> = spatial.iter().enumerate().map(along).collect();
@@ -108,7 +110,9 @@ impl Pads {
                 return n.checked_mul(self.strides[axis]);
             }
             let whole = n.checked_sub(1)?.checked_mul(self.strides[axis])?.checked_add(self.reach(axis))?;
-            (whole + size(extra, axis).unwrap_or(0)).checked_sub(self.begin[axis].checked_add(self.end[axis])?)
+            whole
+                .checked_add(size(extra, axis).unwrap_or(0))?
+                .checked_sub(self.begin[axis].checked_add(self.end[axis])?)
         };
         let all: Option<Vec<usize>> = spatial.iter().enumerate().map(along).collect();
         all.ok_or_else(|| "has pads that leave nothing".into())

@@ -8,7 +8,7 @@ use super::Classes;
 pub type LabelArray = ArrayD<u32>;
 
 /// More places than this are not labelled one by one: what makes them is frozen instead.
-pub const PLACES_MAX: usize = 1 << 26;
+pub const PLACES_MAX: usize = 1 << 24;
 
 /// An array that varies along one axis at most.
 pub fn along(labels: Vec<u32>, axis: usize, rank: usize) -> LabelArray {
@@ -65,6 +65,9 @@ pub fn join_to_one_axis(labels: LabelArray, classes: &mut Classes) -> LabelArray
 /// # Errors
 /// Labels that differ along another axis.
 pub fn on_axis(labels: &LabelArray, axis: usize, n: usize) -> Result<Vec<u32>, String> {
+    if labels.len() == 1 && n > PLACES_MAX {
+        return Err("has more channels than any network has".into());
+    }
     let elsewhere = varying(labels).into_iter().any(|a| a != axis);
     if elsewhere {
         return Err("reads channels along another axis than it works on".into());

@@ -1,5 +1,7 @@
 //! Channels that must be removed together: classes of labels, joined as operations couple them.
 
+use std::collections::HashMap;
+
 /// Labels of channel positions, and what has been found to belong together.
 #[derive(Clone, Debug, Default)]
 pub struct Classes {
@@ -9,6 +11,8 @@ pub struct Classes {
     /// Of a root, whether some convolution or product makes it: places that only hold constants are never removed alone.
     is_produced: Vec<bool>,
     reasons: Vec<String>,
+    /// By reason, its place in `reasons`.
+    known: HashMap<String, u32>,
 }
 
 impl Classes {
@@ -52,14 +56,13 @@ impl Classes {
 
     /// The classes of these labels may not be removed; the first reason stays.
     pub fn freeze(&mut self, labels: impl IntoIterator<Item = u32>, reason: &str) {
-        let known = self.reasons.iter().position(|known| known == reason);
-        let number = known.unwrap_or_else(|| {
+        let number = *self.known.entry(reason.to_owned()).or_insert_with(|| {
             self.reasons.push(reason.to_owned());
-            self.reasons.len() - 1
+            self.reasons.len() as u32 - 1
         });
         for label in labels {
             let root = self.root(label);
-            self.frozen[root as usize].get_or_insert(number as u32);
+            self.frozen[root as usize].get_or_insert(number);
         }
     }
 

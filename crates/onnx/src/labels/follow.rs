@@ -51,6 +51,11 @@ const ELEMENTWISE: [&str; 37] = [
     "Sinh",
 ];
 
+/// Filters of one node: no network has as many.
+const CHANNELS_MAX: usize = 1 << 20;
+/// Labels of all tensors together: what a hostile file could multiply them to.
+const ALL_PLACES_MAX: usize = 1 << 22;
+
 impl Labels<'_> {
     /// Labels of the network's inputs, which stay.
     pub(super) fn start(&mut self) {
@@ -62,7 +67,9 @@ impl Labels<'_> {
             let array = if shape.is_empty() {
                 ArrayD::from_elem(ndarray::IxDyn(&[]), self.classes.fresh(1, true)[0])
             } else {
-                along(self.classes.fresh(shape[axis], true), axis, shape.len())
+                // Of an axis beyond all networks one label is enough: it stays.
+                let n = if shape[axis] > CHANNELS_MAX { 1 } else { shape[axis] };
+                along(self.classes.fresh(n, true), axis, shape.len())
             };
             self.classes.freeze(array.iter().copied(), "network input");
             self.set(&input.name, array);
@@ -72,6 +79,7 @@ impl Labels<'_> {
     pub(super) fn set(&mut self, value: &str, labels: LabelArray) {
         if !value.is_empty() {
             let labels = compress(labels, &mut self.classes);
+            self.n_places += labels.len();
             self.order.push(value.to_owned());
             self.arrays.insert(value.to_owned(), labels);
         }
@@ -122,6 +130,7 @@ impl Labels<'_> {
         let problem = self.facts.problem(number).map(str::to_owned);
         let followed = match problem {
             Some(problem) => Err(problem),
+            None if self.n_places > ALL_PLACES_MAX => Err("network has more channels than can be followed".into()),
             None if is_labelled => {
                 self.operation(number, node).map_err(|problem| format!("{} {problem}", node_name(number, node)))
             }
@@ -225,10 +234,13 @@ impl Labels<'_> {
     }
 
     /// Labels of filters, which the node starts.
-    fn filters(&mut self, number: usize, n: usize) -> Vec<u32> {
+    fn filters(&mut self, number: usize, n: usize) -> Result<Vec<u32>, String> {
+        if n > CHANNELS_MAX {
+            return Err(format!("has {n} filters; networks of at most {CHANNELS_MAX} in one node are pruned"));
+        }
         let labels = self.classes.fresh(n, true);
         self.produced.extend(labels.iter().map(|&label| (number, label)));
-        labels
+        Ok(labels)
     }
 
     fn convolution(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
@@ -240,7 +252,7 @@ impl Labels<'_> {
         let out = if groups > 1 && groups == x.len() {
             x.iter().flat_map(|&label| std::iter::repeat_n(label, weight[0] / groups)).collect()
         } else {
-            let out = self.filters(number, weight[0]);
+            let out = self.filters(number, weight[0])?;
             self.join_groups(&x, groups);
             self.join_groups(&out, groups);
             axes[1] = Some(x[..weight[1]].to_vec());
@@ -272,7 +284,7 @@ impl Labels<'_> {
         let out = if groups > 1 && groups == x.len() && weight[1] == 1 {
             x
         } else {
-            let out = self.filters(number, weight[1] * groups);
+            let out = self.filters(number, weight[1] * groups)?;
             self.join_groups(&x, groups);
             self.join_groups(&out, groups);
             axes[1] = Some(out[..weight[1]].to_vec());
@@ -310,7 +322,7 @@ impl Labels<'_> {
         }
         let x = self.channels(node, 0, rank - 1)?;
         let is_turned = node.op_type() == "Gemm" && node.int("transB", 0) != 0;
-        let out = self.filters(number, if is_turned { weight[0] } else { weight[1] });
+        let out = self.filters(number, if is_turned { weight[0] } else { weight[1] })?;
         let (rows, cols) = if is_turned { (out.clone(), x) } else { (x, out.clone()) };
         self.parameter(number, 1, vec![Some(rows), Some(cols)])?;
         let array = along(out, rank - 1, rank);

@@ -121,6 +121,9 @@ impl Labels<'_> {
             }
         }
         groups.iter_mut().for_each(|group| {
+            if group.n_channels == 1 {
+                group.frozen.get_or_insert_with(|| "is a single channel".to_owned());
+            }
             group.producers.sort_unstable();
             group.producers.dedup();
         });

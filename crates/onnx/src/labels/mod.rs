@@ -42,6 +42,8 @@ struct Labels<'a> {
     parameters: HashMap<String, Vec<Option<Vec<u32>>>>,
     uses: Vec<ParameterUse>,
     frozen_nodes: Vec<FrozenNode>,
+    /// Labels of all arrays together.
+    n_places: usize,
     /// By node, the labels that it starts.
     produced: Vec<(usize, u32)>,
 }
@@ -60,6 +62,7 @@ pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> Result<DocumentG
         uses: Vec::new(),
         frozen_nodes: Vec::new(),
         produced: Vec::new(),
+        n_places: 0,
     };
     labels.start();
     for (number, node) in document.graph().node.iter().enumerate() {

@@ -3,7 +3,7 @@
 use ndarray::{Axis, IxDyn, concatenate};
 
 use super::Labels;
-use super::arrays::{LabelArray, along, compress, join_to_one_axis, on_axis, varying, whole};
+use super::arrays::{LabelArray, PLACES_MAX, along, compress, join_to_one_axis, on_axis, varying, whole};
 use crate::facts::{Movement, axes, axis_of, pads, part};
 use crate::schema::NodeProto;
 
@@ -39,6 +39,9 @@ impl Labels<'_> {
                 labels.into_shape_with_order(IxDyn(&extents)).map_err(|e| e.to_string())?
             }
             Movement::Tile(times) => {
+                if times.iter().fold(labels.len(), |n, &t| n.saturating_mul(t)) > PLACES_MAX {
+                    return Err("repeats more channels than any network has".into());
+                }
                 let times =
                     times.iter().enumerate().map(|(a, &n)| if differing.contains(&a) { n } else { 1 }).collect();
                 Movement::Tile(times).apply(labels.view())?
@@ -73,6 +76,9 @@ impl Labels<'_> {
                 return Err("pads channels otherwise than by constants".into());
             }
             let mut extents = labels.shape().to_vec();
+            if front.saturating_add(behind) > 1 << 20 {
+                return Err("adds more channels than any network has".into());
+            }
             let mut edge = |n: i64| -> Result<LabelArray, String> {
                 let fresh = self.classes.fresh(n as usize, false);
                 extents[axis] = n as usize;
@@ -144,6 +150,9 @@ impl Labels<'_> {
         let labels = compress(labels, &mut self.classes);
         let x = on_axis(&labels, 1, self.shape(node, 0)?[1])?;
         let n = self.out_shape(node, 0)?[1] / x.len().max(1);
+        if x.len().saturating_mul(n) > PLACES_MAX {
+            return Err("makes more channels than any network has".into());
+        }
         self.set(&node.output[0], along(x.repeat(n), 1, 4));
         Ok(())
     }

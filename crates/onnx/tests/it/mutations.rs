@@ -4,9 +4,9 @@ use std::path::Path;
 
 use prost::Message;
 use secateur_onnx::schema::{AttributeProto, GraphProto, TensorProto};
-use secateur_onnx::{OnnxDocument, dims, floats, integers};
+use secateur_onnx::{DocumentGroups, Facts, KeptFlags, OnnxDocument, Removal, dims, floats, integers};
 
-use crate::hand_made::{external, model, node, relu, tensor, value};
+use crate::hand_made::{external, model, network, node, relu, tensor, value};
 
 /// Numbers that are the same in every run.
 struct Draws(u64);
@@ -85,4 +85,30 @@ fn ten_thousand_changed_files_are_documents_or_errors() {
         assert_eq!(again.to_bytes(), document.to_bytes());
     }
     assert!((500..9_500).contains(&n_documents), "{n_documents} of 10,000 were documents: the changes are too coarse");
+}
+
+/// Groups are derived of whatever is a document, and half of every group is taken out of it.
+#[test]
+fn channels_of_ten_thousand_changed_networks_are_followed_and_cut_or_refused() {
+    let (whole, mut draws) = (model(network()).encode_to_vec(), Draws(2));
+    let (mut n_cut, mut n_documents) = (0, 0);
+    for _ in 0..10_000 {
+        let mut bytes = whole.clone();
+        mutate(&mut bytes, &mut draws);
+        let Ok(document) = OnnxDocument::from_bytes(bytes.into(), Path::new(".")) else { continue };
+        n_documents += 1;
+        let Ok(facts) = Facts::of(&document, None) else { continue };
+        let Ok(groups) = DocumentGroups::of(&document, &facts) else { continue };
+        let kept: KeptFlags = groups
+            .groups()
+            .iter()
+            .map(|group| (0..group.n_channels).map(|i| i % 2 == 0 || group.frozen.is_some()).collect())
+            .collect();
+        let removal = Removal { document: &document, facts: &facts, groups: &groups, kept: &kept };
+        if let (Ok(cut), true) = (removal.cut(), groups.groups().iter().any(|group| group.frozen.is_none())) {
+            n_cut += 1;
+            assert!(OnnxDocument::from_bytes(cut.to_bytes().into(), Path::new(".")).is_ok());
+        }
+    }
+    assert!(n_documents > 1_000 && n_cut > 500, "of 10,000 files {n_documents} were documents, {n_cut} were cut");
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use secateur_onnx::{ElementType, Fidelity, OnnxDocument, dims, floats, integers};
+use secateur_onnx::{
+    DocumentGroup, DocumentGroups, ElementType, Facts, Fidelity, KeptFlags, OnnxDocument, Removal, dims, floats,
+    integers,
+};
 
 /// Folder of the models, or a loud skip.
 fn models() -> Option<PathBuf> {
@@ -83,5 +86,37 @@ fn operations_and_operator_sets_are_those_of_the_index() {
         for (operation, n) in operations {
             assert_eq!(counts.get(operation), Some(n), "{name}: {operation}");
         }
+    }
+}
+
+/// As a slow oracle in another language finds them (its numbers are in the files' index), and what is left when every
+/// other channel goes: the document's shapes come out as they are declared.
+#[test]
+fn groups_of_real_files_are_those_of_an_oracle_and_can_be_cut() {
+    let Some(models) = models() else { return };
+    let expected = [
+        ("mnist_cntk", 2, 24),
+        ("ppocr_cls_mobilenetv3", 26, 1338),
+        ("ultraface_rfb_320", 25, 1716),
+        ("nanodet_m", 37, 3182),
+        ("pplcnet_orientation", 17, 4464),
+    ];
+    for (name, n_groups, n_channels) in expected {
+        let document = open(&models.join(format!("../onnx/{name}.onnx")));
+        let facts = Facts::of(&document, None).unwrap();
+        let groups = DocumentGroups::of(&document, &facts).unwrap();
+        let free: Vec<usize> = groups.groups().iter().filter(|g| g.frozen.is_none()).map(|g| g.n_channels).collect();
+        assert_eq!((free.len(), free.iter().sum::<usize>()), (n_groups, n_channels), "{name}");
+        let half = |g: &DocumentGroup| (0..g.n_channels).map(|i| i % 2 == 0 || g.frozen.is_some()).collect();
+        let kept: KeptFlags = groups.groups().iter().map(half).collect();
+        let cut = Removal { document: &document, facts: &facts, groups: &groups, kept: &kept }.cut().unwrap();
+        let now = Facts::of(&cut, None).unwrap();
+        let share = now.macs(&cut) as f64 / facts.macs(&document) as f64;
+        assert!((0.2..0.45).contains(&share), "{name}: {share}");
+        for output in &document.graph().output {
+            assert_eq!(now.shape(output.name()), facts.shape(output.name()), "{name}");
+        }
+        let names = |d: &OnnxDocument| d.graph().node.iter().map(|n| n.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&cut), names(&document));
     }
 }
