@@ -160,8 +160,7 @@ impl DocumentReport {
         };
         let inputs = self.derived_for.iter().map(shown).collect::<Vec<_>>().join(", ");
         let mut lines = vec![format!("\n{} MACs for {inputs}", self.macs)];
-        let (free, frozen): (Vec<&GroupReport>, Vec<&GroupReport>) =
-            self.groups.iter().partition(|group| group.frozen.is_none());
+        let free: Vec<&GroupReport> = self.groups.iter().filter(|group| group.frozen.is_none()).collect();
         let n_channels: usize = free.iter().map(|group| group.channels).sum();
         lines.push(format!("\n{} groups of {n_channels} channels may be pruned:", free.len()));
         let mut table = Table::new(&["group", ">channels", "made by"]);
@@ -170,8 +169,10 @@ impl DocumentReport {
         }
         lines.push(table.to_string());
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for group in frozen {
-            *reasons.entry(group.frozen.as_deref().unwrap_or_default()).or_default() += group.channels;
+        for group in &self.groups {
+            if let Some(reason) = &group.frozen {
+                *reasons.entry(reason).or_default() += group.channels;
+            }
         }
         lines.push("\nchannels that stay whole:".to_owned());
         let mut table = Table::new(&[">channels", "reason"]);

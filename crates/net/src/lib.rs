@@ -41,6 +41,7 @@ pub mod random;
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
 mod schedule;
+mod shape;
 mod shapes;
 mod surgery;
 mod tap;
@@ -50,10 +51,11 @@ mod window;
 pub use counts::{Cost, CostModel};
 pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
-pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op, Shape};
+pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op};
 pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
 pub use pointwise::Pointwise;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
+pub use shape::Shape;
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use tap::Tap;
 pub use weights::{Network, Tensor, Weights, parameter_shapes};

@@ -34,7 +34,7 @@ pub struct Removal<'a> {
 
 /// Where a constant is stored.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum StoredAt {
     Initialiser(usize),
     ConstantNode(usize),
 }
@@ -43,7 +43,7 @@ enum Place {
 struct Edit<'a> {
     removal: Removal<'a>,
     model: ModelProto,
-    places: HashMap<String, Place>,
+    places: HashMap<String, StoredAt>,
     /// How many inputs (and outputs of the network) read the numbers of a value.
     readers: HashMap<String, usize>,
     names: HashSet<String>,
@@ -80,11 +80,12 @@ impl Removal<'_> {
 
     fn check(&self) -> Result<(), OnnxError> {
         let groups = self.groups.groups();
-        let fits = |(group, flags): (&crate::DocumentGroup, &Vec<bool>)| {
+        let fits = |i: usize| {
+            let (group, flags) = (&groups[i], &self.kept[i]);
             let is_whole = flags.iter().all(|&kept| kept);
             flags.len() == group.n_channels && flags.contains(&true) && (is_whole || group.frozen.is_none())
         };
-        if groups.len() == self.kept.len() && groups.iter().zip(self.kept).all(fits) {
+        if groups.len() == self.kept.len() && (0..groups.len()).all(fits) {
             return Ok(());
         }
         Err(OnnxError::graph(
@@ -133,13 +134,13 @@ impl<'a> Edit<'a> {
         let graph = removal.document.graph();
         let mut places = HashMap::new();
         for (i, tensor) in graph.initializer.iter().enumerate() {
-            places.insert(tensor.name().to_owned(), Place::Initialiser(i));
+            places.insert(tensor.name().to_owned(), StoredAt::Initialiser(i));
         }
         let mut readers: HashMap<String, usize> = HashMap::new();
         let mut names: HashSet<String> = places.keys().cloned().collect();
         for (i, node) in graph.node.iter().enumerate() {
             if let (Some(_), Some(output)) = (node.constant(), node.output.first()) {
-                places.insert(output.clone(), Place::ConstantNode(i));
+                places.insert(output.clone(), StoredAt::ConstantNode(i));
             }
             // Who reads only a shape reads that of what is left.
             let is_shape = node.is_standard() && matches!(node.op_type(), "Shape" | "Size");
@@ -156,11 +157,11 @@ impl<'a> Edit<'a> {
         self.model.graph.as_mut().expect("a document without a graph is refused when it is read")
     }
 
-    fn tensor(&mut self, place: Place) -> &mut TensorProto {
+    fn tensor(&mut self, place: StoredAt) -> &mut TensorProto {
         let graph = self.graph();
         match place {
-            Place::Initialiser(i) => &mut graph.initializer[i],
-            Place::ConstantNode(i) => {
+            StoredAt::Initialiser(i) => &mut graph.initializer[i],
+            StoredAt::ConstantNode(i) => {
                 let value = graph.node[i].attribute_mut("value").and_then(|attribute| attribute.t.as_mut());
                 value.expect("only Constant nodes with a tensor are places")
             }

@@ -66,11 +66,11 @@ impl Edit<'_> {
         }
         let Ok(written) = self.removal.facts.at(node).integers(1) else { return };
         let lead = old.len().saturating_sub(written.len());
-        let change = |(axis, &extent): (usize, &i64)| {
-            let at = axis + lead;
+        let change = |axis: usize| {
+            let (extent, at) = (written[axis], axis + lead);
             if extent > 0 && extent == old[at] as i64 { new[at] as i64 } else { extent }
         };
-        let values: Vec<i64> = written.iter().enumerate().map(change).collect();
+        let values: Vec<i64> = (0..written.len()).map(change).collect();
         if values != written {
             self.set_numbers(number, 1, &values);
         }
@@ -176,8 +176,8 @@ impl Edit<'_> {
         let shape = removal.shape(&node.output[0]).ok_or("makes an unknown shape")?;
         let old = facts.integers(3)?;
         let channels = removal.channel_axis(&node.output[0]);
-        let change = |(axis, &size): (usize, &i64)| if channels == Some(axis) { shape[axis] as i64 } else { size };
-        let new: Vec<i64> = old.iter().enumerate().map(change).collect();
+        let change = |axis: usize| if channels == Some(axis) { shape[axis] as i64 } else { old[axis] };
+        let new: Vec<i64> = (0..old.len()).map(change).collect();
         if new != old {
             self.set_numbers(number, 3, &new);
         }

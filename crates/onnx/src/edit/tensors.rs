@@ -31,7 +31,7 @@ pub fn take(tensor: &TensorProto, kept: &KeptPlaces, external: &ExternalData) ->
         let problem = format!("its shape {extents:?} is not that of its elements: export it again");
         return Err(OnnxError::tensor(tensor.name(), problem));
     }
-    let cut = Cut { extents: &extents, kept };
+    let cut = TensorCut { extents: &extents, kept };
     if tensor.data_location() == DataLocation::External {
         let bytes = external.read(tensor, n * size)?;
         out.raw_data = Some(cut.of(&bytes, size).into());
@@ -49,12 +49,12 @@ pub fn take(tensor: &TensorProto, kept: &KeptPlaces, external: &ExternalData) ->
     Ok(out)
 }
 
-struct Cut<'a> {
+struct TensorCut<'a> {
     extents: &'a [usize],
     kept: &'a KeptPlaces,
 }
 
-impl Cut<'_> {
+impl TensorCut<'_> {
     /// Kept elements, each of `unit` items.
     fn of<T: Copy>(&self, items: &[T], unit: usize) -> Vec<T> {
         let mut out = Vec::new();

@@ -1,6 +1,6 @@
 //! Multiply-accumulates of a document.
 
-use super::Facts;
+use super::known::Facts;
 use crate::document::OnnxDocument;
 
 impl Facts {

@@ -1,5 +1,7 @@
 //! What is known of every value before anything is run: its shape, and its numbers where shapes are computed from them.
 
+mod extents;
+mod known;
 mod macs;
 mod movement;
 mod numbers;
@@ -8,8 +10,12 @@ mod windows;
 
 use std::collections::HashMap;
 
-pub(crate) use movement::{Movement, axes, axis_of, elements, part};
-pub(crate) use numbers::Numbers;
+pub(crate) use extents::axis_of;
+use extents::elements;
+use known::Fact;
+pub use known::{Facts, InputShape};
+pub(crate) use movement::{Movement, axes, part};
+pub(crate) use numbers::ShapeNumbers;
 use numbers::{ALL_NUMBERS_MAX, NUMBERS_MAX};
 pub(crate) use shapes::pads;
 
@@ -27,48 +33,9 @@ const OPEN_SIZE: usize = 224;
 /// Characters of a problem that are kept.
 const PROBLEM_MAX: usize = 200;
 
-/// An input of the network, and the extents that were chosen where the document leaves them open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputShape {
-    /// Its name.
-    pub name: String,
-    /// The shape that everything is derived for.
-    pub shape: Vec<usize>,
-    /// Axes whose extent the document leaves open.
-    pub open: Vec<usize>,
-}
-
-/// Of one value.
-#[derive(Clone, Debug, Default)]
-struct Fact {
-    shape: Option<Vec<usize>>,
-    numbers: Option<Numbers>,
-    /// Follows from initialisers and Constant nodes alone.
-    is_constant: bool,
-}
-
-/// Shapes of all values, and numbers that follow from shapes and constants.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    known: HashMap<String, Fact>,
-    inputs: Vec<InputShape>,
-    /// By node, why its outputs are not known.
-    problems: HashMap<usize, String>,
-    opset: i64,
-    /// Of all values together.
-    n_numbers: usize,
-}
-
-/// What is known of the inputs of one node.
-#[derive(Clone, Copy)]
-pub struct NodeFacts<'a> {
-    facts: &'a Facts,
-    node: &'a NodeProto,
-}
-
 impl Facts {
-    /// Follows shapes through the document. Where it leaves sizes open, the batch is one image, and rows and columns are
-    /// those of `size`, or else 224.
+    /// Follows shapes through the document. Where it leaves sizes open, the batch is one image, and rows and columns
+    /// are those of `size`, or else 224.
     ///
     /// # Errors
     /// An initialiser or an input whose shape no tensor has, an input of unknown rank.
@@ -93,45 +60,6 @@ impl Facts {
             facts.follow(number, node, document, &declared)?;
         }
         Ok(facts)
-    }
-
-    /// The network's own inputs.
-    pub fn inputs(&self) -> &[InputShape] {
-        &self.inputs
-    }
-
-    /// Rows and columns of an image input, wherever its channels are.
-    pub(crate) fn rows_and_columns(&self, input: &InputShape) -> [usize; 2] {
-        let shape = &input.shape;
-        let channels_last = shape[3] <= 4 && shape[1] > 4;
-        if channels_last { [shape[1], shape[2]] } else { [shape[2], shape[3]] }
-    }
-
-    /// Shape of a value, if it is known.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.known.get(name)?.shape.as_deref()
-    }
-
-    /// Why the outputs of a node are not known.
-    pub fn problem(&self, number: usize) -> Option<&str> {
-        self.problems.get(&number).map(String::as_str)
-    }
-
-    /// Whether a value follows from initialisers and Constant nodes alone.
-    pub(crate) fn is_constant(&self, name: &str) -> bool {
-        self.known.get(name).is_some_and(|fact| fact.is_constant)
-    }
-
-    pub(crate) fn numbers(&self, name: &str) -> Option<&Numbers> {
-        self.known.get(name)?.numbers.as_ref()
-    }
-
-    pub(crate) const fn at<'a>(&'a self, node: &'a NodeProto) -> NodeFacts<'a> {
-        NodeFacts { facts: self, node }
-    }
-
-    pub(crate) const fn opset(&self) -> i64 {
-        self.opset
     }
 
     fn follow(
@@ -182,45 +110,6 @@ impl Facts {
     }
 }
 
-impl<'a> NodeFacts<'a> {
-    /// Shape of the node's input.
-    ///
-    /// # Errors
-    /// An input that is missing or whose shape is not known.
-    pub fn shape(&self, i: usize) -> Result<&'a [usize], String> {
-        let name = self.node.input.get(i).filter(|name| !name.is_empty()).ok_or_else(|| format!("lacks input {i}"))?;
-        self.facts.shape(name).ok_or_else(|| format!("reads '{name}', whose shape is not known"))
-    }
-
-    /// Whole numbers of the node's input.
-    ///
-    /// # Errors
-    /// An input that is missing or whose numbers are not known before the network runs.
-    pub fn integers(&self, i: usize) -> Result<Vec<i64>, String> {
-        let name = self.node.input.get(i).filter(|name| !name.is_empty()).ok_or_else(|| format!("lacks input {i}"))?;
-        let numbers = self.facts.numbers(name);
-        let unknown = || format!("reads '{name}', which is not known before the network runs");
-        numbers.map(Numbers::to_integers).ok_or_else(unknown)
-    }
-
-    pub(crate) fn numbers(&self, i: usize) -> Option<&'a Numbers> {
-        self.node.input.get(i).and_then(|name| self.facts.numbers(name))
-    }
-
-    /// Whether the node has this input.
-    pub fn is_given(&self, i: usize) -> bool {
-        self.node.input.get(i).is_some_and(|name| !name.is_empty())
-    }
-
-    pub(crate) const fn node(&self) -> &'a NodeProto {
-        self.node
-    }
-
-    pub(crate) const fn opset(&self) -> i64 {
-        self.facts.opset
-    }
-}
-
 fn constant(tensor: &TensorProto, document: &OnnxDocument) -> Result<Fact, OnnxError> {
     let (shape, n) = dims(tensor)?;
     elements(&shape).map_err(|problem| OnnxError::tensor(tensor.name(), problem))?;
@@ -240,7 +129,7 @@ fn constant(tensor: &TensorProto, document: &OnnxDocument) -> Result<Fact, OnnxE
         };
         numbers = values.and_then(|(values, is_integer)| {
             let array = ndarray::ArrayD::from_shape_vec(shape.clone(), values).ok()?;
-            Some(Numbers { array, is_integer, is_of_shapes: false })
+            Some(ShapeNumbers { array, is_integer, is_of_shapes: false })
         });
     }
     Ok(Fact { shape: Some(shape), numbers, is_constant: true })
@@ -291,11 +180,11 @@ fn declared(document: &OnnxDocument) -> HashMap<&str, Vec<usize>> {
     let graph = document.graph();
     let whole = |value: &ValueInfoProto| {
         let extents = declared_extents(value)?;
-        let extent = |(axis, n): (usize, &Option<i64>)| match n {
-            Some(n) => usize::try_from(*n).ok(),
+        let extent = |axis: usize| match extents[axis] {
+            Some(n) => usize::try_from(n).ok(),
             None => (axis == 0).then_some(1),
         };
-        extents.iter().enumerate().map(extent).collect::<Option<Vec<usize>>>()
+        (0..extents.len()).map(extent).collect::<Option<Vec<usize>>>()
     };
     let values = graph.value_info.iter().chain(&graph.output);
     values.filter_map(|value| Some((value.name(), whole(value)?))).collect()

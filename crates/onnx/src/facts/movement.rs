@@ -2,7 +2,8 @@
 
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
 
-use super::{Facts, NodeFacts};
+use super::extents::{axis_of, broadcast, elements};
+use super::known::NodeFacts;
 use crate::schema::NodeProto;
 
 /// What a node does to the places of its first input.
@@ -40,13 +41,6 @@ pub struct AxisRange {
     pub step: isize,
     /// How many places.
     pub count: usize,
-}
-
-/// An axis counted from the end where it is negative.
-pub fn axis_of(axis: i64, rank: usize) -> Result<usize, String> {
-    let wanted = if axis < 0 { axis + rank as i64 } else { axis };
-    let found = usize::try_from(wanted).ok().filter(|&a| a < rank.max(1));
-    found.ok_or_else(|| format!("has no axis {axis}: its input has {rank}"))
 }
 
 impl Movement {
@@ -93,7 +87,7 @@ impl Movement {
             }
             "Expand" => {
                 let wanted: Vec<usize> = positive(&facts.integers(1)?)?;
-                Self::Expand(super::shapes::broadcast(&[shape, &wanted])?)
+                Self::Expand(broadcast(&[shape, &wanted])?)
             }
             _ => Self::Tile(positive(&facts.integers(1)?)?),
         }))
@@ -163,18 +157,6 @@ impl AxisRange {
     pub fn places(&self) -> Vec<usize> {
         (0..self.count as isize).map(|i| (self.start as isize + i * self.step) as usize).collect()
     }
-}
-
-/// More axes than this has no network.
-const RANK_MAX: usize = 16;
-
-/// Number of elements, if memory can hold as many.
-pub fn elements(shape: &[usize]) -> Result<usize, String> {
-    if shape.len() > RANK_MAX {
-        return Err(format!("has {} axes, more than {RANK_MAX}", shape.len()));
-    }
-    let n = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| n.checked_mul(8).is_some());
-    n.ok_or_else(|| format!("has a shape {shape:?} that no tensor has"))
 }
 
 /// Part of an array along one axis.
@@ -276,13 +258,4 @@ fn axis_range(axis: usize, n: usize, [start, end, step]: [i64; 3]) -> Result<Axi
     // A single place needs no step, which then may be beyond any tensor.
     let step = if count > 1 { step as isize } else { 1 };
     Ok(AxisRange { axis, start: start.max(0) as usize, step, count: count as usize })
-}
-
-impl Facts {
-    /// Whether all of a node's inputs are constant.
-    pub(crate) fn is_constant_node(&self, node: &NodeProto) -> bool {
-        // Of CastLike's second input only the type matters.
-        let n = if node.op_type() == "CastLike" { 1 } else { node.input.len() };
-        node.input.iter().take(n).filter(|name| !name.is_empty()).all(|name| self.is_constant(name))
-    }
 }

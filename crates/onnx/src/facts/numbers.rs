@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn, Zip};
 
+use super::extents::broadcast;
 use crate::external::ExternalData;
 use crate::schema::NodeProto;
 use crate::tensor::{floats, integers};
@@ -15,7 +16,7 @@ pub const ALL_NUMBERS_MAX: usize = 1 << 21;
 
 /// A few numbers. Integers are exact up to 2^53; larger ones, which stand for "to the end", stay as large.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Numbers {
+pub struct ShapeNumbers {
     pub array: ArrayD<f64>,
     /// Whether a division rounds towards zero.
     pub is_integer: bool,
@@ -23,7 +24,7 @@ pub struct Numbers {
     pub is_of_shapes: bool,
 }
 
-impl Numbers {
+impl ShapeNumbers {
     pub fn integers(values: impl IntoIterator<Item = i64>) -> Self {
         let values: Vec<f64> = values.into_iter().map(|v| v as f64).collect();
         Self { array: ndarray::Array1::from(values).into_dyn(), is_integer: true, is_of_shapes: false }
@@ -40,7 +41,7 @@ impl Numbers {
 }
 
 /// What a node makes of numbers, where it is one of the operations that shapes are computed with.
-pub fn fold(node: &NodeProto, inputs: &[Option<&Numbers>]) -> Option<Numbers> {
+pub fn fold(node: &NodeProto, inputs: &[Option<&ShapeNumbers>]) -> Option<ShapeNumbers> {
     let x = *inputs.first()?.as_ref()?;
     let is_of_shapes = inputs.iter().flatten().any(|n| n.is_of_shapes);
     let folded = match node.op_type() {
@@ -75,17 +76,17 @@ pub fn fold(node: &NodeProto, inputs: &[Option<&Numbers>]) -> Option<Numbers> {
             let n = extents.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
             let value = filled(node)?;
             let array = (n <= NUMBERS_MAX).then(|| ArrayD::from_elem(IxDyn(&extents), value.number))?;
-            Numbers { array, is_integer: value.is_integer, is_of_shapes }
+            ShapeNumbers { array, is_integer: value.is_integer, is_of_shapes }
         }
         "ReduceProd" => {
             let array = ArrayD::from_elem(IxDyn(&vec![1; x.array.ndim()]), x.array.product());
             let is_flat = node.int("keepdims", 1) == 0;
             let array = if is_flat { array.into_shape_with_order(IxDyn(&[])).ok()? } else { array };
-            Numbers { array, ..x.clone() }
+            ShapeNumbers { array, ..x.clone() }
         }
         _ => return None,
     };
-    Some(Numbers { is_of_shapes, ..folded })
+    Some(ShapeNumbers { is_of_shapes, ..folded })
 }
 
 /// What ConstantOfShape fills with.
@@ -106,7 +107,7 @@ fn filled(node: &NodeProto) -> Option<Filling> {
     Some(Filling { number: f64::from(*values.first()?), is_integer: false })
 }
 
-fn binary(op: &str, a: &Numbers, b: &Numbers) -> Option<Numbers> {
+fn binary(op: &str, a: &ShapeNumbers, b: &ShapeNumbers) -> Option<ShapeNumbers> {
     let is_integer = a.is_integer && b.is_integer;
     let apply = |a: f64, b: f64| match op {
         "Add" => a + b,
@@ -124,41 +125,41 @@ fn binary(op: &str, a: &Numbers, b: &Numbers) -> Option<Numbers> {
         "And" => f64::from(a != 0.0 && b != 0.0),
         _ => f64::from(a != 0.0 || b != 0.0),
     };
-    let extents = super::shapes::broadcast(&[a.array.shape(), b.array.shape()]).ok()?;
+    let extents = broadcast(&[a.array.shape(), b.array.shape()]).ok()?;
     (extents.iter().product::<usize>() <= NUMBERS_MAX).then_some(())?;
     let (x, y) = (a.array.broadcast(IxDyn(&extents))?, b.array.broadcast(IxDyn(&extents))?);
     let array = Zip::from(x).and(y).map_collect(|&x, &y| apply(x, y));
     let is_integer = is_integer || matches!(op, "Equal" | "Less" | "Greater" | "And" | "Or");
-    Some(Numbers { array, is_integer, is_of_shapes: false })
+    Some(ShapeNumbers { array, is_integer, is_of_shapes: false })
 }
 
-fn select(condition: &Numbers, yes: &Numbers, no: &Numbers) -> Option<Numbers> {
-    let extents = super::shapes::broadcast(&[condition.array.shape(), yes.array.shape(), no.array.shape()]).ok()?;
+fn select(condition: &ShapeNumbers, yes: &ShapeNumbers, no: &ShapeNumbers) -> Option<ShapeNumbers> {
+    let extents = broadcast(&[condition.array.shape(), yes.array.shape(), no.array.shape()]).ok()?;
     (extents.iter().product::<usize>() <= NUMBERS_MAX).then_some(())?;
-    let of = |n: &Numbers| n.array.broadcast(IxDyn(&extents)).map(|view| view.to_owned());
+    let of = |n: &ShapeNumbers| n.array.broadcast(IxDyn(&extents)).map(|view| view.to_owned());
     let (c, y, n) = (of(condition)?, of(yes)?, of(no)?);
     let array = Zip::from(&c).and(&y).and(&n).map_collect(|&c, &y, &n| if c == 0.0 { n } else { y });
-    Some(Numbers { array, ..yes.clone() })
+    Some(ShapeNumbers { array, ..yes.clone() })
 }
 
-fn cast(x: &Numbers, to: i64) -> Numbers {
+fn cast(x: &ShapeNumbers, to: i64) -> ShapeNumbers {
     // FLOAT, FLOAT16, DOUBLE and BFLOAT16 keep fractions.
     let is_integer = !matches!(to, 1 | 10 | 11 | 16);
-    Numbers { is_integer, ..x.map(|v| if is_integer { v.trunc() } else { v }) }
+    ShapeNumbers { is_integer, ..x.map(|v| if is_integer { v.trunc() } else { v }) }
 }
 
-fn range(from: &Numbers, to: &Numbers, step: &Numbers) -> Option<Numbers> {
+fn range(from: &ShapeNumbers, to: &ShapeNumbers, step: &ShapeNumbers) -> Option<ShapeNumbers> {
     let [from, to, step] = [from, to, step].map(|n| n.array.first().copied());
     let (from, to, step) = (from?, to?, step?);
     let n = ((to - from) / step).ceil().max(0.0);
     let values = (n <= NUMBERS_MAX as f64).then(|| (0..n as i64).map(|i| (from + step * i as f64) as i64))?;
-    Some(Numbers::integers(values))
+    Some(ShapeNumbers::integers(values))
 }
 
 /// The element types of several inputs behind each other, such as Concat of shapes.
-pub fn concat(axis: usize, parts: &[&Numbers]) -> Option<Numbers> {
+pub fn concat(axis: usize, parts: &[&ShapeNumbers]) -> Option<ShapeNumbers> {
     let views: Vec<_> = parts.iter().map(|part| part.array.view()).collect();
     let array = ndarray::concatenate(Axis(axis), &views).ok()?;
     let is_integer = parts.iter().all(|part| part.is_integer);
-    Some(Numbers { array, is_integer, is_of_shapes: parts.iter().any(|part| part.is_of_shapes) })
+    Some(ShapeNumbers { array, is_integer, is_of_shapes: parts.iter().any(|part| part.is_of_shapes) })
 }

@@ -1,9 +1,10 @@
 //! Shapes of what operations make.
 
-use super::movement::{Movement, axes, axis_of, elements};
-use super::numbers::{NUMBERS_MAX, Numbers, concat, fold};
+use super::extents::{axis_of, broadcast, elements};
+use super::known::{Fact, NodeFacts};
+use super::movement::{Movement, axes};
+use super::numbers::{NUMBERS_MAX, ShapeNumbers, concat, fold};
 use super::windows::Pads;
-use super::{Fact, NodeFacts};
 
 /// Operations on each element.
 pub const ELEMENTWISE: [&str; 38] = [
@@ -68,26 +69,6 @@ pub const BINARY: [&str; 18] = [
     "And", "Or", "Xor", "Mod",
 ];
 
-/// The shape that shapes are broadcast to.
-///
-/// # Errors
-/// Extents that differ where neither is one.
-pub fn broadcast(shapes: &[&[usize]]) -> Result<Vec<usize>, String> {
-    let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
-    let mut out = vec![1; rank];
-    for shape in shapes {
-        for (axis, &extent) in shape.iter().enumerate() {
-            let at = &mut out[rank - shape.len() + axis];
-            if *at == 1 {
-                *at = extent;
-            } else if extent != 1 && extent != *at {
-                return Err(format!("combines unlike shapes {shapes:?}"));
-            }
-        }
-    }
-    elements(&out).map(|_| out)
-}
-
 /// What is known of a node's outputs.
 ///
 /// # Errors
@@ -98,7 +79,7 @@ pub fn outputs(facts: &NodeFacts<'_>) -> Result<Vec<Fact>, String> {
     if let Some(movement) = Movement::of(node, facts)? {
         let shape = movement.shape(facts.shape(0)?)?;
         let numbers = facts.numbers(0).filter(|_| shape.iter().product::<usize>() <= NUMBERS_MAX);
-        let moved = numbers.map(|n| movement.apply(n.array.view()).map(|array| Numbers { array, ..n.clone() }));
+        let moved = numbers.map(|n| movement.apply(n.array.view()).map(|array| ShapeNumbers { array, ..n.clone() }));
         return Ok(vec![Fact { shape: Some(shape), numbers: moved.transpose()?, is_constant: false }]);
     }
     let whole = |shape: Vec<usize>| Ok(vec![Fact { shape: Some(shape), ..Fact::default() }]);
@@ -107,14 +88,14 @@ pub fn outputs(facts: &NodeFacts<'_>) -> Result<Vec<Fact>, String> {
         "Size" => {
             let n = elements(facts.shape(0)?)? as f64;
             let array = ndarray::arr0(n).into_dyn();
-            return Ok(vec![of_numbers(Numbers { array, is_integer: true, is_of_shapes: true })]);
+            return Ok(vec![of_numbers(ShapeNumbers { array, is_integer: true, is_of_shapes: true })]);
         }
         "Constant" => return constant_list(facts).map(|numbers| vec![of_numbers(numbers)]),
         "Split" => return split(facts).map(|all| all.into_iter().map(of_shape).collect()),
         "Concat" => return concatenated(facts).map(|fact| vec![fact]),
         _ => {}
     }
-    let inputs: Vec<Option<&Numbers>> = (0..node.input.len()).map(|i| facts.numbers(i)).collect();
+    let inputs: Vec<Option<&ShapeNumbers>> = (0..node.input.len()).map(|i| facts.numbers(i)).collect();
     if let Some(numbers) = fold(node, &inputs) {
         return Ok(vec![of_numbers(numbers)]);
     }
@@ -155,28 +136,28 @@ fn of_shape(shape: Vec<usize>) -> Fact {
     Fact { shape: Some(shape), ..Fact::default() }
 }
 
-fn of_numbers(numbers: Numbers) -> Fact {
+fn of_numbers(numbers: ShapeNumbers) -> Fact {
     Fact { shape: Some(numbers.array.shape().to_vec()), numbers: Some(numbers), is_constant: false }
 }
 
-fn shape_of(facts: &NodeFacts<'_>) -> Result<Numbers, String> {
+fn shape_of(facts: &NodeFacts<'_>) -> Result<ShapeNumbers, String> {
     let (node, shape) = (facts.node(), facts.shape(0)?);
     let rank = shape.len() as i64;
     let place = |v: i64| (if v < 0 { v + rank } else { v }).clamp(0, rank) as usize;
     let (start, end) = (place(node.int("start", 0)), place(node.int("end", rank)));
     let part = shape.get(start..end).unwrap_or(&[]);
-    Ok(Numbers { is_of_shapes: true, ..Numbers::integers(part.iter().map(|&d| d as i64)) })
+    Ok(ShapeNumbers { is_of_shapes: true, ..ShapeNumbers::integers(part.iter().map(|&d| d as i64)) })
 }
 
 /// A Constant node whose value is a list or a number.
-fn constant_list(facts: &NodeFacts<'_>) -> Result<Numbers, String> {
+fn constant_list(facts: &NodeFacts<'_>) -> Result<ShapeNumbers, String> {
     let node = facts.node();
-    let of = |values: Vec<f64>, is_integer: bool| Numbers {
+    let of = |values: Vec<f64>, is_integer: bool| ShapeNumbers {
         array: ndarray::Array1::from(values).into_dyn(),
         is_integer,
         is_of_shapes: false,
     };
-    let scalar = |value: f64, is_integer: bool| Numbers {
+    let scalar = |value: f64, is_integer: bool| ShapeNumbers {
         array: ndarray::arr0(value).into_dyn(),
         is_integer,
         is_of_shapes: false,
@@ -208,7 +189,7 @@ fn concatenated(facts: &NodeFacts<'_>) -> Result<Fact, String> {
         out[axis] = out[axis].checked_add(shape[axis]).ok_or("is too large")?;
     }
     let n = elements(&out)?;
-    let parts: Option<Vec<&Numbers>> = (0..node.input.len()).map(|i| facts.numbers(i)).collect();
+    let parts: Option<Vec<&ShapeNumbers>> = (0..node.input.len()).map(|i| facts.numbers(i)).collect();
     let numbers = parts.filter(|_| n <= NUMBERS_MAX).and_then(|parts| concat(axis, &parts));
     Ok(Fact { shape: Some(out), numbers, is_constant: false })
 }
@@ -385,10 +366,10 @@ fn reduced(facts: &NodeFacts<'_>, axes: Option<Vec<i64>>) -> Result<Vec<usize>, 
         _ => (0..rank).collect(),
     };
     let keeps = facts.node().int("keepdims", 1) != 0;
-    let of = |(axis, &d): (usize, &usize)| match (gone.contains(&axis), keeps) {
+    let of = |axis: usize| match (gone.contains(&axis), keeps) {
         (true, true) => Some(1),
         (true, false) => None,
-        (false, _) => Some(d),
+        (false, _) => Some(shape[axis]),
     };
-    Ok(shape.iter().enumerate().filter_map(of).collect())
+    Ok((0..rank).filter_map(of).collect())
 }

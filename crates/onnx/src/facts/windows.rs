@@ -1,6 +1,6 @@
 //! Windows that slide over rows and columns: convolutions and pooling.
 
-use super::NodeFacts;
+use super::known::NodeFacts;
 
 /// Where the window of a convolution or of pooling goes, by spatial axis.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,8 @@ impl Pads {
     /// # Errors
     /// A kernel that is larger than its input.
     pub fn over(&self, spatial: &[usize]) -> Result<Vec<usize>, String> {
-        let along = |(axis, &n): (usize, &usize)| {
+        let along = |axis: usize| {
+            let n = spatial[axis];
             let padded = n.checked_add(self.begin[axis])?.checked_add(self.end[axis])?;
             let room = padded.checked_sub(self.reach(axis))?;
             let stride = self.strides[axis];
@@ -86,7 +87,7 @@ impl Pads {
                 self.is_ceil && !room.is_multiple_of(stride) && floor.saturating_mul(stride) < n + self.begin[axis];
             Some(floor + usize::from(hangs))
         };
-        let all: Option<Vec<usize>> = spatial.iter().enumerate().map(along).collect();
+        let all: Option<Vec<usize>> = (0..spatial.len()).map(along).collect();
         all.ok_or_else(|| {
             format!("has a kernel {:?} that is larger than its input {spatial:?} with its pads", self.kernel)
         })
@@ -105,7 +106,8 @@ impl Pads {
             return all.ok_or_else(|| "has no usable output_shape".into());
         }
         let extra = node.ints("output_padding").unwrap_or(&[]);
-        let along = |(axis, &n): (usize, &usize)| {
+        let along = |axis: usize| {
+            let n = spatial[axis];
             if matches!(node.string("auto_pad"), Some("SAME_UPPER" | "SAME_LOWER")) {
                 return n.checked_mul(self.strides[axis]);
             }
@@ -114,7 +116,7 @@ impl Pads {
                 .checked_add(size(extra, axis).unwrap_or(0))?
                 .checked_sub(self.begin[axis].checked_add(self.end[axis])?)
         };
-        let all: Option<Vec<usize>> = spatial.iter().enumerate().map(along).collect();
+        let all: Option<Vec<usize>> = (0..spatial.len()).map(along).collect();
         all.ok_or_else(|| "has pads that leave nothing".into())
     }
 }

@@ -8,7 +8,7 @@ pub struct Classes {
     parent: Vec<u32>,
     /// Of a root, which reason keeps the class whole.
     frozen: Vec<Option<u32>>,
-    /// Of a root, whether some convolution or product makes it: places that only hold constants are never removed alone.
+    /// Of a root, whether some convolution or product makes it: places of constants are never removed alone.
     is_produced: Vec<bool>,
     reasons: Vec<String>,
     /// By reason, its place in `reasons`.

@@ -2,19 +2,19 @@
 
 use ndarray::{Axis, IxDyn, Zip, concatenate};
 
-use super::Labels;
+use super::DocumentLabels;
 use super::arrays::{LabelArray, compress, join_to_one_axis, varying, whole};
 use super::parameters::aligned;
 use crate::facts::axis_of;
 use crate::schema::NodeProto;
 
 /// A tensor that takes part in a combination, its labels with as many axes as what comes out.
-struct Operand {
+struct CombinedTensor {
     labels: LabelArray,
     shape: Vec<usize>,
 }
 
-impl Labels<'_> {
+impl DocumentLabels<'_> {
     /// Add, Mul and their like: the same places join.
     pub(super) fn combination(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
         let out_shape = self.out_shape(node, 0)?;
@@ -41,15 +41,15 @@ impl Labels<'_> {
         Ok(())
     }
 
-    fn operand(&self, node: &NodeProto, i: usize, labels: LabelArray, rank: usize) -> Result<Operand, String> {
+    fn operand(&self, node: &NodeProto, i: usize, labels: LabelArray, rank: usize) -> Result<CombinedTensor, String> {
         let shape = self.shape(node, i)?;
         let lead = vec![1; rank.saturating_sub(shape.len())];
         let extents = [&lead[..], labels.shape()].concat();
         let labels = labels.into_shape_with_order(IxDyn(&extents)).map_err(|e| e.to_string())?;
-        Ok(Operand { labels, shape: [&lead[..], &shape].concat() })
+        Ok(CombinedTensor { labels, shape: [&lead[..], &shape].concat() })
     }
 
-    fn join_operands(&mut self, operands: Vec<Operand>, out_shape: &[usize]) -> Result<LabelArray, String> {
+    fn join_operands(&mut self, operands: Vec<CombinedTensor>, out_shape: &[usize]) -> Result<LabelArray, String> {
         let all: Vec<LabelArray> = operands.iter().map(|operand| operand.labels.clone()).collect();
         let mut out: Option<LabelArray> = None;
         for operand in operands {

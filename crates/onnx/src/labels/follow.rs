@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ndarray::ArrayD;
 
 use super::arrays::{LabelArray, along, compress, on_axis, varying};
-use super::{FrozenNode, Labels};
+use super::{DocumentLabels, FrozenNode};
 use crate::facts::axis_of;
 use crate::names::node_name;
 use crate::schema::NodeProto;
@@ -56,7 +56,7 @@ const CHANNELS_MAX: usize = 1 << 20;
 /// Labels of all tensors together: what a hostile file could multiply them to.
 const ALL_PLACES_MAX: usize = 1 << 22;
 
-impl Labels<'_> {
+impl DocumentLabels<'_> {
     /// Labels of the network's inputs, which stay.
     pub(super) fn start(&mut self) {
         for input in self.facts.inputs() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{LabelArray, Labels, ParameterUse};
+use super::{DocumentLabels, LabelArray, ParameterUse};
 use crate::OnnxError;
 use crate::names::node_name;
 
@@ -38,13 +38,13 @@ pub struct DocumentGroups {
     groups: Vec<DocumentGroup>,
     frozen_nodes: Vec<FrozenNode>,
     /// By label, its group and which channel of it.
-    slots: Vec<Slot>,
+    slots: Vec<LabelSlot>,
     arrays: HashMap<String, LabelArray>,
     uses: Vec<ParameterUse>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+struct LabelSlot {
     group: usize,
     channel: usize,
 }
@@ -78,15 +78,27 @@ impl DocumentGroups {
 
     /// Whether the channel of a label stays.
     pub(crate) fn is_kept(&self, label: u32, kept: &KeptFlags) -> bool {
-        let Slot { group, channel } = self.slots[label as usize];
+        let LabelSlot { group, channel } = self.slots[label as usize];
         kept[group][channel]
+    }
+}
+
+/// Several groups of one producer get a number.
+fn number_names(groups: &mut [DocumentGroup]) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for group in groups {
+        let n = seen.entry(group.name.clone()).or_insert(0);
+        *n += 1;
+        if *n > 1 {
+            group.name = format!("{}#{n}", group.name);
+        }
     }
 }
 
 /// What the channels of a group have in common.
 type Footprint = (Vec<(u32, u32)>, Option<String>);
 
-impl Labels<'_> {
+impl DocumentLabels<'_> {
     /// Freezes what leaves the network, and puts classes into groups.
     pub(super) fn finish(mut self) -> Result<DocumentGroups, OnnxError> {
         for output in &self.document.graph().output {
@@ -103,7 +115,7 @@ impl Labels<'_> {
         }
         let mut groups: Vec<DocumentGroup> = Vec::new();
         let mut known: HashMap<Footprint, usize> = HashMap::new();
-        let mut slots = vec![Slot { group: 0, channel: 0 }; n];
+        let mut slots = vec![LabelSlot { group: 0, channel: 0 }; n];
         for root in (0..n as u32).filter(|&label| roots[label as usize] == label) {
             let reason = self.classes.reason(root).map(str::to_owned);
             let key = (footprints[root as usize].clone(), reason);
@@ -111,7 +123,7 @@ impl Labels<'_> {
             if group == groups.len() {
                 groups.push(self.describe(root, first_producer.get(&root).copied()));
             }
-            slots[root as usize] = Slot { group, channel: groups[group].n_channels };
+            slots[root as usize] = LabelSlot { group, channel: groups[group].n_channels };
             groups[group].n_channels += 1;
         }
         for &(node, label) in &self.produced {
@@ -127,6 +139,7 @@ impl Labels<'_> {
             group.producers.sort_unstable();
             group.producers.dedup();
         });
+        number_names(&mut groups);
         for label in 0..n {
             slots[label] = slots[roots[label] as usize];
         }

@@ -27,7 +27,7 @@ use crate::facts::Facts;
 use crate::names::makers;
 
 /// Labels while they are followed.
-struct Labels<'a> {
+struct DocumentLabels<'a> {
     document: &'a OnnxDocument,
     facts: &'a Facts,
     classes: Classes,
@@ -50,7 +50,7 @@ struct Labels<'a> {
 
 /// Follows labels through the whole document.
 pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> Result<DocumentGroups, OnnxError> {
-    let mut labels = Labels {
+    let mut labels = DocumentLabels {
         document,
         facts,
         classes: Classes::default(),

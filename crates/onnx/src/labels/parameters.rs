@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 
-use super::Labels;
+use super::DocumentLabels;
 use super::arrays::{along, join_to_one_axis, on_axis, varying, whole};
 use crate::facts::Movement;
 use crate::schema::NodeProto;
@@ -39,7 +39,7 @@ struct OnAxis {
     labels: Vec<u32>,
 }
 
-impl<'a> Labels<'a> {
+impl<'a> DocumentLabels<'a> {
     /// The node's parameter has a row along these axes for each label.
     ///
     /// # Errors

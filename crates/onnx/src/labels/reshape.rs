@@ -2,12 +2,12 @@
 
 use ndarray::{Axis, IxDyn, concatenate};
 
-use super::Labels;
+use super::DocumentLabels;
 use super::arrays::{LabelArray, PLACES_MAX, along, compress, join_to_one_axis, on_axis, varying, whole};
 use crate::facts::{Movement, axes, axis_of, pads, part};
 use crate::schema::NodeProto;
 
-impl Labels<'_> {
+impl DocumentLabels<'_> {
     pub(super) fn movement(&mut self, node: &NodeProto) -> Result<(), String> {
         let shape = self.shape(node, 0)?;
         let labels = self.input(node, 0)?;
