@@ -43,6 +43,7 @@ pub use secateur_formats as formats;
 pub use secateur_gpu as gpu;
 pub use secateur_kernels as kernels;
 pub use secateur_net as net;
+pub use secateur_onnx as onnx;
 pub use secateur_rl as rl;
 pub use secateur_run as run;
 pub use secateur_run::run;

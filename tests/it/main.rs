@@ -13,6 +13,7 @@ mod layering;
 mod learner_failure;
 mod library;
 mod loading;
+mod onnx_network;
 mod plugins;
 mod real_files;
 mod real_network;

@@ -50,7 +50,7 @@ const BYTES_PER_NODE: u64 = 1024;
 pub type GroupId = usize;
 
 /// Where one channel position of a tensor belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupChannel {
     /// The group.
     pub group: GroupId,

@@ -56,6 +56,7 @@ pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
 pub use pointwise::Pointwise;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use shape::Shape;
+pub use shapes::output_shape;
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use tap::Tap;
 pub use weights::{Network, Tensor, Weights, parameter_shapes};

@@ -193,7 +193,11 @@ fn conv_shape(conv: &Conv2d, x: Shape) -> Result<Shape, String> {
     Ok(Shape { c: *out_channels, h, w })
 }
 
-fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
+/// Shape of what an operation makes of inputs of these shapes.
+///
+/// # Errors
+/// Why it cannot read them: a predicate without the node's name.
+pub fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
     let x = *ins.first().ok_or("reads nothing")?;
     let too_large = || format!("64 bits are too few for its output, of input {x}");
     match op {

@@ -29,6 +29,7 @@ mod edit;
 mod error;
 mod external;
 mod facts;
+mod import;
 mod labels;
 mod names;
 mod scan;
@@ -39,7 +40,8 @@ pub use edit::{DataFile, Removal, WrittenModel};
 pub use error::OnnxError;
 pub use external::ExternalData;
 pub use facts::{Facts, InputShape};
-pub use labels::{DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
+pub use import::ImportedNetwork;
+pub use labels::{DocumentChannel, DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
 pub use tensor::{ElementType, dims, floats, integers};
 
 /// The format's own structs, as `schema/onnx-ml.proto` declares them.

@@ -18,6 +18,7 @@ pub(crate) use movement::{Movement, axes, part};
 pub(crate) use numbers::ShapeNumbers;
 use numbers::{ALL_NUMBERS_MAX, NUMBERS_MAX};
 pub(crate) use shapes::pads;
+pub(crate) use windows::Pads;
 
 use crate::OnnxError;
 use crate::document::OnnxDocument;

@@ -38,15 +38,18 @@ pub struct DocumentGroups {
     groups: Vec<DocumentGroup>,
     frozen_nodes: Vec<FrozenNode>,
     /// By label, its group and which channel of it.
-    slots: Vec<LabelSlot>,
+    slots: Vec<DocumentChannel>,
     arrays: HashMap<String, LabelArray>,
     uses: Vec<ParameterUse>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct LabelSlot {
-    group: usize,
-    channel: usize,
+/// A channel of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentChannel {
+    /// Its group.
+    pub group: usize,
+    /// Which of the group's channels.
+    pub channel: usize,
 }
 
 /// Of every group, which channels stay.
@@ -68,6 +71,13 @@ impl DocumentGroups {
         self.groups.iter().map(|group| vec![true; group.n_channels]).collect()
     }
 
+    /// The channels along a value's channel axis, one for each place; none of a value whose channels are not followed.
+    pub fn channels(&self, value: &str) -> Option<Vec<DocumentChannel>> {
+        let array = self.arrays.get(value)?;
+        let of = |&label: &u32| self.slots[label as usize];
+        Some(array.iter().map(of).collect())
+    }
+
     pub(crate) fn uses(&self) -> &[ParameterUse] {
         &self.uses
     }
@@ -78,7 +88,7 @@ impl DocumentGroups {
 
     /// Whether the channel of a label stays.
     pub(crate) fn is_kept(&self, label: u32, kept: &KeptFlags) -> bool {
-        let LabelSlot { group, channel } = self.slots[label as usize];
+        let DocumentChannel { group, channel } = self.slots[label as usize];
         kept[group][channel]
     }
 }
@@ -115,7 +125,7 @@ impl DocumentLabels<'_> {
         }
         let mut groups: Vec<DocumentGroup> = Vec::new();
         let mut known: HashMap<Footprint, usize> = HashMap::new();
-        let mut slots = vec![LabelSlot { group: 0, channel: 0 }; n];
+        let mut slots = vec![DocumentChannel { group: 0, channel: 0 }; n];
         for root in (0..n as u32).filter(|&label| roots[label as usize] == label) {
             let reason = self.classes.reason(root).map(str::to_owned);
             let key = (footprints[root as usize].clone(), reason);
@@ -123,7 +133,7 @@ impl DocumentLabels<'_> {
             if group == groups.len() {
                 groups.push(self.describe(root, first_producer.get(&root).copied()));
             }
-            slots[root as usize] = LabelSlot { group, channel: groups[group].n_channels };
+            slots[root as usize] = DocumentChannel { group, channel: groups[group].n_channels };
             groups[group].n_channels += 1;
         }
         for &(node, label) in &self.produced {

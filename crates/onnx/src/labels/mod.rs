@@ -18,7 +18,7 @@ use std::collections::{BTreeSet, HashMap};
 
 pub(crate) use arrays::{LabelArray, varying};
 pub(crate) use classes::Classes;
-pub use groups::{DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
+pub use groups::{DocumentChannel, DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
 pub(crate) use parameters::ParameterUse;
 
 use crate::OnnxError;

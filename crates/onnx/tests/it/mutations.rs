@@ -91,7 +91,7 @@ fn ten_thousand_changed_files_are_documents_or_errors() {
 #[test]
 fn channels_of_ten_thousand_changed_networks_are_followed_and_cut_or_refused() {
     let (whole, mut draws) = (model(network()).encode_to_vec(), Draws(2));
-    let (mut n_cut, mut n_documents) = (0, 0);
+    let (mut n_cut, mut n_documents, mut n_networks) = (0, 0, 0);
     for _ in 0..10_000 {
         let mut bytes = whole.clone();
         mutate(&mut bytes, &mut draws);
@@ -104,11 +104,13 @@ fn channels_of_ten_thousand_changed_networks_are_followed_and_cut_or_refused() {
             .iter()
             .map(|group| (0..group.n_channels).map(|i| i % 2 == 0 || group.frozen.is_some()).collect())
             .collect();
+        n_networks += usize::from(document.network(&facts).is_ok());
         let removal = Removal { document: &document, facts: &facts, groups: &groups, kept: &kept };
         if let (Ok(cut), true) = (removal.cut(), groups.groups().iter().any(|group| group.frozen.is_none())) {
             n_cut += 1;
             assert!(OnnxDocument::from_bytes(cut.to_bytes().into(), Path::new(".")).is_ok());
         }
     }
-    assert!(n_documents > 1_000 && n_cut > 500, "of 10,000 files {n_documents} were documents, {n_cut} were cut");
+    let are_many = n_documents > 1_000 && n_cut > 500 && n_networks > 500;
+    assert!(are_many, "of 10,000 files {n_documents} were documents, {n_networks} networks, {n_cut} were cut");
 }

@@ -1,0 +1,129 @@
+//! Functions of elements, and sums and products of tensors.
+
+use secateur_net::{Op, Pointwise};
+
+use super::{Carried, Import};
+use crate::schema::NodeProto;
+
+impl Import<'_> {
+    pub(super) fn pointwise(&mut self, node: &NodeProto) -> Result<(), String> {
+        let x = self.input(node, 0)?;
+        let function = match node.op_type() {
+            "Relu" => Pointwise::Relu,
+            "Sigmoid" => Pointwise::Sigmoid,
+            "Tanh" => Pointwise::Tanh,
+            "HardSwish" => Pointwise::HardSwish,
+            "LeakyRelu" => Pointwise::LeakyRelu { slope: node.float("alpha", 0.01) },
+            "HardSigmoid" => Pointwise::HardSigmoid { alpha: node.float("alpha", 0.2), beta: node.float("beta", 0.5) },
+            "Clip" => self.clip(node)?,
+            "Gelu" => Pointwise::Gelu { tanh: node.string("approximate") == Some("tanh") },
+            "Elu" => Pointwise::Elu { alpha: node.float("alpha", 1.0) },
+            "Softplus" => Pointwise::Softplus,
+            "Mish" => Pointwise::Mish,
+            "Exp" => Pointwise::Exp,
+            "Sqrt" => Pointwise::Sqrt,
+            "Abs" => Pointwise::Abs,
+            "Neg" => Pointwise::Neg,
+            "Erf" => Pointwise::Erf,
+            "Log" => Pointwise::Log,
+            _ => return Err("is an operation that is not computed".into()),
+        };
+        self.function(node, x, function)
+    }
+
+    fn function(&mut self, node: &NodeProto, x: Carried, function: Pointwise) -> Result<(), String> {
+        let id = self.push(node, Op::Pointwise(function), &[x.node])?;
+        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
+        Ok(())
+    }
+
+    fn clip(&self, node: &NodeProto) -> Result<Pointwise, String> {
+        let min = self.number(node, 1, node.float("min", f32::NEG_INFINITY))?;
+        let max = self.number(node, 2, node.float("max", f32::INFINITY))?;
+        // The largest finite numbers stand for no bound.
+        let min = if min <= f32::MIN { f32::NEG_INFINITY } else { min };
+        let max = if max >= f32::MAX { f32::INFINITY } else { max };
+        Ok(if (min, max) == (0.0, 6.0) { Pointwise::Relu6 } else { Pointwise::Clip { min, max } })
+    }
+
+    /// A constant as one number for each channel of `x`.
+    pub(super) fn per_channel(&self, node: &NodeProto, i: usize, x: Carried) -> Result<Vec<f32>, String> {
+        let array = self.constant(node, i)?;
+        let channels = self.shapes[x.node].c;
+        let axis = x.layout.channel_axis()?;
+        let rank = self.facts.shape(&node.output[0]).map_or(0, <[usize]>::len);
+        let lead = rank.saturating_sub(array.ndim());
+        let elsewhere = array.shape().iter().enumerate().any(|(a, &n)| n > 1 && a + lead != axis);
+        match array.len() {
+            1 => Ok(vec![array.iter().copied().next().unwrap_or(0.0); channels]),
+            n if n == channels && !elsewhere => Ok(array.iter().copied().collect()),
+            _ => Err(format!("has a constant of shape {:?} that is not one number for each channel", array.shape())),
+        }
+    }
+
+    pub(super) fn combination(&mut self, node: &NodeProto) -> Result<(), String> {
+        let op = node.op_type();
+        let carried: Vec<Option<Carried>> = node.input.iter().map(|name| self.carried.get(name).copied()).collect();
+        match *carried.as_slice() {
+            [Some(x), None] => self.with_constant(node, x, 1),
+            [None, Some(x)] => self.with_constant(node, x, 0),
+            [Some(x)] => {
+                self.carry(&node.output[0], x);
+                Ok(())
+            }
+            _ => {
+                let all: Vec<Carried> = carried.iter().flatten().copied().collect();
+                let first = all.first().copied().ok_or("combines nothing")?;
+                let is_flat_pixel = |x: &Carried| self.shapes[x.node].h * self.shapes[x.node].w == 1;
+                if all.len() < carried.len() || all.iter().any(|x| x.layout != first.layout && !is_flat_pixel(x)) {
+                    return Err("combines tensors of unlike layouts".into());
+                }
+                let mut ids: Vec<usize> = all.iter().map(|x| x.node).collect();
+                let op = match op {
+                    "Add" | "Sum" => Op::Add,
+                    "Mul" => Op::Mul,
+                    "Sub" => {
+                        ids[1] = self.push(node, Op::Pointwise(Pointwise::Neg), &[ids[1]])?;
+                        Op::Add
+                    }
+                    _ => return Err("of two tensors is not computed".into()),
+                };
+                let id = self.push(node, op, &ids)?;
+                self.carry(&node.output[0], Carried { node: id, layout: first.layout });
+                Ok(())
+            }
+        }
+    }
+
+    fn with_constant(&mut self, node: &NodeProto, x: Carried, i: usize) -> Result<(), String> {
+        let op = node.op_type();
+        if matches!(op, "Max" | "Min") {
+            let bound = self.number(node, i, 0.0)?;
+            let (min, max) = if op == "Max" { (bound, f32::INFINITY) } else { (f32::NEG_INFINITY, bound) };
+            return self.function(node, x, Pointwise::Clip { min, max });
+        }
+        if op == "Pow" {
+            return match self.number(node, i, 0.0)? {
+                2.0 if i == 1 => {
+                    let id = self.push(node, Op::Mul, &[x.node, x.node])?;
+                    self.carry(&node.output[0], Carried { node: id, layout: x.layout });
+                    Ok(())
+                }
+                0.5 if i == 1 => self.function(node, x, Pointwise::Sqrt),
+                power => Err(format!("is the power {power}, which is not computed")),
+            };
+        }
+        let constant = self.per_channel(node, i, x)?;
+        let n = constant.len();
+        let (zeros, ones) = (vec![0.0; n], vec![1.0; n]);
+        let negated = |values: &[f32]| values.iter().map(|v| -v).collect();
+        match (op, i) {
+            ("Add" | "Sum", _) => self.scale_shift(node, x, ones, constant),
+            ("Sub", 1) => self.scale_shift(node, x, ones, negated(&constant)),
+            ("Sub", _) => self.scale_shift(node, x, vec![-1.0; n], constant),
+            ("Mul", _) => self.scale_shift(node, x, constant, zeros),
+            ("Div", 1) => self.scale_shift(node, x, constant.iter().map(|v| 1.0 / v).collect(), zeros),
+            _ => Err("divides a constant by a tensor, which is not computed".into()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Resizing: where every row and column comes from.
+
+use secateur_net::{Op, Tap};
+
+use super::{Carried, Import, Layout};
+use crate::schema::NodeProto;
+
+/// How one axis is resized.
+struct Resized<'a> {
+    from: usize,
+    to: usize,
+    /// Rows behind for each row in front, as the node has it.
+    scale: f64,
+    coordinates: &'a str,
+    rounding: &'a str,
+    is_linear: bool,
+}
+
+impl Import<'_> {
+    pub(super) fn resize(&mut self, node: &NodeProto) -> Result<(), String> {
+        let x = self.input(node, 0)?;
+        let facts = self.facts.at(node);
+        let (from, to) = (facts.shape(0)?, self.facts.shape(&node.output[0]).ok_or("makes an unknown shape")?);
+        if x.layout != Layout::Image || from[..2] != to[..2] {
+            return Err("resizes otherwise than rows and columns of images".into());
+        }
+        let mode = node.string("mode").unwrap_or("nearest");
+        if !matches!(mode, "nearest" | "linear" | "bilinear") || node.int("antialias", 0) == 1 {
+            return Err(format!("resizes by '{mode}', which is not computed"));
+        }
+        // Before operator set 11 coordinates were those of the asymmetric way, rounded down.
+        let is_old = facts.opset() < 11 || node.op_type() == "Upsample";
+        let coordinates = node.string("coordinate_transformation_mode");
+        let coordinates = if is_old { "asymmetric" } else { coordinates.unwrap_or("half_pixel") };
+        let rounding = if is_old { "floor" } else { node.string("nearest_mode").unwrap_or("round_prefer_floor") };
+        let at_scales = if is_old { 1 } else { 2 };
+        let given: Option<Vec<f64>> = facts.numbers(at_scales).map(|n| n.array.iter().copied().collect());
+        let axis = |axis: usize| {
+            let written = given.as_ref().filter(|scales| scales.len() == 4).map(|scales| scales[axis]);
+            let (from, to) = (from[axis], to[axis]);
+            let scale = written.unwrap_or(to as f64 / from as f64);
+            Resized { from, to, scale, coordinates, rounding, is_linear: mode != "nearest" }.taps()
+        };
+        let op = Op::Resize { rows: axis(2)?, cols: axis(3)? };
+        let id = self.push(node, op, &[x.node])?;
+        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
+        Ok(())
+    }
+}
+
+impl Resized<'_> {
+    fn taps(&self) -> Result<Vec<Tap>, String> {
+        (0..self.to).map(|at| self.source(at as f64).map(|source| self.tap(source))).collect()
+    }
+
+    /// Where in front a row behind lies.
+    fn source(&self, at: f64) -> Result<f64, String> {
+        let (from, to) = (self.from as f64, self.to as f64);
+        Ok(match self.coordinates {
+            "half_pixel" => (at + 0.5) / self.scale - 0.5,
+            "pytorch_half_pixel" if self.to == 1 => 0.0,
+            "pytorch_half_pixel" => (at + 0.5) / self.scale - 0.5,
+            "asymmetric" => at / self.scale,
+            "align_corners" if self.to == 1 => 0.0,
+            "align_corners" => at * (from - 1.0) / (to - 1.0),
+            other => return Err(format!("has coordinates '{other}', which are not computed")),
+        })
+    }
+
+    fn tap(&self, source: f64) -> Tap {
+        let last = self.from - 1;
+        let place = |v: f64| (v.max(0.0) as usize).min(last);
+        if self.is_linear {
+            let source = source.clamp(0.0, last as f64);
+            let first = place(source.floor());
+            let share = (source - first as f64) as f32;
+            return if share == 0.0 {
+                Tap::nearest(first)
+            } else {
+                Tap { first, second: (first + 1).min(last), share }
+            };
+        }
+        let rounded = match self.rounding {
+            "floor" => source.floor(),
+            "ceil" => source.ceil(),
+            "round_prefer_ceil" => (source + 0.5).floor(),
+            _ => (source - 0.5).ceil(),
+        };
+        Tap::nearest(place(rounded))
+    }
+}
