@@ -33,6 +33,8 @@ pub(crate) struct DocumentReport {
     /// Multiply-accumulates of convolutions and products with constant weights.
     macs: u64,
     groups: Vec<GroupReport>,
+    /// Why the engine does not compute all of it; none where it does.
+    not_computed: Option<String>,
     /// Nodes that channels cannot be followed through.
     frozen_nodes: Vec<FrozenNodeReport>,
     /// Offset of the first byte that would be written otherwise; none where the file is written byte for byte.
@@ -110,6 +112,7 @@ impl DocumentReport {
             storage: Storage::new(graph),
             derived_for: facts.inputs().iter().map(DerivedFor::new).collect(),
             macs: facts.macs(&document),
+            not_computed: not_computed(&document, &facts),
             groups: groups.groups().iter().map(|group| GroupReport::new(group, graph)).collect(),
             frozen_nodes: groups.frozen_nodes().iter().map(FrozenNodeReport::new).collect(),
             differs_at: match document.fidelity() {
@@ -160,6 +163,10 @@ impl DocumentReport {
         };
         let inputs = self.derived_for.iter().map(shown).collect::<Vec<_>>().join(", ");
         let mut lines = vec![format!("\n{} MACs for {inputs}", self.macs)];
+        lines.push(match &self.not_computed {
+            None => "the engine computes all of it".to_owned(),
+            Some(why) => format!("the engine does not compute all of it: {why}"),
+        });
         let free: Vec<&GroupReport> = self.groups.iter().filter(|group| group.frozen.is_none()).collect();
         let n_channels: usize = free.iter().map(|group| group.channels).sum();
         lines.push(format!("\n{} groups of {n_channels} channels may be pruned:", free.len()));
@@ -181,6 +188,14 @@ impl DocumentReport {
         }
         lines.push(table.to_string());
         lines
+    }
+}
+
+/// Why the engine does not compute all of a document, if so.
+fn not_computed(document: &OnnxDocument, facts: &Facts) -> Option<String> {
+    match document.network(facts) {
+        Ok(imported) => imported.ends_early.map(|why| format!("what comes from there on is left as it is: {why}")),
+        Err(problem) => Some(problem.to_string()),
     }
 }
 
