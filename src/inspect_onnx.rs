@@ -148,9 +148,9 @@ impl DocumentReport {
         }
         lines.push(format!("\n{table}"));
         lines.extend(self.group_lines());
-        lines.push(
-            "\nONNX files can be looked at, not pruned yet: prune the weights as .safetensors or .pth".to_owned(),
-        );
+        let is_whole = self.not_computed.is_none();
+        let advice = "give it to a scene as `network`; results are written as model.safetensors, not as ONNX yet";
+        lines.extend(is_whole.then(|| format!("\n{advice}")));
         lines.join("\n")
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use secateur::formats::read_weights;
 use secateur::kernels::{Arithmetic, Plan};
@@ -110,4 +111,44 @@ fn detectors_are_computed_up_to_their_decoding() {
         assert!(why.contains("(Reshape)") && why.contains("not computed"), "{name}: {why}");
         assert!(imported.outputs.len() > 2, "{name}: {:?}", imported.outputs);
     }
+}
+
+/// As PyTorch does: 9,173 of the 10,000 test images.
+#[test]
+fn an_onnx_file_is_evaluated_as_any_other_network() {
+    let Some(models) = models() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let scene = folder.path().join("scene.ron");
+    let file = models.join("resnet20.onnx").canonicalize().unwrap();
+    let text = format!(
+        "(version: 1, seed: 1, networks: [(name: \"net\", file: {file:?})], datasets: [(name: \"cifar10\", source: Cifar10)], \
+         budgets: [Macs(ratio: 0.5)], walks_per_task: 4)"
+    );
+    std::fs::write(&scene, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    let checked = command.arg("check").arg(&scene).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    let shown = command.args(["eval", "--dataset", "cifar10", "--limit", "200"]).arg(&file).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    let weights = models.join("resnet20.safetensors");
+    let expected = command.args(["eval", "--dataset", "cifar10", "--limit", "200"]).arg(&weights).output().unwrap();
+    let top1 = |output: &Output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.starts_with("top1")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    assert_eq!(top1(&shown), top1(&expected));
+}
+
+/// A detector's boxes are no classes: it is refused with the node that is in the way.
+#[test]
+fn a_network_that_is_not_computed_to_its_end_is_refused_by_node() {
+    let Some(models) = models() else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    let detector = models.join("../onnx/nanodet_m.onnx");
+    let refused = command.args(["eval", "--dataset", "cifar10"]).arg(&detector).output().unwrap();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("Reshape_397") && message.contains("cannot be scored to its end"), "{message}");
 }

@@ -94,9 +94,9 @@ fn format_of(head: &[u8], has_end_record: bool) -> Result<&'static WeightFormat,
     match (first(Sniff::Yes).or_else(|| first(Sniff::Perhaps)), head) {
         (Some(format), _) => Ok(format),
         // Protocol buffer: field 1 (ir_version), then any other field of an ONNX model.
-        (None, [0x08, 1..=31, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..]) => Err(FileProblem::UnknownFormat(
-            "this is an ONNX model, which `secateur inspect` shows, but which is not pruned yet; give its weights as .safetensors or .pth",
-        )),
+        (None, [0x08, 1..=31, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..]) => {
+            Err(FileProblem::UnknownFormat("this is an ONNX model: give the file a name that ends in .onnx"))
+        }
         (None, _) => Err(FileProblem::UnknownFormat(
             "not a known format of weights; expected safetensors or a state dict saved by torch.save (.pth, .th)",
         )),

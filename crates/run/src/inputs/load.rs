@@ -6,6 +6,8 @@ use anyhow::{Context, bail, ensure};
 use secateur_formats::{Preprocessing, read_weights};
 use secateur_net::{Graph, Network, Shape, Weights, arch, fold_batch_norm};
 
+use super::onnx_document::{ReadDocument, is_onnx, read_document};
+
 /// Images of the architectures that are built in; a bare state dict does not say.
 pub const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
 /// Where the built-in architectures, by the beginning of their names, keep the weights `[classes, features]` of their
@@ -46,6 +48,44 @@ pub fn load_network(
     arch: Option<&str>,
     mean_std: Option<&(Vec<f32>, Vec<f32>)>,
 ) -> anyhow::Result<LoadedNetwork> {
+    let Given { arch, original, own, mut assumptions } = given(path, arch)?;
+    let preprocessing = match (mean_std, own) {
+        (Some((mean, std)), _) => Preprocessing::new(mean.clone(), std.clone())?,
+        (None, Some(own)) => own,
+        (None, None) => {
+            let channels = original.graph().input().c;
+            let default = match channels {
+                3 => Preprocessing::imagenet(),
+                n => Preprocessing::new(vec![0.0; n], vec![1.0; n])?,
+            };
+            assumptions.push(format!(
+                "preprocessing assumed: mean {:?}, std {:?}; give mean and std if it was trained otherwise",
+                default.mean, default.std
+            ));
+            default
+        }
+    };
+    let (wanted, got) = (original.graph().input().c, preprocessing.n_channels());
+    ensure!(wanted == got, "'{}' reads {wanted} channels, mean and std are given for {got}", path.display());
+    let folded = fold_batch_norm(&original).with_context(|| in_file(path, arch.as_deref()))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(LoadedNetwork { name, path: path.to_owned(), arch, original, folded, preprocessing, assumptions })
+}
+
+/// What a file itself says.
+struct Given {
+    arch: Option<String>,
+    original: Network,
+    own: Option<Preprocessing>,
+    assumptions: Vec<String>,
+}
+
+fn given(path: &Path, arch: Option<&str>) -> anyhow::Result<Given> {
+    if is_onnx(path) {
+        ensure!(arch.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
+        let ReadDocument { network, assumptions } = read_document(path)?;
+        return Ok(Given { arch: None, original: network, own: None, assumptions });
+    }
     let file = read_weights(path)?;
     let mut assumptions = file.notes;
     let described = file.description.map(|d| (d.graph, d.preprocessing));
@@ -59,24 +99,8 @@ pub fn load_network(
             (Some(name), graph, None)
         }
     };
-    let preprocessing = match (mean_std, own) {
-        (Some((mean, std)), _) => Preprocessing::new(mean.clone(), std.clone())?,
-        (None, Some(own)) => own,
-        (None, None) => {
-            let default = Preprocessing::imagenet();
-            assumptions.push(format!(
-                "preprocessing assumed: mean {:?}, std {:?}; give mean and std if it was trained otherwise",
-                default.mean, default.std
-            ));
-            default
-        }
-    };
-    let (wanted, got) = (graph.input().c, preprocessing.n_channels());
-    ensure!(wanted == got, "'{}' reads {wanted} channels, mean and std are given for {got}", path.display());
     let original = Network::new(graph, file.weights).with_context(|| in_file(path, arch.as_deref()))?;
-    let folded = fold_batch_norm(&original).with_context(|| in_file(path, arch.as_deref()))?;
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(LoadedNetwork { name, path: path.to_owned(), arch, original, folded, preprocessing, assumptions })
+    Ok(Given { arch, original, own, assumptions })
 }
 
 fn in_file(path: &Path, arch: Option<&str>) -> String {

@@ -1,0 +1,46 @@
+//! Networks from ONNX files.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use secateur_formats::read_regular_file;
+use secateur_net::Network;
+use secateur_onnx::{Facts, InputShape, OnnxDocument};
+
+/// A network, and what had to be chosen.
+pub(super) struct ReadDocument {
+    pub network: Network,
+    pub assumptions: Vec<String>,
+}
+
+/// Whether a file is read as ONNX: its name says so.
+pub(super) fn is_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// The network that an ONNX file describes.
+///
+/// # Errors
+/// What is no ONNX file, and what the engine does not compute, by the node's name.
+pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
+    let bytes = read_regular_file(path, OnnxDocument::BYTES_MAX)?;
+    // The folder of a bare name is the current one.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let of_file = || format!("'{}'", path.display());
+    let document = OnnxDocument::from_bytes(bytes.into(), folder).with_context(of_file)?;
+    let facts = Facts::of(&document, None).with_context(of_file)?;
+    let imported = document.network(&facts).with_context(of_file)?;
+    if let Some(why) = imported.ends_early {
+        bail!(
+            "'{}' cannot be scored to its end: {why}: `secateur inspect` shows what can be cut out of it",
+            path.display()
+        );
+    }
+    let open = |input: &&InputShape| input.open.iter().any(|&axis| axis > 0);
+    let sizes = facts.inputs().iter().filter(open).map(|input| {
+        format!("images of {}: the file leaves their size open", imported.network.graph().input())
+            + &format!(" (input '{}')", input.name)
+    });
+    let assumptions = sizes.collect();
+    Ok(ReadDocument { network: imported.network, assumptions })
+}
