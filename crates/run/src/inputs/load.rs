@@ -48,7 +48,7 @@ pub fn load_network(
     arch: Option<&str>,
     mean_std: Option<&(Vec<f32>, Vec<f32>)>,
 ) -> anyhow::Result<LoadedNetwork> {
-    let Given { arch, original, own, mut assumptions } = given(path, arch)?;
+    let SaidByFile { arch, original, own, mut assumptions } = said_by(path, arch)?;
     let preprocessing = match (mean_std, own) {
         (Some((mean, std)), _) => Preprocessing::new(mean.clone(), std.clone())?,
         (None, Some(own)) => own,
@@ -73,18 +73,18 @@ pub fn load_network(
 }
 
 /// What a file itself says.
-struct Given {
+struct SaidByFile {
     arch: Option<String>,
     original: Network,
     own: Option<Preprocessing>,
     assumptions: Vec<String>,
 }
 
-fn given(path: &Path, arch: Option<&str>) -> anyhow::Result<Given> {
+fn said_by(path: &Path, arch: Option<&str>) -> anyhow::Result<SaidByFile> {
     if is_onnx(path) {
         ensure!(arch.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
         let ReadDocument { network, assumptions } = read_document(path)?;
-        return Ok(Given { arch: None, original: network, own: None, assumptions });
+        return Ok(SaidByFile { arch: None, original: network, own: None, assumptions });
     }
     let file = read_weights(path)?;
     let mut assumptions = file.notes;
@@ -100,7 +100,7 @@ fn given(path: &Path, arch: Option<&str>) -> anyhow::Result<Given> {
         }
     };
     let original = Network::new(graph, file.weights).with_context(|| in_file(path, arch.as_deref()))?;
-    Ok(Given { arch, original, own, assumptions })
+    Ok(SaidByFile { arch, original, own, assumptions })
 }
 
 fn in_file(path: &Path, arch: Option<&str>) -> String {
