@@ -1,13 +1,14 @@
 //! What the engine makes of an ONNX network: `tests/onnx/compare.py` compares it with other runtimes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use secateur::kernels::{Arithmetic, Plan};
 use secateur::net::fold_batch_norm;
-use secateur::onnx::{Facts, OnnxDocument};
+use secateur::onnx::Facts;
+use secateur::run::open_document;
 
 /// Computes an ONNX network on images.
 #[derive(Parser)]
@@ -25,8 +26,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let folder = arguments.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let document = OnnxDocument::from_bytes(fs::read(&arguments.file)?.into(), folder)?;
+    let document = open_document(&arguments.file)?;
     let facts = Facts::of(&document, <[usize; 2]>::try_from(arguments.size.as_slice()).ok())?;
     let imported = document.network(&facts)?;
     if let Some(why) = imported.ends_early {

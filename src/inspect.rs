@@ -4,7 +4,7 @@ use anyhow::Context;
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Protocol};
 use serde::Serialize;
 
-use secateur_run::{LoadedNetwork, MemoryBound, Roots, full_costs, least_widths};
+use secateur_run::{LoadedNetwork, MemoryBound, Roots, full_costs, is_onnx, least_widths};
 
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
@@ -20,7 +20,7 @@ const KEEP_RATIO_MIN: f64 = 0.1;
 
 pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     let path = &arguments.network.network;
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
+    if is_onnx(path) {
         let roots = Roots::new(None, arguments.network.model_root.clone(), Default::default());
         let path = roots.find_network(path).map_err(Failure::BadArguments)?;
         let report = DocumentReport::new(&path)

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use secateur_formats::read_regular_file;
 use secateur_onnx::schema::tensor_proto::DataLocation;
 use secateur_onnx::schema::tensor_shape_proto::dimension::Value;
 use secateur_onnx::schema::{GraphProto, TensorProto, ValueInfoProto, type_proto};
 use secateur_onnx::{
     DocumentGroup, DocumentGroups, ElementType, Facts, Fidelity, FrozenNode, InputShape, OnnxDocument, OnnxError, dims,
 };
+use secateur_run::open_document;
 use serde::Serialize;
 
 use crate::inspect::shortened;
@@ -87,10 +87,7 @@ impl DocumentReport {
     /// # Errors
     /// What is no regular file of at most 2 GiB, what is no ONNX model, a shape that no tensor has.
     pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
-        let bytes = read_regular_file(path, OnnxDocument::BYTES_MAX)?;
-        // The folder of a bare name is the current one.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let document = OnnxDocument::from_bytes(bytes.into(), folder)?;
+        let document = open_document(path)?;
         let (graph, model) = (document.graph(), document.model());
         let facts = Facts::of(&document, None)?;
         let groups = DocumentGroups::of(&document, &facts)?;

@@ -58,6 +58,7 @@ pub use error::{Incomplete, RunError};
 pub use events::{Numbers, RunEvent};
 pub use inputs::load::{BUILDER_INPUT, LoadedNetwork, load_network};
 pub use inputs::memory::{Evaluation, MemoryBound};
+pub use inputs::onnx_document::{is_onnx, open_document};
 pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};
 pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, resolve};
 pub use inputs::roots::Roots;

@@ -7,6 +7,25 @@ use crate::names::node_name;
 use crate::schema::AttributeProto;
 use crate::schema::attribute_proto::AttributeType;
 
+/// The places of an axis that stay.
+pub struct KeptAxis<'a> {
+    pub axis: usize,
+    pub kept: &'a [usize],
+}
+
+/// Starts or ends of a Slice, for the places that stay: what reaches past the end still does.
+pub fn moved_bounds(bounds: &[i64], axes: &[i64], shape: &[usize], stays: &KeptAxis<'_>) -> Result<Vec<i64>, String> {
+    let n = shape[stays.axis] as i64;
+    let place = |v: i64| (if v < 0 { v.saturating_add(n) } else { v }).clamp(0, n) as usize;
+    let mut out = bounds.to_vec();
+    for (bound, &axis) in out.iter_mut().zip(axes) {
+        if axis_of(axis, shape.len())? == stays.axis && *bound < n {
+            *bound = stays.kept.partition_point(|&at| at < place(*bound)) as i64;
+        }
+    }
+    Ok(out)
+}
+
 impl Edit<'_> {
     /// All nodes through which channels pass.
     pub(super) fn nodes(&mut self) -> Result<(), OnnxError> {
@@ -120,18 +139,7 @@ impl Edit<'_> {
         let (starts, ends) = (list(1, "starts")?, list(2, "ends")?);
         let all: Vec<i64> = (0..starts.len() as i64).collect();
         let axes = if node.ints("axes").is_some() || facts.is_given(3) { list(3, "axes")? } else { all };
-        let n = shape[channels] as i64;
-        let place = |v: i64| (if v < 0 { v.saturating_add(n) } else { v }).clamp(0, n) as usize;
-        let moved = |values: &[i64]| -> Result<Vec<i64>, String> {
-            let mut out = values.to_vec();
-            for (value, &axis) in out.iter_mut().zip(&axes) {
-                // What reaches past the end still does.
-                if axis_of(axis, shape.len())? == channels && *value < n {
-                    *value = kept.partition_point(|&at| at < place(*value)) as i64;
-                }
-            }
-            Ok(out)
-        };
+        let moved = |bounds: &[i64]| moved_bounds(bounds, &axes, shape, &KeptAxis { axis: channels, kept: &kept });
         for (i, name, old, new) in [(1, "starts", &starts, moved(&starts)?), (2, "ends", &ends, moved(&ends)?)] {
             if *old == new {
                 continue;

@@ -1,6 +1,7 @@
 //! Sizes that are computed when the network runs, compared with what they must be.
 
 use super::Edit;
+use super::nodes::{KeptAxis, moved_bounds};
 use crate::OnnxError;
 use crate::facts::Facts;
 use crate::names::node_name;
@@ -102,18 +103,11 @@ impl Edit<'_> {
             "Slice" => {
                 let channels = removal.channel_axis(&node.input[0]).ok_or("it does not cut channels")?;
                 let kept = removal.axis(&node.input[0], channels).ok_or("it does not cut channels")?;
-                let n = facts.shape(0)?[channels] as i64;
                 let axes =
                     if facts.is_given(3) { facts.integers(3)? } else { (0..facts.shape(1)?[0] as i64).collect() };
-                let rank = facts.shape(0)?.len();
                 for input in [1, 2] {
-                    let mut values = facts.integers(input)?;
-                    for (value, &axis) in values.iter_mut().zip(&axes) {
-                        if crate::facts::axis_of(axis, rank)? == channels && *value < n {
-                            let at = (if *value < 0 { *value + n } else { *value }).clamp(0, n) as usize;
-                            *value = kept.partition_point(|&place| place < at) as i64;
-                        }
-                    }
+                    let stays = KeptAxis { axis: channels, kept: &kept };
+                    let values = moved_bounds(&facts.integers(input)?, &axes, facts.shape(0)?, &stays)?;
                     self.set_numbers(number, input, &values);
                 }
             }

@@ -16,6 +16,14 @@ pub struct InputShape {
     pub open: Vec<usize>,
 }
 
+impl InputShape {
+    /// Along which axis its channels lie: images with channels behind have few of them.
+    pub(crate) fn channel_axis(&self) -> usize {
+        let is_behind = matches!(*self.shape, [_, rows, _, channels] if channels <= 4 && rows > 4);
+        if is_behind { 3 } else { 1.min(self.shape.len().saturating_sub(1)) }
+    }
+}
+
 /// Of one value.
 #[derive(Clone, Debug, Default)]
 pub struct Fact {
@@ -52,9 +60,8 @@ impl Facts {
 
     /// Rows and columns of an image input, wherever its channels are.
     pub(crate) fn rows_and_columns(&self, input: &InputShape) -> [usize; 2] {
-        let shape = &input.shape;
-        let channels_last = shape[3] <= 4 && shape[1] > 4;
-        if channels_last { [shape[1], shape[2]] } else { [shape[2], shape[3]] }
+        let first = if input.channel_axis() == 3 { 1 } else { 2 };
+        [input.shape[first], input.shape[first + 1]]
     }
 
     /// Shape of a value, if it is known.

@@ -17,7 +17,7 @@ pub use known::{Facts, InputShape};
 pub(crate) use movement::{Movement, axes, part};
 pub(crate) use numbers::ShapeNumbers;
 use numbers::{ALL_NUMBERS_MAX, NUMBERS_MAX};
-pub(crate) use shapes::pads;
+pub(crate) use shapes::{ELEMENTWISE, pads};
 pub(crate) use windows::Pads;
 
 use crate::OnnxError;

@@ -78,7 +78,7 @@ pub fn fold(node: &NodeProto, inputs: &[Option<&ShapeNumbers>]) -> Option<ShapeN
             let array = (n <= NUMBERS_MAX).then(|| ArrayD::from_elem(IxDyn(&extents), value.number))?;
             ShapeNumbers { array, is_integer: value.is_integer, is_of_shapes }
         }
-        "ReduceProd" => {
+        "ReduceProd" if x.array.ndim() <= 1 => {
             let array = ArrayD::from_elem(IxDyn(&vec![1; x.array.ndim()]), x.array.product());
             let is_flat = node.int("keepdims", 1) == 0;
             let array = if is_flat { array.into_shape_with_order(IxDyn(&[])).ok()? } else { array };

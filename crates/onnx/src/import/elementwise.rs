@@ -74,8 +74,7 @@ impl Import<'_> {
             _ => {
                 let all: Vec<Carried> = carried.iter().flatten().copied().collect();
                 let first = all.first().copied().ok_or("combines nothing")?;
-                let is_flat_pixel = |x: &Carried| self.shapes[x.node].h * self.shapes[x.node].w == 1;
-                if all.len() < carried.len() || all.iter().any(|x| x.layout != first.layout && !is_flat_pixel(x)) {
+                if all.len() < carried.len() || all.iter().any(|x| x.layout != first.layout) {
                     return Err("combines tensors of unlike layouts".into());
                 }
                 let mut ids: Vec<usize> = all.iter().map(|x| x.node).collect();

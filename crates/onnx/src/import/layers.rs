@@ -204,6 +204,9 @@ impl Import<'_> {
                 return Err(format!("reduces axes {gone:?}; rows and columns are computed"));
             }
         }
+        if !is_reduction && x.layout != Layout::Image {
+            return Err("pools channels, which lie behind".into());
+        }
         let is_mean = matches!(node.op_type(), "GlobalAveragePool" | "ReduceMean");
         let id = self.push(node, if is_mean { Op::GlobalAvgPool } else { Op::GlobalMaxPool }, &[x.node])?;
         let layout = if is_reduction && node.int("keepdims", 1) == 0 { Layout::Flat } else { x.layout };

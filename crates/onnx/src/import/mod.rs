@@ -119,7 +119,7 @@ impl<'a> Import<'a> {
             return Err(OnnxError::graph(format!("has {n} inputs; networks of one image are computed")));
         };
         let (shape, layout) = match *input.shape.as_slice() {
-            [_, h, w, c] if c <= 4 && input.shape[1] > 4 => (Shape { c, h, w }, Layout::ChannelsLast),
+            [_, h, w, c] if input.channel_axis() == 3 => (Shape { c, h, w }, Layout::ChannelsLast),
             [_, c, h, w] => (Shape { c, h, w }, Layout::Image),
             [_, c] => (Shape { c, h: 1, w: 1 }, Layout::Flat),
             _ => return Err(OnnxError::graph(format!("has an input '{}' that is no image", input.name))),
@@ -146,7 +146,8 @@ impl<'a> Import<'a> {
     fn take(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
         let is_beyond = node.input.iter().any(|name| self.beyond.contains(name));
         if !is_beyond {
-            let Err(why) = self.node(number, node) else { return Ok(()) };
+            let taken = self.node(number, node).and_then(|()| self.check_shapes(node));
+            let Err(why) = taken else { return Ok(()) };
             self.ends_early.get_or_insert(format!("{} {why}", node_name(number, node)));
         }
         let has_weights = matches!(node.op_type(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
@@ -200,6 +201,28 @@ impl<'a> Import<'a> {
             }
             _ => self.pointwise(node),
         }
+    }
+
+    /// What was taken over has the shapes that the document gives it.
+    fn check_shapes(&mut self, node: &NodeProto) -> Result<(), String> {
+        for output in &node.output {
+            let (Some(carried), Some(told)) = (self.carried.get(output), self.facts.shape(output)) else { continue };
+            let Shape { c, h, w } = self.shapes[carried.node];
+            let fits = match (carried.layout, told) {
+                (Layout::Image, told) => told.get(1..) == Some(&[c, h, w]),
+                (Layout::ChannelsLast, told) => told.get(1..) == Some(&[h, w, c]),
+                (Layout::Flat, told) => told.get(1..) == Some(&[c]) && h * w == 1,
+                (Layout::Grouped { groups, is_transposed }, told) => {
+                    let (first, second) = if is_transposed { (c / groups, groups) } else { (groups, c / groups) };
+                    told.get(1..) == Some(&[first, second, h, w])
+                }
+            };
+            if !fits {
+                self.carried.remove(output);
+                return Err(format!("makes {told:?} in a way that is not computed"));
+            }
+        }
+        Ok(())
     }
 
     /// The node's input, which must depend on the image.

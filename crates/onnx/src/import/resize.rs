@@ -25,6 +25,9 @@ impl Import<'_> {
             return Err("resizes otherwise than rows and columns of images".into());
         }
         let mode = node.string("mode").unwrap_or("nearest");
+        if from.contains(&0) || node.string("keep_aspect_ratio_policy").is_some_and(|policy| policy != "stretch") {
+            return Err("resizes nothing, or by a policy that is not computed".into());
+        }
         if !matches!(mode, "nearest" | "linear" | "bilinear") || node.int("antialias", 0) == 1 {
             return Err(format!("resizes by '{mode}', which is not computed"));
         }

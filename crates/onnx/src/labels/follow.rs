@@ -6,50 +6,9 @@ use ndarray::ArrayD;
 
 use super::arrays::{LabelArray, along, compress, on_axis, varying};
 use super::{DocumentLabels, FrozenNode};
-use crate::facts::axis_of;
+use crate::facts::{ELEMENTWISE, axis_of};
 use crate::names::node_name;
 use crate::schema::NodeProto;
-
-/// Operations on each element of one input, the others being numbers.
-const ELEMENTWISE: [&str; 37] = [
-    "Relu",
-    "LeakyRelu",
-    "Sigmoid",
-    "HardSigmoid",
-    "HardSwish",
-    "Tanh",
-    "Clip",
-    "Erf",
-    "Gelu",
-    "Elu",
-    "Selu",
-    "Exp",
-    "Log",
-    "Sqrt",
-    "Neg",
-    "Abs",
-    "Softplus",
-    "Softsign",
-    "Mish",
-    "Cast",
-    "Reciprocal",
-    "Floor",
-    "Ceil",
-    "Round",
-    "Celu",
-    "Swish",
-    "ThresholdedRelu",
-    "Sin",
-    "Cos",
-    "Tan",
-    "Sign",
-    "Not",
-    "IsNaN",
-    "Shrink",
-    "CastLike",
-    "Atan",
-    "Sinh",
-];
 
 /// Filters of one node: no network has as many.
 const CHANNELS_MAX: usize = 1 << 20;
@@ -61,9 +20,7 @@ impl DocumentLabels<'_> {
     pub(super) fn start(&mut self) {
         for input in self.facts.inputs() {
             let shape = &input.shape;
-            // Images with channels behind have few of them.
-            let channels_last = shape.len() == 4 && shape[3] <= 4 && shape[1] > 4;
-            let axis = if channels_last { 3 } else { 1.min(shape.len().saturating_sub(1)) };
+            let axis = input.channel_axis();
             let array = if shape.is_empty() {
                 ArrayD::from_elem(ndarray::IxDyn(&[]), self.classes.fresh(1, true)[0])
             } else {

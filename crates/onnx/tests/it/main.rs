@@ -5,6 +5,7 @@
 mod cut;
 mod external;
 mod hand_made;
+mod import;
 mod mutations;
 mod real_files;
 mod refused;

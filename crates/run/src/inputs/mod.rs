@@ -3,7 +3,7 @@
 mod advice;
 pub(crate) mod load;
 pub(crate) mod memory;
-mod onnx_document;
+pub(crate) mod onnx_document;
 pub(crate) mod reachable;
 pub(crate) mod resolve;
 pub(crate) mod roots;

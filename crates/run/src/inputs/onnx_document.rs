@@ -14,8 +14,19 @@ pub(super) struct ReadDocument {
 }
 
 /// Whether a file is read as ONNX: its name says so.
-pub(super) fn is_onnx(path: &Path) -> bool {
+pub fn is_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+}
+
+/// An ONNX file as its author wrote it.
+///
+/// # Errors
+/// What is no regular file of at most 2 GiB, or no ONNX model.
+pub fn open_document(path: &Path) -> anyhow::Result<OnnxDocument> {
+    let bytes = read_regular_file(path, OnnxDocument::BYTES_MAX)?;
+    // The folder of a bare name is the current one.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(OnnxDocument::from_bytes(bytes.into(), folder)?)
 }
 
 /// The network that an ONNX file describes.
@@ -23,11 +34,8 @@ pub(super) fn is_onnx(path: &Path) -> bool {
 /// # Errors
 /// What is no ONNX file, and what the engine does not compute, by the node's name.
 pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
-    let bytes = read_regular_file(path, OnnxDocument::BYTES_MAX)?;
-    // The folder of a bare name is the current one.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let of_file = || format!("'{}'", path.display());
-    let document = OnnxDocument::from_bytes(bytes.into(), folder).with_context(of_file)?;
+    let document = open_document(path).with_context(of_file)?;
     let facts = Facts::of(&document, None).with_context(of_file)?;
     let imported = document.network(&facts).with_context(of_file)?;
     if let Some(why) = imported.ends_early {
