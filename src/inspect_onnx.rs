@@ -90,7 +90,9 @@ impl DocumentReport {
         let document = open_document(path)?;
         let (graph, model) = (document.graph(), document.model());
         let facts = Facts::of(&document, None)?;
-        let groups = DocumentGroups::of(&document, &facts)?;
+        // Before there are groups, so that memory holds one of both at a time.
+        let not_computed = not_computed(&document, &facts);
+        let groups = DocumentGroups::of(&document, &facts);
         let mut operations: BTreeMap<String, usize> = BTreeMap::new();
         for node in &graph.node {
             *operations.entry(operation(node.domain(), node.op_type())).or_default() += 1;
@@ -109,7 +111,7 @@ impl DocumentReport {
             storage: Storage::new(graph),
             derived_for: facts.inputs().iter().map(DerivedFor::new).collect(),
             macs: facts.macs(&document),
-            not_computed: not_computed(&document, &facts),
+            not_computed,
             groups: groups.groups().iter().map(|group| GroupReport::new(group, graph)).collect(),
             frozen_nodes: groups.frozen_nodes().iter().map(FrozenNodeReport::new).collect(),
             differs_at: match document.fidelity() {

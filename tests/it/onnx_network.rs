@@ -43,7 +43,7 @@ impl Opened {
 fn assert_same_partition(name: &str, opened: &Opened, imported: &ImportedNetwork) {
     let graph = imported.network.graph();
     let (ours, theirs) =
-        (ChannelGroups::derive(graph, Protocol::Full), DocumentGroups::of(&opened.document, &opened.facts).unwrap());
+        (ChannelGroups::derive(graph, Protocol::Full), DocumentGroups::of(&opened.document, &opened.facts));
     let mut there: HashMap<GroupChannel, DocumentChannel> = HashMap::new();
     let mut back: HashMap<DocumentChannel, GroupChannel> = HashMap::new();
     let mut n_compared = 0;

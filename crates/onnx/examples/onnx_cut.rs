@@ -51,7 +51,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let document = OnnxDocument::from_bytes(fs::read(&arguments.file)?.into(), folder)?;
     let size = <[usize; 2]>::try_from(arguments.size.as_slice()).ok();
     let facts = Facts::of(&document, size)?;
-    let groups = DocumentGroups::of(&document, &facts)?;
+    let groups = DocumentGroups::of(&document, &facts);
     fs::create_dir_all(&arguments.out)?;
     let write = |kept: &KeptFlags, cut: bool, name: &str| -> Result<OnnxDocument, Box<dyn std::error::Error>> {
         let removal = Removal { document: &document, facts: &facts, groups: &groups, kept };

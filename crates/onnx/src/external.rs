@@ -69,6 +69,12 @@ impl ExternalData {
         fs::read(&path).map_err(|e| OnnxError::io(&path, e))
     }
 
+    /// Bytes of the file that a tensor is kept in, which bound what it can hold; 0 where it cannot be read.
+    pub(crate) fn n_bytes(&self, tensor: &TensorProto) -> u64 {
+        let path = range(tensor).ok().and_then(|range| self.confined(&range.location).ok());
+        path.and_then(|path| fs::metadata(path).ok()).map_or(0, |file| file.len())
+    }
+
     /// The file of a location, if it lies in the folder.
     fn confined(&self, location: &str) -> Result<PathBuf, String> {
         let outside = || format!("its data file '{location}' lies outside the folder of the model: put it beside it");

@@ -15,7 +15,7 @@ use tensors::{KeptPlaces, of_integers, set_integers};
 use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::{Facts, declared_extents};
-use crate::labels::{DocumentGroups, KeptFlags, varying};
+use crate::labels::{DocumentGroups, KeptFlags, RowLabels, varying};
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
 
@@ -94,21 +94,21 @@ impl Removal<'_> {
     }
 
     /// Kept places of labels along an axis; none where all stay.
-    fn places(&self, labels: Option<&Vec<u32>>) -> Option<Vec<usize>> {
+    fn places(&self, labels: Option<&[u32]>) -> Option<Vec<usize>> {
         let labels = labels?;
         let kept: Vec<usize> = (0..labels.len()).filter(|&i| self.groups.is_kept(labels[i], self.kept)).collect();
         (kept.len() < labels.len()).then_some(kept)
     }
 
-    fn places_of(&self, axes: &[Option<Vec<u32>>]) -> KeptPlaces {
-        axes.iter().map(|labels| self.places(labels.as_ref())).collect()
+    fn places_of(&self, axes: &[RowLabels]) -> KeptPlaces {
+        axes.iter().map(|labels| self.places(labels.as_deref())).collect()
     }
 
     /// Kept places of a value along an axis; none where all stay.
     fn axis(&self, value: &str, axis: usize) -> Option<Vec<usize>> {
         let array = self.groups.array(value)?;
         let on_axis = varying(array) == [axis];
-        on_axis.then(|| self.places(Some(&array.iter().copied().collect()))).flatten()
+        on_axis.then(|| self.places(Some(&array.iter().copied().collect::<Vec<u32>>()))).flatten()
     }
 
     /// The axis along which a value's channels lie.

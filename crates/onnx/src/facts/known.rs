@@ -19,7 +19,8 @@ pub struct InputShape {
 impl InputShape {
     /// Along which axis its channels lie: images with channels behind have few of them.
     pub(crate) fn channel_axis(&self) -> usize {
-        let is_behind = matches!(*self.shape, [_, rows, _, channels] if channels <= 4 && rows > 4);
+        let is_behind =
+            matches!(*self.shape, [_, rows, cols, channels] if channels <= 4 && rows > 4 && cols > channels);
         if is_behind { 3 } else { 1.min(self.shape.len().saturating_sub(1)) }
     }
 }

@@ -18,7 +18,9 @@ use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::Facts;
 use crate::names::{makers, node_name};
+use crate::schema::tensor_proto::DataLocation;
 use crate::schema::{NodeProto, TensorProto};
+use crate::tensor::dims;
 
 /// What the axes of a value are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,12 @@ struct Import<'a> {
     ends: Vec<String>,
     /// Why the first of them is not computed.
     ends_early: Option<String>,
+    /// Numbers that parameters may still hold.
+    numbers_left: usize,
 }
+
+/// Numbers that parameters may hold beyond twice those stored: nodes that share parameters get copies of them.
+const NUMBERS_BEYOND: usize = 1 << 20;
 
 /// Elements of a tensor of one image: no network has as many.
 const ELEMENTS_MAX: usize = 1 << 28;
@@ -110,6 +117,24 @@ impl OnnxDocument {
         }
         import.finish()
     }
+}
+
+/// Twice as many as the document stores, and some.
+fn numbers_left(document: &OnnxDocument) -> Result<usize, OnnxError> {
+    let graph = document.graph();
+    let mut n = NUMBERS_BEYOND;
+    for tensor in graph.initializer.iter().chain(graph.node.iter().filter_map(NodeProto::constant)) {
+        // A tensor holds no more numbers than bytes, whatever its shape says.
+        let lists =
+            tensor.float_data.len() + tensor.double_data.len() + tensor.int32_data.len() + tensor.int64_data.len();
+        let external = match tensor.data_location() {
+            DataLocation::External => usize::try_from(document.external().n_bytes(tensor)).unwrap_or(usize::MAX),
+            DataLocation::Default => 0,
+        };
+        let stored = tensor.raw_data.as_ref().map_or(lists, bytes::Bytes::len).max(external);
+        n = n.saturating_add(dims(tensor)?.1.min(stored).saturating_mul(2));
+    }
+    Ok(n)
 }
 
 impl<'a> Import<'a> {
@@ -139,6 +164,7 @@ impl<'a> Import<'a> {
             beyond: HashSet::new(),
             ends: Vec::new(),
             ends_early: None,
+            numbers_left: numbers_left(document)?,
         })
     }
 
@@ -255,6 +281,8 @@ impl<'a> Import<'a> {
 
     /// Gives the last operation a parameter.
     fn set(&mut self, parameter: &str, shape: Vec<usize>, data: Vec<f32>) -> Result<(), String> {
+        let left = self.numbers_left.checked_sub(data.len());
+        self.numbers_left = left.ok_or("shares parameters with so many others that copies would not fit in memory")?;
         let name = self.nodes.last().map(|node| format!("{}.{parameter}", node.name)).unwrap_or_default();
         let tensor = Tensor::new(shape, data).map_err(|e| e.to_string())?;
         self.weights.insert(name, tensor);

@@ -1,17 +1,20 @@
 //! What each operation does to labels.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ndarray::ArrayD;
 
 use super::arrays::{LabelArray, along, compress, on_axis, varying};
-use super::{DocumentLabels, FrozenNode};
+use super::{DocumentLabels, FrozenNode, Started};
 use crate::facts::{ELEMENTWISE, axis_of};
 use crate::names::node_name;
 use crate::schema::NodeProto;
 
 /// Filters of one node: no network has as many.
 const CHANNELS_MAX: usize = 1 << 20;
+/// Filters of all nodes together: what a hostile file could multiply them to.
+const FILTERS_MAX: usize = 1 << 19;
 /// Labels of all tensors together: what a hostile file could multiply them to.
 const ALL_PLACES_MAX: usize = 1 << 22;
 
@@ -195,8 +198,12 @@ impl DocumentLabels<'_> {
         if n > CHANNELS_MAX {
             return Err(format!("has {n} filters; networks of at most {CHANNELS_MAX} in one node are pruned"));
         }
+        if self.classes.len() + n > FILTERS_MAX {
+            return Err(format!("has filters beyond the first {FILTERS_MAX} of a network, which are not followed"));
+        }
+        let first = self.classes.len() as u32;
         let labels = self.classes.fresh(n, true);
-        self.produced.extend(labels.iter().map(|&label| (number, label)));
+        self.produced.push(Started { node: number, labels: first..first + n as u32 });
         Ok(labels)
     }
 
@@ -212,22 +219,23 @@ impl DocumentLabels<'_> {
             let out = self.filters(number, weight[0])?;
             self.join_groups(&x, groups);
             self.join_groups(&out, groups);
-            axes[1] = Some(x[..weight[1]].to_vec());
+            axes[1] = Some(x[..weight[1]].into());
             out
         };
-        axes[0] = Some(out.clone());
+        let rows: Arc<[u32]> = out.as_slice().into();
+        axes[0] = Some(rows.clone());
         self.parameter(number, 1, axes)?;
-        self.bias(number, node, &out)?;
+        self.bias(number, node, &rows)?;
         self.set(&node.output[0], along(out, 1, rank));
         Ok(())
     }
 
-    fn bias(&mut self, number: usize, node: &NodeProto, out: &[u32]) -> Result<(), String> {
+    fn bias(&mut self, number: usize, node: &NodeProto, out: &Arc<[u32]>) -> Result<(), String> {
         if node.input.get(2).is_some_and(|name| !name.is_empty()) {
             if self.constant_shape(node, 2)? != [out.len()] {
                 return Err(format!("has a bias that is not of {} numbers", out.len()));
             }
-            self.parameter(number, 2, vec![Some(out.to_vec())])?;
+            self.parameter(number, 2, vec![Some(out.clone())])?;
         }
         Ok(())
     }
@@ -237,19 +245,19 @@ impl DocumentLabels<'_> {
         let x = self.channels(node, 0, 1)?;
         let groups = usize::try_from(node.int("group", 1)).unwrap_or(1);
         let mut axes = vec![None; weight.len()];
-        axes[0] = Some(x.clone());
+        axes[0] = Some(x.as_slice().into());
         let out = if groups > 1 && groups == x.len() && weight[1] == 1 {
             x
         } else {
             let out = self.filters(number, weight[1] * groups)?;
             self.join_groups(&x, groups);
             self.join_groups(&out, groups);
-            axes[1] = Some(out[..weight[1]].to_vec());
+            axes[1] = Some(out[..weight[1]].into());
             out
         };
         let rank = weight.len();
         self.parameter(number, 1, axes)?;
-        self.bias(number, node, &out)?;
+        self.bias(number, node, &out.as_slice().into())?;
         self.set(&node.output[0], along(out, 1, rank));
         Ok(())
     }
@@ -281,7 +289,7 @@ impl DocumentLabels<'_> {
         let is_turned = node.op_type() == "Gemm" && node.int("transB", 0) != 0;
         let out = self.filters(number, if is_turned { weight[0] } else { weight[1] })?;
         let (rows, cols) = if is_turned { (out.clone(), x) } else { (x, out.clone()) };
-        self.parameter(number, 1, vec![Some(rows), Some(cols)])?;
+        self.parameter(number, 1, vec![Some(rows.into()), Some(cols.into())])?;
         let array = along(out, rank - 1, rank);
         if node.op_type() == "Gemm" && node.input.get(2).is_some_and(|name| !name.is_empty()) {
             if self.constant_shape(node, 2).is_err() {
@@ -297,9 +305,10 @@ impl DocumentLabels<'_> {
 
     fn normalisation(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
         let x = self.channels(node, 0, 1)?;
+        let rows: Arc<[u32]> = x.as_slice().into();
         for i in 1..node.input.len() {
             self.constant_shape(node, i)?;
-            self.parameter(number, i, vec![Some(x.clone())])?;
+            self.parameter(number, i, vec![Some(rows.clone())])?;
         }
         let rank = self.shape(node, 0)?.len();
         self.set(&node.output[0], along(x, 1, rank));

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::{DocumentLabels, LabelArray, ParameterUse};
-use crate::OnnxError;
 use crate::names::node_name;
 
 /// Channels that share a footprint and are removed one by one, each everywhere at once.
@@ -93,10 +92,15 @@ impl DocumentGroups {
     }
 }
 
-/// Several groups of one producer get a number.
-fn number_names(groups: &mut [DocumentGroup]) {
+/// Producers once each; a single channel stays; several groups of one producer get a number.
+fn finish_groups(groups: &mut [DocumentGroup]) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for group in groups {
+        group.producers.sort_unstable();
+        group.producers.dedup();
+        if group.n_channels == 1 {
+            group.frozen.get_or_insert_with(|| "is a single channel".to_owned());
+        }
         let n = seen.entry(group.name.clone()).or_insert(0);
         *n += 1;
         if *n > 1 {
@@ -105,12 +109,57 @@ fn number_names(groups: &mut [DocumentGroup]) {
     }
 }
 
-/// What the channels of a group have in common.
-type Footprint = (Vec<(u32, u32)>, Option<String>);
+/// Of every class, the tensors that it has places in and how many, one class behind the other.
+struct ClassFootprints {
+    /// By root, where its entries end; they begin where those of the label before end.
+    ends: Vec<u32>,
+    entries: Vec<FootprintEntry>,
+}
+
+/// How many places of a tensor belong to a class.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct FootprintEntry {
+    tensor: u32,
+    places: u32,
+}
+
+impl ClassFootprints {
+    fn new(roots: &[u32], tensors: &[&LabelArray]) -> Self {
+        // Tensor and root of every place, tensors in order.
+        let places = || {
+            let root = |&label: &u32| roots[label as usize] as usize;
+            (0..tensors.len())
+                .flat_map(move |tensor| tensors[tensor].iter().map(move |label| (tensor as u32, root(label))))
+        };
+        let mut last = vec![u32::MAX; roots.len()];
+        let mut ends = vec![0; roots.len()];
+        for (tensor, root) in places() {
+            ends[root] += u32::from(std::mem::replace(&mut last[root], tensor) != tensor);
+        }
+        let mut sum = 0;
+        // For now where the entries begin.
+        ends.iter_mut().for_each(|end| sum += std::mem::replace(end, sum));
+        let mut entries = vec![FootprintEntry::default(); sum as usize];
+        last.fill(u32::MAX);
+        for (tensor, root) in places() {
+            if std::mem::replace(&mut last[root], tensor) != tensor {
+                entries[ends[root] as usize].tensor = tensor;
+                ends[root] += 1;
+            }
+            entries[ends[root] as usize - 1].places += 1;
+        }
+        Self { ends, entries }
+    }
+
+    fn of(&self, root: u32) -> &[FootprintEntry] {
+        let start = if root == 0 { 0 } else { self.ends[root as usize - 1] };
+        &self.entries[start as usize..self.ends[root as usize] as usize]
+    }
+}
 
 impl DocumentLabels<'_> {
-    /// Freezes what leaves the network, and puts classes into groups.
-    pub(super) fn finish(mut self) -> Result<DocumentGroups, OnnxError> {
+    /// Freezes what leaves the network, and puts classes into groups: those of the same footprint and reason.
+    pub(super) fn finish(mut self) -> DocumentGroups {
         for output in &self.document.graph().output {
             if let Some(labels) = self.arrays.get(output.name()) {
                 self.classes.freeze(labels.iter().copied(), "network output");
@@ -118,58 +167,40 @@ impl DocumentLabels<'_> {
         }
         let n = self.classes.len();
         let roots: Vec<u32> = (0..n as u32).map(|label| self.classes.root(label)).collect();
-        let footprints = self.footprints(&roots);
-        let mut first_producer: HashMap<u32, usize> = HashMap::new();
-        for &(node, label) in &self.produced {
-            first_producer.entry(roots[label as usize]).or_insert(node);
+        let tensors: Vec<&LabelArray> = self.order.iter().map(|value| &self.arrays[value]).collect();
+        let footprints = ClassFootprints::new(&roots, &tensors);
+        let mut first_producer: Vec<Option<u32>> = vec![None; n];
+        for made in &self.produced {
+            for label in made.labels.clone() {
+                first_producer[roots[label as usize] as usize].get_or_insert(made.node as u32);
+            }
         }
         let mut groups: Vec<DocumentGroup> = Vec::new();
-        let mut known: HashMap<Footprint, usize> = HashMap::new();
+        let mut known: HashMap<(&[FootprintEntry], Option<&str>), usize> = HashMap::new();
         let mut slots = vec![DocumentChannel { group: 0, channel: 0 }; n];
         for root in (0..n as u32).filter(|&label| roots[label as usize] == label) {
-            let reason = self.classes.reason(root).map(str::to_owned);
-            let key = (footprints[root as usize].clone(), reason);
+            let key = (footprints.of(root), self.classes.reason(root));
             let group = *known.entry(key).or_insert(groups.len());
             if group == groups.len() {
-                groups.push(self.describe(root, first_producer.get(&root).copied()));
+                groups.push(self.describe(root, first_producer[root as usize].map(|node| node as usize)));
             }
             slots[root as usize] = DocumentChannel { group, channel: groups[group].n_channels };
             groups[group].n_channels += 1;
         }
-        for &(node, label) in &self.produced {
-            let producers = &mut groups[slots[roots[label as usize] as usize].group].producers;
-            if producers.last() != Some(&node) {
-                producers.push(node);
+        for made in &self.produced {
+            for label in made.labels.clone() {
+                let producers = &mut groups[slots[roots[label as usize] as usize].group].producers;
+                if producers.last() != Some(&made.node) {
+                    producers.push(made.node);
+                }
             }
         }
-        groups.iter_mut().for_each(|group| {
-            if group.n_channels == 1 {
-                group.frozen.get_or_insert_with(|| "is a single channel".to_owned());
-            }
-            group.producers.sort_unstable();
-            group.producers.dedup();
-        });
-        number_names(&mut groups);
+        finish_groups(&mut groups);
         for label in 0..n {
             slots[label] = slots[roots[label] as usize];
         }
         let Self { arrays, uses, frozen_nodes, .. } = self;
-        Ok(DocumentGroups { groups, frozen_nodes, slots, arrays, uses })
-    }
-
-    /// By root, the tensors that a class has places in, and how many.
-    fn footprints(&self, roots: &[u32]) -> Vec<Vec<(u32, u32)>> {
-        let mut footprints: Vec<Vec<(u32, u32)>> = vec![Vec::new(); roots.len()];
-        for (tensor, value) in self.order.iter().enumerate() {
-            for &label in &self.arrays[value] {
-                let footprint = &mut footprints[roots[label as usize] as usize];
-                match footprint.last_mut() {
-                    Some((last, n)) if *last == tensor as u32 => *n += 1,
-                    _ => footprint.push((tensor as u32, 1)),
-                }
-            }
-        }
-        footprints
+        DocumentGroups { groups, frozen_nodes, slots, arrays, uses }
     }
 
     fn describe(&self, root: u32, producer: Option<usize>) -> DocumentGroup {

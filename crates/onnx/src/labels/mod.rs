@@ -15,13 +15,13 @@ mod parameters;
 mod reshape;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 pub(crate) use arrays::{LabelArray, varying};
 pub(crate) use classes::Classes;
 pub use groups::{DocumentChannel, DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
-pub(crate) use parameters::ParameterUse;
+pub(crate) use parameters::{ParameterUse, RowLabels};
 
-use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::Facts;
 use crate::names::makers;
@@ -39,17 +39,23 @@ struct DocumentLabels<'a> {
     /// Values that are computed from shapes when the network runs, and the tensors whose shapes those are.
     of_shapes: HashMap<String, BTreeSet<String>>,
     /// By source and axis, the labels of parameters with several axes: two uses of one parameter lose the same rows.
-    parameters: HashMap<String, Vec<Option<Vec<u32>>>>,
+    parameters: HashMap<String, Vec<RowLabels>>,
     uses: Vec<ParameterUse>,
     frozen_nodes: Vec<FrozenNode>,
     /// Labels of all arrays together.
     n_places: usize,
-    /// By node, the labels that it starts.
-    produced: Vec<(usize, u32)>,
+    /// Labels that nodes start.
+    produced: Vec<Started>,
+}
+
+/// Labels that a node starts.
+struct Started {
+    node: usize,
+    labels: Range<u32>,
 }
 
 /// Follows labels through the whole document.
-pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> Result<DocumentGroups, OnnxError> {
+pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> DocumentGroups {
     let mut labels = DocumentLabels {
         document,
         facts,
@@ -72,11 +78,8 @@ pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> Result<DocumentG
 }
 
 impl DocumentGroups {
-    /// Derives the groups of a document.
-    ///
-    /// # Errors
-    /// None of its own; what cannot be followed is in [`DocumentGroups::frozen_nodes`].
-    pub fn of(document: &OnnxDocument, facts: &Facts) -> Result<Self, OnnxError> {
+    /// Derives the groups of a document; what cannot be followed is in [`DocumentGroups::frozen_nodes`].
+    pub fn of(document: &OnnxDocument, facts: &Facts) -> Self {
         follow(document, facts)
     }
 }

@@ -1,11 +1,16 @@
 //! Parameters: which rows of an initialiser or Constant node belong to which channels, through what stands between.
 
+use std::sync::Arc;
+
 use ndarray::ArrayD;
 
 use super::DocumentLabels;
 use super::arrays::{along, join_to_one_axis, on_axis, varying, whole};
 use crate::facts::Movement;
 use crate::schema::NodeProto;
+
+/// Labels of a parameter's rows along one axis, shared by all who need the same; none where all rows stay.
+pub type RowLabels = Option<Arc<[u32]>>;
 
 /// A parameter as one node reads it.
 #[derive(Clone, Debug)]
@@ -19,9 +24,9 @@ pub struct ParameterUse {
     /// Nodes from the source to the reader, the last first: Identity, Reshape, Transpose and their like.
     pub chain: Vec<ChainNode>,
     /// Labels along the axes of the source; none along axes that stay whole.
-    pub source_axes: Vec<Option<Vec<u32>>>,
+    pub source_axes: Vec<RowLabels>,
     /// Labels along the axes as the node reads them.
-    pub axes: Vec<Option<Vec<u32>>>,
+    pub axes: Vec<RowLabels>,
 }
 
 /// A node that moves a parameter, and the labels along the axes of what it makes.
@@ -30,7 +35,7 @@ pub struct ChainNode {
     /// Its number.
     pub node: usize,
     /// As [`ParameterUse::axes`].
-    pub axes: Vec<Option<Vec<u32>>>,
+    pub axes: Vec<RowLabels>,
 }
 
 /// Labels along one axis of a tensor.
@@ -44,7 +49,7 @@ impl<'a> DocumentLabels<'a> {
     ///
     /// # Errors
     /// A parameter that is computed, rows that do not lie side by side where it is stored.
-    pub(super) fn parameter(&mut self, number: usize, input: usize, axes: Vec<Option<Vec<u32>>>) -> Result<(), String> {
+    pub(super) fn parameter(&mut self, number: usize, input: usize, axes: Vec<RowLabels>) -> Result<(), String> {
         let node = &self.document.graph().node[number];
         let Some(name) = node.input.get(input).filter(|name| !name.is_empty()) else { return Ok(()) };
         let mut source = name.clone();
@@ -55,7 +60,7 @@ impl<'a> DocumentLabels<'a> {
             chain.push(ChainNode { node: maker, axes: std::mem::replace(&mut source_axes, before) });
             source.clone_from(&node.input[0]);
         }
-        if source_axes.iter().flatten().flatten().count() > 0 && source_axes.len() > 1 {
+        if source_axes.len() > 1 {
             self.join_uses(&source, &mut source_axes);
         }
         self.uses.push(ParameterUse { node: number, input, source, chain, source_axes, axes });
@@ -69,7 +74,7 @@ impl<'a> DocumentLabels<'a> {
     }
 
     /// Labels of the axes in front of a node that moves the elements of a parameter.
-    fn before(&mut self, node: &NodeProto, axes: Vec<Option<Vec<u32>>>) -> Result<Vec<Option<Vec<u32>>>, String> {
+    fn before(&mut self, node: &NodeProto, axes: Vec<RowLabels>) -> Result<Vec<RowLabels>, String> {
         let computed = || format!("reads a parameter that '{}' ({}) computes", node.name(), node.op_type());
         if !node.is_standard() || !self.facts.is_constant_node(node) {
             return Err(computed());
@@ -95,12 +100,14 @@ impl<'a> DocumentLabels<'a> {
             }
             _ => return Err(computed()),
         };
-        let mut before: Vec<Option<Vec<u32>>> = vec![None; from.len()];
+        let mut before: Vec<RowLabels> = vec![None; from.len()];
         for (axis, labels) in axes.into_iter().enumerate() {
-            let Some(labels) = labels.filter(|labels| !labels.is_empty()) else { continue };
+            let Some(labels) = labels.filter(|labels| !labels.is_empty()).map(|labels| labels.to_vec()) else {
+                continue;
+            };
             let found = self.moved_back(OnAxis { axis, labels }, &to, &back)?;
             let Some(OnAxis { axis, labels }) = found else { continue };
-            if before[axis].replace(labels).is_some() {
+            if before[axis].replace(labels.into()).is_some() {
                 return Err(format!("reads a parameter whose rows '{}' mixes", node.name()));
             }
         }
@@ -117,7 +124,7 @@ impl<'a> DocumentLabels<'a> {
     }
 
     /// Two uses of a parameter with several axes lose the same rows.
-    fn join_uses(&mut self, source: &str, axes: &mut [Option<Vec<u32>>]) {
+    fn join_uses(&mut self, source: &str, axes: &mut [RowLabels]) {
         let is_matrix = self.facts.shape(source).is_some_and(|shape| shape.iter().filter(|&&d| d > 1).count() > 1);
         if !is_matrix {
             return;
@@ -125,7 +132,7 @@ impl<'a> DocumentLabels<'a> {
         let known = self.parameters.entry(source.to_owned()).or_insert_with(|| axes.to_vec());
         for (known, new) in known.iter().zip(axes) {
             match (known, new) {
-                (Some(known), Some(new)) => known.iter().zip(new).for_each(|(&a, &mut b)| self.classes.join(a, b)),
+                (Some(known), Some(new)) => known.iter().zip(new.iter()).for_each(|(&a, &b)| self.classes.join(a, b)),
                 (Some(one), None) => {
                     self.classes.freeze(one.iter().copied(), "a parameter is used in another way, too")
                 }
@@ -139,7 +146,7 @@ impl<'a> DocumentLabels<'a> {
 }
 
 /// Labels along all axes of a parameter that is combined with a tensor of these labels, its axes counted from behind.
-pub fn aligned(labels: &ArrayD<u32>, out_rank: usize, parameter: &[usize]) -> Vec<Option<Vec<u32>>> {
+pub fn aligned(labels: &ArrayD<u32>, out_rank: usize, parameter: &[usize]) -> Vec<RowLabels> {
     let axes = varying(labels);
     (0..parameter.len())
         .map(|axis| {

@@ -19,7 +19,7 @@ impl Followed {
     fn new(graph: GraphProto) -> Self {
         let document = open(graph);
         let facts = Facts::of(&document, None).unwrap();
-        let groups = DocumentGroups::of(&document, &facts).unwrap();
+        let groups = DocumentGroups::of(&document, &facts);
         Self { document, facts, groups }
     }
 

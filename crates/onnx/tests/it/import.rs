@@ -1,10 +1,10 @@
 //! Documents as networks: what becomes which operation, and what is refused rather than computed otherwise.
 
 use secateur_net::Op;
-use secateur_onnx::schema::{GraphProto, NodeProto};
-use secateur_onnx::{Facts, ImportedNetwork, OnnxDocument, OnnxError};
+use secateur_onnx::schema::{GraphProto, NodeProto, TensorProto};
+use secateur_onnx::{DocumentGroups, Facts, ImportedNetwork, OnnxDocument, OnnxError};
 
-use crate::hand_made::{filled, model, network, node, shaped, with_int, with_ints};
+use crate::hand_made::{filled, model, network, node, shaped, tensor, with_int, with_ints};
 
 fn taken(graph: GraphProto) -> Result<ImportedNetwork, OnnxError> {
     let bytes = prost::Message::encode_to_vec(&model(graph));
@@ -64,4 +64,33 @@ fn a_node_with_weights_behind_one_that_is_not_computed_names_the_latter() {
     let strange = NodeProto { name: Some("odd one".into()), ..node("Sin", &["a"], &["b"]) };
     let refused = taken(around(vec![strange], &[1, 4, 4, 4])).unwrap_err();
     assert!(refused.to_string().contains("node 'odd one' (Sin) is an operation that is not computed"), "{refused}");
+}
+
+/// Ten thousand nodes of 64 filters that share one parameter: a small file, but neither labels nor copies without end.
+#[test]
+fn what_a_small_file_multiplies_is_bounded() {
+    let names: Vec<String> = (0..=10_000).map(|i| format!("x{i}")).collect();
+    let conv = |i: usize| node("Conv", &[names[i].as_str(), "shared"], &[names[i + 1].as_str()]);
+    let graph = GraphProto {
+        node: (0..10_000).map(conv).collect(),
+        initializer: vec![filled("shared", &[64, 64, 1, 1])],
+        input: vec![shaped("x0", &[1, 64, 4, 4])],
+        output: vec![shaped("x10000", &[1, 64, 4, 4])],
+        ..Default::default()
+    };
+    let bytes = prost::Message::encode_to_vec(&model(GraphProto { initializer: padded(&graph), ..graph }));
+    let document = OnnxDocument::from_bytes(bytes.into(), ".".as_ref()).unwrap();
+    let facts = Facts::of(&document, None).unwrap();
+    let refused = document.network(&facts).unwrap_err().to_string();
+    assert!(refused.contains("copies would not fit in memory"), "{refused}");
+    let groups = DocumentGroups::of(&document, &facts);
+    let n_channels: usize = groups.groups().iter().map(|group| group.n_channels).sum();
+    assert!(n_channels < 1 << 20, "{n_channels}");
+    assert!(groups.frozen_nodes()[0].reason.contains("which are not followed"), "{}", groups.frozen_nodes()[0].reason);
+}
+
+/// With as many weights beside as a file of so many nodes has.
+fn padded(graph: &GraphProto) -> Vec<TensorProto> {
+    let beside = TensorProto { raw_data: Some(vec![0; 4_000_000].into()), ..tensor("beside", &[1_000_000]) };
+    [graph.initializer.clone(), vec![beside]].concat()
 }

@@ -104,7 +104,7 @@ fn groups_of_real_files_are_those_of_an_oracle_and_can_be_cut() {
     for (name, n_groups, n_channels) in expected {
         let document = open(&models.join(format!("../onnx/{name}.onnx")));
         let facts = Facts::of(&document, None).unwrap();
-        let groups = DocumentGroups::of(&document, &facts).unwrap();
+        let groups = DocumentGroups::of(&document, &facts);
         let free: Vec<usize> = groups.groups().iter().filter(|g| g.frozen.is_none()).map(|g| g.n_channels).collect();
         assert_eq!((free.len(), free.iter().sum::<usize>()), (n_groups, n_channels), "{name}");
         let half = |g: &DocumentGroup| (0..g.n_channels).map(|i| i % 2 == 0 || g.frozen.is_some()).collect();
