@@ -2,9 +2,9 @@
 
 use crate::{Conv2d, Graph, NetError, Network, Node, Op, Tensor, Weights};
 
-/// The same function with every BatchNorm that directly follows a convolution or Linear node (and is its only reader)
-/// folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and Linear node, so that a
-/// least-squares refit always has an intercept to write to. Sums are taken in f64.
+/// The same function with every BatchNorm that follows a convolution or Linear node (as its only reader, or behind
+/// others that are folded) folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and
+/// Linear node, so that a least-squares refit always has an intercept to write to. Sums are taken in f64.
 ///
 /// # Errors
 /// None for a valid network; the result is checked like any other.
@@ -14,18 +14,21 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
     let mut nodes: Vec<Node> = Vec::new();
     let mut weights = Weights::new();
     let mut place: Vec<usize> = Vec::with_capacity(graph.nodes().len());
-    for node in graph.nodes() {
-        let folds = |i: usize| readers[i].len() == 1 && matches!(graph.node(i).op, Op::Conv2d(_) | Op::Linear { .. });
+    // By node, the layer whose output it is once what lies between is folded, if nobody else reads that.
+    let mut layers: Vec<Option<usize>> = Vec::with_capacity(graph.nodes().len());
+    for (id, node) in graph.nodes().iter().enumerate() {
+        let layer = node.inputs.first().and_then(|&i| layers[i].filter(|_| readers[i].len() == 1));
         let drop_node = match &node.op {
-            Op::BatchNorm { eps, .. } if folds(node.inputs[0]) => {
-                scale_filters(network, node, *eps, &graph.node(node.inputs[0]).name, &mut weights);
-                true
+            Op::BatchNorm { eps, .. } => {
+                if let Some(layer) = layer {
+                    scale_filters(network, node, *eps, &graph.node(layer).name, &mut weights);
+                }
+                layer.is_some()
             }
             // The input of a network that is nothing but Identity nodes must stay followed by a node.
             Op::Identity => node.inputs[0] != 0,
             Op::Input
             | Op::Conv2d(_)
-            | Op::BatchNorm { .. }
             | Op::Linear { .. }
             | Op::PRelu { .. }
             | Op::Pointwise(_)
@@ -46,6 +49,8 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
             | Op::Slice { .. }
             | Op::Softmax => false,
         };
+        let is_layer = matches!(node.op, Op::Conv2d(_) | Op::Linear { .. });
+        layers.push(if is_layer { Some(id) } else { layer.filter(|_| drop_node) });
         if drop_node {
             place.push(place[node.inputs[0]]);
             continue;

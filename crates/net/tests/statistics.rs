@@ -71,3 +71,24 @@ fn a_parameter_that_is_set_is_checked_and_the_old_one_stays_if_refused() {
     assert_eq!(network, before);
     network.set_parameter("stem.bn", "bias", bad).unwrap();
 }
+
+/// Worked by hand: `3 w x`, then `2 (y - 1) + 5`, then `0.5 z`.
+#[test]
+fn norms_one_behind_the_other_are_folded_into_the_layer_in_front() {
+    let mut b = GraphBuilder::new(Shape { c: 1, h: 1, w: 1 });
+    let conv = b.push("conv", Op::Conv2d(Conv2d::square(1, 1, 1, 1, 0)), &[0]);
+    let first = b.push("first", Op::BatchNorm { channels: 1, eps: 0.0 }, &[conv]);
+    let between = b.push("between", Op::Identity, &[first]);
+    b.push("second", Op::BatchNorm { channels: 1, eps: 0.0 }, &[between]);
+    let one = |v: f32| Tensor::new(vec![1], vec![v]).unwrap();
+    let mut weights = Weights::from([("conv.weight".to_owned(), Tensor::new(vec![1; 4], vec![3.0]).unwrap())]);
+    for (name, [scale, shift, mean]) in [("first", [2.0, 5.0, 1.0]), ("second", [0.5, 0.0, 0.0])] {
+        for (parameter, value) in [("weight", scale), ("bias", shift), ("running_mean", mean), ("running_var", 1.0)] {
+            weights.insert(format!("{name}.{parameter}"), one(value));
+        }
+    }
+    let folded = fold_batch_norm(&Network::new(b.finish().unwrap(), weights).unwrap()).unwrap();
+    assert_eq!(folded.graph().nodes().len(), 2);
+    assert_eq!(folded.parameter("conv", "weight").data(), [3.0]);
+    assert_eq!(folded.parameter("conv", "bias").data(), [1.5]);
+}

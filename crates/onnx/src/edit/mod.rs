@@ -1,14 +1,17 @@
 //! A document with fewer channels: what its author wrote, except for slices of parameters and the numbers that count
 //! channels.
 
+mod changes;
 mod files;
 mod nodes;
+mod orphans;
 mod parameters;
 mod settle;
 mod tensors;
 
 use std::collections::{HashMap, HashSet};
 
+pub(crate) use changes::Change;
 pub use files::{DataFile, WrittenModel};
 use tensors::{KeptPlaces, of_integers, set_integers};
 
@@ -16,6 +19,7 @@ use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::{Facts, declared_extents};
 use crate::labels::{DocumentGroups, KeptFlags, RowLabels, varying};
+use crate::schema::tensor_proto::DataType;
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
 
@@ -57,12 +61,22 @@ impl Removal<'_> {
     /// Kept channels that are not those of the groups, elements that cannot be read, and sizes that depend on channels
     /// in a way that cannot be written down.
     pub fn cut(&self) -> Result<OnnxDocument, OnnxError> {
+        self.cut_and_change(|_| Ok(Vec::new()))
+    }
+
+    /// As [`Removal::cut`], with changes that follow from the facts of the cut document.
+    pub(crate) fn cut_and_change(
+        &self,
+        changes: impl FnOnce(&Facts) -> Result<Vec<Change>, OnnxError>,
+    ) -> Result<OnnxDocument, OnnxError> {
         self.check()?;
         let mut edit = Edit::new(*self);
         edit.parameters(false)?;
         edit.nodes()?;
         let facts = edit.settle()?;
         edit.declared_shapes(&facts);
+        edit.apply(changes(&facts)?)?;
+        edit.drop_orphans();
         Ok(self.document.with_model(edit.model))
     }
 
@@ -168,17 +182,25 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// The node's input becomes a new initialiser.
-    fn fork(&mut self, node: usize, input: usize, tensor: TensorProto) {
-        let old = self.graph().node[node].input.get(input).cloned().unwrap_or_default();
-        let base = if old.is_empty() { "sizes".to_owned() } else { old.clone() };
-        let name = loop {
+    /// A name that no value has.
+    fn new_name(&mut self, base: &str) -> String {
+        loop {
             self.n_forks += 1;
             let name = format!("{base}_{}", self.n_forks);
             if self.names.insert(name.clone()) {
-                break name;
+                return name;
             }
-        };
+        }
+    }
+
+    /// The node's input becomes a new initialiser.
+    fn fork(&mut self, node: usize, input: usize, tensor: TensorProto) {
+        let old = self.graph().node[node].input.get(input).cloned().unwrap_or_default();
+        let name = self.new_name(match (old.as_str(), tensor.data_type == Some(DataType::Int64.into())) {
+            ("", true) => "sizes",
+            ("", false) => "bias",
+            (old, _) => old,
+        });
         if let Some(n) = self.readers.get_mut(&old) {
             *n -= 1;
         }
@@ -187,8 +209,12 @@ impl<'a> Edit<'a> {
             let value = value_of(&name, &tensor);
             self.graph().input.push(value);
         }
+        self.readers.insert(name.clone(), 1);
         let graph = self.graph();
         graph.initializer.push(TensorProto { name: Some(name.clone()), ..tensor });
+        let place = StoredAt::Initialiser(graph.initializer.len() - 1);
+        self.places.insert(name.clone(), place);
+        let graph = self.graph();
         let inputs = &mut graph.node[node].input;
         inputs.resize(inputs.len().max(input + 1), String::new());
         inputs[input] = name;

@@ -1,6 +1,8 @@
 //! Parts of stored tensors, in the form in which they are stored.
 
 use bytes::Bytes;
+use half::{bf16, f16};
+use ndarray::ArrayD;
 
 use crate::OnnxError;
 use crate::external::ExternalData;
@@ -120,14 +122,56 @@ pub fn set_integers(tensor: &mut TensorProto, values: &[i64]) {
         } else {
             values.iter().flat_map(|v| v.to_le_bytes()).collect()
         };
-        tensor.raw_data = Some(bytes.into());
-        tensor.external_data.clear();
-        tensor.data_location = None;
+        set_raw(tensor, bytes);
     } else if is_short {
         tensor.int32_data = values.iter().map(|&v| v as i32).collect();
     } else {
         tensor.int64_data = values.to_vec();
     }
+}
+
+/// Other floating-point numbers in a tensor, in the form and type in which it is stored.
+///
+/// # Errors
+/// A tensor of integers, a number that its type cannot hold.
+pub fn set_floats(tensor: &mut TensorProto, values: &ArrayD<f32>) -> Result<(), OnnxError> {
+    let kind = ElementType::of(tensor)?;
+    let n: i64 = tensor.dims.iter().product();
+    if n != values.len() as i64 {
+        tensor.dims = values.shape().iter().map(|&n| n as i64).collect();
+    }
+    let is_raw = tensor.raw_data.is_some() || tensor.data_location() == DataLocation::External;
+    let half_bits = |v: f32| match kind {
+        ElementType::Half => f16::from_f32(v).to_bits(),
+        _ => bf16::from_f32(v).to_bits(),
+    };
+    let is_held = |v: f32| kind != ElementType::Half || !f16::from_f32(v).is_infinite();
+    if values.iter().any(|&v| v.is_finite() && !is_held(v)) {
+        return Err(OnnxError::tensor(tensor.name(), "16-bit floating point cannot hold its new numbers"));
+    }
+    let numbers = values.iter().copied();
+    match (kind, is_raw) {
+        (ElementType::Float, false) => tensor.float_data = numbers.collect(),
+        (ElementType::Double, false) => tensor.double_data = numbers.map(f64::from).collect(),
+        (ElementType::Half | ElementType::BFloat16, false) => {
+            tensor.int32_data = numbers.map(|v| i32::from(half_bits(v))).collect();
+        }
+        (ElementType::Float, true) => set_raw(tensor, numbers.flat_map(f32::to_le_bytes).collect()),
+        (ElementType::Double, true) => set_raw(tensor, numbers.flat_map(|v| f64::from(v).to_le_bytes()).collect()),
+        (ElementType::Half | ElementType::BFloat16, true) => {
+            set_raw(tensor, numbers.flat_map(|v| half_bits(v).to_le_bytes()).collect());
+        }
+        (ElementType::Int64 | ElementType::Int32 | ElementType::Bool, _) => {
+            return Err(OnnxError::tensor(tensor.name(), "integers where weights are expected"));
+        }
+    }
+    Ok(())
+}
+
+fn set_raw(tensor: &mut TensorProto, bytes: Vec<u8>) {
+    tensor.raw_data = Some(bytes.into());
+    tensor.external_data.clear();
+    tensor.data_location = None;
 }
 
 /// A new tensor of whole numbers.

@@ -60,6 +60,8 @@ pub struct ImportedNetwork {
     pub network: Network,
     /// Of every node, the value of the document that it computes; none of those that stand between.
     pub values: Vec<Option<String>>,
+    /// Of every node, the number of the document's node that it stands for; none of those that join the outputs.
+    pub nodes: Vec<Option<usize>>,
     /// The document's values that the network's output is, one behind the other: the document's outputs, or, where
     /// operations without weights follow that are not computed (box decoding and its like), what enters these.
     pub outputs: Vec<String>,
@@ -75,6 +77,9 @@ struct Import<'a> {
     makers: HashMap<&'a str, usize>,
     stored: HashMap<&'a str, &'a TensorProto>,
     nodes: Vec<Node>,
+    /// Which node of the document is being taken over, and which one each node stands for.
+    current: Option<usize>,
+    origins: Vec<Option<usize>>,
     shapes: Vec<Shape>,
     weights: Weights,
     names: HashSet<String>,
@@ -157,6 +162,8 @@ impl<'a> Import<'a> {
             makers: makers(document.graph()),
             stored: document.graph().initializer.iter().map(|tensor| (tensor.name(), tensor)).collect(),
             nodes: vec![node],
+            current: None,
+            origins: vec![None],
             shapes: vec![shape],
             weights: Weights::new(),
             names: HashSet::from(["input".to_owned()]),
@@ -172,6 +179,7 @@ impl<'a> Import<'a> {
     fn take(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
         let is_beyond = node.input.iter().any(|name| self.beyond.contains(name));
         if !is_beyond {
+            self.current = Some(number);
             let taken = self.node(number, node).and_then(|()| self.check_shapes(node));
             let Err(why) = taken else { return Ok(()) };
             self.ends_early.get_or_insert(format!("{} {why}", node_name(number, node)));
@@ -275,6 +283,7 @@ impl<'a> Import<'a> {
         let shapes: Vec<Shape> = inputs.iter().map(|&id| self.shapes[id]).collect();
         let shape = checked(secateur_net::output_shape(&op, &shapes)?)?;
         self.nodes.push(Node { name, op, inputs: inputs.to_vec() });
+        self.origins.push(self.current);
         self.shapes.push(shape);
         Ok(self.nodes.len() - 1)
     }

@@ -12,6 +12,7 @@ impl Import<'_> {
     /// Joins the outputs, and leaves out what none of them needs.
     pub(super) fn finish(mut self) -> Result<ImportedNetwork, OnnxError> {
         let document = self.document;
+        self.current = None;
         let mut outputs: Vec<String> = Vec::new();
         for output in document.graph().output.iter().map(|output| output.name()) {
             if self.carried.contains_key(output) {
@@ -57,8 +58,10 @@ impl Import<'_> {
             }
         }
         let mut values: HashMap<NodeId, String> = HashMap::new();
-        // Of several values of one node, which only other layouts tell apart, the first by name.
-        let mut carried: Vec<(&String, &Carried)> = self.carried.iter().collect();
+        // Of several values of one node, which only other layouts tell apart, the first by name. Where channels are in
+        // groups they may be in another order.
+        let is_plain = |carried: &Carried| !matches!(carried.layout, Layout::Grouped { .. });
+        let mut carried: Vec<(&String, &Carried)> = self.carried.iter().filter(|(_, at)| is_plain(at)).collect();
         carried.sort_by_key(|(name, _)| *name);
         for (name, at) in carried {
             values.entry(at.node).or_insert_with(|| name.clone());
@@ -66,17 +69,19 @@ impl Import<'_> {
         let mut place = vec![0; self.nodes.len()];
         let mut nodes: Vec<Node> = Vec::new();
         let mut kept_values: Vec<Option<String>> = Vec::new();
+        let mut origins: Vec<Option<usize>> = Vec::new();
         for (id, node) in self.nodes.into_iter().enumerate().filter(|(id, _)| is_needed[*id]) {
             place[id] = nodes.len();
             let inputs = node.inputs.iter().map(|&input| place[input]).collect();
             nodes.push(Node { inputs, ..node });
             kept_values.push(values.remove(&id));
+            origins.push(self.origins[id]);
         }
         let names: std::collections::HashSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         self.weights.retain(|name, _| name.rsplit_once('.').is_some_and(|(node, _)| names.contains(node)));
         let weights: Weights = self.weights;
         let graph = Graph::new(self.shapes[0], nodes).map_err(|e| OnnxError::graph(e.to_string()))?;
         let network = Network::new(graph, weights).map_err(|e| OnnxError::graph(e.to_string()))?;
-        Ok(ImportedNetwork { network, values: kept_values, outputs, ends_early: self.ends_early })
+        Ok(ImportedNetwork { network, values: kept_values, nodes: origins, outputs, ends_early: self.ends_early })
     }
 }

@@ -8,5 +8,6 @@ mod hand_made;
 mod import;
 mod mutations;
 mod real_files;
+mod refitted;
 mod refused;
 mod values;

@@ -1,0 +1,169 @@
+//! A document for a network that was imported from it and pruned: cut, with the weights that a refit changed.
+
+mod absorbed;
+mod weights;
+
+use std::collections::HashMap;
+
+use secateur_net::{
+    ChannelGroups, KeptChannels, Network, Node, NodeId, Op, Tensor, fold_batch_norm, parameter_shapes, prune,
+};
+
+use crate::OnnxError;
+use crate::document::OnnxDocument;
+use crate::edit::Removal;
+use crate::facts::Facts;
+use crate::import::ImportedNetwork;
+use crate::labels::{DocumentGroups, KeptFlags};
+
+/// What becomes of the nodes that scale and shift channels behind a layer (BatchNorm and its like), which the engine
+/// has folded into the layer's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norms {
+    /// They stay. Behind a layer that was refitted they change nothing any more, or only add its bias.
+    Kept,
+    /// They are folded into the weights, and left out, so that they cost no parameters.
+    Folded,
+}
+
+/// A document, what is known of it, and the network that it describes.
+#[derive(Clone, Debug)]
+pub struct DocumentNetwork {
+    /// The document.
+    pub document: OnnxDocument,
+    /// What is known of it.
+    pub facts: Facts,
+    /// The network.
+    pub imported: ImportedNetwork,
+    /// Its channels.
+    groups: DocumentGroups,
+    /// The network that is run and pruned: BatchNorm is folded into weights.
+    folded: Network,
+    /// By name, the imported network's nodes.
+    ids: HashMap<String, NodeId>,
+}
+
+/// What was removed from a folded network, and what it became.
+#[derive(Clone, Copy, Debug)]
+pub struct PrunedNetwork<'a> {
+    /// Channel groups of the folded network.
+    pub groups: &'a ChannelGroups,
+    /// Channels that stay.
+    pub kept: &'a KeptChannels,
+    /// The compact network, refitted or not.
+    pub network: &'a Network,
+}
+
+/// Weights that differ by more than this share of the largest of their tensor are other weights: the neutral variance
+/// of a BatchNorm is exact but for rounding.
+const TOLERANCE: f32 = 1e-5;
+/// The same, where weights are stored in 16 bits.
+const TOLERANCE_OF_16_BITS: f32 = 8e-3;
+
+impl DocumentNetwork {
+    /// The network of a document, for inputs of the size in `facts`.
+    ///
+    /// # Errors
+    /// As [`OnnxDocument::network`].
+    pub fn new(document: OnnxDocument, facts: Facts) -> Result<Self, OnnxError> {
+        let imported = document.network(&facts)?;
+        let folded = fold_batch_norm(&imported.network).map_err(|e| OnnxError::graph(e.to_string()))?;
+        let groups = DocumentGroups::of(&document, &facts);
+        let nodes = imported.network.graph().nodes().iter().enumerate();
+        let ids = nodes.map(|(id, node)| (node.name.clone(), id)).collect();
+        Ok(Self { document, facts, imported, groups, folded, ids })
+    }
+
+    /// The document of a pruned network. It is read again, and the network that it describes is compared with the
+    /// pruned one.
+    ///
+    /// # Errors
+    /// Sizes that cannot be written down, channels that the document cannot lose, a layer whose weights it cannot
+    /// hold: all by name.
+    pub fn pruned(&self, pruned: &PrunedNetwork<'_>, norms: Norms) -> Result<OnnxDocument, OnnxError> {
+        let kept = self.kept_flags(pruned)?;
+        let removal = Removal { document: &self.document, facts: &self.facts, groups: &self.groups, kept: &kept };
+        let cut = prune(&self.folded, pruned.groups, pruned.kept).map_err(|e| OnnxError::graph(e.to_string()))?;
+        let written = removal.cut_and_change(|facts| self.changes(&cut, pruned.network, facts, norms))?;
+        self.check(&written, pruned.network)?;
+        Ok(written)
+    }
+
+    /// Which channels of the document stay.
+    fn kept_flags(&self, pruned: &PrunedNetwork<'_>) -> Result<KeptFlags, OnnxError> {
+        let mut flags = self.groups.keep_all();
+        let mut stays: Vec<Vec<bool>> = flags.iter().map(|group| vec![false; group.len()]).collect();
+        for (id, node) in self.folded.graph().nodes().iter().enumerate() {
+            let value = self.ids.get(&node.name).and_then(|&original| self.imported.values[original].as_deref());
+            let Some(channels) = value.and_then(|value| self.groups.channels(value)) else { continue };
+            let axis = pruned.groups.axis(id);
+            if axis.len() != channels.len() {
+                continue;
+            }
+            for (place, at) in axis.iter().zip(channels) {
+                let is_kept = pruned.kept.group(place.group).binary_search(&place.channel).is_ok();
+                if is_kept {
+                    stays[at.group][at.channel] = true;
+                } else {
+                    flags[at.group][at.channel] = false;
+                }
+            }
+        }
+        let contradicts =
+            |group: &usize| flags[*group].iter().zip(&stays[*group]).any(|(&kept, &stays)| stays && !kept);
+        match (0..flags.len()).find(contradicts) {
+            None => Ok(flags),
+            Some(group) => Err(OnnxError::graph(format!(
+                "joins channels of '{}' that the network removes one by one",
+                self.groups.groups()[group].name
+            ))),
+        }
+    }
+
+    /// Whether the written document describes the pruned network.
+    fn check(&self, written: &OnnxDocument, network: &Network) -> Result<(), OnnxError> {
+        let input = self.facts.inputs().first().filter(|input| input.shape.len() == 4);
+        let facts = Facts::of(written, input.map(|input| self.facts.rows_and_columns(input)))?;
+        let of_net = |e: secateur_net::NetError| OnnxError::graph(e.to_string());
+        let again = fold_batch_norm(&written.network(&facts)?.network).map_err(of_net)?;
+        let wanted = fold_batch_norm(network).map_err(of_net)?;
+        let (nodes, wanted_nodes) = (again.graph().nodes(), wanted.graph().nodes());
+        if nodes.len() != wanted_nodes.len() {
+            let (got, n) = (nodes.len(), wanted_nodes.len());
+            return Err(OnnxError::graph(format!("would describe a network of {got} operations instead of {n}")));
+        }
+        let unlike = |node: &Node, what: &str| OnnxError::graph(format!("would have {what} at '{}'", node.name));
+        for (node, wanted_node) in nodes.iter().zip(wanted_nodes) {
+            if node.op != wanted_node.op || node.inputs != wanted_node.inputs {
+                return Err(unlike(wanted_node, "another operation"));
+            }
+            for (parameter, _) in parameter_shapes(&node.op) {
+                let wanted = wanted.parameter(&wanted_node.name, parameter);
+                if !self.is_alike(again.parameter(&node.name, parameter), wanted) {
+                    return Err(unlike(wanted_node, "other weights"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_alike(&self, got: &Tensor, wanted: &Tensor) -> bool {
+        let largest = wanted.data().iter().fold(f32::MIN_POSITIVE, |max, v| max.max(v.abs()));
+        let tolerance = if self.has_16_bits() { TOLERANCE_OF_16_BITS } else { TOLERANCE };
+        let close = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a - b).abs() <= tolerance * largest;
+        got.shape() == wanted.shape() && got.data().iter().zip(wanted.data()).all(close)
+    }
+
+    fn has_16_bits(&self) -> bool {
+        use crate::schema::tensor_proto::DataType;
+        let is_short = |kind: i32| [DataType::Float16, DataType::Bfloat16].into_iter().any(|t| kind == i32::from(t));
+        let graph = self.document.graph();
+        let constants = graph.node.iter().filter_map(crate::schema::NodeProto::constant);
+        graph.initializer.iter().chain(constants).any(|tensor| is_short(tensor.data_type()))
+    }
+
+    /// Whether a node of the folded network is a layer with weights and a bias.
+    fn is_layer(op: &Op) -> bool {
+        matches!(op, Op::Conv2d(_) | Op::Linear { .. })
+    }
+}
