@@ -1,7 +1,8 @@
 //! Certificates: what a written network costs, counted anew from its file.
 //!
 //! Shares no code with the search: the file is parsed here byte by byte, its graph is walked as plain JSON, and shapes,
-//! counts and memory are computed by rules of their own. A mistake in `net`'s counting cannot hide itself here.
+//! counts and memory are computed by rules of their own. A mistake in `net`'s counting cannot hide itself here. An ONNX
+//! model beside it is counted by the shapes that its own nodes give ([`certify_onnx`]).
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -20,6 +21,7 @@
 //!
 //! Words are explained in the glossary of `secateur-net`.
 
+mod document;
 mod memory;
 mod operation;
 mod written;
@@ -30,6 +32,7 @@ use anyhow::{Context, ensure};
 use serde::Serialize;
 use thiserror::Error;
 
+pub use document::{CertifiedDocument, certify_onnx};
 use operation::walk;
 use written::WrittenNetwork;
 
@@ -51,6 +54,8 @@ pub struct Certificate {
     pub activation_bytes: u64,
     /// Every budget asked about, in the order asked.
     pub budgets: Vec<CertifiedBudget>,
+    /// The same network as an ONNX model, if one was written beside it.
+    pub onnx: Option<CertifiedDocument>,
 }
 
 /// One operation of a certified network.
@@ -82,9 +87,10 @@ pub struct CertifiedBudget {
 }
 
 impl Certificate {
-    /// Whether every budget is met.
+    /// Whether every budget is met, by both files.
     pub fn holds(&self) -> bool {
-        self.budgets.iter().all(|budget| budget.ok)
+        let of_onnx = self.onnx.iter().flat_map(|onnx| &onnx.budgets);
+        self.budgets.iter().chain(of_onnx).all(|budget| budget.ok)
     }
 }
 
@@ -163,6 +169,7 @@ fn certify_bytes(file: String, bytes: &[u8], budgets: &[(&str, u64)]) -> anyhow:
         params,
         activation_bytes,
         budgets,
+        onnx: None,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::OnnxError;
 use crate::external::ExternalData;
 use crate::names::check_names;
 use crate::scan::scan;
-use crate::schema::{GraphProto, ModelProto};
+use crate::schema::{GraphProto, ModelProto, StringStringEntryProto};
 
 /// Whether encoding a document gives the bytes that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,25 @@ impl OnnxDocument {
     /// The same place, other contents.
     pub(crate) fn with_model(&self, model: ModelProto) -> Self {
         Self { model, external: self.external.clone(), fidelity: self.fidelity.clone() }
+    }
+
+    /// The document with these properties (`metadata_props`) in addition, or instead of those of the same names.
+    #[must_use]
+    pub fn with_properties(&self, properties: &[(&str, String)]) -> Self {
+        let mut model = self.model.clone();
+        for (key, value) in properties {
+            let entry = StringStringEntryProto { key: Some((*key).to_owned()), value: Some(value.clone()) };
+            match model.metadata_props.iter_mut().find(|known| known.key() == *key) {
+                Some(known) => *known = entry,
+                None => model.metadata_props.push(entry),
+            }
+        }
+        self.with_model(model)
+    }
+
+    /// A property (`metadata_props`) of the model.
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.model.metadata_props.iter().find(|entry| entry.key() == key).map(StringStringEntryProto::value)
     }
 
     /// All of it.

@@ -54,6 +54,11 @@ impl ElementType {
         })
     }
 
+    /// Whether it is floating point.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::Float | Self::Double | Self::Half | Self::BFloat16)
+    }
+
     /// Bytes of an element.
     pub const fn size(self) -> usize {
         match self {

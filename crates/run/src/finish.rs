@@ -11,6 +11,7 @@ use secateur_sim::{
 };
 
 use crate::card::Card;
+use crate::directory::onnx_files::OnnxFiles;
 use crate::error::{Incomplete, RunError};
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
@@ -189,7 +190,18 @@ impl Run<'_> {
 
     /// Writes the network of a task of the run's agent, and records it once.
     fn emit(&mut self, task: usize, winner: &Winner) -> Result<(), RunError> {
-        self.journal.directory.write_network(task, winner, self.job.scene, self.job.resolved)?;
+        let network = self.job.scene.tasks[task].network;
+        let (loaded, prepared) =
+            (&self.job.resolved.networks[network], &self.job.networks[self.job.tasks[task].network]);
+        let onnx = OnnxFiles::new(loaded, prepared, winner, &self.job.resolved.budgets[task]);
+        let onnx = onnx.unwrap_or_else(|error| {
+            let name = &self.job.tasks[task].name;
+            let warning = format!("'{name}' is written as safetensors, not as ONNX: {error:#}");
+            self.journal.reporter.note(&format!("warning: {warning}"));
+            self.refits.warnings.push(warning);
+            None
+        });
+        self.journal.directory.write_network(task, winner, onnx, (self.job.scene, self.job.resolved))?;
         if self.refits.recorded.insert(task) {
             self.journal.record_result(&self.job.tasks[task], winner)?;
         }

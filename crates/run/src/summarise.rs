@@ -42,7 +42,13 @@ pub(crate) fn summarise(
         learner_updates: agent.learner_updates,
         candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum(),
         cache_hits: stats().map(|s| s.n_cache_hits).sum(),
-        tasks: finished[0].iter().map(|f| task_summary(&run.job, searches, f, original_test[f.task])).collect(),
+        tasks: {
+            let of_task = |f: &Finished| TaskSummary {
+                onnx_file: run.journal.directory.onnx_file(&run.job.scene.tasks[f.task].name),
+                ..task_summary(&run.job, searches, f, original_test[f.task])
+            };
+            finished[0].iter().map(of_task).collect()
+        },
         controls: controls
             .flat_map(|(search, of_control)| {
                 of_control.iter().map(|f| control_summary(&run.job, search, f, &finished[0]))
@@ -90,6 +96,7 @@ fn task_summary(job: &Job<'_>, searches: &[SearchOutcome], finished: &Finished, 
         unchanged: budget.whole() == Some(Whole::AsGiven),
         walk_of_best: setup.is_searched.then_some(winner.walk),
         model_file: model_file(&spec.name),
+        onnx_file: None,
     }
 }
 

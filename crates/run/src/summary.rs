@@ -99,6 +99,8 @@ pub struct TaskSummary {
     pub walk_of_best: Option<u64>,
     /// Path of the written network in the run directory.
     pub model_file: String,
+    /// Path of the same network as an ONNX model in the run directory; null where it could not be written.
+    pub onnx_file: Option<String>,
 }
 
 /// A budget.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
-use super::Edit;
 use super::tensors::set_floats;
+use super::{Edit, StoredAt};
 use crate::OnnxError;
 use crate::schema::tensor_proto::DataType;
 use crate::schema::{NodeProto, TensorProto};
@@ -93,20 +93,52 @@ impl Edit<'_> {
     /// The numbers of an input: where they are stored if nobody else reads them, else in a new initialiser.
     fn set_input(&mut self, node: usize, input: usize, values: &ArrayD<f32>) -> Result<(), OnnxError> {
         let name = self.graph().node[node].input.get(input).cloned().unwrap_or_default();
-        let place = self.places.get(&name).copied();
-        if let Some(place) = place.filter(|_| self.readers.get(&name) == Some(&1)) {
-            return set_floats(self.tensor(place), values);
+        if let Some((place, values)) = self.stored_for(name, values.clone()) {
+            return set_floats(self.tensor(place), &values);
         }
         let tensor = self.new_floats(node, values)?;
         self.fork(node, input, tensor);
         Ok(())
     }
 
+    /// Where a value is stored that nobody else reads, perhaps in another shape or turned, and its numbers as they are
+    /// stored.
+    fn stored_for(&self, mut name: String, mut values: ArrayD<f32>) -> Option<(StoredAt, ArrayD<f32>)> {
+        let graph = self.removal.document.graph();
+        let mut is_reshaped = false;
+        // Exporters put one or two nodes between; more than nodes there are, no name is made.
+        for _ in 0..=graph.node.len() {
+            if self.readers.get(&name) != Some(&1) {
+                return None;
+            }
+            if let Some(&place) = self.places.get(&name) {
+                let tensor = self.stored(place);
+                let n: i64 = tensor.dims.iter().product();
+                return (n == values.len() as i64 || !is_reshaped).then_some((place, values));
+            }
+            let node = &graph.node[*self.makers.get(&name)?];
+            match node.op_type() {
+                "Identity" => {}
+                "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => is_reshaped = true,
+                "Transpose" if !is_reshaped => {
+                    let given = node.ints("perm").map(<[i64]>::to_vec);
+                    let perm = given.unwrap_or_else(|| (0..values.ndim() as i64).rev().collect());
+                    let place = |axis: i64| perm.iter().position(|&p| p == axis);
+                    let back: Vec<usize> = (0..values.ndim() as i64).map(place).collect::<Option<_>>()?;
+                    values = values.permuted_axes(back).as_standard_layout().into_owned();
+                }
+                _ => return None,
+            }
+            name.clone_from(node.input.first()?);
+        }
+        None
+    }
+
     /// A new tensor of the type that the node's other numbers have.
     fn new_floats(&mut self, node: usize, values: &ArrayD<f32>) -> Result<TensorProto, OnnxError> {
         let inputs = self.graph().node[node].input.clone();
         let stored: Vec<_> = inputs.iter().filter_map(|name| self.places.get(name).copied()).collect();
-        let is_float = |tensor: &TensorProto| matches!(ElementType::of(tensor), Ok(kind) if !matches!(kind, ElementType::Int64 | ElementType::Int32 | ElementType::Bool));
+        let is_float = |tensor: &TensorProto| ElementType::of(tensor).is_ok_and(ElementType::is_float);
         let own = stored.into_iter().map(|place| self.tensor(place).clone()).find(is_float);
         let other = || self.removal.document.graph().initializer.iter().find(|tensor| is_float(tensor)).cloned();
         let data_type = own.or_else(other).map_or_else(|| DataType::Float.into(), |tensor| tensor.data_type());

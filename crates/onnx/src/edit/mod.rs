@@ -19,6 +19,7 @@ use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::{Facts, declared_extents};
 use crate::labels::{DocumentGroups, KeptFlags, RowLabels, varying};
+use crate::names::makers;
 use crate::schema::tensor_proto::DataType;
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
@@ -51,6 +52,8 @@ struct Edit<'a> {
     /// How many inputs (and outputs of the network) read the numbers of a value.
     readers: HashMap<String, usize>,
     names: HashSet<String>,
+    /// Which node of the document makes a value.
+    makers: HashMap<String, usize>,
     n_forks: usize,
 }
 
@@ -164,7 +167,8 @@ impl<'a> Edit<'a> {
         }
         names.extend(graph.input.iter().map(|value| value.name().to_owned()));
         graph.output.iter().for_each(|value| *readers.entry(value.name().to_owned()).or_default() += 1);
-        Self { removal, model, places, readers, names, n_forks: 0 }
+        let makers = makers(graph).into_iter().map(|(name, node)| (name.to_owned(), node)).collect();
+        Self { removal, model, places, readers, names, makers, n_forks: 0 }
     }
 
     fn graph(&mut self) -> &mut GraphProto {
@@ -178,6 +182,16 @@ impl<'a> Edit<'a> {
             StoredAt::ConstantNode(i) => {
                 let value = graph.node[i].attribute_mut("value").and_then(|attribute| attribute.t.as_mut());
                 value.expect("only Constant nodes with a tensor are places")
+            }
+        }
+    }
+
+    fn stored(&self, place: StoredAt) -> &TensorProto {
+        let graph = self.model.graph.as_ref().expect("a document without a graph is refused when it is read");
+        match place {
+            StoredAt::Initialiser(i) => &graph.initializer[i],
+            StoredAt::ConstantNode(i) => {
+                graph.node[i].constant().expect("only Constant nodes with a tensor are places")
             }
         }
     }

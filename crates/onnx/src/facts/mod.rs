@@ -1,8 +1,8 @@
 //! What is known of every value before anything is run: its shape, and its numbers where shapes are computed from them.
 
+mod costs;
 mod extents;
 mod known;
-mod macs;
 mod movement;
 mod numbers;
 mod shapes;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use secateur_net::Op;
+use secateur_net::{Graph, Op};
 
 use super::DocumentNetwork;
 
@@ -11,9 +11,9 @@ pub(super) type Absorbed = BTreeMap<String, Vec<usize>>;
 
 impl DocumentNetwork {
     /// By name of the layer, in order.
-    pub(super) fn absorbed(&self) -> Absorbed {
-        let graph = self.imported.network.graph();
-        let folded: HashSet<&str> = self.folded.graph().nodes().iter().map(|node| node.name.as_str()).collect();
+    pub(super) fn absorbed(&self, folded: &Graph) -> Absorbed {
+        let graph = &self.graph;
+        let folded: HashSet<&str> = folded.nodes().iter().map(|node| node.name.as_str()).collect();
         let mut hosts: Vec<usize> = Vec::with_capacity(graph.nodes().len());
         let mut absorbed = Absorbed::new();
         for (id, node) in graph.nodes().iter().enumerate() {
@@ -22,7 +22,7 @@ impl DocumentNetwork {
                 Some(&input) if is_gone => hosts[input],
                 _ => id,
             };
-            if let (true, Op::BatchNorm { .. }, Some(number)) = (is_gone, &node.op, self.imported.nodes[id]) {
+            if let (true, Op::BatchNorm { .. }, Some(number)) = (is_gone, &node.op, self.nodes[id]) {
                 absorbed.entry(graph.node(host).name.clone()).or_default().push(number);
             }
             hosts.push(host);
@@ -32,6 +32,6 @@ impl DocumentNetwork {
 
     /// The document's node of a layer.
     pub(super) fn origin(&self, layer: &str) -> Option<usize> {
-        self.ids.get(layer).and_then(|&id| self.imported.nodes[id])
+        self.ids.get(layer).and_then(|&id| self.nodes[id])
     }
 }

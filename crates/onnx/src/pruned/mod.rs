@@ -6,7 +6,8 @@ mod weights;
 use std::collections::HashMap;
 
 use secateur_net::{
-    ChannelGroups, KeptChannels, Network, Node, NodeId, Op, Tensor, fold_batch_norm, parameter_shapes, prune,
+    ChannelGroups, Graph, KeptChannels, Network, Node, NodeId, Op, Protocol, Tensor, fold_batch_norm, parameter_shapes,
+    prune,
 };
 
 use crate::OnnxError;
@@ -26,27 +27,47 @@ pub enum Norms {
     Folded,
 }
 
-/// A document, what is known of it, and the network that it describes.
+/// A document, what is known of it, and how the network that was imported from it belongs to it.
+///
+/// # Example
+/// ```no_run
+/// use secateur_net::{ChannelGroups, KeptChannels, Protocol, fold_batch_norm, prune};
+/// use secateur_onnx::{DocumentNetwork, Facts, Norms, OnnxDocument, PrunedNetwork};
+///
+/// let document = OnnxDocument::from_bytes(std::fs::read("network.onnx")?.into(), ".".as_ref())?;
+/// let facts = Facts::of(&document, None)?;
+/// let imported = document.network(&facts)?;
+/// let folded = fold_batch_norm(&imported.network)?;
+/// let groups = ChannelGroups::derive(folded.graph(), Protocol::Full);
+/// let mut lists = KeptChannels::all(&groups).lists().to_vec();
+/// lists[groups.prunable()[0]].pop();
+/// let kept = KeptChannels::new(&groups, lists)?;
+/// let network = prune(&folded, &groups, &kept)?;
+///
+/// let source = DocumentNetwork::new(document, facts, &imported);
+/// let pruned = PrunedNetwork { folded: &folded, groups: &groups, kept: &kept, network: &network };
+/// std::fs::write("pruned.onnx", source.pruned(&pruned, Norms::Kept)?.to_bytes())?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DocumentNetwork {
-    /// The document.
-    pub document: OnnxDocument,
-    /// What is known of it.
-    pub facts: Facts,
-    /// The network.
-    pub imported: ImportedNetwork,
-    /// Its channels.
-    groups: DocumentGroups,
-    /// The network that is run and pruned: BatchNorm is folded into weights.
-    folded: Network,
+    document: OnnxDocument,
+    facts: Facts,
+    /// The imported network, without its weights.
+    graph: Graph,
+    values: Vec<Option<String>>,
+    /// Of every node, the document's.
+    nodes: Vec<Option<usize>>,
     /// By name, the imported network's nodes.
     ids: HashMap<String, NodeId>,
 }
 
-/// What was removed from a folded network, and what it became.
+/// What was removed from an imported network, and what it became.
 #[derive(Clone, Copy, Debug)]
 pub struct PrunedNetwork<'a> {
-    /// Channel groups of the folded network.
+    /// The imported network with BatchNorm folded into weights ([`fold_batch_norm`]): what is run and pruned.
+    pub folded: &'a Network,
+    /// Its channel groups.
     pub groups: &'a ChannelGroups,
     /// Channels that stay.
     pub kept: &'a KeptChannels,
@@ -61,17 +82,22 @@ const TOLERANCE: f32 = 1e-5;
 const TOLERANCE_OF_16_BITS: f32 = 8e-3;
 
 impl DocumentNetwork {
-    /// The network of a document, for inputs of the size in `facts`.
-    ///
-    /// # Errors
-    /// As [`OnnxDocument::network`].
-    pub fn new(document: OnnxDocument, facts: Facts) -> Result<Self, OnnxError> {
-        let imported = document.network(&facts)?;
-        let folded = fold_batch_norm(&imported.network).map_err(|e| OnnxError::graph(e.to_string()))?;
-        let groups = DocumentGroups::of(&document, &facts);
-        let nodes = imported.network.graph().nodes().iter().enumerate();
-        let ids = nodes.map(|(id, node)| (node.name.clone(), id)).collect();
-        Ok(Self { document, facts, imported, groups, folded, ids })
+    /// `imported` must be the document's, by the same facts.
+    pub fn new(document: OnnxDocument, facts: Facts, imported: &ImportedNetwork) -> Self {
+        let graph = imported.network.graph().clone();
+        let ids = graph.nodes().iter().enumerate().map(|(id, node)| (node.name.clone(), id)).collect();
+        Self { document, facts, graph, values: imported.values.clone(), nodes: imported.nodes.clone(), ids }
+    }
+
+    /// The document.
+    pub const fn document(&self) -> &OnnxDocument {
+        &self.document
+    }
+
+    /// Rows and columns that the network was imported for, where the document has images.
+    pub fn size(&self) -> Option<[usize; 2]> {
+        let input = self.facts.inputs().first().filter(|input| input.shape.len() == 4);
+        input.map(|input| self.facts.rows_and_columns(input))
     }
 
     /// The document of a pruned network. It is read again, and the network that it describes is compared with the
@@ -81,21 +107,47 @@ impl DocumentNetwork {
     /// Sizes that cannot be written down, channels that the document cannot lose, a layer whose weights it cannot
     /// hold: all by name.
     pub fn pruned(&self, pruned: &PrunedNetwork<'_>, norms: Norms) -> Result<OnnxDocument, OnnxError> {
-        let kept = self.kept_flags(pruned)?;
-        let removal = Removal { document: &self.document, facts: &self.facts, groups: &self.groups, kept: &kept };
-        let cut = prune(&self.folded, pruned.groups, pruned.kept).map_err(|e| OnnxError::graph(e.to_string()))?;
-        let written = removal.cut_and_change(|facts| self.changes(&cut, pruned.network, facts, norms))?;
+        let groups = DocumentGroups::of(&self.document, &self.facts);
+        let kept = self.kept_flags(&groups, pruned)?;
+        let removal = Removal { document: &self.document, facts: &self.facts, groups: &groups, kept: &kept };
+        let cut = prune(pruned.folded, pruned.groups, pruned.kept).map_err(|e| OnnxError::graph(e.to_string()))?;
+        let written = removal.cut_and_change(|facts| self.changes(&cut, pruned, facts, norms))?;
         self.check(&written, pruned.network)?;
         Ok(written)
     }
 
+    /// Whether a network with half of every group, and other biases, can be written.
+    ///
+    /// # Errors
+    /// As [`DocumentNetwork::pruned`].
+    pub fn try_pruned(&self, folded: &Network) -> Result<(), OnnxError> {
+        let of_net = |e: secateur_net::NetError| OnnxError::graph(e.to_string());
+        let groups = ChannelGroups::derive(folded.graph(), Protocol::Full);
+        let half = groups.groups().iter().map(|group| {
+            let step = if group.frozen.is_none() { 2 } else { 1 };
+            (0..group.n_channels).step_by(step).collect()
+        });
+        let kept = KeptChannels::new(&groups, half.collect()).map_err(of_net)?;
+        let mut network = prune(folded, &groups, &kept).map_err(of_net)?;
+        let layers: Vec<String> =
+            network.graph().nodes().iter().filter(|node| is_layer(&node.op)).map(|node| node.name.clone()).collect();
+        for layer in layers {
+            let bias = network.parameter(&layer, "bias");
+            let moved = bias.data().iter().map(|b| b + 1.0).collect();
+            let moved = Tensor::new(bias.shape().to_vec(), moved).map_err(of_net)?;
+            network.set_parameter(&layer, "bias", moved).map_err(of_net)?;
+        }
+        let pruned = PrunedNetwork { folded, groups: &groups, kept: &kept, network: &network };
+        self.pruned(&pruned, Norms::Kept).map(|_| ())
+    }
+
     /// Which channels of the document stay.
-    fn kept_flags(&self, pruned: &PrunedNetwork<'_>) -> Result<KeptFlags, OnnxError> {
-        let mut flags = self.groups.keep_all();
+    fn kept_flags(&self, groups: &DocumentGroups, pruned: &PrunedNetwork<'_>) -> Result<KeptFlags, OnnxError> {
+        let mut flags = groups.keep_all();
         let mut stays: Vec<Vec<bool>> = flags.iter().map(|group| vec![false; group.len()]).collect();
-        for (id, node) in self.folded.graph().nodes().iter().enumerate() {
-            let value = self.ids.get(&node.name).and_then(|&original| self.imported.values[original].as_deref());
-            let Some(channels) = value.and_then(|value| self.groups.channels(value)) else { continue };
+        for (id, node) in pruned.folded.graph().nodes().iter().enumerate() {
+            let value = self.ids.get(&node.name).and_then(|&original| self.values[original].as_deref());
+            let Some(channels) = value.and_then(|value| groups.channels(value)) else { continue };
             let axis = pruned.groups.axis(id);
             if axis.len() != channels.len() {
                 continue;
@@ -115,15 +167,14 @@ impl DocumentNetwork {
             None => Ok(flags),
             Some(group) => Err(OnnxError::graph(format!(
                 "joins channels of '{}' that the network removes one by one",
-                self.groups.groups()[group].name
+                groups.groups()[group].name
             ))),
         }
     }
 
     /// Whether the written document describes the pruned network.
     fn check(&self, written: &OnnxDocument, network: &Network) -> Result<(), OnnxError> {
-        let input = self.facts.inputs().first().filter(|input| input.shape.len() == 4);
-        let facts = Facts::of(written, input.map(|input| self.facts.rows_and_columns(input)))?;
+        let facts = Facts::of(written, self.size())?;
         let of_net = |e: secateur_net::NetError| OnnxError::graph(e.to_string());
         let again = fold_batch_norm(&written.network(&facts)?.network).map_err(of_net)?;
         let wanted = fold_batch_norm(network).map_err(of_net)?;
@@ -161,9 +212,9 @@ impl DocumentNetwork {
         let constants = graph.node.iter().filter_map(crate::schema::NodeProto::constant);
         graph.initializer.iter().chain(constants).any(|tensor| is_short(tensor.data_type()))
     }
+}
 
-    /// Whether a node of the folded network is a layer with weights and a bias.
-    fn is_layer(op: &Op) -> bool {
-        matches!(op, Op::Conv2d(_) | Op::Linear { .. })
-    }
+/// Whether a node is a layer with weights and, once BatchNorm is folded, a bias.
+fn is_layer(op: &Op) -> bool {
+    matches!(op, Op::Conv2d(_) | Op::Linear { .. })
 }

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use secateur_net::{Network, Tensor};
 
-use super::{DocumentNetwork, Norms};
+use super::{DocumentNetwork, Norms, PrunedNetwork, is_layer};
 use crate::OnnxError;
 use crate::edit::Change;
 use crate::facts::Facts;
@@ -33,18 +33,18 @@ enum BiasPlace {
 }
 
 impl DocumentNetwork {
-    /// What makes the cut document the one of `network`, whose layers differ from those of `cut` where they were
+    /// What makes the cut document the one of the pruned network, whose layers differ from those of `cut` where they were
     /// refitted. `facts` are those of the cut document.
     pub(super) fn changes(
         &self,
         cut: &Network,
-        network: &Network,
+        pruned: &PrunedNetwork<'_>,
         facts: &Facts,
         norms: Norms,
     ) -> Result<Vec<Change>, OnnxError> {
-        let absorbed = self.absorbed();
+        let (network, absorbed) = (pruned.network, self.absorbed(pruned.folded.graph()));
         let mut changes = Vec::new();
-        for node in network.graph().nodes().iter().filter(|node| Self::is_layer(&node.op)) {
+        for node in network.graph().nodes().iter().filter(|node| is_layer(&node.op)) {
             let parameter = |of: &Network, name: &str| of.weights().get(&format!("{}.{name}", node.name)).cloned();
             let behind = absorbed.get(&node.name).cloned().unwrap_or_default();
             let is_same = |name: &str| parameter(cut, name) == parameter(network, name);

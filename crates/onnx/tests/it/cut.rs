@@ -74,6 +74,8 @@ fn rows_columns_and_counts_of_a_shuffled_network_are_those_worked_out_by_hand() 
     assert_eq!(cut.graph().value_info, [shaped("c", &[1, 2, 1, 4, 4]), shaped("f", &[1, 1, 4, 4])]);
     assert_eq!(cut.graph().node, followed.document.graph().node, "no node has a number of channels of its own");
     assert_eq!((followed.facts.macs(&followed.document), declared.facts.macs(&cut)), (2304, 928));
+    // 4 * 27 + 4 + 6 * 4 + 96 * 2, and 2 * 27 + 2 + 1 * 2 + 16 * 2.
+    assert_eq!((followed.facts.params(&followed.document), declared.facts.params(&cut)), (328, 90));
 }
 
 #[test]

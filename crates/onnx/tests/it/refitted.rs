@@ -4,19 +4,29 @@ use secateur_net::random::with_random_weights;
 use secateur_net::{ChannelGroups, KeptChannels, Network, Op, Protocol, fold_batch_norm, prune};
 use secateur_onnx::schema::tensor_proto::DataType;
 use secateur_onnx::schema::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use secateur_onnx::{DocumentNetwork, Facts, Norms, OnnxDocument, OnnxError, PrunedNetwork, dims, floats};
+use secateur_onnx::{
+    DocumentNetwork, Facts, ImportedNetwork, Norms, OnnxDocument, OnnxError, PrunedNetwork, dims, floats,
+};
 
-use crate::hand_made::{filled, model, network, node, shaped, tensor, with_int};
+use crate::hand_made::{filled, model, network, node, numbers, shaped, tensor, with_int, with_ints};
 
-fn opened(model: ModelProto) -> DocumentNetwork {
-    let document = OnnxDocument::from_bytes(prost::Message::encode_to_vec(&model).into(), ".".as_ref()).unwrap();
+struct Opened {
+    document: OnnxDocument,
+    facts: Facts,
+    imported: ImportedNetwork,
+}
+
+fn opened(model: &ModelProto) -> Opened {
+    let document = OnnxDocument::from_bytes(prost::Message::encode_to_vec(model).into(), ".".as_ref()).unwrap();
     let facts = Facts::of(&document, None).unwrap();
-    DocumentNetwork::new(document, facts).unwrap()
+    let imported = document.network(&facts).unwrap();
+    Opened { document, facts, imported }
 }
 
 /// A document whose network keeps every channel of the prunable groups but the first two, and what the network is.
 struct Refitted {
-    opened: DocumentNetwork,
+    opened: Opened,
+    folded: Network,
     groups: ChannelGroups,
     kept: KeptChannels,
     cut: Network,
@@ -24,7 +34,7 @@ struct Refitted {
 
 impl Refitted {
     fn new(model: ModelProto, n_gone: usize) -> Self {
-        let opened = opened(model);
+        let opened = opened(&model);
         let folded = fold_batch_norm(&opened.imported.network).unwrap();
         let groups = ChannelGroups::derive(folded.graph(), Protocol::Full);
         let lists = groups.groups().iter().map(|group| {
@@ -33,7 +43,7 @@ impl Refitted {
         });
         let kept = KeptChannels::new(&groups, lists.collect()).unwrap();
         let cut = prune(&folded, &groups, &kept).unwrap();
-        Self { opened, groups, kept, cut }
+        Self { opened, folded, groups, kept, cut }
     }
 
     /// The compact network with other weights everywhere, biases included.
@@ -42,7 +52,11 @@ impl Refitted {
     }
 
     fn written(&self, network: &Network, norms: Norms) -> Result<OnnxDocument, OnnxError> {
-        self.opened.pruned(&PrunedNetwork { groups: &self.groups, kept: &self.kept, network }, norms)
+        let Self { folded, groups, kept, .. } = self;
+        let Opened { document, facts, imported } = &self.opened;
+        let source = DocumentNetwork::new(document.clone(), facts.clone(), imported);
+        source.try_pruned(folded)?;
+        source.pruned(&PrunedNetwork { folded, groups, kept, network }, norms)
     }
 }
 
@@ -258,7 +272,7 @@ fn alpha_and_beta_of_a_product_become_one() {
     let refitted = Refitted::new(model(graph), 2);
     let network = refitted.random(7);
     let written = refitted.written(&network, Norms::Kept).unwrap();
-    let again = opened(written.model().clone());
+    let again = opened(written.model());
     assert_eq!(again.imported.network.parameter("h", "bias"), network.parameter("h", "bias"));
     assert_eq!(again.imported.network.parameter("y", "bias"), network.parameter("y", "bias"));
     assert_eq!(floats_of(&written, "c").0, [1, 4]);
@@ -304,4 +318,49 @@ fn old_documents_list_their_initialisers_as_inputs() {
     let mut stored = initialisers(&written);
     stored.sort_unstable();
     assert_eq!(inputs, stored);
+}
+
+/// A weight that is turned or reshaped before it is read is written where it is stored, in the form that it has there.
+#[test]
+fn weights_behind_reshapes_and_transposes_are_written_where_they_are_stored() {
+    let last = |shape: &[i64], between: NodeProto, sizes: Vec<TensorProto>| {
+        model(GraphProto {
+            node: vec![
+                node("Conv", &["x", "first"], &["a"]),
+                with_int(node("Flatten", &["a"], &["b"]), "axis", 1),
+                between,
+                node("MatMul", &["b", "w"], &["y"]),
+            ],
+            initializer: [vec![filled("first", &[4, 3, 4, 4]), distinct("stored", shape)], sizes].concat(),
+            input: vec![shaped("x", &[1, 3, 4, 4])],
+            output: vec![shaped("y", &[1, 5])],
+            ..Default::default()
+        })
+    };
+    let turned = last(&[5, 4], with_ints(node("Transpose", &["stored"], &["w"]), "perm", &[1, 0]), vec![]);
+    let reshaped = last(&[4, 1, 5], node("Reshape", &["stored", "to"], &["w"]), vec![numbers("to", &[4, 5])]);
+    for (model, shape) in [(turned, vec![5, 3]), (reshaped, vec![3, 1, 5])] {
+        let refitted = Refitted::new(model, 1);
+        let network = refitted.random(10);
+        let written = refitted.written(&network, Norms::Kept).unwrap();
+        assert_eq!(operations(&written)[2..], [operations(&refitted.opened.document)[2], "MatMul", "Add"]);
+        let (stored, numbers) = floats_of(&written, "stored");
+        assert_eq!(stored, shape);
+        let weight = network.parameter("y", "weight").data();
+        let at = |i: usize| if shape.len() == 2 { i } else { i % 5 * 3 + i / 5 };
+        assert_eq!(numbers, (0..15).map(|i| weight[at(i)]).collect::<Vec<_>>());
+    }
+}
+
+/// Two layers that read one tensor may come to differ: the second gets one of its own, and no third is left over.
+#[test]
+fn layers_that_shared_weights_get_their_own() {
+    let nodes = vec![node("Conv", &["a", "shared"], &["c"]), node("Conv", &["c", "shared"], &["b"])];
+    let refitted = Refitted::new(around(nodes, vec![distinct("shared", &[6, 6, 1, 1])]), 0);
+    let written = refitted.written(&refitted.random(11), Norms::Kept).unwrap();
+    let read: Vec<&str> = written.graph().node[1..3].iter().map(|node| node.input[1].as_str()).collect();
+    assert_ne!(read[0], read[1]);
+    let mut four_axes: Vec<&str> = initialisers(&written);
+    four_axes.retain(|name| floats_of(&written, name).0.len() == 4);
+    assert_eq!(four_axes.len(), 4);
 }

@@ -13,7 +13,10 @@ pub(crate) const FILES: [&str; 4] = ["scene.ron", "metrics.jsonl", "log.txt", "s
 /// Folders of a run directory.
 pub(crate) const FOLDERS: [&str; 2] = ["tasks", "checkpoints"];
 /// Files of a task's folder.
-const TASK_FILES: [&str; 2] = ["model.safetensors", "certificate.json"];
+const TASK_FILES: [&str; 4] = ["model.safetensors", "certificate.json", ONNX_FILE, ONNX_DATA_FILE];
+/// A task's network as an ONNX model, and what that keeps outside itself.
+pub(crate) const ONNX_FILE: &str = "model.onnx";
+pub(crate) const ONNX_DATA_FILE: &str = "model.onnx.data";
 /// Longer first lines are not those of `metrics.jsonl`.
 const FIRST_LINE_BYTES_MAX: u64 = 64 << 10;
 

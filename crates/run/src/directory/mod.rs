@@ -5,5 +5,6 @@ pub(crate) mod claim;
 mod entries;
 mod lock;
 mod metrics_counts;
+pub(crate) mod onnx_files;
 mod plausible;
 pub(crate) mod run_directory;

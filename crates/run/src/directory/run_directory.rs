@@ -12,8 +12,9 @@ use secateur_formats::{StagedFile, stage_network, write_atomic};
 use secateur_rl::{Unroll, save_unrolls};
 use secateur_sim::Winner;
 
-use super::entries::{FileId, make_folder, open_to_read, open_to_write, remove_temporary};
+use super::entries::{FileId, ONNX_DATA_FILE, ONNX_FILE, make_folder, open_to_read, open_to_write, remove_temporary};
 use super::lock::RunLock;
+use super::onnx_files::OnnxFiles;
 use crate::events::RunEvent;
 use crate::inputs::resolve::Resolved;
 use crate::scene::{Scene, edit};
@@ -171,14 +172,15 @@ impl RunDirectory {
         self.metrics.flush().context("metrics.jsonl")
     }
 
-    /// Writes a task's network and its certificate, counted from the written file: both, or neither. At no moment is
-    /// there a network without its certificate, or with that of another.
+    /// Writes a task's network, as safetensors and as ONNX if there is such a model, and their certificate, counted from
+    /// the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that of
+    /// another.
     pub(crate) fn write_network(
         &mut self,
         task: usize,
         winner: &Winner,
-        scene: &Scene,
-        resolved: &Resolved,
+        onnx: Option<OnnxFiles>,
+        (scene, resolved): (&Scene, &Resolved),
     ) -> anyhow::Result<()> {
         self.check()?;
         let spec = &scene.tasks[task];
@@ -187,22 +189,44 @@ impl RunDirectory {
         make_folder(file.parent().unwrap_or(self.path()))?;
         let network = stage_network(&file, &winner.emitted(), &resolved.networks[spec.network].preprocessing)?;
         let budget = &resolved.budgets[task];
-        let certificate = certify_as(&file, network.staged_at(), &[(budget.cost.name(), budget.max)])?;
+        let mut certificate = certify_as(&file, network.staged_at(), &[(budget.cost.name(), budget.max)])?;
+        let beside: Vec<(PathBuf, Vec<u8>)> = match onnx {
+            None => Vec::new(),
+            Some(OnnxFiles { files, certificate: counted }) => {
+                certificate.onnx = Some(counted);
+                files.into_iter().map(|(name, bytes)| (file.with_file_name(name), bytes)).collect()
+            }
+        };
+        let stage = |(path, bytes): &(PathBuf, Vec<u8>)| StagedFile::new(path, bytes);
+        let staged_beside: Vec<StagedFile> = beside.iter().map(stage).collect::<Result<_, _>>()?;
         let text = format!("{}\n", serde_json::to_string_pretty(&certificate)?);
         let certificate_file = file.with_file_name("certificate.json");
         let staged = StagedFile::new(&certificate_file, text.as_bytes())?;
-        // Both are safely on the disk, so that what is left to do takes no room.
-        remove_other(&file, &certificate.blake3)?;
+        // All are safely on the disk, so that what is left to do takes no room.
+        remove_other(&file, Some(&certificate.blake3))?;
+        for name in [ONNX_FILE, ONNX_DATA_FILE] {
+            let path = file.with_file_name(name);
+            let now = beside.iter().find(|(other, _)| *other == path).map(|(_, bytes)| blake3::hash(bytes).to_string());
+            remove_other(&path, now.as_deref())?;
+        }
         staged.commit()?;
+        staged_beside.into_iter().try_for_each(StagedFile::commit)?;
         network.commit()?;
         let bytes = std::fs::read(&file).with_context(|| format!("'{}'", file.display()))?;
         ensure!(blake3::hash(&bytes).to_hex().as_str() == certificate.blake3, "'{}' was changed", file.display());
         self.note_written(&file, &bytes);
         self.note_written(&certificate_file, text.as_bytes());
+        beside.iter().for_each(|(path, bytes)| self.note_written(path, bytes));
         if !certificate.holds() {
             self.over_budget.push(spec.name.clone());
         }
         Ok(())
+    }
+
+    /// Path in the run directory of a task's ONNX model, if one was written.
+    pub(crate) fn onnx_file(&self, task: &str) -> Option<String> {
+        let file = format!("tasks/{task}/{ONNX_FILE}");
+        self.written.contains_key(&self.path().join(&file)).then_some(file)
     }
 
     /// Tasks whose certificates do not hold.
@@ -223,11 +247,10 @@ fn task_names(scene: &Scene) -> impl Iterator<Item = &str> {
 
 /// Removes a network that an earlier process wrote, unless it is the one with this blake3: its certificate is about to
 /// go.
-fn remove_other(file: &Path, blake3: &str) -> anyhow::Result<()> {
-    let same = open_to_read(file).and_then(|(file, n_bytes)| {
-        Ok(blake3::Hasher::new().update_reader(file.take(n_bytes))?.finalize().to_hex().as_str() == blake3)
-    });
-    if same.unwrap_or(false) {
+fn remove_other(file: &Path, blake3: Option<&str>) -> anyhow::Result<()> {
+    let found = open_to_read(file)
+        .and_then(|(file, n_bytes)| Ok(blake3::Hasher::new().update_reader(file.take(n_bytes))?.finalize().to_hex()));
+    if blake3.is_some_and(|blake3| found.is_ok_and(|found| found.as_str() == blake3)) {
         return Ok(());
     }
     match std::fs::remove_file(file) {

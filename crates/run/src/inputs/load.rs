@@ -1,10 +1,12 @@
 //! Networks and data sets from files, with everything that had to be assumed about them said aloud.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use secateur_formats::{Preprocessing, read_weights};
 use secateur_net::{Graph, Network, Shape, Weights, arch, fold_batch_norm};
+use secateur_onnx::DocumentNetwork;
 
 use super::onnx_document::{ReadDocument, is_onnx, read_document};
 
@@ -19,7 +21,7 @@ const NAMES_SHOWN: usize = 5;
 const NAME_CHARS_SHOWN: usize = 80;
 
 /// A network, ready to be run and pruned.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct LoadedNetwork {
     /// Name in the scene; the file's name without extension on the command line.
     pub name: String,
@@ -27,6 +29,8 @@ pub struct LoadedNetwork {
     pub path: PathBuf,
     /// The builder that made the graph; `None` when the file describes its graph.
     pub arch: Option<String>,
+    /// The document that describes it, where it came as ONNX.
+    pub document: Option<Arc<DocumentNetwork>>,
     /// As given, BatchNorm and all.
     pub original: Network,
     /// The same function with BatchNorm folded: what is run, pruned and emitted.
@@ -48,7 +52,7 @@ pub fn load_network(
     arch: Option<&str>,
     mean_std: Option<&(Vec<f32>, Vec<f32>)>,
 ) -> anyhow::Result<LoadedNetwork> {
-    let SaidByFile { arch, original, own, mut assumptions } = said_by(path, arch)?;
+    let SaidByFile { arch, document, original, own, mut assumptions } = said_by(path, arch)?;
     let preprocessing = match (mean_std, own) {
         (Some((mean, std)), _) => Preprocessing::new(mean.clone(), std.clone())?,
         (None, Some(own)) => own,
@@ -69,12 +73,14 @@ pub fn load_network(
     ensure!(wanted == got, "'{}' reads {wanted} channels, mean and std are given for {got}", path.display());
     let folded = fold_batch_norm(&original).with_context(|| in_file(path, arch.as_deref()))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(LoadedNetwork { name, path: path.to_owned(), arch, original, folded, preprocessing, assumptions })
+    let document = document.map(Arc::new);
+    Ok(LoadedNetwork { name, path: path.to_owned(), arch, document, original, folded, preprocessing, assumptions })
 }
 
 /// What a file itself says.
 struct SaidByFile {
     arch: Option<String>,
+    document: Option<DocumentNetwork>,
     original: Network,
     own: Option<Preprocessing>,
     assumptions: Vec<String>,
@@ -83,8 +89,8 @@ struct SaidByFile {
 fn said_by(path: &Path, arch: Option<&str>) -> anyhow::Result<SaidByFile> {
     if is_onnx(path) {
         ensure!(arch.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
-        let ReadDocument { network, assumptions } = read_document(path)?;
-        return Ok(SaidByFile { arch: None, original: network, own: None, assumptions });
+        let ReadDocument { network, document, preprocessing: own, assumptions } = read_document(path)?;
+        return Ok(SaidByFile { arch: None, document: Some(document), original: network, own, assumptions });
     }
     let file = read_weights(path)?;
     let mut assumptions = file.notes;
@@ -100,7 +106,7 @@ fn said_by(path: &Path, arch: Option<&str>) -> anyhow::Result<SaidByFile> {
         }
     };
     let original = Network::new(graph, file.weights).with_context(|| in_file(path, arch.as_deref()))?;
-    Ok(SaidByFile { arch, original, own, assumptions })
+    Ok(SaidByFile { arch, document: None, original, own, assumptions })
 }
 
 fn in_file(path: &Path, arch: Option<&str>) -> String {

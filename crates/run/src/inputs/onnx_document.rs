@@ -3,15 +3,23 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use secateur_formats::read_regular_file;
+use secateur_formats::{Preprocessing, read_regular_file};
 use secateur_net::Network;
-use secateur_onnx::{Facts, InputShape, OnnxDocument};
+use secateur_onnx::{DocumentNetwork, Facts, InputShape, OnnxDocument};
 
-/// A network, and what had to be chosen.
+/// A network, its document, and what had to be chosen.
 pub(super) struct ReadDocument {
     pub network: Network,
+    pub document: DocumentNetwork,
+    /// What the network expects of its input, where a run wrote the file.
+    pub preprocessing: Option<Preprocessing>,
     pub assumptions: Vec<String>,
 }
+
+/// Properties of the models that runs write: mean and standard deviation of the images' channels, as JSON.
+pub(crate) const MEAN_KEY: &str = "secateur.mean";
+/// See [`MEAN_KEY`].
+pub(crate) const STD_KEY: &str = "secateur.std";
 
 /// Whether a file is read as ONNX: its name says so.
 pub fn is_onnx(path: &Path) -> bool {
@@ -50,5 +58,15 @@ pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
             + &format!(" (input '{}')", input.name)
     });
     let assumptions = sizes.collect();
-    Ok(ReadDocument { network: imported.network, assumptions })
+    let preprocessing = preprocessing(&document).with_context(of_file)?;
+    let document = DocumentNetwork::new(document, facts, &imported);
+    Ok(ReadDocument { network: imported.network, document, preprocessing, assumptions })
+}
+
+fn preprocessing(document: &OnnxDocument) -> anyhow::Result<Option<Preprocessing>> {
+    let (Some(mean), Some(std)) = (document.property(MEAN_KEY), document.property(STD_KEY)) else { return Ok(None) };
+    let numbers = |key: &str, text: &str| {
+        serde_json::from_str::<Vec<f32>>(text).with_context(|| format!("its property '{key}' is no list of numbers"))
+    };
+    Ok(Some(Preprocessing::new(numbers(MEAN_KEY, mean)?, numbers(STD_KEY, std)?)?))
 }

@@ -141,6 +141,15 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
     }
 }
 
+/// Without the document where a pruned network could not be written to it, which is said now, not after the search.
+fn with_document_that_can_be_cut(mut network: LoadedNetwork) -> LoadedNetwork {
+    if let Some(Err(why)) = network.document.as_ref().map(|document| document.try_pruned(&network.folded)) {
+        network.assumptions.push(format!("results are written as safetensors, not as ONNX: {why}"));
+        network.document = None;
+    }
+    network
+}
+
 fn least(scene: &Scene, network: &LoadedNetwork) -> Reachable {
     Reachable::new(network.folded.graph(), scene.protocol, scene.channel_multiple, scene.keep_ratio_min)
 }
@@ -216,7 +225,7 @@ impl Problems<'_> {
         match loaded {
             Ok(network) => {
                 self.check_preprocessing(i, &network);
-                Some(LoadedNetwork { name: spec.name.clone(), ..network })
+                Some(LoadedNetwork { name: spec.name.clone(), ..with_document_that_can_be_cut(network) })
             }
             Err(error) => {
                 self.add(&format!("networks[{i}].file"), format!("{error:#}"), None);

@@ -1,0 +1,82 @@
+//! A task's network as an ONNX model.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use secateur_certify::{CertifiedDocument, certify_onnx};
+use secateur_formats::Preprocessing;
+use secateur_onnx::{DocumentNetwork, Norms, OnnxDocument, PrunedNetwork};
+use secateur_sim::{Prepared, Winner};
+
+use super::entries::{ONNX_DATA_FILE, ONNX_FILE};
+use crate::inputs::load::LoadedNetwork;
+use crate::inputs::onnx_document::{MEAN_KEY, STD_KEY};
+use crate::inputs::resolve::{ResolvedBudget, Whole};
+
+/// The files of an ONNX model, by their names in the task's folder, and what is counted of them.
+pub(crate) struct OnnxFiles {
+    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) certificate: CertifiedDocument,
+}
+
+impl OnnxFiles {
+    /// The document that the network came from, with what is left of it; none of a network that came otherwise.
+    ///
+    /// # Errors
+    /// A document that cannot be cut or cannot hold the network's weights.
+    pub(crate) fn new(
+        network: &LoadedNetwork,
+        prepared: &Prepared,
+        winner: &Winner,
+        budget: &ResolvedBudget,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(source) = &network.document else { return Ok(None) };
+        if budget.whole() == Some(Whole::AsGiven) {
+            return Self::of(source, source.document(), budget).map(Some);
+        }
+        let (groups, kept) = (&prepared.groups, &winner.kept);
+        let pruned = PrunedNetwork { folded: &prepared.network, groups, kept, network: &winner.network };
+        let properties = properties(source.document(), &network.preprocessing, budget)?;
+        let write = |norms: Norms| -> anyhow::Result<Self> {
+            let document = source.pruned(&pruned, norms)?;
+            Self::of(source, &document.with_properties(&properties), budget)
+        };
+        // A BatchNorm has a scale and a shift where the network that was searched has a bias.
+        let as_given = write(Norms::Kept)?;
+        let holds = as_given.certificate.budgets.iter().all(|budget| budget.ok);
+        if holds { Ok(Some(as_given)) } else { write(Norms::Folded).map(Some) }
+    }
+
+    fn of(source: &DocumentNetwork, document: &OnnxDocument, budget: &ResolvedBudget) -> anyhow::Result<Self> {
+        let written = document.to_files(source.document(), ONNX_DATA_FILE)?;
+        let budgets = [(budget.cost.name(), budget.max)];
+        let certificate = certify_onnx(Path::new(ONNX_FILE), &written.model, source.size(), &budgets)?;
+        let mut files = Vec::new();
+        for data in written.data {
+            ensure!(
+                data.name == ONNX_DATA_FILE,
+                "the whole network is within the budget, and keeps data in '{}': copy the files that were given",
+                data.name
+            );
+            files.push((ONNX_DATA_FILE, data.bytes));
+        }
+        files.push((ONNX_FILE, written.model));
+        Ok(Self { files, certificate })
+    }
+}
+
+/// What an ONNX model says of how it was made, and what `eval` needs to know of its images.
+fn properties(
+    source: &OnnxDocument,
+    preprocessing: &Preprocessing,
+    budget: &ResolvedBudget,
+) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let json = |numbers: &[f32]| serde_json::to_string(numbers).context("mean and std");
+    Ok(vec![
+        ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("secateur.source.blake3", blake3::hash(&source.to_bytes()).to_hex().to_string()),
+        ("secateur.budget", format!("{} of at most {}", budget.cost.name(), budget.max)),
+        (MEAN_KEY, json(&preprocessing.mean)?),
+        (STD_KEY, json(&preprocessing.std)?),
+    ])
+}
