@@ -148,7 +148,7 @@ impl DocumentReport {
         lines.push(format!("\n{table}"));
         lines.extend(self.group_lines());
         let is_whole = self.not_computed.is_none();
-        let advice = "give it to a scene as `network`; results are written as model.safetensors, not as ONNX yet";
+        let advice = "give it to a scene as `network`; results are written as model.onnx and model.safetensors";
         lines.extend(is_whole.then(|| format!("\n{advice}")));
         lines.join("\n")
     }

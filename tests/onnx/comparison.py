@@ -127,6 +127,7 @@ class Comparison:
                 if "groups" not in self.facts:
                     self.note_groups(told)
                     self.check_whole(pathlib.Path(folder))
+                    self.check_refitted(pathlib.Path(folder), told)
                 for i in range(n):
                     self.check_draw(pathlib.Path(folder), i, told, keep)
 
@@ -157,6 +158,25 @@ class Comparison:
 
     def check_whole(self, folder):
         self.check(document.whole_problems(self.original, folder))
+
+    def check_refitted(self, folder, told):
+        """Other weights, with and without BatchNorm: both files compute the same, and our engine what ONNX Runtime does."""
+        if "refused" in told["refitted"]:
+            self.facts["refit"] = told["refitted"]["refused"]
+            return
+        refitted, folded = folder / "refitted.onnx", folder / "folded.onnx"
+        if self.is_valid:
+            self.check([p for p in map(self.checker_problem, (refitted, folded)) if p])
+        self.check(document.kept_problems(self.original, document.Document(refitted)))
+        outputs = runtimes.run_ort(refitted, self.feeds)
+        for name, others in (
+            ("OpenVINO of the refitted file", runtimes.run_openvino(refitted, self.feeds)),
+            ("the file without BatchNorm", runtimes.run_ort(folded, self.feeds)),
+        ):
+            error = runtimes.worst_error(others, outputs)
+            if not error <= TOLERANCE:
+                self.check([f"refitted: {name} differs by {error:.1e} from ONNX Runtime of the refitted file"])
+        self.check_logits(refitted, self.feeds, outputs)
 
     def check_draw(self, folder, i, told, keep):
         cut, masked = folder / f"cut_{i}.onnx", folder / f"masked_{i}.onnx"

@@ -47,7 +47,9 @@ class Document:
         known = set(self.constants)
         for node in self.graph.node:
             starts = node.op_type == "Constant" or (with_shapes and node.op_type in ("Shape", "Size"))
-            if starts or (any(node.input) and all(i in known for i in node.input if i)):
+            # CastLike takes only the type of its second input.
+            inputs = node.input[:1] if node.op_type == "CastLike" else node.input
+            if starts or (any(inputs) and all(i in known for i in inputs if i)):
                 known.update(node.output)
         return known
 
@@ -66,6 +68,15 @@ def structure_problems(original, made):
     forks, node_differences = node_problems(original, made)
     problems += node_differences
     return forks, problems + initializer_problems(original, made, forks)
+
+
+def kept_problems(original, made):
+    """What a file with other weights lacks of the original: its frame, or a tensor that depends on the images."""
+    names = {output for node in made.graph.node for output in node.output}
+    derived = original.derived(with_shapes=True)
+    lost = [o for node in original.graph.node for o in node.output if o and o not in names and o not in derived]
+    lost_problems = [f"tensor {name} is gone" for name in lost]
+    return model_problems(original.model, made.model) + port_problems(original, made) + lost_problems
 
 
 def model_problems(original, made):
