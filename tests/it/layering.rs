@@ -116,7 +116,8 @@ fn every_arrow_of_the_architecture_page_is_used() {
 #[test]
 fn the_certificate_shares_no_code_with_the_search() {
     let arrows = actual_arrows();
-    let used: Vec<_> = arrows.iter().filter(|(from, _)| from == "certify").map(|(_, to)| to.as_str()).collect();
+    let used: Vec<_> =
+        arrows.iter().filter(|(from, to)| from == "certify" && !to.is_empty()).map(|(_, to)| to.as_str()).collect();
     assert_eq!(used, ["onnx"]);
     for path in files(&root().join("crates/onnx/src/facts"), "rs") {
         let text = fs::read_to_string(&path).unwrap();

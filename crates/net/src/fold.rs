@@ -3,8 +3,8 @@
 use crate::{Conv2d, Graph, NetError, Network, Node, Op, Tensor, Weights};
 
 /// The same function with every BatchNorm that follows a convolution or Linear node (as its only reader, or behind
-/// others that are folded) folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and
-/// Linear node, so that a least-squares refit always has an intercept to write to. Sums are taken in f64.
+/// others that are folded) folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution
+/// and Linear node, so that a least-squares refit always has an intercept to write to. Sums are taken in f64.
 ///
 /// # Errors
 /// None for a valid network; the result is checked like any other.

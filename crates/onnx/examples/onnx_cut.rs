@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use secateur_net::{ChannelGroups, KeptChannels, Network, Protocol, Tensor, fold_batch_norm, prune};
 use secateur_onnx::{
-    DocumentGroups, DocumentNetwork, Facts, KeptFlags, Norms, OnnxDocument, OnnxError, PrunedNetwork, Removal,
+    Compacted, DocumentGroups, DocumentNetwork, Facts, KeptFlags, NormNodes, OnnxDocument, OnnxError, Removal,
 };
 use serde_json::json;
 
@@ -118,8 +118,8 @@ fn refit(document: &OnnxDocument, facts: &Facts, arguments: &Arguments) -> Resul
     let mut network = prune(&folded, &groups, &kept)?;
     let changed = change_weights(&mut network, &mut rng)?;
     let source = DocumentNetwork::new(document.clone(), facts.clone(), &imported);
-    let pruned = PrunedNetwork { folded: &folded, groups: &groups, kept: &kept, network: &network };
-    for (norms, name) in [(Norms::Kept, "refitted"), (Norms::Folded, "folded")] {
+    let pruned = Compacted { folded: &folded, groups: &groups, kept: &kept, network: &network };
+    for (norms, name) in [(NormNodes::Kept, "refitted"), (NormNodes::Folded, "folded")] {
         write_files(&source.pruned(&pruned, norms)?, document, &arguments.out, name)?;
     }
     Ok(changed)

@@ -43,7 +43,7 @@ pub use external::ExternalData;
 pub use facts::{Facts, InputShape};
 pub use import::ImportedNetwork;
 pub use labels::{DocumentChannel, DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
-pub use pruned::{DocumentNetwork, Norms, PrunedNetwork};
+pub use pruned::{Compacted, DocumentNetwork, NormNodes};
 pub use tensor::{ElementType, dims, floats, integers};
 
 /// The format's own structs, as `schema/onnx-ml.proto` declares them.

@@ -12,6 +12,7 @@ use secateur_sim::{
 
 use crate::card::Card;
 use crate::directory::onnx_files::OnnxFiles;
+use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
@@ -201,7 +202,7 @@ impl Run<'_> {
             self.refits.warnings.push(warning);
             None
         });
-        self.journal.directory.write_network(task, winner, onnx, (self.job.scene, self.job.resolved))?;
+        self.journal.directory.write_network(TaskNetwork { task, winner, onnx }, self.job.scene, self.job.resolved)?;
         if self.refits.recorded.insert(task) {
             self.journal.record_result(&self.job.tasks[task], winner)?;
         }

@@ -20,7 +20,7 @@ use crate::labels::{DocumentGroups, KeptFlags};
 /// What becomes of the nodes that scale and shift channels behind a layer (BatchNorm and its like), which the engine
 /// has folded into the layer's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Norms {
+pub enum NormNodes {
     /// They stay. Behind a layer that was refitted they change nothing any more, or only add its bias.
     Kept,
     /// They are folded into the weights, and left out, so that they cost no parameters.
@@ -32,7 +32,7 @@ pub enum Norms {
 /// # Example
 /// ```no_run
 /// use secateur_net::{ChannelGroups, KeptChannels, Protocol, fold_batch_norm, prune};
-/// use secateur_onnx::{DocumentNetwork, Facts, Norms, OnnxDocument, PrunedNetwork};
+/// use secateur_onnx::{DocumentNetwork, Facts, NormNodes, OnnxDocument, Compacted};
 ///
 /// let document = OnnxDocument::from_bytes(std::fs::read("network.onnx")?.into(), ".".as_ref())?;
 /// let facts = Facts::of(&document, None)?;
@@ -45,8 +45,8 @@ pub enum Norms {
 /// let network = prune(&folded, &groups, &kept)?;
 ///
 /// let source = DocumentNetwork::new(document, facts, &imported);
-/// let pruned = PrunedNetwork { folded: &folded, groups: &groups, kept: &kept, network: &network };
-/// std::fs::write("pruned.onnx", source.pruned(&pruned, Norms::Kept)?.to_bytes())?;
+/// let pruned = Compacted { folded: &folded, groups: &groups, kept: &kept, network: &network };
+/// std::fs::write("pruned.onnx", source.pruned(&pruned, NormNodes::Kept)?.to_bytes())?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub struct DocumentNetwork {
 
 /// What was removed from an imported network, and what it became.
 #[derive(Clone, Copy, Debug)]
-pub struct PrunedNetwork<'a> {
+pub struct Compacted<'a> {
     /// The imported network with BatchNorm folded into weights ([`fold_batch_norm`]): what is run and pruned.
     pub folded: &'a Network,
     /// Its channel groups.
@@ -106,7 +106,7 @@ impl DocumentNetwork {
     /// # Errors
     /// Sizes that cannot be written down, channels that the document cannot lose, a layer whose weights it cannot
     /// hold: all by name.
-    pub fn pruned(&self, pruned: &PrunedNetwork<'_>, norms: Norms) -> Result<OnnxDocument, OnnxError> {
+    pub fn pruned(&self, pruned: &Compacted<'_>, norms: NormNodes) -> Result<OnnxDocument, OnnxError> {
         let groups = DocumentGroups::of(&self.document, &self.facts);
         let kept = self.kept_flags(&groups, pruned)?;
         let removal = Removal { document: &self.document, facts: &self.facts, groups: &groups, kept: &kept };
@@ -137,12 +137,12 @@ impl DocumentNetwork {
             let moved = Tensor::new(bias.shape().to_vec(), moved).map_err(of_net)?;
             network.set_parameter(&layer, "bias", moved).map_err(of_net)?;
         }
-        let pruned = PrunedNetwork { folded, groups: &groups, kept: &kept, network: &network };
-        self.pruned(&pruned, Norms::Kept).map(|_| ())
+        let pruned = Compacted { folded, groups: &groups, kept: &kept, network: &network };
+        self.pruned(&pruned, NormNodes::Kept).map(|_| ())
     }
 
     /// Which channels of the document stay.
-    fn kept_flags(&self, groups: &DocumentGroups, pruned: &PrunedNetwork<'_>) -> Result<KeptFlags, OnnxError> {
+    fn kept_flags(&self, groups: &DocumentGroups, pruned: &Compacted<'_>) -> Result<KeptFlags, OnnxError> {
         let mut flags = groups.keep_all();
         let mut stays: Vec<Vec<bool>> = flags.iter().map(|group| vec![false; group.len()]).collect();
         for (id, node) in pruned.folded.graph().nodes().iter().enumerate() {
@@ -201,7 +201,7 @@ impl DocumentNetwork {
     fn is_alike(&self, got: &Tensor, wanted: &Tensor) -> bool {
         let largest = wanted.data().iter().fold(f32::MIN_POSITIVE, |max, v| max.max(v.abs()));
         let tolerance = if self.has_16_bits() { TOLERANCE_OF_16_BITS } else { TOLERANCE };
-        let close = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a - b).abs() <= tolerance * largest;
+        let close = |(&a, &b)| f32::to_bits(a) == f32::to_bits(b) || f32::abs(a - b) <= tolerance * largest;
         got.shape() == wanted.shape() && got.data().iter().zip(wanted.data()).all(close)
     }
 

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, IxDyn};
 use secateur_net::{Network, Tensor};
 
-use super::{DocumentNetwork, Norms, PrunedNetwork, is_layer};
+use super::{Compacted, DocumentNetwork, NormNodes, is_layer};
 use crate::OnnxError;
 use crate::edit::Change;
 use crate::facts::Facts;
@@ -11,7 +11,7 @@ use crate::names::node_name;
 use crate::schema::NodeProto;
 
 /// A layer whose weights are written.
-struct Layer<'a> {
+struct RefittedLayer<'a> {
     node: usize,
     weight: &'a Tensor,
     bias: &'a Tensor,
@@ -33,14 +33,14 @@ enum BiasPlace {
 }
 
 impl DocumentNetwork {
-    /// What makes the cut document the one of the pruned network, whose layers differ from those of `cut` where they were
-    /// refitted. `facts` are those of the cut document.
+    /// What makes the cut document the one of the pruned network, whose layers differ from those of `cut` where they
+    /// were refitted. `facts` are those of the cut document.
     pub(super) fn changes(
         &self,
         cut: &Network,
-        pruned: &PrunedNetwork<'_>,
+        pruned: &Compacted<'_>,
         facts: &Facts,
-        norms: Norms,
+        norms: NormNodes,
     ) -> Result<Vec<Change>, OnnxError> {
         let (network, absorbed) = (pruned.network, self.absorbed(pruned.folded.graph()));
         let mut changes = Vec::new();
@@ -48,14 +48,14 @@ impl DocumentNetwork {
             let parameter = |of: &Network, name: &str| of.weights().get(&format!("{}.{name}", node.name)).cloned();
             let behind = absorbed.get(&node.name).cloned().unwrap_or_default();
             let is_same = |name: &str| parameter(cut, name) == parameter(network, name);
-            let is_folded = norms == Norms::Folded && !behind.is_empty();
+            let is_folded = norms == NormNodes::Folded && !behind.is_empty();
             if is_same("weight") && is_same("bias") && !is_folded {
                 continue;
             }
             let (weight, bias) = (network.parameter(&node.name, "weight"), network.parameter(&node.name, "bias"));
             let origin = self.origin(&node.name);
             let number = origin.ok_or_else(|| OnnxError::graph(format!("has no node '{}'", node.name)))?;
-            let layer = Layer { node: number, weight, bias, absorbed: behind };
+            let layer = RefittedLayer { node: number, weight, bias, absorbed: behind };
             let of_layer = self.layer(&layer, facts, norms);
             changes.extend(of_layer.map_err(|why| {
                 let node = node_name(number, &self.document.graph().node[number]);
@@ -69,7 +69,7 @@ impl DocumentNetwork {
         &self.document.graph().node[number]
     }
 
-    fn layer(&self, layer: &Layer<'_>, facts: &Facts, norms: Norms) -> Result<Vec<Change>, String> {
+    fn layer(&self, layer: &RefittedLayer<'_>, facts: &Facts, norms: NormNodes) -> Result<Vec<Change>, String> {
         let node = self.node(layer.node);
         let is_known = node.is_standard() && matches!(node.op_type(), "Conv" | "Gemm" | "MatMul");
         if !is_known || !node.input.get(1).is_some_and(|name| self.facts.is_constant(name)) {
@@ -93,7 +93,7 @@ impl DocumentNetwork {
             let is_bias = place == BiasPlace::Absorbed(number);
             let neutral = self.neutral(number, facts, is_bias.then_some(bias));
             match neutral {
-                Some(neutral) if norms == Norms::Kept || is_bias => changes.extend(neutral?),
+                Some(neutral) if norms == NormNodes::Kept || is_bias => changes.extend(neutral?),
                 Some(_) | None => changes.push(Change::Bypass { node: number, input: self.image_input(number) }),
             }
         }
@@ -101,7 +101,7 @@ impl DocumentNetwork {
     }
 
     /// A layer's own bias where it has one, else what a node behind it adds to every channel.
-    fn bias_place(&self, layer: &Layer<'_>, facts: &Facts, norms: Norms) -> BiasPlace {
+    fn bias_place(&self, layer: &RefittedLayer<'_>, facts: &Facts, norms: NormNodes) -> BiasPlace {
         let node = self.node(layer.node);
         let takes_bias = node.op_type() != "MatMul";
         let is_given = takes_bias && node.input.get(2).is_some_and(|name| !name.is_empty());
@@ -123,8 +123,8 @@ impl DocumentNetwork {
             let numbers = node.input.get(shift).and_then(|name| facts.shape(name));
             numbers.is_some_and(|shape| shape.iter().product::<usize>() == n)
         };
-        let stays = |number: &&usize| norms == Norms::Kept || self.node(**number).op_type() != "BatchNormalization";
-        let is_left = norms == Norms::Kept || !takes_bias;
+        let stays = |number: &&usize| norms == NormNodes::Kept || self.node(**number).op_type() != "BatchNormalization";
+        let is_left = norms == NormNodes::Kept || !takes_bias;
         match layer.absorbed.iter().filter(|_| is_left).filter(stays).find(adds_to_all) {
             Some(&number) => BiasPlace::Absorbed(number),
             None if takes_bias => BiasPlace::Own,

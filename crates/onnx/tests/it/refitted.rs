@@ -5,27 +5,27 @@ use secateur_net::{ChannelGroups, KeptChannels, Network, Op, Protocol, fold_batc
 use secateur_onnx::schema::tensor_proto::DataType;
 use secateur_onnx::schema::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use secateur_onnx::{
-    DocumentNetwork, Facts, ImportedNetwork, Norms, OnnxDocument, OnnxError, PrunedNetwork, dims, floats,
+    Compacted, DocumentNetwork, Facts, ImportedNetwork, NormNodes, OnnxDocument, OnnxError, dims, floats,
 };
 
 use crate::hand_made::{filled, model, network, node, numbers, shaped, tensor, with_int, with_ints};
 
-struct Opened {
+struct ReadModel {
     document: OnnxDocument,
     facts: Facts,
     imported: ImportedNetwork,
 }
 
-fn opened(model: &ModelProto) -> Opened {
+fn opened(model: &ModelProto) -> ReadModel {
     let document = OnnxDocument::from_bytes(prost::Message::encode_to_vec(model).into(), ".".as_ref()).unwrap();
     let facts = Facts::of(&document, None).unwrap();
     let imported = document.network(&facts).unwrap();
-    Opened { document, facts, imported }
+    ReadModel { document, facts, imported }
 }
 
 /// A document whose network keeps every channel of the prunable groups but the first two, and what the network is.
 struct Refitted {
-    opened: Opened,
+    opened: ReadModel,
     folded: Network,
     groups: ChannelGroups,
     kept: KeptChannels,
@@ -51,12 +51,12 @@ impl Refitted {
         with_random_weights(self.cut.graph().clone(), seed)
     }
 
-    fn written(&self, network: &Network, norms: Norms) -> Result<OnnxDocument, OnnxError> {
+    fn written(&self, network: &Network, norms: NormNodes) -> Result<OnnxDocument, OnnxError> {
         let Self { folded, groups, kept, .. } = self;
-        let Opened { document, facts, imported } = &self.opened;
+        let ReadModel { document, facts, imported } = &self.opened;
         let source = DocumentNetwork::new(document.clone(), facts.clone(), imported);
         source.try_pruned(folded)?;
-        source.pruned(&PrunedNetwork { folded, groups, kept, network }, norms)
+        source.pruned(&Compacted { folded, groups, kept, network }, norms)
     }
 }
 
@@ -98,10 +98,10 @@ fn norm(inputs: &[&str], output: &str) -> NodeProto {
 #[test]
 fn weights_that_no_refit_changed_stay_as_they_are_stored() {
     let refitted = Refitted::new(model(network()), 0);
-    let same = refitted.written(&refitted.cut, Norms::Kept).unwrap();
+    let same = refitted.written(&refitted.cut, NormNodes::Kept).unwrap();
     assert_eq!(same.to_bytes(), refitted.opened.document.to_bytes());
     let refitted = Refitted::new(model(network()), 1);
-    let cut = refitted.written(&refitted.cut, Norms::Kept).unwrap();
+    let cut = refitted.written(&refitted.cut, NormNodes::Kept).unwrap();
     assert_eq!(operations(&cut), operations(&refitted.opened.document));
     assert_eq!(floats_of(&cut, "bias").1.len(), 2);
 }
@@ -112,7 +112,7 @@ fn weights_that_no_refit_changed_stay_as_they_are_stored() {
 fn new_weights_turn_as_their_nodes_read_them_and_biases_find_a_place() {
     let refitted = Refitted::new(model(network()), 1);
     let network = refitted.random(3);
-    let written = refitted.written(&network, Norms::Kept).unwrap();
+    let written = refitted.written(&network, NormNodes::Kept).unwrap();
     assert_eq!(
         operations(&written),
         ["Conv", "Relu", "Reshape", "Transpose", "Reshape", "Conv", "Reshape", "MatMul", "Add"]
@@ -145,7 +145,7 @@ fn a_norm_behind_a_refitted_layer_only_adds_its_bias() {
     let constants = ["s", "t", "m", "v"].map(|name| distinct(name, &[6])).to_vec();
     let refitted = Refitted::new(around(vec![norm(&["a", "s", "t", "m", "v"], "b")], constants), 2);
     let network = refitted.random(4);
-    let written = refitted.written(&network, Norms::Kept).unwrap();
+    let written = refitted.written(&network, NormNodes::Kept).unwrap();
     assert_eq!(operations(&written), ["Conv", "BatchNormalization", "Conv"]);
     assert_eq!(written.graph().node[0].input, ["x", "first"]);
     let layer = &network.graph().node(1).name;
@@ -160,7 +160,7 @@ fn norms_are_folded_away_where_they_may_cost_nothing() {
     let constants = ["s", "t", "m", "v"].map(|name| distinct(name, &[6])).to_vec();
     let refitted = Refitted::new(around(vec![norm(&["a", "s", "t", "m", "v"], "b")], constants), 2);
     for network in [&refitted.cut, &refitted.random(5)] {
-        let written = refitted.written(network, Norms::Folded).unwrap();
+        let written = refitted.written(network, NormNodes::Folded).unwrap();
         assert_eq!(operations(&written), ["Conv", "Conv"]);
         assert_eq!(written.graph().node[0].input.len(), 3);
         assert!(!initialisers(&written).contains(&"s") && !initialisers(&written).contains(&"v"));
@@ -183,7 +183,7 @@ fn constants_that_others_read_keep_their_numbers() {
     let bias = network.parameter("a", "bias").clone();
     let moved = secateur_net::Tensor::new(vec![6], bias.data().iter().map(|b| b + 1.0).collect()).unwrap();
     network.set_parameter("a", "bias", moved.clone()).unwrap();
-    let written = refitted.written(&network, Norms::Kept).unwrap();
+    let written = refitted.written(&network, NormNodes::Kept).unwrap();
     assert_eq!(floats_of(&written, "t"), floats_of(&refitted.opened.document, "t"));
     assert_eq!(written.graph().node[3].input, ["c", "s", "t", "m", "v"]);
     assert_eq!(floats_of(&written, &written.graph().node[1].input[2]).1, moved.data());
@@ -193,37 +193,27 @@ fn constants_that_others_read_keep_their_numbers() {
 fn whatever_was_folded_becomes_neutral_or_the_bias() {
     let scalar = |name: &str, value: f32| TensorProto { float_data: vec![value], ..tensor(name, &[]) };
     let plane = |name: &str| distinct(name, &[6, 1, 1]);
-    let cases: Vec<(&str, Vec<NodeProto>, Vec<TensorProto>, &[&str], &[&str])> = vec![
-        ("add", vec![node("Add", &["a", "k"], &["b"])], vec![plane("k")], &["Add"], &[]),
-        ("add to", vec![node("Add", &["k", "a"], &["b"])], vec![plane("k")], &["Add"], &[]),
-        ("subtract", vec![node("Sub", &["a", "k"], &["b"])], vec![plane("k")], &["Sub"], &[]),
-        ("subtract from", vec![node("Sub", &["k", "a"], &["b"])], vec![plane("k")], &[], &[]),
-        ("multiply", vec![node("Mul", &["a", "k"], &["b"])], vec![plane("k")], &["Mul"], &[]),
-        ("divide", vec![node("Div", &["a", "k"], &["b"])], vec![plane("k")], &["Div"], &[]),
-        ("by one number", vec![node("Div", &["a", "k"], &["b"])], vec![scalar("k", 255.0)], &["Div"], &[]),
-        (
-            "scale and shift",
-            vec![node("Mul", &["a", "k"], &["c"]), node("Add", &["c", "l"], &["b"])],
-            vec![plane("k"), plane("l")],
-            &["Mul", "Add"],
-            &[],
-        ),
-        (
-            "identity between",
-            vec![node("Identity", &["a"], &["c"]), node("Add", &["c", "l"], &["b"])],
-            vec![plane("l")],
-            &["Identity", "Add"],
-            &["Identity"],
-        ),
-    ];
-    for (name, nodes, constants, kept, folded) in cases {
+    let one = |op: &str, inputs: [&str; 2]| vec![node(op, &inputs, &["b"])];
+    let scaled = vec![node("Mul", &["a", "k"], &["c"]), node("Add", &["c", "l"], &["b"])];
+    let behind = vec![node("Identity", &["a"], &["c"]), node("Add", &["c", "l"], &["b"])];
+    let assert_becomes = |nodes: Vec<NodeProto>, constants: Vec<TensorProto>, kept: &[&str], folded: &[&str]| {
         let refitted = Refitted::new(around(nodes, constants), 2);
         let network = refitted.random(6);
-        for (norms, middle) in [(Norms::Kept, kept), (Norms::Folded, folded)] {
-            let written = refitted.written(&network, norms).unwrap_or_else(|e| panic!("{name}, {norms:?}: {e}"));
-            assert_eq!(operations(&written), [&["Conv"], middle, &["Conv"]].concat(), "{name}, {norms:?}");
+        for (norms, middle) in [(NormNodes::Kept, kept), (NormNodes::Folded, folded)] {
+            let written = refitted.written(&network, norms).unwrap_or_else(|e| panic!("{kept:?}, {norms:?}: {e}"));
+            assert_eq!(operations(&written), [&["Conv"], middle, &["Conv"]].concat(), "{norms:?}");
         }
-    }
+    };
+    assert_becomes(one("Add", ["a", "k"]), vec![plane("k")], &["Add"], &[]);
+    assert_becomes(one("Add", ["k", "a"]), vec![plane("k")], &["Add"], &[]);
+    assert_becomes(one("Sub", ["a", "k"]), vec![plane("k")], &["Sub"], &[]);
+    // What is subtracted from a constant changes its sign, which no constant undoes.
+    assert_becomes(one("Sub", ["k", "a"]), vec![plane("k")], &[], &[]);
+    assert_becomes(one("Mul", ["a", "k"]), vec![plane("k")], &["Mul"], &[]);
+    assert_becomes(one("Div", ["a", "k"]), vec![plane("k")], &["Div"], &[]);
+    assert_becomes(one("Div", ["a", "k"]), vec![scalar("k", 255.0)], &["Div"], &[]);
+    assert_becomes(scaled, vec![plane("k"), plane("l")], &["Mul", "Add"], &[]);
+    assert_becomes(behind, vec![plane("l")], &["Identity", "Add"], &["Identity"]);
 }
 
 /// What leaves the network keeps its name.
@@ -241,12 +231,12 @@ fn outputs_keep_their_names_when_the_norm_before_them_goes() {
         })
     };
     let refitted = Refitted::new(graph(&["y"]), 0);
-    let written = refitted.written(&refitted.cut, Norms::Folded).unwrap();
+    let written = refitted.written(&refitted.cut, NormNodes::Folded).unwrap();
     assert_eq!((operations(&written), written.graph().node[0].output[0].as_str()), (vec!["Conv"], "y"));
     assert!(written.graph().value_info.is_empty(), "nothing is said of values that are gone");
     // Where the layer's own output leaves, too, nothing is folded.
     let both = Refitted::new(graph(&["y", "a"]), 0);
-    let written = both.written(&both.cut, Norms::Folded).unwrap();
+    let written = both.written(&both.cut, NormNodes::Folded).unwrap();
     assert_eq!(written.to_bytes(), both.opened.document.to_bytes());
 }
 
@@ -271,7 +261,7 @@ fn alpha_and_beta_of_a_product_become_one() {
     };
     let refitted = Refitted::new(model(graph), 2);
     let network = refitted.random(7);
-    let written = refitted.written(&network, Norms::Kept).unwrap();
+    let written = refitted.written(&network, NormNodes::Kept).unwrap();
     let again = opened(written.model());
     assert_eq!(again.imported.network.parameter("h", "bias"), network.parameter("h", "bias"));
     assert_eq!(again.imported.network.parameter("y", "bias"), network.parameter("y", "bias"));
@@ -293,12 +283,12 @@ fn weights_keep_their_type() {
     stored.initializer = std::mem::take(&mut stored.initializer).into_iter().map(half).collect();
     let refitted = Refitted::new(graph, 2);
     let mut network = refitted.random(8);
-    let written = refitted.written(&network, Norms::Kept).unwrap();
+    let written = refitted.written(&network, NormNodes::Kept).unwrap();
     let is_half = |tensor: &TensorProto| tensor.data_type() == i32::from(DataType::Float16);
     assert!(written.graph().initializer.len() == 4 && written.graph().initializer.iter().all(is_half));
     let large = secateur_net::Tensor::new(vec![4], vec![1e6; 4]).unwrap();
     network.set_parameter("a", "bias", large).unwrap();
-    let refused = refitted.written(&network, Norms::Kept).unwrap_err().to_string();
+    let refused = refitted.written(&network, NormNodes::Kept).unwrap_err().to_string();
     assert!(refused.contains("16-bit floating point cannot hold its new numbers"), "{refused}");
 }
 
@@ -311,7 +301,7 @@ fn old_documents_list_their_initialisers_as_inputs() {
     let graph = old.graph.as_mut().unwrap();
     graph.input.extend(graph.initializer.iter().map(|tensor| shaped(tensor.name(), &tensor.dims)));
     let refitted = Refitted::new(old, 2);
-    let written = refitted.written(&refitted.random(9), Norms::Folded).unwrap();
+    let written = refitted.written(&refitted.random(9), NormNodes::Folded).unwrap();
     let mut inputs: Vec<&str> = written.graph().input.iter().map(|value| value.name()).collect();
     inputs.retain(|name| *name != "x");
     inputs.sort_unstable();
@@ -342,7 +332,7 @@ fn weights_behind_reshapes_and_transposes_are_written_where_they_are_stored() {
     for (model, shape) in [(turned, vec![5, 3]), (reshaped, vec![3, 1, 5])] {
         let refitted = Refitted::new(model, 1);
         let network = refitted.random(10);
-        let written = refitted.written(&network, Norms::Kept).unwrap();
+        let written = refitted.written(&network, NormNodes::Kept).unwrap();
         assert_eq!(operations(&written)[2..], [operations(&refitted.opened.document)[2], "MatMul", "Add"]);
         let (stored, numbers) = floats_of(&written, "stored");
         assert_eq!(stored, shape);
@@ -357,7 +347,7 @@ fn weights_behind_reshapes_and_transposes_are_written_where_they_are_stored() {
 fn layers_that_shared_weights_get_their_own() {
     let nodes = vec![node("Conv", &["a", "shared"], &["c"]), node("Conv", &["c", "shared"], &["b"])];
     let refitted = Refitted::new(around(nodes, vec![distinct("shared", &[6, 6, 1, 1])]), 0);
-    let written = refitted.written(&refitted.random(11), Norms::Kept).unwrap();
+    let written = refitted.written(&refitted.random(11), NormNodes::Kept).unwrap();
     let read: Vec<&str> = written.graph().node[1..3].iter().map(|node| node.input[1].as_str()).collect();
     assert_ne!(read[0], read[1]);
     let mut four_axes: Vec<&str> = initialisers(&written);

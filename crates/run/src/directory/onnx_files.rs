@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use secateur_certify::{CertifiedDocument, certify_onnx};
 use secateur_formats::Preprocessing;
-use secateur_onnx::{DocumentNetwork, Norms, OnnxDocument, PrunedNetwork};
+use secateur_onnx::{Compacted, DocumentNetwork, NormNodes, OnnxDocument};
 use secateur_sim::{Prepared, Winner};
 
 use super::entries::{ONNX_DATA_FILE, ONNX_FILE};
@@ -13,10 +13,17 @@ use crate::inputs::load::LoadedNetwork;
 use crate::inputs::onnx_document::{MEAN_KEY, STD_KEY};
 use crate::inputs::resolve::{ResolvedBudget, Whole};
 
-/// The files of an ONNX model, by their names in the task's folder, and what is counted of them.
+/// The files of an ONNX model, and what is counted of them.
 pub(crate) struct OnnxFiles {
-    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    /// Data first, so that no model stands there without.
+    pub(crate) files: Vec<OnnxFile>,
     pub(crate) certificate: CertifiedDocument,
+}
+
+/// A file in a task's folder.
+pub(crate) struct OnnxFile {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl OnnxFiles {
@@ -35,16 +42,16 @@ impl OnnxFiles {
             return Self::of(source, source.document(), budget).map(Some);
         }
         let (groups, kept) = (&prepared.groups, &winner.kept);
-        let pruned = PrunedNetwork { folded: &prepared.network, groups, kept, network: &winner.network };
+        let pruned = Compacted { folded: &prepared.network, groups, kept, network: &winner.network };
         let properties = properties(source.document(), &network.preprocessing, budget)?;
-        let write = |norms: Norms| -> anyhow::Result<Self> {
+        let write = |norms: NormNodes| -> anyhow::Result<Self> {
             let document = source.pruned(&pruned, norms)?;
             Self::of(source, &document.with_properties(&properties), budget)
         };
         // A BatchNorm has a scale and a shift where the network that was searched has a bias.
-        let as_given = write(Norms::Kept)?;
+        let as_given = write(NormNodes::Kept)?;
         let holds = as_given.certificate.budgets.iter().all(|budget| budget.ok);
-        if holds { Ok(Some(as_given)) } else { write(Norms::Folded).map(Some) }
+        if holds { Ok(Some(as_given)) } else { write(NormNodes::Folded).map(Some) }
     }
 
     fn of(source: &DocumentNetwork, document: &OnnxDocument, budget: &ResolvedBudget) -> anyhow::Result<Self> {
@@ -58,9 +65,9 @@ impl OnnxFiles {
                 "the whole network is within the budget, and keeps data in '{}': copy the files that were given",
                 data.name
             );
-            files.push((ONNX_DATA_FILE, data.bytes));
+            files.push(OnnxFile { name: ONNX_DATA_FILE, bytes: data.bytes });
         }
-        files.push((ONNX_FILE, written.model));
+        files.push(OnnxFile { name: ONNX_FILE, bytes: written.model });
         Ok(Self { files, certificate })
     }
 }

@@ -14,7 +14,7 @@ use secateur_sim::Winner;
 
 use super::entries::{FileId, ONNX_DATA_FILE, ONNX_FILE, make_folder, open_to_read, open_to_write, remove_temporary};
 use super::lock::RunLock;
-use super::onnx_files::OnnxFiles;
+use super::onnx_files::{OnnxFile, OnnxFiles};
 use crate::events::RunEvent;
 use crate::inputs::resolve::Resolved;
 use crate::scene::{Scene, edit};
@@ -22,6 +22,15 @@ use crate::summary::{Summary, model_file};
 
 /// Between two looks at whether the directory is still there, while lines are appended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The network that was found for a task.
+pub(crate) struct TaskNetwork<'a> {
+    /// The task's index.
+    pub(crate) task: usize,
+    pub(crate) winner: &'a Winner,
+    /// The same as an ONNX model.
+    pub(crate) onnx: Option<OnnxFiles>,
+}
 
 /// An open run directory.
 pub(crate) struct RunDirectory {
@@ -172,51 +181,46 @@ impl RunDirectory {
         self.metrics.flush().context("metrics.jsonl")
     }
 
-    /// Writes a task's network, as safetensors and as ONNX if there is such a model, and their certificate, counted from
-    /// the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that of
+    /// Writes a task's network, as safetensors and as ONNX if there is such a model, and their certificate, counted
+    /// from the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that of
     /// another.
     pub(crate) fn write_network(
         &mut self,
-        task: usize,
-        winner: &Winner,
-        onnx: Option<OnnxFiles>,
-        (scene, resolved): (&Scene, &Resolved),
+        found: TaskNetwork<'_>,
+        scene: &Scene,
+        resolved: &Resolved,
     ) -> anyhow::Result<()> {
         self.check()?;
-        let spec = &scene.tasks[task];
+        let spec = &scene.tasks[found.task];
         let file = self.path().join(model_file(&spec.name));
         make_folder(&self.path().join("tasks"))?;
         make_folder(file.parent().unwrap_or(self.path()))?;
-        let network = stage_network(&file, &winner.emitted(), &resolved.networks[spec.network].preprocessing)?;
-        let budget = &resolved.budgets[task];
+        let preprocessing = &resolved.networks[spec.network].preprocessing;
+        let network = stage_network(&file, &found.winner.emitted(), preprocessing)?;
+        let budget = &resolved.budgets[found.task];
         let mut certificate = certify_as(&file, network.staged_at(), &[(budget.cost.name(), budget.max)])?;
-        let beside: Vec<(PathBuf, Vec<u8>)> = match onnx {
-            None => Vec::new(),
-            Some(OnnxFiles { files, certificate: counted }) => {
-                certificate.onnx = Some(counted);
-                files.into_iter().map(|(name, bytes)| (file.with_file_name(name), bytes)).collect()
-            }
-        };
-        let stage = |(path, bytes): &(PathBuf, Vec<u8>)| StagedFile::new(path, bytes);
-        let staged_beside: Vec<StagedFile> = beside.iter().map(stage).collect::<Result<_, _>>()?;
+        let (onnx, counted) = found.onnx.map(|onnx| (onnx.files, onnx.certificate)).unzip();
+        certificate.onnx = counted;
+        let onnx = onnx.unwrap_or_default();
+        let stage = |beside: &OnnxFile| StagedFile::new(&file.with_file_name(beside.name), &beside.bytes);
+        let staged_onnx: Vec<StagedFile> = onnx.iter().map(stage).collect::<Result<_, _>>()?;
         let text = format!("{}\n", serde_json::to_string_pretty(&certificate)?);
         let certificate_file = file.with_file_name("certificate.json");
         let staged = StagedFile::new(&certificate_file, text.as_bytes())?;
         // All are safely on the disk, so that what is left to do takes no room.
         remove_other(&file, Some(&certificate.blake3))?;
         for name in [ONNX_FILE, ONNX_DATA_FILE] {
-            let path = file.with_file_name(name);
-            let now = beside.iter().find(|(other, _)| *other == path).map(|(_, bytes)| blake3::hash(bytes).to_string());
-            remove_other(&path, now.as_deref())?;
+            let now = onnx.iter().find(|file| file.name == name).map(|file| blake3::hash(&file.bytes).to_string());
+            remove_other(&file.with_file_name(name), now.as_deref())?;
         }
         staged.commit()?;
-        staged_beside.into_iter().try_for_each(StagedFile::commit)?;
+        staged_onnx.into_iter().try_for_each(StagedFile::commit)?;
         network.commit()?;
         let bytes = std::fs::read(&file).with_context(|| format!("'{}'", file.display()))?;
         ensure!(blake3::hash(&bytes).to_hex().as_str() == certificate.blake3, "'{}' was changed", file.display());
         self.note_written(&file, &bytes);
         self.note_written(&certificate_file, text.as_bytes());
-        beside.iter().for_each(|(path, bytes)| self.note_written(path, bytes));
+        onnx.iter().for_each(|beside| self.note_written(&file.with_file_name(beside.name), &beside.bytes));
         if !certificate.holds() {
             self.over_budget.push(spec.name.clone());
         }
