@@ -1,9 +1,9 @@
 //! Removes random channels from an ONNX network, for comparing with other programs: `tests/onnx/compare.py` runs it.
 //!
 //! For every draw, `cut_N.onnx` has its channels removed and `masked_N.onnx` has zeros for the weights that read them;
-//! both must compute the same. `whole.onnx` keeps everything. Where the engine computes the network, `refitted.onnx` has
-//! other weights as well, as a run writes it, and `folded.onnx` the same without BatchNorm. What was found is printed as
-//! JSON.
+//! both must compute the same. `whole.onnx` keeps everything. Where the engine computes the network, `refitted.onnx`
+//! has other weights as well, as a run writes it, and `folded.onnx` the same without BatchNorm. What was found is
+//! printed as JSON.
 
 use std::fs;
 use std::io::Write;

@@ -182,8 +182,8 @@ impl RunDirectory {
     }
 
     /// Writes a task's network, as safetensors and as ONNX if there is such a model, and their certificate, counted
-    /// from the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that of
-    /// another.
+    /// from the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that
+    /// of another.
     pub(crate) fn write_network(
         &mut self,
         found: TaskNetwork<'_>,
