@@ -14,6 +14,7 @@ mod learner_failure;
 mod library;
 mod loading;
 mod onnx_network;
+mod onnx_run;
 mod plugins;
 mod real_files;
 mod real_network;

@@ -1,0 +1,94 @@
+//! Runs on networks that came as ONNX: what they leave beside `model.safetensors`.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use secateur::onnx::{Facts, OnnxDocument};
+use serde_json::Value;
+
+fn secateur(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_secateur")).args(arguments).output().unwrap()
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn top1(network: &Path) -> String {
+    let network = network.to_str().unwrap();
+    let output = secateur(&["eval", network, "--dataset", "cifar10", "--limit", "500"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("top1")).map(str::to_owned);
+    line.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn document(path: &Path) -> OnnxDocument {
+    OnnxDocument::from_bytes(fs::read(path).unwrap().into(), path.parent().unwrap()).unwrap()
+}
+
+/// The published ResNet-20 as ONNX, pruned to a few budgets with few walks.
+fn pruned_resnet(out: &Path) -> Option<PathBuf> {
+    let Some(models) = std::env::var_os("SECATEUR_MODELS").map(PathBuf::from) else {
+        let is_required = std::env::var("SECATEUR_REQUIRE_DATA").as_deref() == Ok("1");
+        assert!(!is_required, "SECATEUR_REQUIRE_DATA=1, but SECATEUR_MODELS is not set");
+        eprintln!("SKIPPED: set SECATEUR_MODELS to the folder of the networks");
+        return None;
+    };
+    let file = models.join("resnet20.onnx").canonicalize().unwrap();
+    let scene = out.with_extension("ron");
+    let text = format!(
+        "(version: 1, seed: 1, networks: [(name: \"net\", file: {file:?})], datasets: [(name: \"cifar10\", source: Cifar10)], \
+         budgets: [Macs(ratio: 0.5), Params(ratio: 0.5), Macs(ratio: 1.0)], protocol: Full, walks_per_task: 2, \
+         finalists: 1, images: (reward: 120, calibration: 120, walk: 60, refit: 120), controls: [])"
+    );
+    fs::write(&scene, text).unwrap();
+    let output = secateur(&["run", scene.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(file)
+}
+
+#[test]
+fn a_run_leaves_the_users_document_with_fewer_channels_and_the_same_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let Some(source) = pruned_resnet(&out) else { return };
+    let original = document(&source);
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(summary["warnings"].as_array().unwrap().len(), 0, "{summary}");
+    for task in summary["tasks"].as_array().unwrap() {
+        let (model, weights) =
+            (out.join(task["onnx_file"].as_str().unwrap()), out.join(task["model_file"].as_str().unwrap()));
+        assert_eq!(top1(&model), top1(&weights));
+        let certificate = json(&model.with_file_name("certificate.json"));
+        assert_eq!(certificate["onnx"]["blake3"], blake3::hash(&fs::read(&model).unwrap()).to_hex().to_string());
+        assert_eq!((&certificate["onnx"]["macs"], &certificate["onnx"]["params"]), (&task["macs"], &task["params"]));
+        assert_eq!(certificate["onnx"]["budgets"], certificate["budgets"]);
+        if task["unchanged"] == true {
+            assert_eq!(fs::read(&model).unwrap(), fs::read(&source).unwrap(), "nothing was removed");
+            continue;
+        }
+        let written = document(&model);
+        assert_eq!(written.graph().node, with_its_constants(&original, &written));
+        assert_eq!(
+            (&written.graph().input, &written.graph().output),
+            (&original.graph().input, &original.graph().output)
+        );
+        assert_eq!(written.property("secateur.mean"), Some("[0.485,0.456,0.406]"));
+        let facts = Facts::of(&written, None).unwrap();
+        assert!(facts.macs(&written) < Facts::of(&original, None).unwrap().macs(&original));
+    }
+}
+
+/// The original's nodes, with those constants, counts and copied inputs that the written document has in their place.
+fn with_its_constants(original: &OnnxDocument, written: &OnnxDocument) -> Vec<secateur::onnx::schema::NodeProto> {
+    let mut nodes = original.graph().node.clone();
+    for (node, now) in nodes.iter_mut().zip(&written.graph().node) {
+        assert_eq!((node.name(), node.op_type(), &node.output), (now.name(), now.op_type(), &now.output));
+        node.attribute.clone_from(&now.attribute);
+        node.input.clone_from(&now.input);
+    }
+    nodes
+}
