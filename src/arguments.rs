@@ -42,7 +42,8 @@ Examples:
   secateur eval runs/first/tasks/resnet20-cifar10-macs0.5/model.safetensors --dataset cifar10
   secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
 
-Data sets: cifar10 (cifar-10-batches-bin under the data root), shapes[:SEED] and textures[:SEED] (drawn, no file needed).
+Data sets: cifar10, cifar100, mnist, fashion_mnist (their files under the data root; `secateur doctor` says which are there),
+shapes[:SEED] and textures[:SEED] (drawn, no file needed).
 The last line reads `top1 0.9173 (9173 of 10000)`.";
 
 const EXIT_CODES: &str = "\

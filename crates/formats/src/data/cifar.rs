@@ -1,4 +1,5 @@
-//! CIFAR-10 in its official binary layout: records of one label byte and 3,072 pixels `[C, H, W]`.
+//! CIFAR-10 and CIFAR-100 in their official binary layout: records of one or two label bytes and 3,072 pixels
+//! `[C, H, W]`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +8,42 @@ use secateur_net::Shape;
 use crate::file_bytes::read_regular_file;
 use crate::{Dataset, FileProblem, FormatError, Split};
 
-/// Folder of its files under the data root.
-pub(super) const FOLDER: &str = "cifar-10-batches-bin";
+/// One of the two data sets.
+pub(super) struct CifarFiles {
+    /// Name for listings.
+    pub(super) name: &'static str,
+    /// Folder of its files under the data root.
+    pub(super) folder: &'static str,
+    train: &'static [&'static str],
+    test: &'static str,
+    n_classes: usize,
+    /// Bytes in front of the pixels, the last of which is the label.
+    label_bytes: usize,
+    expected: &'static str,
+}
+
+pub(super) static CIFAR_10: CifarFiles = CifarFiles {
+    name: "cifar10",
+    folder: "cifar-10-batches-bin",
+    train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+    test: "test_batch.bin",
+    n_classes: 10,
+    label_bytes: 1,
+    expected: "the binary version of CIFAR-10 belongs there (data_batch_1.bin to data_batch_5.bin and test_batch.bin)",
+};
+/// Its first label byte is the coarse one.
+pub(super) static CIFAR_100: CifarFiles = CifarFiles {
+    name: "cifar100",
+    folder: "cifar-100-binary",
+    train: &["train.bin"],
+    test: "test.bin",
+    n_classes: 100,
+    label_bytes: 2,
+    expected: "the binary version of CIFAR-100 belongs there (train.bin and test.bin)",
+};
 const SHAPE: Shape = Shape { c: 3, h: 32, w: 32 };
-const N_CLASSES: usize = 10;
-const RECORD_BYTES: usize = 1 + SHAPE.len();
-/// The official files have 10,000 records; ten times as many is not CIFAR-10.
-const MAX_FILE_BYTES: u64 = 100_000 * RECORD_BYTES as u64;
+/// The official files have up to 50,000 records; ten times as many are not theirs.
+const MAX_FILE_BYTES: u64 = 500_000 * (2 + SHAPE.len()) as u64;
 
 /// Reads one split from the folder `cifar-10-batches-bin` under `data_root`, in the order of the files. A file may hold
 /// any number of records.
@@ -21,54 +51,56 @@ const MAX_FILE_BYTES: u64 = 100_000 * RECORD_BYTES as u64;
 /// # Errors
 /// A missing, empty or truncated file, or a label above 9, by file and record.
 pub fn read_cifar10(data_root: &Path, split: Split) -> Result<Dataset, FormatError> {
-    let folder = data_root.join(FOLDER);
-    let files: &[&str] = match split {
-        Split::Train => {
-            &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"]
-        }
-        Split::Test => &["test_batch.bin"],
-    };
-    // All of them are looked for before the first is read.
-    let paths = files.iter().map(|file| locate(&folder, file)).collect::<Result<Vec<_>, _>>()?;
-    let mut images = Vec::new();
-    let mut labels = Vec::new();
-    for path in paths {
-        append_records(&path, &mut images, &mut labels)?;
-    }
-    Ok(Dataset { name: "cifar10".into(), shape: SHAPE, n_classes: N_CLASSES, images, labels })
+    read_cifar(&CIFAR_10, data_root, split)
 }
 
-fn locate(folder: &Path, file: &str) -> Result<PathBuf, FormatError> {
+/// As [`read_cifar10`].
+pub(super) fn read_cifar(of: &CifarFiles, data_root: &Path, split: Split) -> Result<Dataset, FormatError> {
+    let files: &[&str] = match split {
+        Split::Train => of.train,
+        Split::Test => &[of.test],
+    };
+    // All of them are looked for before the first is read.
+    let paths = files.iter().map(|file| locate(of, data_root, file)).collect::<Result<Vec<_>, _>>()?;
+    let mut data =
+        Dataset { name: of.name.into(), shape: SHAPE, n_classes: of.n_classes, images: Vec::new(), labels: Vec::new() };
+    for path in paths {
+        append_records(of, &path, &mut data)?;
+    }
+    Ok(data)
+}
+
+fn locate(of: &CifarFiles, data_root: &Path, file: &str) -> Result<PathBuf, FormatError> {
+    let folder = data_root.join(of.folder);
     let path = folder.join(file);
     match path.try_exists() {
         Ok(true) => Ok(path),
-        Ok(false) => Err(FormatError::MissingDataset {
-            file: file.into(),
-            folder: folder.into(),
-            expected: "the binary version of CIFAR-10 belongs there (data_batch_1.bin to data_batch_5.bin and test_batch.bin)",
-        }),
+        Ok(false) => Err(FormatError::MissingDataset { file: file.into(), folder, expected: of.expected }),
         Err(source) => Err(FormatError::io("look for", &path, source)),
     }
 }
 
-fn append_records(path: &Path, images: &mut Vec<u8>, labels: &mut Vec<u16>) -> Result<(), FormatError> {
+fn append_records(of: &CifarFiles, path: &Path, data: &mut Dataset) -> Result<(), FormatError> {
     let bytes = read_regular_file(path, MAX_FILE_BYTES)?;
-    let fail = |problem: String| FileProblem::malformed("CIFAR-10", problem).at(path);
-    let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
-    if !rest.is_empty() {
-        let (n, whole) = (bytes.len(), records.len());
+    let fail = |problem: String| FileProblem::malformed("CIFAR", problem).at(path);
+    let record_bytes = of.label_bytes + SHAPE.len();
+    if !bytes.len().is_multiple_of(record_bytes) {
+        let (n, whole) = (bytes.len(), bytes.len() / record_bytes);
         return Err(fail(format!(
-            "expected a multiple of {RECORD_BYTES} bytes, got {n}: truncated after {whole} whole records"
+            "expected a multiple of {record_bytes} bytes, got {n}: truncated after {whole} whole records"
         )));
     }
-    images.reserve(records.len() * SHAPE.len());
-    labels.reserve(records.len());
-    for (number, [label, pixels @ ..]) in records.iter().enumerate() {
-        if usize::from(*label) >= N_CLASSES {
-            return Err(fail(format!("record {number}: expected a label from 0 to 9, got {label}")));
+    data.images.reserve(bytes.len());
+    data.labels.reserve(bytes.len() / record_bytes);
+    for (number, record) in bytes.chunks_exact(record_bytes).enumerate() {
+        let (labels, pixels) = record.split_at(of.label_bytes);
+        let label = labels[of.label_bytes - 1];
+        if usize::from(label) >= of.n_classes {
+            let last = of.n_classes - 1;
+            return Err(fail(format!("record {number}: expected a label from 0 to {last}, got {label}")));
         }
-        labels.push(u16::from(*label));
-        images.extend_from_slice(pixels);
+        data.labels.push(u16::from(label));
+        data.images.extend_from_slice(pixels);
     }
     Ok(())
 }
@@ -78,9 +110,11 @@ mod tests {
     use super::*;
     use std::fs;
 
+    const FOLDER: &str = CIFAR_10.folder;
+
     fn record(label: u8, first: u8) -> Vec<u8> {
         let mut out = vec![label, first];
-        out.resize(RECORD_BYTES, 7);
+        out.resize(1 + SHAPE.len(), 7);
         out
     }
 
@@ -142,5 +176,19 @@ mod tests {
         fs::create_dir(root.path().join(FOLDER).join("test_batch.bin")).unwrap();
         let message = read_cifar10(root.path(), Split::Test).unwrap_err().to_string();
         assert!(message.contains("folder"), "{message}");
+    }
+
+    #[test]
+    fn fine_labels_stand_behind_coarse_ones() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(CIFAR_100.folder)).unwrap();
+        let file = root.path().join(CIFAR_100.folder).join("test.bin");
+        fs::write(&file, [vec![19], record(99, 5), vec![0], record(0, 6)].concat()).unwrap();
+        let data = read_cifar(&CIFAR_100, root.path(), Split::Test).unwrap();
+        assert_eq!((data.labels.as_slice(), data.n_classes), (&[99, 0][..], 100));
+        assert_eq!((data.image(0)[0], data.image(1)[0]), (5, 6));
+        fs::write(&file, [vec![0], record(100, 5)].concat()).unwrap();
+        let message = read_cifar(&CIFAR_100, root.path(), Split::Test).unwrap_err().to_string();
+        assert!(message.contains("expected a label from 0 to 99, got 100"), "{message}");
     }
 }

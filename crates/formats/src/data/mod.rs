@@ -3,6 +3,7 @@
 
 pub(crate) mod cifar;
 pub(crate) mod dataset;
+mod idx;
 pub mod procedural;
 
 use std::path::Path;
@@ -34,6 +35,12 @@ const IMAGES_MAX: usize = 1_000_000;
 pub enum DatasetSource {
     /// `cifar-10-batches-bin` under the data root.
     Cifar10,
+    /// `cifar-100-binary` under the data root, with its 100 fine labels.
+    Cifar100,
+    /// `mnist` (or `MNIST/raw`) under the data root.
+    Mnist,
+    /// `fashion-mnist` (or `FashionMNIST/raw`) under the data root.
+    FashionMnist,
     /// Drawn from a seed; needs no file.
     Procedural {
         /// Which pictures.
@@ -73,16 +80,40 @@ pub struct DatasetFiles {
 /// networks were trained on.
 pub static DATASETS: &[DatasetEntry] = &[
     DatasetEntry {
-        word: "cifar10",
+        word: cifar::CIFAR_10.name,
         usage: "cifar10",
         files: Some(DatasetFiles {
-            folder: cifar::FOLDER,
+            folder: cifar::CIFAR_10.folder,
             how_to_get: "unpack the binary version of CIFAR-10 (cifar-10-batches-bin)",
         }),
-        parse: |rest| match rest {
-            None => Ok(DatasetSource::Cifar10),
-            Some(rest) => Err(format!("cifar10 takes nothing behind it, got ':{rest}'")),
-        },
+        parse: |rest| alone(DatasetSource::Cifar10, rest),
+    },
+    DatasetEntry {
+        word: cifar::CIFAR_100.name,
+        usage: "cifar100",
+        files: Some(DatasetFiles {
+            folder: cifar::CIFAR_100.folder,
+            how_to_get: "unpack the binary version of CIFAR-100 (cifar-100-binary)",
+        }),
+        parse: |rest| alone(DatasetSource::Cifar100, rest),
+    },
+    DatasetEntry {
+        word: idx::MNIST.name,
+        usage: "mnist",
+        files: Some(DatasetFiles {
+            folder: idx::MNIST.folders[0],
+            how_to_get: "put the four files of MNIST, with or without .gz, into mnist",
+        }),
+        parse: |rest| alone(DatasetSource::Mnist, rest),
+    },
+    DatasetEntry {
+        word: idx::FASHION_MNIST.name,
+        usage: "fashion_mnist",
+        files: Some(DatasetFiles {
+            folder: idx::FASHION_MNIST.folders[0],
+            how_to_get: "put the four files of Fashion-MNIST, with or without .gz, into fashion-mnist",
+        }),
+        parse: |rest| alone(DatasetSource::FashionMnist, rest),
     },
     DatasetEntry {
         word: procedural::Kind::Shapes.name(),
@@ -97,6 +128,14 @@ pub static DATASETS: &[DatasetEntry] = &[
         parse: |seed| drawn(procedural::Kind::Textures, 2, seed),
     },
 ];
+
+/// A data set that has no settings.
+fn alone(source: DatasetSource, rest: Option<&str>) -> Result<DatasetSource, String> {
+    match rest {
+        None => Ok(source),
+        Some(rest) => Err(format!("it takes nothing behind it, got ':{rest}'")),
+    }
+}
 
 fn drawn(kind: procedural::Kind, default_seed: u64, seed: Option<&str>) -> Result<DatasetSource, String> {
     let seed = seed.map_or(Ok(default_seed), |seed| {
@@ -120,6 +159,9 @@ impl DatasetSource {
     pub fn read(&self, data_root: &Path, split: Split) -> Result<Dataset, FormatError> {
         match self {
             Self::Cifar10 => cifar::read_cifar10(data_root, split),
+            Self::Cifar100 => cifar::read_cifar(&cifar::CIFAR_100, data_root, split),
+            Self::Mnist => idx::read_idx(&idx::MNIST, data_root, split),
+            Self::FashionMnist => idx::read_idx(&idx::FASHION_MNIST, data_root, split),
             Self::Procedural { kind, seed, train, test } => {
                 let n = if split == Split::Train { *train } else { *test };
                 Ok(procedural::generate(*kind, *seed, split, n))
@@ -130,7 +172,7 @@ impl DatasetSource {
     /// Bytes that its larger split takes in memory, if its size is chosen and not that of its files.
     pub fn chosen_bytes(&self) -> Option<u64> {
         match self {
-            Self::Cifar10 => None,
+            Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => None,
             Self::Procedural { train, test, .. } => {
                 Some((*train.max(test) as u64).saturating_mul(procedural::BYTES_PER_IMAGE))
             }
@@ -140,7 +182,7 @@ impl DatasetSource {
     /// Every setting that is out of its range: its path, and what is wrong with it.
     pub fn check(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Cifar10 => Vec::new(),
+            Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => Vec::new(),
             Self::Procedural { train, test, .. } => {
                 let is_bad = |(_, n): &(_, usize)| !(1..=IMAGES_MAX).contains(n);
                 let counts = [("train", *train), ("test", *test)].into_iter().filter(is_bad);
@@ -164,7 +206,7 @@ impl FromStr for DatasetSource {
     }
 }
 
-/// How the command line takes data sets: `cifar10, shapes[:SEED] or textures[:SEED]`.
+/// How the command line takes data sets, as a sentence: `cifar10, …, shapes[:SEED] or textures[:SEED]`.
 pub fn dataset_usage() -> String {
     let usages: Vec<&str> = DATASETS.iter().map(|entry| entry.usage).collect();
     alternatives(&usages)
@@ -186,7 +228,8 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let error = "imagenet".parse::<DatasetSource>().unwrap_err().to_string();
-        assert_eq!(error, "unknown data set; expected cifar10, shapes[:SEED] or textures[:SEED]");
+        let known = "cifar10, cifar100, mnist, fashion_mnist, shapes[:SEED] or textures[:SEED]";
+        assert_eq!(error, format!("unknown data set; expected {known}"));
     }
 
     #[test]
