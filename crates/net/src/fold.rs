@@ -1,8 +1,8 @@
 //! Folding BatchNorm into the convolution or Linear node in front of it.
 
-use crate::{Conv2d, Graph, NetError, Network, Node, Op, Tensor, Weights};
+use crate::{Conv2d, ConvTranspose2d, Graph, NetError, Network, Node, Op, Tensor, Weights};
 
-/// The same function with every BatchNorm that directly follows a convolution or Linear node (and is its only reader)
+/// The same function with every BatchNorm that directly follows a convolution (transposed or not) or Linear node (and is its only reader)
 /// folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and Linear node, so that a
 /// least-squares refit always has an intercept to write to. Sums are taken in f64.
 ///
@@ -15,10 +15,11 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
     let mut weights = Weights::new();
     let mut place: Vec<usize> = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
-        let folds = |i: usize| readers[i].len() == 1 && matches!(graph.node(i).op, Op::Conv2d(_) | Op::Linear { .. });
+        let has_filters = |op: &Op| matches!(op, Op::Conv2d(_) | Op::Linear { .. } | Op::ConvTranspose2d(_));
+        let folds = |i: usize| readers[i].len() == 1 && has_filters(&graph.node(i).op);
         let drop_node = match &node.op {
             Op::BatchNorm { eps, .. } if folds(node.inputs[0]) => {
-                scale_filters(network, node, *eps, &graph.node(node.inputs[0]).name, &mut weights);
+                scale_filters(network, node, *eps, graph.node(node.inputs[0]), &mut weights);
                 true
             }
             // The input of a network that is nothing but Identity nodes must stay followed by a node.
@@ -41,6 +42,16 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::ConvTranspose2d(_)
+            | Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -70,7 +81,12 @@ pub fn drop_zero_biases(network: &Network) -> Network {
     let (graph, mut weights) = network.clone().into_parts();
     let mut nodes = graph.nodes().to_vec();
     for node in &mut nodes {
-        let (Op::Conv2d(Conv2d { bias, .. }) | Op::Linear { bias, .. }) = &mut node.op else { continue };
+        let (Op::Conv2d(Conv2d { bias, .. })
+        | Op::Linear { bias, .. }
+        | Op::ConvTranspose2d(ConvTranspose2d { bias, .. })) = &mut node.op
+        else {
+            continue;
+        };
         let name = format!("{}.bias", node.name);
         if *bias && weights.get(&name).is_some_and(|b| b.data().iter().all(|&b| b == 0.0)) {
             *bias = false;
@@ -85,6 +101,7 @@ fn with_bias(op: &Op) -> Op {
     let mut op = op.clone();
     match &mut op {
         Op::Conv2d(c) => c.bias = true,
+        Op::ConvTranspose2d(c) => c.bias = true,
         Op::Linear { bias, .. } => *bias = true,
         Op::Input
         | Op::BatchNorm { .. }
@@ -102,6 +119,15 @@ fn with_bias(op: &Op) -> Op {
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -111,19 +137,27 @@ fn with_bias(op: &Op) -> Op {
     op
 }
 
-fn scale_filters(network: &Network, norm: &Node, eps: f32, producer: &str, weights: &mut Weights) {
+fn scale_filters(network: &Network, norm: &Node, eps: f32, producer: &Node, weights: &mut Weights) {
     let statistic = |name: &str| network.parameter(&norm.name, name).data();
     let (gamma, beta) = (statistic("weight"), statistic("bias"));
     let (mean, var) = (statistic("running_mean"), statistic("running_var"));
     let scale: Vec<f64> =
         gamma.iter().zip(var).map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(eps)).sqrt()).collect();
-    if let Some(weight) = weights.get_mut(&format!("{producer}.weight")) {
+    let parameter = |name: &str| format!("{}.{name}", producer.name);
+    if let (Op::ConvTranspose2d(conv), Some(weight)) = (&producer.op, weights.get_mut(&parameter("weight"))) {
+        let [in_channels, per_group, kh, kw] = conv.weight_shape();
+        for (i, kernel) in weight.data_mut().chunks_exact_mut(kh * kw).enumerate() {
+            let conv_group = i / per_group / (in_channels / conv.groups);
+            let s = scale[conv_group * per_group + i % per_group];
+            kernel.iter_mut().for_each(|w| *w = (f64::from(*w) * s) as f32);
+        }
+    } else if let Some(weight) = weights.get_mut(&parameter("weight")) {
         let per_filter = weight.data().len() / scale.len();
         for (filter, s) in weight.data_mut().chunks_exact_mut(per_filter).zip(&scale) {
             filter.iter_mut().for_each(|w| *w = (f64::from(*w) * s) as f32);
         }
     }
-    if let Some(bias) = weights.get_mut(&format!("{producer}.bias")) {
+    if let Some(bias) = weights.get_mut(&parameter("bias")) {
         for (o, b) in bias.data_mut().iter_mut().enumerate() {
             *b = ((f64::from(*b) - f64::from(mean[o])) * scale[o] + f64::from(beta[o])) as f32;
         }

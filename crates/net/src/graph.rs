@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::conv_transpose::ConvTranspose2d;
 use crate::error::NetError;
 use crate::pointwise::Pointwise;
 use crate::shape::Shape;
@@ -135,6 +136,59 @@ pub enum Op {
     },
     /// Maximum over all pixels of a channel; output `[c, 1, 1]`.
     GlobalMaxPool,
+    /// Transposed 2-D convolution.
+    ConvTranspose2d(ConvTranspose2d),
+    /// A convolution along the channels of each pixel, the same for all: output channel `o` is the sum of `weight[i]`
+    /// times channel `o + i - front`, zero where there is none, and `bias`. `weight` `[taps]`, `bias` `[1]`.
+    ChannelConv {
+        /// Channels that are summed.
+        taps: usize,
+        /// Zero channels in front; behind are `taps - 1 - front`, so that there are as many channels as before.
+        front: usize,
+        /// Whether a bias is added.
+        bias: bool,
+    },
+    /// Normalises groups of `channels / groups` channels, all their pixels together, to mean 0 and variance 1, then
+    /// scales and shifts each channel: `weight`, `bias`, each `[channels]`. An instance norm has as many groups as
+    /// channels.
+    GroupNorm {
+        /// Channels.
+        channels: usize,
+        /// Divides the channels.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Each value `x` becomes `x / (bias + alpha / size * s)^beta`, where `s` is the sum of squares of the same pixel's
+    /// channels from `(size - 1) / 2` in front to `size / 2` behind, as in ONNX.
+    LocalResponseNorm {
+        /// Channels whose squares are summed.
+        size: usize,
+        /// Factor of the sum, before it is divided by `size`.
+        alpha: f32,
+        /// Exponent.
+        beta: f32,
+        /// Addend.
+        bias: f32,
+    },
+    /// Largest of two or more tensors, of shapes as those of [`Op::Add`], value by value.
+    Max,
+    /// Smallest of two or more tensors, likewise.
+    Min,
+    /// Mean over the channels of a pixel; output `[1, h, w]`.
+    ChannelMean,
+    /// Largest channel of a pixel; output `[1, h, w]`.
+    ChannelMax,
+    /// Channels seen as `[branches, c / branches]`, summed over branches; output `[c / branches, h, w]`.
+    BranchSum {
+        /// Divides the channels.
+        branches: usize,
+    },
+    /// Channels seen as `[branches, c / branches]`, softmax over branches.
+    BranchSoftmax {
+        /// Divides the channels.
+        branches: usize,
+    },
     /// Zero channels in front and behind, zero rows and columns around.
     Pad {
         /// Channels in front and behind.
@@ -191,6 +245,16 @@ impl Op {
             | Self::Resize { .. }
             | Self::LayerNorm { .. }
             | Self::GlobalMaxPool
+            | Self::ConvTranspose2d(_)
+            | Self::ChannelConv { .. }
+            | Self::GroupNorm { .. }
+            | Self::LocalResponseNorm { .. }
+            | Self::Max
+            | Self::Min
+            | Self::ChannelMean
+            | Self::ChannelMax
+            | Self::BranchSum { .. }
+            | Self::BranchSoftmax { .. }
             | Self::Flatten
             | Self::Pad { .. }
             | Self::Slice { .. }
@@ -220,6 +284,16 @@ impl Op {
             Self::Resize { .. } => "Resize",
             Self::LayerNorm { .. } => "LayerNorm",
             Self::GlobalMaxPool => "GlobalMaxPool",
+            Self::ConvTranspose2d(_) => "ConvTranspose2d",
+            Self::ChannelConv { .. } => "ChannelConv",
+            Self::GroupNorm { .. } => "GroupNorm",
+            Self::LocalResponseNorm { .. } => "LocalResponseNorm",
+            Self::Max => "Max",
+            Self::Min => "Min",
+            Self::ChannelMean => "ChannelMean",
+            Self::ChannelMax => "ChannelMax",
+            Self::BranchSum { .. } => "BranchSum",
+            Self::BranchSoftmax { .. } => "BranchSoftmax",
             Self::Pad { .. } => "Pad",
             Self::Slice { .. } => "Slice",
             Self::Softmax => "Softmax",

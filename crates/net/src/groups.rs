@@ -67,9 +67,9 @@ pub struct ChannelGroup {
     pub n_channels: usize,
     /// Why it may not be pruned.
     pub frozen: Option<String>,
-    /// Convolutions and Linear nodes whose output filters belong to the group, in graph order.
+    /// Convolutions (transposed ones too) and Linear nodes whose output filters belong to the group, in graph order.
     pub producers: Vec<NodeId>,
-    /// Dense and grouped convolutions and Linear nodes that read it, in graph order (depthwise convolutions pass it
+    /// Dense, grouped and transposed convolutions and Linear nodes that read it, in graph order (depthwise convolutions pass it
     /// on).
     pub consumers: Vec<NodeId>,
 }
@@ -162,6 +162,10 @@ enum Frozen {
     Stream,
     Softmax,
     LayerNorm,
+    GroupNorm,
+    LocalResponseNorm,
+    ChannelConv,
+    ChannelReduction,
     Broadcast,
     Output,
     Constant,
@@ -174,6 +178,10 @@ impl Frozen {
             Self::Stream => "residual stream frozen by protocol `inner`",
             Self::Softmax => "channels coupled by Softmax",
             Self::LayerNorm => "channels coupled by LayerNorm",
+            Self::GroupNorm => "channels coupled by GroupNorm",
+            Self::LocalResponseNorm => "channels coupled by LocalResponseNorm",
+            Self::ChannelConv => "channels coupled by ChannelConv",
+            Self::ChannelReduction => "channels reduced to one by ChannelMean or ChannelMax",
             Self::Broadcast => "one channel that is added to or multiplied with many",
             Self::Output => "network output",
             Self::Constant => "zero channels without a producer",
@@ -258,7 +266,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
                 }
                 out
             }
-            Op::Mul => {
+            Op::Mul | Op::Max | Op::Min => {
                 let inputs: Vec<&AxisLabels> = node.inputs.iter().map(|&i| &tensors[i]).collect();
                 maps::broadcast(labels, &inputs, graph.shape(id).c)
             }
@@ -270,9 +278,30 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
             &Op::DepthToSpace { block, columns_rows_depth } => {
                 maps::depth_to_space(labels, input(0), block * block, columns_rows_depth)
             }
-            Op::LayerNorm { .. } => {
-                labels.freeze(input(0).iter().copied(), Frozen::LayerNorm);
+            Op::LayerNorm { .. } => frozen(labels, input(0), Frozen::LayerNorm),
+            // An instance norm keeps channels apart.
+            Op::GroupNorm { channels, groups, .. } if groups < channels => frozen(labels, input(0), Frozen::GroupNorm),
+            Op::LocalResponseNorm { .. } => frozen(labels, input(0), Frozen::LocalResponseNorm),
+            Op::ChannelConv { .. } => frozen(labels, input(0), Frozen::ChannelConv),
+            Op::ChannelMean | Op::ChannelMax => {
+                frozen(labels, input(0), Frozen::ChannelReduction);
+                let out: AxisLabels = labels.fresh(1, true).collect();
+                frozen(labels, &out, Frozen::ChannelReduction)
+            }
+            Op::BranchSum { branches } => {
+                join_conv_groups(labels, input(0), *branches);
+                input(0)[..input(0).len() / branches].into()
+            }
+            Op::BranchSoftmax { branches } => {
+                join_conv_groups(labels, input(0), *branches);
                 input(0).clone()
+            }
+            Op::ConvTranspose2d(c) if c.is_depthwise() => input(0).clone(),
+            Op::ConvTranspose2d(c) => {
+                let out: AxisLabels = labels.fresh(c.out_channels, true).collect();
+                join_conv_groups(labels, input(0), c.groups);
+                join_conv_groups(labels, &out, c.groups);
+                out
             }
             Op::Concat => {
                 let mut out = Vec::with_capacity(graph.shape(id).c);
@@ -294,10 +323,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
                 out.into()
             }
             Op::Slice { channels: [from, to], .. } => input(0)[*from..*to].into(),
-            Op::Softmax => {
-                labels.freeze(input(0).iter().copied(), Frozen::Softmax);
-                input(0).clone()
-            }
+            Op::Softmax => frozen(labels, input(0), Frozen::Softmax),
             Op::BatchNorm { .. }
             | Op::PRelu { .. }
             | Op::Pointwise(_)
@@ -305,6 +331,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
             | Op::GlobalMaxPool
+            | Op::GroupNorm { .. }
             | Op::Resize { .. }
             | Op::Identity => input(0).clone(),
         };
@@ -312,6 +339,12 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
     }
     labels.freeze(tensors[graph.output()].iter().copied(), Frozen::Output);
     tensors
+}
+
+/// The same labels, which may not be removed.
+fn frozen(labels: &mut Labels, axis: &AxisLabels, why: Frozen) -> AxisLabels {
+    labels.freeze(axis.iter().copied(), why);
+    axis.clone()
 }
 
 /// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay
@@ -400,7 +433,10 @@ fn group(graph: &Graph, labels: Labels, tensors: &[AxisLabels]) -> ChannelGroups
 
 /// A group without its channel count, from the footprint of its channels; `readers` are every node's.
 fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
-    let makes_channels = |node: &NodeId| graph.node(*node).op.as_conv2d().is_some_and(|conv| !conv.is_depthwise());
+    let makes_channels = |node: &NodeId| match &graph.node(*node).op {
+        Op::ConvTranspose2d(conv) => !conv.is_depthwise(),
+        op => op.as_conv2d().is_some_and(|conv| !conv.is_depthwise()),
+    };
     let touched = || footprint.iter().map(|&(node, _)| node as NodeId);
     let producers: Vec<NodeId> = touched().filter(makes_channels).collect();
     let mut consumers: Vec<NodeId> =

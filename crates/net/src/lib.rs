@@ -25,6 +25,7 @@
 //! ```
 
 pub mod arch;
+mod conv_transpose;
 mod counts;
 mod error;
 mod fold;
@@ -48,6 +49,7 @@ mod tap;
 mod weights;
 mod window;
 
+pub use conv_transpose::ConvTranspose2d;
 pub use counts::{Cost, CostModel};
 pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};

@@ -137,6 +137,16 @@ impl Bf16Kernel {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::ConvTranspose2d(_)
+            | Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Softmax => false,
         };

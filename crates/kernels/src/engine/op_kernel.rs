@@ -12,15 +12,20 @@ use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
 use crate::engine::layout;
 use crate::engine::maps::{self, Combination, GroupValue, LayerNorm};
+use crate::engine::mixing::Mixing;
 use crate::engine::pool::{self, Pooling};
+use crate::engine::transposed::TransposedKernel;
 use crate::engine::winograd::geometry::TILE;
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
+use crate::simd::aligned::AlignedVec;
 use crate::simd::isa::Isa;
 
 /// Working memory of the kernels, reusable for any operation of any network; grows as needed and never shrinks.
 #[derive(Debug, Default)]
 pub struct Scratch {
     winograd: WinogradScratch,
+    /// An image with zeros between its pixels.
+    pub(super) spread: AlignedVec,
 }
 
 impl Scratch {
@@ -54,6 +59,8 @@ enum Form {
     Conv(Box<ConvKernel>),
     Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
+    Transposed(Box<TransposedKernel>),
+    Mix(Mixing),
     ScaleShift { scale: Vec<f32>, shift: Vec<f32> },
     Slopes(Vec<f32>),
     Activate(Pointwise),
@@ -94,6 +101,8 @@ impl OpKernel {
             Op::Add if in_shapes.iter().all(|&shape| shape == shapes[1]) => Form::Add,
             Op::Add => Form::Combine(Combination::Sum),
             Op::Mul => Form::Combine(Combination::Product),
+            Op::Max => Form::Combine(Combination::Largest),
+            Op::Min => Form::Combine(Combination::Smallest),
             Op::Concat => Form::Concat,
             Op::MaxPool(window) => Form::Pool(Pooling::Max, window.clone()),
             Op::AvgPool(window) => Form::Pool(Pooling::Average, window.clone()),
@@ -107,6 +116,18 @@ impl OpKernel {
             Op::Resize { rows, cols } => Form::Resize { rows: rows.clone(), cols: cols.clone() },
             &Op::LayerNorm { channels, eps } => Form::LayerNorm(layer_norm(&parameters, channels, eps)?),
             Op::GlobalMaxPool => Form::GlobalMax,
+            Op::ConvTranspose2d(conv) => {
+                let weight = parameters.get("weight", conv.weight_shape().iter().product())?;
+                let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
+                Form::Transposed(Box::new(TransposedKernel::new(isa, conv, shapes, weight, bias)))
+            }
+            Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. } => Form::Mix(mixing(&node.op, &parameters)?),
             // Channels of a pixel lie side by side.
             Op::Input | Op::Identity | Op::FlattenPixels => Form::Copy,
         };
@@ -180,6 +201,7 @@ impl OpKernel {
                 kernel.run(input(0), epilogue, out);
                 true
             }
+            Form::Transposed(kernel) => return kernel.run(input(0), tail, out, scratch),
             _ => {
                 self.run_unfused(input, out);
                 tail.residual.into_iter().for_each(|r| elementwise::add_to(out, r));
@@ -248,6 +270,7 @@ impl OpKernel {
             }
             Form::Resize { rows, cols } => maps::resize(first(), rows, cols, out),
             Form::LayerNorm(norm) => norm.run(input(0), lanes, out),
+            Form::Mix(mixing) => mixing.run(first(), out),
             Form::GlobalMax => maps::global_max(input(0), shape.c, out),
             Form::Concat => {
                 let mut at = 0;
@@ -273,7 +296,9 @@ impl OpKernel {
             }
             Form::Softmax => elementwise::softmax(input(0), narrow.c, lanes, out),
             Form::Copy => out.copy_from_slice(input(0)),
-            Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_) => unreachable!("run above"),
+            Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_) | Form::Transposed(_) => {
+                unreachable!("run above")
+            }
         }
     }
 }
@@ -358,6 +383,27 @@ fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32],
 fn layer_norm(parameters: &Parameters, channels: usize, eps: f32) -> Result<LayerNorm, KernelError> {
     let (scale, shift) = (parameters.get("weight", channels)?, parameters.get("bias", channels)?);
     Ok(LayerNorm { scale: scale.to_vec(), shift: shift.to_vec(), eps })
+}
+
+/// What mixes channels, with its parameters.
+fn mixing(op: &Op, parameters: &Parameters) -> Result<Mixing, KernelError> {
+    let vector = |name: &str, n: usize| parameters.get(name, n).map(<[f32]>::to_vec);
+    Ok(match *op {
+        Op::ChannelConv { taps, front, bias } => {
+            let bias = if bias { parameters.get("bias", 1)?[0] } else { 0.0 };
+            Mixing::Convolution { weight: vector("weight", taps)?, front, bias }
+        }
+        Op::GroupNorm { channels, groups, eps } => {
+            Mixing::GroupNorm { scale: vector("weight", channels)?, shift: vector("bias", channels)?, groups, eps }
+        }
+        Op::LocalResponseNorm { size, alpha, beta, bias } => {
+            Mixing::LocalResponse { reach: [(size - 1) / 2, size / 2], factor: alpha / size as f32, beta, bias }
+        }
+        Op::BranchSum { branches } => Mixing::BranchSum(branches),
+        Op::BranchSoftmax { branches } => Mixing::BranchSoftmax(branches),
+        Op::ChannelMean => Mixing::Mean,
+        _ => Mixing::Max,
+    })
 }
 
 /// Scale and shift of a BatchNorm, once for every lane.
