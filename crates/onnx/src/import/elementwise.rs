@@ -1,5 +1,6 @@
 //! Functions of elements, and sums and products of tensors.
 
+use ndarray::IxDyn;
 use secateur_net::{Op, Pointwise};
 
 use super::{Carried, Import};
@@ -26,6 +27,7 @@ impl Import<'_> {
             "Neg" => Pointwise::Neg,
             "Erf" => Pointwise::Erf,
             "Log" => Pointwise::Log,
+            "Reciprocal" => Pointwise::Reciprocal,
             _ => return Err("is an operation that is not computed".into()),
         };
         self.function(node, x, function)
@@ -50,15 +52,14 @@ impl Import<'_> {
     pub(super) fn per_channel(&self, node: &NodeProto, i: usize, x: Carried) -> Result<Vec<f32>, String> {
         let array = self.constant(node, i)?;
         let channels = self.shapes[x.node].c;
-        let axis = x.layout.channel_axis()?;
-        let rank = self.facts.shape(&node.output[0]).map_or(0, <[usize]>::len);
-        let lead = rank.saturating_sub(array.ndim());
-        let elsewhere = array.shape().iter().enumerate().any(|(a, &n)| n > 1 && a + lead != axis);
-        match array.len() {
-            1 => Ok(vec![array.iter().copied().next().unwrap_or(0.0); channels]),
-            n if n == channels && !elsewhere => Ok(array.iter().copied().collect()),
-            _ => Err(format!("has a constant of shape {:?} that is not one number for each channel", array.shape())),
+        if array.len() == 1 {
+            return Ok(vec![array.iter().copied().next().unwrap_or(0.0); channels]);
         }
+        let extents = x.layout.of_channels(channels);
+        let one_each = if array.ndim() > extents.len() { None } else { array.broadcast(IxDyn(&extents)) };
+        one_each.map(|all| all.iter().copied().collect()).ok_or_else(|| {
+            format!("has a constant of shape {:?} that is not one number for each channel", array.shape())
+        })
     }
 
     pub(super) fn combination(&mut self, node: &NodeProto) -> Result<(), String> {
@@ -81,9 +82,15 @@ impl Import<'_> {
                 let op = match op {
                     "Add" | "Sum" => Op::Add,
                     "Mul" => Op::Mul,
+                    "Max" => Op::Max,
+                    "Min" => Op::Min,
                     "Sub" => {
                         ids[1] = self.push(node, Op::Pointwise(Pointwise::Neg), &[ids[1]])?;
                         Op::Add
+                    }
+                    "Div" => {
+                        ids[1] = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[ids[1]])?;
+                        Op::Mul
                     }
                     _ => return Err("of two tensors is not computed".into()),
                 };
@@ -122,7 +129,10 @@ impl Import<'_> {
             ("Sub", _) => self.scale_shift(node, x, vec![-1.0; n], constant),
             ("Mul", _) => self.scale_shift(node, x, constant, zeros),
             ("Div", 1) => self.scale_shift(node, x, constant.iter().map(|v| 1.0 / v).collect(), zeros),
-            _ => Err("divides a constant by a tensor, which is not computed".into()),
+            _ => {
+                let id = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[x.node])?;
+                self.scale_shift(node, Carried { node: id, ..x }, constant, zeros)
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use secateur_net::{Conv2d, NodeId, Op, Window};
 
 use super::arrays::flat;
+use super::layout::by_channel;
 use super::{Carried, Import, Layout};
 use crate::facts::{Pads, axes, axis_of};
 use crate::schema::NodeProto;
@@ -157,6 +158,9 @@ impl Import<'_> {
         let is_old = self.document.opset() < 13;
         let axis = axis_of(node.int("axis", if is_old { 1 } else { -1 }), rank)?;
         let shape = self.shapes[x.node];
+        if let (Layout::Grouped(_), false) = (x.layout, is_old) {
+            return self.branch_softmax(node, x, axis);
+        }
         if axis != x.layout.channel_axis()? || (is_old && shape.h * shape.w > 1) {
             return Err("is a softmax otherwise than over channels".into());
         }
@@ -190,16 +194,22 @@ impl Import<'_> {
         let x = self.input(node, 0)?;
         let facts = self.facts.at(node);
         let rank = facts.shape(0)?.len();
+        let is_reduction = node.op_type().starts_with("Reduce");
         let spatial = match x.layout {
             Layout::Image => vec![2, 3],
             Layout::ChannelsLast => vec![1, 2],
+            Layout::Pixels => vec![2],
+            Layout::PixelsFirst => vec![1],
+            Layout::Grouped(_) if is_reduction => return self.branch_sum(node, x),
             layout => return Err(format!("pools {layout:?}")),
         };
-        let is_reduction = node.op_type().starts_with("Reduce");
         if is_reduction {
             let given = axes(node, &facts)?.unwrap_or_default();
             let mut gone: Vec<usize> = given.iter().map(|&a| axis_of(a, rank)).collect::<Result<_, _>>()?;
             gone.sort_unstable();
+            if gone == [x.layout.channel_axis()?] {
+                return self.over_channels(node, x);
+            }
             if gone != spatial {
                 return Err(format!("reduces axes {gone:?}; rows and columns are computed"));
             }
@@ -207,10 +217,39 @@ impl Import<'_> {
         if !is_reduction && x.layout != Layout::Image {
             return Err("pools channels, which lie behind".into());
         }
-        let is_mean = matches!(node.op_type(), "GlobalAveragePool" | "ReduceMean");
-        let id = self.push(node, if is_mean { Op::GlobalAvgPool } else { Op::GlobalMaxPool }, &[x.node])?;
+        let is_max = matches!(node.op_type(), "GlobalMaxPool" | "ReduceMax");
+        let id = self.push(node, if is_max { Op::GlobalMaxPool } else { Op::GlobalAvgPool }, &[x.node])?;
         let layout = if is_reduction && node.int("keepdims", 1) == 0 { Layout::Flat } else { x.layout };
-        self.carry(&node.output[0], Carried { node: id, layout });
-        Ok(())
+        self.summed(node, Carried { node: id, layout: self.of_pixel(layout, id) }, [self.shapes[x.node].h, self.shapes[x.node].w])
+    }
+
+    /// The layout of what was reduced to a single pixel.
+    fn of_pixel(&self, layout: Layout, id: NodeId) -> Layout {
+        let shape = self.shapes[id];
+        match layout {
+            Layout::Pixels | Layout::PixelsFirst => by_channel(shape, &layout.extents(shape)).unwrap_or(layout),
+            _ => layout,
+        }
+    }
+
+    /// A mean over so many values is the node's result, or, of a ReduceSum, a part of it.
+    fn summed(&mut self, node: &NodeProto, x: Carried, [rows, cols]: [usize; 2]) -> Result<(), String> {
+        if node.op_type() != "ReduceSum" {
+            self.carry(&node.output[0], x);
+            return Ok(());
+        }
+        let c = self.shapes[x.node].c;
+        self.scale_shift(node, x, vec![(rows * cols) as f32; c], vec![0.0; c])
+    }
+
+    /// Mean, sum or maximum over the channels of each pixel.
+    fn over_channels(&mut self, node: &NodeProto, x: Carried) -> Result<(), String> {
+        if node.int("keepdims", 1) == 0 {
+            return Err("leaves out the axis of channels, which is not computed".into());
+        }
+        let op = if node.op_type() == "ReduceMax" { Op::ChannelMax } else { Op::ChannelMean };
+        let n = self.shapes[x.node].c;
+        let id = self.push(node, op, &[x.node])?;
+        self.summed(node, Carried { node: id, ..x }, [n, 1])
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use secateur_net::{Graph, Network, Node, NodeId, Op, Weights};
 
-use super::{Carried, Import, ImportedNetwork, Layout};
+use super::{Carried, Import, ImportedNetwork};
 use crate::OnnxError;
 use crate::schema::NodeProto;
 
@@ -41,9 +41,8 @@ impl Import<'_> {
         let flat = NodeProto { name: Some(format!("{name} flat")), ..NodeProto::default() };
         match x.layout {
             _ if shape.h * shape.w == 1 => Ok(x.node),
-            Layout::Image | Layout::Flat => self.push(&flat, Op::Flatten, &[x.node]),
-            Layout::ChannelsLast => self.push(&flat, Op::FlattenPixels, &[x.node]),
-            Layout::Grouped { .. } => Err("has channels in groups, which is not computed".into()),
+            layout if layout.is_by_channel() => self.push(&flat, Op::Flatten, &[x.node]),
+            _ => self.push(&flat, Op::FlattenPixels, &[x.node]),
         }
     }
 
