@@ -47,7 +47,8 @@ impl Import<'_> {
         };
         let to = self.facts.shape(&node.output[0]).ok_or("makes an unknown shape")?;
         let layout = by_channel(self.shapes[id], to.get(1..).unwrap_or_default());
-        let x = Carried { node: id, layout: layout.ok_or_else(|| format!("makes {to:?} in a way that is not computed"))? };
+        let x =
+            Carried { node: id, layout: layout.ok_or_else(|| format!("makes {to:?} in a way that is not computed"))? };
         if factor == 1.0 {
             self.carry(&node.output[0], x);
             return Ok(());

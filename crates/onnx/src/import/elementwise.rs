@@ -28,15 +28,47 @@ impl Import<'_> {
             "Erf" => Pointwise::Erf,
             "Log" => Pointwise::Log,
             "Reciprocal" => Pointwise::Reciprocal,
+            "Selu" | "Celu" | "Softsign" | "Swish" => return self.composed(node, x),
             _ => return Err("is an operation that is not computed".into()),
         };
         self.function(node, x, function)
     }
 
-    fn function(&mut self, node: &NodeProto, x: Carried, function: Pointwise) -> Result<(), String> {
+    pub(super) fn function(&mut self, node: &NodeProto, x: Carried, function: Pointwise) -> Result<(), String> {
         let id = self.push(node, Op::Pointwise(function), &[x.node])?;
         self.carry(&node.output[0], Carried { node: id, layout: x.layout });
         Ok(())
+    }
+
+    /// Functions that are made of others.
+    fn composed(&mut self, node: &NodeProto, x: Carried) -> Result<(), String> {
+        let c = self.shapes[x.node].c;
+        let zeros = || vec![0.0; c];
+        match node.op_type() {
+            "Selu" => {
+                let function = Pointwise::Elu { alpha: node.float("alpha", 1.673_263_2) };
+                let id = self.push(node, Op::Pointwise(function), &[x.node])?;
+                self.scale_shift(node, Carried { node: id, ..x }, vec![node.float("gamma", 1.050_701); c], zeros())
+            }
+            "Celu" => {
+                let alpha = node.float("alpha", 1.0);
+                let id = self.scaled(node, x.node, vec![1.0 / alpha; c], zeros())?;
+                let id = self.push(node, Op::Pointwise(Pointwise::Elu { alpha: 1.0 }), &[id])?;
+                let id = self.scaled(node, id, vec![alpha; c], zeros())?;
+                self.carry(&node.output[0], Carried { node: id, ..x });
+                Ok(())
+            }
+            "Softsign" => {
+                let id = self.push(node, Op::Pointwise(Pointwise::Abs), &[x.node])?;
+                let id = self.scaled(node, id, vec![1.0; c], vec![1.0; c])?;
+                let id = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[id])?;
+                let id = self.push(node, Op::Mul, &[x.node, id])?;
+                self.carry(&node.output[0], Carried { node: id, ..x });
+                Ok(())
+            }
+            _ if node.float("alpha", 1.0) == 1.0 => self.function(node, x, Pointwise::Silu),
+            _ => Err(format!("has the factor {}, of which only 1 is computed", node.float("alpha", 1.0))),
+        }
     }
 
     fn clip(&self, node: &NodeProto) -> Result<Pointwise, String> {

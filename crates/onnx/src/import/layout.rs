@@ -20,6 +20,8 @@ pub enum Layout {
     Pixels,
     /// Images, pixels, channels.
     PixelsFirst,
+    /// Images, groups of channels, all values of a group.
+    Folded(usize),
     /// The features of the one image that a batch is.
     Merged,
 }
@@ -54,7 +56,7 @@ impl Layout {
             Self::ChannelsLast => Ok(3),
             Self::PixelsFirst => Ok(2),
             Self::Merged => Ok(0),
-            Self::Grouped(_) => Err("works on channels in groups, which is not computed".into()),
+            Self::Grouped(_) | Self::Folded(_) => Err("works on channels in groups, which is not computed".into()),
         }
     }
 
@@ -66,6 +68,7 @@ impl Layout {
             Self::ChannelsLast => vec![h, w, c],
             Self::Flat | Self::Merged => vec![c * h * w],
             Self::Pixels => vec![c, h * w],
+            Self::Folded(groups) => vec![groups, c / groups * h * w],
             Self::PixelsFirst => vec![h * w, c],
             Self::Grouped(axes) if axes.is_image => [axes.extents(), &[h, w]].concat(),
             Self::Grouped(axes) => axes.extents().to_vec(),
@@ -103,6 +106,7 @@ pub fn by_channel(shape: Shape, extents: &[usize]) -> Option<Layout> {
         [n] if is_pixel && n == c => Some(Layout::Flat),
         [ref parts @ .., rows, cols] if parts.len() > 1 && [rows, cols] == [h, w] => grouped(parts, true),
         [n, pixels] if !is_pixel && [n, pixels] == [c, h * w] => Some(Layout::Pixels),
+        [n, rest] if !is_pixel && n > 0 && c.is_multiple_of(n) && rest == c / n * h * w => Some(Layout::Folded(n)),
         _ if is_pixel => grouped(extents, false),
         _ => None,
     }

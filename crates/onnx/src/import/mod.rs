@@ -5,10 +5,14 @@
 
 mod arrays;
 mod branches;
+mod cutting;
 mod elementwise;
+mod filters;
 mod layers;
 mod layout;
+mod norms;
 mod outputs;
+mod pooling;
 mod reshaping;
 mod resize;
 
@@ -185,10 +189,12 @@ impl<'a> Import<'a> {
         }
         match node.op_type() {
             "Conv" => self.convolution(node),
+            "ConvTranspose" => self.transposed_convolution(node),
             "Gemm" | "MatMul" => self.product(node),
             "BatchNormalization" => self.batch_norm(node),
             "MaxPool" | "AveragePool" => self.pool(node),
-            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" | "ReduceSum" => self.global_pool(node),
+            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" | "ReduceSum" | "ReduceL2"
+            | "ReduceSumSquare" => self.global_pool(node),
             "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Pow" | "Max" | "Min" => self.combination(node),
             "PRelu" => self.prelu(node),
             "Concat" => self.concatenation(node),
@@ -196,7 +202,11 @@ impl<'a> Import<'a> {
             "Pad" => self.pad(node),
             "Resize" | "Upsample" => self.resize(node),
             "DepthToSpace" => self.depth_to_space(node),
-            "Softmax" => self.softmax(node),
+            "Softmax" | "LogSoftmax" => self.softmax(node),
+            "LRN" => self.local_response(node),
+            "InstanceNormalization" => self.instance_norm(node),
+            "GroupNormalization" => self.norm_of_groups(node),
+            "SpaceToDepth" => self.space_to_depth(node),
             "LayerNormalization" => self.layer_norm(node),
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Gather" | "Expand" => self.reshaped(node),
             "Identity" | "Dropout" | "Cast" => {

@@ -4,7 +4,7 @@ use secateur_net::{Op, Tap};
 
 use super::layout::{by_channel, by_pixel};
 use super::{Carried, Import, Layout};
-use crate::facts::{Movement, axis_of, pads};
+use crate::facts::{Movement, axis_of};
 use crate::schema::NodeProto;
 
 /// Rows or columns that one is repeated to: no network has as many.
@@ -64,8 +64,8 @@ impl Import<'_> {
         if c != shape.c || h.max(w) > AXIS_MAX {
             return Err("repeats channels, or more often than any network does".into());
         }
-        let op = Op::Resize { rows: vec![Tap::nearest(0); h], cols: vec![Tap::nearest(0); w] };
-        Ok(Carried { node: self.push(node, op, &[x.node])?, ..x })
+        let id = self.resized(node, x.node, vec![Tap::nearest(0); h], vec![Tap::nearest(0); w])?;
+        Ok(Carried { node: id, ..x })
     }
 
     /// The same elements with axes of other lengths.
@@ -117,7 +117,8 @@ impl Import<'_> {
     fn grouped_concatenation(&mut self, node: &NodeProto, parts: &[Carried], axis: usize) -> Result<(), String> {
         for part in parts {
             let Layout::Grouped(axes) = part.layout else { return Err("joins tensors of unlike layouts".into()) };
-            let is_first = axis.checked_sub(1).is_some_and(|axis| axis < axes.extents().len() && axes.around(axis)[0] == 1);
+            let is_first =
+                axis.checked_sub(1).is_some_and(|axis| axis < axes.extents().len() && axes.around(axis)[0] == 1);
             if !is_first {
                 return Err("joins otherwise than along the first axis of channels".into());
             }
@@ -128,99 +129,6 @@ impl Import<'_> {
         let layout = by_channel(self.shapes[id], to.get(1..).unwrap_or_default());
         let layout = layout.ok_or_else(|| format!("makes {to:?} in a way that is not computed"))?;
         self.carry(&node.output[0], Carried { node: id, layout });
-        Ok(())
-    }
-
-    pub(super) fn parts(&mut self, node: &NodeProto) -> Result<(), String> {
-        let x = self.input(node, 0)?;
-        let axis = x.layout.channel_axis()?;
-        let rank = self.facts.at(node).shape(0)?.len();
-        if node.op_type() == "Split" {
-            if axis_of(node.int("axis", 0), rank)? != axis {
-                return Err("splits otherwise than along channels".into());
-            }
-            let mut from = 0;
-            for output in &node.output {
-                let n = self.facts.shape(output).ok_or("makes parts of unknown size")?[axis];
-                self.channels(node, x, [from, from + n], output)?;
-                from += n;
-            }
-            return Ok(());
-        }
-        let Some(Movement::Slice(ranges)) = Movement::of(node, &self.facts.at(node))? else {
-            return Err("cuts nothing".into());
-        };
-        let shape = self.shapes[x.node];
-        let mut channels = [0, shape.c];
-        let mut step = [1, 1];
-        for range in ranges {
-            let spatial = range.axis.checked_sub(2).filter(|&i| i < 2 && x.layout == Layout::Image);
-            let full = self.facts.at(node).shape(0)?[range.axis];
-            if range.axis == axis && range.step == 1 {
-                channels = [range.start, range.start + range.count];
-            } else if let (Some(i), 0, Ok(by)) = (spatial, range.start, usize::try_from(range.step)) {
-                if range.count != full.div_ceil(by.max(1)) {
-                    return Err("cuts rows or columns off, which is not computed".into());
-                }
-                step[i] = by;
-            } else if range.count != full || range.step != 1 {
-                return Err("cuts otherwise than channels, which is not computed".into());
-            }
-        }
-        if step == [1, 1] {
-            return self.channels(node, x, channels, &node.output[0]);
-        }
-        let id = self.push(node, Op::Slice { channels, step }, &[x.node])?;
-        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
-        Ok(())
-    }
-
-    /// Some of the channels; all of them are no operation.
-    fn channels(&mut self, node: &NodeProto, x: Carried, channels: [usize; 2], output: &str) -> Result<(), String> {
-        let is_whole = channels == [0, self.shapes[x.node].c];
-        let id = if is_whole { x.node } else { self.push(node, Op::Slice { channels, step: [1, 1] }, &[x.node])? };
-        self.carry(output, Carried { node: id, layout: x.layout });
-        Ok(())
-    }
-
-    pub(super) fn pad(&mut self, node: &NodeProto) -> Result<(), String> {
-        let x = self.input(node, 0)?;
-        let facts = self.facts.at(node);
-        let value = match node.attribute_named("value") {
-            Some(attribute) => attribute.f(),
-            None => self.number(node, 2, 0.0)?,
-        };
-        let all = pads(&facts)?;
-        if all.iter().flatten().all(|&n| n == 0) {
-            self.carry(&node.output[0], x);
-            return Ok(());
-        }
-        let is_zero = value == 0.0 && matches!(node.string("mode"), None | Some("constant"));
-        let ([batch, channels, rows, cols], Layout::Image, true) = (all.as_slice(), x.layout, is_zero) else {
-            return Err("pads otherwise than images with zeros".into());
-        };
-        let grow = |[front, behind]: [i64; 2]| -> Result<[usize; 2], String> {
-            let size = |n: i64| usize::try_from(n).map_err(|_| "cuts off, which is not computed".to_owned());
-            Ok([size(front)?, size(behind)?])
-        };
-        if *batch != [0, 0] {
-            return Err("adds images".into());
-        }
-        let op = Op::Pad { channels: grow(*channels)?, rows: grow(*rows)?, cols: grow(*cols)? };
-        let id = self.push(node, op, &[x.node])?;
-        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
-        Ok(())
-    }
-
-    pub(super) fn depth_to_space(&mut self, node: &NodeProto) -> Result<(), String> {
-        let x = self.input(node, 0)?;
-        let block = usize::try_from(node.int("blocksize", 0)).map_err(|_| "has negative blocks")?;
-        if x.layout != Layout::Image {
-            return Err("reads no image".into());
-        }
-        let columns_rows_depth = node.string("mode") == Some("CRD");
-        let id = self.push(node, Op::DepthToSpace { block, columns_rows_depth }, &[x.node])?;
-        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
         Ok(())
     }
 }
