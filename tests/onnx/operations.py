@@ -104,7 +104,8 @@ def collect():
 
     @case
     def local_response_norm():
-        return of_each({"odd": 5, "even": 2}, lambda size: (c := Case(8)).model(c.op("LRN", "x", size=size, alpha=0.5, bias=2.0)))
+        # ONNX Runtime computes odd sizes only.
+        return of_each({"five": 5, "one": 1}, lambda size: (c := Case(8)).model(c.op("LRN", "x", size=size, alpha=0.5, bias=2.0)))
 
     @case
     def norms():
@@ -306,8 +307,11 @@ def compare(name, model, tool, folder):
     path = folder / "case.onnx"
     onnx.save(model, path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        return f"{name}: ONNX Runtime does not take it: {str(error).splitlines()[0][:200]}"
     shape = [d if isinstance(d, int) else 2 for d in session.get_inputs()[0].shape]
     images = numpy.random.RandomState(3).uniform(0.1, 2, shape).astype("float32")
     images.tofile(folder / "images")

@@ -5,6 +5,8 @@
 //! *channel* of the pruning problem is a class of joined labels; channels with the same footprint (the same number of
 //! positions in the same tensors) form a group, and any subset of a group may be removed.
 
+mod footprints;
+mod frozen;
 mod maps;
 
 use std::collections::HashMap;
@@ -12,6 +14,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use footprints::Footprints;
+use frozen::Frozen;
 use serde::{Deserialize, Serialize};
 
 use crate::{Graph, NodeId, Op};
@@ -153,40 +157,6 @@ struct Labels {
     parent: Vec<u32>,
     produced: Vec<bool>,
     frozen: Vec<Option<Frozen>>,
-}
-
-/// Why a channel may not be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Frozen {
-    Input,
-    Stream,
-    Softmax,
-    LayerNorm,
-    GroupNorm,
-    LocalResponseNorm,
-    ChannelConv,
-    ChannelReduction,
-    Broadcast,
-    Output,
-    Constant,
-}
-
-impl Frozen {
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::Input => "network input",
-            Self::Stream => "residual stream frozen by protocol `inner`",
-            Self::Softmax => "channels coupled by Softmax",
-            Self::LayerNorm => "channels coupled by LayerNorm",
-            Self::GroupNorm => "channels coupled by GroupNorm",
-            Self::LocalResponseNorm => "channels coupled by LocalResponseNorm",
-            Self::ChannelConv => "channels coupled by ChannelConv",
-            Self::ChannelReduction => "channels reduced to one by ChannelMean or ChannelMax",
-            Self::Broadcast => "one channel that is added to or multiplied with many",
-            Self::Output => "network output",
-            Self::Constant => "zero channels without a producer",
-        }
-    }
 }
 
 /// Labels of the channel positions of one tensor; tensors with the same share them.
@@ -356,49 +326,6 @@ fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
     }
 }
 
-/// Of every class, the tensors it has positions in and how many, in graph order.
-struct Footprints {
-    /// By root, where its entries end; they begin where those of the root before end.
-    ends: Vec<u32>,
-    entries: Vec<(u32, u32)>,
-}
-
-impl Footprints {
-    fn new(roots: &[u32], tensors: &[AxisLabels]) -> Self {
-        let mut ends = vec![0; roots.len()];
-        let mut last = vec![u32::MAX; roots.len()];
-        for (node, root) in positions(roots, tensors) {
-            ends[root] += u32::from(std::mem::replace(&mut last[root], node) != node);
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            // For now where the entries begin.
-            sum += std::mem::replace(end, sum);
-        }
-        let mut entries = vec![(0, 0); sum as usize];
-        last.fill(u32::MAX);
-        for (node, root) in positions(roots, tensors) {
-            if std::mem::replace(&mut last[root], node) != node {
-                entries[ends[root] as usize] = (node, 0);
-                ends[root] += 1;
-            }
-            entries[ends[root] as usize - 1].1 += 1;
-        }
-        Self { ends, entries }
-    }
-
-    fn of(&self, root: usize) -> &[(u32, u32)] {
-        let start = if root == 0 { 0 } else { self.ends[root - 1] };
-        &self.entries[start as usize..self.ends[root] as usize]
-    }
-}
-
-/// Tensor and root of every channel position, tensors in order.
-fn positions<'a>(roots: &'a [u32], tensors: &'a [AxisLabels]) -> impl Iterator<Item = (u32, usize)> + 'a {
-    let of_tensor = |(node, axis): (usize, &'a AxisLabels)| axis.iter().map(move |&l| (node as u32, l as usize));
-    tensors.iter().enumerate().flat_map(of_tensor).map(|(node, label)| (node, roots[label] as usize))
-}
-
 /// What the channels of a group have in common: footprint, and why they may not be removed.
 type ClassKey<'a> = (&'a [(u32, u32)], Option<Frozen>);
 
@@ -433,9 +360,10 @@ fn group(graph: &Graph, labels: Labels, tensors: &[AxisLabels]) -> ChannelGroups
 
 /// A group without its channel count, from the footprint of its channels; `readers` are every node's.
 fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
-    let makes_channels = |node: &NodeId| match &graph.node(*node).op {
-        Op::ConvTranspose2d(conv) => !conv.is_depthwise(),
-        op => op.as_conv2d().is_some_and(|conv| !conv.is_depthwise()),
+    let makes_channels = |node: &NodeId| {
+        let op = &graph.node(*node).op;
+        let is_transposed = matches!(op, Op::ConvTranspose2d(conv) if !conv.is_depthwise());
+        is_transposed || op.as_conv2d().is_some_and(|conv| !conv.is_depthwise())
     };
     let touched = || footprint.iter().map(|&(node, _)| node as NodeId);
     let producers: Vec<NodeId> = touched().filter(makes_channels).collect();

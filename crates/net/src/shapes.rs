@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use crate::graph_fields::shown;
-use crate::maps::{broadcast_shape, depth_to_space_shape, mixed_shape, resized_shape};
+use crate::maps::{
+    broadcast_shape, channel_conv_shape, depth_to_space_shape, group_norm_shape, local_response_shape, part_shape,
+    resized_shape,
+};
 use crate::{Conv2d, NetError, Node, Op, Shape};
 
 /// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us
@@ -266,13 +269,12 @@ pub fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
         }
         Op::MaxPool(window) | Op::AvgPool(window) => window.over(x).map(|[h, w]| Shape { c: x.c, h, w }),
         Op::ConvTranspose2d(conv) => conv.over(x),
-        Op::ChannelConv { .. }
-        | Op::GroupNorm { .. }
-        | Op::LocalResponseNorm { .. }
-        | Op::ChannelMean
-        | Op::ChannelMax
-        | Op::BranchSum { .. }
-        | Op::BranchSoftmax { .. } => mixed_shape(op, x),
+        Op::ChannelConv { taps, front, .. } => channel_conv_shape(*taps, *front, x),
+        Op::GroupNorm { channels, groups, eps } => group_norm_shape(*channels, *groups, *eps, x),
+        Op::LocalResponseNorm { size, alpha, beta, bias } => local_response_shape(*size, [*alpha, *beta, *bias], x),
+        Op::BranchSum { branches } => part_shape("branches", *branches, x),
+        Op::BranchSoftmax { branches } => part_shape("branches", *branches, x).map(|_| x),
+        Op::ChannelMean | Op::ChannelMax => Ok(Shape { c: 1, ..x }),
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { c: x.c, h: 1, w: 1 }),
         Op::Flatten | Op::FlattenPixels => {
             let n = x.c.checked_mul(x.h).and_then(|n| n.checked_mul(x.w)).ok_or_else(too_large)?;

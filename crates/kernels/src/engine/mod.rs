@@ -11,6 +11,7 @@ pub(crate) mod maps;
 pub(crate) mod mixing;
 pub(crate) mod node_kernel;
 pub(crate) mod op_kernel;
+pub(crate) mod parameters;
 pub(crate) mod peak;
 pub(crate) mod plan;
 pub(crate) mod plan_needs;

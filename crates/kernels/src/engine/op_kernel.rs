@@ -1,7 +1,5 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
-use std::borrow::Cow;
-
 use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Tap, Weights, Window};
 
 use crate::KernelError;
@@ -13,6 +11,7 @@ use crate::engine::elementwise;
 use crate::engine::layout;
 use crate::engine::maps::{self, Combination, GroupValue, LayerNorm};
 use crate::engine::mixing::Mixing;
+use crate::engine::parameters::{Linear, Parameters, channel_conv, group_norm, layer_norm};
 use crate::engine::pool::{self, Pooling};
 use crate::engine::transposed::TransposedKernel;
 use crate::engine::winograd::geometry::TILE;
@@ -121,13 +120,18 @@ impl OpKernel {
                 let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
                 Form::Transposed(Box::new(TransposedKernel::new(isa, conv, shapes, weight, bias)))
             }
-            Op::ChannelConv { .. }
-            | Op::GroupNorm { .. }
-            | Op::LocalResponseNorm { .. }
-            | Op::ChannelMean
-            | Op::ChannelMax
-            | Op::BranchSum { .. }
-            | Op::BranchSoftmax { .. } => Form::Mix(mixing(&node.op, &parameters)?),
+            &Op::ChannelConv { taps, front, bias } => Form::Mix(channel_conv(&parameters, taps, front, bias)?),
+            &Op::GroupNorm { channels, groups, eps } => Form::Mix(group_norm(&parameters, channels, groups, eps)?),
+            &Op::LocalResponseNorm { size, alpha, beta, bias } => Form::Mix(Mixing::LocalResponse {
+                reach: [(size - 1) / 2, size / 2],
+                factor: alpha / size as f32,
+                beta,
+                bias,
+            }),
+            Op::ChannelMean => Form::Mix(Mixing::Mean),
+            Op::ChannelMax => Form::Mix(Mixing::Max),
+            &Op::BranchSum { branches } => Form::Mix(Mixing::BranchSum(branches)),
+            &Op::BranchSoftmax { branches } => Form::Mix(Mixing::BranchSoftmax(branches)),
             // Channels of a pixel lie side by side.
             Op::Input | Op::Identity | Op::FlattenPixels => Form::Copy,
         };
@@ -314,48 +318,6 @@ fn check_size(node: &str, shape: Shape) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Looks up and checks the parameters of one node.
-struct Parameters<'a> {
-    node: &'a str,
-    weights: &'a Weights,
-}
-
-impl<'a> Parameters<'a> {
-    fn get(&self, parameter: &str, expected: usize) -> Result<&'a [f32], KernelError> {
-        let name = format!("{}.{parameter}", self.node);
-        match self.weights.get(&name).map(|t| t.data()) {
-            Some(data) if data.len() == expected => Ok(data),
-            found => Err(KernelError::Parameter { name, expected, got: found.map(<[f32]>::len) }),
-        }
-    }
-}
-
-/// A convolution, or a linear layer as one of a single pixel, with its parameters.
-pub(crate) struct Linear<'a> {
-    /// What is computed.
-    pub conv: Conv2d,
-    /// `[out, in / groups, kh, kw]`
-    pub weight: &'a [f32],
-    /// `[out]`
-    pub bias: Option<&'a [f32]>,
-}
-
-impl<'a> Linear<'a> {
-    /// Of node `id`; `None` when it is something else.
-    ///
-    /// # Errors
-    /// A missing or misshapen parameter.
-    pub(crate) fn of(graph: &'a Graph, weights: &'a Weights, id: NodeId) -> Result<Option<Self>, KernelError> {
-        let node = graph.node(id);
-        let parameters = Parameters { node: &node.name, weights };
-        let Some(conv) = node.op.as_conv2d().map(Cow::into_owned) else { return Ok(None) };
-        let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
-        let weight = parameters.get("weight", n_weights)?;
-        let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
-        Ok(Some(Self { conv, weight, bias }))
-    }
-}
-
 fn linear_work(
     graph: &Graph,
     weights: &Weights,
@@ -378,32 +340,6 @@ fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32],
         ConvWay::Tiles => Form::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
         _ => Form::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
     }
-}
-
-fn layer_norm(parameters: &Parameters, channels: usize, eps: f32) -> Result<LayerNorm, KernelError> {
-    let (scale, shift) = (parameters.get("weight", channels)?, parameters.get("bias", channels)?);
-    Ok(LayerNorm { scale: scale.to_vec(), shift: shift.to_vec(), eps })
-}
-
-/// What mixes channels, with its parameters.
-fn mixing(op: &Op, parameters: &Parameters) -> Result<Mixing, KernelError> {
-    let vector = |name: &str, n: usize| parameters.get(name, n).map(<[f32]>::to_vec);
-    Ok(match *op {
-        Op::ChannelConv { taps, front, bias } => {
-            let bias = if bias { parameters.get("bias", 1)?[0] } else { 0.0 };
-            Mixing::Convolution { weight: vector("weight", taps)?, front, bias }
-        }
-        Op::GroupNorm { channels, groups, eps } => {
-            Mixing::GroupNorm { scale: vector("weight", channels)?, shift: vector("bias", channels)?, groups, eps }
-        }
-        Op::LocalResponseNorm { size, alpha, beta, bias } => {
-            Mixing::LocalResponse { reach: [(size - 1) / 2, size / 2], factor: alpha / size as f32, beta, bias }
-        }
-        Op::BranchSum { branches } => Mixing::BranchSum(branches),
-        Op::BranchSoftmax { branches } => Mixing::BranchSoftmax(branches),
-        Op::ChannelMean => Mixing::Mean,
-        _ => Mixing::Max,
-    })
 }
 
 /// Scale and shift of a BatchNorm, once for every lane.

@@ -132,13 +132,10 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
             let wins = |v: f32, m: f32| if node.op == Op::Max { v > m } else { v < m };
             values.reduce(|m, v| if m.is_nan() || !(wins(v, m) || v.is_nan()) { m } else { v }).unwrap_or(f32::NAN)
         }),
-        Op::ChannelConv { .. }
-        | Op::GroupNorm { .. }
-        | Op::LocalResponseNorm { .. }
-        | Op::ChannelMean
-        | Op::ChannelMax
-        | Op::BranchSum { .. }
-        | Op::BranchSoftmax { .. } => mix(&node.op, a, &parameter, out),
+        Op::ChannelConv { .. } | Op::ChannelMean | Op::ChannelMax | Op::BranchSum { .. } | Op::BranchSoftmax { .. } => {
+            mix(&node.op, a, &parameter, out)
+        }
+        Op::GroupNorm { .. } | Op::LocalResponseNorm { .. } => normalise(&node.op, a, &parameter, out),
         Op::Input
         | Op::Concat
         | Op::Flatten
@@ -271,42 +268,61 @@ fn transpose_convolve(conv: &ConvTranspose2d, a: &Image, weight: &[f32], bias: O
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// Operations over the channels of a pixel, or over all values of some channels.
+/// Operations over the channels of a pixel.
 fn mix<'a>(op: &Op, a: &Image, parameter: &dyn Fn(&str) -> &'a [f32], out: Shape) -> Vec<f32> {
     let n = a.shape.c;
+    if let Op::ChannelConv { taps, front, bias } = *op {
+        return fill(out, |y, x, c| {
+            let first = if bias { f64::from(parameter("bias")[0]) } else { 0.0 };
+            let inside = (0..taps).filter(|i| (c + i).checked_sub(front).is_some_and(|from| from < n));
+            let product = |i: usize| f64::from(parameter("weight")[i]) * f64::from(a.at(y, x, c + i - front));
+            (first + inside.map(product).sum::<f64>()) as f32
+        });
+    }
+    if let Op::BranchSum { branches } = op {
+        return fill(out, |y, x, c| (0..*branches).map(|i| f64::from(a.at(y, x, i * out.c + c))).sum::<f64>() as f32);
+    }
+    if let Op::BranchSoftmax { branches } = op {
+        return fill(out, |y, x, c| {
+            let per_branch = n / branches;
+            let others = || (0..*branches).map(|i| f64::from(a.at(y, x, i * per_branch + c % per_branch)));
+            let max = others().fold(f64::NEG_INFINITY, f64::max);
+            ((f64::from(a.at(y, x, c)) - max).exp() / others().map(|v| (v - max).exp()).sum::<f64>()) as f32
+        });
+    }
+    fill(out, |y, x, _| {
+        let values = (0..n).map(|c| a.at(y, x, c));
+        if *op == Op::ChannelMean {
+            return (values.map(f64::from).sum::<f64>() / n as f64) as f32;
+        }
+        values.fold(f32::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v })
+    })
+}
+
+/// Norms over groups of channels, or over the channels near each.
+fn normalise<'a>(op: &Op, a: &Image, parameter: &dyn Fn(&str) -> &'a [f32], out: Shape) -> Vec<f32> {
+    let n = a.shape.c;
+    if let Op::LocalResponseNorm { size, alpha, beta, bias } = *op {
+        return fill(out, |y, x, c| {
+            let value = |c: usize| f64::from(a.at(y, x, c));
+            let near = (0..n).filter(|&i| i + (size - 1) / 2 >= c && i <= c + size / 2);
+            let squares: f64 = near.map(|i| value(i).powi(2)).sum();
+            let divisor = (f64::from(bias) + f64::from(alpha) / size as f64 * squares).powf(f64::from(beta));
+            (value(c) / divisor) as f32
+        });
+    }
+    let Op::GroupNorm { groups, eps, .. } = *op else { unreachable!("computed by `run_node`") };
     fill(out, |y, x, c| {
-        let value = |c: usize| f64::from(a.at(y, x, c));
-        let value = match *op {
-            Op::ChannelConv { taps, front, bias } => {
-                let first = if bias { f64::from(parameter("bias")[0]) } else { 0.0 };
-                let inside = (0..taps).filter(|i| (c + i).checked_sub(front).is_some_and(|from| from < n));
-                first + inside.map(|i| f64::from(parameter("weight")[i]) * value(c + i - front)).sum::<f64>()
-            }
-            Op::GroupNorm { groups, eps, .. } => {
-                let group = c / (n / groups);
-                let all = || a.values.iter().enumerate().filter(|(i, _)| i % n / (n / groups) == group);
-                let (sum, count) = all().fold((0.0, 0.0), |(sum, count), (_, &v)| (sum + f64::from(v), count + 1.0));
-                let mean = sum / count;
-                let variance = all().map(|(_, &v)| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
-                let normalised = (value(c) - mean) / (variance + f64::from(eps)).sqrt();
-                normalised * f64::from(parameter("weight")[c]) + f64::from(parameter("bias")[c])
-            }
-            Op::LocalResponseNorm { size, alpha, beta, bias } => {
-                let near = (0..n).filter(|&i| i + (size - 1) / 2 >= c && i <= c + size / 2);
-                let squares: f64 = near.map(|i| value(i).powi(2)).sum();
-                value(c) / (f64::from(bias) + f64::from(alpha) / size as f64 * squares).powf(f64::from(beta))
-            }
-            Op::ChannelMean => (0..n).map(value).sum::<f64>() / n as f64,
-            Op::BranchSum { branches } => (0..branches).map(|branch| value(branch * out.c + c)).sum(),
-            Op::BranchSoftmax { branches } => {
-                let per_branch = n / branches;
-                let others = || (0..branches).map(|branch| value(branch * per_branch + c % per_branch));
-                let max = others().fold(f64::NEG_INFINITY, f64::max);
-                (value(c) - max).exp() / others().map(|v| (v - max).exp()).sum::<f64>()
-            }
-            _ => (0..n).map(value).fold(f64::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v }),
+        let group = c / (n / groups);
+        let all = || {
+            let of_group = a.values.iter().enumerate().filter(|(i, _)| i % n / (n / groups) == group);
+            of_group.map(|(_, &v)| f64::from(v))
         };
-        value as f32
+        let (sum, count) = all().fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
+        let mean = sum / count;
+        let variance = all().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+        let normalised = (f64::from(a.at(y, x, c)) - mean) / (variance + f64::from(eps)).sqrt();
+        (normalised * f64::from(parameter("weight")[c]) + f64::from(parameter("bias")[c])) as f32
     })
 }
 

@@ -77,7 +77,7 @@ impl Import<'_> {
             Layout::Flat => {
                 (Op::Linear { in_features: n_in, out_features: out, bias: bias.is_some() }, vec![out, n_in])
             }
-            Layout::ChannelsLast => {
+            Layout::ChannelsLast | Layout::PixelsFirst => {
                 let conv = Conv2d { bias: bias.is_some(), ..Conv2d::square(n_in, out, 1, 1, 0) };
                 (Op::Conv2d(conv), vec![out, n_in, 1, 1])
             }
