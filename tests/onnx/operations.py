@@ -294,6 +294,10 @@ def collect():
         }
 
     @case
+    def powers():
+        return of_each({str(p): p for p in (0.5, 2, 3, -1, 0.75, -0.5)}, lambda p: (c := Case()).model(c.op("Pow", "x", c.const(float(p)))))
+
+    @case
     def functions():
         return of_each({kind: kind for kind in ("Selu", "Celu", "Softsign", "Reciprocal")}, lambda kind: (c := Case()).model(c.op(kind, "x")))
 

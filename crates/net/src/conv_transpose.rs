@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::Shape;
 
+/// Most values of the input with zeros between its pixels and around.
+const SPREAD_MAX: usize = 1 << 28;
+
 /// A transposed 2-D convolution: every input pixel adds its kernel to the output, a stride further than the pixel
 /// before. Weight `<node>.weight` is `[in, out / groups, kh, kw]`, bias `<node>.bias` is `[out]`.
 ///
@@ -92,6 +95,36 @@ impl ConvTranspose2d {
         let (h, w) = sizes.ok_or_else(|| {
             format!("padding {padding:?} leaves nothing of its input {x}, or its output is larger than 64 bits count")
         })?;
+        // It is computed as a convolution of the input with zeros between its pixels, as far as the kernel reaches.
+        let reach = |axis: usize, n: usize| (kernel[axis] - 1).saturating_mul(dilation[axis]).saturating_add(n);
+        let n_values = reach(0, h).saturating_mul(reach(1, w)).saturating_mul(x.c);
+        if n_values > SPREAD_MAX {
+            return Err(format!("kernel {kernel:?} with dilation {dilation:?} reaches over {n_values} values"));
+        }
         Ok(Shape { c: *out_channels, h, w })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let x = Shape { c: 4, h: 3, w: 3 };
+        let square = |kernel, stride, padding| ConvTranspose2d::square(4, 2, kernel, stride, padding);
+        let far = ConvTranspose2d { dilation: [1 << 40, 1], padding: [[1 << 40, 0], [0, 0]], ..square(2, 1, 0) };
+        for (conv, part) in [
+            (ConvTranspose2d::square(3, 2, 2, 2, 0), "reads 3 channels"),
+            (ConvTranspose2d { groups: 3, ..square(2, 2, 0) }, "3 groups do not divide 4 input"),
+            (square(0, 1, 0), "kernel [0, 0]: expected at least 1"),
+            (square(2, 1, 2), "leaves nothing"),
+            (square(2, usize::MAX, 0), "leaves nothing of its input 4x3x3, or its output is larger"),
+            (far, "reaches over"),
+        ] {
+            let error = conv.over(x).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(square(3, 2, 1).over(x), Ok(Shape { c: 2, h: 5, w: 5 }));
     }
 }

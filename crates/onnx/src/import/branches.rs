@@ -11,7 +11,9 @@ use crate::schema::NodeProto;
 /// Most pieces that channels are cut into, to be put together in another order.
 const PIECES_MAX: usize = 64;
 /// Most channels that are looked at one by one.
-const CHANNELS_MAX: usize = 1 << 20;
+const CHANNELS_MAX: usize = 1 << 16;
+/// No network has as many operations: what a small file could multiply its nodes to.
+const OPERATIONS_MAX: usize = 1 << 18;
 
 /// Parts of the channels, one behind the other, each seen as `branches` equal ones.
 struct Branches {
@@ -65,6 +67,7 @@ impl Import<'_> {
         if branches.n_parts > PIECES_MAX {
             return Err(format!("works on {} parts of the channels, more than {PIECES_MAX}", branches.n_parts));
         }
+        self.check_room()?;
         let n = self.shapes[x].c / branches.n_parts;
         let mut parts = Vec::with_capacity(branches.n_parts);
         for i in 0..branches.n_parts {
@@ -96,6 +99,15 @@ impl Import<'_> {
         Ok(())
     }
 
+    /// A node that becomes several operations may not do so without end.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        if self.nodes.len() < OPERATIONS_MAX {
+            Ok(())
+        } else {
+            Err(format!("becomes several operations behind {OPERATIONS_MAX} others, more than any network has"))
+        }
+    }
+
     /// These channels, in this order.
     fn picked(&mut self, node: &NodeProto, x: NodeId, from: &[usize]) -> Result<NodeId, String> {
         let n = self.shapes[x].c;
@@ -105,6 +117,7 @@ impl Import<'_> {
         if let Some(groups) = shuffled(from, n) {
             return self.push(node, Op::ChannelShuffle { groups }, &[x]);
         }
+        self.check_room()?;
         let mut pieces: Vec<[usize; 2]> = Vec::new();
         for &channel in from {
             match pieces.last_mut() {

@@ -110,6 +110,7 @@ impl Import<'_> {
         if x.layout != Layout::Image || !fits {
             return Err(format!("makes channels of blocks of {block}x{block}, which is not computed"));
         }
+        self.check_room()?;
         let mut parts = Vec::with_capacity(block * block);
         for (row, col) in (0..block).flat_map(|row| (0..block).map(move |col| (row, col))) {
             let every = |from: usize, n: usize| Some((from..n.min(LINES_MAX as usize)).step_by(block).collect());

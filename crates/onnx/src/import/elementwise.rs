@@ -133,6 +133,29 @@ impl Import<'_> {
         }
     }
 
+    /// A power whose exponent is constant.
+    fn power(&mut self, node: &NodeProto, x: Carried, power: f32) -> Result<(), String> {
+        if power == 0.5 {
+            return self.function(node, x, Pointwise::Sqrt);
+        }
+        if power == -1.0 {
+            return self.function(node, x, Pointwise::Reciprocal);
+        }
+        if power.fract() == 0.0 && (2.0..=8.0).contains(&power) {
+            let id = self.push(node, Op::Mul, &vec![x.node; power as usize])?;
+            self.carry(&node.output[0], Carried { node: id, ..x });
+            return Ok(());
+        }
+        if !power.is_finite() || power.fract() == 0.0 {
+            return Err(format!("is the power {power}, which is not computed"));
+        }
+        // As for the power itself, what is negative has none.
+        let c = self.shapes[x.node].c;
+        let log = self.push(node, Op::Pointwise(Pointwise::Log), &[x.node])?;
+        let id = self.scaled(node, log, vec![power; c], vec![0.0; c])?;
+        self.function(node, Carried { node: id, ..x }, Pointwise::Exp)
+    }
+
     fn with_constant(&mut self, node: &NodeProto, x: Carried, i: usize) -> Result<(), String> {
         let op = node.op_type();
         if matches!(op, "Max" | "Min") {
@@ -141,15 +164,11 @@ impl Import<'_> {
             return self.function(node, x, Pointwise::Clip { min, max });
         }
         if op == "Pow" {
-            return match self.number(node, i, 0.0)? {
-                2.0 if i == 1 => {
-                    let id = self.push(node, Op::Mul, &[x.node, x.node])?;
-                    self.carry(&node.output[0], Carried { node: id, layout: x.layout });
-                    Ok(())
-                }
-                0.5 if i == 1 => self.function(node, x, Pointwise::Sqrt),
-                power => Err(format!("is the power {power}, which is not computed")),
-            };
+            if i != 1 {
+                return Err("is a power of a constant, which is not computed".into());
+            }
+            let power = self.number(node, i, 0.0)?;
+            return self.power(node, x, power);
         }
         let constant = self.per_channel(node, i, x)?;
         let n = constant.len();

@@ -1,7 +1,8 @@
 //! Documents as networks: what becomes which operation, and what is refused rather than computed otherwise.
 
-use secateur_net::Op;
-use secateur_onnx::schema::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
+use secateur_net::{Op, Tap};
+use secateur_onnx::schema::attribute_proto::AttributeType;
+use secateur_onnx::schema::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 use secateur_onnx::{DocumentGroups, Facts, ImportedNetwork, OnnxDocument, OnnxError};
 
 use crate::hand_made::{filled, model, network, node, numbers, shaped, tensor, with_int, with_ints};
@@ -14,6 +15,11 @@ fn taken(graph: GraphProto) -> Result<ImportedNetwork, OnnxError> {
 
 fn opset(version: i64) -> Vec<OperatorSetIdProto> {
     vec![OperatorSetIdProto { domain: None, version: Some(version) }]
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    let (name, r#type) = (Some(name.into()), Some(AttributeType::String.into()));
+    AttributeProto { name, r#type, s: Some(value.as_bytes().to_vec()), ..Default::default() }
 }
 
 fn operations(network: &ImportedNetwork) -> Vec<&'static str> {
@@ -132,6 +138,21 @@ fn a_batch_of_one_may_be_merged_into_the_channels_and_taken_out_again() {
     // A batch of two has no such vector of one image.
     let two = GraphProto { input: vec![shaped("x", &[2, 3, 4, 4])], ..graph(&[0, 1, 2, 3]) };
     assert!(taken(two).is_err());
+}
+
+/// Rows and columns that are repeated say nothing of channels.
+#[test]
+fn a_reflected_border_keeps_channels_apart_and_free() {
+    let pad = NodeProto { attribute: vec![text("mode", "reflect")], ..node("Pad", &["a", "border"], &["b"]) };
+    let graph = around_with(vec![pad], vec![numbers("border", &[0, 0, 1, 2, 0, 0, 0, 1])], &[1, 4, 5, 7]);
+    let rows: Vec<Tap> = [1, 0, 1, 2, 3].map(Tap::nearest).to_vec();
+    let cols: Vec<Tap> = [2, 1, 0, 1, 2, 3, 2].map(Tap::nearest).to_vec();
+    assert_eq!(between(graph.clone()), [Op::Resize { rows, cols }]);
+    let bytes = prost::Message::encode_to_vec(&model(graph));
+    let document = OnnxDocument::from_bytes(bytes.into(), ".".as_ref()).unwrap();
+    let groups = DocumentGroups::of(&document, &Facts::of(&document, None).unwrap());
+    let free: Vec<usize> = groups.groups().iter().filter(|g| g.frozen.is_none()).map(|g| g.n_channels).collect();
+    assert_eq!(free, [4]);
 }
 
 /// Lists of rows and columns are no longer than those of any network, and all of them together no longer than what a
