@@ -2,9 +2,9 @@
 
 use crate::{Conv2d, ConvTranspose2d, Graph, NetError, Network, Node, Op, Tensor, Weights};
 
-/// The same function with every BatchNorm that directly follows a convolution (transposed or not) or Linear node (and is its only reader)
-/// folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and Linear node, so that a
-/// least-squares refit always has an intercept to write to. Sums are taken in f64.
+/// The same function with every BatchNorm that directly follows a convolution (transposed or not) or Linear node (and
+/// is its only reader) folded into it, Identity nodes dropped, and a bias (zero if need be) on every convolution and
+/// Linear node, so that a least-squares refit always has an intercept to write to. Sums are taken in f64.
 ///
 /// # Errors
 /// None for a valid network; the result is checked like any other.

@@ -73,8 +73,8 @@ pub struct ChannelGroup {
     pub frozen: Option<String>,
     /// Convolutions (transposed ones too) and Linear nodes whose output filters belong to the group, in graph order.
     pub producers: Vec<NodeId>,
-    /// Dense, grouped and transposed convolutions and Linear nodes that read it, in graph order (depthwise convolutions pass it
-    /// on).
+    /// Dense, grouped and transposed convolutions and Linear nodes that read it, in graph order (depthwise convolutions
+    /// pass it on).
     pub consumers: Vec<NodeId>,
 }
 

@@ -34,8 +34,8 @@ impl<'a> GroupValue<'a> {
     }
 }
 
-/// `out = x` (`how` is `None`), or `out` combined with `x`, where `x` may have one row, column or channel for all of `to`,
-/// the shape of `out`.
+/// `out = x` (`how` is `None`), or `out` combined with `x`, where `x` may have one row, column or channel for all of
+/// `to`, the shape of `out`.
 pub(crate) fn combine(how: Option<Combination>, x: GroupValue<'_>, out: &mut [f32], to: Shape) {
     let into = |out: &mut [f32], x: &[f32]| match how {
         None => out.copy_from_slice(x),
