@@ -7,7 +7,7 @@ random sets of kept channels (3 with --quick): the cut file passes onnx's checke
 (the same channels set to zero where later layers read them) to 1e-5; nothing else of the document changed (document.py); with everything
 kept the file is byte-equal; multiply-accumulates, counted here from the shapes of a run, shrink and are those that the tool tells; groups
 and channels are at least those of expected.json. If the example onnx_logits is there, our own engine's outputs equal ONNX Runtime's to
-1e-4. Prints a line per file; exit code 1 if anything failed. Needs cargo and, the first time, PyPI (environment.py).
+1e-4 (a file that it does not compute must be known to expected.json), and operations.py's cases are compared. Prints a line per file; exit code 1 if anything failed. Needs cargo and, the first time, PyPI (environment.py).
 """
 
 import argparse
@@ -21,6 +21,7 @@ import time
 sys.dont_write_bytecode = True
 import environment
 import export
+import operations
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -158,13 +159,19 @@ def main():
     for path in files:
         entries.append(compare(path, tools, expected.get(path.name, {}), arguments))
         print(line_of(entries[-1]), flush=True)
+    unlike = []
+    if tools["onnx_logits"] is not None and not (arguments.files or arguments.only):
+        unlike, n_cases = operations.check(tools["onnx_logits"])
+        print(f"{n_cases} networks of few operations, {len(unlike)} that our engine computes otherwise than ONNX Runtime")
     if arguments.json:
         arguments.json.write_text(json.dumps(entries, indent=1) + "\n")
     for entry in entries:
         for problem in entry["problems"]:
             print(f"{entry['file']}: {problem}", file=sys.stderr)
+    for problem in unlike:
+        print(problem, file=sys.stderr)
     print(summary(entries))
-    sys.exit(1 if any(entry["problems"] for entry in entries) else 0)
+    sys.exit(1 if unlike or any(entry["problems"] for entry in entries) else 0)
 
 
 if __name__ == "__main__":

@@ -259,6 +259,8 @@ class Comparison:
                 call([self.tools["onnx_logits"], path, images, written, *self.size_option()])
             except Refused as refusal:
                 self.facts["engine"] = str(refusal)
+                if self.expected.get("engine") is None:
+                    self.check([f"our engine: refused: {refusal}"])
                 return
             ours = np.fromfile(written, "<f4")
         for reference in (outputs, outputs[:1]):

@@ -49,7 +49,7 @@ fn step<'a>(
     let inputs = inputs(node, earlier.len())?;
     let shapes: Vec<Shape> = inputs.iter().map(|&input| earlier[input].certified.output).collect();
     let (op, attributes) = op_and_attributes(node)?;
-    let Effect { output, tensors, counted } = effect(op, attributes, &shapes, image)?;
+    let Effect { output, tensors, uses } = effect(op, attributes, &shapes, image)?;
     ensure!((op == "Input") == earlier.is_empty(), "the input must be the first operation and no other");
     let (mut weight, mut params) = (0u64, 0u64);
     for (parameter, expected) in tensors {
@@ -66,8 +66,12 @@ fn step<'a>(
             params += n_elements;
         }
     }
-    let n_pixels = output[1].checked_mul(output[2]);
-    let macs = if counted { n_pixels.and_then(|n| n.checked_mul(weight)).context("too many MACs")? } else { 0 };
+    let macs = match uses {
+        Uses::NotCounted => 0,
+        Uses::Times(times) => {
+            times.iter().try_fold(weight, |n, &factor| n.checked_mul(factor)).context("too many MACs")?
+        }
+    };
     let in_place = matches!(op, "BatchNorm" | "PRelu" | "Pointwise" | "Identity");
     let certified = CertifiedOperation { name: name.to_owned(), op: op.to_owned(), output, macs, params };
     Ok(Operation { certified, inputs, in_place })
@@ -94,17 +98,25 @@ fn op_and_attributes(node: &Value) -> anyhow::Result<(&str, OperationAttributes<
     }
 }
 
+/// How often every weight of an operation is multiplied.
+enum Uses {
+    /// That is no multiply-accumulate.
+    NotCounted,
+    /// As often as this product.
+    Times(Shape),
+}
+
 /// What one operation does to shapes, and which tensors it needs.
 struct Effect {
     output: Shape,
     tensors: Vec<(&'static str, Vec<u64>)>,
-    /// Whether every weight is used once per output pixel.
-    counted: bool,
+    /// How often every weight is multiplied.
+    uses: Uses,
 }
 
 impl Effect {
     fn shape(output: Shape) -> Self {
-        Self { output, tensors: Vec::new(), counted: false }
+        Self { output, tensors: Vec::new(), uses: Uses::NotCounted }
     }
 }
 
@@ -114,7 +126,7 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
         return Ok(Effect::shape(image));
     }
     let &x = inputs.first().context("it reads nothing")?;
-    if !matches!(op, "Add" | "Mul" | "Concat") {
+    if !matches!(op, "Add" | "Mul" | "Max" | "Min" | "Concat") {
         ensure!(inputs.len() == 1, "expected one input, got {}", inputs.len());
     }
     let [c, h, w] = x;
@@ -125,15 +137,15 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             let channels = attributes.number("channels")?;
             ensure!(channels == c, "it normalises {channels} channels, its input has {c}");
             let tensors = ["weight", "bias", "running_mean", "running_var"].map(|name| (name, vec![c])).to_vec();
-            Ok(Effect { output: x, tensors, counted: false })
+            Ok(Effect { output: x, tensors, uses: Uses::NotCounted })
         }
         "PRelu" => {
             let channels = attributes.number("channels")?;
             ensure!(channels == c, "it has slopes of {channels} channels, its input has {c}");
-            Ok(Effect { output: x, tensors: vec![("weight", vec![c])], counted: false })
+            Ok(Effect { output: x, tensors: vec![("weight", vec![c])], uses: Uses::NotCounted })
         }
         "Pointwise" | "Identity" | "Softmax" => Ok(Effect::shape(x)),
-        "Add" | "Mul" => Ok(Effect::shape(broadcast(inputs)?)),
+        "Add" | "Mul" | "Max" | "Min" => Ok(Effect::shape(broadcast(inputs)?)),
         "Concat" => {
             ensure!(inputs.iter().all(|other| other[1..] == x[1..]), "it concatenates unlike sizes {inputs:?}");
             Ok(Effect::shape([sum(inputs.iter().map(|shape| shape[0]))?, h, w]))
@@ -166,12 +178,32 @@ fn effect(op: &str, attributes: OperationAttributes, inputs: &[Shape], image: Sh
             Ok(Effect::shape(sizes.with_context(|| format!("blocks of {block}x{block} do not fit its input {x:?}"))?))
         }
         "Resize" => Ok(Effect::shape([c, attributes.taps("rows", h)?, attributes.taps("cols", w)?])),
-        "LayerNorm" => {
+        "LayerNorm" | "GroupNorm" => {
             let channels = attributes.number("channels")?;
             ensure!(channels == c, "it normalises {channels} channels, its input has {c}");
+            if op == "GroupNorm" {
+                attributes.part(c, "groups")?;
+            }
             let tensors = ["weight", "bias"].map(|name| (name, vec![c])).to_vec();
-            Ok(Effect { output: x, tensors, counted: false })
+            Ok(Effect { output: x, tensors, uses: Uses::NotCounted })
         }
+        "ConvTranspose2d" => transposed(attributes, x),
+        "ChannelConv" => {
+            let taps = attributes.number("taps")?;
+            ensure!(attributes.number("front")? < taps, "it has as many channels in front as it has taps, {taps}");
+            let mut tensors = vec![("weight", vec![taps])];
+            if attributes.flag("bias")? {
+                tensors.push(("bias", vec![1]));
+            }
+            Ok(Effect { output: x, tensors, uses: Uses::Times([c, h, w]) })
+        }
+        "LocalResponseNorm" => {
+            ensure!(attributes.number("size")? > 0, "it sums over no channels");
+            Ok(Effect::shape(x))
+        }
+        "ChannelMean" | "ChannelMax" => Ok(Effect::shape([1, h, w])),
+        "BranchSum" => Ok(Effect::shape([attributes.part(c, "branches")?, h, w])),
+        "BranchSoftmax" => attributes.part(c, "branches").map(|_| Effect::shape(x)),
         _ => bail!("unknown operation {op}"),
     }
 }
@@ -187,7 +219,32 @@ fn conv2d(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
     if attributes.flag("bias")? {
         tensors.push(("bias", vec![made]));
     }
-    Ok(Effect { output: attributes.slide(made, x, attributes.pair("dilation")?)?, tensors, counted: true })
+    let output = attributes.slide(made, x, attributes.pair("dilation")?)?;
+    Ok(Effect { output, tensors, uses: Uses::Times([1, output[1], output[2]]) })
+}
+
+/// Every weight is used once per input pixel.
+fn transposed(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
+    let (read, made, groups) =
+        (attributes.number("in_channels")?, attributes.number("out_channels")?, attributes.number("groups")?);
+    ensure!(read == x[0], "it reads {read} channels, its input has {}", x[0]);
+    let fits = groups > 0 && read.is_multiple_of(groups) && made.is_multiple_of(groups);
+    ensure!(fits, "{groups} groups do not divide {read} and {made} channels");
+    let [kernel, stride, dilation, extra] =
+        ["kernel", "stride", "dilation", "output_padding"].map(|key| attributes.pair(key));
+    let (kernel, stride, dilation, extra, cut) = (kernel?, stride?, dilation?, extra?, attributes.sides("padding")?);
+    let along = |axis: usize| {
+        let last = x[axis + 1].checked_sub(1)?.checked_mul(stride[axis])?;
+        let reach = kernel[axis].checked_sub(1)?.checked_mul(dilation[axis])?;
+        let whole = last.checked_add(reach)?.checked_add(1)?.checked_add(extra[axis])?;
+        whole.checked_sub(cut[axis][0])?.checked_sub(cut[axis][1]).filter(|&n| n > 0)
+    };
+    let size = |axis: usize| along(axis).with_context(|| format!("its padding leaves nothing of {x:?}"));
+    let mut tensors = vec![("weight", vec![read, made / groups, kernel[0], kernel[1]])];
+    if attributes.flag("bias")? {
+        tensors.push(("bias", vec![made]));
+    }
+    Ok(Effect { output: [made, size(0)?, size(1)?], tensors, uses: Uses::Times([1, x[1], x[2]]) })
 }
 
 fn linear(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
@@ -197,7 +254,7 @@ fn linear(attributes: OperationAttributes, x: Shape) -> anyhow::Result<Effect> {
     if attributes.flag("bias")? {
         tensors.push(("bias", vec![made]));
     }
-    Ok(Effect { output: [made, 1, 1], tensors, counted: true })
+    Ok(Effect { output: [made, 1, 1], tensors, uses: Uses::Times([1; 3]) })
 }
 
 /// The shape of the largest operand; others have one channel, row or column for all of it, or as many.
@@ -222,6 +279,12 @@ struct OperationAttributes<'a> {
 impl OperationAttributes<'_> {
     fn number(self, key: &str) -> anyhow::Result<u64> {
         self.body.get(key).and_then(Value::as_u64).with_context(|| format!("it has no count '{key}'"))
+    }
+    /// How many of the `c` channels each of the parts has that `key` counts.
+    fn part(self, c: u64, key: &str) -> anyhow::Result<u64> {
+        let n = self.number(key)?;
+        ensure!(n > 0 && c.is_multiple_of(n), "{n} {key} do not divide its {c} channels");
+        Ok(c / n)
     }
     /// How many rows (columns) are made of those that there are, `n`.
     fn taps(self, key: &str, n: u64) -> anyhow::Result<u64> {

@@ -1,6 +1,6 @@
 //! Candidates of one network: the same topology, other widths.
 
-use secateur_net::{ChannelGroups, Conv2d, Graph, KeptChannels, Network, NodeId, Op};
+use secateur_net::{ChannelGroups, Conv2d, ConvTranspose2d, Graph, KeptChannels, Network, NodeId, Op};
 
 use crate::GpuError;
 
@@ -132,6 +132,16 @@ impl Widths {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::ConvTranspose2d(_)
+            | Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Softmax
             | Op::Identity => 0,
@@ -156,6 +166,16 @@ impl Widths {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::ConvTranspose2d(_)
+            | Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -192,6 +212,16 @@ const fn shift(op: &Op) -> i32 {
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => 0,
@@ -223,6 +253,14 @@ fn skeleton(op: &Op) -> Op {
         Op::BatchNorm { .. } => Op::BatchNorm { channels: 0, eps: 0.0 },
         Op::PRelu { .. } => Op::PRelu { channels: 0 },
         Op::LayerNorm { .. } => Op::LayerNorm { channels: 0, eps: 0.0 },
+        Op::ConvTranspose2d(c) => Op::ConvTranspose2d(ConvTranspose2d {
+            in_channels: 0,
+            out_channels: 0,
+            groups: 0,
+            bias: false,
+            ..c.clone()
+        }),
+        Op::GroupNorm { .. } => Op::GroupNorm { channels: 0, groups: 0, eps: 0.0 },
         Op::Linear { .. } => Op::Linear { in_features: 0, out_features: 0, bias: false },
         Op::Pad { rows, cols, .. } => Op::Pad { channels: [0; 2], rows: *rows, cols: *cols },
         Op::Slice { step, .. } => Op::Slice { channels: [0; 2], step: *step },
@@ -239,6 +277,14 @@ fn skeleton(op: &Op) -> Op {
         | Op::DepthToSpace { .. }
         | Op::Resize { .. }
         | Op::GlobalMaxPool
+        | Op::ChannelConv { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => op.clone(),

@@ -158,6 +158,7 @@ const fn activation(function: Option<Pointwise>) -> (u32, [f32; 2]) {
         Some(Pointwise::Neg) => (18, [0.0; 2]),
         Some(Pointwise::Erf) => (19, [0.0; 2]),
         Some(Pointwise::Log) => (20, [0.0; 2]),
+        Some(Pointwise::Reciprocal) => (21, [0.0; 2]),
     }
 }
 
@@ -278,7 +279,17 @@ fn lower(graph: &Graph, widths: &[Widths], fused: &FusedStep, out: &mut Vec<Disp
         | Op::DepthToSpace { .. }
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
-        | Op::GlobalMaxPool => return Err(no_shader(graph, fused.node)),
+        | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. } => return Err(no_shader(graph, fused.node)),
         Op::Identity | Op::Input => out.push(l.dispatch(Kernel::Combine, 0, uniforms)),
     }
     Ok(())

@@ -154,6 +154,16 @@ fn parameters(network: &Network, node: NodeId) -> (Values<'_>, Option<Values<'_>
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -191,6 +201,16 @@ fn masked(
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

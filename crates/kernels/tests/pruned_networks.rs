@@ -60,6 +60,16 @@ fn random_kept(groups: &ChannelGroups, seed: u64) -> KeptChannels {
 fn masked(net: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> Network {
     let mut out = net.clone();
     for (id, node) in net.graph().nodes().iter().enumerate() {
+        if let Op::ConvTranspose2d(conv) = &node.op
+            && !conv.is_depthwise()
+        {
+            let there = kept.positions(groups, node.inputs[0]);
+            let mut weight = out.parameter(&node.name, "weight").clone();
+            let per_input = weight.data().len() / conv.in_channels;
+            let inputs = weight.data_mut().chunks_mut(per_input).enumerate();
+            inputs.filter(|(i, _)| !there.contains(i)).for_each(|(_, input)| input.fill(0.0));
+            out.set_parameter(&node.name, "weight", weight).unwrap();
+        }
         for map in LinearMap::of(net.graph(), id) {
             let there = kept.positions(groups, node.inputs[0]);
             let mut weight = out.parameter(&node.name, "weight").clone();

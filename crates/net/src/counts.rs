@@ -121,6 +121,18 @@ impl CostModel {
                 factor: (c.kernel[0] * c.kernel[1]) as u64 * pixels,
             },
             Op::Linear { .. } => Product { out: sum(node), input: Some(sum(inputs[0])), divisor: 1, factor: *pixels },
+            Op::ConvTranspose2d(c) => {
+                let pixels = nodes[inputs[0]].pixels;
+                Product {
+                    out: sum(node),
+                    input: (!c.is_depthwise()).then(|| sum(inputs[0])),
+                    divisor: c.groups as u64,
+                    factor: (c.kernel[0] * c.kernel[1]) as u64 * pixels,
+                }
+            }
+            Op::ChannelConv { taps, .. } => {
+                Product { out: sum(node), input: None, divisor: 1, factor: *taps as u64 * pixels }
+            }
             Op::Input
             | Op::BatchNorm { .. }
             | Op::PRelu { .. }
@@ -137,6 +149,14 @@ impl CostModel {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -175,6 +195,8 @@ impl CostModel {
         let n = &self.nodes[node];
         match n.op {
             Op::Conv2d(_) | Op::Linear { .. } => self.weight_elements(node, widths) * n.pixels,
+            Op::ConvTranspose2d(_) => self.weight_elements(node, widths) * self.nodes[n.inputs[0]].pixels,
+            Op::ChannelConv { taps, .. } => self.channels(node, widths) * taps as u64 * n.pixels,
             Op::Input
             | Op::BatchNorm { .. }
             | Op::PRelu { .. }
@@ -191,6 +213,14 @@ impl CostModel {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -205,7 +235,9 @@ impl CostModel {
         match &self.nodes[node].op {
             Op::Conv2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
             Op::Linear { bias, .. } => self.weight_elements(node, widths) + if *bias { out } else { 0 },
-            Op::BatchNorm { .. } | Op::LayerNorm { .. } => 2 * out,
+            Op::ConvTranspose2d(c) => self.weight_elements(node, widths) + if c.bias { out } else { 0 },
+            Op::ChannelConv { taps, bias, .. } => *taps as u64 + u64::from(*bias),
+            Op::BatchNorm { .. } | Op::LayerNorm { .. } | Op::GroupNorm { .. } => 2 * out,
             Op::PRelu { .. } => out,
             Op::Input
             | Op::Pointwise(_)
@@ -220,6 +252,13 @@ impl CostModel {
             | Op::DepthToSpace { .. }
             | Op::Resize { .. }
             | Op::GlobalMaxPool
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }
@@ -235,6 +274,10 @@ impl CostModel {
             Op::Conv2d(c) => {
                 let per_filter = if c.is_depthwise() { 1 } else { input / c.groups as u64 };
                 out * per_filter * (c.kernel[0] * c.kernel[1]) as u64
+            }
+            Op::ConvTranspose2d(c) => {
+                let per_input = if c.is_depthwise() { 1 } else { out / c.groups as u64 };
+                input * per_input * (c.kernel[0] * c.kernel[1]) as u64
             }
             Op::Linear { .. } => input * out,
             Op::Input
@@ -253,6 +296,15 @@ impl CostModel {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Pad { .. }
             | Op::Slice { .. }

@@ -10,14 +10,16 @@ use crate::graph_fields::{Fields, Refusal, shown};
 use crate::graph_function::function;
 use crate::graph_tree::{Tree, TreeSeed};
 use crate::shapes::{MAX_CONNECTIONS, MAX_NODES};
-use crate::{Conv2d, Graph, Node, Op, Shape, Window};
+use crate::{Conv2d, ConvTranspose2d, Graph, Node, Op, Shape, Window};
 
 /// Values (numbers, texts, lists, objects) that one node may be written with.
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
+const CONV_TRANSPOSE2D: &[&str] =
+    &["in_channels", "out_channels", "kernel", "stride", "padding", "output_padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding", "ceil", "counts_padding"];
-const OPERATIONS: [&str; 23] = [
+const OPERATIONS: [&str; 33] = [
     "Input",
     "Conv2d",
     "BatchNorm",
@@ -41,6 +43,16 @@ const OPERATIONS: [&str; 23] = [
     "Resize",
     "LayerNorm",
     "GlobalMaxPool",
+    "ConvTranspose2d",
+    "ChannelConv",
+    "GroupNorm",
+    "LocalResponseNorm",
+    "Max",
+    "Min",
+    "ChannelMean",
+    "ChannelMax",
+    "BranchSum",
+    "BranchSoftmax",
 ];
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -160,6 +172,11 @@ fn operation(at: String, tree: Tree) -> Result<Op, Refusal> {
         "ChannelShuffle" => &["groups"],
         "DepthToSpace" => &["block", "columns_rows_depth"],
         "Resize" => &["rows", "cols"],
+        "ConvTranspose2d" => CONV_TRANSPOSE2D,
+        "ChannelConv" => &["taps", "front", "bias"],
+        "GroupNorm" => &["channels", "groups", "eps"],
+        "LocalResponseNorm" => &["size", "alpha", "beta", "bias"],
+        "BranchSum" | "BranchSoftmax" => &["branches"],
         name if OPERATIONS.contains(&name) => &[],
         _ => {
             let known = OPERATIONS.join(", ");
@@ -208,6 +225,27 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
         }
         "Resize" => Op::Resize { rows: fields.taps("rows")?, cols: fields.taps("cols")? },
         "LayerNorm" => Op::LayerNorm { channels: fields.count("channels")?, eps: fields.number("eps")? },
+        "ConvTranspose2d" => Op::ConvTranspose2d(transposed(fields)?),
+        "ChannelConv" => {
+            Op::ChannelConv { taps: fields.count("taps")?, front: fields.count("front")?, bias: fields.flag("bias")? }
+        }
+        "GroupNorm" => Op::GroupNorm {
+            channels: fields.count("channels")?,
+            groups: fields.count("groups")?,
+            eps: fields.number("eps")?,
+        },
+        "LocalResponseNorm" => Op::LocalResponseNorm {
+            size: fields.count("size")?,
+            alpha: fields.number("alpha")?,
+            beta: fields.number("beta")?,
+            bias: fields.number("bias")?,
+        },
+        "BranchSum" => Op::BranchSum { branches: fields.count("branches")? },
+        "BranchSoftmax" => Op::BranchSoftmax { branches: fields.count("branches")? },
+        "Max" => Op::Max,
+        "Min" => Op::Min,
+        "ChannelMean" => Op::ChannelMean,
+        "ChannelMax" => Op::ChannelMax,
         "Mul" => Op::Mul,
         "FlattenPixels" => Op::FlattenPixels,
         "GlobalMaxPool" => Op::GlobalMaxPool,
@@ -218,6 +256,20 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Op, Refusal> {
         "Flatten" => Op::Flatten,
         "Softmax" => Op::Softmax,
         _ => Op::Identity,
+    })
+}
+
+fn transposed(mut fields: Fields) -> Result<ConvTranspose2d, Refusal> {
+    Ok(ConvTranspose2d {
+        in_channels: fields.count("in_channels")?,
+        out_channels: fields.count("out_channels")?,
+        kernel: fields.pair("kernel", "[rows, columns]")?,
+        stride: fields.pair("stride", "[rows, columns]")?,
+        padding: fields.padding_of_sides()?,
+        output_padding: fields.pair("output_padding", "[rows, columns]")?,
+        dilation: fields.pair("dilation", "[rows, columns]")?,
+        groups: fields.count("groups")?,
+        bias: fields.flag("bias")?,
     })
 }
 

@@ -5,7 +5,7 @@ use crate::graph_fields::{Fields, Refusal};
 use crate::graph_tree::Tree;
 
 /// Functions without parameters.
-const PLAIN: [(&str, Pointwise); 14] = [
+const PLAIN: [(&str, Pointwise); 15] = [
     ("Relu", Pointwise::Relu),
     ("Relu6", Pointwise::Relu6),
     ("Sigmoid", Pointwise::Sigmoid),
@@ -20,6 +20,7 @@ const PLAIN: [(&str, Pointwise); 14] = [
     ("Neg", Pointwise::Neg),
     ("Erf", Pointwise::Erf),
     ("Log", Pointwise::Log),
+    ("Reciprocal", Pointwise::Reciprocal),
 ];
 /// Functions with parameters, and their keys.
 const WITH_KEYS: [(&str, &[&str]); 5] = [

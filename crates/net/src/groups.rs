@@ -5,6 +5,8 @@
 //! *channel* of the pruning problem is a class of joined labels; channels with the same footprint (the same number of
 //! positions in the same tensors) form a group, and any subset of a group may be removed.
 
+mod footprints;
+mod frozen;
 mod maps;
 
 use std::collections::HashMap;
@@ -12,6 +14,8 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use footprints::Footprints;
+use frozen::Frozen;
 use serde::{Deserialize, Serialize};
 
 use crate::{Graph, NodeId, Op};
@@ -67,10 +71,10 @@ pub struct ChannelGroup {
     pub n_channels: usize,
     /// Why it may not be pruned.
     pub frozen: Option<String>,
-    /// Convolutions and Linear nodes whose output filters belong to the group, in graph order.
+    /// Convolutions (transposed ones too) and Linear nodes whose output filters belong to the group, in graph order.
     pub producers: Vec<NodeId>,
-    /// Dense and grouped convolutions and Linear nodes that read it, in graph order (depthwise convolutions pass it
-    /// on).
+    /// Dense, grouped and transposed convolutions and Linear nodes that read it, in graph order (depthwise convolutions
+    /// pass it on).
     pub consumers: Vec<NodeId>,
 }
 
@@ -155,32 +159,6 @@ struct Labels {
     frozen: Vec<Option<Frozen>>,
 }
 
-/// Why a channel may not be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Frozen {
-    Input,
-    Stream,
-    Softmax,
-    LayerNorm,
-    Broadcast,
-    Output,
-    Constant,
-}
-
-impl Frozen {
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::Input => "network input",
-            Self::Stream => "residual stream frozen by protocol `inner`",
-            Self::Softmax => "channels coupled by Softmax",
-            Self::LayerNorm => "channels coupled by LayerNorm",
-            Self::Broadcast => "one channel that is added to or multiplied with many",
-            Self::Output => "network output",
-            Self::Constant => "zero channels without a producer",
-        }
-    }
-}
-
 /// Labels of the channel positions of one tensor; tensors with the same share them.
 type AxisLabels = Rc<[u32]>;
 
@@ -258,7 +236,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
                 }
                 out
             }
-            Op::Mul => {
+            Op::Mul | Op::Max | Op::Min => {
                 let inputs: Vec<&AxisLabels> = node.inputs.iter().map(|&i| &tensors[i]).collect();
                 maps::broadcast(labels, &inputs, graph.shape(id).c)
             }
@@ -270,9 +248,30 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
             &Op::DepthToSpace { block, columns_rows_depth } => {
                 maps::depth_to_space(labels, input(0), block * block, columns_rows_depth)
             }
-            Op::LayerNorm { .. } => {
-                labels.freeze(input(0).iter().copied(), Frozen::LayerNorm);
+            Op::LayerNorm { .. } => frozen(labels, input(0), Frozen::LayerNorm),
+            // An instance norm keeps channels apart.
+            Op::GroupNorm { channels, groups, .. } if groups < channels => frozen(labels, input(0), Frozen::GroupNorm),
+            Op::LocalResponseNorm { .. } => frozen(labels, input(0), Frozen::LocalResponseNorm),
+            Op::ChannelConv { .. } => frozen(labels, input(0), Frozen::ChannelConv),
+            Op::ChannelMean | Op::ChannelMax => {
+                frozen(labels, input(0), Frozen::ChannelReduction);
+                let out: AxisLabels = labels.fresh(1, true).collect();
+                frozen(labels, &out, Frozen::ChannelReduction)
+            }
+            Op::BranchSum { branches } => {
+                join_conv_groups(labels, input(0), *branches);
+                input(0)[..input(0).len() / branches].into()
+            }
+            Op::BranchSoftmax { branches } => {
+                join_conv_groups(labels, input(0), *branches);
                 input(0).clone()
+            }
+            Op::ConvTranspose2d(c) if c.is_depthwise() => input(0).clone(),
+            Op::ConvTranspose2d(c) => {
+                let out: AxisLabels = labels.fresh(c.out_channels, true).collect();
+                join_conv_groups(labels, input(0), c.groups);
+                join_conv_groups(labels, &out, c.groups);
+                out
             }
             Op::Concat => {
                 let mut out = Vec::with_capacity(graph.shape(id).c);
@@ -294,10 +293,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
                 out.into()
             }
             Op::Slice { channels: [from, to], .. } => input(0)[*from..*to].into(),
-            Op::Softmax => {
-                labels.freeze(input(0).iter().copied(), Frozen::Softmax);
-                input(0).clone()
-            }
+            Op::Softmax => frozen(labels, input(0), Frozen::Softmax),
             Op::BatchNorm { .. }
             | Op::PRelu { .. }
             | Op::Pointwise(_)
@@ -305,6 +301,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
             | Op::AvgPool(_)
             | Op::GlobalAvgPool
             | Op::GlobalMaxPool
+            | Op::GroupNorm { .. }
             | Op::Resize { .. }
             | Op::Identity => input(0).clone(),
         };
@@ -314,6 +311,12 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
     tensors
 }
 
+/// The same labels, which may not be removed.
+fn frozen(labels: &mut Labels, axis: &AxisLabels, why: Frozen) -> AxisLabels {
+    labels.freeze(axis.iter().copied(), why);
+    axis.clone()
+}
+
 /// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay
 /// equal.
 fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
@@ -321,49 +324,6 @@ fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
     for (position, &label) in axis.iter().enumerate().skip(per_group) {
         labels.join(axis[position % per_group], label);
     }
-}
-
-/// Of every class, the tensors it has positions in and how many, in graph order.
-struct Footprints {
-    /// By root, where its entries end; they begin where those of the root before end.
-    ends: Vec<u32>,
-    entries: Vec<(u32, u32)>,
-}
-
-impl Footprints {
-    fn new(roots: &[u32], tensors: &[AxisLabels]) -> Self {
-        let mut ends = vec![0; roots.len()];
-        let mut last = vec![u32::MAX; roots.len()];
-        for (node, root) in positions(roots, tensors) {
-            ends[root] += u32::from(std::mem::replace(&mut last[root], node) != node);
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            // For now where the entries begin.
-            sum += std::mem::replace(end, sum);
-        }
-        let mut entries = vec![(0, 0); sum as usize];
-        last.fill(u32::MAX);
-        for (node, root) in positions(roots, tensors) {
-            if std::mem::replace(&mut last[root], node) != node {
-                entries[ends[root] as usize] = (node, 0);
-                ends[root] += 1;
-            }
-            entries[ends[root] as usize - 1].1 += 1;
-        }
-        Self { ends, entries }
-    }
-
-    fn of(&self, root: usize) -> &[(u32, u32)] {
-        let start = if root == 0 { 0 } else { self.ends[root - 1] };
-        &self.entries[start as usize..self.ends[root] as usize]
-    }
-}
-
-/// Tensor and root of every channel position, tensors in order.
-fn positions<'a>(roots: &'a [u32], tensors: &'a [AxisLabels]) -> impl Iterator<Item = (u32, usize)> + 'a {
-    let of_tensor = |(node, axis): (usize, &'a AxisLabels)| axis.iter().map(move |&l| (node as u32, l as usize));
-    tensors.iter().enumerate().flat_map(of_tensor).map(|(node, label)| (node, roots[label] as usize))
 }
 
 /// What the channels of a group have in common: footprint, and why they may not be removed.
@@ -400,7 +360,11 @@ fn group(graph: &Graph, labels: Labels, tensors: &[AxisLabels]) -> ChannelGroups
 
 /// A group without its channel count, from the footprint of its channels; `readers` are every node's.
 fn describe(graph: &Graph, readers: &[Vec<NodeId>], footprint: &[(u32, u32)], frozen: Option<Frozen>) -> ChannelGroup {
-    let makes_channels = |node: &NodeId| graph.node(*node).op.as_conv2d().is_some_and(|conv| !conv.is_depthwise());
+    let makes_channels = |node: &NodeId| {
+        let op = &graph.node(*node).op;
+        let is_transposed = matches!(op, Op::ConvTranspose2d(conv) if !conv.is_depthwise());
+        is_transposed || op.as_conv2d().is_some_and(|conv| !conv.is_depthwise())
+    };
     let touched = || footprint.iter().map(|&(node, _)| node as NodeId);
     let producers: Vec<NodeId> = touched().filter(makes_channels).collect();
     let mut consumers: Vec<NodeId> =

@@ -25,6 +25,7 @@
 //! ```
 
 pub mod arch;
+mod conv_transpose;
 mod counts;
 mod error;
 mod fold;
@@ -35,6 +36,7 @@ mod graph_function;
 mod graph_tree;
 mod groups;
 mod maps;
+mod op;
 mod pointwise;
 pub mod random;
 /// The words of this workspace.
@@ -48,11 +50,13 @@ mod tap;
 mod weights;
 mod window;
 
+pub use conv_transpose::ConvTranspose2d;
 pub use counts::{Cost, CostModel};
 pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
-pub use graph::{Conv2d, Graph, GraphBuilder, Node, NodeId, Op};
+pub use graph::{Graph, GraphBuilder, Node, NodeId};
 pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
+pub use op::{Conv2d, Op};
 pub use pointwise::Pointwise;
 pub use schedule::{FusedStep, Fusion, Location, Operand, Schedule};
 pub use shape::Shape;

@@ -54,3 +54,56 @@ fn check_taps(what: &str, taps: &[Tap], n: usize) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Output shape of [`crate::Op::ChannelConv`].
+///
+/// # Errors
+/// More zeros in front than the taps reach.
+pub(crate) fn channel_conv_shape(taps: usize, front: usize, x: Shape) -> Result<Shape, String> {
+    if front >= taps {
+        return Err(format!("has {front} channels of zeros in front of {taps} taps, expected fewer than taps"));
+    }
+    Ok(x)
+}
+
+/// Output shape of [`crate::Op::GroupNorm`].
+///
+/// # Errors
+/// Groups that do not divide the channels, or a number that may be added to no variance.
+pub(crate) fn group_norm_shape(channels: usize, groups: usize, eps: f32, x: Shape) -> Result<Shape, String> {
+    if channels != x.c {
+        return Err(format!("normalises {channels} channels, its input {x} has {}", x.c));
+    }
+    // A group whose values are all the same has no variance.
+    if !(eps > 0.0 && eps.is_finite()) {
+        return Err(format!("eps is {eps}, expected a finite number above 0"));
+    }
+    part_shape("groups", groups, x).map(|_| x)
+}
+
+/// Output shape of [`crate::Op::LocalResponseNorm`] with these `[alpha, beta, bias]`.
+///
+/// # Errors
+/// No channels to sum over, or numbers that could make what is divided by zero.
+pub(crate) fn local_response_shape(size: usize, numbers: [f32; 3], x: Shape) -> Result<Shape, String> {
+    let [alpha, beta, bias] = numbers;
+    if size == 0 {
+        return Err("sums over 0 channels, expected at least 1".into());
+    }
+    if !(alpha >= 0.0 && beta >= 0.0 && bias > 0.0 && numbers.iter().all(|v| v.is_finite())) {
+        let expected = "expected finite numbers, alpha and beta from 0 and bias above 0";
+        return Err(format!("has alpha {alpha}, beta {beta} and bias {bias}, {expected}"));
+    }
+    Ok(x)
+}
+
+/// Shape of one of `n` equal parts of the channels, which messages call `parts`.
+///
+/// # Errors
+/// Parts that would not be equal.
+pub(crate) fn part_shape(parts: &str, n: usize, x: Shape) -> Result<Shape, String> {
+    if n == 0 || !x.c.is_multiple_of(n) {
+        return Err(format!("{n} {parts} do not divide the {} channels of its input", x.c));
+    }
+    Ok(Shape { c: x.c / n, ..x })
+}

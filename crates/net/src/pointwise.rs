@@ -64,11 +64,13 @@ pub enum Pointwise {
     Erf,
     /// Natural logarithm; NaN of negative values
     Log,
+    /// `1 / x`
+    Reciprocal,
 }
 
 impl Pointwise {
     /// One function of every kind, with parameters that are in use: for listings and tests.
-    pub const EACH: [Self; 20] = [
+    pub const EACH: [Self; 21] = [
         Self::Relu,
         Self::Relu6,
         Self::Sigmoid,
@@ -89,6 +91,7 @@ impl Pointwise {
         Self::Neg,
         Self::Erf,
         Self::Log,
+        Self::Reciprocal,
     ];
 
     /// The function itself.
@@ -132,6 +135,7 @@ impl Pointwise {
             Self::Neg => -x,
             Self::Erf => libm::erff(x),
             Self::Log => x.ln(),
+            Self::Reciprocal => x.recip(),
         }
     }
 

@@ -158,6 +158,16 @@ fn is_alias(graph: &Graph, id: NodeId, fusion: Fusion) -> bool {
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Pad { .. }
         | Op::Slice { .. }
         | Op::Softmax => false,

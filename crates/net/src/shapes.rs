@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use crate::graph_fields::shown;
-use crate::maps::{broadcast_shape, depth_to_space_shape, resized_shape};
+use crate::maps::{
+    broadcast_shape, channel_conv_shape, depth_to_space_shape, group_norm_shape, local_response_shape, part_shape,
+    resized_shape,
+};
 use crate::{Conv2d, NetError, Node, Op, Shape};
 
 /// Largest tensor (elements per image) and hence largest dimension a graph may have: a hostile file must not make us
@@ -37,7 +40,7 @@ pub fn infer(input: Shape, nodes: &[Node]) -> Result<Vec<Shape>, NetError> {
             let problem = format!("output shape {shape} is empty or too large; expected 1 to {MAX_ELEMENTS} values");
             return Err(fail(problem));
         }
-        macs = macs.zip(node_macs(&node.op, shape)).and_then(|(sum, macs)| sum.checked_add(macs));
+        macs = macs.zip(node_macs(&node.op, &ins, shape)).and_then(|(sum, macs)| sum.checked_add(macs));
         if macs.is_none() {
             return Err(fail("the multiply-accumulates up to here are more than 64 bits count".into()));
         }
@@ -66,7 +69,7 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
     }
     let (fits, expected) = match node.op {
         Op::Input => (node.inputs.is_empty(), "no input"),
-        Op::Add | Op::Mul | Op::Concat => (node.inputs.len() >= 2, "at least 2 inputs"),
+        Op::Add | Op::Mul | Op::Max | Op::Min | Op::Concat => (node.inputs.len() >= 2, "at least 2 inputs"),
         Op::Conv2d(_)
         | Op::BatchNorm { .. }
         | Op::Linear { .. }
@@ -81,6 +84,14 @@ fn check_inputs(id: usize, node: &Node) -> Result<(), String> {
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -109,11 +120,13 @@ fn check_all_are_read(nodes: &[Node]) -> Result<(), NetError> {
 }
 
 /// Multiply-accumulates per image of an operation with this output; `None` when 64 bits are too few.
-fn node_macs(op: &Op, output: Shape) -> Option<u64> {
+fn node_macs(op: &Op, inputs: &[Shape], output: Shape) -> Option<u64> {
     let product = |factors: &[usize]| factors.iter().try_fold(1u64, |n, &factor| n.checked_mul(factor as u64));
     match op {
         Op::Conv2d(c) => product(&[output.len(), c.in_channels / c.groups, c.kernel[0], c.kernel[1]]),
         Op::Linear { in_features, out_features, .. } => product(&[*in_features, *out_features]),
+        Op::ConvTranspose2d(c) => product(&[inputs[0].len(), c.out_channels / c.groups, c.kernel[0], c.kernel[1]]),
+        Op::ChannelConv { taps, .. } => product(&[output.len(), *taps]),
         Op::Input
         | Op::BatchNorm { .. }
         | Op::PRelu { .. }
@@ -130,6 +143,14 @@ fn node_macs(op: &Op, output: Shape) -> Option<u64> {
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }
@@ -223,6 +244,9 @@ pub fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
         Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Softmax | Op::Identity => Ok(x),
         Op::Add => broadcast_shape(ins).map_err(|rule| format!("adds unlike shapes {}; {rule}", list(ins))),
         Op::Mul => broadcast_shape(ins).map_err(|rule| format!("multiplies unlike shapes {}; {rule}", list(ins))),
+        Op::Max | Op::Min => {
+            broadcast_shape(ins).map_err(|rule| format!("compares unlike shapes {}; {rule}", list(ins)))
+        }
         Op::ChannelShuffle { groups } if *groups == 0 || !x.c.is_multiple_of(*groups) => {
             Err(format!("{groups} groups do not divide the {} channels of its input", x.c))
         }
@@ -244,6 +268,13 @@ pub fn output_shape(op: &Op, ins: &[Shape]) -> Result<Shape, String> {
             Ok(Shape { c, ..x })
         }
         Op::MaxPool(window) | Op::AvgPool(window) => window.over(x).map(|[h, w]| Shape { c: x.c, h, w }),
+        Op::ConvTranspose2d(conv) => conv.over(x),
+        Op::ChannelConv { taps, front, .. } => channel_conv_shape(*taps, *front, x),
+        Op::GroupNorm { channels, groups, eps } => group_norm_shape(*channels, *groups, *eps, x),
+        Op::LocalResponseNorm { size, alpha, beta, bias } => local_response_shape(*size, [*alpha, *beta, *bias], x),
+        Op::BranchSum { branches } => part_shape("branches", *branches, x),
+        Op::BranchSoftmax { branches } => part_shape("branches", *branches, x).map(|_| x),
+        Op::ChannelMean | Op::ChannelMax => Ok(Shape { c: 1, ..x }),
         Op::GlobalAvgPool | Op::GlobalMaxPool => Ok(Shape { c: x.c, h: 1, w: 1 }),
         Op::Flatten | Op::FlattenPixels => {
             let n = x.c.checked_mul(x.h).and_then(|n| n.checked_mul(x.w)).ok_or_else(too_large)?;

@@ -2,7 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::{ChannelGroups, Conv2d, Graph, NetError, Network, Node, NodeId, Op, Tensor, Weights};
+use crate::{ChannelGroups, Conv2d, ConvTranspose2d, Graph, NetError, Network, Node, NodeId, Op, Tensor, Weights};
 
 /// Kept channels of every group, each list ascending: `[group][i]`.
 ///
@@ -109,6 +109,11 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
                 Op::Linear { .. } if parameter == "weight" => {
                     slice_weight(tensor, &positions[id], &positions[node.inputs[0]])
                 }
+                Op::ConvTranspose2d(c) if parameter == "weight" => {
+                    slice_weight(tensor, &positions[node.inputs[0]], &transposed_outputs(c, &positions[id]))
+                }
+                // The same for all channels.
+                Op::ChannelConv { .. } => Ok(tensor.clone()),
                 Op::Input
                 | Op::Conv2d(_)
                 | Op::BatchNorm { .. }
@@ -127,6 +132,15 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
                 | Op::Resize { .. }
                 | Op::LayerNorm { .. }
                 | Op::GlobalMaxPool
+                | Op::ConvTranspose2d(_)
+                | Op::GroupNorm { .. }
+                | Op::LocalResponseNorm { .. }
+                | Op::Max
+                | Op::Min
+                | Op::ChannelMean
+                | Op::ChannelMax
+                | Op::BranchSum { .. }
+                | Op::BranchSoftmax { .. }
                 | Op::Flatten
                 | Op::Pad { .. }
                 | Op::Slice { .. }
@@ -152,6 +166,16 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
         Op::BatchNorm { eps, .. } => Op::BatchNorm { channels: out, eps: *eps },
         Op::PRelu { .. } => Op::PRelu { channels: out },
         Op::LayerNorm { eps, .. } => Op::LayerNorm { channels: out, eps: *eps },
+        Op::ConvTranspose2d(c) => Op::ConvTranspose2d(ConvTranspose2d {
+            in_channels: input.len(),
+            out_channels: out,
+            groups: if c.is_depthwise() { out } else { c.groups },
+            ..c.clone()
+        }),
+        // Only instance norms lose channels, which have a group each.
+        Op::GroupNorm { channels, groups, eps } => {
+            Op::GroupNorm { channels: out, groups: if groups == channels { out } else { *groups }, eps: *eps }
+        }
         Op::Linear { bias, .. } => Op::Linear { in_features: input.len(), out_features: out, bias: *bias },
         Op::Pad { channels: [front, _], rows, cols } => {
             let kept_front = positions[id].partition_point(|&p| p < *front);
@@ -174,6 +198,14 @@ fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {
         | Op::DepthToSpace { .. }
         | Op::Resize { .. }
         | Op::GlobalMaxPool
+        | Op::ChannelConv { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Softmax
         | Op::Identity => node.op.clone(),
@@ -187,6 +219,13 @@ pub fn filter_inputs(conv: &Conv2d, input_kept: &[usize]) -> Vec<usize> {
     }
     let per_group = conv.in_channels / conv.groups;
     input_kept.iter().copied().take_while(|&p| p < per_group).collect()
+}
+
+/// Output positions within one conv group that each input of a transposed convolution keeps (the same in every conv
+/// group; one for depthwise).
+fn transposed_outputs(conv: &ConvTranspose2d, kept: &[usize]) -> Vec<usize> {
+    let per_group = conv.out_channels / conv.groups;
+    if conv.is_depthwise() { vec![0] } else { kept.iter().copied().take_while(|&p| p < per_group).collect() }
 }
 
 /// Rows `out` and columns `input` of a weight `[out, in, ...]`.

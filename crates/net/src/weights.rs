@@ -148,11 +148,27 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
         Op::BatchNorm { channels, .. } => {
             ["weight", "bias", "running_mean", "running_var"].map(|p| (p, vec![*channels])).to_vec()
         }
-        Op::LayerNorm { channels, .. } => ["weight", "bias"].map(|p| (p, vec![*channels])).to_vec(),
+        Op::LayerNorm { channels, .. } | Op::GroupNorm { channels, .. } => {
+            ["weight", "bias"].map(|p| (p, vec![*channels])).to_vec()
+        }
         Op::Linear { in_features, out_features, bias } => {
             let mut out = vec![("weight", vec![*out_features, *in_features])];
             if *bias {
                 out.push(("bias", vec![*out_features]));
+            }
+            out
+        }
+        Op::ConvTranspose2d(c) => {
+            let mut out = vec![("weight", c.weight_shape().to_vec())];
+            if c.bias {
+                out.push(("bias", vec![c.out_channels]));
+            }
+            out
+        }
+        Op::ChannelConv { taps, bias, .. } => {
+            let mut out = vec![("weight", vec![*taps])];
+            if *bias {
+                out.push(("bias", vec![1]));
             }
             out
         }
@@ -170,6 +186,13 @@ pub fn parameter_shapes(op: &Op) -> Vec<(&'static str, Vec<usize>)> {
         | Op::DepthToSpace { .. }
         | Op::Resize { .. }
         | Op::GlobalMaxPool
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

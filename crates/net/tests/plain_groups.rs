@@ -144,7 +144,7 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usi
                 out
             }
             Op::Linear { out_features, .. } => labels.fresh(*out_features, true),
-            Op::Add | Op::Mul => {
+            Op::Add | Op::Mul | Op::Max | Op::Min => {
                 let n = graph.shape(id).c;
                 let full = (0..node.inputs.len()).find(|&i| input(i).len() == n).unwrap();
                 for i in 0..node.inputs.len() {
@@ -185,6 +185,33 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<Vec<usi
                     out.push(input(0)[source(0)]);
                 }
                 out
+            }
+            Op::ConvTranspose2d(c) if c.is_depthwise() => input(0).to_vec(),
+            Op::ConvTranspose2d(c) => {
+                let out = labels.fresh(c.out_channels, true);
+                join_conv_groups(labels, input(0), c.groups);
+                join_conv_groups(labels, &out, c.groups);
+                out
+            }
+            Op::GroupNorm { channels, groups, .. } if groups == channels => input(0).to_vec(),
+            Op::GroupNorm { .. } | Op::LocalResponseNorm { .. } | Op::ChannelConv { .. } => {
+                labels.freeze(input(0), &format!("channels coupled by {}", node.op.name()));
+                input(0).to_vec()
+            }
+            Op::ChannelMean | Op::ChannelMax => {
+                let reason = "channels reduced to one by ChannelMean or ChannelMax";
+                labels.freeze(input(0), reason);
+                let out = labels.fresh(1, true);
+                labels.freeze(&out, reason);
+                out
+            }
+            Op::BranchSum { branches } => {
+                join_conv_groups(labels, input(0), *branches);
+                input(0)[..input(0).len() / branches].to_vec()
+            }
+            Op::BranchSoftmax { branches } => {
+                join_conv_groups(labels, input(0), *branches);
+                input(0).to_vec()
             }
             Op::LayerNorm { .. } => {
                 labels.freeze(input(0), "channels coupled by LayerNorm");
@@ -278,6 +305,7 @@ fn describe(
     let touched: BTreeSet<NodeId> = footprint.iter().map(|&(node, _)| node).collect();
     let makes_channels = |node: &NodeId| match &graph.node(*node).op {
         Op::Conv2d(c) => !c.is_depthwise(),
+        Op::ConvTranspose2d(c) => !c.is_depthwise(),
         Op::Linear { .. } => true,
         _ => false,
     };

@@ -7,7 +7,8 @@ use crate::engine::arithmetic::Arithmetic;
 use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
-use crate::engine::op_kernel::{Linear, OpKernel, Scratch, Tail};
+use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
+use crate::engine::parameters::Linear;
 use crate::engine::winograd::rows::{WinogradRowsKernel, WinogradRowsScratch};
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
 use crate::simd::aligned::AlignedVec;
@@ -137,6 +138,16 @@ impl Bf16Kernel {
             | Op::Resize { .. }
             | Op::LayerNorm { .. }
             | Op::GlobalMaxPool
+            | Op::ConvTranspose2d(_)
+            | Op::ChannelConv { .. }
+            | Op::GroupNorm { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Max
+            | Op::Min
+            | Op::ChannelMean
+            | Op::ChannelMax
+            | Op::BranchSum { .. }
+            | Op::BranchSoftmax { .. }
             | Op::Flatten
             | Op::Softmax => false,
         };

@@ -9,6 +9,10 @@ pub(crate) enum Combination {
     Sum,
     /// Of a Mul.
     Product,
+    /// Of a Max; NaN wins.
+    Largest,
+    /// Of a Min; NaN wins.
+    Smallest,
 }
 
 /// A value of a group of images.
@@ -30,13 +34,19 @@ impl<'a> GroupValue<'a> {
     }
 }
 
-/// `out = x` (`how` is `None`), `out + x` or `out * x`, where `x` may have one row, column or channel for all of `to`,
-/// the shape of `out`.
+/// `out = x` (`how` is `None`), or `out` combined with `x`, where `x` may have one row, column or channel for all of
+/// `to`, the shape of `out`.
 pub(crate) fn combine(how: Option<Combination>, x: GroupValue<'_>, out: &mut [f32], to: Shape) {
     let into = |out: &mut [f32], x: &[f32]| match how {
         None => out.copy_from_slice(x),
         Some(Combination::Sum) => out.iter_mut().zip(x).for_each(|(o, x)| *o += x),
         Some(Combination::Product) => out.iter_mut().zip(x).for_each(|(o, x)| *o *= x),
+        Some(Combination::Largest) => {
+            out.iter_mut().zip(x).for_each(|(o, &x)| *o = if x > *o || x.is_nan() { x } else { *o });
+        }
+        Some(Combination::Smallest) => {
+            out.iter_mut().zip(x).for_each(|(o, &x)| *o = if x < *o || x.is_nan() { x } else { *o });
+        }
     };
     let GroupValue { values, shape: from, lanes } = x;
     if from == to {

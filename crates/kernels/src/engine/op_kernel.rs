@@ -1,7 +1,5 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
-use std::borrow::Cow;
-
 use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Tap, Weights, Window};
 
 use crate::KernelError;
@@ -12,15 +10,21 @@ use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
 use crate::engine::layout;
 use crate::engine::maps::{self, Combination, GroupValue, LayerNorm};
+use crate::engine::mixing::Mixing;
+use crate::engine::parameters::{Linear, Parameters, channel_conv, group_norm, layer_norm};
 use crate::engine::pool::{self, Pooling};
+use crate::engine::transposed::TransposedKernel;
 use crate::engine::winograd::geometry::TILE;
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
+use crate::simd::aligned::AlignedVec;
 use crate::simd::isa::Isa;
 
 /// Working memory of the kernels, reusable for any operation of any network; grows as needed and never shrinks.
 #[derive(Debug, Default)]
 pub struct Scratch {
     winograd: WinogradScratch,
+    /// An image with zeros between its pixels.
+    pub(super) spread: AlignedVec,
 }
 
 impl Scratch {
@@ -54,6 +58,8 @@ enum Form {
     Conv(Box<ConvKernel>),
     Winograd(Box<WinogradKernel>),
     Depthwise(Box<DepthwiseKernel>),
+    Transposed(Box<TransposedKernel>),
+    Mix(Mixing),
     ScaleShift { scale: Vec<f32>, shift: Vec<f32> },
     Slopes(Vec<f32>),
     Activate(Pointwise),
@@ -94,6 +100,8 @@ impl OpKernel {
             Op::Add if in_shapes.iter().all(|&shape| shape == shapes[1]) => Form::Add,
             Op::Add => Form::Combine(Combination::Sum),
             Op::Mul => Form::Combine(Combination::Product),
+            Op::Max => Form::Combine(Combination::Largest),
+            Op::Min => Form::Combine(Combination::Smallest),
             Op::Concat => Form::Concat,
             Op::MaxPool(window) => Form::Pool(Pooling::Max, window.clone()),
             Op::AvgPool(window) => Form::Pool(Pooling::Average, window.clone()),
@@ -107,6 +115,23 @@ impl OpKernel {
             Op::Resize { rows, cols } => Form::Resize { rows: rows.clone(), cols: cols.clone() },
             &Op::LayerNorm { channels, eps } => Form::LayerNorm(layer_norm(&parameters, channels, eps)?),
             Op::GlobalMaxPool => Form::GlobalMax,
+            Op::ConvTranspose2d(conv) => {
+                let weight = parameters.get("weight", conv.weight_shape().iter().product())?;
+                let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
+                Form::Transposed(Box::new(TransposedKernel::new(isa, conv, shapes, weight, bias)))
+            }
+            &Op::ChannelConv { taps, front, bias } => Form::Mix(channel_conv(&parameters, taps, front, bias)?),
+            &Op::GroupNorm { channels, groups, eps } => Form::Mix(group_norm(&parameters, channels, groups, eps)?),
+            &Op::LocalResponseNorm { size, alpha, beta, bias } => Form::Mix(Mixing::LocalResponse {
+                reach: [(size - 1) / 2, size / 2],
+                factor: alpha / size as f32,
+                beta,
+                bias,
+            }),
+            Op::ChannelMean => Form::Mix(Mixing::Mean),
+            Op::ChannelMax => Form::Mix(Mixing::Max),
+            &Op::BranchSum { branches } => Form::Mix(Mixing::BranchSum(branches)),
+            &Op::BranchSoftmax { branches } => Form::Mix(Mixing::BranchSoftmax(branches)),
             // Channels of a pixel lie side by side.
             Op::Input | Op::Identity | Op::FlattenPixels => Form::Copy,
         };
@@ -180,6 +205,7 @@ impl OpKernel {
                 kernel.run(input(0), epilogue, out);
                 true
             }
+            Form::Transposed(kernel) => return kernel.run(input(0), tail, out, scratch),
             _ => {
                 self.run_unfused(input, out);
                 tail.residual.into_iter().for_each(|r| elementwise::add_to(out, r));
@@ -248,6 +274,7 @@ impl OpKernel {
             }
             Form::Resize { rows, cols } => maps::resize(first(), rows, cols, out),
             Form::LayerNorm(norm) => norm.run(input(0), lanes, out),
+            Form::Mix(mixing) => mixing.run(first(), out),
             Form::GlobalMax => maps::global_max(input(0), shape.c, out),
             Form::Concat => {
                 let mut at = 0;
@@ -273,7 +300,9 @@ impl OpKernel {
             }
             Form::Softmax => elementwise::softmax(input(0), narrow.c, lanes, out),
             Form::Copy => out.copy_from_slice(input(0)),
-            Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_) => unreachable!("run above"),
+            Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_) | Form::Transposed(_) => {
+                unreachable!("run above")
+            }
         }
     }
 }
@@ -287,48 +316,6 @@ fn check_size(node: &str, shape: Shape) -> Result<(), KernelError> {
         return Err(KernelError::OutputTooLarge { node: node.into(), shape });
     }
     Ok(())
-}
-
-/// Looks up and checks the parameters of one node.
-struct Parameters<'a> {
-    node: &'a str,
-    weights: &'a Weights,
-}
-
-impl<'a> Parameters<'a> {
-    fn get(&self, parameter: &str, expected: usize) -> Result<&'a [f32], KernelError> {
-        let name = format!("{}.{parameter}", self.node);
-        match self.weights.get(&name).map(|t| t.data()) {
-            Some(data) if data.len() == expected => Ok(data),
-            found => Err(KernelError::Parameter { name, expected, got: found.map(<[f32]>::len) }),
-        }
-    }
-}
-
-/// A convolution, or a linear layer as one of a single pixel, with its parameters.
-pub(crate) struct Linear<'a> {
-    /// What is computed.
-    pub conv: Conv2d,
-    /// `[out, in / groups, kh, kw]`
-    pub weight: &'a [f32],
-    /// `[out]`
-    pub bias: Option<&'a [f32]>,
-}
-
-impl<'a> Linear<'a> {
-    /// Of node `id`; `None` when it is something else.
-    ///
-    /// # Errors
-    /// A missing or misshapen parameter.
-    pub(crate) fn of(graph: &'a Graph, weights: &'a Weights, id: NodeId) -> Result<Option<Self>, KernelError> {
-        let node = graph.node(id);
-        let parameters = Parameters { node: &node.name, weights };
-        let Some(conv) = node.op.as_conv2d().map(Cow::into_owned) else { return Ok(None) };
-        let n_weights = conv.out_channels * (conv.in_channels / conv.groups) * conv.kernel[0] * conv.kernel[1];
-        let weight = parameters.get("weight", n_weights)?;
-        let bias = if conv.bias { Some(parameters.get("bias", conv.out_channels)?) } else { None };
-        Ok(Some(Self { conv, weight, bias }))
-    }
 }
 
 fn linear_work(
@@ -353,11 +340,6 @@ fn convolution_work(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32],
         ConvWay::Tiles => Form::Winograd(Box::new(WinogradKernel::new(arithmetic, conv, shapes, weight, bias))),
         _ => Form::Conv(Box::new(ConvKernel::new(isa, conv, shapes, weight, bias))),
     }
-}
-
-fn layer_norm(parameters: &Parameters, channels: usize, eps: f32) -> Result<LayerNorm, KernelError> {
-    let (scale, shift) = (parameters.get("weight", channels)?, parameters.get("bias", channels)?);
-    Ok(LayerNorm { scale: scale.to_vec(), shift: shift.to_vec(), eps })
 }
 
 /// Scale and shift of a BatchNorm, once for every lane.

@@ -9,6 +9,7 @@ use crate::engine::conv::depthwise::DepthwiseKernel;
 use crate::engine::conv::direct::{ConvKernel, taps_inside};
 use crate::engine::conv_way::ConvWay;
 use crate::engine::fusion::schedule;
+use crate::engine::transposed::{TransposedKernel, spread};
 use crate::engine::winograd::rows::WinogradRowsKernel;
 use crate::engine::winograd::tiles::WinogradKernel;
 use crate::simd::aligned::AlignedVec;
@@ -78,13 +79,13 @@ impl PlanNeeds {
     fn in_f32(graph: &Graph, isa: Isa) -> Self {
         let arithmetic = Arithmetic::F32(isa);
         let mut needs = Self::new(graph, arithmetic);
-        let mut scratch = [0; 2];
+        let mut scratch = Working::default();
         for node in 1..graph.nodes().len() {
             let (kernel, working) = f32_bytes(graph, node, isa);
             needs.kernels = needs.kernels.saturating_add(kernel);
             widen(&mut scratch, working);
         }
-        needs.scratch = scratch[0].saturating_add(scratch[1]);
+        needs.scratch = scratch.iter().fold(0, |sum, &bytes| sum.saturating_add(bytes));
         needs
     }
 
@@ -130,26 +131,39 @@ fn step_bytes(step: &FusedStep) -> u64 {
 }
 
 /// Each piece of working memory becomes as large as the largest that any node wants.
-fn widen(most: &mut [u64; 2], wanted: [u64; 2]) {
+fn widen<const N: usize>(most: &mut [u64; N], wanted: [u64; N]) {
     most.iter_mut().zip(wanted).for_each(|(most, wanted)| *most = wanted.max(*most));
 }
 
-/// Bytes of a node's kernel and of the two pieces of its working memory.
-fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> (u64, [u64; 2]) {
-    let (node, arithmetic) = (graph.node(id), Arithmetic::F32(isa));
+/// Bytes of the pieces of working memory in f32: two of Winograd's convolutions, one of an image with zeros between its
+/// pixels.
+type Working = [u64; 3];
+
+/// Bytes of a node's kernel and of the pieces of its working memory.
+fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> (u64, Working) {
+    let node = graph.node(id);
     let shapes = [graph.shape(node.inputs[0]), graph.shape(id)];
-    let Some(conv) = node.op.as_conv2d() else {
-        return (constants(&node.op, isa), [0; 2]);
-    };
-    if conv.is_depthwise() && conv.out_channels == conv.in_channels {
-        return (size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(&conv, shapes), [0; 2]);
+    if let Op::ConvTranspose2d(conv) = &node.op {
+        let (image, over) = spread(conv, shapes[1]);
+        let (kernel, [one, two, _]) = convolution_bytes(&over, [image, shapes[1]], isa);
+        let spread = AlignedVec::bytes((image.len() as u64).saturating_mul(isa.lanes() as u64));
+        return (kernel + size_of::<TransposedKernel>() as u64, [one, two, spread]);
     }
-    match ConvWay::cheapest(arithmetic, &conv, shapes) {
+    let conv = node.op.as_conv2d();
+    conv.map_or_else(|| (constants(&node.op, isa), [0; 3]), |conv| convolution_bytes(&conv, shapes, isa))
+}
+
+fn convolution_bytes(conv: &Conv2d, shapes: [Shape; 2], isa: Isa) -> (u64, Working) {
+    let arithmetic = Arithmetic::F32(isa);
+    if conv.is_depthwise() && conv.out_channels == conv.in_channels {
+        return (size_of::<DepthwiseKernel>() as u64 + DepthwiseKernel::bytes(conv, shapes), [0; 3]);
+    }
+    match ConvWay::cheapest(arithmetic, conv, shapes) {
         ConvWay::Tiles => {
             let (kernel, working) = WinogradKernel::bytes(arithmetic, shapes);
-            (size_of::<WinogradKernel>() as u64 + kernel, working)
+            (size_of::<WinogradKernel>() as u64 + kernel, [working[0], working[1], 0])
         }
-        _ => (size_of::<ConvKernel>() as u64 + ConvKernel::bytes(arithmetic, &conv, shapes), [0; 2]),
+        _ => (size_of::<ConvKernel>() as u64 + ConvKernel::bytes(arithmetic, conv, shapes), [0; 3]),
     }
 }
 
@@ -158,7 +172,8 @@ fn constants(op: &Op, isa: Isa) -> u64 {
     match op {
         Op::BatchNorm { channels, .. } => 2 * 4 * *channels as u64 * isa.lanes() as u64,
         Op::PRelu { channels } => 4 * *channels as u64 * isa.lanes() as u64,
-        Op::LayerNorm { channels, .. } => 2 * 4 * *channels as u64,
+        Op::LayerNorm { channels, .. } | Op::GroupNorm { channels, .. } => 2 * 4 * *channels as u64,
+        Op::ChannelConv { taps, .. } => 4 * *taps as u64,
         Op::Resize { rows, cols } => ((rows.len() + cols.len()) * size_of::<Tap>()) as u64,
         Op::Input
         | Op::Conv2d(_)
@@ -171,6 +186,14 @@ fn constants(op: &Op, isa: Isa) -> u64 {
         | Op::AvgPool(_)
         | Op::GlobalAvgPool
         | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::FlattenPixels
         | Op::Pad { .. }
@@ -187,7 +210,7 @@ fn constants(op: &Op, isa: Isa) -> u64 {
 struct Bf16Working {
     winograd: [u64; 2],
     rows: u64,
-    f32: [u64; 2],
+    f32: Working,
     inputs: Vec<u64>,
     residual: u64,
     out: u64,
@@ -228,7 +251,7 @@ impl Bf16Working {
         kernel + size_of::<crate::engine::op_kernel::OpKernel>() as u64
     }
 
-    fn unpack(&mut self, around: &StepContext, out: Shape, working: [u64; 2]) {
+    fn unpack(&mut self, around: &StepContext, out: Shape, working: Working) {
         let bytes = |shape: Shape| AlignedVec::bytes((shape.len() as u64).saturating_mul(16));
         widen(&mut self.f32, working);
         self.inputs.resize(self.inputs.len().max(around.inputs.len()), 0);
@@ -249,6 +272,13 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
         Op::Conv2d(conv) => times(times(taps(conv, input, output), conv.in_channels / conv.groups), output.c),
         Op::Linear { in_features, out_features, .. } => times(*in_features as u64, *out_features),
         Op::MaxPool(window) | Op::AvgPool(window) => times(times(pixels_inside(window, input, output), output.c), 8),
+        Op::ConvTranspose2d(conv) => {
+            let per_output = conv.in_channels / conv.groups * conv.kernel[0] * conv.kernel[1];
+            times(output.len() as u64, per_output)
+        }
+        Op::ChannelConv { taps, .. } => times(output.len() as u64, *taps),
+        // Powers.
+        Op::LocalResponseNorm { size, .. } => times(output.len() as u64, size.saturating_add(16)),
         // Of four pixels.
         Op::Resize { .. } => times(output.len() as u64, 8),
         Op::Input
@@ -264,6 +294,13 @@ fn operations(graph: &Graph, id: NodeId) -> u64 {
         | Op::DepthToSpace { .. }
         | Op::LayerNorm { .. }
         | Op::GlobalMaxPool
+        | Op::GroupNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. }
         | Op::Flatten
         | Op::Pad { .. }
         | Op::Slice { .. }

@@ -1,7 +1,7 @@
 //! The definition of every operation: plain loops, one value at a time, sums in f64. Slow, and what all other paths are
 //! tested against.
 
-use secateur_net::{Conv2d, Network, Node, Op, Shape, Tap, Window};
+use secateur_net::{Conv2d, ConvTranspose2d, Network, Node, Op, Shape, Tap, Window};
 
 use crate::KernelError;
 use crate::engine::elementwise::activate;
@@ -124,6 +124,18 @@ fn run_node(net: &Network, node: &Node, inputs: &[Image], out: Shape) -> Vec<f32
             (sum / (a.shape.h * a.shape.w) as f64) as f32
         }),
         Op::ChannelShuffle { .. } | Op::DepthToSpace { .. } | Op::Resize { .. } => rearrange(&node.op, a, out),
+        Op::ConvTranspose2d(conv) => {
+            transpose_convolve(conv, a, parameter("weight"), conv.bias.then(|| parameter("bias")), out)
+        }
+        Op::Max | Op::Min => fill(out, |y, x, c| {
+            let values = inputs.iter().map(|i| i.spread(y, x, c) as f32);
+            let wins = |v: f32, m: f32| if node.op == Op::Max { v > m } else { v < m };
+            values.reduce(|m, v| if m.is_nan() || !(wins(v, m) || v.is_nan()) { m } else { v }).unwrap_or(f32::NAN)
+        }),
+        Op::ChannelConv { .. } | Op::ChannelMean | Op::ChannelMax | Op::BranchSum { .. } | Op::BranchSoftmax { .. } => {
+            mix(&node.op, a, &parameter, out)
+        }
+        Op::GroupNorm { .. } | Op::LocalResponseNorm { .. } => normalise(&node.op, a, &parameter, out),
         Op::Input
         | Op::Concat
         | Op::Flatten
@@ -181,7 +193,17 @@ fn move_values(op: &Op, inputs: &[Image], out: Shape) -> Vec<f32> {
         | Op::DepthToSpace { .. }
         | Op::Resize { .. }
         | Op::LayerNorm { .. }
-        | Op::GlobalMaxPool => unreachable!("computed by `run_node`"),
+        | Op::GlobalMaxPool
+        | Op::ConvTranspose2d(_)
+        | Op::ChannelConv { .. }
+        | Op::GroupNorm { .. }
+        | Op::LocalResponseNorm { .. }
+        | Op::Max
+        | Op::Min
+        | Op::ChannelMean
+        | Op::ChannelMax
+        | Op::BranchSum { .. }
+        | Op::BranchSoftmax { .. } => unreachable!("computed by `run_node`"),
     }
 }
 
@@ -221,6 +243,86 @@ fn convolve(conv: &Conv2d, a: &Image, weight: &[f32], bias: Option<&[f32]>, out:
             }
         }
         sum as f32
+    })
+}
+
+/// Every input pixel adds its kernel to the output.
+fn transpose_convolve(conv: &ConvTranspose2d, a: &Image, weight: &[f32], bias: Option<&[f32]>, out: Shape) -> Vec<f32> {
+    let [_, per_group, kh, kw] = conv.weight_shape();
+    let in_group = conv.in_channels / conv.groups;
+    let mut sums: Vec<f64> = (0..out.len()).map(|i| bias.map_or(0.0, |b| f64::from(b[i % out.c]))).collect();
+    let place = |at: usize, tap: usize, axis: usize, n: usize| {
+        let at = at * conv.stride[axis] + tap * conv.dilation[axis];
+        at.checked_sub(conv.padding[axis][0]).filter(|&at| at < n)
+    };
+    for (y, x) in (0..a.shape.h).flat_map(|y| (0..a.shape.w).map(move |x| (y, x))) {
+        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let Some((to_y, to_x)) = place(y, ky, 0, out.h).zip(place(x, kx, 1, out.w)) else { continue };
+            for (i, o) in (0..a.shape.c).flat_map(|i| (0..per_group).map(move |o| (i, o))) {
+                let w = weight[((i * per_group + o) * kh + ky) * kw + kx];
+                let to = i / in_group * per_group + o;
+                sums[(to_y * out.w + to_x) * out.c + to] += f64::from(a.at(y, x, i)) * f64::from(w);
+            }
+        }
+    }
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// Operations over the channels of a pixel.
+fn mix<'a>(op: &Op, a: &Image, parameter: &dyn Fn(&str) -> &'a [f32], out: Shape) -> Vec<f32> {
+    let n = a.shape.c;
+    if let Op::ChannelConv { taps, front, bias } = *op {
+        return fill(out, |y, x, c| {
+            let first = if bias { f64::from(parameter("bias")[0]) } else { 0.0 };
+            let inside = (0..taps).filter(|i| (c + i).checked_sub(front).is_some_and(|from| from < n));
+            let product = |i: usize| f64::from(parameter("weight")[i]) * f64::from(a.at(y, x, c + i - front));
+            (first + inside.map(product).sum::<f64>()) as f32
+        });
+    }
+    if let Op::BranchSum { branches } = op {
+        return fill(out, |y, x, c| (0..*branches).map(|i| f64::from(a.at(y, x, i * out.c + c))).sum::<f64>() as f32);
+    }
+    if let Op::BranchSoftmax { branches } = op {
+        return fill(out, |y, x, c| {
+            let per_branch = n / branches;
+            let others = || (0..*branches).map(|i| f64::from(a.at(y, x, i * per_branch + c % per_branch)));
+            let max = others().fold(f64::NEG_INFINITY, f64::max);
+            ((f64::from(a.at(y, x, c)) - max).exp() / others().map(|v| (v - max).exp()).sum::<f64>()) as f32
+        });
+    }
+    fill(out, |y, x, _| {
+        let values = (0..n).map(|c| a.at(y, x, c));
+        if *op == Op::ChannelMean {
+            return (values.map(f64::from).sum::<f64>() / n as f64) as f32;
+        }
+        values.fold(f32::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v })
+    })
+}
+
+/// Norms over groups of channels, or over the channels near each.
+fn normalise<'a>(op: &Op, a: &Image, parameter: &dyn Fn(&str) -> &'a [f32], out: Shape) -> Vec<f32> {
+    let n = a.shape.c;
+    if let Op::LocalResponseNorm { size, alpha, beta, bias } = *op {
+        return fill(out, |y, x, c| {
+            let value = |c: usize| f64::from(a.at(y, x, c));
+            let near = (0..n).filter(|&i| i + (size - 1) / 2 >= c && i <= c + size / 2);
+            let squares: f64 = near.map(|i| value(i).powi(2)).sum();
+            let divisor = (f64::from(bias) + f64::from(alpha) / size as f64 * squares).powf(f64::from(beta));
+            (value(c) / divisor) as f32
+        });
+    }
+    let Op::GroupNorm { groups, eps, .. } = *op else { unreachable!("computed by `run_node`") };
+    fill(out, |y, x, c| {
+        let group = c / (n / groups);
+        let all = || {
+            let of_group = a.values.iter().enumerate().filter(|(i, _)| i % n / (n / groups) == group);
+            of_group.map(|(_, &v)| f64::from(v))
+        };
+        let (sum, count) = all().fold((0.0, 0.0), |(sum, count), v| (sum + v, count + 1.0));
+        let mean = sum / count;
+        let variance = all().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+        let normalised = (f64::from(a.at(y, x, c)) - mean) / (variance + f64::from(eps)).sqrt();
+        (normalised * f64::from(parameter("weight")[c]) + f64::from(parameter("bias")[c])) as f32
     })
 }
 

@@ -1,6 +1,6 @@
 //! Filter norms of the channels of a group.
 
-use secateur_net::{ChannelGroups, GroupId, Network};
+use secateur_net::{ChannelGroups, GroupId, Network, Op};
 
 use crate::LinearMap;
 
@@ -27,6 +27,21 @@ pub fn channel_norms(network: &Network, groups: &ChannelGroups, group: GroupId, 
             continue;
         }
         let weight = network.parameter(&node.name, "weight");
+        if let Op::ConvTranspose2d(conv) = &node.op {
+            let [_, per_group, kh, kw] = conv.weight_shape();
+            for (at, kernel) in weight.data().chunks_exact(kh * kw).enumerate() {
+                let (input, within) = (at / per_group, at % per_group);
+                let output = input / (conv.in_channels / conv.groups) * per_group + within;
+                let made = groups.axis(id)[output];
+                let read = groups.axis(node.inputs[0])[input];
+                for slot in [Some(made), (!conv.is_depthwise()).then_some(read)].into_iter().flatten() {
+                    if slot.group == group {
+                        sums[slot.channel] += kernel.iter().map(|&w| term(w)).sum::<f64>();
+                    }
+                }
+            }
+            continue;
+        }
         let per_filter: usize = weight.shape()[1..].iter().product();
         let taps: usize = weight.shape()[2..].iter().product();
         for (position, slot) in groups.axis(id).iter().enumerate().filter(|(_, s)| s.group == group) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId};
+use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId, Op};
 
 use crate::ChannelSpan;
 use crate::fit::activations::Activations;
@@ -110,13 +110,7 @@ impl<'a> SequentialRefit<'a> {
     pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
         let graph = self.network.graph();
         let mut state = PartialNetwork::new(self.network, self.groups, kept, |g| {
-            reselect
-                && self
-                    .groups
-                    .group(g)
-                    .consumers
-                    .iter()
-                    .all(|node| self.data.targets.get(node).is_none_or(|t| !t.is_wide))
+            reselect && self.groups.group(g).consumers.iter().all(|node| self.is_refitted_from_equations(*node))
         })?;
         let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut activations = Activations::new(&self.data.images, spare.unwrap_or_default());
@@ -130,6 +124,13 @@ impl<'a> SequentialRefit<'a> {
         }
         self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).push(activations.into_spare());
         Ok((state.compact, state.kept))
+    }
+
+    /// Whether the channels that a node reads can be chosen by its refit. One that keeps its weights does not object; a
+    /// transposed convolution, which is never refitted, does.
+    fn is_refitted_from_equations(&self, node: NodeId) -> bool {
+        let is_transposed = matches!(self.network.graph().node(node).op, Op::ConvTranspose2d(_));
+        !is_transposed && self.data.targets.get(&node).is_none_or(|t| !t.is_wide)
     }
 
     fn refit_node(

@@ -78,6 +78,16 @@ impl Nonlinearity {
                 | Op::Resize { .. }
                 | Op::LayerNorm { .. }
                 | Op::GlobalMaxPool
+                | Op::ConvTranspose2d(_)
+                | Op::ChannelConv { .. }
+                | Op::GroupNorm { .. }
+                | Op::LocalResponseNorm { .. }
+                | Op::Max
+                | Op::Min
+                | Op::ChannelMean
+                | Op::ChannelMax
+                | Op::BranchSum { .. }
+                | Op::BranchSoftmax { .. }
                 | Op::Flatten
                 | Op::Pad { .. }
                 | Op::Slice { .. }

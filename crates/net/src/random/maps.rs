@@ -1,12 +1,12 @@
 //! Blocks with operations that move, repeat or weigh values.
 
 use super::RandomNetworkBuilder;
-use crate::{NodeId, Op, Pointwise, Shape, Tap};
+use crate::{ConvTranspose2d, NodeId, Op, Pointwise, Shape, Tap};
 
 impl RandomNetworkBuilder {
     /// One block of operations that [`super::random_graph`] leaves out.
     pub(super) fn map(&mut self, x: NodeId) -> NodeId {
-        match self.rng.below(9) {
+        match self.rng.below(15) {
             0 => self.squeeze_and_excite(x),
             1 => self.gate_over_channels(x),
             2 => self.decomposed_silu(x),
@@ -15,7 +15,12 @@ impl RandomNetworkBuilder {
             5 => self.product(x),
             6 => self.add_per_channel(x),
             7 => self.layer_norm(x),
-            _ => self.resize(x),
+            8 => self.resize(x),
+            9 => self.transposed(x),
+            10 => self.norm_over_channels(x),
+            11 => self.extreme(x),
+            12 => self.gate_over_pixels(x),
+            _ => self.branches(x),
         }
     }
 
@@ -92,6 +97,73 @@ impl RandomNetworkBuilder {
         };
         let (rows, cols) = (taps(h, s.h), taps(w, s.w));
         self.push(Op::Resize { rows, cols }, &[x], Shape { c: s.c, h, w })
+    }
+    /// A transposed convolution, dense, grouped or depthwise.
+    fn transposed(&mut self, x: NodeId) -> NodeId {
+        let s = self.shapes[x];
+        if s.h.max(s.w) > 12 {
+            return self.conv(x);
+        }
+        let (n_in, n_out, groups) = match self.rng.below(3) {
+            0 => (1 + self.rng.below(6), 1 + self.rng.below(6), 1),
+            1 => (4, 2 * (1 + self.rng.below(3)), 2),
+            _ => (3, 3, 3),
+        };
+        let y = self.pointwise_conv(x, n_in);
+        let (kernel, stride) = ([1 + self.rng.below(3), 2 + self.rng.below(2)], [1 + self.rng.below(3), 2]);
+        let (dilation, output_padding) = ([1 + self.rng.below(2), 1], [self.rng.below(2), self.rng.below(3)]);
+        // One pixel leaves at least the kernel's own rows and columns, of which less is cut off.
+        let padding = kernel.map(|k| [self.rng.below(k), 0]);
+        let bias = self.rng.below(2) == 0;
+        let square = ConvTranspose2d::square(n_in, n_out, 1, 1, 0);
+        let conv = ConvTranspose2d { kernel, stride, padding, output_padding, dilation, groups, bias, ..square };
+        let shape = conv.over(self.shapes[y]).expect("less is cut off than there is");
+        self.push(Op::ConvTranspose2d(conv), &[y], shape)
+    }
+    fn norm_over_channels(&mut self, x: NodeId) -> NodeId {
+        let channels = 2 * (1 + self.rng.below(4));
+        let y = self.pointwise_conv(x, channels);
+        let op = match self.rng.below(4) {
+            0 => Op::GroupNorm { channels, groups: 2, eps: 1e-2 },
+            1 => Op::GroupNorm { channels, groups: channels, eps: 1e-2 },
+            2 => Op::LocalResponseNorm { size: 1 + self.rng.below(5), alpha: 0.5, beta: 0.75, bias: 1.5 },
+            _ => {
+                let taps = 1 + self.rng.below(5);
+                Op::ChannelConv { taps, front: self.rng.below(taps), bias: self.rng.below(2) == 0 }
+            }
+        };
+        self.push(op, &[y], self.shapes[y])
+    }
+    /// The larger or smaller of two convolutions and one number for each channel.
+    fn extreme(&mut self, x: NodeId) -> NodeId {
+        let c = 1 + self.rng.below(8);
+        let (y, z) = (self.pointwise_conv(x, c), self.pointwise_conv(x, c));
+        let mean = self.push(Op::GlobalAvgPool, &[z], Shape { h: 1, w: 1, ..self.shapes[z] });
+        let op = if self.rng.below(2) == 0 { Op::Max } else { Op::Min };
+        self.push(op, &[y, mean, z], self.shapes[y])
+    }
+    /// Mean and maximum over channels, and a convolution of both that weighs pixels.
+    fn gate_over_pixels(&mut self, x: NodeId) -> NodeId {
+        let s = self.shapes[x];
+        let one = Shape { c: 1, ..s };
+        let mean = self.push(Op::ChannelMean, &[x], one);
+        let max = self.push(Op::ChannelMax, &[x], one);
+        let both = self.push(Op::Concat, &[mean, max], Shape { c: 2, ..s });
+        let y = self.pointwise_conv(both, 1);
+        let gate = self.push(Op::Pointwise(Pointwise::Sigmoid), &[y], one);
+        self.push(Op::Mul, &[x, gate], s)
+    }
+    /// Branches side by side, weighed by a softmax over branches and summed up.
+    fn branches(&mut self, x: NodeId) -> NodeId {
+        let (branches, n) = (2 + self.rng.below(2), 1 + self.rng.below(4));
+        let y = self.pointwise_conv(x, branches * n);
+        let s = self.shapes[y];
+        let sum = self.push(Op::BranchSum { branches }, &[y], Shape { c: n, ..s });
+        let mean = self.push(Op::GlobalAvgPool, &[sum], Shape { c: n, h: 1, w: 1 });
+        let gate = self.pointwise_conv(mean, branches * n);
+        let gate = self.push(Op::BranchSoftmax { branches }, &[gate], self.shapes[gate]);
+        let weighed = self.push(Op::Mul, &[y, gate], s);
+        self.push(Op::BranchSum { branches }, &[weighed], Shape { c: n, ..s })
     }
     /// As `head`, over the other flattenings.
     pub(super) fn mapped_head(&mut self, x: NodeId) {

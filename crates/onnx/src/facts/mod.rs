@@ -14,7 +14,7 @@ pub(crate) use extents::axis_of;
 use extents::elements;
 use known::Fact;
 pub use known::{Facts, InputShape};
-pub(crate) use movement::{Movement, axes, part};
+pub(crate) use movement::{AxisRange, Movement, axes, part};
 pub(crate) use numbers::ShapeNumbers;
 use numbers::{ALL_NUMBERS_MAX, NUMBERS_MAX};
 pub(crate) use shapes::{ELEMENTWISE, pads};
@@ -30,6 +30,9 @@ use crate::tensor::{ElementType, dims, floats, integers};
 /// Rows and columns where a document leaves them open: what most classifiers are trained on, and what the strides of
 /// most detectors divide.
 const OPEN_SIZE: usize = 224;
+
+/// Axes of whole numbers that are kept: places to be gathered have as many as what is gathered.
+const RANK_MAX: usize = 8;
 
 /// Characters of a problem that are kept.
 const PROBLEM_MAX: usize = 200;
@@ -115,14 +118,14 @@ fn constant(tensor: &TensorProto, document: &OnnxDocument) -> Result<Fact, OnnxE
     let (shape, n) = dims(tensor)?;
     elements(&shape).map_err(|problem| OnnxError::tensor(tensor.name(), problem))?;
     let mut numbers = None;
-    if n <= NUMBERS_MAX && shape.len() <= 2 {
+    if n <= NUMBERS_MAX && shape.len() <= RANK_MAX {
         let values = match ElementType::of(tensor)? {
             ElementType::Int64 | ElementType::Int32 | ElementType::Bool => {
                 let values = integers(tensor, document.external())?;
                 Some((values.into_iter().map(|v| v as f64).collect(), true))
             }
             // Fractions that shapes are scaled by.
-            _ if n <= 16 => {
+            _ if n <= 16 && shape.len() <= 2 => {
                 let values = floats(tensor, document.external())?;
                 Some((values.into_iter().map(f64::from).collect::<Vec<f64>>(), false))
             }

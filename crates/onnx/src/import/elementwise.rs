@@ -1,5 +1,6 @@
 //! Functions of elements, and sums and products of tensors.
 
+use ndarray::IxDyn;
 use secateur_net::{Op, Pointwise};
 
 use super::{Carried, Import};
@@ -26,15 +27,48 @@ impl Import<'_> {
             "Neg" => Pointwise::Neg,
             "Erf" => Pointwise::Erf,
             "Log" => Pointwise::Log,
+            "Reciprocal" => Pointwise::Reciprocal,
+            "Selu" | "Celu" | "Softsign" | "Swish" => return self.composed(node, x),
             _ => return Err("is an operation that is not computed".into()),
         };
         self.function(node, x, function)
     }
 
-    fn function(&mut self, node: &NodeProto, x: Carried, function: Pointwise) -> Result<(), String> {
+    pub(super) fn function(&mut self, node: &NodeProto, x: Carried, function: Pointwise) -> Result<(), String> {
         let id = self.push(node, Op::Pointwise(function), &[x.node])?;
         self.carry(&node.output[0], Carried { node: id, layout: x.layout });
         Ok(())
+    }
+
+    /// Functions that are made of others.
+    fn composed(&mut self, node: &NodeProto, x: Carried) -> Result<(), String> {
+        let c = self.shapes[x.node].c;
+        let zeros = || vec![0.0; c];
+        match node.op_type() {
+            "Selu" => {
+                let function = Pointwise::Elu { alpha: node.float("alpha", 1.673_263_2) };
+                let id = self.push(node, Op::Pointwise(function), &[x.node])?;
+                self.scale_shift(node, Carried { node: id, ..x }, vec![node.float("gamma", 1.050_701); c], zeros())
+            }
+            "Celu" => {
+                let alpha = node.float("alpha", 1.0);
+                let id = self.scaled(node, x.node, vec![1.0 / alpha; c], zeros())?;
+                let id = self.push(node, Op::Pointwise(Pointwise::Elu { alpha: 1.0 }), &[id])?;
+                let id = self.scaled(node, id, vec![alpha; c], zeros())?;
+                self.carry(&node.output[0], Carried { node: id, ..x });
+                Ok(())
+            }
+            "Softsign" => {
+                let id = self.push(node, Op::Pointwise(Pointwise::Abs), &[x.node])?;
+                let id = self.scaled(node, id, vec![1.0; c], vec![1.0; c])?;
+                let id = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[id])?;
+                let id = self.push(node, Op::Mul, &[x.node, id])?;
+                self.carry(&node.output[0], Carried { node: id, ..x });
+                Ok(())
+            }
+            _ if node.float("alpha", 1.0) == 1.0 => self.function(node, x, Pointwise::Silu),
+            _ => Err(format!("has the factor {}, of which only 1 is computed", node.float("alpha", 1.0))),
+        }
     }
 
     fn clip(&self, node: &NodeProto) -> Result<Pointwise, String> {
@@ -50,15 +84,14 @@ impl Import<'_> {
     pub(super) fn per_channel(&self, node: &NodeProto, i: usize, x: Carried) -> Result<Vec<f32>, String> {
         let array = self.constant(node, i)?;
         let channels = self.shapes[x.node].c;
-        let axis = x.layout.channel_axis()?;
-        let rank = self.facts.shape(&node.output[0]).map_or(0, <[usize]>::len);
-        let lead = rank.saturating_sub(array.ndim());
-        let elsewhere = array.shape().iter().enumerate().any(|(a, &n)| n > 1 && a + lead != axis);
-        match array.len() {
-            1 => Ok(vec![array.iter().copied().next().unwrap_or(0.0); channels]),
-            n if n == channels && !elsewhere => Ok(array.iter().copied().collect()),
-            _ => Err(format!("has a constant of shape {:?} that is not one number for each channel", array.shape())),
+        if array.len() == 1 {
+            return Ok(vec![array.iter().copied().next().unwrap_or(0.0); channels]);
         }
+        let extents = x.layout.of_channels(channels);
+        let one_each = if array.ndim() > extents.len() { None } else { array.broadcast(IxDyn(&extents)) };
+        one_each.map(|all| all.iter().copied().collect()).ok_or_else(|| {
+            format!("has a constant of shape {:?} that is not one number for each channel", array.shape())
+        })
     }
 
     pub(super) fn combination(&mut self, node: &NodeProto) -> Result<(), String> {
@@ -81,9 +114,15 @@ impl Import<'_> {
                 let op = match op {
                     "Add" | "Sum" => Op::Add,
                     "Mul" => Op::Mul,
+                    "Max" => Op::Max,
+                    "Min" => Op::Min,
                     "Sub" => {
                         ids[1] = self.push(node, Op::Pointwise(Pointwise::Neg), &[ids[1]])?;
                         Op::Add
+                    }
+                    "Div" => {
+                        ids[1] = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[ids[1]])?;
+                        Op::Mul
                     }
                     _ => return Err("of two tensors is not computed".into()),
                 };
@@ -94,6 +133,29 @@ impl Import<'_> {
         }
     }
 
+    /// A power whose exponent is constant.
+    fn power(&mut self, node: &NodeProto, x: Carried, power: f32) -> Result<(), String> {
+        if power == 0.5 {
+            return self.function(node, x, Pointwise::Sqrt);
+        }
+        if power == -1.0 {
+            return self.function(node, x, Pointwise::Reciprocal);
+        }
+        if power.fract() == 0.0 && (2.0..=8.0).contains(&power) {
+            let id = self.push(node, Op::Mul, &vec![x.node; power as usize])?;
+            self.carry(&node.output[0], Carried { node: id, ..x });
+            return Ok(());
+        }
+        if !power.is_finite() || power.fract() == 0.0 {
+            return Err(format!("is the power {power}, which is not computed"));
+        }
+        // As for the power itself, what is negative has none.
+        let c = self.shapes[x.node].c;
+        let log = self.push(node, Op::Pointwise(Pointwise::Log), &[x.node])?;
+        let id = self.scaled(node, log, vec![power; c], vec![0.0; c])?;
+        self.function(node, Carried { node: id, ..x }, Pointwise::Exp)
+    }
+
     fn with_constant(&mut self, node: &NodeProto, x: Carried, i: usize) -> Result<(), String> {
         let op = node.op_type();
         if matches!(op, "Max" | "Min") {
@@ -102,15 +164,11 @@ impl Import<'_> {
             return self.function(node, x, Pointwise::Clip { min, max });
         }
         if op == "Pow" {
-            return match self.number(node, i, 0.0)? {
-                2.0 if i == 1 => {
-                    let id = self.push(node, Op::Mul, &[x.node, x.node])?;
-                    self.carry(&node.output[0], Carried { node: id, layout: x.layout });
-                    Ok(())
-                }
-                0.5 if i == 1 => self.function(node, x, Pointwise::Sqrt),
-                power => Err(format!("is the power {power}, which is not computed")),
-            };
+            if i != 1 {
+                return Err("is a power of a constant, which is not computed".into());
+            }
+            let power = self.number(node, i, 0.0)?;
+            return self.power(node, x, power);
         }
         let constant = self.per_channel(node, i, x)?;
         let n = constant.len();
@@ -122,7 +180,10 @@ impl Import<'_> {
             ("Sub", _) => self.scale_shift(node, x, vec![-1.0; n], constant),
             ("Mul", _) => self.scale_shift(node, x, constant, zeros),
             ("Div", 1) => self.scale_shift(node, x, constant.iter().map(|v| 1.0 / v).collect(), zeros),
-            _ => Err("divides a constant by a tensor, which is not computed".into()),
+            _ => {
+                let id = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[x.node])?;
+                self.scale_shift(node, Carried { node: id, ..x }, constant, zeros)
+            }
         }
     }
 }

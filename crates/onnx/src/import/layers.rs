@@ -1,15 +1,15 @@
-//! Layers with weights, and pooling.
+//! Layers with weights.
 
-use secateur_net::{Conv2d, NodeId, Op, Window};
+use secateur_net::{Conv2d, NodeId, Op};
 
 use super::arrays::flat;
 use super::{Carried, Import, Layout};
-use crate::facts::{Pads, axes, axis_of};
+use crate::facts::{Pads, axis_of};
 use crate::schema::NodeProto;
 
 impl Import<'_> {
     /// An input with channels in front of rows and columns.
-    fn image(&self, node: &NodeProto) -> Result<NodeId, String> {
+    pub(super) fn image(&self, node: &NodeProto) -> Result<NodeId, String> {
         match self.input(node, 0)? {
             Carried { node, layout: Layout::Image } => Ok(node),
             Carried { layout, .. } => Err(format!("reads {layout:?} where an image is computed")),
@@ -17,15 +17,17 @@ impl Import<'_> {
     }
 
     pub(super) fn convolution(&mut self, node: &NodeProto) -> Result<(), String> {
-        let x = self.image(node)?;
         let weight = self.constant(node, 1)?;
+        if weight.ndim() == 3 {
+            return self.channel_convolution(node, &weight);
+        }
+        let x = self.image(node)?;
         let &[out_channels, per_group, kh, kw] = weight.shape() else {
             return Err(format!("is a convolution over {} axes; those over two are computed", weight.ndim() - 2));
         };
         let groups = usize::try_from(node.int("group", 1)).map_err(|_| "has a negative group")?;
         let pads = Pads::of(&self.facts.at(node), Some(&[kh, kw]))?;
-        let bias =
-            if node.input.get(2).is_some_and(|name| !name.is_empty()) { Some(self.constant(node, 2)?) } else { None };
+        let bias = self.bias(node)?;
         let is_even = pads.begin == pads.end;
         let x = if is_even {
             x
@@ -75,7 +77,7 @@ impl Import<'_> {
             Layout::Flat => {
                 (Op::Linear { in_features: n_in, out_features: out, bias: bias.is_some() }, vec![out, n_in])
             }
-            Layout::ChannelsLast => {
+            Layout::ChannelsLast | Layout::PixelsFirst => {
                 let conv = Conv2d { bias: bias.is_some(), ..Conv2d::square(n_in, out, 1, 1, 0) };
                 (Op::Conv2d(conv), vec![out, n_in, 1, 1])
             }
@@ -107,6 +109,23 @@ impl Import<'_> {
     }
 
     /// Channels times `scale` plus `shift`: a BatchNorm whose statistics change nothing.
+    pub(super) fn scaled(
+        &mut self,
+        node: &NodeProto,
+        x: NodeId,
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+    ) -> Result<NodeId, String> {
+        let channels = self.shapes[x].c;
+        let id = self.push(node, Op::BatchNorm { channels, eps: 0.0 }, &[x])?;
+        let (zeros, ones) = (vec![0.0; channels], vec![1.0; channels]);
+        for (name, values) in [("weight", scale), ("bias", shift), ("running_mean", zeros), ("running_var", ones)] {
+            self.set(name, vec![channels], values)?;
+        }
+        Ok(id)
+    }
+
+    /// The same as what the node makes.
     pub(super) fn scale_shift(
         &mut self,
         node: &NodeProto,
@@ -114,13 +133,8 @@ impl Import<'_> {
         scale: Vec<f32>,
         shift: Vec<f32>,
     ) -> Result<(), String> {
-        let channels = self.shapes[x.node].c;
-        let id = self.push(node, Op::BatchNorm { channels, eps: 0.0 }, &[x.node])?;
-        let (zeros, ones) = (vec![0.0; channels], vec![1.0; channels]);
-        for (name, values) in [("weight", scale), ("bias", shift), ("running_mean", zeros), ("running_var", ones)] {
-            self.set(name, vec![channels], values)?;
-        }
-        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
+        let id = self.scaled(node, x.node, scale, shift)?;
+        self.carry(&node.output[0], Carried { node: id, ..x });
         Ok(())
     }
 
@@ -157,60 +171,17 @@ impl Import<'_> {
         let is_old = self.document.opset() < 13;
         let axis = axis_of(node.int("axis", if is_old { 1 } else { -1 }), rank)?;
         let shape = self.shapes[x.node];
+        if let (Layout::Grouped(_), false, "Softmax") = (x.layout, is_old, node.op_type()) {
+            return self.branch_softmax(node, x, axis);
+        }
         if axis != x.layout.channel_axis()? || (is_old && shape.h * shape.w > 1) {
             return Err("is a softmax otherwise than over channels".into());
         }
+        if node.op_type() == "LogSoftmax" {
+            return self.log_softmax(node, x);
+        }
         let id = self.push(node, Op::Softmax, &[x.node])?;
         self.carry(&node.output[0], Carried { node: id, layout: x.layout });
-        Ok(())
-    }
-
-    pub(super) fn pool(&mut self, node: &NodeProto) -> Result<(), String> {
-        let x = self.image(node)?;
-        let pads = Pads::of(&self.facts.at(node), None)?;
-        if pads.dilations.iter().any(|&d| d != 1) || pads.kernel.len() != 2 {
-            return Err("pools with gaps, or over other than two axes".into());
-        }
-        let pair = |list: &[usize]| [list[0], list[1]];
-        let is_max = node.op_type() == "MaxPool";
-        let window = Window {
-            kernel: pair(&pads.kernel),
-            stride: pair(&pads.strides),
-            padding: [[pads.begin[0], pads.end[0]], [pads.begin[1], pads.end[1]]],
-            ceil: pads.is_ceil,
-            counts_padding: is_max || node.int("count_include_pad", 0) == 1,
-        };
-        let op = if is_max { Op::MaxPool(window) } else { Op::AvgPool(window) };
-        let id = self.push(node, op, &[x])?;
-        self.carry(&node.output[0], Carried { node: id, layout: Layout::Image });
-        Ok(())
-    }
-
-    pub(super) fn global_pool(&mut self, node: &NodeProto) -> Result<(), String> {
-        let x = self.input(node, 0)?;
-        let facts = self.facts.at(node);
-        let rank = facts.shape(0)?.len();
-        let spatial = match x.layout {
-            Layout::Image => vec![2, 3],
-            Layout::ChannelsLast => vec![1, 2],
-            layout => return Err(format!("pools {layout:?}")),
-        };
-        let is_reduction = node.op_type().starts_with("Reduce");
-        if is_reduction {
-            let given = axes(node, &facts)?.unwrap_or_default();
-            let mut gone: Vec<usize> = given.iter().map(|&a| axis_of(a, rank)).collect::<Result<_, _>>()?;
-            gone.sort_unstable();
-            if gone != spatial {
-                return Err(format!("reduces axes {gone:?}; rows and columns are computed"));
-            }
-        }
-        if !is_reduction && x.layout != Layout::Image {
-            return Err("pools channels, which lie behind".into());
-        }
-        let is_mean = matches!(node.op_type(), "GlobalAveragePool" | "ReduceMean");
-        let id = self.push(node, if is_mean { Op::GlobalAvgPool } else { Op::GlobalMaxPool }, &[x.node])?;
-        let layout = if is_reduction && node.int("keepdims", 1) == 0 { Layout::Flat } else { x.layout };
-        self.carry(&node.output[0], Carried { node: id, layout });
         Ok(())
     }
 }

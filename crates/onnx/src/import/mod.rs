@@ -4,14 +4,21 @@
 //! is kept as the [`Layout`] of a value and becomes an operation where it has an effect. Batches are left out.
 
 mod arrays;
+mod branches;
+mod cutting;
 mod elementwise;
+mod filters;
 mod layers;
+mod layout;
+mod norms;
 mod outputs;
+mod pooling;
 mod reshaping;
 mod resize;
 
 use std::collections::{HashMap, HashSet};
 
+use layout::Layout;
 use secateur_net::{Network, Node, NodeId, Op, Shape, Tensor, Weights};
 
 use crate::OnnxError;
@@ -21,30 +28,6 @@ use crate::names::{makers, node_name};
 use crate::schema::tensor_proto::DataLocation;
 use crate::schema::{NodeProto, TensorProto};
 use crate::tensor::dims;
-
-/// What the axes of a value are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    /// Images, channels, rows, columns.
-    Image,
-    /// Images, rows, columns, channels.
-    ChannelsLast,
-    /// Images, features.
-    Flat,
-    /// Images, groups, channels of a group, rows, columns; or, transposed, channels of a group before groups.
-    Grouped { groups: usize, is_transposed: bool },
-}
-
-impl Layout {
-    /// Along which axis channels lie.
-    fn channel_axis(self) -> Result<usize, String> {
-        match self {
-            Self::Image | Self::Flat => Ok(1),
-            Self::ChannelsLast => Ok(3),
-            Self::Grouped { .. } => Err("works on channels in groups, which is not computed".into()),
-        }
-    }
-}
 
 /// A value of the document, as the network has it.
 #[derive(Clone, Copy, Debug)]
@@ -214,10 +197,12 @@ impl<'a> Import<'a> {
         }
         match node.op_type() {
             "Conv" => self.convolution(node),
+            "ConvTranspose" => self.transposed_convolution(node),
             "Gemm" | "MatMul" => self.product(node),
             "BatchNormalization" => self.batch_norm(node),
             "MaxPool" | "AveragePool" => self.pool(node),
-            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" => self.global_pool(node),
+            "GlobalAveragePool" | "GlobalMaxPool" | "ReduceMean" | "ReduceMax" | "ReduceSum" | "ReduceL2"
+            | "ReduceSumSquare" => self.global_pool(node),
             "Add" | "Sub" | "Mul" | "Div" | "Sum" | "Pow" | "Max" | "Min" => self.combination(node),
             "PRelu" => self.prelu(node),
             "Concat" => self.concatenation(node),
@@ -225,9 +210,13 @@ impl<'a> Import<'a> {
             "Pad" => self.pad(node),
             "Resize" | "Upsample" => self.resize(node),
             "DepthToSpace" => self.depth_to_space(node),
-            "Softmax" => self.softmax(node),
+            "Softmax" | "LogSoftmax" => self.softmax(node),
+            "LRN" => self.local_response(node),
+            "InstanceNormalization" => self.instance_norm(node),
+            "GroupNormalization" => self.norm_of_groups(node),
+            "SpaceToDepth" => self.space_to_depth(node),
             "LayerNormalization" => self.layer_norm(node),
-            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" => self.reshaped(node),
+            "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Gather" | "Expand" => self.reshaped(node),
             "Identity" | "Dropout" | "Cast" => {
                 let x = self.input(node, 0)?;
                 self.carry(&node.output[0], x);
@@ -241,15 +230,12 @@ impl<'a> Import<'a> {
     fn check_shapes(&mut self, node: &NodeProto) -> Result<(), String> {
         for output in &node.output {
             let (Some(carried), Some(told)) = (self.carried.get(output), self.facts.shape(output)) else { continue };
-            let Shape { c, h, w } = self.shapes[carried.node];
-            let fits = match (carried.layout, told) {
-                (Layout::Image, told) => told.get(1..) == Some(&[c, h, w]),
-                (Layout::ChannelsLast, told) => told.get(1..) == Some(&[h, w, c]),
-                (Layout::Flat, told) => told.get(1..) == Some(&[c]) && h * w == 1,
-                (Layout::Grouped { groups, is_transposed }, told) => {
-                    let (first, second) = if is_transposed { (c / groups, groups) } else { (groups, c / groups) };
-                    told.get(1..) == Some(&[first, second, h, w])
-                }
+            let shape = self.shapes[carried.node];
+            let extents = carried.layout.extents(shape);
+            let fits = match carried.layout {
+                Layout::Merged => told == extents,
+                Layout::Flat => told.get(1..) == Some(&extents) && shape.h * shape.w == 1,
+                _ => told.get(1..) == Some(&extents),
             };
             if !fits {
                 self.carried.remove(output);

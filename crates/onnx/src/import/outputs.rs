@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use secateur_net::{Graph, Network, Node, NodeId, Op, Weights};
 
-use super::{Carried, Import, ImportedNetwork, Layout};
+use super::layout::Layout;
+use super::{Carried, Import, ImportedNetwork};
 use crate::OnnxError;
 use crate::schema::NodeProto;
 
@@ -42,9 +43,8 @@ impl Import<'_> {
         let flat = NodeProto { name: Some(format!("{name} flat")), ..NodeProto::default() };
         match x.layout {
             _ if shape.h * shape.w == 1 => Ok(x.node),
-            Layout::Image | Layout::Flat => self.push(&flat, Op::Flatten, &[x.node]),
-            Layout::ChannelsLast => self.push(&flat, Op::FlattenPixels, &[x.node]),
-            Layout::Grouped { .. } => Err("has channels in groups, which is not computed".into()),
+            layout if layout.is_by_channel() => self.push(&flat, Op::Flatten, &[x.node]),
+            _ => self.push(&flat, Op::FlattenPixels, &[x.node]),
         }
     }
 
@@ -60,7 +60,7 @@ impl Import<'_> {
         let mut values: HashMap<NodeId, String> = HashMap::new();
         // Of several values of one node, which only other layouts tell apart, the first by name. Where channels are in
         // groups they may be in another order.
-        let is_plain = |carried: &Carried| !matches!(carried.layout, Layout::Grouped { .. });
+        let is_plain = |carried: &Carried| !matches!(carried.layout, Layout::Grouped(_) | Layout::Folded(_));
         let mut carried: Vec<(&String, &Carried)> = self.carried.iter().filter(|(_, at)| is_plain(at)).collect();
         carried.sort_by_key(|(name, _)| *name);
         for (name, at) in carried {

@@ -1,6 +1,6 @@
 //! Resizing: where every row and column comes from.
 
-use secateur_net::{Op, Tap};
+use secateur_net::{NodeId, Op, Tap};
 
 use super::{Carried, Import, Layout};
 use crate::schema::NodeProto;
@@ -16,7 +16,23 @@ struct Resized<'a> {
     is_linear: bool,
 }
 
+/// Most rows or columns that are made.
+const LINES_MAX: usize = 1 << 16;
+
 impl Import<'_> {
+    /// A Resize; its taps count as numbers that the network holds, so that a small file cannot ask for any number.
+    pub(super) fn resized(
+        &mut self,
+        node: &NodeProto,
+        x: NodeId,
+        rows: Vec<Tap>,
+        cols: Vec<Tap>,
+    ) -> Result<NodeId, String> {
+        let left = self.numbers_left.checked_sub(rows.len() + cols.len());
+        self.numbers_left = left.ok_or("picks rows and columns so often that lists of them would not fit in memory")?;
+        self.push(node, Op::Resize { rows, cols }, &[x])
+    }
+
     pub(super) fn resize(&mut self, node: &NodeProto) -> Result<(), String> {
         let x = self.input(node, 0)?;
         let facts = self.facts.at(node);
@@ -44,8 +60,11 @@ impl Import<'_> {
             let scale = written.unwrap_or(to as f64 / from as f64);
             Resized { from, to, scale, coordinates, rounding, is_linear: mode != "nearest" }.taps()
         };
-        let op = Op::Resize { rows: axis(2)?, cols: axis(3)? };
-        let id = self.push(node, op, &[x.node])?;
+        if to[2].max(to[3]) > LINES_MAX {
+            return Err(format!("makes {to:?}, more rows or columns than any network has"));
+        }
+        let (rows, cols) = (axis(2)?, axis(3)?);
+        let id = self.resized(node, x.node, rows, cols)?;
         self.carry(&node.output[0], Carried { node: id, layout: x.layout });
         Ok(())
     }

@@ -69,7 +69,7 @@ impl DocumentLabels<'_> {
         let mut labels = self.input(node, 0)?;
         let shape = self.shape(node, 0)?;
         for (axis, [front, behind]) in pads(&self.facts.at(node))?.into_iter().enumerate() {
-            if labels.shape()[axis] == 1 && (shape[axis] > 1 || [front, behind] == [0, 0]) {
+            if [front, behind] == [0, 0] || (labels.shape()[axis] == 1 && shape[axis] > 1) {
                 continue;
             }
             if front < 0 || behind < 0 || !matches!(node.string("mode"), None | Some("constant")) {

@@ -216,5 +216,5 @@ impl DocumentNetwork {
 
 /// Whether a node is a layer with weights and, once BatchNorm is folded, a bias.
 fn is_layer(op: &Op) -> bool {
-    matches!(op, Op::Conv2d(_) | Op::Linear { .. })
+    matches!(op, Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear { .. })
 }

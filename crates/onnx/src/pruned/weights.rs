@@ -71,9 +71,9 @@ impl DocumentNetwork {
 
     fn layer(&self, layer: &RefittedLayer<'_>, facts: &Facts, norms: NormNodes) -> Result<Vec<Change>, String> {
         let node = self.node(layer.node);
-        let is_known = node.is_standard() && matches!(node.op_type(), "Conv" | "Gemm" | "MatMul");
+        let is_known = node.is_standard() && matches!(node.op_type(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
         if !is_known || !node.input.get(1).is_some_and(|name| self.facts.is_constant(name)) {
-            return Err("it is no Conv, Gemm or MatMul with constant weights".into());
+            return Err("it is no Conv, ConvTranspose, Gemm or MatMul with constant weights".into());
         }
         let weight = Change::Input { node: layer.node, input: 1, values: weight_as_read(node, layer.weight)? };
         let mut changes = vec![weight];
@@ -170,10 +170,10 @@ impl DocumentNetwork {
     }
 }
 
-/// A layer's weight `[out, in, ...]` as its node reads it.
+/// A layer's weight, `[out, in, ...]` unless it is a transposed convolution's, as its node reads it.
 fn weight_as_read(node: &NodeProto, weight: &Tensor) -> Result<ArrayD<f32>, String> {
     let array = vector(weight.data(), weight.shape())?;
-    if node.op_type() == "Conv" {
+    if matches!(node.op_type(), "Conv" | "ConvTranspose") {
         return Ok(array);
     }
     let (out, n_in) = (weight.shape()[0], weight.data().len() / weight.shape()[0].max(1));

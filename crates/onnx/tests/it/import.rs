@@ -1,15 +1,25 @@
 //! Documents as networks: what becomes which operation, and what is refused rather than computed otherwise.
 
-use secateur_net::Op;
-use secateur_onnx::schema::{GraphProto, NodeProto, TensorProto};
+use secateur_net::{Op, Tap};
+use secateur_onnx::schema::attribute_proto::AttributeType;
+use secateur_onnx::schema::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 use secateur_onnx::{DocumentGroups, Facts, ImportedNetwork, OnnxDocument, OnnxError};
 
-use crate::hand_made::{filled, model, network, node, shaped, tensor, with_int, with_ints};
+use crate::hand_made::{filled, model, network, node, numbers, shaped, tensor, with_int, with_ints};
 
 fn taken(graph: GraphProto) -> Result<ImportedNetwork, OnnxError> {
     let bytes = prost::Message::encode_to_vec(&model(graph));
     let document = OnnxDocument::from_bytes(bytes.into(), ".".as_ref())?;
     document.network(&Facts::of(&document, None)?)
+}
+
+fn opset(version: i64) -> Vec<OperatorSetIdProto> {
+    vec![OperatorSetIdProto { domain: None, version: Some(version) }]
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    let (name, r#type) = (Some(name.into()), Some(AttributeType::String.into()));
+    AttributeProto { name, r#type, s: Some(value.as_bytes().to_vec()), ..Default::default() }
 }
 
 fn operations(network: &ImportedNetwork) -> Vec<&'static str> {
@@ -48,6 +58,125 @@ fn what_broadcasts_along_columns_is_no_gate() {
     let kept = with_int(with_ints(node("ReduceMean", &["a"], &["mean"]), "axes", &[2, 3]), "keepdims", 1);
     let gate = taken(around(vec![kept, node("Mul", &["a", "mean"], &["b"])], &[1, 4, 4, 4])).unwrap();
     assert_eq!(operations(&gate), ["Input", "Conv2d", "GlobalAvgPool", "Mul", "Conv2d", "Flatten"]);
+}
+
+/// As [`around`], with constants for the nodes between.
+fn around_with(nodes: Vec<NodeProto>, constants: Vec<TensorProto>, b: &[i64]) -> GraphProto {
+    let graph = around(nodes, b);
+    GraphProto { initializer: [graph.initializer, constants].concat(), ..graph }
+}
+
+/// The operations between the two convolutions.
+fn between(graph: GraphProto) -> Vec<Op> {
+    let taken = taken(graph).unwrap();
+    let nodes = taken.network.graph().nodes();
+    let last = nodes.iter().rposition(|node| matches!(node.op, Op::Conv2d(_))).unwrap();
+    nodes[2..last].iter().map(|node| node.op.clone()).collect()
+}
+
+#[test]
+fn a_softmax_over_branches_and_their_sum_are_one_operation_each() {
+    let sum = with_int(node("ReduceSum", &["s", "axis"], &["b"]), "keepdims", 0);
+    let nodes =
+        vec![node("Reshape", &["a", "apart"], &["r"]), with_int(node("Softmax", &["r"], &["s"]), "axis", 1), sum];
+    let constants = || vec![numbers("apart", &[1, 2, 2, 4, 4]), numbers("axis", &[1])];
+    let made = between(around_with(nodes.clone(), constants(), &[1, 2, 4, 4]));
+    assert_eq!(made, [Op::BranchSoftmax { branches: 2 }, Op::BranchSum { branches: 2 }]);
+    // The second axis of channels: each part has branches of its own, of one channel, which are all its channels.
+    let sum = with_int(node("ReduceSum", &["r", "axis"], &["b"]), "keepdims", 0);
+    let nodes = vec![nodes[0].clone(), sum];
+    let constants = vec![numbers("apart", &[1, 2, 2, 4, 4]), numbers("axis", &[2])];
+    let names: Vec<&str> = between(around_with(nodes, constants, &[1, 2, 4, 4])).iter().map(Op::name).collect();
+    assert_eq!(names, ["Slice", "ChannelMean", "Slice", "ChannelMean", "Concat", "BatchNorm"]);
+}
+
+#[test]
+fn a_convolution_along_channels_and_one_of_several_filters() {
+    let pooled = with_int(with_ints(node("ReduceMean", &["a"], &["m"]), "axes", &[2, 3]), "keepdims", 0);
+    let conv = with_ints(node("Conv", &["r", "taps"], &["c"]), "pads", &[1, 1]);
+    let nodes = vec![
+        pooled,
+        node("Reshape", &["m", "row"], &["r"]),
+        conv,
+        node("Reshape", &["c", "pixel"], &["g"]),
+        node("Mul", &["a", "g"], &["b"]),
+    ];
+    let shapes = || vec![numbers("row", &[1, 1, 4]), numbers("pixel", &[1, 4, 1, 1])];
+    let graph =
+        |taps: &[i64]| around_with(nodes.clone(), [shapes(), vec![filled("taps", taps)]].concat(), &[1, 4, 4, 4]);
+    let made = between(graph(&[1, 1, 3]));
+    assert_eq!(made, [Op::GlobalAvgPool, Op::ChannelConv { taps: 3, front: 1, bias: false }, Op::Mul]);
+    let refused = taken(graph(&[2, 1, 3])).unwrap_err().to_string();
+    assert!(refused.contains("(Conv) is a convolution over one axis with several filters"), "{refused}");
+}
+
+#[test]
+fn a_transposed_convolution_keeps_its_weights_as_they_are_stored() {
+    let conv = with_ints(node("ConvTranspose", &["a", "up"], &["b"]), "strides", &[2, 2]);
+    let graph =
+        around_with(vec![with_ints(conv, "pads", &[0, 1, 1, 0])], vec![filled("up", &[4, 3, 2, 2])], &[1, 3, 7, 7]);
+    let taken = taken(graph).unwrap();
+    let Op::ConvTranspose2d(conv) = &taken.network.graph().node(2).op else { panic!("{:?}", operations(&taken)) };
+    assert_eq!((conv.padding, conv.stride, conv.groups), ([[0, 1], [1, 0]], [2, 2], 1));
+    let weight = taken.network.parameter(&taken.network.graph().node(2).name, "weight");
+    assert_eq!((weight.shape(), weight.data()[1]), (&[4, 3, 2, 2][..], 2.0));
+}
+
+/// A vector without a batch: the only image is the batch, and comes out again.
+#[test]
+fn a_batch_of_one_may_be_merged_into_the_channels_and_taken_out_again() {
+    let nodes = vec![
+        node("GlobalAveragePool", &["a"], &["p"]),
+        node("Reshape", &["p", "all"], &["v"]),
+        node("Gather", &["v", "places"], &["b"]),
+    ];
+    let places = |values: &[i64]| TensorProto { dims: vec![1, 4, 1, 1], ..numbers("places", values) };
+    let graph = |values: &[i64]| around_with(nodes.clone(), vec![numbers("all", &[-1]), places(values)], &[1, 4, 1, 1]);
+    assert_eq!(between(graph(&[0, 1, 2, 3])), [Op::GlobalAvgPool]);
+    let names: Vec<&str> = between(graph(&[3, 0, 1, 2])).iter().map(Op::name).collect();
+    assert_eq!(names, ["GlobalAvgPool", "Slice", "Slice", "Concat"]);
+    // A batch of two has no such vector of one image.
+    let two = GraphProto { input: vec![shaped("x", &[2, 3, 4, 4])], ..graph(&[0, 1, 2, 3]) };
+    assert!(taken(two).is_err());
+}
+
+/// Rows and columns that are repeated say nothing of channels.
+#[test]
+fn a_reflected_border_keeps_channels_apart_and_free() {
+    let pad = NodeProto { attribute: vec![text("mode", "reflect")], ..node("Pad", &["a", "border"], &["b"]) };
+    let graph = around_with(vec![pad], vec![numbers("border", &[0, 0, 1, 2, 0, 0, 0, 1])], &[1, 4, 5, 7]);
+    let rows: Vec<Tap> = [1, 0, 1, 2, 3].map(Tap::nearest).to_vec();
+    let cols: Vec<Tap> = [2, 1, 0, 1, 2, 3, 2].map(Tap::nearest).to_vec();
+    assert_eq!(between(graph.clone()), [Op::Resize { rows, cols }]);
+    let bytes = prost::Message::encode_to_vec(&model(graph));
+    let document = OnnxDocument::from_bytes(bytes.into(), ".".as_ref()).unwrap();
+    let groups = DocumentGroups::of(&document, &Facts::of(&document, None).unwrap());
+    let free: Vec<usize> = groups.groups().iter().filter(|g| g.frozen.is_none()).map(|g| g.n_channels).collect();
+    assert_eq!(free, [4]);
+}
+
+/// Lists of rows and columns are no longer than those of any network, and all of them together no longer than what a
+/// network may hold.
+#[test]
+fn cuts_of_many_rows_do_not_take_memory_without_end() {
+    let nodes: Vec<NodeProto> = (0..4_000)
+        .flat_map(|i| {
+            let (part, sum) = (format!("part{i}"), format!("sum{i}"));
+            let before = if i == 0 { "x".to_owned() } else { format!("sum{}", i - 1) };
+            let slice = with_ints(with_ints(node("Slice", &["x"], &[&part]), "starts", &[1]), "ends", &[60_000]);
+            [with_ints(slice, "axes", &[2]), node("Concat", &[&before, &part], &[&sum])]
+        })
+        .collect();
+    let graph = GraphProto {
+        node: nodes,
+        input: vec![shaped("x", &[1, 1, 60_001, 1])],
+        output: vec![shaped("part3999", &[1, 1, 59_999, 1])],
+        ..Default::default()
+    };
+    let bytes = prost::Message::encode_to_vec(&ModelProto { opset_import: opset(9), ..model(graph) });
+    let document = OnnxDocument::from_bytes(bytes.into(), ".".as_ref()).unwrap();
+    let refused = document.network(&Facts::of(&document, None).unwrap());
+    assert!(refused.is_err() || refused.is_ok_and(|taken| taken.network.graph().nodes().len() < 100));
 }
 
 /// The mean over the last two axes is one over columns and channels where channels lie behind.
