@@ -28,7 +28,9 @@ pub enum OnnxError {
         problem: String,
     },
     /// More than a file of this size may unfold to.
-    #[error("the model would take more than {limit} bytes of memory, which no network of {n_bytes} bytes does")]
+    #[error(
+        "the model would take more than {limit} bytes of memory, which no network of {n_bytes} bytes does: export it again"
+    )]
     TooMuch {
         /// The bound, bytes.
         limit: usize,

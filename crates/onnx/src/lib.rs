@@ -34,6 +34,7 @@ mod labels;
 mod names;
 mod scan;
 mod tensor;
+mod unknown;
 
 pub use document::{Fidelity, OnnxDocument};
 pub use edit::{DataFile, Removal, WrittenModel};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use secateur_formats::read_regular_file;
 use secateur_net::Network;
 use secateur_onnx::{Facts, InputShape, OnnxDocument};
@@ -37,7 +37,9 @@ pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
     let of_file = || format!("'{}'", path.display());
     let document = open_document(path).with_context(of_file)?;
     let facts = Facts::of(&document, None).with_context(of_file)?;
-    let imported = document.network(&facts).with_context(of_file)?;
+    let imported = document.network(&facts).map_err(|why| {
+        anyhow!("{}: {why}; `secateur inspect` shows its groups of channels where these can be followed", of_file())
+    })?;
     if let Some(why) = imported.ends_early {
         bail!(
             "'{}' cannot be scored to its end: {why}: `secateur inspect` shows what can be cut out of it",
