@@ -43,6 +43,12 @@ pub enum OnnxError {
         /// What is wrong, with the names of nodes and values.
         problem: String,
     },
+    /// A node that the engine does not compute.
+    #[error("the graph cannot be computed: {problem}")]
+    NotComputed {
+        /// Which, and why.
+        problem: String,
+    },
     /// A tensor whose values cannot be read.
     #[error("tensor '{name}': {problem}")]
     Tensor {

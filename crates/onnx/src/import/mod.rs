@@ -116,7 +116,7 @@ impl OnnxDocument {
     pub fn network(&self, facts: &Facts) -> Result<ImportedNetwork, OnnxError> {
         let mut import = Import::new(self, facts)?;
         for (number, node) in self.graph().node.iter().enumerate() {
-            import.take(number, node).map_err(|why| OnnxError::graph(format!("cannot be computed: {why}")))?;
+            import.take(number, node).map_err(|problem| OnnxError::NotComputed { problem })?;
         }
         import.finish()
     }
