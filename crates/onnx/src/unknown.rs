@@ -3,13 +3,14 @@
 use crate::names::has_graphs;
 use crate::schema::{FunctionProto, NodeProto};
 
+const CONTROL_FLOW: [&str; 4] = ["If", "Loop", "Scan", "SequenceMap"];
 const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
 
 /// What is said of a node whose operation is not known: a predicate, and advice.
 pub fn unknown(node: &NodeProto, functions: &[FunctionProto]) -> String {
     let op = node.op_type();
     let is_own = |function: &&FunctionProto| function.name() == op && function.domain() == node.domain();
-    if has_graphs(node) {
+    if has_graphs(node) || (node.is_standard() && CONTROL_FLOW.contains(&op)) {
         return "runs a part of the graph under a condition or in a loop, which is not computed: export the network with fixed \
                 control flow, or simplify the file first (onnxsim model.onnx simple.onnx)"
             .into();

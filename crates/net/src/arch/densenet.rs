@@ -1,8 +1,7 @@
 //! DenseNet (Huang et al. 2017): layers that append their channels to what they read, BatchNorm before convolutions.
 //! As torchvision names it, also with its stem for small images, and as a widely copied program for CIFAR does.
 
-use super::families::{ParameterShapes, Reading};
-use super::sketch::{Place, Sketch, malformed};
+use super::sketch::{Drawn, ParameterShapes, Reading, Sketch, malformed};
 use crate::{NetError, Op, Window};
 
 /// What the parts are called, and which channels of a layer come first.
@@ -88,7 +87,7 @@ fn has_layer(sketch: &Sketch, naming: Naming, block: usize, layer: usize) -> boo
     sketch.has(&format!("{}.{}.weight", (naming.layer)(block, layer), naming.in_layer[0][1]))
 }
 
-fn draw_stem(sketch: &mut Sketch, naming: Naming) -> Result<(Place, Option<String>), NetError> {
+fn draw_stem(sketch: &mut Sketch, naming: Naming) -> Result<(Drawn, Option<String>), NetError> {
     let [_, _, rows, _] = sketch.filters(naming.stem)?;
     let is_small = rows == 3;
     let mut x = sketch.conv(naming.stem, if is_small { 1 } else { 2 }, sketch.image())?;
@@ -102,12 +101,12 @@ fn draw_stem(sketch: &mut Sketch, naming: Naming) -> Result<(Place, Option<Strin
     Ok((sketch.max_pool("features.pool0", 3, true, x)?, None))
 }
 
-fn norm_relu(sketch: &mut Sketch, name: &str, x: Place) -> Result<Place, NetError> {
+fn norm_relu(sketch: &mut Sketch, name: &str, x: Drawn) -> Result<Drawn, NetError> {
     let x = sketch.norm(name, x)?;
     sketch.relu(&format!("{name}.relu"), x)
 }
 
-fn dense_layer(sketch: &mut Sketch, naming: Naming, name: &str, x: Place) -> Result<Place, NetError> {
+fn dense_layer(sketch: &mut Sketch, naming: Naming, name: &str, x: Drawn) -> Result<Drawn, NetError> {
     let mut new = x;
     for [norm, conv] in naming.in_layer {
         new = norm_relu(sketch, &format!("{name}.{norm}"), new)?;
@@ -117,7 +116,7 @@ fn dense_layer(sketch: &mut Sketch, naming: Naming, name: &str, x: Place) -> Res
     sketch.push(&format!("{name}.concat"), Op::Concat, &joined)
 }
 
-fn transition(sketch: &mut Sketch, naming: Naming, name: &str, x: Place) -> Result<Place, NetError> {
+fn transition(sketch: &mut Sketch, naming: Naming, name: &str, x: Drawn) -> Result<Drawn, NetError> {
     let x = norm_relu(sketch, &format!("{name}.{}", naming.transition_norm), x)?;
     let x = sketch.conv(&format!("{name}.conv"), 1, x)?;
     sketch.push(&format!("{name}.pool"), Op::AvgPool(Window::new([2; 2], [2; 2], [0; 2])), &[x])

@@ -1,13 +1,8 @@
 //! The families of networks that are recognised by the names of their parameters, and what is said of one.
 
-use std::collections::BTreeMap;
-
-use super::sketch::Sketch;
+use super::sketch::{ParameterShapes, Reading, Sketch};
 use super::{densenet, mobilenet_v2, plain, resnet, squeezenet};
 use crate::{Graph, NetError};
-
-/// Shapes of all parameters of a file, by name.
-pub type ParameterShapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
 /// What the families are called where they are listed.
 pub const FAMILIES: &str =
@@ -22,13 +17,6 @@ pub struct Recognised {
     pub graph: Graph,
     /// What names and shapes do not tell and was taken as usual, one sentence each.
     pub assumptions: Vec<String>,
-}
-
-/// What a family makes of a file's parameters.
-pub(super) struct Reading {
-    pub(super) name: String,
-    /// What had to be assumed, a sentence.
-    pub(super) assumption: Option<String>,
 }
 
 /// How a family is told, and read.

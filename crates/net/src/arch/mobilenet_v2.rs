@@ -1,7 +1,6 @@
 //! MobileNetV2 (Sandler et al. 2018) as torchvision names it.
 
-use super::families::{ParameterShapes, Reading};
-use super::sketch::{Place, Sketch, malformed};
+use super::sketch::{Drawn, ParameterShapes, Reading, Sketch, malformed};
 use crate::{NetError, Op, Pointwise};
 
 /// Strides of the blocks, which no shape tells (table 2 of the paper).
@@ -27,7 +26,7 @@ pub(super) fn draw(sketch: &mut Sketch) -> Result<Reading, NetError> {
     Ok(Reading { name: "mobilenet_v2".into(), assumption: Some(assumption) })
 }
 
-fn conv_norm_relu6(sketch: &mut Sketch, name: &str, stride: usize, x: Place) -> Result<Place, NetError> {
+fn conv_norm_relu6(sketch: &mut Sketch, name: &str, stride: usize, x: Drawn) -> Result<Drawn, NetError> {
     let x = sketch.conv(&format!("{name}.0"), stride, x)?;
     let x = sketch.norm(&format!("{name}.1"), x)?;
     sketch.push(&format!("{name}.2"), Op::Pointwise(Pointwise::Relu6), &[x])
@@ -35,7 +34,7 @@ fn conv_norm_relu6(sketch: &mut Sketch, name: &str, stride: usize, x: Place) -> 
 
 /// An inverted residual: 1x1 to more channels (not in the first block), 3x3 depthwise, 1x1 back, and the input where
 /// the shapes are the same.
-fn block(sketch: &mut Sketch, name: &str, stride: usize, x: Place) -> Result<Place, NetError> {
+fn block(sketch: &mut Sketch, name: &str, stride: usize, x: Drawn) -> Result<Drawn, NetError> {
     let part = |i: usize| format!("{name}.conv.{i}");
     let (mut inner, mut next) = (x, 0);
     if sketch.has(&format!("{}.0.weight", part(1))) {

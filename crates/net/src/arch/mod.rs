@@ -12,7 +12,8 @@ mod sketch;
 mod squeezenet;
 
 pub use cifar::{ARCHITECTURES, build, infer};
-pub use families::{FAMILIES, ParameterShapes, Recognised, recognise};
+pub use families::{FAMILIES, Recognised, recognise};
+pub use sketch::ParameterShapes;
 
 /// PyTorch's default, which all of these networks have.
 const BN_EPS: f32 = 1e-5;

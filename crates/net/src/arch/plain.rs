@@ -4,8 +4,7 @@
 
 use std::ops::Range;
 
-use super::families::{ParameterShapes, Reading};
-use super::sketch::{Place, Sketch, malformed};
+use super::sketch::{Drawn, ParameterShapes, Reading, Sketch, malformed};
 use crate::{NetError, Op, Window};
 
 /// More modules than any such sequence has.
@@ -13,12 +12,12 @@ const MODULES_MAX: usize = 256;
 
 /// AlexNet is told from VGG by its first convolution of 11x11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum PlainKind {
     AlexNet,
     Vgg,
 }
 
-impl Kind {
+impl PlainKind {
     fn of(shapes: &ParameterShapes) -> Option<Self> {
         match shapes.get("features.0.weight")? {
             [_, _, 11, 11] => Some(Self::AlexNet),
@@ -36,13 +35,13 @@ impl Kind {
 }
 
 pub(super) fn is_told_by(shapes: &ParameterShapes) -> bool {
-    Kind::of(shapes).is_some() && !linear_layers(shapes).is_empty() && convolutions(shapes).len() > 1
+    PlainKind::of(shapes).is_some() && !linear_layers(shapes).is_empty() && convolutions(shapes).len() > 1
 }
 
 /// VGG's pools halve the image until what the first Linear layer reads is left.
 pub(super) fn usual_side(shapes: &ParameterShapes) -> usize {
-    match Kind::of(shapes) {
-        Some(Kind::Vgg) => final_side(shapes).map_or(224, |side| side << Kind::Vgg.pools().1),
+    match PlainKind::of(shapes) {
+        Some(PlainKind::Vgg) => final_side(shapes).map_or(224, |side| side << PlainKind::Vgg.pools().1),
         _ => 224,
     }
 }
@@ -75,7 +74,7 @@ fn final_side(shapes: &ParameterShapes) -> Option<usize> {
 
 pub(super) fn draw(sketch: &mut Sketch) -> Result<Reading, NetError> {
     let shapes = sketch.shapes();
-    let kind = Kind::of(shapes).unwrap_or(Kind::Vgg);
+    let kind = PlainKind::of(shapes).unwrap_or(PlainKind::Vgg);
     let (convolutions, layers) = (convolutions(shapes), linear_layers(shapes));
     let (window, n_pools_expected) = kind.pools();
     let (mut x, mut n_pools) = (sketch.image(), 0);
@@ -97,10 +96,10 @@ pub(super) fn draw(sketch: &mut Sketch) -> Result<Reading, NetError> {
 }
 
 /// Convolution `at`, its BatchNorm if it has one, its rectifier; the place behind them.
-fn convolve(sketch: &mut Sketch, kind: Kind, at: usize, x: &mut Place) -> Result<usize, NetError> {
+fn convolve(sketch: &mut Sketch, kind: PlainKind, at: usize, x: &mut Drawn) -> Result<usize, NetError> {
     let name = |i: usize| format!("features.{i}");
     let mut place = match (kind, at) {
-        (Kind::AlexNet, 0) => sketch.padded_conv(&name(0), 4, [2; 2], *x)?,
+        (PlainKind::AlexNet, 0) => sketch.padded_conv(&name(0), 4, [2; 2], *x)?,
         _ => sketch.conv(&name(at), 1, *x)?,
     };
     let mut rest = at + 1;
@@ -123,7 +122,7 @@ fn pools_between(sketch: &Sketch, places: Range<usize>) -> Result<bool, NetError
 }
 
 /// The adaptive pool, then the Linear layers with rectifiers between them.
-fn classify(sketch: &mut Sketch, layers: &[String], x: Place) -> Result<(), NetError> {
+fn classify(sketch: &mut Sketch, layers: &[String], x: Drawn) -> Result<(), NetError> {
     let side = final_side(sketch.shapes()).ok_or_else(|| {
         malformed("classifier", format!("its first layer does not read whole pixels of {} channels", x.channels()))
     })?;
@@ -139,7 +138,7 @@ fn classify(sketch: &mut Sketch, layers: &[String], x: Place) -> Result<(), NetE
 }
 
 /// PyTorch's `AdaptiveAvgPool2d`, whose windows are all alike where the sizes divide.
-fn adaptive_pool(sketch: &mut Sketch, side: usize, x: Place) -> Result<Place, NetError> {
+fn adaptive_pool(sketch: &mut Sketch, side: usize, x: Drawn) -> Result<Drawn, NetError> {
     let size = [x.shape.h, x.shape.w];
     if size == [side; 2] {
         return Ok(x);
@@ -153,11 +152,11 @@ fn adaptive_pool(sketch: &mut Sketch, side: usize, x: Place) -> Result<Place, Ne
     sketch.push("avgpool", Op::AvgPool(Window::new(window, window, [0; 2])), &[x])
 }
 
-fn name(sketch: &Sketch, kind: Kind, convolutions: &[usize]) -> String {
+fn name(sketch: &Sketch, kind: PlainKind, convolutions: &[usize]) -> String {
     match kind {
-        Kind::AlexNet => "alexnet".into(),
+        PlainKind::AlexNet => "alexnet".into(),
         // Named after the layers of the original, which has three Linear ones.
-        Kind::Vgg if sketch.is_norm("features.1") => format!("vgg{}_bn", convolutions.len() + 3),
-        Kind::Vgg => format!("vgg{}", convolutions.len() + 3),
+        PlainKind::Vgg if sketch.is_norm("features.1") => format!("vgg{}_bn", convolutions.len() + 3),
+        PlainKind::Vgg => format!("vgg{}", convolutions.len() + 3),
     }
 }

@@ -1,8 +1,7 @@
 //! Residual networks as torchvision names them (He et al. 2016; ResNeXt, Wide ResNet), and as programs for CIFAR do:
 //! `shortcut` for `downsample`, `linear` for `fc`, any number of stages.
 
-use super::families::{ParameterShapes, Reading};
-use super::sketch::{Place, Sketch, malformed};
+use super::sketch::{Drawn, ParameterShapes, Reading, Sketch, malformed};
 use crate::{NetError, Op};
 
 /// What the Linear layer at the end, and the projections of shortcuts, are called.
@@ -49,7 +48,7 @@ fn is_bottleneck(sketch: &Sketch, block: &str) -> bool {
 }
 
 /// Everything before the first block, and what had to be assumed of it.
-fn stem(sketch: &mut Sketch) -> Result<(Place, Vec<String>), NetError> {
+fn stem(sketch: &mut Sketch) -> Result<(Drawn, Vec<String>), NetError> {
     let [_, _, rows, cols] = sketch.filters("conv1")?;
     let is_small = match [rows, cols] {
         [3, 3] => true,
@@ -67,7 +66,7 @@ fn stem(sketch: &mut Sketch) -> Result<(Place, Vec<String>), NetError> {
 }
 
 /// A block: its convolutions, and the shortcut that is added to them.
-fn residual(sketch: &mut Sketch, block: &str, stride: usize, x: Place) -> Result<Place, NetError> {
+fn residual(sketch: &mut Sketch, block: &str, stride: usize, x: Drawn) -> Result<Drawn, NetError> {
     let last = if is_bottleneck(sketch, block) { 3 } else { 2 };
     // The one of 3x3 in a bottleneck, the first one elsewhere.
     let strided = last - 1;

@@ -1,17 +1,28 @@
 //! A graph that is drawn along the parameters of a file: every operation takes its sizes from their shapes.
 
+use std::collections::BTreeMap;
+
 use super::BN_EPS;
-use super::families::ParameterShapes;
 use crate::{Conv2d, Graph, GraphBuilder, NetError, NodeId, Op, Pointwise, Shape, Window, output_shape};
+
+/// Shapes of all parameters of a file, by name.
+pub type ParameterShapes<'a> = BTreeMap<&'a str, &'a [usize]>;
+
+/// What a family makes of a file's parameters.
+pub(super) struct Reading {
+    pub(super) name: String,
+    /// What had to be assumed, a sentence.
+    pub(super) assumption: Option<String>,
+}
 
 /// A tensor of the graph that is being drawn.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Drawn {
     node: NodeId,
     pub(super) shape: Shape,
 }
 
-impl Place {
+impl Drawn {
     pub(super) const fn channels(self) -> usize {
         self.shape.c
     }
@@ -46,8 +57,8 @@ impl<'a> Sketch<'a> {
     }
 
     /// The image.
-    pub(super) const fn image(&self) -> Place {
-        Place { node: 0, shape: self.input }
+    pub(super) const fn image(&self) -> Drawn {
+        Drawn { node: 0, shape: self.input }
     }
 
     pub(super) fn finish(self) -> Result<Graph, NetError> {
@@ -76,7 +87,7 @@ impl<'a> Sketch<'a> {
     }
 
     /// The convolution called `name`, padded so that at stride 1 rows and columns stay.
-    pub(super) fn conv(&mut self, name: &str, stride: usize, x: Place) -> Result<Place, NetError> {
+    pub(super) fn conv(&mut self, name: &str, stride: usize, x: Drawn) -> Result<Drawn, NetError> {
         let [_, _, rows, cols] = self.filters(name)?;
         self.padded_conv(name, stride, [rows / 2, cols / 2], x)
     }
@@ -86,8 +97,8 @@ impl<'a> Sketch<'a> {
         name: &str,
         stride: usize,
         padding: [usize; 2],
-        x: Place,
-    ) -> Result<Place, NetError> {
+        x: Drawn,
+    ) -> Result<Drawn, NetError> {
         let [out_channels, per_group, rows, cols] = self.filters(name)?;
         let in_channels = x.channels();
         if per_group == 0 || !in_channels.is_multiple_of(per_group) {
@@ -106,27 +117,27 @@ impl<'a> Sketch<'a> {
         self.push(name, op, &[x])
     }
 
-    pub(super) fn norm(&mut self, name: &str, x: Place) -> Result<Place, NetError> {
+    pub(super) fn norm(&mut self, name: &str, x: Drawn) -> Result<Drawn, NetError> {
         self.push(name, Op::BatchNorm { channels: x.channels(), eps: BN_EPS }, &[x])
     }
 
-    pub(super) fn relu(&mut self, name: &str, x: Place) -> Result<Place, NetError> {
+    pub(super) fn relu(&mut self, name: &str, x: Drawn) -> Result<Drawn, NetError> {
         self.push(name, Op::Pointwise(Pointwise::Relu), &[x])
     }
 
     /// The maximum over square windows that begin in the image, with padding of half a window or none.
-    pub(super) fn max_pool(&mut self, name: &str, kernel: usize, is_padded: bool, x: Place) -> Result<Place, NetError> {
+    pub(super) fn max_pool(&mut self, name: &str, kernel: usize, is_padded: bool, x: Drawn) -> Result<Drawn, NetError> {
         let padding = if is_padded { kernel / 2 } else { 0 };
         self.push(name, Op::MaxPool(Window::new([kernel; 2], [2; 2], [padding; 2])), &[x])
     }
 
     /// The mean of all pixels, then the Linear layer called `name`.
-    pub(super) fn classify(&mut self, name: &str, x: Place) -> Result<Place, NetError> {
+    pub(super) fn classify(&mut self, name: &str, x: Drawn) -> Result<Drawn, NetError> {
         let pooled = self.push("pool", Op::GlobalAvgPool, &[x])?;
         self.linear(name, pooled)
     }
 
-    pub(super) fn linear(&mut self, name: &str, x: Place) -> Result<Place, NetError> {
+    pub(super) fn linear(&mut self, name: &str, x: Drawn) -> Result<Drawn, NetError> {
         match self.shape_of(&format!("{name}.weight")) {
             Some(&[out_features, in_features]) => {
                 let bias = self.has(&format!("{name}.bias"));
@@ -137,12 +148,12 @@ impl<'a> Sketch<'a> {
     }
 
     /// Any operation.
-    pub(super) fn push(&mut self, name: &str, op: Op, inputs: &[Place]) -> Result<Place, NetError> {
+    pub(super) fn push(&mut self, name: &str, op: Op, inputs: &[Drawn]) -> Result<Drawn, NetError> {
         let shapes: Vec<Shape> = inputs.iter().map(|place| place.shape).collect();
         let nodes: Vec<NodeId> = inputs.iter().map(|place| place.node).collect();
         let shape =
             output_shape(&op, &shapes).map_err(|problem| malformed(name, format!("{}: {problem}", op.name())))?;
-        Ok(Place { node: self.graph.push(name, op, &nodes), shape })
+        Ok(Drawn { node: self.graph.push(name, op, &nodes), shape })
     }
 }
 

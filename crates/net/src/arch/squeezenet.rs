@@ -1,8 +1,7 @@
 //! SqueezeNet (Iandola et al. 2016), both versions of torchvision: they differ in the stem and in where pools stand,
 //! which the numbers of the modules in `features` tell.
 
-use super::families::{ParameterShapes, Reading};
-use super::sketch::{Place, Sketch, malformed};
+use super::sketch::{Drawn, ParameterShapes, Reading, Sketch, malformed};
 use crate::{NetError, Op, Window};
 
 /// More modules than any such sequence has.
@@ -39,8 +38,8 @@ pub(super) fn draw(sketch: &mut Sketch) -> Result<Reading, NetError> {
 }
 
 /// A 1x1 convolution, then one of 1x1 and one of 3x3 side by side.
-fn fire(sketch: &mut Sketch, name: &str, x: Place) -> Result<Place, NetError> {
-    let mut unit = |part: &str, x: Place| {
+fn fire(sketch: &mut Sketch, name: &str, x: Drawn) -> Result<Drawn, NetError> {
+    let mut unit = |part: &str, x: Drawn| {
         let x = sketch.conv(&format!("{name}.{part}"), 1, x)?;
         sketch.relu(&format!("{name}.{part}_activation"), x)
     };

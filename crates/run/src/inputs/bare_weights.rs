@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use secateur_net::arch::{self, ARCHITECTURES, FAMILIES, ParameterShapes, Recognised};
 use secateur_net::{Graph, NetError, Network, Shape, Weights, parameter_shapes};
 
-use super::load::in_file;
+use super::load::{LoadedNetwork, in_file};
 
 /// Images of the architectures that are built by their name; a bare state dict does not say.
 pub const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
@@ -23,7 +23,7 @@ const NAMES_SHOWN: usize = 5;
 const NAME_CHARS_SHOWN: usize = 80;
 
 /// What is made of a file that holds parameters only.
-pub(super) struct Built {
+pub(super) struct BuiltNetwork {
     /// The architecture's name.
     pub(super) arch: String,
     pub(super) network: Network,
@@ -36,7 +36,7 @@ pub(super) struct Built {
 ///
 /// # Errors
 /// An unknown or another architecture, parameters that do not fit; with what to do.
-pub(super) fn build(path: &Path, arch: Option<&str>, weights: Weights) -> anyhow::Result<Built> {
+pub(super) fn build(path: &Path, arch: Option<&str>, weights: Weights) -> anyhow::Result<BuiltNetwork> {
     match arch {
         Some(name) => given(path, name, weights),
         None => told(path, weights),
@@ -50,7 +50,7 @@ fn family(weights: &Weights) -> Option<Result<Recognised, NetError>> {
 }
 
 /// The network of the architecture that the user names.
-fn given(path: &Path, name: &str, weights: Weights) -> anyhow::Result<Built> {
+fn given(path: &Path, name: &str, weights: Weights) -> anyhow::Result<BuiltNetwork> {
     let (graph, assumptions) = match family(&weights) {
         Some(Ok(recognised)) if recognised.name == name => (recognised.graph, recognised.assumptions),
         _ if ARCHITECTURES.contains(&name) => named(path, name, n_classes(path, name, &weights)?)?,
@@ -63,11 +63,11 @@ fn given(path: &Path, name: &str, weights: Weights) -> anyhow::Result<Built> {
         ),
     };
     let network = Network::new(graph, weights).with_context(|| in_file(path, Some(name)))?;
-    Ok(Built { arch: name.to_owned(), network, assumptions })
+    Ok(BuiltNetwork { arch: name.to_owned(), network, assumptions })
 }
 
 /// The network that the parameters' names tell.
-fn told(path: &Path, weights: Weights) -> anyhow::Result<Built> {
+fn told(path: &Path, weights: Weights) -> anyhow::Result<BuiltNetwork> {
     let standard = arch::infer(&weights);
     let (name, by, graph, assumptions) = match (standard, family(&weights)) {
         // A builder of this name may know these names, and be of other shapes.
@@ -91,7 +91,7 @@ fn told(path: &Path, weights: Weights) -> anyhow::Result<Built> {
         anyhow!("{told}, as {by} tell: {problem}; if it is another network, {EXPORT}")
     })?;
     let assumptions = std::iter::once(format!("architecture {name}, told by {by}")).chain(assumptions).collect();
-    Ok(Built { arch: name, network, assumptions })
+    Ok(BuiltNetwork { arch: name, network, assumptions })
 }
 
 /// Graph of a builder that goes by its name, and what is assumed.
@@ -127,6 +127,18 @@ fn n_classes(path: &Path, name: &str, weights: &Weights) -> anyhow::Result<usize
         let (path, shown) = (path.display(), shown(weights));
         format!("'{path}' is no {name}: that has its classes in '{classifier}', this file has {shown}")
     })
+}
+
+/// Parameters alone do not say of which size images are: an export does.
+pub(super) fn size_advice(network: &LoadedNetwork, wanted: Shape) -> String {
+    let Shape { c, h, w } = wanted;
+    match &network.arch {
+        Some(arch) if c == network.folded.graph().input().c => format!(
+            "; that is the usual size of {arch}: if it was trained on {h}x{w} pixels, export it with such an image, \
+             torch.onnx.export(model.eval(), torch.zeros(1, {c}, {h}, {w}), 'm.onnx')"
+        ),
+        _ => String::new(),
+    }
 }
 
 /// Some of the parameters' names, to recognise the network by.

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use secateur_formats::{Preprocessing, read_weights};
 use secateur_net::{Network, fold_batch_norm};
 
-use super::bare_weights::{Built, build};
+use super::bare_weights::{BuiltNetwork, build};
 use super::onnx_document::{ReadDocument, is_onnx, read_document};
 
 /// A network, ready to be run and pruned.
@@ -81,7 +81,7 @@ fn said_by(path: &Path, given: Option<&str>) -> anyhow::Result<SaidByFile> {
     let mut assumptions = file.notes;
     let described = file.description.map(|d| (d.graph, d.preprocessing));
     let Some((graph, own)) = described else {
-        let Built { arch, network, assumptions: assumed } = build(path, given, file.weights)?;
+        let BuiltNetwork { arch, network, assumptions: assumed } = build(path, given, file.weights)?;
         assumptions.extend(assumed);
         return Ok(SaidByFile { arch: Some(arch), original: network, own: None, assumptions });
     };
