@@ -2,6 +2,8 @@
 //! them, shapes only; parameters and multiply-accumulates are those that torchvision publishes with its weights
 //! (`meta["num_params"]`, `meta["_ops"]`).
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::collections::BTreeMap;
 
 use secateur_net::arch::{ParameterShapes, Recognised, recognise};
