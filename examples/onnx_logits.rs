@@ -1,16 +1,16 @@
-//! What the engine makes of an ONNX network: `tests/onnx/compare.py` compares it with other runtimes.
+//! What the engine makes of a network: `tests/onnx/compare.py` and `state_dicts.py` compare it with other runtimes.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use secateur::kernels::{Arithmetic, Plan};
-use secateur::net::fold_batch_norm;
+use secateur::net::{Network, Shape, fold_batch_norm};
 use secateur::onnx::Facts;
-use secateur::run::open_document;
+use secateur::run::{is_onnx, load_network, open_document};
 
-/// Computes an ONNX network on images.
+/// Computes a network on images.
 #[derive(Parser)]
 struct Arguments {
     /// The network.
@@ -26,6 +26,20 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let outputs = match is_onnx(&arguments.file) {
+        true => of_document(&arguments)?,
+        false => {
+            let network = load_network(&arguments.file, None, None)?.folded;
+            let images = channels_last(&read(&arguments.input, network.graph().input())?, network.graph().input());
+            logits(&network, &images)?
+        }
+    };
+    fs::write(&arguments.output, outputs.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())?;
+    Ok(())
+}
+
+/// All outputs of an ONNX file. Other programs give them one after the other, each of all images.
+fn of_document(arguments: &Arguments) -> anyhow::Result<Vec<f32>> {
     let document = open_document(&arguments.file)?;
     let facts = Facts::of(&document, <[usize; 2]>::try_from(arguments.size.as_slice()).ok())?;
     let imported = document.network(&facts)?;
@@ -34,32 +48,38 @@ fn main() -> anyhow::Result<()> {
     }
     let network = fold_batch_norm(&imported.network)?;
     let input = network.graph().input();
-    let bytes = fs::read(&arguments.input).with_context(|| format!("reading '{}'", arguments.input.display()))?;
-    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
-    ensure!(values.len().is_multiple_of(input.len()), "{} numbers are no images of {input}", values.len());
+    let images = read(&arguments.input, input)?;
     let is_channels_last = facts.inputs()[0].shape.last() == Some(&input.c) && input.c != input.w;
-    let images: Vec<f32> = values
-        .chunks_exact(input.len())
-        .flat_map(|image| {
-            // The engine takes channels last.
-            let at = move |i: usize| image[(i % input.c) * input.h * input.w + i / input.c];
-            (0..input.len()).map(move |i| if is_channels_last { image[i] } else { at(i) })
-        })
-        .collect();
-    let plan = Plan::compile(&network, Arithmetic::default())?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
-    let logits = plan.logits(&pool, &images)?;
-    // Other programs give the outputs one after the other, each of all images.
-    let n_classes = network.graph().n_classes();
-    let mut written: Vec<u8> = Vec::new();
-    let mut from = 0;
+    let logits = logits(&network, &if is_channels_last { images } else { channels_last(&images, input) })?;
+    let (mut written, mut from) = (Vec::new(), 0);
     for output in &imported.outputs {
         let n: usize = facts.shape(output).context("an output of unknown shape")?.iter().product();
-        for image in logits.chunks_exact(n_classes) {
-            written.extend(image[from..from + n].iter().flat_map(|v| v.to_le_bytes()));
-        }
+        let images = logits.chunks_exact(network.graph().n_classes());
+        written.extend(images.flat_map(|image| &image[from..from + n]));
         from += n;
     }
-    fs::write(&arguments.output, written)?;
-    Ok(())
+    Ok(written)
+}
+
+/// Images of shape `input` from a file.
+fn read(path: &Path, input: Shape) -> anyhow::Result<Vec<f32>> {
+    let bytes = fs::read(path).with_context(|| format!("reading '{}'", path.display()))?;
+    let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+    ensure!(values.len().is_multiple_of(input.len()), "{} numbers are no images of {input}", values.len());
+    Ok(values)
+}
+
+/// Images whose channels come first, as the engine takes them.
+fn channels_last(images: &[f32], input: Shape) -> Vec<f32> {
+    let one = |image: &[f32]| {
+        let at = |i: usize| image[(i % input.c) * input.h * input.w + i / input.c];
+        (0..input.len()).map(at).collect::<Vec<f32>>()
+    };
+    images.chunks_exact(input.len()).flat_map(one).collect()
+}
+
+fn logits(network: &Network, images: &[f32]) -> anyhow::Result<Vec<f32>> {
+    let plan = Plan::compile(network, Arithmetic::default())?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
+    Ok(plan.logits(&pool, images)?)
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use secateur::formats::{Preprocessing, write_network};
 use secateur::net::random::with_random_weights;
-use secateur::net::{Cost, Network, Shape, Weights, arch};
+use secateur::net::{Cost, Network, Shape, Tensor, Weights, arch};
 use secateur::run::load_network;
 use secateur::run::{Resolved, Roots, resolve};
 use secateur::scene::{Scene, SceneError};
@@ -176,4 +176,87 @@ fn a_missing_data_set_says_where_it_was_looked_for() {
     );
     let error = error.unwrap_err().to_string();
     assert!(error.contains("no data") && error.contains("--data-root") && error.contains("s.ron:2:"), "{error}");
+}
+
+/// Random parameters under the names that torchvision, or a program for CIFAR, gives a ResNet of two-convolution blocks.
+fn residual_weights(stem: usize, names: [&str; 2], n_stages: usize) -> Weights {
+    let mut weights = Weights::new();
+    let mut add = |name: String, shape: &[usize]| {
+        let n = shape.iter().product();
+        let start = weights.len();
+        let data = (0..n).map(|i| ((start + 7 * i) % 13) as f32 / 40.0 + 0.1).collect();
+        weights.insert(name, Tensor::new(shape.to_vec(), data).unwrap());
+    };
+    let mut unit = |conv: String, norm: String, shape: [usize; 4]| {
+        add(format!("{conv}.weight"), &shape);
+        ["weight", "bias", "running_mean", "running_var"].iter().for_each(|p| add(format!("{norm}.{p}"), &shape[..1]));
+    };
+    unit("conv1".into(), "bn1".into(), [8, 3, stem, stem]);
+    let mut inputs = 8;
+    for stage in 1..=n_stages {
+        let (name, outputs) = (format!("layer{stage}.0"), 8 << (stage - 1));
+        unit(format!("{name}.conv1"), format!("{name}.bn1"), [outputs, inputs, 3, 3]);
+        unit(format!("{name}.conv2"), format!("{name}.bn2"), [outputs, outputs, 3, 3]);
+        if stage > 1 {
+            unit(format!("{name}.{}.0", names[0]), format!("{name}.{}.1", names[0]), [outputs, inputs, 1, 1]);
+        }
+        inputs = outputs;
+    }
+    add(format!("{}.weight", names[1]), &[10, inputs]);
+    add(format!("{}.bias", names[1]), &[10]);
+    weights
+}
+
+#[test]
+fn state_dicts_of_a_family_are_recognised_and_what_they_leave_open_is_told() {
+    let files = Files::new();
+    for (names, n_stages, arch) in [
+        (["downsample", "fc"], 4, "resnet10"),
+        (["shortcut", "linear"], 4, "resnet10"),
+        (["shortcut", "linear"], 3, "resnet8"),
+    ] {
+        write_tensors(&files.path("family.safetensors"), &residual_weights(3, names, n_stages));
+        let loaded = load_network(&files.path("family.safetensors"), None, None).unwrap();
+        assert_eq!(loaded.arch.as_deref(), Some(arch));
+        let told = loaded.assumptions.join("\n");
+        for part in [arch, "names and shapes of the parameters", "images of 3x32x32", "stride 1 and no max pool"] {
+            assert!(told.contains(part), "'{part}' is not in {told}");
+        }
+        let same = load_network(&files.path("family.safetensors"), Some(arch), None).unwrap();
+        assert_eq!(same.original, loaded.original);
+    }
+    write_tensors(&files.path("family.safetensors"), &residual_weights(7, ["downsample", "fc"], 4));
+    let large = load_network(&files.path("family.safetensors"), None, None).unwrap();
+    assert_eq!(large.original.graph().input(), Shape { c: 3, h: 224, w: 224 });
+    let data = "shapes:1".parse::<secateur::formats::DatasetSource>().unwrap();
+    let data = data.read(Path::new(""), secateur::formats::Split::Test).unwrap();
+    let misfit = secateur::run::check_fit(&large, &data).unwrap_err().to_string();
+    assert!(misfit.contains("3x224x224") && misfit.contains("torch.zeros(1, 3, 32, 32)"), "{misfit}");
+}
+
+#[test]
+fn state_dicts_of_no_family_or_of_a_changed_one_say_how_to_export_them() {
+    let files = Files::new();
+    let message = |weights: &Weights, arch: Option<&str>| {
+        write_tensors(&files.path("odd.safetensors"), weights);
+        format!("{:#}", load_network(&files.path("odd.safetensors"), arch, None).unwrap_err())
+    };
+    let export = "torch.onnx.export(model.eval(), example, 'm.onnx')";
+    let sound = residual_weights(3, ["downsample", "fc"], 4);
+    let one = Weights::from([("x.weight".to_owned(), sound["conv1.weight"].clone())]);
+    let unknown = message(&one, None);
+    assert!(unknown.contains(export) && unknown.contains("'x.weight'") && unknown.contains("torchvision"), "{unknown}");
+    // Squeeze-and-excitation inside the blocks: other names beside those of the family.
+    let mut more = sound.clone();
+    more.insert("layer1.0.se.fc1.weight".into(), sound["fc.weight"].clone());
+    let changed = message(&more, None);
+    for part in ["as resnet10", "'layer1.0.se.fc1.weight'", "another network", export] {
+        assert!(changed.contains(part), "'{part}' is not in {changed}");
+    }
+    let mut less = sound.clone();
+    less.remove("layer2.0.downsample.0.weight");
+    let broken = message(&less, None);
+    assert!(broken.contains("'layer2.0'") && broken.contains(export), "{broken}");
+    let wrong = message(&sound, Some("resnet18"));
+    assert!(wrong.contains("is no resnet18") && wrong.contains("resnet10"), "{wrong}");
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod bad_input;
+mod bad_onnx;
 mod bench;
 mod certificate;
 mod check_and_run;

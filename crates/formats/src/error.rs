@@ -97,7 +97,8 @@ pub enum FileProblem {
     /// A network that was saved with the code it belongs to.
     #[error(
         "the pickle holds{holder} a whole network, an object of class '{class}' that only its own code can rebuild; nothing was \
-         executed; load it where that class is defined and save its weights: torch.save(model.state_dict(), 'weights.pth')"
+         executed; load it where that class is defined, and save its weights, torch.save(model.state_dict(), 'weights.pth'), or \
+         with its graph as well, torch.onnx.export(model.eval(), example, 'm.onnx')"
     )]
     WholeModule {
         /// Module and name of its class.

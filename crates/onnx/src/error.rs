@@ -28,7 +28,9 @@ pub enum OnnxError {
         problem: String,
     },
     /// More than a file of this size may unfold to.
-    #[error("the model would take more than {limit} bytes of memory, which no network of {n_bytes} bytes does")]
+    #[error(
+        "the model would take more than {limit} bytes of memory, which no network of {n_bytes} bytes does: export it again"
+    )]
     TooMuch {
         /// The bound, bytes.
         limit: usize,
@@ -39,6 +41,12 @@ pub enum OnnxError {
     #[error("the graph {problem}")]
     Graph {
         /// What is wrong, with the names of nodes and values.
+        problem: String,
+    },
+    /// A node that the engine does not compute.
+    #[error("the graph cannot be computed: {problem}")]
+    NotComputed {
+        /// Which, and why.
         problem: String,
     },
     /// A tensor whose values cannot be read.

@@ -46,13 +46,18 @@ impl ExternalData {
         let path = self.confined(&range.location).map_err(fail)?;
         let there = fs::metadata(&path).map_err(|e| OnnxError::io(&path, e))?;
         if !there.is_file() {
-            return Err(fail(format!("its data file '{}' is no regular file", range.location)));
+            return Err(fail(format!(
+                "its data file '{}' is no regular file: put its data beside the model",
+                range.location
+            )));
         }
         let left = there.len().checked_sub(range.offset);
         let length = range.length.or(left).unwrap_or(0);
         if left.is_none_or(|left| length > left) {
             let (FileRange { location, offset, .. }, n) = (range, there.len());
-            return Err(fail(format!("bytes {offset} to {offset} + {length} lie past the {n} bytes of '{location}'")));
+            return Err(fail(format!(
+                "bytes {offset} to {offset} + {length} lie past the {n} bytes of '{location}': is it the file that was written with the model?"
+            )));
         }
         if length != n_bytes as u64 {
             return Err(fail(format!("its shape takes {n_bytes} bytes, its data file has {length}: export it again")));
@@ -78,8 +83,11 @@ impl ExternalData {
     /// The file of a location, if it lies in the folder.
     fn confined(&self, location: &str) -> Result<PathBuf, String> {
         let outside = || format!("its data file '{location}' lies outside the folder of the model: put it beside it");
+        if location.is_empty() {
+            return Err("is said to be kept in another file, which is not named: export it again".into());
+        }
         let is_plain = Path::new(location).components().all(|part| matches!(part, Component::Normal(_)));
-        if location.is_empty() || !is_plain || location.contains('\\') {
+        if !is_plain || location.contains('\\') {
             return Err(outside());
         }
         let path = self.folder.join(location);

@@ -35,6 +35,7 @@ mod names;
 mod pruned;
 mod scan;
 mod tensor;
+mod unknown;
 
 pub use document::{Fidelity, OnnxDocument};
 pub use edit::{DataFile, Removal, WrittenModel};

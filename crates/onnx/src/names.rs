@@ -1,6 +1,6 @@
 //! Names of values: each is made once, before it is read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::OnnxError;
 use crate::schema::{GraphProto, NodeProto};
@@ -11,6 +11,31 @@ pub fn node_name(number: usize, node: &NodeProto) -> String {
         "" => format!("node {number} ({})", node.op_type()),
         name => format!("node '{name}' ({})", node.op_type()),
     }
+}
+
+/// Whether graphs are among a node's attributes: branches of If, bodies of Loop and Scan.
+pub fn has_graphs(node: &NodeProto) -> bool {
+    node.attribute.iter().any(|attribute| attribute.g.is_some() || !attribute.graphs.is_empty())
+}
+
+/// Values that the graphs in a node's attributes take from around it.
+pub fn captured(node: &NodeProto) -> BTreeSet<&str> {
+    let graphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+    graphs.flat_map(taken_from_around).collect()
+}
+
+fn taken_from_around(graph: &GraphProto) -> BTreeSet<&str> {
+    let own = graph.input.iter().map(|value| value.name());
+    let own = own.chain(graph.initializer.iter().map(|tensor| tensor.name()));
+    let own: HashSet<&str> = own.chain(graph.node.iter().flat_map(|node| &node.output).map(String::as_str)).collect();
+    let read = graph.node.iter().flat_map(|node| node.input.iter().map(String::as_str).chain(captured(node)));
+    let read = read.chain(graph.output.iter().map(|value| value.name()));
+    read.filter(|name| !name.is_empty() && !own.contains(name)).collect()
+}
+
+/// Everything that a node reads: its inputs, and what its graphs take from around it.
+pub fn reads(node: &NodeProto) -> impl Iterator<Item = &str> {
+    node.input.iter().map(String::as_str).filter(|name| !name.is_empty()).chain(captured(node))
 }
 
 /// Checks that every value is made once (initialisers may be listed among the inputs as well, as before IR 4), and that
@@ -36,11 +61,10 @@ pub fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
     let makers: HashMap<&str, usize> = makers(graph);
     for (number, node) in graph.node.iter().enumerate() {
         let name = || node_name(number, node);
-        let is_lacking = |input: &&String| !input.is_empty() && !made.contains(input.as_str());
-        if let Some(input) = node.input.iter().find(is_lacking) {
-            return Err(OnnxError::graph(match makers.get(input.as_str()) {
+        if let Some(input) = reads(node).find(|input| !made.contains(input)) {
+            return Err(OnnxError::graph(match makers.get(input) {
                 Some(&later) => format!(
-                    "has a circle or is out of order: {} reads '{input}', which {} makes",
+                    "has a circle or is out of order: {} reads '{input}', which {} makes: export it again",
                     name(),
                     node_name(later, &graph.node[later])
                 ),
@@ -49,7 +73,10 @@ pub fn check_names(graph: &GraphProto) -> Result<(), OnnxError> {
         }
         for output in node.output.iter().filter(|output| !output.is_empty()) {
             if !made.insert(output) {
-                return Err(OnnxError::graph(format!("has '{output}' twice: {} makes it again", name())));
+                return Err(OnnxError::graph(format!(
+                    "has '{output}' twice: {} makes it again: export it again",
+                    name()
+                )));
             }
         }
     }

@@ -159,6 +159,9 @@ const TIMES_SIZE: usize = 4;
 /// Bytes in memory of an integer, and of what holds a text besides it.
 const INTEGER: usize = 8;
 const TEXT: usize = 32;
+/// What is known of a value that a node makes, where it is found by its name; and what is kept of each time it is read.
+const VALUE: usize = 512;
+const READING: usize = 256;
 
 struct Scan<'a> {
     bytes: &'a [u8],
@@ -219,6 +222,8 @@ impl Scan<'_> {
         let n = to - from;
         self.take(match () {
             () if message.is_in_place(number) => TEXT,
+            () if message == Message::Node && number == 1 => READING + TEXT + 2 * n,
+            () if message == Message::Node && number == 2 => VALUE + TEXT + 2 * n,
             () if message.is_integers(number) => 2 * INTEGER * n,
             () => TEXT + 2 * n,
         })

@@ -83,7 +83,9 @@ pub fn dims(tensor: &TensorProto) -> Result<(Vec<usize>, usize), OnnxError> {
             let n = if extents.contains(&0) { 0 } else { n };
             Ok((extents, n))
         }
-        None => Err(OnnxError::tensor(tensor.name(), format!("no tensor has the shape {:?}", tensor.dims))),
+        None => {
+            Err(OnnxError::tensor(tensor.name(), format!("no tensor has the shape {:?}: export it again", tensor.dims)))
+        }
     }
 }
 

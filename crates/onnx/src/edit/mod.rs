@@ -19,7 +19,7 @@ use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::{Facts, declared_extents};
 use crate::labels::{DocumentGroups, KeptFlags, RowLabels, varying};
-use crate::names::makers;
+use crate::names::{captured, makers};
 use crate::schema::tensor_proto::DataType;
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{GraphProto, ModelProto, TensorProto, ValueInfoProto, type_proto};
@@ -162,7 +162,8 @@ impl<'a> Edit<'a> {
             // Who reads only a shape reads that of what is left.
             let is_shape = node.is_standard() && matches!(node.op_type(), "Shape" | "Size");
             let read = node.input.iter().filter(|_| !is_shape);
-            read.for_each(|name| *readers.entry(name.clone()).or_default() += 1);
+            let read = read.map(String::as_str).chain(captured(node));
+            read.for_each(|name| *readers.entry(name.to_owned()).or_default() += 1);
             names.extend(node.output.iter().cloned());
         }
         names.extend(graph.input.iter().map(|value| value.name().to_owned()));

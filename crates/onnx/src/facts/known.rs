@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::numbers::ShapeNumbers;
+use crate::names::captured;
 use crate::schema::NodeProto;
 
 /// An input of the network, and the extents that were chosen where the document leaves them open.
@@ -92,11 +93,12 @@ impl Facts {
         self.opset
     }
 
-    /// Whether all of a node's inputs are constant.
+    /// Whether all that a node reads is constant.
     pub(crate) fn is_constant_node(&self, node: &NodeProto) -> bool {
         // Of CastLike's second input only the type matters.
         let n = if node.op_type() == "CastLike" { 1 } else { node.input.len() };
-        node.input.iter().take(n).filter(|name| !name.is_empty()).all(|name| self.is_constant(name))
+        let inputs = node.input.iter().take(n).map(String::as_str).filter(|name| !name.is_empty());
+        inputs.chain(captured(node)).all(|name| self.is_constant(name))
     }
 }
 

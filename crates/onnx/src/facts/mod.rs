@@ -26,6 +26,7 @@ use crate::names::node_name;
 use crate::schema::tensor_shape_proto::dimension::Value;
 use crate::schema::{NodeProto, TensorProto, ValueInfoProto, type_proto};
 use crate::tensor::{ElementType, dims, floats, integers};
+use crate::unknown::unknown;
 
 /// Rows and columns where a document leaves them open: what most classifiers are trained on, and what the strides of
 /// most detectors divide.
@@ -42,12 +43,19 @@ impl Facts {
     /// are those of `size`, or else 224.
     ///
     /// # Errors
-    /// An initialiser or an input whose shape no tensor has, an input of unknown rank.
+    /// An initialiser or an input whose shape no tensor has, a sparse initialiser, an input of unknown rank.
     pub fn of(document: &OnnxDocument, size: Option<[usize; 2]>) -> Result<Self, OnnxError> {
         let opset = document.opset();
         let mut facts =
             Self { known: HashMap::new(), inputs: Vec::new(), problems: HashMap::new(), opset, n_numbers: 0 };
         let graph = document.graph();
+        if let Some(sparse) = graph.sparse_initializer.first() {
+            let name = sparse.values.as_ref().map_or("", |values| values.name());
+            return Err(OnnxError::tensor(
+                name,
+                "is stored sparsely, which is not read: export it with all of its values",
+            ));
+        }
         for tensor in &graph.initializer {
             facts.learn(tensor.name(), constant(tensor, document)?);
         }
@@ -84,7 +92,7 @@ impl Facts {
         let made = if node.is_standard() {
             shapes::outputs(&self.at(node))
         } else {
-            Err(format!("is of the operator set '{}', which is not known", node.domain()))
+            Err(unknown(node, &document.model().functions))
         };
         let (mut facts, problem) = match made {
             Ok(made) => (made, None),
@@ -116,11 +124,13 @@ impl Facts {
 
 fn constant(tensor: &TensorProto, document: &OnnxDocument) -> Result<Fact, OnnxError> {
     let (shape, n) = dims(tensor)?;
-    elements(&shape).map_err(|problem| OnnxError::tensor(tensor.name(), problem))?;
+    elements(&shape).map_err(|problem| OnnxError::tensor(tensor.name(), format!("{problem}: export it again")))?;
     let mut numbers = None;
     if n <= NUMBERS_MAX && shape.len() <= RANK_MAX {
-        let values = match ElementType::of(tensor)? {
-            ElementType::Int64 | ElementType::Int32 | ElementType::Bool => {
+        let values = match ElementType::of(tensor) {
+            // Who needs the numbers says that they are not read.
+            Err(_) => None,
+            Ok(ElementType::Int64 | ElementType::Int32 | ElementType::Bool) => {
                 let values = integers(tensor, document.external())?;
                 Some((values.into_iter().map(|v| v as f64).collect(), true))
             }
@@ -174,7 +184,8 @@ fn input_shape(value: &ValueInfoProto, size: Option<[usize; 2]>) -> Result<Input
             }
         });
     }
-    elements(&shape).map_err(|problem| OnnxError::graph(format!("has an input '{name}' that {problem}")))?;
+    elements(&shape)
+        .map_err(|problem| OnnxError::graph(format!("has an input '{name}' that {problem}: export it again")))?;
     let open = (0..rank).filter(|&axis| extents[axis].is_none()).collect();
     Ok(InputShape { name, shape, open })
 }

@@ -5,6 +5,7 @@ use super::known::{Fact, NodeFacts};
 use super::movement::{Movement, axes};
 use super::numbers::{NUMBERS_MAX, ShapeNumbers, concat, fold};
 use super::windows::Pads;
+use crate::unknown::unknown;
 
 /// Operations on each element.
 pub const ELEMENTWISE: [&str; 38] = [
@@ -126,7 +127,7 @@ pub fn outputs(facts: &NodeFacts<'_>) -> Result<Vec<Fact>, String> {
         "DepthToSpace" | "SpaceToDepth" => blocks(facts)?,
         "ArgMax" | "ArgMin" => reduced(facts, Some(vec![node.int("axis", 0)]))?,
         _ if op.starts_with("Reduce") => reduced(facts, axes(node, facts)?)?,
-        _ => return Err("is not known".into()),
+        _ => return Err(unknown(node, &[])),
     };
     elements(&shape)?;
     whole(shape)

@@ -8,6 +8,7 @@ mod branches;
 mod cutting;
 mod elementwise;
 mod filters;
+mod inputs;
 mod layers;
 mod layout;
 mod norms;
@@ -18,16 +19,18 @@ mod resize;
 
 use std::collections::{HashMap, HashSet};
 
+use inputs::{image, only_input};
 use layout::Layout;
 use secateur_net::{Network, Node, NodeId, Op, Shape, Tensor, Weights};
 
 use crate::OnnxError;
 use crate::document::OnnxDocument;
 use crate::facts::Facts;
-use crate::names::{makers, node_name};
+use crate::names::{makers, node_name, reads};
 use crate::schema::tensor_proto::DataLocation;
 use crate::schema::{NodeProto, TensorProto};
 use crate::tensor::dims;
+use crate::unknown::unknown;
 
 /// A value of the document, as the network has it.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +104,7 @@ impl OnnxDocument {
     pub fn network(&self, facts: &Facts) -> Result<ImportedNetwork, OnnxError> {
         let mut import = Import::new(self, facts)?;
         for (number, node) in self.graph().node.iter().enumerate() {
-            import.take(number, node).map_err(|why| OnnxError::graph(format!("cannot be computed: {why}")))?;
+            import.take(number, node).map_err(|problem| OnnxError::NotComputed { problem })?;
         }
         import.finish()
     }
@@ -127,17 +130,8 @@ fn numbers_left(document: &OnnxDocument) -> Result<usize, OnnxError> {
 
 impl<'a> Import<'a> {
     fn new(document: &'a OnnxDocument, facts: &'a Facts) -> Result<Self, OnnxError> {
-        let [input] = facts.inputs() else {
-            let n = facts.inputs().len();
-            return Err(OnnxError::graph(format!("has {n} inputs; networks of one image are computed")));
-        };
-        let (shape, layout) = match *input.shape.as_slice() {
-            [_, h, w, c] if input.channel_axis() == 3 => (Shape { c, h, w }, Layout::ChannelsLast),
-            [_, c, h, w] => (Shape { c, h, w }, Layout::Image),
-            [_, c] => (Shape { c, h: 1, w: 1 }, Layout::Flat),
-            _ => return Err(OnnxError::graph(format!("has an input '{}' that is no image", input.name))),
-        };
-        checked(shape).map_err(|problem| OnnxError::graph(format!("has an input '{}' that {problem}", input.name)))?;
+        let input = only_input(document, facts)?;
+        let (shape, layout) = image(input)?;
         let node = Node { name: "input".into(), op: Op::Input, inputs: vec![] };
         Ok(Self {
             document,
@@ -160,7 +154,7 @@ impl<'a> Import<'a> {
 
     /// Takes over one node. Where that fails, the network ends in front of it, unless weights follow.
     fn take(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
-        let is_beyond = node.input.iter().any(|name| self.beyond.contains(name));
+        let is_beyond = reads(node).any(|name| self.beyond.contains(name));
         if !is_beyond {
             self.current = Some(number);
             let taken = self.node(number, node).and_then(|()| self.check_shapes(node));
@@ -171,9 +165,9 @@ impl<'a> Import<'a> {
         if has_weights && node.input.iter().any(|name| self.facts.is_constant(name)) {
             return Err(self.ends_early.clone().unwrap_or_default());
         }
-        for name in &node.input {
-            if self.carried.contains_key(name) && !self.ends.contains(name) {
-                self.ends.push(name.clone());
+        for name in reads(node) {
+            if self.carried.contains_key(name) && !self.ends.iter().any(|end| end == name) {
+                self.ends.push(name.to_owned());
             }
         }
         self.beyond.extend(node.output.iter().filter(|name| !name.is_empty()).cloned());
@@ -182,18 +176,18 @@ impl<'a> Import<'a> {
 
     /// Takes over one node, if it works on what depends on the image.
     fn node(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
-        let reads_image = node.input.iter().any(|name| self.carried.contains_key(name));
+        let reads_image = reads(node).any(|name| self.carried.contains_key(name));
         if !reads_image
             || self.facts.is_constant_node(node)
             || (node.is_standard() && matches!(node.op_type(), "Shape" | "Size"))
         {
             return Ok(());
         }
-        if !node.is_standard() {
-            return Err(format!("is of the operator set '{}'", node.domain()));
-        }
         if let Some(problem) = self.facts.problem(number) {
-            return Err(problem.to_owned());
+            return Err(self.cause(number, node, problem));
+        }
+        if !node.is_standard() {
+            return Err(unknown(node, &self.document.model().functions));
         }
         match node.op_type() {
             "Conv" => self.convolution(node),
@@ -224,6 +218,18 @@ impl<'a> Import<'a> {
             }
             _ => self.pointwise(node),
         }
+    }
+
+    /// Why nothing is known of what the node makes: a parameter that is computed in a way that is not known, or its own
+    /// problem, without its name.
+    fn cause(&self, number: usize, node: &NodeProto, problem: &str) -> String {
+        let computed = node.input.iter().filter(|name| self.facts.is_constant(name));
+        let of_parameter = computed.filter_map(|name| {
+            let problem = self.facts.problem(*self.makers.get(name.as_str())?)?;
+            Some(format!("reads '{name}': {problem}"))
+        });
+        let own = || problem.strip_prefix(&format!("{} ", node_name(number, node))).unwrap_or(problem).to_owned();
+        of_parameter.into_iter().next().unwrap_or_else(own)
     }
 
     /// What was taken over has the shapes that the document gives it.

@@ -19,7 +19,9 @@ impl Import<'_> {
             if self.carried.contains_key(output) {
                 outputs.push(output.to_owned());
             } else if !self.beyond.contains(output) {
-                return Err(OnnxError::graph(format!("has an output '{output}' that does not depend on the image")));
+                return Err(OnnxError::graph(format!(
+                    "has an output '{output}' that does not depend on the image: export it without"
+                )));
             }
         }
         outputs.append(&mut self.ends);
@@ -30,7 +32,7 @@ impl Import<'_> {
         }
         let joined = NodeProto { name: Some("outputs".into()), ..NodeProto::default() };
         let output = match ends.as_slice() {
-            [] => return Err(OnnxError::graph("has no output")),
+            [] => return Err(OnnxError::graph("has no output: export it again")),
             [only] => *only,
             _ => self.push(&joined, Op::Concat, &ends).map_err(OnnxError::graph)?,
         };

@@ -8,7 +8,7 @@ use ndarray::ArrayD;
 use super::arrays::{LabelArray, along, compress, on_axis, varying};
 use super::{DocumentLabels, FrozenNode, Started};
 use crate::facts::{ELEMENTWISE, axis_of};
-use crate::names::node_name;
+use crate::names::{node_name, reads};
 use crate::schema::NodeProto;
 
 /// Filters of one node: no network has as many.
@@ -79,10 +79,10 @@ impl DocumentLabels<'_> {
 
     /// Follows one node; where that fails, what enters it is frozen, and so is what it makes.
     pub(super) fn node(&mut self, number: usize, node: &NodeProto) {
-        if node.op_type() == "Constant" || (!node.input.is_empty() && self.facts.is_constant_node(node)) {
+        if node.op_type() == "Constant" || (reads(node).next().is_some() && self.facts.is_constant_node(node)) {
             return;
         }
-        let is_labelled = node.input.iter().any(|name| self.arrays.contains_key(name));
+        let is_labelled = reads(node).any(|name| self.arrays.contains_key(name));
         if self.is_of_shapes(node) {
             self.follow_shapes(node);
             return;
@@ -97,7 +97,7 @@ impl DocumentLabels<'_> {
             None => Err(format!("{} reads nothing that could be followed", node_name(number, node))),
         };
         let Err(reason) = followed else { return };
-        for name in &node.input {
+        for name in reads(node) {
             if let Some(labels) = self.arrays.get(name) {
                 self.classes.freeze(labels.iter().copied(), &reason);
             }
@@ -122,18 +122,17 @@ impl DocumentLabels<'_> {
     /// Whether what the node makes depends on shapes and constants only.
     fn is_of_shapes(&self, node: &NodeProto) -> bool {
         let reads_shape = node.is_standard() && matches!(node.op_type(), "Shape" | "Size");
-        let is_derived =
-            |name: &String| name.is_empty() || self.facts.is_constant(name) || self.of_shapes.contains_key(name);
-        reads_shape || node.input.iter().all(is_derived)
+        let is_derived = |name: &str| self.facts.is_constant(name) || self.of_shapes.contains_key(name);
+        reads_shape || reads(node).all(is_derived)
     }
 
     fn follow_shapes(&mut self, node: &NodeProto) {
         let mut tensors: BTreeSet<String> = BTreeSet::new();
-        for name in &node.input {
+        for name in reads(node) {
             match self.of_shapes.get(name) {
                 Some(of) => tensors.extend(of.iter().cloned()),
                 None if self.arrays.contains_key(name) => {
-                    tensors.insert(name.clone());
+                    tensors.insert(name.to_owned());
                 }
                 None => {}
             }

@@ -24,7 +24,7 @@ pub(crate) use parameters::{ParameterUse, RowLabels};
 
 use crate::document::OnnxDocument;
 use crate::facts::Facts;
-use crate::names::makers;
+use crate::names::{captured, makers};
 
 /// Labels while they are followed.
 struct DocumentLabels<'a> {
@@ -33,6 +33,8 @@ struct DocumentLabels<'a> {
     classes: Classes,
     /// Which node makes a value.
     makers: HashMap<&'a str, usize>,
+    /// Values that graphs within nodes read: parameters among them stay whole.
+    captured: BTreeSet<&'a str>,
     /// By value, in the order in which the values are made.
     arrays: HashMap<String, LabelArray>,
     order: Vec<String>,
@@ -61,6 +63,7 @@ pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> DocumentGroups {
         facts,
         classes: Classes::default(),
         makers: makers(document.graph()),
+        captured: document.graph().node.iter().flat_map(captured).collect(),
         arrays: HashMap::new(),
         order: Vec::new(),
         of_shapes: HashMap::new(),

@@ -53,12 +53,18 @@ impl<'a> DocumentLabels<'a> {
         let node = &self.document.graph().node[number];
         let Some(name) = node.input.get(input).filter(|name| !name.is_empty()) else { return Ok(()) };
         let mut source = name.clone();
+        let mut is_captured = self.captured.contains(source.as_str());
         let mut source_axes = axes.clone();
         let mut chain = Vec::new();
         while let Some((maker, node)) = self.maker(&source).filter(|(_, node)| node.op_type() != "Constant") {
             let before = self.before(node, source_axes.clone())?;
             chain.push(ChainNode { node: maker, axes: std::mem::replace(&mut source_axes, before) });
             source.clone_from(&node.input[0]);
+            is_captured |= self.captured.contains(source.as_str());
+        }
+        if is_captured {
+            let labels = axes.iter().flatten().flat_map(|labels| labels.iter().copied());
+            self.classes.freeze(labels, "a parameter is read inside a branch or a loop, too");
         }
         if source_axes.len() > 1 {
             self.join_uses(&source, &mut source_axes);

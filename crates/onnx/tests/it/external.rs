@@ -48,7 +48,7 @@ fn files_outside_the_folder_of_the_model_are_not_opened() {
     fs::create_dir(&folder).unwrap();
     fs::write(outer.path().join("secret"), [0; 4]).unwrap();
     let absolute = outer.path().join("secret");
-    let locations = ["../secret", "a/../../secret", absolute.to_str().unwrap(), "", ".", "..\\secret", "C:\\secret"];
+    let locations = ["../secret", "a/../../secret", absolute.to_str().unwrap(), ".", "..\\secret", "C:\\secret"];
     for location in locations {
         let text = values(&folder, external(tensor("w", &[1]), &[("location", location)])).unwrap_err();
         assert!(text.contains("outside the folder"), "{location}: {text}");
@@ -58,6 +58,10 @@ fn files_outside_the_folder_of_the_model_are_not_opened() {
         std::os::unix::fs::symlink(outer.path().join("secret"), folder.join("link")).unwrap();
         let text = values(&folder, external(tensor("w", &[1]), &[("location", "link")])).unwrap_err();
         assert!(text.contains("outside the folder"), "{text}");
+    }
+    for entries in [&[("location", "")][..], &[("offset", "0")]] {
+        let text = values(&folder, external(tensor("w", &[1]), entries)).unwrap_err();
+        assert!(text.contains("'w'") && text.contains("which is not named"), "{text}");
     }
     let text = values(&folder, external(tensor("w", &[1]), &[("location", "lost.bin")])).unwrap_err();
     assert!(text.contains("'lost.bin' is not there") && text.contains("beside the model"), "{text}");

@@ -1,6 +1,7 @@
 //! From a scene file to everything it names, in memory and checked.
 
 mod advice;
+pub(crate) mod bare_weights;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod onnx_document;

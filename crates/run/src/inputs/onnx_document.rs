@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use secateur_formats::{Preprocessing, read_regular_file};
 use secateur_net::Network;
-use secateur_onnx::{DocumentNetwork, Facts, InputShape, OnnxDocument};
+use secateur_onnx::{DocumentNetwork, Facts, InputShape, OnnxDocument, OnnxError};
 
 /// A network, its document, and what had to be chosen.
 pub(super) struct ReadDocument {
@@ -37,6 +37,19 @@ pub fn open_document(path: &Path) -> anyhow::Result<OnnxDocument> {
     Ok(OnnxDocument::from_bytes(bytes.into(), folder)?)
 }
 
+/// Of a network with a node that is not computed, others may be pruned all the same.
+fn inspect_advice(why: &OnnxError) -> &'static str {
+    match why {
+        OnnxError::NotComputed { .. } => "; `secateur inspect` shows which of its channels can be followed",
+        OnnxError::Io { .. }
+        | OnnxError::Malformed { .. }
+        | OnnxError::Undecodable { .. }
+        | OnnxError::TooMuch { .. }
+        | OnnxError::Graph { .. }
+        | OnnxError::Tensor { .. } => "",
+    }
+}
+
 /// The network that an ONNX file describes.
 ///
 /// # Errors
@@ -45,7 +58,7 @@ pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
     let of_file = || format!("'{}'", path.display());
     let document = open_document(path).with_context(of_file)?;
     let facts = Facts::of(&document, None).with_context(of_file)?;
-    let imported = document.network(&facts).with_context(of_file)?;
+    let imported = document.network(&facts).map_err(|why| anyhow!("{}: {why}{}", of_file(), inspect_advice(&why)))?;
     if let Some(why) = imported.ends_early {
         bail!(
             "'{}' cannot be scored to its end: {why}: `secateur inspect` shows what can be cut out of it",

@@ -11,6 +11,7 @@ use secateur_rl::EnvironmentSpec;
 use secateur_sim::{CostBound, observation_len};
 
 use super::advice::what_reaches;
+use super::bare_weights::size_advice;
 use super::load::{LoadedNetwork, load_network};
 use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs, least_ratio};
@@ -172,9 +173,10 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
     ensure!(!data.is_empty(), "data set '{}' has no image", data.name);
     ensure!(
         reads == data.shape,
-        "network '{name}' reads images of {reads}, those of '{}' are {}",
+        "network '{name}' reads images of {reads}, those of '{}' are {}{}",
         data.name,
-        data.shape
+        data.shape,
+        size_advice(network, data.shape)
     );
     ensure!(
         outputs == data.n_classes,

@@ -1,8 +1,7 @@
-//! Builders of known architectures, with the parameter names of their released weights.
+//! Builders that go by a name: networks for small images, with the parameter names of their released weights.
 
+use super::BN_EPS;
 use crate::{Conv2d, Graph, GraphBuilder, NetError, NodeId, Op, Pointwise, Shape, Weights, Window};
-
-const BN_EPS: f32 = 1e-5;
 
 /// Names [`build`] knows.
 pub const ARCHITECTURES: [&str; 7] =
