@@ -27,6 +27,7 @@ mod attributes;
 mod document;
 mod edit;
 mod error;
+mod export;
 mod external;
 mod facts;
 mod import;

@@ -12,6 +12,7 @@ mod resize;
 
 use std::collections::{HashMap, HashSet};
 
+pub use resize::Resized;
 use secateur_net::{Network, Node, NodeId, Op, Shape, Tensor, Weights};
 
 use crate::OnnxError;
@@ -216,6 +217,7 @@ impl<'a> Import<'a> {
             "Split" | "Slice" => self.parts(node),
             "Pad" => self.pad(node),
             "Resize" | "Upsample" => self.resize(node),
+            "Gather" => self.gathered(node),
             "DepthToSpace" => self.depth_to_space(node),
             "Softmax" => self.softmax(node),
             "LayerNormalization" => self.layer_norm(node),
