@@ -17,7 +17,7 @@ const MAX_VALUES_OF_NODE: usize = 1 << 17;
 
 const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding", "ceil", "counts_padding"];
-const OPERATIONS: [&str; 23] = [
+pub const OPERATIONS: [&str; 23] = [
     "Input",
     "Conv2d",
     "BatchNorm",

@@ -40,10 +40,10 @@ impl Import<'_> {
         let shape = self.shapes[x.node];
         let flat = NodeProto { name: Some(format!("{name} flat")), ..NodeProto::default() };
         match x.layout {
+            Layout::Grouped { .. } => Err("has channels in groups, which is not computed".into()),
             _ if shape.h * shape.w == 1 => Ok(x.node),
             Layout::Image | Layout::Flat => self.push(&flat, Op::Flatten, &[x.node]),
             Layout::ChannelsLast => self.push(&flat, Op::FlattenPixels, &[x.node]),
-            Layout::Grouped { .. } => Err("has channels in groups, which is not computed".into()),
         }
     }
 

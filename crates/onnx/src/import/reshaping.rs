@@ -26,8 +26,10 @@ impl Import<'_> {
         let shape = self.shapes[x.node];
         let (n, is_pixel) = (shape.len(), shape.h * shape.w == 1);
         let with = |layout: Layout| Ok(Carried { layout, ..x });
+        // Of one pixel all layouts are the same, unless its channels are in groups.
+        let is_pixel = is_pixel && !matches!(x.layout, Layout::Grouped { .. });
         match (x.layout, to) {
-            (Layout::Image | Layout::ChannelsLast | Layout::Flat, &[_, c]) if c == n && is_pixel => with(Layout::Flat),
+            (_, &[_, c]) if c == n && is_pixel => with(Layout::Flat),
             (Layout::Image, &[_, c]) if c == n => {
                 let id = self.push(node, Op::Flatten, &[x.node])?;
                 Ok(Carried { node: id, layout: Layout::Flat })
@@ -94,9 +96,11 @@ impl Import<'_> {
         for range in ranges {
             let spatial = range.axis.checked_sub(2).filter(|&i| i < 2 && x.layout == Layout::Image);
             let full = self.facts.at(node).shape(0)?[range.axis];
+            // The first place alone is every so many-th of an axis that is no longer.
+            let by = if range.count == 1 { Ok(full) } else { usize::try_from(range.step) };
             if range.axis == axis && range.step == 1 {
                 channels = [range.start, range.start + range.count];
-            } else if let (Some(i), 0, Ok(by)) = (spatial, range.start, usize::try_from(range.step)) {
+            } else if let (Some(i), 0, Ok(by)) = (spatial, range.start, by) {
                 if range.count != full.div_ceil(by.max(1)) {
                     return Err("cuts rows or columns off, which is not computed".into());
                 }
