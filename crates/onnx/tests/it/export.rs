@@ -6,7 +6,9 @@ use secateur_kernels::run_reference;
 use secateur_net::random::{
     SplitMix, catalogue, random_network, random_network_of_every_operation, with_random_weights,
 };
-use secateur_net::{Graph, GraphBuilder, Network, Node, Op, Pointwise, Shape, Tap, Tensor, Weights, Window, arch};
+use secateur_net::{
+    Conv2d, Graph, GraphBuilder, Network, Node, Op, Pointwise, Shape, Tap, Tensor, Weights, Window, arch,
+};
 use secateur_onnx::schema::tensor_shape_proto::dimension::Value;
 use secateur_onnx::schema::{NodeProto, ValueInfoProto, type_proto};
 use secateur_onnx::{Facts, Fidelity, ImportedNetwork, OnnxDocument};
@@ -195,6 +197,18 @@ fn every_operation_may_stand_alone() {
         b.push("input.weight", op.clone(), &[0, 0]);
         let network = with_random_weights(b.finish().unwrap(), 1);
         assert_same_function(op.name(), &network, &taken_back(&network).network);
+    }
+}
+
+/// Ten rows of three channels would be images with channels behind, if no convolution read them.
+#[test]
+fn narrow_maps_are_not_taken_for_images_with_channels_behind() {
+    for input in [Shape { c: 8, h: 10, w: 3 }, Shape { c: 9, h: 1, w: 1 }, Shape { c: 16, h: 4, w: 4 }] {
+        let mut b = GraphBuilder::new(input);
+        let x = b.push("conv", Op::Conv2d(Conv2d::square(input.c, 4, 1, 1, 0)), &[0]);
+        b.push("mean", Op::GlobalAvgPool, &[x]);
+        let network = with_random_weights(b.finish().unwrap(), 1);
+        assert!(taken_back(&network).network == network, "{input}");
     }
 }
 
