@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Parser;
 use secateur::kernels::{Arithmetic, Plan};
-use secateur::net::random::{SplitMix, catalogue, random_network, random_network_of_every_operation};
-use secateur::net::{Network, Shape, fold_batch_norm};
+use secateur::net::random::{
+    SplitMix, catalogue, random_network, random_network_of_every_operation, with_random_weights,
+};
+use secateur::net::{Network, Shape, arch, fold_batch_norm};
 use secateur::onnx::OnnxDocument;
-use secateur::run::load_network;
+use secateur::run::{BUILDER_INPUT, load_network};
 
 /// Images that each network computes.
 const N_IMAGES: usize = 3;
 
 /// Writes networks as NAME.onnx, beside it N random images as NAME.images.f32 and what the engine makes of them as
 /// NAME.outputs.f32, both as the file has them (`[N, C, H, W]` or `[N, classes]`, little-endian): the files' networks,
-/// as they are and with BatchNorm folded, those of the catalogue, and random ones.
+/// as they are and with BatchNorm folded, built-in architectures and the catalogue with random weights, and random
+/// networks.
 #[derive(Parser)]
 struct Arguments {
     /// Where they are written.
@@ -39,6 +42,10 @@ fn main() -> anyhow::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         write(&name, &loaded.original)?;
         write(&format!("{name}.folded"), &loaded.folded)?;
+    }
+    for name in arch::ARCHITECTURES {
+        let graph = arch::build(name, BUILDER_INPUT, 10)?;
+        write(&format!("built.{name}"), &with_random_weights(graph, 1))?;
     }
     for catalogued in catalogue() {
         write(&format!("catalogue.{}", catalogued.name), &catalogued.network)?;

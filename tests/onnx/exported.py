@@ -29,7 +29,7 @@ def line_of(entry):
 
 
 def compare_all(tool, models, n_random):
-    """An entry for each file that the tool writes: the trained networks of `models` if that is given, the catalogue, random ones."""
+    """An entry for each file that the tool writes: the trained networks of `models` if that is given, built-in and random ones."""
     known = [models / name for name in MODELS if (models / name).is_file()] if models else []
     with tempfile.TemporaryDirectory(prefix="secateur-onnx-") as folder:
         command = [tool, folder, *known, "--random", n_random]
@@ -60,7 +60,11 @@ def entry_of(path, weights):
     images, outputs = (numbers(path, value, what) for value, what in ((model.graph.input[0], "images"), (model.graph.output[0], "outputs")))
     for key, run in (("ort", runtimes.run_ort), ("plain", runtimes.run_ort_as_written), ("openvino", runtimes.run_openvino)):
         for n in BATCHES:
-            error = runtimes.worst_error(run(path, {"input": images[:n]}), [outputs[:n]])
+            try:
+                error = runtimes.worst_error(run(path, {"input": images[:n]}), [outputs[:n]])
+            except Exception as refusal:
+                problems.append(f"{key}, {n} images: {in_one_line(refusal)}")
+                continue
             entry[key] = max(entry.get(key, 0.0), error)
             if not error <= TOLERANCE:
                 problems.append(f"{key}, {n} images: outputs differ from the engine's by {error:.1e}")

@@ -12,13 +12,16 @@ pub struct CataloguedNetwork {
     pub network: Network,
 }
 
+/// Puts one of them together.
+type Build = fn() -> GraphBuilder;
+
 /// Small networks that together have every operation and every function, windows and resizings of many kinds, and
 /// outputs that are flat, one pixel or a map.
 ///
 /// # Panics
 /// Never: what it builds is valid by construction.
 pub fn catalogue() -> Vec<CataloguedNetwork> {
-    let builders: [(&str, fn() -> GraphBuilder); 10] = [
+    let builders: [(&str, Build); 10] = [
         ("convolutions", convolutions),
         ("functions", functions),
         ("flat_functions", flat_functions),

@@ -1,17 +1,18 @@
 //! Networks as documents: taken back, they are the same networks; nothing in them fixes how many images there are.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use secateur_kernels::run_reference;
 use secateur_net::random::{
     SplitMix, catalogue, random_network, random_network_of_every_operation, with_random_weights,
 };
 use secateur_net::{
-    Conv2d, Graph, GraphBuilder, Network, Node, Op, Pointwise, Shape, Tap, Tensor, Weights, Window, arch,
+    ChannelGroups, Conv2d, Graph, GraphBuilder, GroupChannel, Network, Node, Op, Pointwise, Protocol, Shape, Tap,
+    Tensor, Weights, Window, arch,
 };
 use secateur_onnx::schema::tensor_shape_proto::dimension::Value;
 use secateur_onnx::schema::{NodeProto, ValueInfoProto, type_proto};
-use secateur_onnx::{Facts, Fidelity, ImportedNetwork, OnnxDocument};
+use secateur_onnx::{DocumentChannel, DocumentGroups, Facts, Fidelity, ImportedNetwork, OnnxDocument};
 
 fn written(network: &Network) -> OnnxDocument {
     let bytes = OnnxDocument::of_network(network, "net").unwrap().to_bytes();
@@ -200,6 +201,25 @@ fn every_operation_may_stand_alone() {
     }
 }
 
+/// Steps that no image is as large as take its first place, like any other step that is too long.
+#[test]
+fn steps_beyond_any_image_are_written_as_what_they_do() {
+    let most = usize::MAX;
+    for op in [
+        Op::Slice { channels: [0, 4], step: [most, 1 << 63] },
+        Op::Slice { channels: [1, 3], step: [5, 1] },
+        Op::MaxPool(Window::new([2, 3], [most, 1 << 63], [1, 0])),
+        Op::AvgPool(Window::new([5, 6], [most, 1 << 40], [4, 3])),
+        Op::Conv2d(Conv2d { stride: [most, 1 << 63], ..Conv2d::square(4, 2, 3, 1, 1) }),
+        Op::Conv2d(Conv2d { dilation: [1 << 40, 1], kernel: [1, 3], ..Conv2d::square(4, 2, 3, 1, 0) }),
+    ] {
+        let mut b = GraphBuilder::new(Shape { c: 4, h: 5, w: 6 });
+        b.push("far", op.clone(), &[0]);
+        let network = with_random_weights(b.finish().unwrap(), 1);
+        assert_same_function(&format!("{op:?}"), &network, &taken_back(&network).network);
+    }
+}
+
 /// Ten rows of three channels would be images with channels behind, if no convolution read them.
 #[test]
 fn narrow_maps_are_not_taken_for_images_with_channels_behind() {
@@ -233,4 +253,42 @@ fn a_graph_without_a_name_is_refused() {
     assert!(error.contains("has no name"), "{error}");
     let odd = "größer\n\"x\"/\u{1f600}";
     assert_eq!(OnnxDocument::of_network(&random_network(1), odd).unwrap().graph().name(), odd);
+}
+
+/// Every channel that may be removed from the network may be removed from its document, together with the same others.
+/// Of shuffles a document may lose groups where a network loses a channel of each: both are right.
+#[test]
+fn channels_hang_together_as_in_the_network() {
+    let is_regrouped = |node: &Node| matches!(node.op, Op::ChannelShuffle { .. } | Op::DepthToSpace { .. });
+    let random = (0..150).flat_map(|seed| [random_network(seed), random_network_of_every_operation(seed)]);
+    let mut n_compared = 0;
+    for network in catalogue().into_iter().map(|catalogued| catalogued.network).chain(random) {
+        if network.graph().nodes().iter().any(is_regrouped) {
+            continue;
+        }
+        let document = written(&network);
+        let facts = Facts::of(&document, None).unwrap();
+        let ours = ChannelGroups::derive(network.graph(), Protocol::Full);
+        let theirs = DocumentGroups::of(&document, &facts);
+        assert_eq!(theirs.frozen_nodes(), [], "all operations are followed");
+        let mut there: HashMap<GroupChannel, DocumentChannel> = HashMap::new();
+        let mut back: HashMap<DocumentChannel, GroupChannel> = HashMap::new();
+        for (id, node) in network.graph().nodes().iter().enumerate() {
+            // The value of that name is the document's output.
+            let Some(channels) = theirs.channels(&node.name).filter(|_| node.name != "output") else { continue };
+            // All places of a value that come from one channel are one channel.
+            assert!(ours.axis(id).len() == channels.len() || channels.len() == 1, "{}", node.name);
+            for (&network, &document) in ours.axis(id).iter().zip(&channels) {
+                let group = &theirs.groups()[document.group];
+                let is_free = ours.group(network.group).frozen.is_none();
+                assert!(is_free == group.frozen.is_none() || group.n_channels == 1, "{}", node.name);
+                if is_free && group.n_channels > 1 {
+                    assert_eq!(*there.entry(network).or_insert(document), document, "{}", node.name);
+                    assert_eq!(*back.entry(document).or_insert(network), network, "{}", node.name);
+                    n_compared += 1;
+                }
+            }
+        }
+    }
+    assert!(n_compared > 1000, "{n_compared} channels were compared");
 }
