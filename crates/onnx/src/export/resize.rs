@@ -146,10 +146,10 @@ impl ResizedAxis<'_> {
             is_linear: way.rounding.is_none(),
         };
         let Ok(theirs) = resized.taps() else { return false };
-        let is_same = |(ours, theirs): (&Tap, &Tap)| match way.rounding {
+        let is_same = |ours: &Tap, theirs: &Tap| match way.rounding {
             Some(_) => is_exact && nearest(ours) == nearest(theirs),
             None => position(ours).zip(position(theirs)).is_some_and(|(a, b)| (a - b).abs() <= SHARE_TOLERANCE),
         };
-        self.taps.iter().zip(&theirs).all(is_same)
+        self.taps.iter().zip(&theirs).all(|(ours, theirs)| is_same(ours, theirs))
     }
 }
