@@ -7,7 +7,10 @@ random sets of kept channels (3 with --quick): the cut file passes onnx's checke
 (the same channels set to zero where later layers read them) to 1e-5; nothing else of the document changed (document.py); with everything
 kept the file is byte-equal; multiply-accumulates, counted here from the shapes of a run, shrink and are those that the tool tells; groups
 and channels are at least those of expected.json. If the example onnx_logits is there, our own engine's outputs equal ONNX Runtime's to
-1e-4 (a file that it does not compute must be known to expected.json), and operations.py's cases are compared. Prints a line per file; exit code 1 if anything failed. Needs cargo and, the first time, PyPI (environment.py).
+1e-4 (a file that it does not compute must be known to expected.json), and operations.py's cases are compared. If the example onnx_export is
+there, the files that it writes of networks of our own (trained ones of $SECATEUR_MODELS, with every operation, random) pass onnx's full
+check, leave the batch open, declare the shapes that onnx infers, hold the weights bit by bit, and give our engine's outputs to 1e-5 in both
+runtimes for 1 and 3 images. Prints a line per file; exit code 1 if anything failed. Needs cargo and, the first time, PyPI (environment.py).
 """
 
 import argparse
@@ -78,18 +81,20 @@ def choose_files(arguments):
 def find_tools(arguments):
     """Paths of onnx_cut and, where its source is there, onnx_logits; built unless told otherwise."""
     folder = arguments.tools or ROOT / "target" / "release" / "examples"
-    sources = {"onnx_cut": ROOT / "crates/onnx/examples/onnx_cut.rs", "onnx_logits": ROOT / "examples/onnx_logits.rs"}
+    sources = {"onnx_cut": ROOT / "crates/onnx/examples/onnx_cut.rs"}
+    sources |= {name: ROOT / "examples" / f"{name}.rs" for name in ("onnx_logits", "onnx_export")}
     if arguments.tools is None:
-        for name, package in (("onnx_cut", "secateur-onnx"), ("onnx_logits", "secateur")):
+        for name, package in (("onnx_cut", "secateur-onnx"), ("onnx_logits", "secateur"), ("onnx_export", "secateur")):
             if name == "onnx_cut" or sources[name].is_file():
                 command = ["cargo", "build", "--release", "--locked", "-p", package, "--example", name]
                 subprocess.run(command, cwd=ROOT, check=True)
     tools = {name: folder / name for name in sources}
     if not tools["onnx_cut"].is_file():
         sys.exit(f"compare.py: {tools['onnx_cut']} is missing: build it, or leave --tools out")
-    if not tools["onnx_logits"].is_file():
-        print("SKIPPED: outputs of our own engine: the example onnx_logits is not built", flush=True)
-        tools["onnx_logits"] = None
+    for name, what in (("onnx_logits", "outputs of our own engine"), ("onnx_export", "networks written as ONNX")):
+        if not tools[name].is_file():
+            print(f"SKIPPED: {what}: the example {name} is not built", flush=True)
+            tools[name] = None
     return tools
 
 
@@ -124,6 +129,21 @@ def compare(path, tools, expected, arguments):
     except Exception as error:
         entry = {"file": path.name, "problems": [f"{type(error).__name__}: {in_one_line(error)}"]}
     return entry | {"seconds": round(time.monotonic() - start, 1)}
+
+
+def compare_exports(tool, quick):
+    """Entries of networks of our own that are written as ONNX."""
+    import exported
+
+    models = os.environ.get("SECATEUR_MODELS")
+    if models is None:
+        print("SKIPPED: trained networks: set SECATEUR_MODELS to the folder of the networks", flush=True)
+    entries = []
+    print(exported.HEADER)
+    for entry in exported.compare_all(tool, pathlib.Path(models) if models else None, 10 if quick else 100):
+        entries.append(entry)
+        print(exported.line_of(entry), flush=True)
+    return entries
 
 
 def summary(entries):
@@ -163,15 +183,20 @@ def main():
     if tools["onnx_logits"] is not None and not (arguments.files or arguments.only):
         unlike, n_cases = operations.check(tools["onnx_logits"])
         print(f"{n_cases} networks of few operations, {len(unlike)} that our engine computes otherwise than ONNX Runtime")
+    written = []
+    if tools["onnx_export"] is not None and not (arguments.files or arguments.only):
+        written = compare_exports(tools["onnx_export"], arguments.quick)
     if arguments.json:
-        arguments.json.write_text(json.dumps(entries, indent=1) + "\n")
-    for entry in entries:
+        arguments.json.write_text(json.dumps(entries + written, indent=1) + "\n")
+    for entry in entries + written:
         for problem in entry["problems"]:
             print(f"{entry['file']}: {problem}", file=sys.stderr)
     for problem in unlike:
         print(problem, file=sys.stderr)
     print(summary(entries))
-    sys.exit(1 if unlike or any(entry["problems"] for entry in entries) else 0)
+    if written:
+        print(f"{len(written)} networks written as ONNX: {sum(1 for e in written if e['problems'])} failed")
+    sys.exit(1 if unlike or any(entry["problems"] for entry in entries + written) else 0)
 
 
 if __name__ == "__main__":

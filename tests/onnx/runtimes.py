@@ -45,12 +45,18 @@ def random_inputs(document, batch, open_sizes=None):
     return {name: rng.standard_normal(shape).astype(types[name]) for name, shape in shapes.items()}
 
 
-def run_ort(path, feeds):
+def run_ort(path, feeds, level=onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL):
     """Outputs in the graph's order, with ONNX Runtime's default optimisations on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = level
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
+
+
+def run_ort_as_written(path, feeds):
+    """As run_ort, node by node: no optimisation folds or fuses anything."""
+    return run_ort(path, feeds, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
 
 
 def run_openvino(path, feeds):

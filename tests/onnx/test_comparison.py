@@ -1,7 +1,8 @@
 """Checks that the comparison catches what it is there to catch: python3 tests/onnx/test_comparison.py
 
 A network of two convolutions is cut by hand, once rightly and then with one mistake at a time, each of which a named check must find.
-The cutting is done by this file too: called with a mistake's name and onnx_cut's arguments it stands in for that tool.
+The cutting is done by this file too: called with a mistake's name and onnx_cut's arguments it stands in for that tool. The same network as
+we write networks of our own passes the checks of those, and fails the right one with each mistake.
 """
 
 import json
@@ -165,6 +166,71 @@ def stand_in(mistake, file, folder, options):
     groups = [{"name": "c1", "channels": 8, "frozen": None}, {"name": "c2", "channels": 4, "frozen": None}]
     groups = groups[: 1 if mistake == "groups" else 2]
     print(json.dumps({"groups": groups, "frozen_nodes": [], "macs": 8 * 27 * 36 + 4 * 8 * 9 * 16 + 20, "draws": draws}))
+
+
+def written():
+    """The network above as we write networks: its names, open batch, declared shapes."""
+    model = network()
+    model.producer_name = "secateur"
+    for node in model.graph.node:
+        node.input[:] = ["input" if name == "x" else name for name in node.input]
+        node.output[:] = ["output" if name == "y" else name for name in node.output]
+    model.graph.input[0].name, model.graph.output[0].name = "input", "output"
+    sizes = {"c1": (8, 6, 6), "n1": (8, 6, 6), "r1": (8, 6, 6), "c2": (4, 4, 4), "p2": (4, 1, 1), "f2": (4,)}
+    del model.graph.value_info[:]
+    for name, size in sizes.items():
+        model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ("batch", *size)))
+    return model
+
+
+def images_of(written_model):
+    """Three images, and what ONNX Runtime makes of them."""
+    import onnxruntime
+
+    images = np.random.default_rng(5).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    session = onnxruntime.InferenceSession(written_model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return images, session.run(None, {"input": images})[0]
+
+
+# What goes wrong in a file that we write, and words that one of the problems must have.
+WRITTEN_MISTAKES = {
+    "opset": (lambda model: setattr(model.opset_import[0], "version", 16), "operator set, IR version"),
+    "producer": (lambda model: setattr(model, "producer_name", ""), "producer"),
+    "node_name": (lambda model: setattr(model.graph.node[0], "name", "bn1"), "1 names of nodes are there twice"),
+    "fixed_batch": (lambda model: dim(model.graph.value_info[1], 0, 1), "n1: [1, 8, 6, 6] does not leave the batch open"),
+    "stale_shape": (lambda model: dim(model.graph.value_info[0], 2, 7), "onnx.checker"),
+    "undeclared": (lambda model: model.graph.value_info.pop(), "values without a declared shape: ['f2']"),
+    "fixed_inside": (lambda model: replace(model.graph.initializer[6], np.array([1, -1], np.int64)), "3 images"),
+    "weights": (lambda model: replace(model.graph.initializer[7], np.full((5, 4), 2, np.float32)), "differ from the engine's"),
+    "kept_weight": (lambda model: setattr(model.graph.initializer[8], "raw_data", bytes(20)), "initialiser b3 is not the weight"),
+}
+
+
+class WrittenNetworks(unittest.TestCase):
+    def problems_of(self, spoil):
+        import exported
+
+        with tempfile.TemporaryDirectory() as folder:
+            path, model = pathlib.Path(folder) / "two.safetensors.onnx", written()
+            images, outputs = images_of(model)
+            images.tofile(path.with_suffix(".images.f32"))
+            outputs.tofile(path.with_suffix(".outputs.f32"))
+            bias = numpy_helper.to_array(model.graph.initializer[8]).tobytes()
+            header = json.dumps({"b3": {"dtype": "F32", "shape": [5], "data_offsets": [0, 20]}}).encode()
+            source = pathlib.Path(folder) / "two.safetensors"
+            source.write_bytes(len(header).to_bytes(8, "little") + header + bias)
+            spoil(model)
+            onnx.save(model, path)
+            return exported.entry_of(path, {source.name: source})["problems"]
+
+    def test_a_right_file_passes_every_check(self):
+        self.assertEqual(self.problems_of(lambda model: None), [])
+
+    def test_each_mistake_is_found_by_its_check(self):
+        for mistake, (spoil, words) in WRITTEN_MISTAKES.items():
+            with self.subTest(mistake):
+                problems = self.problems_of(spoil)
+                self.assertTrue(any(words in problem for problem in problems), problems)
 
 
 class Mistakes(unittest.TestCase):

@@ -19,7 +19,7 @@ const CONV2D: &[&str] = &["in_channels", "out_channels", "kernel", "stride", "pa
 const CONV_TRANSPOSE2D: &[&str] =
     &["in_channels", "out_channels", "kernel", "stride", "padding", "output_padding", "dilation", "groups", "bias"];
 const WINDOW: &[&str] = &["kernel", "stride", "padding", "ceil", "counts_padding"];
-const OPERATIONS: [&str; 33] = [
+pub const OPERATIONS: [&str; 33] = [
     "Input",
     "Conv2d",
     "BatchNorm",

@@ -1,6 +1,9 @@
 //! Random valid networks with random weights, for property tests here and in crates and plugins built on this one.
 
+mod catalogue;
 mod maps;
+
+pub use catalogue::{CataloguedNetwork, catalogue};
 
 use crate::{
     Conv2d, Graph, GraphBuilder, Network, NodeId, Op, Pointwise, Shape, Tensor, Weights, Window, parameter_shapes,

@@ -74,6 +74,11 @@ impl OnnxDocument {
         &self.fidelity
     }
 
+    /// A model that was not read from a file.
+    pub(crate) fn new(model: ModelProto, folder: &Path) -> Self {
+        Self { model, external: ExternalData::new(folder), fidelity: Fidelity::Exact }
+    }
+
     /// The same place, other contents.
     pub(crate) fn with_model(&self, model: ModelProto) -> Self {
         Self { model, external: self.external.clone(), fidelity: self.fidelity.clone() }

@@ -3,7 +3,8 @@
 //! A document is what its author wrote: names, order, metadata and the form in which weights are stored stay as they
 //! are, since encoding what was decoded gives the same bytes ([`OnnxDocument::fidelity`] tells where it does not). What
 //! is read is bounded before anything is decoded, and data in other files must lie in the document's own folder. This
-//! crate knows the format, not what operations mean. Words are explained in the glossary of `secateur-net`.
+//! crate knows the format, not how operations are computed. A network that never was a document becomes a new one
+//! ([`OnnxDocument::of_network`]). Words are explained in the glossary of `secateur-net`.
 //!
 //! # Example
 //! ```
@@ -27,6 +28,7 @@ mod attributes;
 mod document;
 mod edit;
 mod error;
+mod export;
 mod external;
 mod facts;
 mod import;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::numbers::ShapeNumbers;
 use crate::names::captured;
-use crate::schema::NodeProto;
+use crate::schema::{GraphProto, NodeProto};
 
 /// An input of the network, and the extents that were chosen where the document leaves them open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,26 @@ pub struct InputShape {
     pub shape: Vec<usize>,
     /// Axes whose extent the document leaves open.
     pub open: Vec<usize>,
+    /// Whether an operation reads it that takes channels in front alone.
+    pub(super) is_read_channels_first: bool,
+}
+
+/// Operations whose first input has its channels in front.
+const CHANNELS_FIRST: [&str; 8] = [
+    "Conv",
+    "ConvTranspose",
+    "MaxPool",
+    "AveragePool",
+    "GlobalMaxPool",
+    "GlobalAveragePool",
+    "BatchNormalization",
+    "DepthToSpace",
+];
+
+/// Whether an operation reads `value` that takes channels in front alone.
+pub fn is_read_channels_first(graph: &GraphProto, value: &str) -> bool {
+    let reads = |node: &NodeProto| node.input.first().is_some_and(|input| input == value);
+    graph.node.iter().any(|node| reads(node) && node.is_standard() && CHANNELS_FIRST.contains(&node.op_type()))
 }
 
 impl InputShape {
@@ -22,7 +42,7 @@ impl InputShape {
     pub(crate) fn channel_axis(&self) -> usize {
         let is_behind =
             matches!(*self.shape, [_, rows, cols, channels] if channels <= 4 && rows > 4 && cols > channels);
-        if is_behind { 3 } else { 1.min(self.shape.len().saturating_sub(1)) }
+        if is_behind && !self.is_read_channels_first { 3 } else { 1.min(self.shape.len().saturating_sub(1)) }
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 
 pub(crate) use extents::axis_of;
 use extents::elements;
-use known::Fact;
+use known::{Fact, is_read_channels_first};
 pub use known::{Facts, InputShape};
 pub(crate) use movement::{AxisRange, Movement, axes, part};
 pub(crate) use numbers::ShapeNumbers;
@@ -61,7 +61,8 @@ impl Facts {
         }
         for value in &graph.input {
             if !facts.known.contains_key(value.name()) {
-                let input = input_shape(value, size)?;
+                let is_read_channels_first = is_read_channels_first(graph, value.name());
+                let input = InputShape { is_read_channels_first, ..input_shape(value, size)? };
                 let fact = Fact { shape: Some(input.shape.clone()), ..Fact::default() };
                 facts.known.insert(input.name.clone(), fact);
                 facts.inputs.push(input);
@@ -187,7 +188,7 @@ fn input_shape(value: &ValueInfoProto, size: Option<[usize; 2]>) -> Result<Input
     elements(&shape)
         .map_err(|problem| OnnxError::graph(format!("has an input '{name}' that {problem}: export it again")))?;
     let open = (0..rank).filter(|&axis| extents[axis].is_none()).collect();
-    Ok(InputShape { name, shape, open })
+    Ok(InputShape { name, shape, open, is_read_channels_first: false })
 }
 
 /// Shapes that the document itself gives for values; a batch that is left open is one image.

@@ -137,7 +137,9 @@ impl Movement {
             Self::Gather { axis, extents, indices } => {
                 let mut shape = x.shape().to_vec();
                 shape.splice(*axis..=*axis, extents.iter().copied());
-                x.select(Axis(*axis), indices).into_shape_with_order(IxDyn(&shape)).map_err(fail)?
+                // What is chosen along a later axis does not lie row by row.
+                let chosen = x.select(Axis(*axis), indices).as_standard_layout().into_owned();
+                chosen.into_shape_with_order(IxDyn(&shape)).map_err(fail)?
             }
             Self::Expand(to) => x.broadcast(IxDyn(to)).ok_or("cannot be broadcast")?.to_owned(),
             Self::Tile(times) => {

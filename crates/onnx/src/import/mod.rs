@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 
 use inputs::{image, only_input};
 use layout::Layout;
+pub use resize::Resized;
 use secateur_net::{Network, Node, NodeId, Op, Shape, Tensor, Weights};
 
 use crate::OnnxError;

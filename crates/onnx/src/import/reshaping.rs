@@ -29,7 +29,7 @@ impl Import<'_> {
                     layout => layout.channel_axis()? == axis,
                 };
                 if !is_of_channels {
-                    return Err("picks otherwise than channels, which is not computed".into());
+                    return self.gathered(node);
                 }
                 return self.channels_moved(node, x, gather);
             }

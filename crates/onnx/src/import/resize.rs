@@ -3,17 +3,23 @@
 use secateur_net::{NodeId, Op, Tap};
 
 use super::{Carried, Import, Layout};
+use crate::facts::Movement;
 use crate::schema::NodeProto;
 
 /// How one axis is resized.
-struct Resized<'a> {
-    from: usize,
-    to: usize,
+pub struct Resized<'a> {
+    /// Rows in front.
+    pub from: usize,
+    /// Rows behind.
+    pub to: usize,
     /// Rows behind for each row in front, as the node has it.
-    scale: f64,
-    coordinates: &'a str,
-    rounding: &'a str,
-    is_linear: bool,
+    pub scale: f64,
+    /// ONNX's `coordinate_transformation_mode`.
+    pub coordinates: &'a str,
+    /// ONNX's `nearest_mode`.
+    pub rounding: &'a str,
+    /// Whether rows between two are the mean of both.
+    pub is_linear: bool,
 }
 
 /// Most rows or columns that are made.
@@ -70,8 +76,34 @@ impl Import<'_> {
     }
 }
 
+impl Import<'_> {
+    /// Rows or columns by number: a resizing without rounding.
+    pub(super) fn gathered(&mut self, node: &NodeProto) -> Result<(), String> {
+        let x = self.input(node, 0)?;
+        let shape = self.shapes[x.node];
+        let movement = Movement::of(node, &self.facts.at(node))?;
+        let (Some(Movement::Gather { axis, extents, indices }), Layout::Image) = (movement, x.layout) else {
+            return Err("chooses otherwise than rows or columns of images".into());
+        };
+        let all = |n: usize| (0..n).map(Tap::nearest).collect::<Vec<Tap>>();
+        let chosen = indices.into_iter().map(Tap::nearest).collect();
+        let (rows, cols) = match (axis, extents.len()) {
+            (2, 1) => (chosen, all(shape.w)),
+            (3, 1) => (all(shape.h), chosen),
+            _ => return Err("chooses otherwise than rows or columns of images".into()),
+        };
+        let id = self.push(node, Op::Resize { rows, cols }, &[x.node])?;
+        self.carry(&node.output[0], Carried { node: id, layout: x.layout });
+        Ok(())
+    }
+}
+
 impl Resized<'_> {
-    fn taps(&self) -> Result<Vec<Tap>, String> {
+    /// Where every row behind comes from.
+    ///
+    /// # Errors
+    /// Coordinates that are not computed.
+    pub fn taps(&self) -> Result<Vec<Tap>, String> {
         (0..self.to).map(|at| self.source(at as f64).map(|source| self.tap(source))).collect()
     }
 

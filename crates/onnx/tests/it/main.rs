@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
 mod cut;
+mod export;
 mod external;
 mod hand_made;
 mod import;
