@@ -21,7 +21,7 @@ type Build = fn() -> GraphBuilder;
 /// # Panics
 /// Never: what it builds is valid by construction.
 pub fn catalogue() -> Vec<CataloguedNetwork> {
-    let builders: [(&str, Build); 11] = [
+    let builders: [(&str, Build); 12] = [
         ("convolutions", convolutions),
         ("functions", functions),
         ("flat_functions", flat_functions),
@@ -31,6 +31,7 @@ pub fn catalogue() -> Vec<CataloguedNetwork> {
         ("resizings", resizings),
         ("norms", norms),
         ("mixing", mixing),
+        ("channel_rows", channel_rows),
         ("pixel", pixel),
         ("map", map),
     ];
@@ -276,17 +277,25 @@ fn mixing() -> GraphBuilder {
     let local = b.push("local", local, &[instance]);
     let shares = b.push("shares", Op::BranchSoftmax { branches: 3 }, &[local]);
     let sum = b.push("sum", Op::BranchSum { branches: 3 }, &[shares]);
-    let mixed = b.push("mixed", Op::ChannelConv { taps: 3, front: 2, bias: true }, &[sum]);
     let mean = b.push("mean", Op::ChannelMean, &[local]);
     let most = b.push("most", Op::ChannelMax, &[local]);
-    let largest = b.push("largest", Op::Max, &[mixed, mean, most]);
-    let smallest = b.push("smallest", Op::Min, &[mixed, most]);
+    let largest = b.push("largest", Op::Max, &[sum, mean, most]);
+    let smallest = b.push("smallest", Op::Min, &[sum, most]);
     let both = b.push("both", Op::Concat, &[largest, smallest]);
     let pooled = b.push("pooled", Op::GlobalAvgPool, &[both]);
     let gate = b.push("gate", Op::ChannelConv { taps: 3, front: 1, bias: false }, &[pooled]);
     let branches = b.push("branches", Op::BranchSoftmax { branches: 2 }, &[gate]);
     let one = b.push("one", Op::BranchSum { branches: 2 }, &[branches]);
     b.push("classify", Op::Linear { in_features: 4, out_features: 5, bias: true }, &[one]);
+    b
+}
+
+/// A convolution along the channels of a map.
+fn channel_rows() -> GraphBuilder {
+    let mut b = GraphBuilder::new(INPUT);
+    let x = b.push("conv", Op::Conv2d(conv(3, 6, 3)), &[0]);
+    let mixed = b.push("mixed", Op::ChannelConv { taps: 3, front: 2, bias: true }, &[x]);
+    classify(&mut b, mixed, 6);
     b
 }
 

@@ -6,8 +6,8 @@ mod weights;
 use std::collections::HashMap;
 
 use secateur_net::{
-    ChannelGroups, Graph, KeptChannels, Network, Node, NodeId, Op, Protocol, Tensor, fold_batch_norm, parameter_shapes,
-    prune,
+    ChannelGroups, Graph, KeptChannels, NetError, Network, Node, NodeId, Op, Protocol, Tensor, fold_batch_norm,
+    parameter_shapes, prune,
 };
 
 use crate::OnnxError;
@@ -176,8 +176,9 @@ impl DocumentNetwork {
     fn check(&self, written: &OnnxDocument, network: &Network) -> Result<(), OnnxError> {
         let facts = Facts::of(written, self.size())?;
         let of_net = |e: secateur_net::NetError| OnnxError::graph(e.to_string());
-        let again = fold_batch_norm(&written.network(&facts)?.network).map_err(of_net)?;
-        let wanted = fold_batch_norm(network).map_err(of_net)?;
+        let folded = |network: &Network| without_idle(network).and_then(|network| fold_batch_norm(&network));
+        let again = folded(&written.network(&facts)?.network).map_err(of_net)?;
+        let wanted = folded(network).map_err(of_net)?;
         let (nodes, wanted_nodes) = (again.graph().nodes(), wanted.graph().nodes());
         if nodes.len() != wanted_nodes.len() {
             let (got, n) = (nodes.len(), wanted_nodes.len());
@@ -212,6 +213,25 @@ impl DocumentNetwork {
         let constants = graph.node.iter().filter_map(crate::schema::NodeProto::constant);
         graph.initializer.iter().chain(constants).any(|tensor| is_short(tensor.data_type()))
     }
+}
+
+/// The network with Identity nodes for what does nothing once channels are gone, which documents leave out.
+fn without_idle(network: &Network) -> Result<Network, NetError> {
+    let graph = network.graph();
+    let is_idle = |node: &Node| {
+        let n_channels = node.inputs.first().map_or(0, |&input| graph.shape(input).c);
+        match &node.op {
+            Op::ChannelShuffle { groups } => *groups == 1 || *groups == n_channels,
+            Op::Pad { channels, rows, cols } => [channels, rows, cols].iter().all(|sides| **sides == [0; 2]),
+            Op::Slice { channels, step } => *channels == [0, n_channels] && *step == [1; 2],
+            op => *op == Op::Identity,
+        }
+    };
+    let nodes = graph.nodes().iter().map(|node| {
+        let op = if is_idle(node) { Op::Identity } else { node.op.clone() };
+        Node { op, ..node.clone() }
+    });
+    Network::new(Graph::new(graph.input(), nodes.collect())?, network.weights().clone())
 }
 
 /// Whether a node is a layer with weights and, once BatchNorm is folded, a bias.

@@ -159,7 +159,7 @@ fn a_reflected_border_keeps_channels_apart_and_free() {
 /// network may hold.
 #[test]
 fn cuts_of_many_rows_do_not_take_memory_without_end() {
-    let nodes: Vec<NodeProto> = (0..4_000)
+    let nodes: Vec<NodeProto> = (0..2_000)
         .flat_map(|i| {
             let (part, sum) = (format!("part{i}"), format!("sum{i}"));
             let before = if i == 0 { "x".to_owned() } else { format!("sum{}", i - 1) };
@@ -170,7 +170,7 @@ fn cuts_of_many_rows_do_not_take_memory_without_end() {
     let graph = GraphProto {
         node: nodes,
         input: vec![shaped("x", &[1, 1, 60_001, 1])],
-        output: vec![shaped("part3999", &[1, 1, 59_999, 1])],
+        output: vec![shaped("part1999", &[1, 1, 59_999, 1])],
         ..Default::default()
     };
     let bytes = prost::Message::encode_to_vec(&ModelProto { opset_import: opset(9), ..model(graph) });
