@@ -92,3 +92,64 @@ fn with_its_constants(original: &OnnxDocument, written: &OnnxDocument) -> Vec<se
     }
     nodes
 }
+
+/// The network of the quickstart as a document, BatchNorm and all: nothing but the repository is needed.
+fn quickstart_as_onnx(folder: &Path) -> PathBuf {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart/shapes.safetensors");
+    let network = secateur::run::load_network(&shipped, None, None).unwrap();
+    let file = folder.join("shapes.onnx");
+    fs::write(&file, OnnxDocument::of_network(&network.original, "shapes").unwrap().to_bytes()).unwrap();
+    let scene = folder.join("scene.ron");
+    let (mean, std) = (&network.preprocessing.mean, &network.preprocessing.std);
+    let text = format!(
+        "(version: 1, seed: 1, networks: [(name: \"net\", file: \"./shapes.onnx\", mean: {mean:?}, std: {std:?})], \
+         datasets: [(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 400, test: 200))], \
+         budgets: [Macs(ratio: 0.5), Params(ratio: 0.5), Params(ratio: 0.9725)], walks_per_task: 2, finalists: 1, \
+         images: (reward: 120, calibration: 120, walk: 60, refit: 120), controls: [])"
+    );
+    fs::write(&scene, text).unwrap();
+    scene
+}
+
+/// A BatchNorm has a scale and a shift for each channel, a folded one a bias: under a budget in parameters it goes.
+#[test]
+fn norms_stay_in_the_document_where_the_budget_allows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (scene, out) = (quickstart_as_onnx(folder.path()), folder.path().join("out"));
+    let output = secateur(&["run", scene.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(summary["warnings"].as_array().unwrap().len(), 0, "{summary}");
+    let n_norms = |document: &OnnxDocument| {
+        document.graph().node.iter().filter(|node| node.op_type() == "BatchNormalization").count()
+    };
+    let n_given = n_norms(&document(&folder.path().join("shapes.onnx")));
+    let mut n_left = Vec::new();
+    for task in summary["tasks"].as_array().unwrap() {
+        let model = out.join(task["onnx_file"].as_str().unwrap());
+        let certificate = json(&model.with_file_name("certificate.json"));
+        assert_eq!(certificate["onnx"]["budgets"][0]["ok"], true);
+        assert_eq!(certificate["onnx"]["macs"], task["macs"]);
+        n_left.push(n_norms(&document(&model)));
+        let network = secateur::run::load_network(&model, None, None).unwrap();
+        let weights = secateur::run::load_network(&out.join(task["model_file"].as_str().unwrap()), None, None).unwrap();
+        assert_eq!(network.preprocessing, weights.preprocessing, "the model says what images it expects");
+    }
+    assert!(n_given > 5, "{n_given} norms");
+    // The last budget has room for all channels, and for none of the norms.
+    assert_eq!((n_left[0], n_left[2]), (n_given, 0));
+}
+
+/// The certificate names the bytes of both models, so equal certificates are equal files.
+#[test]
+fn models_are_the_same_for_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let scene = quickstart_as_onnx(folder.path());
+    let models = ["1", "2"].map(|threads| {
+        let out = folder.path().join(threads);
+        let output = secateur(&["run", scene.to_str().unwrap(), "--threads", threads, "--out", out.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read(out.join("tasks/net-shapes-macs0.5/model.onnx")).unwrap()
+    });
+    assert_eq!(models[0], models[1]);
+}

@@ -195,13 +195,18 @@ impl Run<'_> {
         let (loaded, prepared) =
             (&self.job.resolved.networks[network], &self.job.networks[self.job.tasks[task].network]);
         let onnx = OnnxFiles::new(loaded, prepared, winner, &self.job.resolved.budgets[task]);
-        let onnx = onnx.unwrap_or_else(|error| {
-            let name = &self.job.tasks[task].name;
-            let warning = format!("'{name}' is written as safetensors, not as ONNX: {error:#}");
+        let name = &self.job.tasks[task].name;
+        let (onnx, warning) = match onnx {
+            Ok((files, None)) => (Some(files), None),
+            Ok((files, Some(why))) => {
+                (Some(files), Some(format!("'{name}' is a new ONNX model, not the one given: {why:#}")))
+            }
+            Err(why) => (None, Some(format!("'{name}' is written as safetensors, not as ONNX: {why:#}"))),
+        };
+        if let Some(warning) = warning {
             self.journal.reporter.note(&format!("warning: {warning}"));
             self.refits.warnings.push(warning);
-            None
-        });
+        }
         self.journal.directory.write_network(TaskNetwork { task, winner, onnx }, self.job.scene, self.job.resolved)?;
         if self.refits.recorded.insert(task) {
             self.journal.record_result(&self.job.tasks[task], winner)?;

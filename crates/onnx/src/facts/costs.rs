@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::known::Facts;
 use crate::document::OnnxDocument;
 use crate::schema::NodeProto;
+use crate::tensor::floats;
 
 impl Facts {
     /// Multiply-accumulates of all convolutions and products with constant weights, for inputs of the shapes that were
@@ -58,7 +59,12 @@ impl Facts {
                 _ => continue,
             };
             let inputs = node.input.iter().enumerate().filter(|(i, _)| (first..=last).contains(i));
-            for (_, name) in inputs.filter(|(_, name)| self.is_constant(name)) {
+            for (i, name) in inputs.filter(|(_, name)| self.is_constant(name)) {
+                // A norm of groups of channels is written with scales and shifts that change nothing.
+                let idle = if i == 1 { 1.0 } else { 0.0 };
+                if node.op_type() == "InstanceNormalization" && is_filled(document, name, idle) {
+                    continue;
+                }
                 let n: u64 = self.shape(name).map_or(0, |shape| shape.iter().map(|&n| n as u64).product());
                 if n >= least && counted.insert(name) {
                     n_params += n;
@@ -67,4 +73,11 @@ impl Facts {
         }
         n_params
     }
+}
+
+/// Whether a stored tensor holds one number alone.
+fn is_filled(document: &OnnxDocument, name: &str, number: f32) -> bool {
+    let stored = document.graph().initializer.iter().find(|tensor| tensor.name() == name);
+    let values = stored.and_then(|tensor| floats(tensor, document.external()).ok());
+    values.is_some_and(|values| values.iter().all(|&v| v == number))
 }

@@ -121,7 +121,7 @@ impl DocumentNetwork {
     /// # Errors
     /// As [`DocumentNetwork::pruned`].
     pub fn try_pruned(&self, folded: &Network) -> Result<(), OnnxError> {
-        let of_net = |e: secateur_net::NetError| OnnxError::graph(e.to_string());
+        let of_net = |e: NetError| OnnxError::graph(e.to_string());
         let groups = ChannelGroups::derive(folded.graph(), Protocol::Full);
         let half = groups.groups().iter().map(|group| {
             let step = if group.frozen.is_none() { 2 } else { 1 };
@@ -175,7 +175,7 @@ impl DocumentNetwork {
     /// Whether the written document describes the pruned network.
     fn check(&self, written: &OnnxDocument, network: &Network) -> Result<(), OnnxError> {
         let facts = Facts::of(written, self.size())?;
-        let of_net = |e: secateur_net::NetError| OnnxError::graph(e.to_string());
+        let of_net = |e: NetError| OnnxError::graph(e.to_string());
         let folded = |network: &Network| without_idle(network).and_then(|network| fold_batch_norm(&network));
         let again = folded(&written.network(&facts)?.network).map_err(of_net)?;
         let wanted = folded(network).map_err(of_net)?;
@@ -220,12 +220,9 @@ fn without_idle(network: &Network) -> Result<Network, NetError> {
     let graph = network.graph();
     let is_idle = |node: &Node| {
         let n_channels = node.inputs.first().map_or(0, |&input| graph.shape(input).c);
-        match &node.op {
-            Op::ChannelShuffle { groups } => *groups == 1 || *groups == n_channels,
-            Op::Pad { channels, rows, cols } => [channels, rows, cols].iter().all(|sides| **sides == [0; 2]),
-            Op::Slice { channels, step } => *channels == [0, n_channels] && *step == [1; 2],
-            op => *op == Op::Identity,
-        }
+        matches!(&node.op, Op::ChannelShuffle { groups } if *groups == 1 || *groups == n_channels)
+            || matches!(&node.op, Op::Pad { channels, rows, cols } if [channels, rows, cols] == [&[0; 2]; 3])
+            || matches!(&node.op, Op::Slice { channels, step } if *channels == [0, n_channels] && *step == [1; 2])
     };
     let nodes = graph.nodes().iter().map(|node| {
         let op = if is_idle(node) { Op::Identity } else { node.op.clone() };

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use secateur_certify::{CertifiedDocument, certify_onnx};
-use secateur_formats::Preprocessing;
 use secateur_onnx::{Compacted, DocumentNetwork, NormNodes, OnnxDocument};
 use secateur_sim::{Prepared, Winner};
 
@@ -27,31 +26,62 @@ pub(crate) struct OnnxFile {
 }
 
 impl OnnxFiles {
-    /// The document that the network came from, with what is left of it; none of a network that came otherwise.
+    /// The document that the network came from, with what is left of it; of a network that came otherwise, a new one.
+    /// Where the user's document cannot hold the network it is a new one, too, and the reason stands beside.
     ///
     /// # Errors
-    /// A document that cannot be cut or cannot hold the network's weights.
+    /// A network that no ONNX file holds.
     pub(crate) fn new(
         network: &LoadedNetwork,
         prepared: &Prepared,
         winner: &Winner,
         budget: &ResolvedBudget,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(source) = &network.document else { return Ok(None) };
+    ) -> anyhow::Result<(Self, Option<anyhow::Error>)> {
+        let Some(source) = &network.document else { return Ok((Self::generated(network, winner, budget)?, None)) };
+        match Self::of_document(source, network, prepared, winner, budget) {
+            Ok(files) if files.holds() => Ok((files, None)),
+            Ok(_) => {
+                let why =
+                    anyhow!("it has parameters that the network does not need, which the budget leaves no room for");
+                Ok((Self::generated(network, winner, budget)?, Some(why)))
+            }
+            Err(why) => Ok((Self::generated(network, winner, budget)?, Some(why))),
+        }
+    }
+
+    fn holds(&self) -> bool {
+        self.certificate.budgets.iter().all(|budget| budget.ok)
+    }
+
+    fn of_document(
+        source: &DocumentNetwork,
+        network: &LoadedNetwork,
+        prepared: &Prepared,
+        winner: &Winner,
+        budget: &ResolvedBudget,
+    ) -> anyhow::Result<Self> {
         if budget.whole() == Some(Whole::AsGiven) {
-            return Self::of(source, source.document(), budget).map(Some);
+            return Self::of(source, source.document(), budget);
         }
         let (groups, kept) = (&prepared.groups, &winner.kept);
         let pruned = Compacted { folded: &prepared.network, groups, kept, network: &winner.network };
-        let properties = properties(source.document(), &network.preprocessing, budget)?;
+        let hash = blake3::hash(&source.document().to_bytes()).to_hex().to_string();
+        let properties = [properties(network, budget)?, vec![("secateur.source.blake3", hash)]].concat();
         let write = |norms: NormNodes| -> anyhow::Result<Self> {
             let document = source.pruned(&pruned, norms)?;
             Self::of(source, &document.with_properties(&properties), budget)
         };
         // A BatchNorm has a scale and a shift where the network that was searched has a bias.
         let as_given = write(NormNodes::Kept)?;
-        let holds = as_given.certificate.budgets.iter().all(|budget| budget.ok);
-        if holds { Ok(Some(as_given)) } else { write(NormNodes::Folded).map(Some) }
+        if as_given.holds() { Ok(as_given) } else { write(NormNodes::Folded) }
+    }
+
+    /// A document of our own.
+    fn generated(network: &LoadedNetwork, winner: &Winner, budget: &ResolvedBudget) -> anyhow::Result<Self> {
+        let document = OnnxDocument::of_network(&winner.emitted(), &network.name)?;
+        let model = document.with_properties(&properties(network, budget)?).to_bytes();
+        let certificate = certify_onnx(Path::new(ONNX_FILE), &model, None, &[(budget.cost.name(), budget.max)])?;
+        Ok(Self { files: vec![OnnxFile { name: ONNX_FILE, bytes: model }], certificate })
     }
 
     fn of(source: &DocumentNetwork, document: &OnnxDocument, budget: &ResolvedBudget) -> anyhow::Result<Self> {
@@ -73,17 +103,12 @@ impl OnnxFiles {
 }
 
 /// What an ONNX model says of how it was made, and what `eval` needs to know of its images.
-fn properties(
-    source: &OnnxDocument,
-    preprocessing: &Preprocessing,
-    budget: &ResolvedBudget,
-) -> anyhow::Result<Vec<(&'static str, String)>> {
+fn properties(network: &LoadedNetwork, budget: &ResolvedBudget) -> anyhow::Result<Vec<(&'static str, String)>> {
     let json = |numbers: &[f32]| serde_json::to_string(numbers).context("mean and std");
     Ok(vec![
         ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("secateur.source.blake3", blake3::hash(&source.to_bytes()).to_hex().to_string()),
         ("secateur.budget", format!("{} of at most {}", budget.cost.name(), budget.max)),
-        (MEAN_KEY, json(&preprocessing.mean)?),
-        (STD_KEY, json(&preprocessing.std)?),
+        (MEAN_KEY, json(&network.preprocessing.mean)?),
+        (STD_KEY, json(&network.preprocessing.std)?),
     ])
 }

@@ -145,7 +145,7 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
 /// Without the document where a pruned network could not be written to it, which is said now, not after the search.
 fn with_document_that_can_be_cut(mut network: LoadedNetwork) -> LoadedNetwork {
     if let Some(Err(why)) = network.document.as_ref().map(|document| document.try_pruned(&network.folded)) {
-        network.assumptions.push(format!("results are written as safetensors, not as ONNX: {why}"));
+        network.assumptions.push(format!("results are written as new ONNX models, not as the one given: {why}"));
         network.document = None;
     }
     network
