@@ -21,7 +21,7 @@ Examples:
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
 
 The run directory gets scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
-tasks/<task>/model.safetensors with its certificate.json.";
+tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -39,7 +39,7 @@ Examples:
 const EVAL_EXAMPLES: &str = "\
 Examples:
   secateur eval resnet20 --dataset cifar10
-  secateur eval runs/first/tasks/resnet20-cifar10-macs0.5/model.safetensors --dataset cifar10
+  secateur eval runs/first/tasks/resnet20-cifar10-macs0.5/model.onnx --dataset cifar10
   secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
 
 Data sets: cifar10, cifar100, mnist, fashion_mnist (their files under the data root; `secateur doctor` says which are there),
