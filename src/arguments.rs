@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use secateur_formats::{DatasetSource, Split, dataset_usage, weight_extensions_usage};
 use secateur_net::Protocol;
 use secateur_run::RunSpec;
-use secateur_run::scene::Device;
+use secateur_run::scene::{Device, SIDES};
 
 use crate::bench::BenchArgs;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
@@ -124,6 +124,15 @@ impl CheckArgs {
     }
 }
 
+/// One number for both sides, or rows and columns.
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let (rows, cols) = text.split_once(['x', 'X']).unwrap_or((text, text));
+    let side = |text: &str| text.trim().parse().ok().filter(|side| SIDES.contains(side));
+    side(rows).zip(side(cols)).map(|(rows, cols)| [rows, cols]).ok_or_else(|| {
+        format!("expected a side, or rows x columns as in 224x320, each from {} to {}", SIDES.start(), SIDES.end())
+    })
+}
+
 /// At most a year.
 fn seconds(text: &str) -> Result<f64, String> {
     let expected = "expected a number of seconds from 0 to 31536000";
@@ -192,6 +201,9 @@ pub(crate) struct NetworkArgs {
     /// Standard deviation of each input channel: 0.229,0.224,0.225
     #[arg(long, value_delimiter = ',', value_name = "S,S,S", requires = "mean")]
     pub(crate) std: Option<Vec<f32>>,
+    /// Rows and columns of the images, where the file leaves them open: 224 or 224x320
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = size)]
+    pub(crate) size: Option<[usize; 2]>,
 }
 
 #[derive(Args, Debug)]

@@ -8,8 +8,8 @@ use secateur_formats::Split;
 use secateur_kernels::Precision;
 use secateur_run::scene::Device;
 use secateur_run::{
-    CHUNK_IMAGES, CountEvent, Engine, Evaluation, FirstImages, LoadedNetwork, MemoryBound, Roots, check_fit,
-    count_correct, load_network, n_threads, thread_pool,
+    CHUNK_IMAGES, CountEvent, Engine, Evaluation, FirstImages, LoadedNetwork, MemoryBound, NetworkChoices, Roots,
+    check_fit, count_correct, load_network_as, n_threads, thread_pool,
 };
 
 use crate::arguments::{EvalArgs, NetworkArgs};
@@ -72,13 +72,14 @@ fn top1(n_correct: usize, n: usize) -> String {
 /// The network a command names.
 ///
 /// # Errors
-/// As [`Roots::find_network`] and [`load_network`]: exit code 2.
+/// As [`Roots::find_network`] and [`load_network_as`]: exit code 2.
 pub(crate) fn requested_network(arguments: &NetworkArgs) -> Result<LoadedNetwork, Failure> {
     let mean_std = arguments.mean.clone().zip(arguments.std.clone());
     let roots = Roots::new(None, arguments.model_root.clone(), Default::default());
     let load = || {
         let path = roots.find_network(&arguments.network)?;
-        load_network(&path, arguments.arch.as_deref(), mean_std.as_ref())
+        let (arch, mean_std) = (arguments.arch.as_deref(), mean_std.as_ref());
+        load_network_as(&path, &NetworkChoices { arch, mean_std, size: arguments.size })
     };
     load().map_err(Failure::BadArguments)
 }

@@ -23,7 +23,7 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     if is_onnx(path) {
         let roots = Roots::new(None, arguments.network.model_root.clone(), Default::default());
         let path = roots.find_network(path).map_err(Failure::BadArguments)?;
-        let report = DocumentReport::new(&path)
+        let report = DocumentReport::new(&path, arguments.network.size)
             .with_context(|| format!("reading '{}'", path.display()))
             .map_err(Failure::BadArguments)?;
         return show(&report, arguments.json, DocumentReport::to_text);

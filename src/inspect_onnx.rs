@@ -82,14 +82,14 @@ struct Storage {
 }
 
 impl DocumentReport {
-    /// Reads the file.
+    /// Reads the file, for images of `size` rows and columns where it leaves them open.
     ///
     /// # Errors
     /// What is no regular file of at most 2 GiB, what is no ONNX model, a shape that no tensor has.
-    pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(path: &Path, size: Option<[usize; 2]>) -> anyhow::Result<Self> {
         let document = open_document(path)?;
         let (graph, model) = (document.graph(), document.model());
-        let facts = Facts::of(&document, None)?;
+        let facts = Facts::of(&document, size)?;
         // Before there are groups, so that memory holds one of both at a time.
         let not_computed = not_computed(&document, &facts);
         let groups = DocumentGroups::of(&document, &facts);

@@ -153,3 +153,44 @@ fn models_are_the_same_for_any_number_of_threads() {
     });
     assert_eq!(models[0], models[1]);
 }
+
+/// A network that takes images of any size, with a size in its file and without.
+fn textures_of_fixed_and_open_size(folder: &Path) -> [PathBuf; 2] {
+    use secateur::onnx::schema::tensor_shape_proto::dimension::Value as Extent;
+    use secateur::onnx::schema::type_proto::Value as Kind;
+
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart/textures.safetensors");
+    let network = secateur::run::load_network(&shipped, None, None).unwrap();
+    let mut model = OnnxDocument::of_network(&network.original, "textures").unwrap().model().clone();
+    let files = ["fixed.onnx", "open.onnx"].map(|name| folder.join(name));
+    fs::write(&files[0], prost::Message::encode_to_vec(&model)).unwrap();
+    let graph = model.graph.as_mut().unwrap();
+    graph.value_info.clear();
+    let Some(Kind::TensorType(image)) = graph.input[0].r#type.as_mut().unwrap().value.as_mut() else { unreachable!() };
+    for (dim, name) in image.shape.as_mut().unwrap().dim[2..].iter_mut().zip(["rows", "cols"]) {
+        dim.value = Some(Extent::DimParam(name.into()));
+    }
+    fs::write(&files[1], prost::Message::encode_to_vec(&model)).unwrap();
+    files
+}
+
+#[test]
+fn a_size_that_the_file_leaves_open_is_told_and_can_be_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let [fixed, open] = textures_of_fixed_and_open_size(folder.path());
+    let (open, fixed) = (open.to_str().unwrap(), fixed.to_str().unwrap());
+    let eval = |network: &str, size: &[&str]| {
+        let output = secateur(&[&["eval", network, "--dataset", "textures", "--limit", "100"], size].concat());
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let usual = eval(open, &[]);
+    assert!(usual.contains("3x224x224") && usual.contains("--size 32x32"), "{usual}");
+    let top1 = |text: &str| text.lines().find(|line| line.starts_with("top1")).map(str::to_owned);
+    let set = eval(open, &["--size", "32"]);
+    assert!(top1(&set).is_some() && top1(&set) == top1(&eval(fixed, &[])), "{set}");
+    let misplaced = eval(fixed, &["--size", "32x48"]);
+    assert!(misplaced.contains("fixes its images at 3x32x32"), "{misplaced}");
+    for bad in ["0", "32x", "axb", "99999"] {
+        assert!(eval(open, &["--size", bad]).contains("rows x columns"), "{bad}");
+    }
+}

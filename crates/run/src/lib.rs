@@ -57,7 +57,7 @@ pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use error::{Incomplete, RunError};
 pub use events::{Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;
-pub use inputs::load::{LoadedNetwork, load_network};
+pub use inputs::load::{LoadedNetwork, NetworkChoices, load_network, load_network_as};
 pub use inputs::memory::{Evaluation, MemoryBound};
 pub use inputs::onnx_document::{is_onnx, open_document};
 pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};

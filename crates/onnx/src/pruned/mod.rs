@@ -100,6 +100,11 @@ impl DocumentNetwork {
         input.map(|input| self.facts.rows_and_columns(input))
     }
 
+    /// Whether rows or columns of its images could be others.
+    pub fn leaves_size_open(&self) -> bool {
+        self.facts.inputs().iter().any(|input| input.open.iter().any(|&axis| axis > 0))
+    }
+
     /// The document of a pruned network. It is read again, and the network that it describes is compared with the
     /// pruned one.
     ///

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use secateur_net::arch::{self, ARCHITECTURES, FAMILIES, ParameterShapes, Recognised};
 use secateur_net::{Graph, NetError, Network, Shape, Weights, parameter_shapes};
 
-use super::load::{LoadedNetwork, in_file};
+use super::load::{LoadedNetwork, NetworkChoices, in_file};
 
 /// Images of the architectures that are built by their name; a bare state dict does not say.
 pub const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
@@ -36,24 +36,24 @@ pub(super) struct BuiltNetwork {
 ///
 /// # Errors
 /// An unknown or another architecture, parameters that do not fit; with what to do.
-pub(super) fn build(path: &Path, arch: Option<&str>, weights: Weights) -> anyhow::Result<BuiltNetwork> {
-    match arch {
-        Some(name) => given(path, name, weights),
-        None => told(path, weights),
+pub(super) fn build(path: &Path, choices: &NetworkChoices<'_>, weights: Weights) -> anyhow::Result<BuiltNetwork> {
+    match choices.arch {
+        Some(name) => given(path, name, choices.size, weights),
+        None => told(path, choices.size, weights),
     }
 }
 
 /// The family whose parameter names these are.
-fn family(weights: &Weights) -> Option<Result<Recognised, NetError>> {
+fn family(weights: &Weights, size: Option<[usize; 2]>) -> Option<Result<Recognised, NetError>> {
     let shapes: ParameterShapes = weights.iter().map(|(name, tensor)| (name.as_str(), tensor.shape())).collect();
-    arch::recognise(&shapes, None)
+    arch::recognise(&shapes, size)
 }
 
 /// The network of the architecture that the user names.
-fn given(path: &Path, name: &str, weights: Weights) -> anyhow::Result<BuiltNetwork> {
-    let (graph, assumptions) = match family(&weights) {
+fn given(path: &Path, name: &str, size: Option<[usize; 2]>, weights: Weights) -> anyhow::Result<BuiltNetwork> {
+    let (graph, assumptions) = match family(&weights, size) {
         Some(Ok(recognised)) if recognised.name == name => (recognised.graph, recognised.assumptions),
-        _ if ARCHITECTURES.contains(&name) => named(path, name, n_classes(path, name, &weights)?)?,
+        _ if ARCHITECTURES.contains(&name) => named(path, name, size, n_classes(path, name, &weights)?)?,
         Some(Ok(Recognised { name: found, .. })) => {
             bail!("'{}' is no {name}: its parameters are those of {found}; leave `arch` out", path.display())
         }
@@ -67,12 +67,12 @@ fn given(path: &Path, name: &str, weights: Weights) -> anyhow::Result<BuiltNetwo
 }
 
 /// The network that the parameters' names tell.
-fn told(path: &Path, weights: Weights) -> anyhow::Result<BuiltNetwork> {
+fn told(path: &Path, size: Option<[usize; 2]>, weights: Weights) -> anyhow::Result<BuiltNetwork> {
     let standard = arch::infer(&weights);
-    let (name, by, graph, assumptions) = match (standard, family(&weights)) {
+    let (name, by, graph, assumptions) = match (standard, family(&weights, size)) {
         // A builder of this name may know these names, and be of other shapes.
         (Some((name, n_classes)), family) if fits(name, n_classes, &weights) || !matches!(family, Some(Ok(_))) => {
-            let (graph, assumptions) = named(path, name, n_classes)?;
+            let (graph, assumptions) = named(path, name, size, n_classes)?;
             (name.to_owned(), "the parameter names", graph, assumptions)
         }
         (_, Some(recognised)) => {
@@ -95,9 +95,11 @@ fn told(path: &Path, weights: Weights) -> anyhow::Result<BuiltNetwork> {
 }
 
 /// Graph of a builder that goes by its name, and what is assumed.
-fn named(path: &Path, name: &str, n_classes: usize) -> anyhow::Result<(Graph, Vec<String>)> {
-    let graph = arch::build(name, BUILDER_INPUT, n_classes).with_context(|| in_file(path, Some(name)))?;
-    Ok((graph, vec![format!("images of {BUILDER_INPUT}, the size the architecture is built for")]))
+fn named(path: &Path, name: &str, size: Option<[usize; 2]>, n_classes: usize) -> anyhow::Result<(Graph, Vec<String>)> {
+    let input = size.map_or(BUILDER_INPUT, |[h, w]| Shape { h, w, ..BUILDER_INPUT });
+    let graph = arch::build(name, input, n_classes).with_context(|| in_file(path, Some(name)))?;
+    let assumed = format!("images of {input}, the size the architecture is built for");
+    Ok((graph, if size.is_none() { vec![assumed] } else { Vec::new() }))
 }
 
 /// Whether all parameters of builder `name` are in the file, with their shapes, and no others.
@@ -129,15 +131,18 @@ fn n_classes(path: &Path, name: &str, weights: &Weights) -> anyhow::Result<usize
     })
 }
 
-/// Parameters alone do not say of which size images are: an export does.
+/// Parameters alone, and some exports, do not say of which size images are.
 pub(super) fn size_advice(network: &LoadedNetwork, wanted: Shape) -> String {
     let Shape { c, h, w } = wanted;
+    if c != network.folded.graph().input().c {
+        return String::new();
+    }
+    let set = format!("if it was trained on {h}x{w} pixels, set `size: ({h}, {w})` in the scene, or --size {h}x{w}");
+    let is_open = network.document.as_ref().is_some_and(|document| document.leaves_size_open());
     match &network.arch {
-        Some(arch) if c == network.folded.graph().input().c => format!(
-            "; that is the usual size of {arch}: if it was trained on {h}x{w} pixels, export it with such an image, \
-             torch.onnx.export(model.eval(), torch.zeros(1, {c}, {h}, {w}), 'm.onnx')"
-        ),
-        _ => String::new(),
+        Some(arch) => format!("; that is the usual size of {arch}: {set}"),
+        None if is_open => format!("; the file leaves their size open: {set}"),
+        None => String::new(),
     }
 }
 

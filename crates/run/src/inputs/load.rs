@@ -43,8 +43,27 @@ pub fn load_network(
     arch: Option<&str>,
     mean_std: Option<&(Vec<f32>, Vec<f32>)>,
 ) -> anyhow::Result<LoadedNetwork> {
-    let SaidByFile { arch, document, original, own, mut assumptions } = said_by(path, arch)?;
-    let preprocessing = match (mean_std, own) {
+    load_network_as(path, &NetworkChoices { arch, mean_std, size: None })
+}
+
+/// What a file leaves open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkChoices<'a> {
+    /// The builder of a file that holds parameters only.
+    pub arch: Option<&'a str>,
+    /// Mean and standard deviation of each input channel.
+    pub mean_std: Option<&'a (Vec<f32>, Vec<f32>)>,
+    /// Rows and columns of the images.
+    pub size: Option<[usize; 2]>,
+}
+
+/// As [`load_network`], for images of a size that the file leaves open.
+///
+/// # Errors
+/// As [`load_network`]; a size where the file has its own.
+pub fn load_network_as(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Result<LoadedNetwork> {
+    let SaidByFile { arch, document, original, own, mut assumptions } = said_by(path, choices)?;
+    let preprocessing = match (choices.mean_std, own) {
         (Some((mean, std)), _) => Preprocessing::new(mean.clone(), std.clone())?,
         (None, Some(own)) => own,
         (None, None) => {
@@ -77,21 +96,28 @@ struct SaidByFile {
     assumptions: Vec<String>,
 }
 
-fn said_by(path: &Path, given: Option<&str>) -> anyhow::Result<SaidByFile> {
+fn said_by(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Result<SaidByFile> {
+    let (given, size) = (choices.arch, choices.size);
     if is_onnx(path) {
         ensure!(given.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
-        let ReadDocument { network, document, preprocessing: own, assumptions } = read_document(path)?;
+        let ReadDocument { network, document, preprocessing: own, assumptions } = read_document(path, size)?;
         return Ok(SaidByFile { arch: None, document: Some(document), original: network, own, assumptions });
     }
     let file = read_weights(path)?;
     let mut assumptions = file.notes;
     let described = file.description.map(|d| (d.graph, d.preprocessing));
     let Some((graph, own)) = described else {
-        let BuiltNetwork { arch, network, assumptions: assumed } = build(path, given, file.weights)?;
+        let BuiltNetwork { arch, network, assumptions: assumed } = build(path, choices, file.weights)?;
         assumptions.extend(assumed);
         return Ok(SaidByFile { arch: Some(arch), document: None, original: network, own: None, assumptions });
     };
     ensure!(given.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
+    ensure!(
+        size.is_none(),
+        "'{}' describes its own graph, for images of {}; leave `size` out",
+        path.display(),
+        graph.input()
+    );
     let original = Network::new(graph, file.weights).with_context(|| in_file(path, None))?;
     Ok(SaidByFile { arch: None, document: None, original, own: Some(own), assumptions })
 }

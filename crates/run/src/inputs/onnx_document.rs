@@ -54,10 +54,10 @@ fn inspect_advice(why: &OnnxError) -> &'static str {
 ///
 /// # Errors
 /// What is no ONNX file, and what the engine does not compute, by the node's name.
-pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
+pub(super) fn read_document(path: &Path, size: Option<[usize; 2]>) -> anyhow::Result<ReadDocument> {
     let of_file = || format!("'{}'", path.display());
     let document = open_document(path).with_context(of_file)?;
-    let facts = Facts::of(&document, None).with_context(of_file)?;
+    let facts = Facts::of(&document, size).with_context(of_file)?;
     let imported = document.network(&facts).map_err(|why| anyhow!("{}: {why}{}", of_file(), inspect_advice(&why)))?;
     if let Some(why) = imported.ends_early {
         bail!(
@@ -66,11 +66,14 @@ pub(super) fn read_document(path: &Path) -> anyhow::Result<ReadDocument> {
         );
     }
     let open = |input: &&InputShape| input.open.iter().any(|&axis| axis > 0);
+    let image = imported.network.graph().input();
     let sizes = facts.inputs().iter().filter(open).map(|input| {
-        format!("images of {}: the file leaves their size open", imported.network.graph().input())
-            + &format!(" (input '{}')", input.name)
+        format!("images of {image}: the file leaves their size open (input '{}'), which `size` sets", input.name)
     });
-    let assumptions = sizes.collect();
+    let assumptions = if size.is_none() { sizes.collect() } else { Vec::new() };
+    if let Some([rows, cols]) = size.filter(|size| *size != [image.h, image.w]) {
+        bail!("'{}' fixes its images at {image}: leave `size` ({rows}, {cols}) out", path.display());
+    }
     let preprocessing = preprocessing(&document).with_context(of_file)?;
     let document = DocumentNetwork::new(document, facts, &imported);
     Ok(ReadDocument { network: imported.network, document, preprocessing, assumptions })

@@ -12,7 +12,7 @@ use secateur_sim::{CostBound, observation_len};
 
 use super::advice::what_reaches;
 use super::bare_weights::size_advice;
-use super::load::{LoadedNetwork, load_network};
+use super::load::{LoadedNetwork, NetworkChoices, load_network_as};
 use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs, least_ratio};
 use super::roots::Roots;
@@ -222,7 +222,10 @@ impl Problems<'_> {
         let spec = &self.scene.networks[i];
         let loaded = roots
             .find_in_scene(&spec.file)
-            .and_then(|path| load_network(&path, spec.arch.as_deref(), spec.normalisation.as_ref()))
+            .and_then(|path| {
+                let (arch, mean_std) = (spec.arch.as_deref(), spec.normalisation.as_ref());
+                load_network_as(&path, &NetworkChoices { arch, mean_std, size: spec.size })
+            })
             .and_then(|network| self.check_memory(&network).map(|()| network).context(spec.file.clone()));
         match loaded {
             Ok(network) => {

@@ -14,7 +14,7 @@ use secateur_train::Scheduler;
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::choices::{Device, Images};
 use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
-use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SceneData, TaskSpec};
+use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
 use super::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
@@ -128,7 +128,13 @@ impl Checker<'_> {
                 None => (0..datasets.len()).collect(),
                 Some(names) => self.references(&format!("{path}.datasets"), names, datasets),
             };
-            NetworkSpec { name: file.name, file: file.file, arch: file.arch, normalisation, datasets }
+            if file.size.is_some_and(|size| size.iter().any(|side| !SIDES.contains(side))) {
+                let message =
+                    format!("is {:?}, expected rows and columns from {} to {}", file.size, SIDES.start(), SIDES.end());
+                self.problem(&format!("{path}.size"), message);
+            }
+            let NetworkFile { name, file, arch, size, .. } = file;
+            NetworkSpec { name, file, arch, normalisation, size, datasets }
         });
         specs.collect()
     }

@@ -108,6 +108,9 @@ pub struct NetworkFile {
     /// Per-channel standard deviation of the input, > 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub std: Option<Vec<f32>>,
+    /// Rows and columns of the images, for a file that leaves them open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<[usize; 2]>,
     /// Names of the data sets this network is pruned for; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datasets: Option<Vec<String>>,

@@ -20,5 +20,5 @@ pub use agents::{AgentList, AgentSpec, ControlSpec};
 pub use choices::{Device, Images};
 pub use file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
 pub(crate) use parsed::edit;
-pub use parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, Scene, SceneData, TaskSpec, apply_set};
+pub use parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SIDES, Scene, SceneData, TaskSpec, apply_set};
 pub use template::template;

@@ -76,6 +76,9 @@ pub struct SceneData {
     pub plugins: Vec<PluginConfig>,
 }
 
+/// Rows (columns) that images may have.
+pub const SIDES: std::ops::RangeInclusive<usize> = 1..=16_384;
+
 /// One network to prune.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkSpec {
@@ -88,6 +91,8 @@ pub struct NetworkSpec {
     pub arch: Option<String>,
     /// Per-channel input mean and standard deviation, same length, finite, deviation > 0.
     pub normalisation: Option<(Vec<f32>, Vec<f32>)>,
+    /// Rows and columns of the images, for a file that leaves them open; each in [`SIDES`].
+    pub size: Option<[usize; 2]>,
     /// Indices into the scene's data sets; at least one.
     pub datasets: Vec<usize>,
 }
@@ -286,6 +291,7 @@ impl SceneData {
             arch: network.arch.clone(),
             mean: network.normalisation.as_ref().map(|(mean, _)| mean.clone()),
             std: network.normalisation.as_ref().map(|(_, std)| std.clone()),
+            size: network.size,
             datasets: Some(network.datasets.iter().map(|i| self.datasets[*i].name.clone()).collect()),
         }
     }

@@ -22,7 +22,8 @@ mod tests {
     fn the_commented_out_fields_are_valid_too() {
         let with_all = template()
             .replace("            // arch", "            arch")
-            .replace("            // mean", "            mean");
+            .replace("            // mean", "            mean")
+            .replace("            // size", "            size");
         let with_all =
             with_all.replace("            // std", "            std").replace("// datasets: [", "datasets: [");
         let with_all = with_all.replace("// (name: \"shapes\"", "(name: \"shapes\"");
@@ -30,6 +31,7 @@ mod tests {
         assert_eq!(scene.networks[0].arch.as_deref(), Some("resnet20"));
         assert_eq!((scene.datasets.len(), scene.tasks.len()), (2, 1));
         assert!(scene.networks[0].normalisation.is_some());
+        assert_eq!(scene.networks[0].size, Some([32, 32]));
     }
 
     #[test]
