@@ -252,9 +252,9 @@ fn nan_among_the_weights_is_found_by_name() {
 #[test]
 fn unknown_data_sets_are_refused() {
     let place = Workplace::new();
-    place.write_scene(&SCENE.replace("Cifar10", "Cifar100"));
-    place.check_scene_refusal(&["scene.ron:5:", "Cifar100", "Cifar10"]);
-    place.check_refusal(&["eval", "net", "--dataset", "cifar100"], &["cifar100", "shapes[:SEED]"]);
+    place.write_scene(&SCENE.replace("Cifar10", "Cifar11"));
+    place.check_scene_refusal(&["scene.ron:5:", "Cifar11", "Cifar10"]);
+    place.check_refusal(&["eval", "net", "--dataset", "cifar11"], &["cifar11", "shapes[:SEED]"]);
     fs::remove_file(place.path("data/cifar-10-batches-bin/test_batch.bin")).unwrap();
     place.check_refusal(&["eval", "net", "--dataset", "cifar10"], &["test_batch.bin", "--data-root"]);
 }
