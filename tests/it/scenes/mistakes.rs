@@ -84,11 +84,7 @@ fn misspelt_fields_and_variants_get_a_suggestion() {
         (with_more("agent: Mtacp"), "5:8", &["expected fields in parentheses, got `Mtacp`", "write `Mtacp()`"]),
         (with_more("images: (rewards: 3)"), "5:10", &["unknown field `rewards` in `images`", "did you mean `reward`?"]),
         (with_more("controls: [Uniform, Randm(candidates: 3)]"), "5:21", &["`controls[1]`", "did you mean `Random`?"]),
-        (
-            with_dataset(r#"(name: "d", source: Cifar11)"#),
-            "3:32",
-            &["`datasets[0].source`", "did you mean `Cifar10`?"],
-        ),
+        (with_dataset(r#"(name: "d", source: Cifar11)"#), "3:32", &["`datasets[0].source`", "did you mean `Cifar10`?"]),
         (
             with_dataset(r#"(name: "d", source: Procedural(kind: Shape, seed: 1, train: 1, test: 1))"#),
             "3:49",
