@@ -165,7 +165,9 @@ def stand_in(mistake, file, folder, options):
             (folder / name).write_bytes((folder / name).read_bytes()[:-1] + b"x")
     groups = [{"name": "c1", "channels": 8, "frozen": None}, {"name": "c2", "channels": 4, "frozen": None}]
     groups = groups[: 1 if mistake == "groups" else 2]
-    print(json.dumps({"groups": groups, "frozen_nodes": [], "macs": 8 * 27 * 36 + 4 * 8 * 9 * 16 + 20, "draws": draws}))
+    refitted = {"refused": "the stand-in removes channels and refits nothing"}
+    macs = 8 * 27 * 36 + 4 * 8 * 9 * 16 + 20
+    print(json.dumps({"groups": groups, "frozen_nodes": [], "macs": macs, "draws": draws, "refitted": refitted}))
 
 
 def written():
