@@ -273,7 +273,7 @@ fn mixing() -> GraphBuilder {
     let up = b.push("up", Op::ConvTranspose2d(up), &[x]);
     let groups = b.push("groups", Op::GroupNorm { channels: 12, groups: 3, eps: 1e-4 }, &[up]);
     let instance = b.push("instance", Op::GroupNorm { channels: 12, groups: 12, eps: 1e-3 }, &[groups]);
-    let local = Op::LocalResponseNorm { size: 4, alpha: 0.3, beta: 0.75, bias: 1.5 };
+    let local = Op::LocalResponseNorm { size: 5, alpha: 0.3, beta: 0.75, bias: 1.5 };
     let local = b.push("local", local, &[instance]);
     let shares = b.push("shares", Op::BranchSoftmax { branches: 3 }, &[local]);
     let sum = b.push("sum", Op::BranchSum { branches: 3 }, &[shares]);
