@@ -21,7 +21,7 @@ type Build = fn() -> GraphBuilder;
 /// # Panics
 /// Never: what it builds is valid by construction.
 pub fn catalogue() -> Vec<CataloguedNetwork> {
-    let builders: [(&str, Build); 12] = [
+    let builders: [(&str, Build); 13] = [
         ("convolutions", convolutions),
         ("functions", functions),
         ("flat_functions", flat_functions),
@@ -32,6 +32,7 @@ pub fn catalogue() -> Vec<CataloguedNetwork> {
         ("norms", norms),
         ("mixing", mixing),
         ("channel_rows", channel_rows),
+        ("even_window", even_window),
         ("pixel", pixel),
         ("map", map),
     ];
@@ -287,6 +288,16 @@ fn mixing() -> GraphBuilder {
     let branches = b.push("branches", Op::BranchSoftmax { branches: 2 }, &[gate]);
     let one = b.push("one", Op::BranchSum { branches: 2 }, &[branches]);
     b.push("classify", Op::Linear { in_features: 4, out_features: 5, bias: true }, &[one]);
+    b
+}
+
+/// A local response norm whose window is even.
+fn even_window() -> GraphBuilder {
+    let mut b = GraphBuilder::new(INPUT);
+    let x = b.push("conv", Op::Conv2d(conv(3, 6, 3)), &[0]);
+    let norm = Op::LocalResponseNorm { size: 4, alpha: 0.3, beta: 0.75, bias: 1.5 };
+    let norm = b.push("norm", norm, &[x]);
+    classify(&mut b, norm, 6);
     b
 }
 

@@ -60,9 +60,36 @@ impl NetworkExport<'_> {
         NodeDraft::new("Add", vec![scaled, shift], vec![c, h, w])
     }
 
+    /// An even window is written out, since ONNX Runtime refuses it: the mean of squares over channels, zeros counted,
+    /// is what [`secateur_net::Op::LocalResponseNorm`] calls `s / size`.
     pub(super) fn local_response_norm(&mut self, id: NodeId, norm: LocalResponse) -> NodeDraft {
+        if norm.size.is_multiple_of(2) {
+            return self.even_local_response_norm(id, norm);
+        }
         let draft = self.of_image(id, "LRN").int("size", norm.size);
         draft.float("alpha", norm.alpha).float("beta", norm.beta).float("bias", norm.bias)
+    }
+
+    fn even_local_response_norm(&mut self, id: NodeId, norm: LocalResponse) -> NodeDraft {
+        let Shape { c, h, w } = self.shape(id);
+        let (image, rows) = (vec![c, h, w], vec![1, c, h * w]);
+        let x = self.image(self.node(id).inputs[0]);
+        let squares = self.inner(id, NodeDraft::new("Mul", vec![x.clone(), x.clone()], image.clone()));
+        let apart = self.reshaped(id, squares, rows.clone());
+        let apart = self.inner(id, apart);
+        let window = NodeDraft::new("AveragePool", vec![apart], rows)
+            .ints("kernel_shape", &[norm.size, 1])
+            .ints("pads", &[(norm.size - 1) / 2, 0, norm.size / 2, 0])
+            .int("count_include_pad", 1);
+        let means = self.inner(id, window);
+        let means = self.reshaped(id, means, image.clone());
+        let mut base = self.inner(id, means);
+        for (op, what, value) in [("Mul", "alpha", norm.alpha), ("Add", "bias", norm.bias), ("Pow", "beta", norm.beta)]
+        {
+            let number = self.floats(id, what, &FloatList { extents: &[], values: &[value] });
+            base = self.inner(id, NodeDraft::new(op, vec![base, number], image.clone()));
+        }
+        NodeDraft::new("Div", vec![x, base], image)
     }
 
     /// Over the channels of each pixel.

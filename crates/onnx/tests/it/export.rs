@@ -62,11 +62,16 @@ fn without_weighed_rows(network: Network, is_weighed: impl Fn(&Node) -> bool) ->
     Network::new(Graph::new(graph.input(), nodes.collect()).unwrap(), weights).unwrap()
 }
 
-/// Convolutions along the channels of maps are written, and are not read.
+/// Convolutions along the channels of maps, and local response norms of even windows, are written, and are not read.
 fn mixes_channels_of_maps(network: &Network) -> bool {
     let graph = network.graph();
     let is_map = |id: usize| graph.shape(id).h * graph.shape(id).w > 1;
-    (0..graph.nodes().len()).any(|id| matches!(graph.node(id).op, Op::ChannelConv { .. }) && is_map(id))
+    let is_written_out = |id: usize| {
+        let op = &graph.node(id).op;
+        matches!(op, Op::ChannelConv { .. } if is_map(id))
+            || matches!(op, Op::LocalResponseNorm { size, .. } if size % 2 == 0)
+    };
+    (0..graph.nodes().len()).any(is_written_out)
 }
 
 #[test]
