@@ -41,6 +41,9 @@ impl Effort {
     }
 }
 
+/// Fewest rows of a map with few columns: channels that are seldom active must not look as if they never were.
+const ROWS_MIN: usize = 4096;
+
 /// The nonlinearity that is applied to a sum, which says which of its errors matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Nonlinearity {
@@ -163,7 +166,7 @@ impl RefitTarget {
             let sample = PixelSample::new(n_pixels, groups.n_images(), n_rows);
             (sample, n_rows.div_ceil(sample.per_image * groups.lanes()).min(groups.len()))
         } else {
-            choose_pixels(&maps, n_pixels, groups, effort.rows_per_column() * columns)
+            choose_pixels(&maps, n_pixels, groups, (effort.rows_per_column() * columns).max(ROWS_MIN))
         };
         let values = vec![0.0; n_groups * sample.per_image * shape.c * groups.lanes()];
         Some(Self { sum, others, nonlinearity, is_wide, sample, n_groups, values })
