@@ -62,6 +62,8 @@ def entry_of(path, weights):
     # OpenVINO 2026.4 computes LRN otherwise than ONNX Runtime where a window is wider than there are channels.
     if all(node.op_type != "LRN" for node in model.graph.node):
         runs.append(("openvino", runtimes.run_openvino))
+    # Where ONNX Runtime and ONNX Runtime without optimisations differ more, the outputs nearly cancel.
+    spread = max(runtimes.worst_error(runtimes.run_ort(path, {"input": images[:n]}), runtimes.run_ort_as_written(path, {"input": images[:n]})) for n in BATCHES)
     for key, run in runs:
         for n in BATCHES:
             try:
@@ -70,7 +72,7 @@ def entry_of(path, weights):
                 problems.append(f"{key}, {n} images: {in_one_line(refusal)}")
                 continue
             entry[key] = max(entry.get(key, 0.0), error)
-            if not error <= TOLERANCE:
+            if not error <= max(TOLERANCE, 4 * spread):
                 problems.append(f"{key}, {n} images: outputs differ from the engine's by {error:.1e}")
     return entry
 

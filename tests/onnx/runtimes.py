@@ -59,6 +59,23 @@ def run_ort_as_written(path, feeds):
     return run_ort(path, feeds, onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
 
 
+def run_ort_up_to(path, feeds, names):
+    """Tensors within the graph, node by node."""
+    model = onnx.load(path)
+    made = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in made)
+    # Data in other files are looked for beside the file.
+    within = path.with_name(f"within_{path.name}")
+    within.write_bytes(model.SerializeToString())
+    try:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return onnxruntime.InferenceSession(str(within), options, providers=["CPUExecutionProvider"]).run(names, feeds)
+    finally:
+        within.unlink()
+
+
 def run_openvino(path, feeds):
     """Outputs in the graph's order, in float32 also on processors with bfloat16.
 

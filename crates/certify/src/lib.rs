@@ -45,9 +45,9 @@ pub struct Certificate {
     pub blake3: String,
     /// Every operation in graph order, the input included.
     pub operations: Vec<CertifiedOperation>,
-    /// Multiply-accumulates per image of convolutions and Linear operations.
+    /// Multiply-accumulates per image of convolutions and Linear operations, and of what the file says to follow them.
     pub macs: u64,
-    /// Weights, biases, slopes of PRelu and BatchNorm scales and shifts.
+    /// Weights, biases, slopes of PRelu and BatchNorm scales and shifts, and what the file says to follow them.
     pub params: u64,
     /// Peak bytes of live f32 activations of one image, in graph order, the input included, BatchNorm, PRelu and
     /// pointwise in place.
@@ -143,7 +143,9 @@ fn certify_bytes(file: String, bytes: &[u8], budgets: &[(&str, u64)]) -> anyhow:
         let sum = operations.iter().try_fold(0u64, |sum, o| sum.checked_add(count(&o.certified)));
         sum.context("the counts do not fit in 64 bits")
     };
-    let (macs, params) = (total(|o| o.macs)?, total(|o| o.params)?);
+    let add = |sum: u64, more: u64| sum.checked_add(more).context("the counts do not fit in 64 bits");
+    let macs = add(total(|o| o.macs)?, written.tail("macs")?)?;
+    let params = add(total(|o| o.params)?, written.tail("params")?)?;
     let activation_bytes = memory::peak_bytes(&operations)?;
     let judge = |&(kind, max): &(&str, u64)| {
         let value = match kind {

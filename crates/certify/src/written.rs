@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// What the header says, after checking that the tensors fill the rest of the file exactly.
 pub(super) struct WrittenNetwork {
-    /// The graph: `{"input": {…}, "nodes": […]}`.
+    /// The graph: `{"input": {…}, "nodes": […]}`, and perhaps `"tail": {"macs": …, "params": …}`.
     pub(super) graph: Value,
     /// Number of outputs.
     pub(super) n_classes: u64,
@@ -33,6 +33,14 @@ impl WrittenNetwork {
             n_classes: text("secateur.classes")?.parse().context("secateur.classes")?,
             tensors: tensors(&header, n_data)?,
         })
+    }
+
+    /// What the graph says that a part of the network costs that follows it.
+    pub(super) fn tail(&self, cost: &str) -> anyhow::Result<u64> {
+        match self.graph.get("tail") {
+            Some(tail) => tail.get(cost).and_then(Value::as_u64).with_context(|| format!("its tail has no '{cost}'")),
+            None => Ok(0),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelGroups, Graph, GroupId, NodeId, Op};
+use crate::{ChannelGroups, Graph, GroupId, NodeId, Op, Tail};
 
 /// A cost with an upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub struct CostModel {
     products: Vec<Product>,
     /// Sums of widths that the products are made of, one after the other: (group, positions per channel).
     sums: Vec<(GroupId, usize)>,
+    /// What follows the graph.
+    tail: Tail,
 }
 
 /// Multiply-accumulates of one node: `out * (input / divisor) * factor`.
@@ -99,14 +101,14 @@ impl CostModel {
                 last_reader: consumers[id].iter().copied().max().unwrap_or(usize::MAX),
             }
         });
-        let mut model = Self { nodes: nodes.collect(), products: Vec::new(), sums: Vec::new() };
+        let mut model = Self { nodes: nodes.collect(), products: Vec::new(), sums: Vec::new(), tail: graph.tail() };
         (0..model.nodes.len()).for_each(|id| model.add_product(id));
         model
     }
 
     /// Prepares the multiply-accumulates of a node, if it has any.
     fn add_product(&mut self, node: NodeId) {
-        let Self { nodes, products, sums } = self;
+        let Self { nodes, products, sums, .. } = self;
         let mut sum = |node: NodeId| {
             let start = sums.len();
             sums.extend(&nodes[node].channels);
@@ -174,14 +176,14 @@ impl CostModel {
             let per_filter = if p.divisor == 1 { input } else { input / p.divisor };
             out * per_filter * p.factor
         };
-        self.products.iter().map(macs).sum()
+        self.products.iter().map(macs).sum::<u64>() + self.tail.macs
     }
 
-    /// The cost of the network with `widths[g]` channels in group `g`.
+    /// The cost of the network with `widths[g]` channels in group `g`, its tail included.
     pub fn count(&self, cost: Cost, widths: &[usize]) -> u64 {
         match cost {
             Cost::Macs => self.macs(widths),
-            Cost::Params => (0..self.nodes.len()).map(|i| self.node_params(i, widths)).sum(),
+            Cost::Params => (0..self.nodes.len()).map(|i| self.node_params(i, widths)).sum::<u64>() + self.tail.params,
             Cost::ActivationBytes => self.activation_bytes(widths),
         }
     }

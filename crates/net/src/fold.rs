@@ -78,7 +78,7 @@ pub fn fold_batch_norm(network: &Network) -> Result<Network, NetError> {
         place.push(nodes.len());
         nodes.push(Node { name: node.name.clone(), op, inputs: node.inputs.iter().map(|&i| place[i]).collect() });
     }
-    Network::new(Graph::new(graph.input(), nodes)?, weights)
+    Network::new(Graph::new(graph.input(), nodes)?.with_tail(graph.tail()), weights)
 }
 
 /// The same function without the biases that are zero everywhere, such as those that [`fold_batch_norm`] adds.
@@ -99,7 +99,7 @@ pub fn drop_zero_biases(network: &Network) -> Network {
         }
     }
     let same = "dropping a bias changes no shape, and takes its parameter along";
-    Network::new(Graph::new(graph.input(), nodes).expect(same), weights).expect(same)
+    Network::new(Graph::new(graph.input(), nodes).expect(same).with_tail(graph.tail()), weights).expect(same)
 }
 
 fn with_bias(op: &Op) -> Op {

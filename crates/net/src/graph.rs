@@ -20,6 +20,23 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
 }
 
+/// What a part of a network costs that follows its graph, is not computed, and stays as it is: box decoding with its own
+/// weights, and the like, of a network that came in another format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tail {
+    /// Multiply-accumulates per image.
+    pub macs: u64,
+    /// Parameters.
+    pub params: u64,
+}
+
+impl Tail {
+    /// Whether there is nothing to count.
+    pub const fn is_nothing(&self) -> bool {
+        self.macs == 0 && self.params == 0
+    }
+}
+
 /// A network's operations in topological order: node 0 is the input, the last node is the output.
 ///
 /// A `Graph` is always well formed: shapes are inferred and checked by [`Graph::new`], the only way in (deserialising
@@ -28,6 +45,8 @@ pub struct Node {
 pub struct Graph {
     input: Shape,
     nodes: Vec<Node>,
+    #[serde(skip_serializing_if = "Tail::is_nothing")]
+    tail: Tail,
     #[serde(skip_serializing)]
     shapes: Vec<Shape>,
 }
@@ -39,7 +58,17 @@ impl Graph {
     /// The first malformed node, with what was expected and found.
     pub fn new(input: Shape, nodes: Vec<Node>) -> Result<Self, NetError> {
         let shapes = crate::shapes::infer(input, &nodes)?;
-        Ok(Self { input, nodes, shapes })
+        Ok(Self { input, nodes, tail: Tail::default(), shapes })
+    }
+    /// The same graph with another tail.
+    #[must_use]
+    pub const fn with_tail(mut self, tail: Tail) -> Self {
+        self.tail = tail;
+        self
+    }
+    /// What follows the graph, and counts in its costs.
+    pub const fn tail(&self) -> Tail {
+        self.tail
     }
     /// Shape of one input image.
     pub const fn input(&self) -> Shape {

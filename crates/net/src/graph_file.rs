@@ -10,7 +10,7 @@ use crate::graph_fields::{Fields, Refusal, shown};
 use crate::graph_function::function;
 use crate::graph_tree::{Tree, TreeSeed};
 use crate::shapes::{MAX_CONNECTIONS, MAX_NODES};
-use crate::{Conv2d, ConvTranspose2d, Graph, Node, Op, Shape, Window};
+use crate::{Conv2d, ConvTranspose2d, Graph, Node, Op, Shape, Tail, Window};
 
 /// Values (numbers, texts, lists, objects) that one node may be written with.
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
@@ -56,23 +56,30 @@ pub const OPERATIONS: [&str; 33] = [
 ];
 impl<'de> Deserialize<'de> for Graph {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let (input, nodes) = from.deserialize_map(GraphVisitor)?;
-        Self::new(input, nodes).map_err(Error::custom)
+        let WrittenGraph { input, nodes, tail } = from.deserialize_map(GraphVisitor)?;
+        Ok(Self::new(input, nodes).map_err(Error::custom)?.with_tail(tail))
     }
+}
+
+/// The outermost object.
+struct WrittenGraph {
+    input: Shape,
+    nodes: Vec<Node>,
+    tail: Tail,
 }
 
 /// Reads the outermost object.
 struct GraphVisitor;
 
 impl<'de> Visitor<'de> for GraphVisitor {
-    type Value = (Shape, Vec<Node>);
+    type Value = WrittenGraph;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a graph: an object with the keys input and nodes")
+        f.write_str("a graph: an object with the keys input and nodes, and perhaps tail")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut input, mut nodes) = (None, None);
+        let (mut input, mut nodes, mut tail) = (None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             let is_repeated = match key.as_str() {
                 "input" => {
@@ -80,9 +87,13 @@ impl<'de> Visitor<'de> for GraphVisitor {
                     input.replace(image(tree).map_err(Error::custom)?).is_some()
                 }
                 "nodes" => nodes.replace(map.next_value_seed(NodesSeed)?).is_some(),
+                "tail" => {
+                    let tree = map.next_value_seed(TreeSeed(&Cell::new(MAX_VALUES_OF_NODE)))?;
+                    tail.replace(costs(tree).map_err(Error::custom)?).is_some()
+                }
                 _ => {
                     let key = shown(&key);
-                    return Err(Error::custom(format!("graph: unknown key `{key}`; known: input, nodes")));
+                    return Err(Error::custom(format!("graph: unknown key `{key}`; known: input, nodes, tail")));
                 }
             };
             if is_repeated {
@@ -90,7 +101,11 @@ impl<'de> Visitor<'de> for GraphVisitor {
             }
         }
         let missing = |key: &str| Error::custom(format!("graph: key `{key}` is missing; expected input, nodes"));
-        Ok((input.ok_or_else(|| missing("input"))?, nodes.ok_or_else(|| missing("nodes"))?))
+        Ok(WrittenGraph {
+            input: input.ok_or_else(|| missing("input"))?,
+            nodes: nodes.ok_or_else(|| missing("nodes"))?,
+            tail: tail.unwrap_or_default(),
+        })
     }
 }
 
@@ -131,6 +146,16 @@ impl<'de> Visitor<'de> for NodesSeed {
 fn image(tree: Tree) -> Result<Shape, Refusal> {
     let mut fields = Fields::new("graph input".into(), tree, &["c", "h", "w"])?;
     Ok(Shape { c: fields.count("c")?, h: fields.count("h")?, w: fields.count("w")? })
+}
+
+/// Costs that are added to others: 64 bits must hold the sums.
+fn costs(tree: Tree) -> Result<Tail, Refusal> {
+    let mut fields = Fields::new("graph tail".into(), tree, &["macs", "params"])?;
+    let tail = Tail { macs: fields.count("macs")? as u64, params: fields.count("params")? as u64 };
+    if tail.macs.max(tail.params) >= 1 << 60 {
+        return Err(Refusal::of("graph tail", "counts more than any network has"));
+    }
+    Ok(tail)
 }
 
 fn node(id: usize, tree: Tree) -> Result<Node, Refusal> {

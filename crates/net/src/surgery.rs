@@ -150,7 +150,7 @@ pub fn prune(network: &Network, groups: &ChannelGroups, kept: &KeptChannels) -> 
             weights.insert(format!("{}.{parameter}", node.name), sliced?);
         }
     }
-    Network::new(Graph::new(graph.input(), nodes)?, weights)
+    Network::new(Graph::new(graph.input(), nodes)?.with_tail(graph.tail()), weights)
 }
 
 fn prune_op(node: &Node, id: NodeId, positions: &[Vec<usize>]) -> Op {

@@ -25,6 +25,7 @@
 //! ```
 
 mod attributes;
+mod constants;
 mod document;
 mod edit;
 mod error;

@@ -246,7 +246,10 @@ fn the_objects_around_operations_are_as_strict() {
         message(&graph)
     };
     for (refusal, part) in [
-        (edit("/outputs", json!([1])), "graph: unknown key `outputs`; known: input, nodes"),
+        (edit("/outputs", json!([1])), "graph: unknown key `outputs`; known: input, nodes, tail"),
+        (edit("/tail", json!({"macs": 1})), "graph tail: key `params` is missing"),
+        (edit("/tail", json!({"macs": 1, "params": -1})), "graph tail: key `params`: expected a whole number from 0"),
+        (edit("/tail", json!({"macs": 1u64 << 60, "params": 0})), "graph tail: counts more than any network has"),
         (edit("/input/d", json!(1)), "graph input: unknown key `d`; known: c, h, w"),
         (
             edit("/nodes/1/comment", json!("x")),

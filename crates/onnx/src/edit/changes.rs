@@ -135,7 +135,7 @@ impl Edit<'_> {
     }
 
     /// A new tensor of the type that the node's other numbers have.
-    fn new_floats(&mut self, node: usize, values: &ArrayD<f32>) -> Result<TensorProto, OnnxError> {
+    pub(super) fn new_floats(&mut self, node: usize, values: &ArrayD<f32>) -> Result<TensorProto, OnnxError> {
         let inputs = self.graph().node[node].input.clone();
         let stored: Vec<_> = inputs.iter().filter_map(|name| self.places.get(name).copied()).collect();
         let is_float = |tensor: &TensorProto| ElementType::of(tensor).is_ok_and(ElementType::is_float);

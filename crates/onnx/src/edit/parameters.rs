@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Edit;
 use super::tensors::{KeptPlaces, take, zero};
+use super::{Edit, Removal};
 use crate::OnnxError;
+use crate::constants::Constants;
 use crate::labels::ParameterUse;
+use crate::names::node_name;
 use crate::schema::TensorProto;
 use crate::schema::tensor_proto::DataType;
 
@@ -66,7 +68,12 @@ impl Edit<'_> {
         let is_alike = |usage: &&ParameterUse| removal.places_of(&usage.source_axes) == kept;
         let in_place = uses.iter().all(is_alike) && self.chains_agree(uses) && self.is_read_only_by(source, uses);
         let Some(&place) = self.places.get(source) else {
-            return Err(OnnxError::graph(format!("has no constant '{source}', which its nodes read as one")));
+            let is_shape_enough = in_place && !is_mask && self.cut_filled(source, &kept);
+            return if is_shape_enough {
+                first_chains(uses).try_for_each(|usage| self.chain(usage))
+            } else {
+                self.computed(uses, is_mask)
+            };
         };
         let external = removal.document.external();
         let change = |tensor: &TensorProto, kept: &KeptPlaces| {
@@ -87,6 +94,41 @@ impl Edit<'_> {
                 )));
             };
             let tensor = change(&tensor, &removal.places_of(&usage.axes))?;
+            self.fork(usage.node, usage.input, tensor);
+        }
+        Ok(())
+    }
+
+    /// Cuts a constant that is filled with one number by the shape that is written down; whether it is one.
+    fn cut_filled(&mut self, source: &str, kept: &KeptPlaces) -> bool {
+        let document = self.removal.document.graph();
+        let Some(&maker) = self.makers.get(source) else { return false };
+        if document.node[maker].op_type() != "ConstantOfShape" {
+            return false;
+        }
+        let shape = self.removal.facts.shape(source).unwrap_or(&[]);
+        let extents: Vec<i64> =
+            shape.iter().zip(kept).map(|(&n, kept)| kept.as_ref().map_or(n, Vec::len) as i64).collect();
+        self.set_numbers(maker, 0, &extents);
+        true
+    }
+
+    /// A parameter that nodes compute from constants: every reader gets what is left of it as numbers of its own.
+    fn computed(&mut self, uses: &[&ParameterUse], is_mask: bool) -> Result<(), OnnxError> {
+        let Removal { document, facts, .. } = self.removal;
+        let constants = Constants::new(document, facts);
+        for usage in uses {
+            let kept = self.removal.places_of(&usage.axes);
+            if kept.iter().all(Option::is_none) {
+                continue;
+            }
+            let node = &document.graph().node[usage.node];
+            let values = constants.array(&node.input[usage.input]).map_err(|why| {
+                OnnxError::graph(format!("cannot lose channels: {} {why}", node_name(usage.node, node)))
+            })?;
+            let tensor = self.new_floats(usage.node, &values)?;
+            let external = document.external();
+            let tensor = if is_mask { zero(&tensor, &kept, external) } else { take(&tensor, &kept, external) }?;
             self.fork(usage.node, usage.input, tensor);
         }
         Ok(())

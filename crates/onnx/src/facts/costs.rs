@@ -11,6 +11,11 @@ impl Facts {
     /// Multiply-accumulates of all convolutions and products with constant weights, for inputs of the shapes that were
     /// followed.
     pub fn macs(&self, document: &OnnxDocument) -> u64 {
+        self.macs_of(document, |_| true)
+    }
+
+    /// [`Facts::macs`] of some of the nodes.
+    pub(crate) fn macs_of(&self, document: &OnnxDocument, is_counted: impl Fn(usize) -> bool) -> u64 {
         let product = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
         let of_node = |node: &NodeProto| {
             let facts = self.at(node);
@@ -26,7 +31,8 @@ impl Facts {
                 _ => None,
             }
         };
-        document.graph().node.iter().filter_map(of_node).sum()
+        let nodes = document.graph().node.iter().enumerate().filter(|(number, _)| is_counted(*number));
+        nodes.filter_map(|(_, node)| of_node(node)).sum()
     }
 
     /// Multiply-accumulates of one image: those of [`Facts::macs`], by the number of images in the network's input.
@@ -38,13 +44,19 @@ impl Facts {
     /// Parameters: weights and biases, slopes of PRelu, scales and shifts of normalisations, and constants of more than
     /// one number that tensors are combined with. What several nodes read is counted once.
     pub fn params(&self, document: &OnnxDocument) -> u64 {
+        self.params_of(document, |_| true)
+    }
+
+    /// [`Facts::params`] of some of the nodes.
+    pub(crate) fn params_of(&self, document: &OnnxDocument, is_counted: impl Fn(usize) -> bool) -> u64 {
         let mut counted: HashSet<&str> = HashSet::new();
         let mut n_params = 0;
         // Numbers are known of what counts sizes.
         let is_of_sizes = |node: &NodeProto| node.output.first().is_some_and(|name| self.numbers(name).is_some());
         let works_on_images =
             |node: &&NodeProto| node.is_standard() && !self.is_constant_node(node) && !is_of_sizes(node);
-        for node in document.graph().node.iter().filter(works_on_images) {
+        let nodes = document.graph().node.iter().enumerate().filter(|(number, _)| is_counted(*number));
+        for node in nodes.map(|(_, node)| node).filter(works_on_images) {
             let (first, last, least) = match node.op_type() {
                 "Conv"
                 | "ConvTranspose"

@@ -120,6 +120,7 @@ pub fn outputs(facts: &NodeFacts<'_>) -> Result<Vec<Fact>, String> {
             let shape = facts.shape(0)?;
             shape.iter().enumerate().map(|(axis, &d)| if axis < 2 { d } else { 1 }).collect()
         }
+        "ConstantOfShape" => of_integers(&facts.integers(0)?)?,
         "Gemm" => gemm(facts)?,
         "MatMul" => matmul(facts.shape(0)?, facts.shape(1)?)?,
         "Pad" => padded(facts)?,
@@ -131,6 +132,12 @@ pub fn outputs(facts: &NodeFacts<'_>) -> Result<Vec<Fact>, String> {
     };
     elements(&shape)?;
     whole(shape)
+}
+
+/// A shape given by numbers.
+fn of_integers(extents: &[i64]) -> Result<Vec<usize>, String> {
+    let extent = |&n: &i64| usize::try_from(n).map_err(|_| format!("has the shape {extents:?}"));
+    extents.iter().map(extent).collect()
 }
 
 fn of_shape(shape: Vec<usize>) -> Fact {

@@ -25,12 +25,11 @@ pub use resize::Resized;
 use secateur_net::{Network, Node, NodeId, Op, Shape, Tensor, Weights};
 
 use crate::OnnxError;
+use crate::constants::Constants;
 use crate::document::OnnxDocument;
 use crate::facts::Facts;
-use crate::names::{makers, node_name, reads};
-use crate::schema::tensor_proto::DataLocation;
-use crate::schema::{NodeProto, TensorProto};
-use crate::tensor::dims;
+use crate::names::{node_name, reads};
+use crate::schema::NodeProto;
 use crate::unknown::unknown;
 
 /// A value of the document, as the network has it.
@@ -50,7 +49,8 @@ pub struct ImportedNetwork {
     /// Of every node, the number of the document's node that it stands for; none of those that join the outputs.
     pub nodes: Vec<Option<usize>>,
     /// The document's values that the network's output is, one behind the other: the document's outputs, or, where
-    /// operations without weights follow that are not computed (box decoding and its like), what enters these.
+    /// operations follow that are not computed (box decoding, attention and their like), what enters these. What these
+    /// cost is the tail of the network's graph.
     pub outputs: Vec<String>,
     /// Why the network ends in front of the document's outputs.
     pub ends_early: Option<String>,
@@ -60,9 +60,7 @@ pub struct ImportedNetwork {
 struct Import<'a> {
     document: &'a OnnxDocument,
     facts: &'a Facts,
-    /// Which node makes a value.
-    makers: HashMap<&'a str, usize>,
-    stored: HashMap<&'a str, &'a TensorProto>,
+    constants: Constants<'a>,
     nodes: Vec<Node>,
     /// Which node of the document is being taken over, and which one each node stands for.
     current: Option<usize>,
@@ -73,6 +71,8 @@ struct Import<'a> {
     carried: HashMap<String, Carried>,
     /// Values behind an operation that is not computed.
     beyond: HashSet<String>,
+    /// The nodes that make these.
+    beyond_nodes: HashSet<usize>,
     /// Values that enter such operations.
     ends: Vec<String>,
     /// Why the first of them is not computed.
@@ -80,9 +80,6 @@ struct Import<'a> {
     /// Numbers that parameters may still hold.
     numbers_left: usize,
 }
-
-/// Numbers that parameters may hold beyond twice those stored: nodes that share parameters get copies of them.
-const NUMBERS_BEYOND: usize = 1 << 20;
 
 /// Elements of a tensor of one image: no network has as many.
 const ELEMENTS_MAX: usize = 1 << 28;
@@ -101,32 +98,15 @@ impl OnnxDocument {
     /// The network that the document describes, for inputs of the shapes in `facts`.
     ///
     /// # Errors
-    /// The first node that is not computed, by name and with the reason; several inputs.
+    /// The first node that is not computed, by name and with the reason, where half of the multiply-accumulates come
+    /// from there on; several inputs.
     pub fn network(&self, facts: &Facts) -> Result<ImportedNetwork, OnnxError> {
         let mut import = Import::new(self, facts)?;
         for (number, node) in self.graph().node.iter().enumerate() {
-            import.take(number, node).map_err(|problem| OnnxError::NotComputed { problem })?;
+            import.take(number, node);
         }
         import.finish()
     }
-}
-
-/// Twice as many as the document stores, and some.
-fn numbers_left(document: &OnnxDocument) -> Result<usize, OnnxError> {
-    let graph = document.graph();
-    let mut n = NUMBERS_BEYOND;
-    for tensor in graph.initializer.iter().chain(graph.node.iter().filter_map(NodeProto::constant)) {
-        // A tensor holds no more numbers than bytes, whatever its shape says.
-        let lists =
-            tensor.float_data.len() + tensor.double_data.len() + tensor.int32_data.len() + tensor.int64_data.len();
-        let external = match tensor.data_location() {
-            DataLocation::External => usize::try_from(document.external().n_bytes(tensor)).unwrap_or(usize::MAX),
-            DataLocation::Default => 0,
-        };
-        let stored = tensor.raw_data.as_ref().map_or(lists, bytes::Bytes::len).max(external);
-        n = n.saturating_add(dims(tensor)?.1.min(stored).saturating_mul(2));
-    }
-    Ok(n)
 }
 
 impl<'a> Import<'a> {
@@ -134,11 +114,10 @@ impl<'a> Import<'a> {
         let input = only_input(document, facts)?;
         let (shape, layout) = image(input)?;
         let node = Node { name: "input".into(), op: Op::Input, inputs: vec![] };
+        let constants = Constants::new(document, facts);
         Ok(Self {
             document,
             facts,
-            makers: makers(document.graph()),
-            stored: document.graph().initializer.iter().map(|tensor| (tensor.name(), tensor)).collect(),
             nodes: vec![node],
             current: None,
             origins: vec![None],
@@ -147,24 +126,22 @@ impl<'a> Import<'a> {
             names: HashSet::from(["input".to_owned()]),
             carried: HashMap::from([(input.name.clone(), Carried { node: 0, layout })]),
             beyond: HashSet::new(),
+            beyond_nodes: HashSet::new(),
             ends: Vec::new(),
             ends_early: None,
-            numbers_left: numbers_left(document)?,
+            numbers_left: constants.numbers_max,
+            constants,
         })
     }
 
-    /// Takes over one node. Where that fails, the network ends in front of it, unless weights follow.
-    fn take(&mut self, number: usize, node: &NodeProto) -> Result<(), String> {
+    /// Takes over one node. Where that fails, the network ends in front of it.
+    fn take(&mut self, number: usize, node: &NodeProto) {
         let is_beyond = reads(node).any(|name| self.beyond.contains(name));
         if !is_beyond {
             self.current = Some(number);
             let taken = self.node(number, node).and_then(|()| self.check_shapes(node));
-            let Err(why) = taken else { return Ok(()) };
+            let Err(why) = taken else { return };
             self.ends_early.get_or_insert(format!("{} {why}", node_name(number, node)));
-        }
-        let has_weights = matches!(node.op_type(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
-        if has_weights && node.input.iter().any(|name| self.facts.is_constant(name)) {
-            return Err(self.ends_early.clone().unwrap_or_default());
         }
         for name in reads(node) {
             if self.carried.contains_key(name) && !self.ends.iter().any(|end| end == name) {
@@ -172,7 +149,7 @@ impl<'a> Import<'a> {
             }
         }
         self.beyond.extend(node.output.iter().filter(|name| !name.is_empty()).cloned());
-        Ok(())
+        self.beyond_nodes.insert(number);
     }
 
     /// Takes over one node, if it works on what depends on the image.
@@ -226,7 +203,7 @@ impl<'a> Import<'a> {
     fn cause(&self, number: usize, node: &NodeProto, problem: &str) -> String {
         let computed = node.input.iter().filter(|name| self.facts.is_constant(name));
         let of_parameter = computed.filter_map(|name| {
-            let problem = self.facts.problem(*self.makers.get(name.as_str())?)?;
+            let problem = self.facts.problem(*self.constants.makers.get(name.as_str())?)?;
             Some(format!("reads '{name}': {problem}"))
         });
         let own = || problem.strip_prefix(&format!("{} ", node_name(number, node))).unwrap_or(problem).to_owned();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use secateur_net::{Graph, Network, Node, NodeId, Op, Weights};
+use secateur_net::{Graph, Network, Node, NodeId, Op, Tail, Weights};
 
 use super::layout::Layout;
 use super::{Carried, Import, ImportedNetwork};
@@ -25,6 +25,7 @@ impl Import<'_> {
             }
         }
         outputs.append(&mut self.ends);
+        let tail = self.tail()?;
         let mut ends: Vec<NodeId> = Vec::new();
         for name in &outputs {
             let end = self.end(name, self.carried[name]);
@@ -36,7 +37,7 @@ impl Import<'_> {
             [only] => *only,
             _ => self.push(&joined, Op::Concat, &ends).map_err(OnnxError::graph)?,
         };
-        self.keep_needed(output, outputs)
+        self.keep_needed(output, outputs, tail)
     }
 
     /// An output as a vector, in the order in which the document has it.
@@ -50,7 +51,40 @@ impl Import<'_> {
         }
     }
 
-    fn keep_needed(mut self, output: NodeId, outputs: Vec<String>) -> Result<ImportedNetwork, OnnxError> {
+    /// What the nodes cost that are not computed. A parameter that others read, too, is theirs.
+    ///
+    /// # Errors
+    /// Layers whose cost is not known, or as much as the nodes cost that are computed: what were pruned would not be
+    /// the network.
+    fn tail(&self) -> Result<Tail, OnnxError> {
+        let Some(why) = &self.ends_early else { return Ok(Tail::default()) };
+        let (document, facts) = (self.document, self.facts);
+        let (all, behind) =
+            (facts.macs(document), facts.macs_of(document, |number| self.beyond_nodes.contains(&number)));
+        let graph = document.graph();
+        let is_uncounted = |&number: &usize| {
+            let node = &graph.node[number];
+            is_layer(node)
+                && node.input.iter().any(|name| facts.is_constant(name))
+                && facts.shape(&node.output[0]).is_none()
+        };
+        if self.beyond_nodes.iter().any(is_uncounted) {
+            return Err(OnnxError::NotComputed { problem: why.clone() });
+        }
+        if 2 * u128::from(behind) >= u128::from(all) {
+            let share = 100 * u128::from(behind) / u128::from(all.max(1));
+            let problem = match behind {
+                0 => why.clone(),
+                _ => format!("{why}, and {share} % of the multiply-accumulates come from there on"),
+            };
+            return Err(OnnxError::NotComputed { problem });
+        }
+        let batch = facts.inputs().first().and_then(|input| input.shape.first()).map_or(1, |&n| n as u64);
+        let computed = facts.params_of(document, |number| !self.beyond_nodes.contains(&number));
+        Ok(Tail { macs: behind / batch.max(1), params: facts.params(document) - computed })
+    }
+
+    fn keep_needed(mut self, output: NodeId, outputs: Vec<String>, tail: Tail) -> Result<ImportedNetwork, OnnxError> {
         let mut is_needed = vec![false; self.nodes.len()];
         is_needed[output] = true;
         is_needed[0] = true;
@@ -82,8 +116,13 @@ impl Import<'_> {
         let names: std::collections::HashSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         self.weights.retain(|name, _| name.rsplit_once('.').is_some_and(|(node, _)| names.contains(node)));
         let weights: Weights = self.weights;
-        let graph = Graph::new(self.shapes[0], nodes).map_err(|e| OnnxError::graph(e.to_string()))?;
+        let graph = Graph::new(self.shapes[0], nodes).map_err(|e| OnnxError::graph(e.to_string()))?.with_tail(tail);
         let network = Network::new(graph, weights).map_err(|e| OnnxError::graph(e.to_string()))?;
         Ok(ImportedNetwork { network, values: kept_values, nodes: origins, outputs, ends_early: self.ends_early })
     }
+}
+
+/// Whether a node multiplies by its parameters.
+fn is_layer(node: &NodeProto) -> bool {
+    matches!(node.op_type(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul")
 }

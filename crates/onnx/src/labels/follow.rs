@@ -97,6 +97,9 @@ impl DocumentLabels<'_> {
             None => Err(format!("{} reads nothing that could be followed", node_name(number, node))),
         };
         let Err(reason) = followed else { return };
+        let started = self.produced.iter().filter(|started| started.node == number);
+        let labels: Vec<u32> = started.flat_map(|started| started.labels.clone()).collect();
+        self.classes.freeze(labels, &reason);
         for name in reads(node) {
             if let Some(labels) = self.arrays.get(name) {
                 self.classes.freeze(labels.iter().copied(), &reason);

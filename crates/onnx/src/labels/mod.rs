@@ -22,17 +22,17 @@ pub(crate) use classes::Classes;
 pub use groups::{DocumentChannel, DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
 pub(crate) use parameters::{ParameterUse, RowLabels};
 
+use crate::constants::Constants;
 use crate::document::OnnxDocument;
 use crate::facts::Facts;
-use crate::names::{captured, makers};
+use crate::names::captured;
 
 /// Labels while they are followed.
 struct DocumentLabels<'a> {
     document: &'a OnnxDocument,
     facts: &'a Facts,
     classes: Classes,
-    /// Which node makes a value.
-    makers: HashMap<&'a str, usize>,
+    constants: Constants<'a>,
     /// Values that graphs within nodes read: parameters among them stay whole.
     captured: BTreeSet<&'a str>,
     /// By value, in the order in which the values are made.
@@ -62,7 +62,7 @@ pub(crate) fn follow(document: &OnnxDocument, facts: &Facts) -> DocumentGroups {
         document,
         facts,
         classes: Classes::default(),
-        makers: makers(document.graph()),
+        constants: Constants::new(document, facts),
         captured: document.graph().node.iter().flat_map(captured).collect(),
         arrays: HashMap::new(),
         order: Vec::new(),

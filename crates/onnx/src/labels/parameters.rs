@@ -19,7 +19,8 @@ pub struct ParameterUse {
     pub node: usize,
     /// Which of its inputs.
     pub input: usize,
-    /// The initialiser, or the output of the Constant node, that holds it.
+    /// The initialiser, or the output of the Constant node, that holds it; where its numbers are computed from others,
+    /// what the node that computes them makes.
     pub source: String,
     /// Nodes from the source to the reader, the last first: Identity, Reshape, Transpose and their like.
     pub chain: Vec<ChainNode>,
@@ -57,6 +58,9 @@ impl<'a> DocumentLabels<'a> {
         let mut source_axes = axes.clone();
         let mut chain = Vec::new();
         while let Some((maker, node)) = self.maker(&source).filter(|(_, node)| node.op_type() != "Constant") {
+            if self.is_computed(node)? {
+                break;
+            }
             let before = self.before(node, source_axes.clone())?;
             chain.push(ChainNode { node: maker, axes: std::mem::replace(&mut source_axes, before) });
             source.clone_from(&node.input[0]);
@@ -75,8 +79,25 @@ impl<'a> DocumentLabels<'a> {
 
     /// The node that makes a value.
     fn maker(&self, name: &str) -> Option<(usize, &'a NodeProto)> {
-        let number = *self.makers.get(name)?;
+        let number = *self.constants.makers.get(name)?;
         Some((number, &self.document.graph().node[number]))
+    }
+
+    /// Whether a node makes other numbers of constants, rather than move them.
+    ///
+    /// # Errors
+    /// Numbers that it makes in a way that is not known.
+    fn is_computed(&self, node: &NodeProto) -> Result<bool, String> {
+        let moves = ["Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand"];
+        let is_moved = moves.contains(&node.op_type()) || matches!(node.op_type(), "Cast" | "CastLike");
+        if is_moved || !node.is_standard() || !self.facts.is_constant_node(node) {
+            return Ok(false);
+        }
+        // What is filled with one number is cut by its shape.
+        if node.op_type() != "ConstantOfShape" {
+            self.constants.array(&node.output[0])?;
+        }
+        Ok(true)
     }
 
     /// Labels of the axes in front of a node that moves the elements of a parameter.

@@ -233,7 +233,7 @@ fn without_idle(network: &Network) -> Result<Network, NetError> {
         let op = if is_idle(node) { Op::Identity } else { node.op.clone() };
         Node { op, ..node.clone() }
     });
-    Network::new(Graph::new(graph.input(), nodes.collect())?, network.weights().clone())
+    Network::new(Graph::new(graph.input(), nodes.collect())?.with_tail(graph.tail()), network.weights().clone())
 }
 
 /// Whether a node is a layer with weights and, once BatchNorm is folded, a bias.

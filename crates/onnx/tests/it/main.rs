@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
+mod computed;
 mod cut;
 mod export;
 mod external;
