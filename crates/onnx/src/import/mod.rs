@@ -98,8 +98,8 @@ impl OnnxDocument {
     /// The network that the document describes, for inputs of the shapes in `facts`.
     ///
     /// # Errors
-    /// The first node that is not computed, by name and with the reason, where half of the multiply-accumulates come
-    /// from there on; several inputs.
+    /// The first node that is not computed, by name and with the reason, where two thirds of the multiply-accumulates
+    /// come from there on; several inputs.
     pub fn network(&self, facts: &Facts) -> Result<ImportedNetwork, OnnxError> {
         let mut import = Import::new(self, facts)?;
         for (number, node) in self.graph().node.iter().enumerate() {
