@@ -123,8 +123,13 @@ def port_problems(original, made):
 
 def node_problems(original, made):
     """Compares node by node. Returns which initialisers are copies of which constant, and what differs."""
-    before, after = original.graph.node, made.graph.node
+    after = made.graph.node
     forks, problems, derived = {}, [], original.derived(with_shapes=True)
+    # What handed on weights that others were copied from may go, once nothing reads it.
+    still_read = {name for node in after for name in node.input} | {value.name for value in made.graph.output}
+    left = {name for node in after for name in node.output}
+    is_idle = lambda node: all(name in derived and name not in still_read and name not in left for name in node.output)
+    before = [node for node in original.graph.node if not is_idle(node)]
     if len(before) != len(after):
         return forks, [f"{len(before)} nodes became {len(after)}"]
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
