@@ -51,6 +51,7 @@ fn rare(x: vec4<f32>) -> vec4<f32> {
         case 19u: { y = error_function(x); }
         case 20u: { y = nan_where(log(max(x, vec4(0.0))), x < vec4(0.0)); }
         case 21u: { y = 1.0 / x; }
+        case 22u: { y = a * x + vec4(step_.activation_b); }
         default: {}
     }
     return select(y, x, is_nan(x));

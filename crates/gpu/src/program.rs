@@ -159,6 +159,7 @@ const fn activation(function: Option<Pointwise>) -> (u32, [f32; 2]) {
         Some(Pointwise::Erf) => (19, [0.0; 2]),
         Some(Pointwise::Log) => (20, [0.0; 2]),
         Some(Pointwise::Reciprocal) => (21, [0.0; 2]),
+        Some(Pointwise::Affine { scale, shift }) => (22, [scale, shift]),
     }
 }
 

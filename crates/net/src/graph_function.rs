@@ -23,9 +23,10 @@ const PLAIN: [(&str, Pointwise); 15] = [
     ("Reciprocal", Pointwise::Reciprocal),
 ];
 /// Functions with parameters, and their keys.
-const WITH_KEYS: [(&str, &[&str]); 5] = [
+const WITH_KEYS: [(&str, &[&str]); 6] = [
     ("LeakyRelu", &["slope"]),
     ("HardSigmoid", &["alpha", "beta"]),
+    ("Affine", &["scale", "shift"]),
     ("Clip", &["min", "max"]),
     ("Gelu", &["tanh"]),
     ("Elu", &["alpha"]),
@@ -57,6 +58,7 @@ fn with_keys(name: &str, mut fields: Fields) -> Result<Pointwise, Refusal> {
     Ok(match name {
         "LeakyRelu" => Pointwise::LeakyRelu { slope: fields.number("slope")? },
         "HardSigmoid" => Pointwise::HardSigmoid { alpha: fields.number("alpha")?, beta: fields.number("beta")? },
+        "Affine" => Pointwise::Affine { scale: fields.number("scale")?, shift: fields.number("shift")? },
         "Gelu" => Pointwise::Gelu { tanh: fields.flag("tanh")? },
         "Elu" => Pointwise::Elu { alpha: fields.number("alpha")? },
         _ => Pointwise::Clip {

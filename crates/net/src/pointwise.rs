@@ -29,6 +29,13 @@ pub enum Pointwise {
         /// Addend, finite.
         beta: f32,
     },
+    /// `scale * x + shift`
+    Affine {
+        /// Factor, finite.
+        scale: f32,
+        /// Addend, finite.
+        shift: f32,
+    },
     /// `min(max(x, min), max)`
     Clip {
         /// Lower bound, at most `max`; minus infinity, which files leave out, where there is none.
@@ -70,7 +77,7 @@ pub enum Pointwise {
 
 impl Pointwise {
     /// One function of every kind, with parameters that are in use: for listings and tests.
-    pub const EACH: [Self; 21] = [
+    pub const EACH: [Self; 22] = [
         Self::Relu,
         Self::Relu6,
         Self::Sigmoid,
@@ -79,6 +86,7 @@ impl Pointwise {
         Self::HardSwish,
         Self::LeakyRelu { slope: 0.1 },
         Self::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Self::Affine { scale: 0.5, shift: -0.25 },
         Self::Clip { min: -1.0, max: 2.5 },
         Self::Gelu { tanh: false },
         Self::Gelu { tanh: true },
@@ -118,6 +126,7 @@ impl Pointwise {
                 }
             }
             Self::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
+            Self::Affine { scale, shift } => scale * x + shift,
             // Not `clamp`, which panics where the bounds are in the wrong order.
             Self::Clip { min, max } => {
                 let raised = if x < min { min } else { x };
@@ -154,6 +163,10 @@ impl Pointwise {
             Self::HardSigmoid { alpha, beta } => {
                 finite("HardSigmoid", "alpha", alpha)?;
                 finite("HardSigmoid", "beta", beta)
+            }
+            Self::Affine { scale, shift } => {
+                finite("Affine", "scale", scale)?;
+                finite("Affine", "shift", shift)
             }
             // NaN is at most nothing.
             Self::Clip { min, max } if !(min <= max && min < f32::INFINITY && max > f32::NEG_INFINITY) => {
@@ -327,6 +340,8 @@ mod tests {
             (Pointwise::LeakyRelu { slope: nan }, "LeakyRelu: slope is NaN"),
             (Pointwise::Elu { alpha: f32::INFINITY }, "Elu: alpha is inf"),
             (Pointwise::HardSigmoid { alpha: nan, beta: 0.0 }, "HardSigmoid: alpha is NaN"),
+            (Pointwise::Affine { scale: nan, shift: 0.0 }, "Affine: scale is NaN"),
+            (Pointwise::Affine { scale: 1.0, shift: f32::INFINITY }, "Affine: shift is inf"),
             (Pointwise::HardSigmoid { alpha: 0.0, beta: f32::NEG_INFINITY }, "HardSigmoid: beta is -inf"),
             (Pointwise::Clip { min: 2.0, max: 1.0 }, "Clip: min is 2 and max 1"),
             (Pointwise::Clip { min: nan, max: 1.0 }, "Clip: min is NaN"),

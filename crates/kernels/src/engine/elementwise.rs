@@ -27,6 +27,7 @@ pub(crate) fn activate_all(function: Pointwise, values: &mut [f32]) {
         // Each in a loop of its own with its parameters outside, which becomes vector instructions.
         Pointwise::LeakyRelu { slope } => replace(values, |x| if x < 0.0 { slope * x } else { x }),
         Pointwise::HardSigmoid { alpha, beta } => replace(values, |x| clamp(alpha * x + beta, 0.0, 1.0)),
+        Pointwise::Affine { scale, shift } => replace(values, |x| scale * x + shift),
         Pointwise::HardSwish => replace(values, |x| x * clamp(x + 3.0, 0.0, 6.0) / 6.0),
         _ => match clamp_bounds(function) {
             Some([low, high]) => replace(values, |x| clamp(x, low, high)),

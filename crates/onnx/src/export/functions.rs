@@ -27,6 +27,7 @@ impl<'a> NetworkExport<'a> {
             Pointwise::HardSigmoid { alpha, beta } => {
                 self.same(id, "HardSigmoid").float("alpha", alpha).float("beta", beta)
             }
+            Pointwise::Affine { scale, shift } => self.written_out(id).affine(scale, shift),
             Pointwise::Gelu { tanh: false } => self.written_out(id).gelu(),
             Pointwise::Gelu { tanh: true } => self.written_out(id).gelu_by_tanh(),
             Pointwise::Elu { alpha } => self.same(id, "Elu").float("alpha", alpha),
@@ -81,6 +82,20 @@ impl WrittenOut<'_, '_> {
     fn silu(mut self) -> NodeDraft {
         let share = self.inner("Sigmoid", &[&self.x.clone()]);
         self.draft("Mul", &[&self.x, &share])
+    }
+
+    fn affine(mut self, scale: f32, shift: f32) -> NodeDraft {
+        let x = self.x.clone();
+        let factor = self.number("scale", scale);
+        if shift == 0.0 {
+            return self.draft("Mul", &[&x, &factor]);
+        }
+        let addend = self.number("shift", shift);
+        if scale == 1.0 {
+            return self.draft("Add", &[&x, &addend]);
+        }
+        let product = self.inner("Mul", &[&x, &factor]);
+        self.draft("Add", &[&product, &addend])
     }
 
     fn mish(mut self) -> NodeDraft {

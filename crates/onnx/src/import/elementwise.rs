@@ -150,9 +150,8 @@ impl Import<'_> {
             return Err(format!("is the power {power}, which is not computed"));
         }
         // As for the power itself, what is negative has none.
-        let c = self.shapes[x.node].c;
         let log = self.push(node, Op::Pointwise(Pointwise::Log), &[x.node])?;
-        let id = self.scaled(node, log, vec![power; c], vec![0.0; c])?;
+        let id = self.push(node, Op::Pointwise(Pointwise::Affine { scale: power, shift: 0.0 }), &[log])?;
         self.function(node, Carried { node: id, ..x }, Pointwise::Exp)
     }
 
@@ -170,6 +169,10 @@ impl Import<'_> {
             let power = self.number(node, i, 0.0)?;
             return self.power(node, x, power);
         }
+        if self.constant(node, i)?.len() == 1 && !self.is_folded(node, 1 - i.min(1), x) {
+            let number = self.number(node, i, 0.0)?;
+            return self.with_number(node, x, (i, number));
+        }
         let constant = self.per_channel(node, i, x)?;
         let n = constant.len();
         let (zeros, ones) = (vec![0.0; n], vec![1.0; n]);
@@ -185,5 +188,30 @@ impl Import<'_> {
                 self.scale_shift(node, Carried { node: id, ..x }, constant, zeros)
             }
         }
+    }
+
+    /// Whether a scale and shift of the value that the node reads become part of the layer that makes it.
+    fn is_folded(&self, node: &NodeProto, i: usize, x: Carried) -> bool {
+        let makes_sums = matches!(
+            self.nodes[x.node].op,
+            Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear { .. } | Op::BatchNorm { .. }
+        );
+        makes_sums && node.input.get(i).is_some_and(|name| self.n_readers.get(name.as_str()) == Some(&1))
+    }
+
+    /// A value combined with one number, the node's input `i`.
+    fn with_number(&mut self, node: &NodeProto, x: Carried, (i, number): (usize, f32)) -> Result<(), String> {
+        let (x, [scale, shift]) = match (node.op_type(), i) {
+            ("Add" | "Sum", _) => (x, [1.0, number]),
+            ("Sub", 1) => (x, [1.0, -number]),
+            ("Sub", _) => (x, [-1.0, number]),
+            ("Mul", _) => (x, [number, 0.0]),
+            ("Div", 1) => (x, [1.0 / number, 0.0]),
+            _ => {
+                let id = self.push(node, Op::Pointwise(Pointwise::Reciprocal), &[x.node])?;
+                (Carried { node: id, ..x }, [number, 0.0])
+            }
+        };
+        self.function(node, x, Pointwise::Affine { scale, shift })
     }
 }

@@ -61,6 +61,8 @@ struct Import<'a> {
     document: &'a OnnxDocument,
     facts: &'a Facts,
     constants: Constants<'a>,
+    /// How many nodes and outputs read a value.
+    n_readers: HashMap<&'a str, usize>,
     nodes: Vec<Node>,
     /// Which node of the document is being taken over, and which one each node stands for.
     current: Option<usize>,
@@ -115,6 +117,10 @@ impl<'a> Import<'a> {
         let (shape, layout) = image(input)?;
         let node = Node { name: "input".into(), op: Op::Input, inputs: vec![] };
         let constants = Constants::new(document, facts);
+        let mut n_readers: HashMap<&str, usize> = HashMap::new();
+        let outputs = document.graph().output.iter().map(|output| output.name());
+        let read = document.graph().node.iter().flat_map(reads).chain(outputs);
+        read.for_each(|name| *n_readers.entry(name).or_default() += 1);
         Ok(Self {
             document,
             facts,
@@ -131,6 +137,7 @@ impl<'a> Import<'a> {
             ends_early: None,
             numbers_left: constants.numbers_max,
             constants,
+            n_readers,
         })
     }
 
