@@ -98,7 +98,7 @@ impl<'a> ImageChunk<'a> {
     }
 
     fn set(&self, network: &Network) -> ImageSet<'_> {
-        let truth = Truth { labels: self.labels, n_classes: network.graph().n_classes(), original_logits: None };
+        let truth = Truth { labels: Some(self.labels), n_classes: network.graph().n_classes(), original_logits: None };
         ImageSet { shape: network.graph().input(), images: &self.images, truth }
     }
 }

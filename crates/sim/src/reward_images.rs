@@ -84,6 +84,11 @@ impl RewardImages {
         Ok(Self { images, labels, n_images, kind, outputs, original_logits, scales })
     }
 
+    /// Whether the errors of the outputs are measured: labels do not say all that is asked for.
+    pub const fn measures_errors(&self) -> bool {
+        self.scales.is_some()
+    }
+
     /// Scores a network, which is run in numbers of `precision`.
     ///
     /// # Errors
@@ -127,10 +132,10 @@ impl<'a> Tally<'a> {
         }
         let original = &self.of.original_logits[image * row.len()..][..row.len()];
         if let Some(labels) = &self.of.labels {
-            self.n_correct += u64::from(argmax(row) == usize::from(labels[image]));
+            self.n_correct += u64::from(largest_output(row) == usize::from(labels[image]));
         }
         if self.of.kind != RewardKind::OutputError {
-            self.divergence += kl(original, row).max(0.0);
+            self.divergence += class_divergence(original, row);
         }
         if let Some(errors) = &mut self.errors {
             errors.add(original, row);
@@ -151,12 +156,13 @@ impl<'a> Tally<'a> {
 }
 
 /// Index of the largest value; of equals, the first.
-fn argmax(row: &[f32]) -> usize {
+pub fn largest_output(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
-/// KL(softmax(p) || softmax(q)) in nats.
-fn kl(p: &[f32], q: &[f32]) -> f64 {
+/// KL(softmax(p) || softmax(q)) in nats, at least 0: how far the class probabilities of logits `q` are from those of
+/// `p`.
+pub fn class_divergence(p: &[f32], q: &[f32]) -> f64 {
     let log_sum = |x: &[f32]| {
         let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         f64::from(most) + x.iter().map(|&v| f64::from(v - most).exp()).sum::<f64>().ln()
@@ -168,7 +174,8 @@ fn kl(p: &[f32], q: &[f32]) -> f64 {
             let log_p = f64::from(a) - sum_p;
             log_p.exp() * (log_p - (f64::from(b) - sum_q))
         })
-        .sum()
+        .sum::<f64>()
+        .max(0.0)
 }
 
 #[cfg(test)]

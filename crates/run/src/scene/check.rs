@@ -265,9 +265,6 @@ impl Checker<'_> {
             let message = format!("gives output `{}` the weight {weight}, expected a finite number >= 0", clip(output));
             self.problem("reward.weights", message);
         }
-        if !weights.is_empty() && weights.values().all(|weight| *weight == 0.0) {
-            self.problem("reward.weights", "are all 0, expected one above 0: others are 1 unless they are given");
-        }
     }
 
     fn actors(&mut self, n_tasks: usize, actors_per_task: usize) {
