@@ -105,7 +105,7 @@ fn inputs(
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let protocol = scene.protocol;
+    let (labels, protocol) = (data.labels.as_ref().filter(|_| *has_labels), scene.protocol);
     let norm_orders =
         card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Ok(Inputs {
@@ -124,7 +124,7 @@ fn inputs(
         refit: images(&rest[..scene.images.refit]),
         reward: RewardInputs {
             images: images(reward),
-            labels: has_labels.then(|| reward.iter().map(|&i| data.labels[i]).collect()),
+            labels: labels.map(|labels| reward.iter().map(|&i| labels[i]).collect()),
             kind: scene.reward.kind(),
             outputs: weighted_outputs(scene, loaded),
         },

@@ -195,7 +195,7 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
         bail!("network '{name}' tells no class that labels could be compared with: {why}");
     }
     ensure!(
-        outputs == data.n_classes,
+        data.labels.is_none() || outputs == data.n_classes,
         "network '{name}' has {outputs} outputs, data set '{}' has {} classes",
         data.name,
         data.n_classes
@@ -293,8 +293,12 @@ impl Problems<'_> {
                 self.check_images(i, train.len());
             }
             read.push((spec.source.clone(), splits.clone()));
-            let (name, has_labels) = (&spec.name, spec.labels == LabelUse::Given);
-            out.push(splits.map(|[train, test]| ResolvedDataset { name: name.clone(), train, test, has_labels }));
+            out.push(splits.map(|[train, test]| ResolvedDataset {
+                name: spec.name.clone(),
+                has_labels: spec.labels == LabelUse::Given && train.labels.is_some() && test.labels.is_some(),
+                train,
+                test,
+            }));
         }
         out
     }
