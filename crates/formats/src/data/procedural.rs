@@ -6,7 +6,10 @@
 //! square root, which are exactly rounded everywhere, unlike the platform's `sin` and `exp`.
 
 mod figures;
+mod stretch;
 mod textures;
+
+pub(super) use stretch::stretched;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -24,8 +27,11 @@ const PLANE: usize = SIDE * SIDE;
 /// Bytes of one image.
 const IMAGE: usize = 3 * PLANE;
 
-/// Bytes that one image takes in memory with its label.
-pub(super) const BYTES_PER_IMAGE: u64 = IMAGE as u64 + 2;
+/// Bytes that one image takes in memory with its label; a stretched one with what it was stretched from.
+pub(super) fn bytes_per_image(size: Option<[usize; 2]>) -> u64 {
+    let plane = |[h, w]: [usize; 2]| (h as u64).saturating_mul(w as u64);
+    (IMAGE as u64 + 2).saturating_add(size.map_or(0, |size| plane(size).saturating_mul(3)))
+}
 
 /// What the images show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -32,7 +32,7 @@ pub(super) fn reward_misfit(scene: &Scene, network: &LoadedNetwork, dataset: &st
             "without labels, `Kl` rewards what stays of a classifier's probabilities, and `OutputError()` what stays of \
              outputs of any meaning",
         )),
-        RewardKind::Kl => kl_misfit(network).map(|why| {
+        RewardKind::Kl => network.no_logits().map(|why| {
             Misfit::of_reward(
                 format!("`reward` is Kl, which compares class probabilities, and network '{name}' {why}"),
                 "`OutputError()` compares outputs of any meaning",
@@ -55,17 +55,20 @@ fn weights_are_zero(reward: &RewardChoice, network: &LoadedNetwork) -> bool {
     network.outputs.iter().all(|output| reward.weight(&output.name) == 0.0)
 }
 
-/// Why the outputs of a network are no logits of classes.
-pub(super) fn kl_misfit(network: &LoadedNetwork) -> Option<String> {
-    let graph = network.folded.graph();
-    let output = graph.node(graph.output());
-    let is_flattened = matches!(output.op, Op::Flatten | Op::FlattenPixels);
-    let map = if is_flattened { graph.shape(output.inputs[0]) } else { graph.shape(graph.output()) };
-    match (&network.ends_early, network.outputs.len()) {
-        (Some(why), _) => Some(format!("is computed up to {} only: {why}", names(network))),
-        (None, 1) if map.h * map.w == 1 => None,
-        (None, 1) => Some(format!("has an output of {map} for an image")),
-        (None, n) => Some(format!("has {n} outputs: {}", names(network))),
+impl LoadedNetwork {
+    /// Why the outputs of the network are no logits of classes, as what follows its name in a sentence; none where they
+    /// may be.
+    pub fn no_logits(&self) -> Option<String> {
+        let graph = self.folded.graph();
+        let output = graph.node(graph.output());
+        let is_flattened = matches!(output.op, Op::Flatten | Op::FlattenPixels);
+        let map = if is_flattened { graph.shape(output.inputs[0]) } else { graph.shape(graph.output()) };
+        match (&self.ends_early, self.outputs.len()) {
+            (Some(why), _) => Some(format!("is computed up to {} only: {why}", names(self))),
+            (None, 1) if map.h * map.w == 1 && map.c > 1 => None,
+            (None, 1) => Some(format!("has an output of {map} for an image")),
+            (None, n) => Some(format!("has {n} outputs: {}", names(self))),
+        }
     }
 }
 
