@@ -131,8 +131,7 @@ pub fn share_scores(
     elsewhere: Query<(&CandidateId, &MadeBy, &OnTask, &Kept, &Score), With<ScoredElsewhere>>,
     equal: Query<(Entity, &EqualTo), Without<Score>>,
     scores: Query<&Score>,
-    settings: Res<Settings>,
-    mut failure: ResMut<TickFailure>,
+    (settings, mut failure): (Res<Settings>, ResMut<TickFailure>),
 ) {
     let mut arrived: Vec<_> = elsewhere.iter().collect();
     arrived.sort_unstable_by_key(|(_, made_by, ..)| made_by.index);
