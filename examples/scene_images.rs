@@ -1,5 +1,5 @@
-//! Writes the test images of a scene's first data set as bytes `[N, C, H, W]`, and prints the four numbers, so that other
-//! programs can be run on the very images that a summary tells of.
+//! Writes the test images of a scene's first data set as bytes `[N, C, H, W]`, and prints the four numbers, so that
+//! other programs can be run on the very images that a summary tells of.
 //!
 //! `cargo run --release --example scene_images -- SCENE.ron IMAGES.bin`
 

@@ -36,7 +36,8 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     }
     let pool = thread_pool(arguments.threads.threads)?;
     if let Some(dense) = &dense {
-        return eval_against((&network, dense), (&data, n), &pool);
+        let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
+        return eval_against(&network, dense, images, &pool);
     }
     let mut engine = match arguments.device {
         Device::Cpu => Engine::cpu(&network.folded).map_err(anyhow::Error::from)?,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use rayon::ThreadPool;
-use secateur_formats::Dataset;
+use secateur_formats::Preprocessing;
 use secateur_run::{
     ComparedNetworks, CountEvent, FirstImages, LoadedNetwork, NetworkChoices, OutputAgreement, Roots, compare_outputs,
     load_network_as,
@@ -55,11 +55,12 @@ fn check_alike(network: &LoadedNetwork, dense: &LoadedNetwork) -> anyhow::Result
 /// # Errors
 /// Outputs that are not finite.
 pub(crate) fn eval_against(
-    (network, dense): (&LoadedNetwork, &LoadedNetwork),
-    (data, n): (&Dataset, usize),
+    network: &LoadedNetwork,
+    dense: &LoadedNetwork,
+    images: FirstImages<'_>,
     pool: &ThreadPool,
 ) -> Result<(), Failure> {
-    let images = FirstImages { data, preprocessing: &network.preprocessing, n };
+    let FirstImages { data, preprocessing: Preprocessing { mean, std }, n } = images;
     let compared = ComparedNetworks {
         dense: &dense.folded,
         other: &network.folded,
@@ -79,7 +80,6 @@ pub(crate) fn eval_against(
     {
         screen::result(format_args!("               {assumption}"))?;
     }
-    let (mean, std) = (&network.preprocessing.mean, &network.preprocessing.std);
     screen::result(format_args!("preprocessing  mean {mean:?}, std {std:?}"))?;
     screen::result(format_args!("data           {n} of {} images of {}, labels not read", data.len(), data.name))?;
     Ok(screen::result(told(dense, &agreement))?)

@@ -54,7 +54,7 @@ pub fn compare_outputs(
     let FirstImages { data, preprocessing, n } = images;
     let compile = |network: &Network| Plan::compile(network, Arithmetic::default());
     let plans = [compile(networks.dense)?, compile(networks.other)?];
-    let mut sums = Sums::new(networks);
+    let mut sums = AgreementSums::new(networks);
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let to = n.min(from + CHUNK_IMAGES);
         let pixels = data.normalised_nhwc(&(from..to).collect::<Vec<_>>(), preprocessing);
@@ -66,7 +66,7 @@ pub fn compare_outputs(
     Ok(sums.agreement(n))
 }
 
-struct Sums<'a> {
+struct AgreementSums<'a> {
     networks: &'a ComparedNetworks<'a>,
     dense: DenseOutputs,
     errors: SquaredErrors,
@@ -74,7 +74,7 @@ struct Sums<'a> {
     n_same: u64,
 }
 
-impl<'a> Sums<'a> {
+impl<'a> AgreementSums<'a> {
     fn new(networks: &'a ComparedNetworks<'a>) -> Self {
         let outputs = networks.outputs;
         let (dense, errors) = (DenseOutputs::new(outputs), SquaredErrors::new(outputs));

@@ -3,7 +3,7 @@
 use secateur_net::{ChannelGroups, Cost, KeptChannels, Network};
 use secateur_rl::AgentKind;
 use secateur_rl::agents::random::RandomSettings;
-use secateur_sim::{ErrorUnit, OutputPart, Score};
+use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
 use crate::finish::Finished;
@@ -123,14 +123,15 @@ fn unlabelled_divergence(score: &Score) -> Option<f64> {
 }
 
 fn outputs(parts: &[OutputPart], agreement: &OutputAgreement) -> Vec<OutputSummary> {
-    let of = |(part, (&test_error, unit)): (&OutputPart, (&f64, &ErrorUnit))| OutputSummary {
-        name: part.name.clone(),
-        values: part.len,
-        weight: part.weight,
-        test_error,
-        relative_to: unit.name().to_owned(),
-    };
-    parts.iter().zip(agreement.errors.iter().zip(&agreement.units)).map(of).collect()
+    let told =
+        parts.iter().zip(&agreement.errors).zip(&agreement.units).map(|((part, &test_error), unit)| OutputSummary {
+            name: part.name.clone(),
+            values: part.len,
+            weight: part.weight,
+            test_error,
+            relative_to: unit.name().to_owned(),
+        });
+    told.collect()
 }
 
 fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {

@@ -180,8 +180,8 @@ pub struct OutputSummary {
     pub weight: f64,
     /// Its error on the test split.
     pub test_error: f64,
-    /// What the squared error is a share of: the dense output's `variance` over the images, its `energy` (sum of squares)
-    /// where that hardly depends on the image, or the `count` of its elements where it is 0.
+    /// What the squared error is a share of: the dense output's `variance` over the images, its `energy` (sum of
+    /// squares) where that hardly depends on the image, or the `count` of its elements where it is 0.
     pub relative_to: String,
 }
 

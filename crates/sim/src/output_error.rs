@@ -4,14 +4,14 @@
 //!
 //! `e_t = sum (y_ik - d_ik)^2 / sum (d_ik - mean_i d_ik)^2`
 //!
-//! with `d` the dense network's: the share of the dense output's variance that is lost, as `1 - R^2` in regression. 0 is
-//! the dense network, 1 is no better than one that answers every image alike. The plain relative error, by `sum d^2`, is
-//! not used: where an output is far from 0 whatever the image (a detector's scores of the background), it calls a
-//! network good that lost all that depends on the image. SPDY (Frantar and Alistarh, 2022) sums relative squared errors
-//! in the same way over layers.
+//! with `d` the dense network's: the share of the dense output's variance that is lost, as `1 - R^2` in regression. 0
+//! is the dense network, 1 is no better than one that answers every image alike. The plain relative error, by
+//! `sum d^2`, is not used: where an output is far from 0 whatever the image (a detector's scores of the background), it
+//! calls a network good that lost all that depends on the image. SPDY (Frantar and Alistarh, 2022) sums relative
+//! squared errors in the same way over layers.
 //!
-//! The error of a network is the mean of its outputs' by weight. Sums are in f64 and in the order of the images, so that
-//! they do not depend on threads.
+//! The error of a network is the mean of its outputs' by weight. Sums are in f64 and in the order of the images, so
+//! that they do not depend on threads.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,13 @@ pub struct OutputPart {
     pub len: usize,
     /// How much its error counts, at least 0.
     pub weight: f64,
+}
+
+impl OutputPart {
+    /// Of weight 1.
+    pub fn new(name: &str, len: usize) -> Self {
+        Self { name: name.to_owned(), len, weight: 1.0 }
+    }
 }
 
 /// What the squared error of an output is measured by.
@@ -117,20 +124,20 @@ impl DenseOutputs {
     /// What the squared error of each output over the same images is divided by.
     pub fn scales(&self) -> Vec<ErrorScale> {
         let n = self.n_images.max(1) as f64;
-        let mut from = 0;
-        let scale = |(part, &len): (usize, &usize)| {
+        let (mut from, mut scales) = (0, Vec::with_capacity(self.lens.len()));
+        for (part, &len) in self.lens.iter().enumerate() {
             let shifts: f64 = self.deviations[from..from + len].iter().map(|sum| sum * sum / n).sum();
             from += len;
             let (variance, energy) = (self.squared_deviations[part] - shifts, self.energies[part]);
-            if variance > VARIANCE_MIN * energy {
+            scales.push(if variance > VARIANCE_MIN * energy {
                 ErrorScale { sum: variance, unit: ErrorUnit::Variance }
             } else if energy > 0.0 {
                 ErrorScale { sum: energy, unit: ErrorUnit::Energy }
             } else {
                 ErrorScale { sum: n * len.max(1) as f64, unit: ErrorUnit::Count }
-            }
-        };
-        self.lens.iter().enumerate().map(scale).collect()
+            });
+        }
+        scales
     }
 }
 
@@ -189,8 +196,8 @@ mod tests {
     #[test]
     fn errors_are_those_worked_out_by_hand() {
         let parts = [part(2, 1.0), part(1, 3.0)];
-        let (dense, got): ([&[f32]; 2], [&[f32]; 2]) =
-            ([&[1.0, 8.0, 0.0], &[3.0, 12.0, 2.0]], [&[1.0, 9.0, 0.5], &[2.0, 12.0, 2.0]]);
+        let dense: [&[f32]; 2] = [&[1.0, 8.0, 0.0], &[3.0, 12.0, 2.0]];
+        let got: [&[f32]; 2] = [&[1.0, 9.0, 0.5], &[2.0, 12.0, 2.0]];
         let scales = scales(&parts, &dense);
         assert_eq!(scales.iter().map(|scale| scale.sum).collect::<Vec<_>>(), [10.0, 2.0]);
         let mut errors = SquaredErrors::new(&parts);

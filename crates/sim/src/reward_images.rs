@@ -52,7 +52,7 @@ pub struct RewardImages {
 
 /// The only output of a network whose file does not name it.
 pub fn whole_output(graph: &Graph) -> OutputPart {
-    OutputPart { name: graph.node(graph.output()).name.clone(), len: graph.n_classes(), weight: 1.0 }
+    OutputPart::new(&graph.node(graph.output()).name, graph.n_classes())
 }
 
 impl RewardImages {
@@ -102,7 +102,7 @@ impl RewardImages {
         let plan = Plan::compile(network, precision)?;
         let n_classes = network.graph().n_classes();
         let n_chunk = (OUTPUT_BYTES / (4 * n_classes)).next_multiple_of(IMAGES_STEP).max(IMAGES_STEP);
-        let mut tally = Tally::new(self);
+        let mut tally = ScoreTally::new(self);
         for images in self.images.chunks(n_chunk.saturating_mul(network.graph().input().len())) {
             plan.logits(pool, images)?.chunks_exact(n_classes).try_for_each(|row| tally.add(row))?;
         }
@@ -111,7 +111,7 @@ impl RewardImages {
 }
 
 /// What is counted image by image.
-struct Tally<'a> {
+struct ScoreTally<'a> {
     of: &'a RewardImages,
     image: usize,
     n_correct: u64,
@@ -119,7 +119,7 @@ struct Tally<'a> {
     errors: Option<SquaredErrors>,
 }
 
-impl<'a> Tally<'a> {
+impl<'a> ScoreTally<'a> {
     fn new(of: &'a RewardImages) -> Self {
         let errors = of.scales.as_ref().map(|_| SquaredErrors::new(&of.outputs));
         Self { of, image: 0, n_correct: 0, divergence: 0.0, errors }

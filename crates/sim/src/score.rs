@@ -7,8 +7,8 @@ use bevy_ecs::prelude::*;
 use secateur_net::KeptChannels;
 use serde::{Deserialize, Serialize};
 
-/// What is measured on the reward images. Fractions and nats, not percent. What the images or the network's outputs do not
-/// tell is absent.
+/// What is measured on the reward images. Fractions and nats, not percent. What the images or the network's outputs do
+/// not tell is absent.
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[component(storage = "SparseSet")]
 pub struct Score {

@@ -127,11 +127,11 @@ pub fn await_scores(world: &mut World, awaited: &mut QueryState<(&CandidateId, &
 pub fn share_scores(
     mut commands: Commands,
     mut cache: ResMut<ScoreCache>,
-    (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
+    (tasks, networks, settings): (Query<&PruneTask>, Query<&PrunedNetwork>, Res<Settings>),
     elsewhere: Query<(&CandidateId, &MadeBy, &OnTask, &Kept, &Score), With<ScoredElsewhere>>,
     equal: Query<(Entity, &EqualTo), Without<Score>>,
     scores: Query<&Score>,
-    (settings, mut failure): (Res<Settings>, ResMut<TickFailure>),
+    mut failure: ResMut<TickFailure>,
 ) {
     let mut arrived: Vec<_> = elsewhere.iter().collect();
     arrived.sort_unstable_by_key(|(_, made_by, ..)| made_by.index);

@@ -29,8 +29,8 @@ pub struct RefitData {
 }
 
 impl RefitData {
-    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`. An [`Effort`] alone is the aim
-    /// for a classifier.
+    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`. An [`Effort`] alone is the
+    /// aim for a classifier.
     ///
     /// # Errors
     /// Images that are not whole, none, or not finite.

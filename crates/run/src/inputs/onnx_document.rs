@@ -71,8 +71,8 @@ pub(super) fn read_document(path: &Path, size: Option<[usize; 2]>) -> anyhow::Re
         format!("images of {image}: the file leaves their size open (input '{}'), which `size` sets", input.name)
     });
     let mut assumptions: Vec<String> = if size.is_none() { sizes.collect() } else { Vec::new() };
-    let part = |(name, len): (&String, usize)| OutputPart { name: name.clone(), len, weight: 1.0 };
-    let outputs: Vec<OutputPart> = imported.outputs.iter().zip(imported.output_lens()).map(part).collect();
+    let outputs: Vec<OutputPart> =
+        imported.outputs.iter().zip(imported.output_lens()).map(|(name, len)| OutputPart::new(name, len)).collect();
     let ends_early = imported.ends_early.clone();
     assumptions.extend(ends_early.as_ref().map(|why| {
         let names: Vec<&str> = imported.outputs.iter().map(String::as_str).collect();

@@ -132,6 +132,13 @@ enum WalkRepair {
     Sequential(RefitData),
 }
 
+/// What the refit behind a walk works from.
+struct WalkInputs<'a> {
+    calibration: Calibration,
+    images: &'a [f32],
+    aim: RefitAim,
+}
+
 impl Prepared {
     /// Gathers the normal equations and ranks the channels of every prunable group down to `n_kept_min(channels)`.
     /// `progress` is called with what is being done and which share of it is done.
@@ -172,7 +179,7 @@ impl Prepared {
                 pool,
                 (network, &groups),
                 inputs.repair,
-                (calibration, walk_images, refit_aim(reward.kind, Effort::Quick)),
+                WalkInputs { calibration, images: walk_images, aim: refit_aim(reward.kind, Effort::Quick) },
             )?,
             network: inputs.network,
             groups,
@@ -247,8 +254,9 @@ impl WalkRepair {
         pool: &rayon::ThreadPool,
         (network, groups): (&Network, &ChannelGroups),
         repair: Repair,
-        (calibration, images, aim): (Calibration, &[f32], RefitAim),
+        inputs: WalkInputs<'_>,
     ) -> Result<Self, KernelError> {
+        let WalkInputs { calibration, images, aim } = inputs;
         Ok(match repair {
             Repair::Off => Self::Off,
             // Only these read the equations, which fill gigabytes for a wide network.
