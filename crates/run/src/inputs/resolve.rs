@@ -189,11 +189,14 @@ pub fn check_images_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Resu
 /// # Errors
 /// What does not fit, with both sides.
 pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
-    check_images_fit(network, data)?;
     let (outputs, name) = (network.folded.graph().n_classes(), &network.name);
     if let Some(why) = &network.ends_early {
-        bail!("network '{name}' tells no class that labels could be compared with: {why}");
+        bail!(
+            "network '{name}' cannot be scored to its end: {why}; without labels, what comes before can be compared with \
+             another network's (`reward: OutputError()`, `secateur eval --against`)"
+        );
     }
+    check_images_fit(network, data)?;
     ensure!(
         data.labels.is_none() || outputs == data.n_classes,
         "network '{name}' has {outputs} outputs, data set '{}' has {} classes",
