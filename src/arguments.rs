@@ -224,6 +224,10 @@ pub(crate) struct InspectArgs {
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    /// Compare outputs with those of this network instead of labels: the output error of each (share of its variance
+    /// over the images that is lost) and, for one vector of logits, divergence and agreement of the most likely class
+    #[arg(long, value_name = "DENSE", conflicts_with = "device")]
+    pub(crate) against: Option<PathBuf>,
     /// The data set
     #[arg(long, help = dataset_usage())]
     pub(crate) dataset: DatasetSource,

@@ -1,6 +1,6 @@
 //! What a run prints at its end: one row per task, who beat the agent, and what the agent learned.
 
-use secateur_run::{ControlSummary, RunResult, Summary};
+use secateur_run::{ControlSummary, RewardSummary, RunResult, Summary, TaskSummary};
 
 use crate::table::Table;
 
@@ -21,18 +21,39 @@ pub(crate) fn closing_table(result: &RunResult) -> String {
     out.extend(learning(summary).map(|table| format!("\n\n{table}")));
     let precision = if summary.precision == "f32" { String::new() } else { format!(" in {}", summary.precision) };
     format!(
-        "{out}\n\n{} walks, {} candidates scored{precision}, {} repeated; {:.0} s; test accuracy is before any fine-tuning, gains in \
-         points\nnetworks, certificates and summary.json are in {}",
+        "{out}\n\n{} walks, {} candidates scored{precision}, {} repeated; {:.0} s; {}\nnetworks, certificates and summary.json \
+         are in {}",
         summary.walks,
         summary.candidates_scored,
         summary.cache_hits,
         summary.wall_s,
+        what_is_told(summary),
         directory.display()
     )
 }
 
-/// One row per task: budget, cost, accuracy before and after pruning, gain over each control in reward and test
-/// accuracy.
+/// How to read the columns.
+fn what_is_told(summary: &Summary) -> String {
+    let mut told = Vec::new();
+    if summary.tasks.iter().any(has_accuracy) {
+        told.push("test accuracy is before any fine-tuning, gains in points".to_owned());
+    }
+    if summary.tasks.iter().any(|task| task.test_output_error.is_some()) {
+        let RewardSummary { kind, formula, .. } = &summary.reward;
+        told.push(format!(
+            "an output error is the share of the dense outputs' variance over the images that is lost: 0 is the dense network, 1 \
+             one that answers every image alike; reward {kind}: {formula}"
+        ));
+    }
+    told.join("; ")
+}
+
+fn has_accuracy(task: &TaskSummary) -> bool {
+    task.test_accuracy_before_tuning.is_some()
+}
+
+/// One row per task: budget, cost, accuracy before and after pruning (or what outputs lost, and how often the class is
+/// the dense network's), gain over each control.
 fn tasks(summary: &Summary) -> Table {
     let mut agents: Vec<&str> = Vec::new();
     for control in &summary.controls {
@@ -41,38 +62,64 @@ fn tasks(summary: &Summary) -> Table {
         }
     }
     let over: Vec<String> = agents.iter().map(|agent| format!(">over {agent}: reward, test")).collect();
-    let mut header = vec!["task", "budget", ">MACs", ">params", ">reward %", ">test % dense", ">test % pruned"];
+    let mut header = vec!["task", "budget", ">MACs", ">params"];
+    let with = summary.tasks.iter().any(has_accuracy);
+    let error = summary.tasks.iter().any(|task| task.test_output_error.is_some());
+    let same_class = summary.tasks.iter().any(|task| task.test_same_class.is_some());
+    header.extend(with.then_some([">reward %", ">test % dense", ">test % pruned"]).into_iter().flatten());
+    header.extend(error.then_some([">output error: reward", ">test"]).into_iter().flatten());
+    header.extend(same_class.then_some(">test % same class"));
     header.extend(over.iter().map(String::as_str));
     let mut table = Table::new(&header);
+    let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.2}", 100.0 * share));
+    let number = |error: Option<f64>| error.map_or_else(String::new, |error| format!("{error:.4}"));
     for task in &summary.tasks {
         let mut row = vec![
             task.name.clone(),
             format!("{} <= {}", task.budget.kind, task.budget.max),
             task.macs.to_string(),
             task.params.to_string(),
-            format!("{:.2} of {:.2}", 100.0 * task.reward_accuracy, 100.0 * task.reward_accuracy_original),
-            format!("{:.2}", 100.0 * task.test_accuracy_original),
-            format!("{:.2}", 100.0 * task.test_accuracy_before_tuning),
         ];
-        row.extend(agents.iter().map(|agent| {
-            let control = summary.controls.iter().find(|c| c.task == task.name && c.agent == *agent);
-            let gains = control.and_then(|c| Some((c.reward_accuracy_gain?, c.test_accuracy_gain?)));
-            gains.map_or_else(String::new, |(reward, test)| format!("{:+.2}, {:+.2}", 100.0 * reward, 100.0 * test))
-        }));
+        if with {
+            let of = task.reward_accuracy_original.map(|of| format!(" of {:.2}", 100.0 * of)).unwrap_or_default();
+            row.push(format!("{}{of}", percent(task.reward_accuracy)));
+            row.extend([task.test_accuracy_original, task.test_accuracy_before_tuning].map(percent));
+        }
+        row.extend([task.reward_output_error, task.test_output_error].into_iter().filter(|_| error).map(number));
+        row.extend(same_class.then(|| percent(task.test_same_class)));
+        row.extend(agents.iter().map(|agent| gains(summary, task, agent)));
         table.row(row);
     }
     table
 }
 
+/// What a task has more than a control on the reward images and on the test split: points of accuracy, else output
+/// error, which is better below zero.
+fn gains(summary: &Summary, task: &TaskSummary, agent: &str) -> String {
+    let Some(control) = summary.controls.iter().find(|c| c.task == task.name && c.agent == agent) else {
+        return String::new();
+    };
+    if let (Some(reward), Some(test)) = (control.reward_accuracy_gain, control.test_accuracy_gain) {
+        return format!("{:+.2}, {:+.2}", 100.0 * reward, 100.0 * test);
+    }
+    let more = |ours: Option<f64>, theirs: Option<f64>| Some(ours? - theirs?);
+    let on_reward = more(task.reward_output_error, control.reward_output_error);
+    let on_test = more(task.test_output_error, control.test_output_error);
+    on_reward.zip(on_test).map_or_else(String::new, |(reward, test)| format!("{reward:+.4}, {test:+.4}"))
+}
+
 /// A line for a control that is better than the agent on the reward images, which both chose on.
 fn defeat(summary: &Summary, control: &ControlSummary) -> Option<String> {
-    control.reward_accuracy_gain.filter(|&gain| gain < 0.0)?;
     let task = summary.tasks.iter().find(|task| task.name == control.task)?;
-    let (theirs, ours) = (100.0 * control.reward_accuracy, 100.0 * task.reward_accuracy);
-    Some(format!(
-        "note: {} beats {} on {}: {theirs:.2} against {ours:.2} % of the reward images",
-        control.agent, summary.agent, control.task
-    ))
+    let what = match (control.reward_accuracy_gain, control.reward_gain) {
+        (Some(gain), _) if gain < 0.0 => {
+            let (theirs, ours) = (100.0 * control.reward_accuracy?, 100.0 * task.reward_accuracy?);
+            format!("{theirs:.2} against {ours:.2} % of the reward images")
+        }
+        (None, Some(gain)) if gain < 0.0 => format!("by {:.4} of reward", -gain),
+        _ => return None,
+    };
+    Some(format!("note: {} beats {} on {}: {what}", control.agent, summary.agent, control.task))
 }
 
 /// One row per task whose final policy can be held against random walks.

@@ -9,28 +9,36 @@ use secateur_kernels::Precision;
 use secateur_run::scene::Device;
 use secateur_run::{
     CHUNK_IMAGES, CountEvent, Engine, Evaluation, FirstImages, LoadedNetwork, MemoryBound, NetworkChoices, Roots,
-    check_fit, count_correct, load_network_as, n_threads, thread_pool,
+    check_fit, check_images_fit, count_correct, load_network_as, n_threads, thread_pool,
 };
 
 use crate::arguments::{EvalArgs, NetworkArgs};
+use crate::eval_against::{dense_network, eval_against};
 use crate::screen::Progress;
 use crate::{Failure, screen};
 
 pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let network = requested_network(&arguments.network)?;
+    let dense = dense_network(arguments, &network)?;
     let split = arguments.split;
     let roots = Roots::new(arguments.data_root.clone(), None, Default::default());
     let data = arguments
         .dataset
         .read(&roots.data, split)
         .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
-        .and_then(|data| check_fit(&network, &data).map(|()| data))
+        .and_then(|data| {
+            if dense.is_some() { check_images_fit(&network, &data) } else { check_fit(&network, &data) }.map(|()| data)
+        })
         .map_err(Failure::BadArguments)?;
     let n = arguments.limit.map_or(data.len(), NonZeroUsize::get).min(data.len());
     if arguments.device == Device::Cpu {
         check_memory(arguments, &network, n)?;
     }
     let pool = thread_pool(arguments.threads.threads)?;
+    if let Some(dense) = &dense {
+        let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
+        return eval_against(&network, dense, images, &pool);
+    }
     let mut engine = match arguments.device {
         Device::Cpu => Engine::cpu(&network.folded).map_err(anyhow::Error::from)?,
         Device::Gpu => Engine::Gpu(Box::new(secateur_run::open_session()?)),

@@ -58,6 +58,7 @@ mod cli;
 mod closing_table;
 mod doctor;
 mod eval;
+mod eval_against;
 mod extensions;
 mod failure;
 mod inspect;

@@ -161,7 +161,7 @@ impl<'a> Environment<'a> {
                 channel_multiple: scene.channel_multiple,
                 keep_ratio_min: scene.keep_ratio_min,
                 spend_leftover: scene.spend_leftover,
-                reward: scene.reward,
+                reward: scene.reward.kind(),
                 finalists: scene.finalists,
                 actors_per_task,
                 walks_per_task,

@@ -94,7 +94,8 @@ fn measure(arguments: &BenchEvalArgs, gpu: &Gpu, name: String, network: &Network
     let compact = kept.iter().map(|kept| prune(network, &groups, kept)).collect::<Result<Vec<_>, _>>()?;
     let model = CostModel::new(network.graph(), &groups);
     let macs = kept.iter().map(|kept| model.count(Cost::Macs, &kept.widths())).sum::<u64>() as f64 / n as f64;
-    let truth = Truth { labels: &vec![0; n_images], n_classes: network.graph().n_classes(), original_logits: None };
+    let truth =
+        Truth { labels: Some(&vec![0; n_images]), n_classes: network.graph().n_classes(), original_logits: None };
     let images = GpuImages::new(gpu, shape, &random_images(n_images * shape.len()), Some(truth))?;
     let own: Vec<&Network> = compact.iter().collect();
     let own = Candidates::Repaired(&own);

@@ -13,7 +13,7 @@ use secateur_net::{
 use secateur_rl::rng::RngStream;
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
 use secateur_sim::{
-    Build, CostBound, Evaluate, IndexOf, Inputs, LabelledImages, PluginList, Prepared, Repair, Score, Selection,
+    Build, CostBound, Evaluate, IndexOf, Inputs, PluginList, Prepared, Repair, RewardInputs, Score, Selection,
     TaskSetup,
 };
 
@@ -89,7 +89,7 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
-        reward: LabelledImages { images: images(n_reward), labels: (0..n_reward as u16).map(|i| i % 2).collect() },
+        reward: RewardInputs::labelled(images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect()),
     };
     Ok(Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {})?))
 }
@@ -122,7 +122,7 @@ impl Evaluate for SyntheticScores {
         // The best share of each layer, unknown to the policy.
         let best = |layer: usize| 0.3 + 0.5 * ((layer * 5) % N_LAYERS) as f64 / N_LAYERS as f64;
         let error: f64 = ratios.iter().enumerate().map(|(l, &r)| (f64::from(r) - best(l)).powi(2)).sum();
-        Ok(Score { accuracy: 1.0 - error / ratios.len().max(1) as f64, divergence: 0.0 })
+        Ok(Score::labelled(1.0 - error / ratios.len().max(1) as f64, 0.0))
     }
 }
 

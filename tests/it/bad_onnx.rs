@@ -12,7 +12,7 @@ use secateur::onnx::schema::{ModelProto, NodeProto, OperatorSetIdProto, TensorPr
 
 #[expect(dead_code, reason = "it serves other tests, too")]
 #[path = "../../crates/onnx/tests/it/hand_made.rs"]
-mod hand_made;
+pub(crate) mod hand_made;
 
 use hand_made::{external, filled, model, node, numbers, shaped, tensor};
 use secateur::onnx::schema::GraphProto;

@@ -19,7 +19,7 @@ const FIELDS: [(&str, &[&str], &[&str]); 19] = [
     ("protocol", &["Inner", "Full"], &["Outer"]),
     ("selection", &["L1", "L2", "Reconstruction", "Random"], &["Best"]),
     ("repair", &["Sequential", "Original", "Off"], &["On"]),
-    ("reward", &["Accuracy", "Kl"], &["Kl"]),
+    ("reward", &["Accuracy", "Kl", "OutputError()"], &["OutputError", "OutputError(weights: {\"none\": 1.0})"]),
     ("precision", &["F32"], &["Bf16"]),
     ("device", &["Cpu"], &["Gpu"]),
     ("agent", &["Uniform", "Random", "Mtacp()"], &["Mtacp(profile: Paper)"]),
@@ -50,6 +50,8 @@ const NORMALISATIONS: (&[&str], &[&str]) = (
     ],
 );
 
+const LABELS: (&[&str], &[&str]) = (&["", ", labels: Given"], &[", labels: None", ", labels: Some"]);
+
 /// One value out of those that are sound, or now and then out of the others.
 fn value((sound, odd): (&'static [&'static str], &'static [&'static str])) -> impl Strategy<Value = &'static str> {
     prop_oneof![24 => select(sound), 1 => select(odd)]
@@ -70,13 +72,13 @@ fn scene() -> impl Strategy<Value = String> {
         })
         .collect();
     let counts = prop::collection::vec(value(COUNTS), 4);
-    (fields, counts, value(NORMALISATIONS), value((&["20"], &["1", "0"]))).prop_map(
-        |(fields, counts, normalisation, test)| {
+    (fields, counts, value(NORMALISATIONS), value((&["20"], &["1", "0"])), value(LABELS)).prop_map(
+        |(fields, counts, normalisation, test, labels)| {
             let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart/shapes.safetensors");
             let [reward, calibration, walk, refit] = counts[..] else { unreachable!() };
             format!(
                 "(\n    version: 1,\n    networks: [(name: \"n\", file: {quickstart:?}, {normalisation})],\n    \
-                 datasets: [(name: \"d\", source: Procedural(kind: Shapes, seed: 1, train: 80, test: {test}))],\n    \
+                 datasets: [(name: \"d\", source: Procedural(kind: Shapes, seed: 1, train: 80, test: {test}){labels})],\n    \
                  images: (reward: {reward}, calibration: {calibration}, walk: {walk}, refit: {refit}),\n{})\n",
                 fields.concat()
             )

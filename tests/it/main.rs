@@ -24,3 +24,4 @@ mod run;
 mod run_directory;
 mod scenes;
 mod tidy;
+mod unlabelled;

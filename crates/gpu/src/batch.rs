@@ -296,7 +296,7 @@ mod tests {
             let kept = [KeptChannels::all(&groups), KeptChannels::all(&groups)];
             let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
             let (images, logits) = (vec![0.0; 3 * shape.len()], vec![0.0; 3 * n_classes]);
-            let truth = Truth { labels: &[0; 3], n_classes, original_logits: Some(&logits) };
+            let truth = Truth { labels: Some(&[0; 3]), n_classes, original_logits: Some(&logits) };
             let images = GpuImages::new(gpu, shape, &images, Some(truth)).unwrap();
             let masked = Candidates::Masked { network: &network, groups: &groups, kept: &kept };
             assert_eq!(gpu.score(&images, &masked).unwrap().len(), 2);
@@ -311,7 +311,7 @@ mod tests {
     fn candidates_whose_weights_do_not_fit_together_are_scored_one_after_the_other() {
         let network = random_network(7);
         let (shape, n_classes) = (network.graph().input(), network.graph().n_classes());
-        let truth = Truth { labels: &[0; 3], n_classes, original_logits: None };
+        let truth = Truth { labels: Some(&[0; 3]), n_classes, original_logits: None };
         let networks = [&network; 5];
         let score = |weights_max: Option<u64>| {
             // Without an adapter the tests in tests/it say that they are skipped.

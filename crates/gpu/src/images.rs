@@ -3,7 +3,7 @@
 use secateur_net::Shape;
 use wgpu::Buffer;
 
-use crate::layout::quads;
+use crate::layout::{NONE, quads};
 use crate::{Gpu, GpuError};
 
 /// Images of one data set on one device, with what is needed to judge predictions.
@@ -36,8 +36,8 @@ pub(crate) struct ImagePart {
 /// What predictions are compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth<'a> {
-    /// `[N]`.
-    pub labels: &'a [u16],
+    /// `[N]`; none where classes are not known: no image counts as correct then.
+    pub labels: Option<&'a [u16]>,
     /// Length of the network's output.
     pub n_classes: usize,
     /// Logits `[N, classes]` of the original network, for divergences.
@@ -53,7 +53,7 @@ impl GpuImages {
         let n = images.len() / shape.len();
         check("images", n * shape.len(), images.len())?;
         if let Some(truth) = truth {
-            check("labels", n, truth.labels.len())?;
+            check("labels", n, truth.labels.map_or(n, <[_]>::len))?;
             check(
                 "original logits",
                 n * truth.n_classes,
@@ -69,8 +69,11 @@ impl GpuImages {
         let part = |first: usize| {
             let here = per_part.min(n - first);
             let padded = padded(&images[first * shape.len()..][..here * shape.len()], shape);
-            let labels: Vec<u32> =
-                truth.map_or_else(Vec::new, |t| t.labels[first..first + here].iter().map(|&l| u32::from(l)).collect());
+            let of_truth = |t: Truth<'_>| match t.labels {
+                Some(labels) => labels[first..first + here].iter().map(|&label| u32::from(label)).collect(),
+                None => vec![NONE; here],
+            };
+            let labels: Vec<u32> = truth.map_or_else(Vec::new, of_truth);
             let logs =
                 truth.and_then(|t| Some((t.n_classes, t.original_logits?))).map_or_else(Vec::new, |(c, logits)| {
                     logits[first * c..(first + here) * c].chunks(c).flat_map(log_softmax).collect()

@@ -16,7 +16,7 @@
 //! // The best adapter: Vulkan, Metal or DX12, in software if there is no other.
 //! let gpu = Gpu::open(&GpuOptions::default())?;
 //! let images = vec![0.5; 100 * shape.len()];
-//! let truth = Truth { labels: &[3; 100], n_classes: 10, original_logits: None };
+//! let truth = Truth { labels: Some(&[3; 100]), n_classes: 10, original_logits: None };
 //! let images = GpuImages::new(&gpu, shape, &images, Some(truth))?;
 //! // Any number of networks that differ only in their widths pass through together.
 //! let scores = gpu.score(&images, &Candidates::Repaired(&[&network]))?;

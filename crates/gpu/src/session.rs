@@ -41,7 +41,7 @@ pub struct Scored {
 /// let shape = Shape { c: 3, h: 32, w: 32 };
 /// let network = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10)?, 1))?;
 /// let images = vec![0.5; 100 * shape.len()];
-/// let truth = Truth { labels: &[3; 100], n_classes: 10, original_logits: None };
+/// let truth = Truth { labels: Some(&[3; 100]), n_classes: 10, original_logits: None };
 /// let set = ImageSet { shape, images: &images, truth };
 ///
 /// let mut session = Session::open(GpuOptions::default())?;
@@ -240,7 +240,7 @@ mod tests {
 
         fn set(&self) -> ImageSet<'_> {
             let (shape, n_classes) = (self.network.graph().input(), self.network.graph().n_classes());
-            let truth = Truth { labels: &[0; 9], n_classes, original_logits: Some(&self.logits) };
+            let truth = Truth { labels: Some(&[0; 9]), n_classes, original_logits: Some(&self.logits) };
             ImageSet { shape, images: &self.images, truth }
         }
     }

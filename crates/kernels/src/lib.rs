@@ -48,7 +48,7 @@ pub use fit::linear_map::{ChannelSpan, LinearMap};
 pub use fit::norms::{Norm, channel_norms};
 pub use fit::refit::{RefitData, SequentialRefit};
 pub use fit::repair::{Refit, repair, write_refit};
-pub use fit::target::Effort;
+pub use fit::target::{Effort, OutputAim, RefitAim};
 pub use fit::wide::{wide_nodes, wide_refit_bytes, wide_rows_max};
 pub use simd::interleave::{interleave, separate};
 pub use simd::isa::Isa;

@@ -16,7 +16,8 @@ use secateur_gpu::{
 use secateur_kernels::Norm;
 use secateur_net::{ChannelGroups, GroupId, Network, Protocol};
 use secateur_sim::{
-    BatchSize, BuildBatch, CandidateId, Caught, Pool, Prepared, Step, Tick, build_batch, guarded, score_candidates,
+    BatchSize, BuildBatch, CandidateId, Caught, Pool, Prepared, RewardKind, Step, Tick, build_batch, guarded,
+    score_candidates,
 };
 use serde::{Deserialize, Serialize};
 
@@ -266,7 +267,7 @@ impl CardState {
 
     /// Hands compact networks of one prepared network to the card and returns while that is busy.
     fn begin(&mut self, index: usize, prepared: Arc<Prepared>, built: Vec<Built>) {
-        if self.record.refused.contains(&index) {
+        if self.record.refused.contains(&index) || self.lacks_reward(index, &prepared) {
             return;
         }
         #[cfg(test)]
@@ -282,6 +283,18 @@ impl CardState {
             Ok(begun) => self.ahead.push(Ahead { index, prepared, built, begun }),
             Err(failed) => self.leave_to_processor(index, &prepared, &failed),
         }
+    }
+
+    /// Whether a network is paid for what the shaders do not compute; the processor scores it then.
+    fn lacks_reward(&mut self, index: usize, prepared: &Prepared) -> bool {
+        let kind = prepared.reward.kind;
+        if kind != RewardKind::OutputError {
+            return false;
+        }
+        self.record.refused.insert(index);
+        let (name, kind) = (&prepared.network_name, kind.name());
+        self.warn(&format!("the reward {kind} is computed on the CPU; walks of network '{name}' are scored there"));
+        true
     }
 
     /// Adds the scores of all that was handed to the card; what it cannot score is left out.
@@ -330,7 +343,7 @@ impl CardState {
 fn image_set(prepared: &Prepared) -> ImageSet<'_> {
     let (reward, graph) = (&prepared.reward, prepared.network.graph());
     let (n_classes, original_logits) = (graph.n_classes(), Some(&reward.original_logits[..]));
-    let truth = Truth { labels: &reward.labels, n_classes, original_logits };
+    let truth = Truth { labels: reward.labels.as_deref(), n_classes, original_logits };
     ImageSet { shape: graph.input(), images: &reward.images, truth }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use secateur_sim::{ProcessEvent, TaskSetup, Winner};
+use secateur_sim::{ProcessEvent, Score, TaskSetup, Winner};
 use secateur_train::SearchEvent;
 use serde::{Serialize, Serializer};
 
@@ -36,10 +36,9 @@ pub enum RunEvent<'a> {
         cached: bool,
         /// What the walk was paid.
         reward: f64,
-        /// Top-1 on the reward images, from 0 to 1.
-        accuracy: f64,
-        /// Mean Kullback-Leibler divergence from the original network's outputs, nats.
-        divergence: f64,
+        /// What was measured on the reward images.
+        #[serde(flatten)]
+        measured: Measured,
         /// Multiply-accumulates per image.
         macs: u64,
         /// Width of every prunable group, in walk order.
@@ -100,11 +99,36 @@ pub enum RunEvent<'a> {
         walk: Option<u64>,
         /// What decided between the finalists.
         reward: f64,
-        /// Top-1 on the reward images, from 0 to 1.
-        accuracy: f64,
+        /// Top-1 on the reward images, from 0 to 1; absent without labels.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
+        /// Output error on the reward images, a share of the dense outputs' variance; absent where it is not measured.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        output_error: Option<f64>,
         /// Multiply-accumulates per image.
         macs: u64,
     },
+}
+
+/// A score; what is not known is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Measured {
+    /// Top-1, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Mean Kullback-Leibler divergence from the original network's class probabilities, nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<f64>,
+    /// Output error, a share of the dense outputs' variance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_error: Option<f64>,
+}
+
+impl Measured {
+    const fn of(score: &Score) -> Self {
+        let Score { accuracy, divergence, output_error } = *score;
+        Self { accuracy, divergence, output_error }
+    }
 }
 
 /// Named numbers. Serialise as a map; those that are not finite become `null`.
@@ -154,8 +178,7 @@ impl<'a> RunEvent<'a> {
                 noise_free: *noise_free,
                 cached: *cached,
                 reward: f64::from(*reward),
-                accuracy: score.accuracy,
-                divergence: score.divergence,
+                measured: Measured::of(score),
                 macs: *macs,
                 widths,
                 spent,
@@ -175,6 +198,7 @@ impl<'a> RunEvent<'a> {
             walk: task.is_searched.then_some(winner.walk),
             reward: winner.reward,
             accuracy: winner.score.accuracy,
+            output_error: winner.score.output_error,
             macs: winner.macs,
         }
     }

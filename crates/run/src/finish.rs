@@ -7,7 +7,8 @@ use anyhow::Context;
 use secateur_kernels::Effort;
 use secateur_net::Network;
 use secateur_sim::{
-    Field, FinalRefit, Finalist, Prepared, RefitCount, RefitKey, RewardKind, Round, SimError, Tournament, Winner,
+    Field, FinalRefit, Finalist, Prepared, RefitCount, RefitKey, RewardImages, RewardKind, Round, SimError, Tournament,
+    Winner,
 };
 
 use crate::card::Card;
@@ -19,6 +20,7 @@ use crate::observer::StageKind;
 use crate::run::Run;
 use crate::search::SearchOutcome;
 use crate::split_accuracy::{Engine, FirstImages, count_correct};
+use crate::split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 use crate::summarise::summarise;
 use crate::summary::RunResult;
 
@@ -27,8 +29,16 @@ pub(crate) struct Finished {
     /// The task's index.
     pub(crate) task: usize,
     pub(crate) winner: Winner,
-    /// Top-1 on the test split.
-    pub(crate) test_accuracy: f64,
+    pub(crate) test: TestScore,
+}
+
+/// What a network does on the test split.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TestScore {
+    /// Top-1; none without labels.
+    pub(crate) accuracy: Option<f64>,
+    /// Against the dense network; none where labels say all that is asked for.
+    pub(crate) agreement: Option<OutputAgreement>,
 }
 
 /// Winners of one search, by task.
@@ -61,7 +71,7 @@ impl Run<'_> {
     pub(crate) fn finish(&mut self, searches: &[SearchOutcome]) -> Result<Vec<Vec<Finished>>, RunError> {
         let mut winners: Vec<Winners> = searches.iter().map(|_| Winners::new()).collect();
         let pool = self.job.pool.clone();
-        let (kind, n_images) = (self.job.scene.reward, self.job.scene.images.refit);
+        let (kind, n_images) = (self.job.scene.reward.kind(), self.job.scene.images.refit);
         for (index, prepared) in self.job.networks.clone().iter().enumerate() {
             self.save_if_stopping(searches);
             let tournament = Tournament::new(self.fields(index, searches), n_images);
@@ -182,7 +192,7 @@ impl Run<'_> {
                 Some(Whole::AsGiven) => &self.job.resolved.networks[self.job.scene.tasks[task].network].original,
                 Some(Whole::Folded) | None => &prepared.network,
             };
-            let winner = Winner::whole(&prepared, network.clone(), self.job.scene.reward);
+            let winner = Winner::whole(&prepared, network.clone(), self.job.scene.reward.kind());
             self.emit(task, &winner)?;
             winners.insert(task, winner);
         }
@@ -231,8 +241,9 @@ impl Run<'_> {
         for of_search in winners {
             let mut finished = Vec::new();
             for (task, winner) in of_search {
-                let test_accuracy = self.test_accuracy(task, &winner.network)?;
-                finished.push(Finished { task, winner, test_accuracy });
+                let accuracy = self.test_accuracy(task, &winner.network)?;
+                let test = TestScore { accuracy, agreement: self.test_agreement(task, &winner.network)? };
+                finished.push(Finished { task, winner, test });
                 done += 1;
                 self.journal.reporter.progress(done);
             }
@@ -242,9 +253,9 @@ impl Run<'_> {
         Ok(out)
     }
 
-    /// Top-1 of the unpruned network of every task on the test split.
-    fn original_test_accuracies(&self) -> Result<Vec<f64>, RunError> {
-        let mut known: BTreeMap<usize, f64> = BTreeMap::new();
+    /// Top-1 of the unpruned network of every task on the test split; none without labels.
+    fn original_test_accuracies(&self) -> Result<Vec<Option<f64>>, RunError> {
+        let mut known: BTreeMap<usize, Option<f64>> = BTreeMap::new();
         for (task, setup) in self.job.tasks.iter().enumerate() {
             if let Entry::Vacant(unknown) = known.entry(setup.network) {
                 unknown.insert(self.test_accuracy(task, &self.job.networks[setup.network].network)?);
@@ -253,14 +264,34 @@ impl Run<'_> {
         Ok(self.job.tasks.iter().map(|setup| known[&setup.network]).collect())
     }
 
-    fn test_accuracy(&self, task: usize, network: &Network) -> Result<f64, RunError> {
+    fn test_images(&self, task: usize) -> FirstImages<'_> {
         let spec = &self.job.scene.tasks[task];
         let data = &self.job.resolved.datasets[spec.dataset].test;
         let preprocessing = &self.job.resolved.networks[spec.network].preprocessing;
+        FirstImages { data, preprocessing, n: data.len() }
+    }
+
+    fn test_accuracy(&self, task: usize, network: &Network) -> Result<Option<f64>, RunError> {
+        if !self.job.resolved.datasets[self.job.scene.tasks[task].dataset].has_labels {
+            return Ok(None);
+        }
+        let images = self.test_images(task);
         let mut engine = Engine::cpu(network).context("compiling for the test split")?;
-        let images = FirstImages { data, preprocessing, n: data.len() };
         let n_correct = count_correct(network, images, &mut engine, &self.job.pool.0, |_| {});
-        Ok(n_correct.context("evaluating on the test split")? as f64 / data.len().max(1) as f64)
+        Ok(Some(n_correct.context("evaluating on the test split")? as f64 / images.n.max(1) as f64))
+    }
+
+    /// How much a network agrees with the dense one on the test split.
+    fn test_agreement(&self, task: usize, network: &Network) -> Result<Option<OutputAgreement>, RunError> {
+        let prepared = &self.job.networks[self.job.tasks[task].network];
+        let RewardImages { kind, outputs, .. } = &prepared.reward;
+        if !prepared.reward.measures_errors() {
+            return Ok(None);
+        }
+        let are_logits = *kind != RewardKind::OutputError;
+        let compared = ComparedNetworks { dense: &prepared.network, other: network, outputs, are_logits };
+        let agreement = compare_outputs(&compared, self.test_images(task), &self.job.pool.0, |_| {});
+        Ok(Some(agreement.context("comparing outputs on the test split")?))
     }
 
     /// Writes the summary, and says what the results lack.

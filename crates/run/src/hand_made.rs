@@ -5,7 +5,7 @@ use std::sync::Arc;
 use secateur_kernels::Precision;
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
-use secateur_sim::{CostBound, IndexOf, Inputs, LabelledImages, PluginList, Prepared, Repair, Selection, TaskSetup};
+use secateur_sim::{CostBound, IndexOf, Inputs, PluginList, Prepared, Repair, RewardInputs, Selection, TaskSetup};
 
 /// Groups of the network.
 const N_LAYERS: usize = 8;
@@ -14,6 +14,15 @@ pub(crate) const N_CHANNELS: usize = 48;
 
 /// A chain of convolutions with random weights, and so many random images to be scored on.
 pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> Arc<Prepared> {
+    prepared_for(pool, n_reward, |reward| reward)
+}
+
+/// As [`prepared`], paid otherwise than for accuracy.
+pub(crate) fn prepared_for(
+    pool: &rayon::ThreadPool,
+    n_reward: usize,
+    change: impl FnOnce(RewardInputs) -> RewardInputs,
+) -> Arc<Prepared> {
     let mut g = GraphBuilder::new(Shape { c: 3, h: 4, w: 4 });
     let (mut x, mut from) = (0, 3);
     for i in 0..N_LAYERS {
@@ -39,7 +48,7 @@ pub(crate) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> Arc<Prepare
         precision: Precision::F32,
         calibration: images(16),
         refit: images(1),
-        reward: LabelledImages { images: images(n_reward), labels: (0..n_reward as u16).map(|i| i % 2).collect() },
+        reward: change(RewardInputs::labelled(images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect())),
     };
     Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {}).unwrap())
 }

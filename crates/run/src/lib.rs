@@ -42,6 +42,7 @@ pub mod scene;
 mod search;
 mod spec;
 mod split_accuracy;
+mod split_error;
 mod summarise;
 mod summary;
 mod threads;
@@ -55,20 +56,24 @@ use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
 pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use error::{Incomplete, RunError};
-pub use events::{Numbers, RunEvent};
+pub use events::{Measured, Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;
 pub use inputs::load::{LoadedNetwork, NetworkChoices, load_network, load_network_as};
 pub use inputs::memory::{Evaluation, MemoryBound};
 pub use inputs::onnx_document::{is_onnx, open_document};
 pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};
-pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, resolve};
+pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, check_images_fit, resolve};
 pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
-pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, RunResult, Summary, TaskSummary};
+pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
+pub use summary::{
+    BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, RunResult, Summary,
+    TaskSummary,
+};
 pub use threads::{n_threads, thread_pool};
 
 use directory::claim::{self, Claim};

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use secateur_net::random::SplitMix;
-use secateur_sim::{CostBound, IndexOf, Inputs, LabelledImages, PluginList, Pool, Prepared, TaskSetup, WidthBounds};
+use secateur_sim::{
+    CostBound, IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds,
+};
 
 use crate::card::Card;
-use crate::inputs::resolve::Resolved;
+use crate::inputs::load::LoadedNetwork;
+use crate::inputs::resolve::{Resolved, ResolvedDataset};
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
 use crate::scene::{Scene, TaskSpec};
@@ -82,6 +85,12 @@ pub(crate) fn pairs(scene: &Scene) -> Vec<NetworkOnData> {
     out
 }
 
+/// The outputs of a network, each with the weight that the scene gives its error.
+pub(crate) fn weighted_outputs(scene: &Scene, network: &LoadedNetwork) -> Vec<OutputPart> {
+    let weighted = |output: &OutputPart| OutputPart { weight: scene.reward.weight(&output.name), ..output.clone() };
+    network.outputs.iter().map(weighted).collect()
+}
+
 /// Draws the images: the reward images first, calibration and refit images from the rest.
 fn inputs(
     (scene, plugins): (&Scene, &PluginList),
@@ -89,18 +98,19 @@ fn inputs(
     card: Option<&Card>,
     NetworkOnData { network, dataset }: NetworkOnData,
 ) -> anyhow::Result<Inputs> {
-    let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
+    let (loaded, dataset_name) = (&resolved.networks[network], scene.datasets[dataset].name.clone());
+    let ResolvedDataset { train: data, has_labels, .. } = &resolved.datasets[dataset];
     let mut order: Vec<usize> = (0..data.len()).collect();
     let mut rng = SplitMix(scene.images.seed);
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let protocol = scene.protocol;
+    let (labels, protocol) = (data.labels.as_ref().filter(|_| *has_labels), scene.protocol);
     let norm_orders =
         card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Ok(Inputs {
         network_name: scene.networks[network].name.clone(),
-        dataset_name: scene.datasets[dataset].name.clone(),
+        dataset_name,
         network_index: IndexOf { index: network, of: scene.networks.len() },
         dataset_index: IndexOf { index: dataset, of: scene.datasets.len() },
         network: loaded.folded.clone(),
@@ -112,6 +122,11 @@ fn inputs(
         precision: scene.precision,
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
-        reward: LabelledImages { images: images(reward), labels: reward.iter().map(|&i| data.labels[i]).collect() },
+        reward: RewardInputs {
+            images: images(reward),
+            labels: labels.map(|labels| reward.iter().map(|&i| labels[i]).collect()),
+            kind: scene.reward.kind(),
+            outputs: weighted_outputs(scene, loaded),
+        },
     })
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::AgentEntry;
-use secateur_sim::{ProcessEvent, Settings, TaskSetup};
+use secateur_sim::{ProcessEvent, Score, Settings, TaskSetup};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
 use crate::card::Card;
@@ -181,10 +181,8 @@ impl Run<'_> {
         let SearchEvent::Process(event) = event else { return };
         if let (true, ProcessEvent::Candidate { task, walk, score, macs, is_best: true, .. }) = (agent.learns, event) {
             let name = &self.job.tasks[*task].name;
-            let accuracy = 100.0 * score.accuracy;
-            self.journal
-                .reporter
-                .note(&format!("{name}: walk {walk} keeps {accuracy:.2} % on the reward images at {macs} MACs"));
+            let kept = kept(score);
+            self.journal.reporter.note(&format!("{name}: walk {walk} {kept} on the reward images at {macs} MACs"));
         }
     }
 
@@ -247,12 +245,22 @@ impl Run<'_> {
     }
 }
 
+/// What a candidate's score says, for people.
+fn kept(score: &Score) -> String {
+    match *score {
+        Score { accuracy: Some(accuracy), .. } => format!("keeps {:.2} %", 100.0 * accuracy),
+        Score { output_error: Some(error), .. } => format!("has an output error of {error:.4}"),
+        Score { divergence: Some(divergence), .. } => format!("diverges by {divergence:.4} nats"),
+        Score { .. } => "has a score".to_owned(),
+    }
+}
+
 fn settings(scene: &Scene, plan: SearchPlan) -> Settings {
     Settings {
         channel_multiple: scene.channel_multiple,
         keep_ratio_min: scene.keep_ratio_min,
         spend_leftover: scene.spend_leftover,
-        reward: scene.reward,
+        reward: scene.reward.kind(),
         finalists: scene.finalists,
         actors_per_task: scene.actors_per_task,
         walks_per_task: plan.walks_per_task,

@@ -3,6 +3,7 @@
 use secateur_net::{ChannelGroups, Cost, KeptChannels, Network};
 use secateur_rl::AgentKind;
 use secateur_rl::agents::random::RandomSettings;
+use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
 use crate::finish::Finished;
@@ -11,14 +12,18 @@ use crate::inputs::resolve::Whole;
 use crate::learning::{AgainstRandom, mean, standard_error};
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
-use crate::summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, Summary, TaskSummary, model_file};
+use crate::split_error::OutputAgreement;
+use crate::summary::{
+    BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, Summary, TaskSummary,
+    model_file,
+};
 
 /// `finished` has the winners of each search, `original_test` the top-1 of each task's original on the test split.
 pub(crate) fn summarise(
     run: &Run<'_>,
     searches: &[SearchOutcome],
     finished: &[Vec<Finished>],
-    original_test: &[f64],
+    original_test: &[Option<f64>],
     wall_s: f64,
 ) -> Summary {
     let agent = &searches[0];
@@ -28,6 +33,7 @@ pub(crate) fn summarise(
     Summary {
         scene: run.job.scene.origin().to_owned(),
         seed: run.job.scene.seed,
+        reward: RewardSummary::of(run.job.scene.reward.kind()),
         agent: agent.agent.to_owned(),
         scheduler: run.job.scene.scheduler.name(),
         executor: run.job.scene.executor.name().to_owned(),
@@ -57,11 +63,16 @@ pub(crate) fn summarise(
     }
 }
 
-fn task_summary(job: &Job<'_>, searches: &[SearchOutcome], finished: &Finished, original_test: f64) -> TaskSummary {
+fn task_summary(
+    job: &Job<'_>,
+    searches: &[SearchOutcome],
+    finished: &Finished,
+    original_test: Option<f64>,
+) -> TaskSummary {
     let (spec, budget) = (&job.scene.tasks[finished.task], &job.resolved.budgets[finished.task]);
     let prepared = &job.networks[job.tasks[finished.task].network];
     let original = &job.resolved.networks[spec.network].original;
-    let winner = &finished.winner;
+    let (winner, agreement) = (&finished.winner, finished.test.agreement.as_ref());
     let emitted = winner.emitted();
     let costs = |network: &Network| full_costs(network, [Cost::Macs, Cost::Params, Cost::ActivationBytes]);
     let [macs, params, activation_bytes] = costs(&emitted);
@@ -88,8 +99,14 @@ fn task_summary(job: &Job<'_>, searches: &[SearchOutcome], finished: &Finished, 
         reward_accuracy: winner.score.accuracy,
         reward_accuracy_original: prepared.original_score.accuracy,
         test_accuracy_original: original_test,
-        test_accuracy_before_tuning: finished.test_accuracy,
+        test_accuracy_before_tuning: finished.test.accuracy,
         test_accuracy_after_tuning: None,
+        reward_output_error: winner.score.output_error,
+        reward_divergence: unlabelled_divergence(&winner.score),
+        test_output_error: agreement.map(|agreement| agreement.error),
+        test_divergence: agreement.and_then(|agreement| agreement.divergence),
+        test_same_class: agreement.and_then(|agreement| agreement.same_class),
+        outputs: agreement.map_or_else(Vec::new, |agreement| outputs(&prepared.reward.outputs, agreement)),
         noise_free_reward_mean: mean(noise_free),
         against_random: random
             .and_then(|random| AgainstRandom::judge(noise_free, &random.rewards[finished.task].noisy)),
@@ -98,6 +115,23 @@ fn task_summary(job: &Job<'_>, searches: &[SearchOutcome], finished: &Finished, 
         model_file: model_file(&spec.name),
         onnx_file: None,
     }
+}
+
+/// Where labels are known, metrics.jsonl has it.
+fn unlabelled_divergence(score: &Score) -> Option<f64> {
+    score.divergence.filter(|_| score.accuracy.is_none())
+}
+
+fn outputs(parts: &[OutputPart], agreement: &OutputAgreement) -> Vec<OutputSummary> {
+    let told =
+        parts.iter().zip(&agreement.errors).zip(&agreement.units).map(|((part, &test_error), unit)| OutputSummary {
+            name: part.name.clone(),
+            values: part.len,
+            weight: part.weight,
+            test_error,
+            relative_to: unit.name().to_owned(),
+        });
+    told.collect()
 }
 
 fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {
@@ -112,16 +146,20 @@ fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {
 fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, agents: &[Finished]) -> ControlSummary {
     let stats = search.tasks[finished.task].stats;
     let rewards = &search.rewards[finished.task].noisy;
+    let has_labels = finished.winner.score.accuracy.is_some();
     let agent = agents.iter().find(|f| f.task == finished.task);
     ControlSummary {
         task: job.scene.tasks[finished.task].name.clone(),
         agent: search.agent.to_owned(),
         candidates_scored: stats.n_ended - stats.n_cache_hits,
         reward_accuracy: finished.winner.score.accuracy,
-        test_accuracy_before_tuning: finished.test_accuracy,
+        test_accuracy_before_tuning: finished.test.accuracy,
+        reward_output_error: finished.winner.score.output_error,
+        test_output_error: finished.test.agreement.as_ref().map(|agreement| agreement.error),
         macs: finished.winner.macs,
-        reward_accuracy_gain: agent.map(|f| f.winner.score.accuracy - finished.winner.score.accuracy),
-        test_accuracy_gain: agent.map(|f| f.test_accuracy - finished.test_accuracy),
+        reward_accuracy_gain: agent.and_then(|f| Some(f.winner.score.accuracy? - finished.winner.score.accuracy?)),
+        test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy? - finished.test.accuracy?)),
+        reward_gain: agent.filter(|_| !has_labels).map(|f| f.winner.reward - finished.winner.reward),
         walk_reward_mean: mean(rewards),
         walk_reward_standard_error: standard_error(rewards),
     }

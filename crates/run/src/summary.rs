@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use secateur_sim::RewardKind;
 use serde::{Deserialize, Serialize};
 
 use crate::learning::AgainstRandom;
@@ -23,6 +24,8 @@ pub struct Summary {
     pub scene: String,
     /// Seed of the scene.
     pub seed: u64,
+    /// What walks were paid for.
+    pub reward: RewardSummary,
     /// Name of the run's agent.
     pub agent: String,
     /// How actors and learner shared time.
@@ -79,16 +82,41 @@ pub struct TaskSummary {
     pub activation_bytes: u64,
     /// The prunable channel groups.
     pub groups: Vec<GroupSummary>,
-    /// Top-1 on the reward images, after the final refit.
-    pub reward_accuracy: f64,
+    /// Top-1 on the reward images, after the final refit; absent without labels, as all accuracies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_accuracy: Option<f64>,
     /// Top-1 of the original on the reward images.
-    pub reward_accuracy_original: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_accuracy_original: Option<f64>,
     /// Top-1 of the original on the test split.
-    pub test_accuracy_original: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy_original: Option<f64>,
     /// Top-1 on the test split, after the final refit and before any fine-tuning.
-    pub test_accuracy_before_tuning: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy_before_tuning: Option<f64>,
     /// Top-1 on the test split after fine-tuning; null without it.
     pub test_accuracy_after_tuning: Option<f64>,
+    /// Output error on the reward images, after the final refit: the squared error of every output against the dense
+    /// network's, as a share of what it is relative to (see `outputs`), mean by weight. Absent, as all that compares
+    /// with the dense network, where labels say all that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_output_error: Option<f64>,
+    /// Mean divergence of the class probabilities from the dense network's on the reward images, nats; only of logits
+    /// without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_divergence: Option<f64>,
+    /// Output error on the test split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_output_error: Option<f64>,
+    /// Mean divergence of the class probabilities from the dense network's on the test split, nats; only of logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_divergence: Option<f64>,
+    /// Share of the test split with the same most likely class as the dense network says; only of logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_same_class: Option<f64>,
+    /// The outputs that were compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputSummary>,
     /// Mean reward of the last noise-free walks; null for agents that do not learn.
     pub noise_free_reward_mean: Option<f64>,
     /// What the final policy learned; null for agents that do not learn and without the control `random`.
@@ -101,6 +129,60 @@ pub struct TaskSummary {
     pub model_file: String,
     /// Path of the same network as an ONNX model in the run directory; null where it could not be written.
     pub onnx_file: Option<String>,
+}
+
+/// What walks were paid for, and how to read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardSummary {
+    /// As scenes name it.
+    pub kind: String,
+    /// How a reward follows from what was measured; rewards are in [0, 1], higher is better.
+    pub formula: String,
+    /// What was measured on the reward images.
+    pub measures: String,
+    /// Its unit.
+    pub unit: String,
+    /// `higher` or `lower`.
+    pub better: String,
+}
+
+impl RewardSummary {
+    /// Of a reward.
+    pub(crate) fn of(kind: RewardKind) -> Self {
+        let [formula, measures, unit, better] = match kind {
+            RewardKind::Accuracy => ["accuracy", "top-1 accuracy", "share of the images", "higher"],
+            RewardKind::Kl => [
+                "exp(-divergence)",
+                "Kullback-Leibler divergence of the class probabilities from the dense network's, mean over images",
+                "nats",
+                "lower",
+            ],
+            RewardKind::OutputError => [
+                "1 / (1 + output error)",
+                "squared error of every output against the dense network's, mean over outputs by weight",
+                "share of the dense outputs' variance over the images",
+                "lower",
+            ],
+        }
+        .map(str::to_owned);
+        Self { kind: kind.name().to_owned(), formula, measures, unit, better }
+    }
+}
+
+/// An output that was compared with the dense network's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputSummary {
+    /// Its name in the network's file.
+    pub name: String,
+    /// Numbers of one image.
+    pub values: usize,
+    /// How much its error counts.
+    pub weight: f64,
+    /// Its error on the test split.
+    pub test_error: f64,
+    /// What the squared error is a share of: the dense output's `variance` over the images, its `energy` (sum of
+    /// squares) where that hardly depends on the image, or the `count` of its elements where it is 0.
+    pub relative_to: String,
 }
 
 /// A budget.
@@ -145,17 +227,28 @@ pub struct ControlSummary {
     pub agent: String,
     /// Candidates that were scored.
     pub candidates_scored: u64,
-    /// Top-1 on the reward images, after the final refit.
-    pub reward_accuracy: f64,
-    /// Top-1 on the test split, before any fine-tuning.
-    pub test_accuracy_before_tuning: f64,
+    /// Top-1 on the reward images, after the final refit; absent without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_accuracy: Option<f64>,
+    /// Top-1 on the test split, before any fine-tuning; absent without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy_before_tuning: Option<f64>,
+    /// Output error on the reward images, as in [`TaskSummary`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_output_error: Option<f64>,
+    /// Output error on the test split, as in [`TaskSummary`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_output_error: Option<f64>,
     /// Multiply-accumulates per image.
     pub macs: u64,
     /// What the run's agent has more than this control, after the final refit; null if the agent has no network for the
-    /// task.
+    /// task, or without labels.
     pub reward_accuracy_gain: Option<f64>,
     /// As above, on the test split.
     pub test_accuracy_gain: Option<f64>,
+    /// Without labels, the agent's reward less this control's, after the final refit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward_gain: Option<f64>,
     /// Mean of the rewards of all walks, before the final refit; null for too few walks.
     pub walk_reward_mean: Option<f64>,
     /// Standard error of that mean.

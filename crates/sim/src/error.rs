@@ -120,8 +120,8 @@ pub enum SimError {
     },
     /// A score from elsewhere that is none.
     #[error(
-        "task '{task}', walk {walk}: got the score {got}, expected an accuracy in [0, 1] and a finite divergence of at \
-         least 0; a plugin brought it"
+        "task '{task}', walk {walk}: got the score {got}, expected an accuracy in [0, 1], a finite divergence and output \
+         error of at least 0, and of these what the reward {reward} reads; a plugin brought it"
     )]
     Score {
         /// The task.
@@ -130,5 +130,7 @@ pub enum SimError {
         walk: u64,
         /// The score.
         got: String,
+        /// Name of the reward.
+        reward: &'static str,
     },
 }

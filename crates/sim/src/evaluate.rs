@@ -31,7 +31,7 @@ pub type Build<'a> = Box<dyn Fn(&KeptChannels) -> Result<Arc<Network>, KernelErr
 ///         RefitAndScore.begin(pool, prepared)
 ///     }
 ///     fn score(&self, _: &rayon::ThreadPool, _: &Prepared, _: &Network) -> Result<Score, KernelError> {
-///         Ok(Score { accuracy: 1.0, divergence: 0.0 })
+///         Ok(Score::labelled(1.0, 0.0))
 ///     }
 /// }
 ///

@@ -67,7 +67,7 @@ impl<'a> FinalRefit<'a> {
     ) -> Result<Self, SimError> {
         let n_values = n_images * prepared.network.graph().input().len();
         let images = &prepared.refit_images[..n_values.min(prepared.refit_images.len())];
-        let run = || RefitData::new(pool, &prepared.network, &prepared.groups, images, effort);
+        let run = || RefitData::new(pool, &prepared.network, &prepared.groups, images, prepared.refit_aim(effort));
         let data = match prepared.repairs() {
             false => None,
             true => Some(try_again(run).map_err(|fault| SimError::Preparing {

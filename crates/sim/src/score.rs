@@ -1,21 +1,25 @@
-//! Scoring a compact network on the reward images, and remembering scores.
+//! Scores, what they are worth, and remembering them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bevy_ecs::prelude::*;
-use secateur_kernels::{Arithmetic, KernelError, Plan, Precision};
-use secateur_net::{KeptChannels, Network};
+use secateur_net::KeptChannels;
 use serde::{Deserialize, Serialize};
 
-/// What is measured on the reward images. Fractions and nats, not percent.
-#[derive(Component, Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What is measured on the reward images. Fractions and nats, not percent. What the images or the network's outputs do
+/// not tell is absent.
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[component(storage = "SparseSet")]
 pub struct Score {
-    /// Top-1 accuracy, [0, 1].
-    pub accuracy: f64,
-    /// Mean Kullback-Leibler divergence from the original network's class probabilities, nats.
-    pub divergence: f64,
+    /// Top-1 accuracy, [0, 1]; none without labels.
+    pub accuracy: Option<f64>,
+    /// Mean Kullback-Leibler divergence from the original network's class probabilities, nats; none where the outputs
+    /// are not taken for logits.
+    pub divergence: Option<f64>,
+    /// Output error ([`crate::mean_error`]), a share of the dense outputs' variance; none where labels say more, and
+    /// where another engine computed the score.
+    pub output_error: Option<f64>,
 }
 
 /// What a walk is paid for.
@@ -27,97 +31,47 @@ pub enum RewardKind {
     /// exp(-divergence) from the dense network's logits, in (0, 1]: still has a slope where accuracy saturates on the
     /// training images.
     Kl,
+    /// 1 / (1 + error) of the outputs against the dense network's, in (0, 1]: for outputs of any meaning. A half is
+    /// what a network gets that answers every image alike.
+    OutputError,
+}
+
+impl RewardKind {
+    /// As scenes and reports name it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "Accuracy",
+            Self::Kl => "Kl",
+            Self::OutputError => "OutputError",
+        }
+    }
 }
 
 impl Score {
+    /// Of labelled images and a classifier.
+    pub const fn labelled(accuracy: f64, divergence: f64) -> Self {
+        Self { accuracy: Some(accuracy), divergence: Some(divergence), output_error: None }
+    }
     /// Whether the numbers are those of a score.
     pub fn is_one(&self) -> bool {
-        (0.0..=1.0).contains(&self.accuracy) && self.divergence.is_finite() && self.divergence >= 0.0
+        let is_amount = |x: Option<f64>| x.is_none_or(|x| x.is_finite() && x >= 0.0);
+        self.accuracy.is_none_or(|accuracy| (0.0..=1.0).contains(&accuracy))
+            && is_amount(self.divergence)
+            && is_amount(self.output_error)
+            && *self != Self::default()
     }
-    /// Reward of this score, [0, 1].
-    pub fn reward(&self, kind: RewardKind) -> f64 {
+    /// Reward of this score, [0, 1]; none where what is paid for is not known.
+    pub fn known_reward(&self, kind: RewardKind) -> Option<f64> {
         match kind {
             RewardKind::Accuracy => self.accuracy,
-            RewardKind::Kl => (-self.divergence).exp(),
+            RewardKind::Kl => self.divergence.map(|divergence| (-divergence).exp()),
+            RewardKind::OutputError => self.output_error.map(|error| 1.0 / (1.0 + error)),
         }
     }
-}
-
-/// Labelled images and what the original network says of them.
-#[derive(Clone, Debug)]
-pub struct RewardImages {
-    /// `[N, H, W, C]`, normalised.
-    pub images: Vec<f32>,
-    /// `[N]`.
-    pub labels: Vec<u16>,
-    /// Logits of the original network, `[N, classes]`.
-    pub original_logits: Vec<f32>,
-}
-
-impl RewardImages {
-    /// Runs the original network on the images.
-    ///
-    /// # Errors
-    /// As [`Plan::logits`]; labels and images of different number.
-    pub fn new(
-        pool: &rayon::ThreadPool,
-        original: &Network,
-        images: Vec<f32>,
-        labels: Vec<u16>,
-    ) -> Result<Self, KernelError> {
-        let original_logits = Plan::compile(original, Arithmetic::default())?.logits(pool, &images)?;
-        let n = original_logits.len() / original.graph().n_classes();
-        if n != labels.len() {
-            return Err(KernelError::LabelCount { expected: n, got: labels.len() });
-        }
-        Ok(Self { images, labels, original_logits })
+    /// Reward of this score, [0, 1]: 0 where what is paid for is not known.
+    pub fn reward(&self, kind: RewardKind) -> f64 {
+        self.known_reward(kind).unwrap_or(0.0)
     }
-
-    /// Scores a network, which is run in numbers of `precision`.
-    ///
-    /// # Errors
-    /// As [`Plan::compile`] and [`Plan::logits`], and NaN or infinity among the logits.
-    pub fn score(
-        &self,
-        pool: &rayon::ThreadPool,
-        network: &Network,
-        precision: Precision,
-    ) -> Result<Score, KernelError> {
-        let logits = Plan::compile(network, precision)?.logits(pool, &self.images)?;
-        let n_classes = network.graph().n_classes();
-        let rows = logits.chunks_exact(n_classes).zip(self.original_logits.chunks_exact(n_classes)).zip(&self.labels);
-        let (mut n_correct, mut divergence) = (0u64, 0.0f64);
-        for (image, ((row, original), &label)) in rows.enumerate() {
-            if row.iter().any(|x| !x.is_finite()) {
-                return Err(KernelError::NanLogits { image });
-            }
-            n_correct += u64::from(argmax(row) == usize::from(label));
-            divergence += kl(original, row).max(0.0);
-        }
-        let n = self.labels.len().max(1) as f64;
-        Ok(Score { accuracy: n_correct as f64 / n, divergence: divergence / n })
-    }
-}
-
-/// Index of the largest value; of equals, the first.
-fn argmax(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
-}
-
-/// KL(softmax(p) || softmax(q)) in nats.
-fn kl(p: &[f32], q: &[f32]) -> f64 {
-    let log_sum = |x: &[f32]| {
-        let most = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        f64::from(most) + x.iter().map(|&v| f64::from(v - most).exp()).sum::<f64>().ln()
-    };
-    let (sum_p, sum_q) = (log_sum(p), log_sum(q));
-    p.iter()
-        .zip(q)
-        .map(|(&a, &b)| {
-            let log_p = f64::from(a) - sum_p;
-            log_p.exp() * (log_p - (f64::from(b) - sum_q))
-        })
-        .sum()
 }
 
 /// Most scores remembered: those of the candidates scored last.
@@ -199,7 +153,7 @@ pub fn unpack(mut packed: &[u8]) -> Option<Vec<Vec<usize>>> {
 mod tests {
     use super::*;
     use secateur_net::random::SplitMix;
-    use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Op, Protocol, Shape, Tensor};
+    use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Op, Protocol, Shape};
 
     /// Groups of these many channels, and a frozen one.
     fn groups(widths: &[usize]) -> ChannelGroups {
@@ -245,45 +199,13 @@ mod tests {
         assert!((528..=4224 / 8 + 4 * 16 + 2).contains(&packed), "{packed} bytes");
     }
 
-    /// Two classes whose logits are `scale` times the two inputs.
-    fn scaled(scale: f32) -> Network {
-        let mut g = GraphBuilder::new(Shape { c: 2, h: 1, w: 1 });
-        g.push("l", Op::Linear { in_features: 2, out_features: 2, bias: false }, &[0]);
-        let weight = Tensor::new(vec![2, 2], vec![scale, 0.0, 0.0, scale]).unwrap();
-        Network::new(g.finish().unwrap(), [("l.weight".to_owned(), weight)].into()).unwrap()
-    }
-
-    fn images(pool: &rayon::ThreadPool) -> RewardImages {
-        let images = vec![1.0, 0.0, 0.0, 1.0, 2.0, 1.0, 0.0, 3.0];
-        RewardImages::new(pool, &scaled(1.0), images, vec![0, 1, 1, 1]).unwrap()
-    }
-
-    #[test]
-    fn scores_are_those_worked_out_by_hand() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let images = images(&pool);
-        let same = images.score(&pool, &scaled(1.0), Precision::F32).unwrap();
-        assert_eq!((same.accuracy, same.divergence), (0.75, 0.0));
-        assert_eq!(same.reward(RewardKind::Kl), 1.0);
-        // Logits of 0: the class probabilities become (1/2, 1/2), the divergence ln 2 minus the entropy of the
-        // original's.
-        let flat = images.score(&pool, &scaled(0.0), Precision::F32).unwrap();
-        let entropy = |d: f64| {
-            let p = 1.0 / (1.0 + (-d).exp());
-            -p * p.ln() - (1.0 - p) * (1.0 - p).ln()
-        };
-        let by_hand = 2.0f64.ln() - [1.0, 1.0, 1.0, 3.0].map(entropy).iter().sum::<f64>() / 4.0;
-        assert_eq!(flat.accuracy, 0.25, "of equal logits the first class is chosen");
-        assert!((flat.divergence - by_hand).abs() < 1e-12, "{} {by_hand}", flat.divergence);
-    }
-
     #[test]
     fn the_cache_forgets_the_oldest_and_lists_the_rest_in_order() {
         let mut g = GraphBuilder::new(Shape { c: 1, h: 1, w: 1 });
         g.push("l", Op::Linear { in_features: 1, out_features: 2, bias: false }, &[0]);
         let groups = ChannelGroups::derive(&g.finish().unwrap(), Protocol::Full);
         let kept = KeptChannels::all(&groups);
-        let score = |i: usize| Score { accuracy: i as f64, divergence: 0.0 };
+        let score = |i: usize| Score::labelled(i as f64, 0.0);
         let mut cache = ScoreCache::default();
         // Networks tell the candidates apart here.
         (0..SCORES_MAX + 3).for_each(|i| cache.insert(i, kept.clone(), score(i)));
@@ -295,9 +217,19 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_overflow_are_an_error_and_not_a_perfect_score() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let error = images(&pool).score(&pool, &scaled(3e38), Precision::F32).unwrap_err();
-        assert_eq!(error, KernelError::NanLogits { image: 2 });
+    fn every_reward_is_between_zero_and_one_and_falls_with_what_is_lost() {
+        let score = |x: f64| Score { accuracy: Some(1.0 / (1.0 + x)), divergence: Some(x), output_error: Some(x) };
+        for kind in [RewardKind::Accuracy, RewardKind::Kl, RewardKind::OutputError] {
+            let rewards = [0.0, 0.1, 1.0, 30.0].map(|x| score(x).reward(kind));
+            assert!(rewards[0] == 1.0 && rewards.windows(2).all(|pair| pair[0] > pair[1] && pair[1] > 0.0), "{kind:?}");
+            assert_eq!(Score::default().known_reward(kind), None);
+        }
+        assert_eq!(score(1.0).reward(RewardKind::OutputError), 0.5);
+        let good = Score { output_error: Some(0.5), ..Score::default() };
+        assert!(good.is_one() && Score::labelled(0.5, 0.0).is_one());
+        for bad in [Some(f64::NAN), Some(-1.0), Some(f64::INFINITY), None] {
+            assert!(!Score { output_error: bad, ..Score::default() }.is_one(), "{bad:?}");
+        }
+        assert!(!Score { output_error: Some(f64::NAN), ..Score::labelled(0.5, 0.0) }.is_one());
     }
 }

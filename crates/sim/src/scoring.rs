@@ -16,7 +16,7 @@ use crate::evaluate::{Evaluator, for_each_candidate};
 use crate::events::{EventLog, ProcessEvent};
 use crate::network::Prepared;
 use crate::score::{Score, ScoreCache};
-use crate::world::{Pool, TickFailure};
+use crate::world::{Pool, Settings, TickFailure};
 
 /// Times the candidate of one walk may have a fault before the run stops.
 const N_TRIES_OF_WALK: u32 = 4;
@@ -127,7 +127,7 @@ pub fn await_scores(world: &mut World, awaited: &mut QueryState<(&CandidateId, &
 pub fn share_scores(
     mut commands: Commands,
     mut cache: ResMut<ScoreCache>,
-    (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
+    (tasks, networks, settings): (Query<&PruneTask>, Query<&PrunedNetwork>, Res<Settings>),
     elsewhere: Query<(&CandidateId, &MadeBy, &OnTask, &Kept, &Score), With<ScoredElsewhere>>,
     equal: Query<(Entity, &EqualTo), Without<Score>>,
     scores: Query<&Score>,
@@ -137,11 +137,11 @@ pub fn share_scores(
     arrived.sort_unstable_by_key(|(_, made_by, ..)| made_by.index);
     for (id, _, on, kept, score) in arrived {
         let (Ok(task), Ok(network)) = (tasks.get(on.task), networks.get(on.network)) else { continue };
-        if score.is_one() {
+        if score.is_one() && score.known_reward(settings.reward).is_some() {
             cache.insert(network.index, kept.0.clone(), *score);
         } else {
-            let (task, got) = (task.name.clone(), format!("{score:?}"));
-            failure.note(SimError::Score { task, walk: id.walk, got });
+            let (task, got, reward) = (task.name.clone(), format!("{score:?}"), settings.reward.name());
+            failure.note(SimError::Score { task, walk: id.walk, got, reward });
         }
     }
     for (entity, EqualTo(first)) in &equal {

@@ -13,7 +13,7 @@
 //! use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Protocol, Shape, fold_batch_norm};
 //! use secateur_rl::agents::random::RandomSettings;
 //! use secateur_sim::{
-//!     CostBound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind,
+//!     CostBound, IndexOf, Inputs, RewardInputs, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind,
 //!     Settings, TaskSetup,
 //! };
 //! use secateur_train::{Executor, Scheduler, Search, SearchSetup};
@@ -43,7 +43,7 @@
 //!         precision: Precision::F32,
 //!         calibration: images(20),
 //!         refit: images(20),
-//!         reward: LabelledImages { images: images(10), labels: vec![0; 10] },
+//!         reward: RewardInputs::labelled(images(10), vec![0; 10]),
 //!     },
 //!     |_| 1,
 //!     |_, _| {},

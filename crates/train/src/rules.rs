@@ -114,7 +114,12 @@ impl SavedTask {
 /// # Errors
 /// [`TrainError::Saved`].
 pub fn check_score(score: &Score) -> Result<(), TrainError> {
-    check(score.is_one(), "a score", "an accuracy in [0, 1] and a divergence of at least 0", format_args!("{score:?}"))
+    check(
+        score.is_one(),
+        "a score",
+        "an accuracy in [0, 1], a divergence and an output error of at least 0",
+        format_args!("{score:?}"),
+    )
 }
 
 impl SavedSearch {

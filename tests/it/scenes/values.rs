@@ -93,7 +93,8 @@ fn tasks_are_networks_by_their_datasets_by_budgets_in_that_order() {
     assert_eq!((task.network, task.dataset, task.budget), (1, 0, 1));
     assert_eq!(scene.budgets[1].kind, Cost::Macs);
     assert_eq!(scene.budgets[1].bound, BudgetBound::Max(20_000_000));
-    let expected = DatasetSource::Procedural { kind: procedural::Kind::Textures, seed: 1, train: 8000, test: 2000 };
+    let expected =
+        DatasetSource::Procedural { kind: procedural::Kind::Textures, seed: 1, train: 8000, test: 2000, size: None };
     assert_eq!(scene.datasets[1].source, expected);
 }
 

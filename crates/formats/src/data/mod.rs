@@ -17,6 +17,9 @@ use crate::{Dataset, FormatError, Split};
 /// Most images of one drawn data set: about 3 GB at 32 x 32 pixels.
 const IMAGES_MAX: usize = 1_000_000;
 
+/// Most rows (columns) of a drawn image.
+const SIDE_MAX: usize = 2048;
+
 /// Where a data set comes from, as scenes write it.
 ///
 /// # Example
@@ -51,6 +54,9 @@ pub enum DatasetSource {
         train: usize,
         /// Number of test images.
         test: usize,
+        /// Rows and columns that the pictures, drawn on 32 of each, are stretched to; 32 where it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<[usize; 2]>,
     },
 }
 
@@ -141,7 +147,7 @@ fn drawn(kind: procedural::Kind, default_seed: u64, seed: Option<&str>) -> Resul
     let seed = seed.map_or(Ok(default_seed), |seed| {
         seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
     })?;
-    Ok(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000 })
+    Ok(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000, size: None })
 }
 
 impl DatasetEntry {
@@ -162,9 +168,10 @@ impl DatasetSource {
             Self::Cifar100 => cifar::read_cifar(&cifar::CIFAR_100, data_root, split),
             Self::Mnist => idx::read_idx(&idx::MNIST, data_root, split),
             Self::FashionMnist => idx::read_idx(&idx::FASHION_MNIST, data_root, split),
-            Self::Procedural { kind, seed, train, test } => {
+            Self::Procedural { kind, seed, train, test, size } => {
                 let n = if split == Split::Train { *train } else { *test };
-                Ok(procedural::generate(*kind, *seed, split, n))
+                let drawn = procedural::generate(*kind, *seed, split, n);
+                Ok(size.map_or_else(|| drawn.clone(), |size| procedural::stretched(&drawn, size)))
             }
         }
     }
@@ -173,8 +180,8 @@ impl DatasetSource {
     pub fn chosen_bytes(&self) -> Option<u64> {
         match self {
             Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => None,
-            Self::Procedural { train, test, .. } => {
-                Some((*train.max(test) as u64).saturating_mul(procedural::BYTES_PER_IMAGE))
+            Self::Procedural { train, test, size, .. } => {
+                Some((*train.max(test) as u64).saturating_mul(procedural::bytes_per_image(*size)))
             }
         }
     }
@@ -183,10 +190,13 @@ impl DatasetSource {
     pub fn check(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => Vec::new(),
-            Self::Procedural { train, test, .. } => {
+            Self::Procedural { train, test, size, .. } => {
                 let is_bad = |(_, n): &(_, usize)| !(1..=IMAGES_MAX).contains(n);
                 let counts = [("train", *train), ("test", *test)].into_iter().filter(is_bad);
-                counts.map(|(path, n)| (path, format!("is {n}, expected 1..={IMAGES_MAX}"))).collect()
+                let counts = counts.map(|(path, n)| (path, format!("is {n}, expected 1..={IMAGES_MAX}")));
+                let sides = size.filter(|size| size.iter().any(|side| !(1..=SIDE_MAX).contains(side)));
+                let sides = sides.map(|size| ("size", format!("is {size:?}, expected two of 1..={SIDE_MAX}")));
+                counts.chain(sides).collect()
             }
         }
     }
@@ -221,7 +231,7 @@ mod tests {
     fn data_sets_are_named_with_an_optional_seed() {
         let parse = |text: &str| text.parse::<DatasetSource>().ok();
         assert_eq!(parse("cifar10"), Some(DatasetSource::Cifar10));
-        let shapes = |seed| DatasetSource::Procedural { kind: Kind::Shapes, seed, train: 8000, test: 2000 };
+        let shapes = |seed| DatasetSource::Procedural { kind: Kind::Shapes, seed, train: 8000, test: 2000, size: None };
         assert_eq!((parse("shapes"), parse("shapes:77")), (Some(shapes(1)), Some(shapes(77))));
         assert!(matches!(parse("textures"), Some(DatasetSource::Procedural { kind: Kind::Textures, seed: 2, .. })));
         for bad in ["cifar10:1", "shapes:", "shapes:-1", "imagenet", ""] {
@@ -243,12 +253,18 @@ mod tests {
 
     #[test]
     fn drawn_data_sets_are_of_the_size_that_was_asked_for() {
-        let source = DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 3, test: 2 };
+        let source = DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 3, test: 2, size: None };
         let n = |split| source.read(Path::new("nowhere"), split).unwrap().len();
         assert_eq!((n(Split::Train), n(Split::Test)), (3, 2));
         assert_eq!(source.chosen_bytes(), Some(3 * 3074));
-        let none = DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 0, test: 1_000_001 };
+        let none =
+            DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 0, test: 1_000_001, size: Some([0, 9]) };
         let told: Vec<String> = none.check().iter().map(|(path, problem)| format!("{path} {problem}")).collect();
-        assert_eq!(told, ["train is 0, expected 1..=1000000", "test is 1000001, expected 1..=1000000"]);
+        let expected = [
+            "train is 0, expected 1..=1000000",
+            "test is 1000001, expected 1..=1000000",
+            "size is [0, 9], expected two of 1..=2048",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -101,7 +101,7 @@ fn all_predictions_are_those_of_pytorch_where_asked_for() {
         let (_, predictions) = golden(&models.join(format!("../golden/{name}_cifar10_test.safetensors")));
         let labels: Vec<u16> = predictions.iter().map(|&p| u16::from(p)).collect();
         let network = load(&models, name);
-        let truth = Truth { labels: &labels, n_classes: 10, original_logits: None };
+        let truth = Truth { labels: Some(&labels), n_classes: 10, original_logits: None };
         let all = images(&test, 0..test.len());
         let on_card = GpuImages::new(&gpu, network.graph().input(), &all, Some(truth)).unwrap();
         let score = gpu.score(&on_card, &Candidates::Repaired(&[&network])).unwrap()[0];

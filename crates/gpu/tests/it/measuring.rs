@@ -17,7 +17,7 @@ fn every_dispatch_is_timed_and_the_macs_are_those_of_the_networks() {
     let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
     let macs = CostModel::new(network.graph(), &groups).count(Cost::Macs, &groups.full_widths());
     let images = random_images(network.graph().input(), 5, 1);
-    let truth = Truth { labels: &[0; 5], n_classes: 10, original_logits: None };
+    let truth = Truth { labels: Some(&[0; 5]), n_classes: 10, original_logits: None };
     let on_card = GpuImages::new(&gpu, network.graph().input(), &images, Some(truth)).unwrap();
     let both = [&network, &network];
     let seconds = gpu.time_scoring(&on_card, &Candidates::Repaired(&both), 2).unwrap();

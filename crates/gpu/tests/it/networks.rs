@@ -239,7 +239,7 @@ fn nan_in_one_image_stays_in_that_image_and_is_reported() {
         let mut images = random_images(shape, 3, 1);
         images[shape.len() + 100] = f32::NAN;
         let expected = cpu_logits(&network, &images);
-        let truth = Truth { labels: &[0, 0, 0], n_classes: 10, original_logits: Some(&expected[..10].repeat(3)) };
+        let truth = Truth { labels: Some(&[0, 0, 0]), n_classes: 10, original_logits: Some(&expected[..10].repeat(3)) };
         let on_card = GpuImages::new(&gpu, shape, &images, Some(truth)).unwrap();
         let candidates = Candidates::Repaired(&[&network]);
         let got = gpu.logits(&on_card, &candidates).unwrap();
@@ -260,7 +260,7 @@ fn counts_and_divergences_are_those_worked_out_by_hand() {
     // Predictions are 2, 0 (the first of equal ones), 1, 0.
     let labels = [2, 1, 1, 0];
     // The original is sure of nothing: the divergence is ln of the mean of exp(logit) minus the mean logit.
-    let truth = Truth { labels: &labels, n_classes: 3, original_logits: Some(&[0.0; 12]) };
+    let truth = Truth { labels: Some(&labels), n_classes: 3, original_logits: Some(&[0.0; 12]) };
     let on_card = GpuImages::new(&gpu, network.graph().input(), &images, Some(truth)).unwrap();
     let score = gpu.score(&on_card, &Candidates::Repaired(&[&network])).unwrap()[0];
     let by_hand = |row: &[f32]| {
@@ -282,7 +282,7 @@ fn thousands_of_images_are_added_up_the_same_however_they_are_cut() {
     let images = random_images(network.graph().input(), n, 8);
     let labels: Vec<u16> = (0..n).map(|i| (i % 3) as u16).collect();
     let original = vec![0.0; 3 * n];
-    let truth = Truth { labels: &labels, n_classes: 3, original_logits: Some(&original) };
+    let truth = Truth { labels: Some(&labels), n_classes: 3, original_logits: Some(&original) };
     let score = |images: &[f32], most: u64| {
         let gpu = open(&GpuOptions { checked: true, activations_max: Some(16 * most), ..GpuOptions::default() })?;
         let on_card = GpuImages::new(&gpu, network.graph().input(), images, Some(truth)).unwrap();
@@ -330,7 +330,7 @@ fn small_bindings_cut_candidates_and_images_without_changing_a_bit() {
     let images = random_images(network.graph().input(), 23, 1);
     let original = cpu_logits(&network, &images);
     let labels: Vec<u16> = (0..23).map(|i| i % 10).collect();
-    let truth = Truth { labels: &labels, n_classes: 10, original_logits: Some(&original) };
+    let truth = Truth { labels: Some(&labels), n_classes: 10, original_logits: Some(&original) };
     let run = |gpu: &Gpu| {
         let on_card = GpuImages::new(gpu, network.graph().input(), &images, Some(truth)).unwrap();
         let logits = gpu.logits(&on_card, &Candidates::Repaired(&compact)).unwrap();
@@ -364,7 +364,7 @@ fn candidates_of_another_topology_and_buffers_of_other_lengths_are_refused() {
     assert_eq!(error.to_string(), "labels: expected 2 values, got 0");
     let error = GpuImages::new(&gpu, shape, &images[1..], None).unwrap_err();
     assert!(matches!(error, GpuError::Length { what: "images", .. }), "{error}");
-    let truth = Truth { labels: &[1], n_classes: 10, original_logits: None };
+    let truth = Truth { labels: Some(&[1]), n_classes: 10, original_logits: None };
     let error = GpuImages::new(&gpu, shape, &images, Some(truth)).unwrap_err();
     assert_eq!(error.to_string(), "labels: expected 2 values, got 1");
     assert_eq!(gpu.logits(&on_card, &Candidates::Repaired(&[])).unwrap(), Vec::<Vec<f32>>::new());

@@ -28,7 +28,7 @@ impl Case {
     }
     fn set(&self) -> ImageSet<'_> {
         let n_classes = self.network.graph().n_classes();
-        let truth = Truth { labels: &self.labels, n_classes, original_logits: Some(&self.logits) };
+        let truth = Truth { labels: Some(&self.labels), n_classes, original_logits: Some(&self.logits) };
         ImageSet { shape: self.network.graph().input(), images: &self.images, truth }
     }
     fn check(&self, scores: &[GpuScore]) {
@@ -87,7 +87,7 @@ fn what_another_try_cannot_cure_is_an_error_at_once() {
     let case = Case::new();
     let mut session = Session::open(GpuOptions::default()).unwrap();
     let set = case.set();
-    let short = ImageSet { truth: Truth { labels: &case.labels[1..], ..set.truth }, ..set };
+    let short = ImageSet { truth: Truth { labels: Some(&case.labels[1..]), ..set.truth }, ..set };
     let error = session.score(None, &short, &Candidates::Repaired(&[&case.network])).unwrap_err();
     assert_eq!(error.to_string(), "labels: expected 9 values, got 8");
     case.check(&session.score(None, &set, &Candidates::Repaired(&[&case.network])).unwrap().scores);

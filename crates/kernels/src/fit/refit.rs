@@ -12,7 +12,7 @@ use crate::fit::eliminate::{Reader, eliminate};
 use crate::fit::image_groups::{ImageGroups, check_images};
 use crate::fit::partial_network::PartialNetwork;
 use crate::fit::problem::{RefitProblem, SpareBlocks};
-use crate::fit::target::{Effort, RefitTarget, targets};
+use crate::fit::target::{Effort, RefitAim, RefitTarget, targets};
 use crate::fit::wide::wide_nodes;
 use crate::simd::aligned::AlignedVec;
 use crate::{Isa, KernelError, LinearMap, NormalEquations, write_refit};
@@ -29,7 +29,8 @@ pub struct RefitData {
 }
 
 impl RefitData {
-    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`.
+    /// Runs the original `network` (BatchNorm folded) on the refit images `[N, H, W, C]`. An [`Effort`] alone is the
+    /// aim for a classifier.
     ///
     /// # Errors
     /// Images that are not whole, none, or not finite.
@@ -38,15 +39,16 @@ impl RefitData {
         network: &Network,
         groups: &ChannelGroups,
         images: &[f32],
-        effort: Effort,
+        aim: impl Into<RefitAim>,
     ) -> Result<Self, KernelError> {
+        let aim = aim.into();
         check_images(network, images)?;
         let consumers = groups.prunable().into_iter().flat_map(|g| groups.group(g).consumers.iter().copied());
         let first = consumers.min().unwrap_or(network.graph().nodes().len());
         let images = ImageGroups::new(images, network.graph().input().len(), Isa::detect().lanes());
         let wide = wide_nodes(network.graph(), groups);
-        let targets = targets(pool, network, &images, (first, &wide), effort)?;
-        Ok(Self { images, targets, effort, spare: Mutex::default(), blocks: SpareBlocks::default() })
+        let targets = targets(pool, network, &images, (first, &wide), aim)?;
+        Ok(Self { images, targets, effort: aim.effort, spare: Mutex::default(), blocks: SpareBlocks::default() })
     }
 }
 
@@ -103,7 +105,7 @@ impl<'a> SequentialRefit<'a> {
     ///
     /// The target of a node is its original pre-activation; where an Add follows and the other addends are already
     /// there, the original sum minus those addends as they now are. What a rectifier behind hides is not fitted, and a
-    /// classifier's logits are fitted by their softmax.
+    /// classifier's logits are fitted by their softmax (other outputs as they are: [`crate::OutputAim`]).
     ///
     /// # Errors
     /// Kept sets of another network, or activations so large that the equations are not finite.

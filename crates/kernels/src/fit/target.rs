@@ -25,6 +25,33 @@ pub enum Effort {
     Thorough,
 }
 
+/// What of its outputs a refit keeps where a vector of numbers leaves the network: nothing in the graph tells logits
+/// from other numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputAim {
+    /// They are the logits of a classifier: their softmax.
+    #[default]
+    Softmax,
+    /// They are any numbers: every one of them, in squared error.
+    Values,
+}
+
+/// What a sequential refit aims at, and how hard it tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefitAim {
+    /// How much it takes pains.
+    pub effort: Effort,
+    /// What of the outputs is kept.
+    pub outputs: OutputAim,
+}
+
+impl From<Effort> for RefitAim {
+    /// Of a classifier.
+    fn from(effort: Effort) -> Self {
+        Self { effort, outputs: OutputAim::Softmax }
+    }
+}
+
 impl Effort {
     const fn rows_per_column(self) -> usize {
         match self {
@@ -56,11 +83,11 @@ pub(crate) enum Nonlinearity {
 }
 
 impl Nonlinearity {
-    fn of(graph: &Graph, readers: &[Vec<NodeId>], sum: NodeId) -> Self {
+    fn of(Scope { graph, readers, aim, .. }: &Scope<'_>, sum: NodeId) -> Self {
         let shape = graph.shape(sum);
         let is_vector = shape.h * shape.w == 1 && shape.c > 1;
         match readers[sum][..] {
-            [] if is_vector => Self::Softmax,
+            [] if is_vector && aim.outputs == OutputAim::Softmax => Self::Softmax,
             [reader] => match graph.node(reader).op {
                 Op::Pointwise(function) => hidden_beyond(function).map_or(Self::Unknown, Self::Clamp),
                 Op::Softmax if is_vector && reader == graph.output() => Self::Softmax,
@@ -140,7 +167,7 @@ pub(crate) struct RefitTarget {
 impl RefitTarget {
     /// The target of `node`, its values still zero; `None` when it has no linear map.
     fn of(scope: &Scope<'_>, node: NodeId) -> Option<Self> {
-        let Scope { graph, readers, images: groups, wide, effort } = *scope;
+        let Scope { graph, readers, images: groups, wide, aim } = *scope;
         let maps = LinearMap::of(graph, node);
         let columns = maps.first()?.columns();
         let (mut sum, mut others) = (node, Vec::new());
@@ -154,7 +181,7 @@ impl RefitTarget {
             }
         }
         // A softmax couples all outputs, which the maps of a grouped convolution do not see.
-        let nonlinearity = match Nonlinearity::of(graph, readers, sum) {
+        let nonlinearity = match Nonlinearity::of(scope, sum) {
             Nonlinearity::Softmax if maps.len() > 1 => Nonlinearity::Unknown,
             known => known,
         };
@@ -166,7 +193,7 @@ impl RefitTarget {
             let sample = PixelSample::new(n_pixels, groups.n_images(), n_rows);
             (sample, n_rows.div_ceil(sample.per_image * groups.lanes()).min(groups.len()))
         } else {
-            choose_pixels(&maps, n_pixels, groups, (effort.rows_per_column() * columns).max(ROWS_MIN))
+            choose_pixels(&maps, n_pixels, groups, (aim.effort.rows_per_column() * columns).max(ROWS_MIN))
         };
         let values = vec![0.0; n_groups * sample.per_image * shape.c * groups.lanes()];
         Some(Self { sum, others, nonlinearity, is_wide, sample, n_groups, values })
@@ -179,7 +206,7 @@ struct Scope<'a> {
     readers: &'a [Vec<NodeId>],
     images: &'a ImageGroups,
     wide: &'a BTreeSet<NodeId>,
-    effort: Effort,
+    aim: RefitAim,
 }
 
 /// About `n_rows` rows for each of `maps`: some pixels of every image, or, where that takes less time, all pixels of
@@ -210,12 +237,12 @@ pub(crate) fn targets(
     network: &Network,
     images: &ImageGroups,
     (first, wide): (NodeId, &BTreeSet<NodeId>),
-    effort: Effort,
+    aim: RefitAim,
 ) -> Result<BTreeMap<NodeId, RefitTarget>, KernelError> {
     let graph = network.graph();
     let readers = graph.consumers();
     let (lanes, n_groups) = (images.lanes(), images.len());
-    let scope = Scope { graph, readers: &readers, images, wide, effort };
+    let scope = Scope { graph, readers: &readers, images, wide, aim };
     let nodes = first..graph.nodes().len();
     let with_target = nodes.filter_map(|node| Some((node, RefitTarget::of(&scope, node)?)));
     let mut targets: BTreeMap<NodeId, RefitTarget> = with_target.collect();

@@ -56,6 +56,17 @@ pub struct ImportedNetwork {
     pub ends_early: Option<String>,
 }
 
+impl ImportedNetwork {
+    /// Numbers of one image that each of the outputs has, in their order.
+    pub fn output_lens(&self) -> Vec<usize> {
+        let graph = self.network.graph();
+        match self.outputs.len() {
+            1 => vec![graph.n_classes()],
+            _ => graph.node(graph.output()).inputs.iter().map(|&input| graph.shape(input).len()).collect(),
+        }
+    }
+}
+
 /// A document while it is taken over.
 struct Import<'a> {
     document: &'a OnnxDocument,

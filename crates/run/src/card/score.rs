@@ -58,7 +58,8 @@ pub(super) fn score_on_card(
     let by_network = by_network(&networks, &candidates);
     let scores = card.state().score(&by_network);
     for (index, of_network) in by_network {
-        let n_images = of_network.prepared.reward.labels.len().max(1) as f64;
+        let reward = &of_network.prepared.reward;
+        let n_images = reward.n_images.max(1) as f64;
         for (entity, id, _, on, kept, compact) in of_network.candidates {
             match scores.get(id).filter(|(network, _)| Arc::ptr_eq(network, &compact.0)) {
                 None => {}
@@ -69,8 +70,11 @@ pub(super) fn score_on_card(
                     failure.note(SimError::Candidate { task, walk: id.walk, source });
                 }
                 Some((_, score)) => {
-                    let accuracy = score.n_correct as f64 / n_images;
-                    let score = Score { accuracy, divergence: score.divergence / n_images };
+                    let score = Score {
+                        accuracy: reward.labels.as_ref().map(|_| score.n_correct as f64 / n_images),
+                        divergence: Some(score.divergence / n_images),
+                        output_error: None,
+                    };
                     cache.insert(index, kept.0.clone(), score);
                     commands.entity(entity).insert(score).remove::<Compact>();
                 }

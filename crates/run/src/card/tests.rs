@@ -69,9 +69,46 @@ fn assert_as_the_processor(scores: &[Option<GpuScore>], prepared: &Prepared, net
     for (score, network) in scores.iter().zip(networks) {
         let (score, expected) =
             (score.unwrap(), prepared.reward.score(&pool(1), network, secateur_kernels::Precision::F32).unwrap());
-        assert_eq!(score.n_correct as f64 / N_IMAGES as f64, expected.accuracy);
-        assert!((score.divergence / N_IMAGES as f64 - expected.divergence).abs() < 1e-5, "{score:?} {expected:?}");
+        assert_eq!(Some(score.n_correct as f64 / N_IMAGES as f64), expected.accuracy);
+        let divergence = expected.divergence.unwrap();
+        assert!((score.divergence / N_IMAGES as f64 - divergence).abs() < 1e-5, "{score:?} {expected:?}");
     }
+}
+
+#[test]
+fn without_labels_the_card_finds_the_processors_divergence_and_nothing_right() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let prepared = hand_made::prepared_for(&pool(1), N_IMAGES, |reward| secateur_sim::RewardInputs {
+        labels: None,
+        kind: RewardKind::Kl,
+        ..reward
+    });
+    let networks = networks(&prepared);
+    for (score, network) in score(&mut card.state(), &prepared, &networks).iter().zip(&networks) {
+        let (score, expected) =
+            (score.unwrap(), prepared.reward.score(&pool(1), network, secateur_kernels::Precision::F32).unwrap());
+        assert_eq!((score.n_correct, expected.accuracy), (0, None));
+        let divergence = expected.divergence.unwrap();
+        assert!((score.divergence / N_IMAGES as f64 - divergence).abs() < 1e-5, "{score:?} {expected:?}");
+    }
+}
+
+#[test]
+fn the_output_error_is_left_to_the_processor_which_is_said_once() {
+    let Some(card) = card(GpuOptions::default()) else { return };
+    let prepared = hand_made::prepared_for(&pool(1), N_IMAGES, |reward| secateur_sim::RewardInputs {
+        kind: RewardKind::OutputError,
+        ..reward
+    });
+    let networks = networks(&prepared);
+    for _ in 0..2 {
+        assert!(score(&mut card.state(), &prepared, &networks).iter().all(Option::is_none));
+    }
+    let warnings = card.warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("the reward OutputError is computed on the CPU"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use secateur_formats::{Preprocessing, read_weights};
 use secateur_net::{Network, fold_batch_norm};
 use secateur_onnx::DocumentNetwork;
+use secateur_sim::{OutputPart, whole_output};
 
 use super::bare_weights::{BuiltNetwork, build};
 use super::onnx_document::{ReadDocument, is_onnx, read_document};
@@ -22,6 +23,11 @@ pub struct LoadedNetwork {
     pub arch: Option<String>,
     /// The document that describes it, where it came as ONNX.
     pub document: Option<Arc<DocumentNetwork>>,
+    /// What the network's output has, one behind the other; one output, unless a document has more. All weigh 1.
+    pub outputs: Vec<OutputPart>,
+    /// Why the network ends in front of the outputs of its document, which then cannot be told from the images: what
+    /// `outputs` names stands before them.
+    pub ends_early: Option<String>,
     /// As given, BatchNorm and all.
     pub original: Network,
     /// The same function with BatchNorm folded: what is run, pruned and emitted.
@@ -62,7 +68,8 @@ pub struct NetworkChoices<'a> {
 /// # Errors
 /// As [`load_network`]; a size where the file has its own.
 pub fn load_network_as(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Result<LoadedNetwork> {
-    let SaidByFile { arch, document, original, own, mut assumptions } = said_by(path, choices)?;
+    let SaidByFile { arch, document, outputs, ends_early, original, own, mut assumptions } = said_by(path, choices)?;
+    let outputs = if outputs.is_empty() { vec![whole_output(original.graph())] } else { outputs };
     let preprocessing = match (choices.mean_std, own) {
         (Some((mean, std)), _) => Preprocessing::new(mean.clone(), std.clone())?,
         (None, Some(own)) => own,
@@ -84,13 +91,27 @@ pub fn load_network_as(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Res
     let folded = fold_batch_norm(&original).with_context(|| in_file(path, arch.as_deref()))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let document = document.map(Arc::new);
-    Ok(LoadedNetwork { name, path: path.to_owned(), arch, document, original, folded, preprocessing, assumptions })
+    Ok(LoadedNetwork {
+        name,
+        path: path.to_owned(),
+        arch,
+        document,
+        outputs,
+        ends_early,
+        original,
+        folded,
+        preprocessing,
+        assumptions,
+    })
 }
 
 /// What a file itself says.
 struct SaidByFile {
     arch: Option<String>,
     document: Option<DocumentNetwork>,
+    /// None but of a document.
+    outputs: Vec<OutputPart>,
+    ends_early: Option<String>,
     original: Network,
     own: Option<Preprocessing>,
     assumptions: Vec<String>,
@@ -100,8 +121,10 @@ fn said_by(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Result<SaidByFi
     let (given, size) = (choices.arch, choices.size);
     if is_onnx(path) {
         ensure!(given.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
-        let ReadDocument { network, document, preprocessing: own, assumptions } = read_document(path, size)?;
-        return Ok(SaidByFile { arch: None, document: Some(document), original: network, own, assumptions });
+        let ReadDocument { network: original, document, outputs, ends_early, preprocessing: own, assumptions } =
+            read_document(path, size)?;
+        let document = Some(document);
+        return Ok(SaidByFile { arch: None, document, outputs, ends_early, original, own, assumptions });
     }
     let file = read_weights(path)?;
     let mut assumptions = file.notes;
@@ -109,7 +132,7 @@ fn said_by(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Result<SaidByFi
     let Some((graph, own)) = described else {
         let BuiltNetwork { arch, network, assumptions: assumed } = build(path, choices, file.weights)?;
         assumptions.extend(assumed);
-        return Ok(SaidByFile { arch: Some(arch), document: None, original: network, own: None, assumptions });
+        return Ok(SaidByFile { arch: Some(arch), ..SaidByFile::weights(network, None, assumptions) });
     };
     ensure!(given.is_none(), "'{}' describes its own graph; leave `arch` out", path.display());
     ensure!(
@@ -119,7 +142,14 @@ fn said_by(path: &Path, choices: &NetworkChoices<'_>) -> anyhow::Result<SaidByFi
         graph.input()
     );
     let original = Network::new(graph, file.weights).with_context(|| in_file(path, None))?;
-    Ok(SaidByFile { arch: None, document: None, original, own: Some(own), assumptions })
+    Ok(SaidByFile::weights(original, Some(own), assumptions))
+}
+
+impl SaidByFile {
+    /// Of a file of weights, with or without its graph.
+    const fn weights(original: Network, own: Option<Preprocessing>, assumptions: Vec<String>) -> Self {
+        Self { arch: None, document: None, outputs: Vec::new(), ends_early: None, original, own, assumptions }
+    }
 }
 
 /// The file, and what it is read as.

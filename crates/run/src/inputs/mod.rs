@@ -7,6 +7,7 @@ pub(crate) mod memory;
 pub(crate) mod onnx_document;
 pub(crate) mod reachable;
 pub(crate) mod resolve;
+mod reward_fit;
 pub(crate) mod roots;
 pub(crate) mod scene_file;
 pub(crate) mod wide_layers;

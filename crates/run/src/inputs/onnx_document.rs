@@ -6,11 +6,17 @@ use anyhow::{Context, anyhow, bail};
 use secateur_formats::{Preprocessing, read_regular_file};
 use secateur_net::Network;
 use secateur_onnx::{DocumentNetwork, Facts, InputShape, OnnxDocument, OnnxError};
+use secateur_scene::clip;
+use secateur_sim::OutputPart;
 
 /// A network, its document, and what had to be chosen.
 pub(super) struct ReadDocument {
     pub network: Network,
     pub document: DocumentNetwork,
+    /// The document's values that the network's output has, one behind the other.
+    pub outputs: Vec<OutputPart>,
+    /// Why the network ends in front of the document's outputs, if it does.
+    pub ends_early: Option<String>,
     /// What the network expects of its input, where a run wrote the file.
     pub preprocessing: Option<Preprocessing>,
     pub assumptions: Vec<String>,
@@ -59,24 +65,33 @@ pub(super) fn read_document(path: &Path, size: Option<[usize; 2]>) -> anyhow::Re
     let document = open_document(path).with_context(of_file)?;
     let facts = Facts::of(&document, size).with_context(of_file)?;
     let imported = document.network(&facts).map_err(|why| anyhow!("{}: {why}{}", of_file(), inspect_advice(&why)))?;
-    if let Some(why) = imported.ends_early {
-        bail!(
-            "'{}' cannot be scored to its end: {why}: `secateur inspect` shows what can be cut out of it",
-            path.display()
-        );
-    }
     let open = |input: &&InputShape| input.open.iter().any(|&axis| axis > 0);
     let image = imported.network.graph().input();
     let sizes = facts.inputs().iter().filter(open).map(|input| {
         format!("images of {image}: the file leaves their size open (input '{}'), which `size` sets", input.name)
     });
-    let assumptions = if size.is_none() { sizes.collect() } else { Vec::new() };
+    let mut assumptions: Vec<String> = if size.is_none() { sizes.collect() } else { Vec::new() };
+    let outputs: Vec<OutputPart> =
+        imported.outputs.iter().zip(imported.output_lens()).map(|(name, len)| OutputPart::new(name, len)).collect();
+    let ends_early = imported.ends_early.clone();
+    assumptions.extend(ends_early.as_ref().map(|why| {
+        let names: Vec<&str> = imported.outputs.iter().map(String::as_str).collect();
+        format!("computed up to {}, what comes behind is left as it is: {why}", first_few(&names))
+    }));
     if let Some([rows, cols]) = size.filter(|size| *size != [image.h, image.w]) {
         bail!("'{}' fixes its images at {image}: leave `size` ({rows}, {cols}) out", path.display());
     }
     let preprocessing = preprocessing(&document).with_context(of_file)?;
     let document = DocumentNetwork::new(document, facts, &imported);
-    Ok(ReadDocument { network: imported.network, document, preprocessing, assumptions })
+    Ok(ReadDocument { network: imported.network, document, outputs, ends_early, preprocessing, assumptions })
+}
+
+/// Names in quotes, the first of many.
+pub(super) fn first_few(names: &[&str]) -> String {
+    const MOST: usize = 4;
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| format!("'{}'", clip(name))).collect();
+    let others = names.len().saturating_sub(MOST);
+    format!("{}{}", shown.join(", "), if others > 0 { format!(" and {others} others") } else { String::new() })
 }
 
 fn preprocessing(document: &OnnxDocument) -> anyhow::Result<Option<Preprocessing>> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use secateur_formats::{Dataset, DatasetSource, Split};
 use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::{Cost, Protocol};
@@ -15,8 +15,9 @@ use super::bare_weights::size_advice;
 use super::load::{LoadedNetwork, NetworkChoices, load_network_as};
 use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs, least_ratio};
+use super::reward_fit::{Misfit, reward_misfit, unknown_outputs};
 use super::roots::Roots;
-use crate::scene::{BudgetBound, ControlSpec, Scene, SceneError, TaskSpec};
+use crate::scene::{BudgetBound, ControlSpec, LabelUse, Scene, SceneError, TaskSpec};
 
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
@@ -49,6 +50,8 @@ pub struct ResolvedDataset {
     pub train: Arc<Dataset>,
     /// Held-out images, looked at once, at the end.
     pub test: Arc<Dataset>,
+    /// Whether their classes are known and to be used.
+    pub has_labels: bool,
 }
 
 /// The budget of one task in absolute numbers.
@@ -103,6 +106,7 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
     let mut problems = Problems { scene, memory, found: None };
     let networks: Vec<Option<LoadedNetwork>> = (0..scene.networks.len()).map(|i| problems.network(i, roots)).collect();
     let datasets = problems.datasets(roots);
+    unknown_outputs(scene, &networks).into_iter().for_each(|misfit| problems.add_misfit(misfit));
     let mut budgets = Vec::new();
     let mut reachable: BTreeMap<usize, (Reachable, [u64; 3])> = BTreeMap::new();
     let mut pruned: BTreeSet<usize> = BTreeSet::new();
@@ -115,7 +119,7 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
         if let Some(dataset) = &datasets[task.dataset]
             && is_first(&|t| (t.network, t.dataset) == (task.network, task.dataset))
         {
-            problems.check_pair(task.network, network, &dataset.train);
+            problems.check_pair(task.network, network, dataset);
         }
         let costs = || (least(scene, network), full_costs(&network.original, COSTS));
         let (least, originals) = reachable.entry(task.network).or_insert_with(costs);
@@ -163,13 +167,12 @@ fn resolve_budget(scene: &Scene, budget: usize, least: &Reachable, originals: &[
     ResolvedBudget { cost, max: budget.max(original), original, full: least.full(cost), minimum: least.minimum(cost) }
 }
 
-/// Whether a network can be run on the images of a data set, and has an output for each of its classes.
+/// Whether a network can be run on the images of a data set.
 ///
 /// # Errors
 /// What does not fit, with both sides.
-pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
-    let (graph, name) = (network.folded.graph(), &network.name);
-    let (reads, outputs) = (graph.input(), graph.n_classes());
+pub fn check_images_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let (reads, name) = (network.folded.graph().input(), &network.name);
     ensure!(!data.is_empty(), "data set '{}' has no image", data.name);
     ensure!(
         reads == data.shape,
@@ -178,8 +181,24 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
         data.shape,
         size_advice(network, data.shape)
     );
+    Ok(())
+}
+
+/// Whether a network can be run on the images of a data set, and has an output for each of its classes.
+///
+/// # Errors
+/// What does not fit, with both sides.
+pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
+    let (outputs, name) = (network.folded.graph().n_classes(), &network.name);
+    if let Some(why) = &network.ends_early {
+        bail!(
+            "network '{name}' cannot be scored to its end: {why}; without labels, what comes before can be compared with \
+             another network's (`reward: OutputError()`, `secateur eval --against`)"
+        );
+    }
+    check_images_fit(network, data)?;
     ensure!(
-        outputs == data.n_classes,
+        data.labels.is_none() || outputs == data.n_classes,
         "network '{name}' has {outputs} outputs, data set '{}' has {} classes",
         data.name,
         data.n_classes
@@ -277,7 +296,12 @@ impl Problems<'_> {
                 self.check_images(i, train.len());
             }
             read.push((spec.source.clone(), splits.clone()));
-            out.push(splits.map(|[train, test]| ResolvedDataset { name: spec.name.clone(), train, test }));
+            out.push(splits.map(|[train, test]| ResolvedDataset {
+                name: spec.name.clone(),
+                has_labels: spec.labels == LabelUse::Given && train.labels.is_some() && test.labels.is_some(),
+                train,
+                test,
+            }));
         }
         out
     }
@@ -318,15 +342,31 @@ impl Problems<'_> {
         }
     }
 
-    fn check_pair(&mut self, i: usize, network: &LoadedNetwork, data: &Dataset) {
-        let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
-        if let Err(misfit) = check_fit(network, data) {
-            self.add(&format!("networks[{i}]"), misfit.to_string(), help.filter(|_| !data.is_empty()));
-        } else if let Err(what) = first_logits(network, data) {
+    fn check_pair(&mut self, i: usize, network: &LoadedNetwork, dataset: &ResolvedDataset) {
+        let (data, path) = (&dataset.train, format!("networks[{i}]"));
+        if let Err(misfit) = check_images_fit(network, data) {
+            let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
+            return self.add(&path, misfit.to_string(), help.filter(|_| !data.is_empty()));
+        }
+        if dataset.has_labels
+            && let Err(misfit) = check_fit(network, data)
+        {
+            let help = "name the data sets it was trained for in the network's `datasets`; to prune it on images without \
+                        their labels, give the data set `labels: None`";
+            return self.add(&path, misfit.to_string(), Some(help.to_owned()));
+        }
+        if let Some(misfit) = reward_misfit(self.scene, network, &dataset.name, dataset.has_labels) {
+            return self.add_misfit(misfit);
+        }
+        if let Err(what) = first_logits(network, data) {
             let message = format!("network '{}' cannot be run on '{}': {what}", network.name, data.name);
             let help = "are the weights, `mean` and `std` those that it was trained with?".to_owned();
-            self.add(&format!("networks[{i}]"), message, Some(help));
+            self.add(&path, message, Some(help));
         }
+    }
+
+    fn add_misfit(&mut self, Misfit { path, message, help }: Misfit) {
+        self.add(&path, message, help);
     }
 
     /// This processor may lack what the scene asks for.

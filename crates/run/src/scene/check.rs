@@ -12,7 +12,7 @@ use secateur_sim::Repair;
 use secateur_train::Scheduler;
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
-use super::choices::{Device, Images};
+use super::choices::{Device, Images, RewardChoice};
 use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
 use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
 use super::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
@@ -79,6 +79,7 @@ impl Checker<'_> {
         let agent = self.agent();
         let paper = agent.as_ref().is_some_and(|agent| agent.settings.profile() == Profile::Paper);
         self.numbers(&file);
+        self.weights(&file.reward);
         let datasets = self.datasets(file.datasets);
         let networks = self.networks(file.networks, &datasets);
         let budgets = self.budgets(&file.budgets);
@@ -196,7 +197,8 @@ impl Checker<'_> {
                 self.problem(&format!("datasets[{i}].source.{path}"), problem);
             }
         }
-        files.into_iter().map(|file| DatasetSpec { name: file.name, source: file.source }).collect()
+        let spec = |file: DatasetFile| DatasetSpec { name: file.name, source: file.source, labels: file.labels };
+        files.into_iter().map(spec).collect()
     }
 
     fn budgets(&mut self, files: &[BudgetFile]) -> Vec<BudgetSpec> {
@@ -253,6 +255,15 @@ impl Checker<'_> {
         if file.device == Device::Gpu && file.precision == Precision::Bf16 {
             let message = "is Bf16, which is the processor's, while `device` is Gpu; leave one of them out";
             self.problem("precision", message);
+        }
+    }
+
+    /// Weights of outputs; whether there are such outputs is seen once the networks are read.
+    fn weights(&mut self, reward: &RewardChoice) {
+        let Some(weights) = reward.weights() else { return };
+        for (output, weight) in weights.iter().filter(|(_, weight)| !(weight.is_finite() && **weight >= 0.0)) {
+            let message = format!("gives output `{}` the weight {weight}, expected a finite number >= 0", clip(output));
+            self.problem("reward.weights", message);
         }
     }
 

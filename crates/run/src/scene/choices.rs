@@ -1,5 +1,8 @@
 //! The choices that belong to a run as a whole.
 
+use std::collections::BTreeMap;
+
+use secateur_sim::RewardKind;
 use serde::{Deserialize, Serialize};
 
 /// Where walks are scored.
@@ -23,6 +26,57 @@ impl Device {
             Self::Gpu => "gpu",
         }
     }
+}
+
+/// What a walk is paid for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Reward")]
+pub enum RewardChoice {
+    /// Top-1 accuracy; needs labels.
+    #[default]
+    Accuracy,
+    /// Divergence from the dense network's class probabilities; needs logits, but no labels.
+    Kl,
+    /// Squared error of every output against the dense network's, relative to its variance; needs no labels.
+    OutputError {
+        /// How much the error of an output counts, by the output's name in the network's file; 1 where it is not given.
+        #[serde(default)]
+        weights: BTreeMap<String, f64>,
+    },
+}
+
+impl RewardChoice {
+    /// Which one it is.
+    pub const fn kind(&self) -> RewardKind {
+        match self {
+            Self::Accuracy => RewardKind::Accuracy,
+            Self::Kl => RewardKind::Kl,
+            Self::OutputError { .. } => RewardKind::OutputError,
+        }
+    }
+
+    /// How much the error of an output counts, at least 0.
+    pub fn weight(&self, output: &str) -> f64 {
+        self.weights().and_then(|weights| weights.get(output).copied()).unwrap_or(1.0)
+    }
+
+    /// The weights that are given.
+    pub const fn weights(&self) -> Option<&BTreeMap<String, f64>> {
+        match self {
+            Self::Accuracy | Self::Kl => None,
+            Self::OutputError { weights } => Some(weights),
+        }
+    }
+}
+
+/// What is made of the labels of a data set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LabelUse {
+    /// They are used where there are any.
+    #[default]
+    Given,
+    /// They are not used: images of other things than the network's classes, or for a network that is no classifier.
+    None,
 }
 
 /// How many training images each purpose gets, and the seed that picks them.

@@ -6,11 +6,11 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::Protocol;
 use secateur_scene::RawValue;
-use secateur_sim::{Repair, RewardKind, Selection};
+use secateur_sim::{Repair, Selection};
 use secateur_train::{Executor, Scheduler};
 use serde::{Deserialize, Serialize};
 
-use super::choices::{Device, Images};
+use super::choices::{Device, Images, LabelUse, RewardChoice};
 
 /// The one version of the scene format that this program reads and writes.
 pub const SCENE_VERSION: u32 = 1;
@@ -57,7 +57,7 @@ pub struct SceneFile {
     pub images: Images,
     /// What a walk is paid for.
     #[serde(default)]
-    pub reward: RewardKind,
+    pub reward: RewardChoice,
     /// Where walks are scored.
     #[serde(default)]
     pub device: Device,
@@ -124,6 +124,9 @@ pub struct DatasetFile {
     pub name: String,
     /// Where its images come from.
     pub source: DatasetSource,
+    /// What is made of their labels.
+    #[serde(default)]
+    pub labels: LabelUse,
 }
 
 /// One upper bound: exactly one of `ratio` (of the original network, (0, 1]) and `max` (absolute, > 0).

@@ -17,7 +17,7 @@ pub use secateur_net::{Cost, Protocol};
 pub use secateur_scene::{Difference, PluginConfig, Problem, SceneError, Section, first_difference};
 
 pub use agents::{AgentList, AgentSpec, ControlSpec};
-pub use choices::{Device, Images};
+pub use choices::{Device, Images, LabelUse, RewardChoice};
 pub use file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
 pub(crate) use parsed::edit;
 pub use parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SIDES, Scene, SceneData, TaskSpec, apply_set};

@@ -7,12 +7,12 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::{Cost, Protocol};
 use secateur_scene::{Document, Format, PluginConfig, Problem, RawValue, SceneError, to_ron_pretty};
-use secateur_sim::{Repair, RewardKind, Selection};
+use secateur_sim::{Repair, Selection};
 use secateur_train::{Executor, Scheduler};
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
-use super::choices::{Device, Images};
+use super::choices::{Device, Images, LabelUse, RewardChoice};
 use super::file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
 use super::template::template;
 
@@ -52,8 +52,8 @@ pub struct SceneData {
     pub spend_leftover: bool,
     /// Training images per purpose, each at least 1.
     pub images: Images,
-    /// What a walk is paid for.
-    pub reward: RewardKind,
+    /// What a walk is paid for; weights of outputs are finite and at least 0.
+    pub reward: RewardChoice,
     /// Where walks are scored.
     pub device: Device,
     /// Numbers that the processor scores walks in; `F32` with `device: Gpu`.
@@ -104,6 +104,8 @@ pub struct DatasetSpec {
     pub name: String,
     /// Where its images come from.
     pub source: DatasetSource,
+    /// What is made of their labels.
+    pub labels: LabelUse,
 }
 
 /// How a budget is given.
@@ -259,7 +261,7 @@ impl SceneData {
             datasets: self
                 .datasets
                 .iter()
-                .map(|d| DatasetFile { name: d.name.clone(), source: d.source.clone() })
+                .map(|d| DatasetFile { name: d.name.clone(), source: d.source.clone(), labels: d.labels })
                 .collect(),
             budgets: self.budgets.iter().map(budget_file).collect(),
             protocol: self.protocol,
@@ -270,7 +272,7 @@ impl SceneData {
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
             images: self.images,
-            reward: self.reward,
+            reward: self.reward.clone(),
             device: self.device,
             precision: self.precision,
             agent: raw(&self.agent.to_ron()),

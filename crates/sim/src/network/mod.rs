@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use secateur_kernels::{
-    Calibration, Effort, KernelError, NormalEquations, Precision, RefitData, RemovalPath, SequentialRefit, calibrate,
-    repair,
+    Calibration, Effort, KernelError, NormalEquations, OutputAim, Precision, RefitAim, RefitData, RemovalPath,
+    SequentialRefit, calibrate, repair,
 };
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,8 @@ use self::refit_cache::RefitCache;
 use self::removal::Ranking;
 use crate::error::SimError;
 use crate::observation::GroupShape;
-use crate::score::{RewardImages, Score};
+use crate::reward_images::{RewardImages, RewardInputs};
+use crate::score::{RewardKind, Score};
 
 /// Whether and how consumers are refitted when a walk is scored. The finalists' last refit is sequential unless it is
 /// off.
@@ -49,15 +50,6 @@ pub struct IndexOf {
 impl IndexOf {
     /// The first of one.
     pub const ONLY: Self = Self { index: 0, of: 1 };
-}
-
-/// Images and their classes.
-#[derive(Clone, Debug)]
-pub struct LabelledImages {
-    /// `[N, H, W, C]`, normalised.
-    pub images: Vec<f32>,
-    /// `[N]`.
-    pub labels: Vec<u16>,
 }
 
 /// What [`Prepared::new`] works from.
@@ -90,8 +82,8 @@ pub struct Inputs {
     pub calibration: Vec<f32>,
     /// Images of the final refit `[N, H, W, C]`.
     pub refit: Vec<f32>,
-    /// Reward images.
-    pub reward: LabelledImages,
+    /// Reward images, and what is paid for.
+    pub reward: RewardInputs,
 }
 
 /// A network ready to be pruned on one data set.
@@ -140,6 +132,13 @@ enum WalkRepair {
     Sequential(RefitData),
 }
 
+/// What the refit behind a walk works from.
+struct WalkInputs<'a> {
+    calibration: Calibration,
+    images: &'a [f32],
+    aim: RefitAim,
+}
+
 impl Prepared {
     /// Gathers the normal equations and ranks the channels of every prunable group down to `n_kept_min(channels)`.
     /// `progress` is called with what is being done and which share of it is done.
@@ -166,7 +165,7 @@ impl Prepared {
         let paths = ranking.paths(of, n_kept_min, |share| progress("ranking channels", share))?;
         let n_walk_values = inputs.walk_images * network.graph().input().len();
         let walk_images = &inputs.refit[..n_walk_values.min(inputs.refit.len())];
-        let reward = RewardImages::new(pool, network, inputs.reward.images, inputs.reward.labels)?;
+        let reward = RewardImages::new(pool, network, inputs.reward)?;
         let original_score = reward.score(pool, network, Precision::F32)?;
         let shape = |&group: &GroupId| GroupShape::of(network.graph(), &groups, &model, group);
         Ok(Self {
@@ -176,7 +175,12 @@ impl Prepared {
             dataset_index: inputs.dataset_index,
             macs_full: model.count(Cost::Macs, &groups.full_widths()),
             shapes: groups.prunable().iter().map(shape).collect(),
-            walk_repair: WalkRepair::new(pool, (network, &groups), inputs.repair, (calibration, walk_images))?,
+            walk_repair: WalkRepair::new(
+                pool,
+                (network, &groups),
+                inputs.repair,
+                WalkInputs { calibration, images: walk_images, aim: refit_aim(reward.kind, Effort::Quick) },
+            )?,
             network: inputs.network,
             groups,
             model,
@@ -206,6 +210,11 @@ impl Prepared {
         KeptChannels::new(&self.groups, lists)
     }
 
+    /// What a sequential refit aims at: outputs that are paid for their values are kept as they are.
+    pub fn refit_aim(&self, effort: Effort) -> RefitAim {
+        refit_aim(self.reward.kind, effort)
+    }
+
     /// Whether consumers are refitted at all.
     pub fn repairs(&self) -> bool {
         !matches!(self.walk_repair, WalkRepair::Off)
@@ -232,13 +241,22 @@ impl Prepared {
     }
 }
 
+const fn refit_aim(kind: RewardKind, effort: Effort) -> RefitAim {
+    let outputs = match kind {
+        RewardKind::Accuracy | RewardKind::Kl => OutputAim::Softmax,
+        RewardKind::OutputError => OutputAim::Values,
+    };
+    RefitAim { effort, outputs }
+}
+
 impl WalkRepair {
     fn new(
         pool: &rayon::ThreadPool,
         (network, groups): (&Network, &ChannelGroups),
         repair: Repair,
-        (calibration, images): (Calibration, &[f32]),
+        inputs: WalkInputs<'_>,
     ) -> Result<Self, KernelError> {
+        let WalkInputs { calibration, images, aim } = inputs;
         Ok(match repair {
             Repair::Off => Self::Off,
             // Only these read the equations, which fill gigabytes for a wide network.
@@ -247,7 +265,7 @@ impl WalkRepair {
             }
             Repair::Sequential => {
                 drop(calibration);
-                Self::Sequential(RefitData::new(pool, network, groups, images, Effort::Quick)?)
+                Self::Sequential(RefitData::new(pool, network, groups, images, aim)?)
             }
         })
     }

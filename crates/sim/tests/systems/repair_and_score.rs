@@ -14,7 +14,7 @@ use secateur_sim::{
 
 use crate::hand_made::{A, Ended, Process, kept, prepared, widths};
 
-const HALF: Score = Score { accuracy: 0.5, divergence: 0.25 };
+const HALF: Score = Score::labelled(0.5, 0.25);
 
 /// Channels of the first convolution that make an evaluation panic, and that make it fail.
 const PANICS: usize = 4;
@@ -42,7 +42,7 @@ impl Evaluate for Noting {
     fn score(&self, _: &rayon::ThreadPool, _: &Prepared, network: &Network) -> Result<Score, KernelError> {
         let a = network.graph().shape(1).c;
         strike(a)?;
-        Ok(Score { accuracy: a as f64 / 10.0, divergence: 0.0 })
+        Ok(Score::labelled(a as f64 / 10.0, 0.0))
     }
 }
 
@@ -66,7 +66,7 @@ fn score(process: &Process, ended: Ended) -> Option<Score> {
 }
 
 fn accuracy(accuracy: f64) -> Option<Score> {
-    Some(Score { accuracy, divergence: 0.0 })
+    Some(Score::labelled(accuracy, 0.0))
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_score_from_elsewhere_is_remembered_and_one_that_is_none_fails_the_tick() {
     for (accuracy, is_one) in [(0.25, true), (f64::NAN, false), (1.5, false)] {
         let mut process = Process::new();
         let ended = process.ended(0, 4, (2, 1));
-        process.set(ended.candidate, (ScoredElsewhere, Score { accuracy, divergence: 0.0 }));
+        process.set(ended.candidate, (ScoredElsewhere, Score::labelled(accuracy, 0.0)));
         process.run(share_scores);
         assert_eq!(process.world.resource::<ScoreCache>().len(), usize::from(is_one));
         assert_eq!(process.failure().is_none(), is_one);

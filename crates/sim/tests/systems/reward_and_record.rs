@@ -11,7 +11,7 @@ use crate::hand_made::{Process, widths};
 fn a_walk_is_paid_its_accuracy_or_what_its_divergence_leaves_of_one() {
     let mut process = Process::new();
     let paid = process.ended(0, 0, (2, 1)).candidate;
-    process.set(paid, Score { accuracy: 0.75, divergence: 2.0f64.ln() });
+    process.set(paid, Score::labelled(0.75, 2.0f64.ln()));
     process.run(write_reward);
     assert_eq!(process.get::<Reward>(paid), Reward(0.75));
     process.settings().reward = RewardKind::Kl;
@@ -93,7 +93,7 @@ fn what_happened_is_told_in_actor_order_with_the_widths_of_the_walk() {
     let first = process.scored(0, 7, (3, 1), 0.5);
     process.set(first.candidate, Spent([(0, 2)].into()));
     process.run(record_candidates);
-    let score = |accuracy| Score { accuracy, divergence: 0.0 };
+    let score = |accuracy| Score::labelled(accuracy, 0.0);
     let (task, noise_free, cached) = (0, false, false);
     let first = ProcessEvent::Candidate {
         task,

@@ -64,7 +64,7 @@ impl<P: PruningPlugin> PruningPlugin for Late<P> {
         let send_unbuilt = move |mut commands: Commands, unbuilt: Query<(Entity, &CandidateId), ToBuild>| {
             for (entity, id) in &unbuilt {
                 let Some(delay) = delay(*id) else { continue };
-                send(*id, delay, Score { accuracy: 0.5, divergence: 0.0 });
+                send(*id, delay, Score::labelled(0.5, 0.0));
                 commands.entity(entity).insert(ScoredElsewhere);
             }
         };

@@ -16,8 +16,8 @@ use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
 use secateur_scene::PluginConfig;
 use secateur_sim::{
-    CostBound, IndexOf, Inputs, LabelledImages, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin,
-    Repair, RewardKind, Settings, TaskSetup,
+    CostBound, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin, Repair,
+    RewardInputs, RewardKind, Settings, TaskSetup,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup, TaskResult};
 
@@ -91,7 +91,7 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
         precision: secateur_kernels::Precision::F32,
         calibration,
         refit,
-        reward: LabelledImages { images: reward, labels },
+        reward: RewardInputs::labelled(reward, labels),
     };
     Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())
 }

@@ -286,7 +286,7 @@ mod tests {
         let mut rng = SplitMix(4);
         let values: Vec<f32> = (0..150 * 60).map(|_| rng.signed()).collect();
         let images = ImageGroups::new(&values, 60, Isa::detect().lanes());
-        let targets = targets(&pool, &network, &images, (1, &BTreeSet::new()), Effort::Thorough).unwrap();
+        let targets = targets(&pool, &network, &images, (1, &BTreeSet::new()), Effort::Thorough.into()).unwrap();
         let mut met = Vec::new();
         for (node, keep_every) in [(4, 2), (4, 1), (7, 2), (7, 1), (9, 3), (9, 1)] {
             let mut activations = Activations::new(&images, Vec::new());
