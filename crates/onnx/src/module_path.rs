@@ -53,7 +53,8 @@ mod tests {
     use crate::schema::StringStringEntryProto;
 
     fn node(op: &str, name: &str, scopes: Option<&str>) -> NodeProto {
-        let scopes = scopes.map(|scopes| StringStringEntryProto { key: Some(SCOPES.into()), value: Some(scopes.into()) });
+        let scopes =
+            scopes.map(|scopes| StringStringEntryProto { key: Some(SCOPES.into()), value: Some(scopes.into()) });
         NodeProto {
             op_type: Some(op.into()),
             name: Some(name.into()),

@@ -12,8 +12,8 @@ chosen so that both together compute what the pruned network does. So the module
 afterwards: parameters are new ones. Then the module is run on the images of the plan, and must give the stored outputs to 1e-5.
 
 The module's layers are found by running it once: by the names of the plan, else by the weights that they had, else by the order in which they
-run. Anything that does not fit raises CutError before the module is touched; only the comparison at the end comes later. What cannot be cut:
-layers that run twice, parametrised weights, code that has numbers of channels written in it.
+run. Where something does not fit, CutError says what, and the module is what it was. What cannot be cut: layers that run twice, parametrised
+weights, code that has numbers of channels written in it.
 """
 
 import contextlib
@@ -54,20 +54,32 @@ def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
     weights = read_weights(pathlib.Path(folder) / plan["weights"], plan["layers"])
     check_dtypes(module)
     was_training = [m for m in module.modules() if m.training]
+    before = [(m, {**vars(m)}, {**m._parameters}, {**m._buffers}) for m in module.modules()]
     module.eval()
     try:
-        pairs = pair_all(plan["layers"], run(module, plan, "does not run on images of the plan's shape")[0])
+        pairs = pair_all(plan["layers"], run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")[0])
         constants = [(layer, *found) for layer in plan["layers"] for found in find_constants(layer, module)]
         with torch.no_grad():
             for layer, owner, key, op in constants:
-                cut_constant(layer, owner, key, op, weights)
+                cut_constant(layer, owner, key, op)
             for pair in pairs:
                 pair.cut(weights)
         compare(module, plan, pairs, tolerance)
+    except BaseException:
+        restore(before)
+        raise
     finally:
         for m in was_training:
             m.training = True
     return module
+
+
+def restore(before):
+    """Makes modules what they were: tensors and numbers were replaced, none was written into."""
+    for module, attributes, parameters, buffers in before:
+        vars(module).update(attributes)
+        module._parameters.clear(), module._parameters.update(parameters)
+        module._buffers.clear(), module._buffers.update(buffers)
 
 
 # What is read.
@@ -210,7 +222,7 @@ def run(module, plan, problem):
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, CutError):
             raise
-        raise CutError(f"the module {problem} {plan['check']['images']}: {str(error).splitlines()[0]}") from error
+        raise CutError(f"{problem} ({str(error).splitlines()[0]})") from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -474,7 +486,7 @@ def find_constants(layer, module):
             yield owner, key, (op if is_folded else None)
 
 
-def cut_constant(layer, owner, key, op, weights):
+def cut_constant(layer, owner, key, op):
     """A parameter beside layers loses the channels that its layer loses; one that was folded into the layer then does nothing."""
     value = getattr(owner, key).detach()
     n, keep = channels(layer, layer["shape"], layer["groups"])[1], torch.tensor(layer["keep_outputs"], device=value.device)
@@ -514,10 +526,7 @@ def unequal(plan):
 def compare(module, plan, pairs, tolerance):
     """Raises CutError unless the module computes what the plan says, with the first layer that does not."""
     check = plan["check"]
-    try:
-        calls, output = run(module, plan, f"is cut, but does not run any more{unequal(plan)}; are numbers of channels written in its code? Images")
-    except CutError:
-        raise
+    calls, output = run(module, plan, f"the module does not run without the channels that the plan removes{unequal(plan)}: are numbers of channels written in its code?")
     outputs = [tensor for tensor in tensors_of(output) if tensor.dim() > 0 and tensor.shape[0] == check["images"][0]]
     found = torch.cat([tensor.detach().cpu().double().flatten(1) for tensor in outputs], 1) if outputs else torch.zeros(1, 0)
     if check["logits"] is not None and found.shape[1] == len(check["logits"][0]):
@@ -525,14 +534,14 @@ def compare(module, plan, pairs, tolerance):
         error = float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
         if error <= tolerance:
             return
-        problem = f"its outputs differ from the plan's by {error:.1e} of the largest, at most {tolerance:.0e} is expected"
+        problem = f"outputs differ from the plan's by {error:.1e} of the largest, at most {tolerance:.0e} is expected"
     elif found.numel() > 0 and is_mark(mark(found), check["output"], tolerance):
         return
     else:
-        problem = "its outputs are not those of the plan"
+        problem = "outputs are not those of the plan"
     marks = {call.module: call.mark for call in calls}
     is_plain = lambda at: not isinstance(at.module, BatchNorm) or type(at.module).forward is BatchNorm.forward
     checked = [pair for pair in pairs if pair.layer["output"] is not None and is_plain(pair.last()) and pair.last().module in marks]
     differs = [pair for pair in checked if not is_mark(marks[pair.last().module], pair.layer["output"], tolerance)]
     first = f"; the first layer that differs is '{differs[0].path}'" if differs else "; all of its layers agree, so what follows them differs"
-    raise CutError(f"the module is cut, but {problem}{first}")
+    raise CutError(f"without the channels that the plan removes, the module's {problem}{first}")

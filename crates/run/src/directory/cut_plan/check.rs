@@ -77,15 +77,12 @@ pub(super) fn check(network: &Network, pool: &rayon::ThreadPool) -> anyhow::Resu
         .map(|id| mark(outputs.iter().map(|of_image| NodeOutput { values: &of_image[id], shape: graph.shape(id) })))
         .collect();
     let last = graph.output();
-    let logits = outputs.iter().map(|of_image| {
-        NodeOutput { values: &of_image[last], shape: graph.shape(last) }.channels_first().collect()
-    });
+    let logits = outputs
+        .iter()
+        .map(|of_image| NodeOutput { values: &of_image[last], shape: graph.shape(last) }.channels_first().collect());
     let are_few = graph.shape(last).len() <= OUTPUTS_MAX;
-    let check = PlanCheck {
-        images: [n_images, c, h, w],
-        logits: are_few.then(|| logits.collect()),
-        output: marks[last],
-    };
+    let check =
+        PlanCheck { images: [n_images, c, h, w], logits: are_few.then(|| logits.collect()), output: marks[last] };
     Ok((check, marks))
 }
 
@@ -106,7 +103,8 @@ fn macs(network: &Network) -> u64 {
     let graph = network.graph();
     let of_node = |id: usize| {
         let Shape { c, h, w } = graph.shape(id);
-        let weights: usize = parameter_shapes(&graph.node(id).op).iter().map(|(_, shape)| shape.iter().product()).fold(0, usize::max);
+        let weights: usize =
+            parameter_shapes(&graph.node(id).op).iter().map(|(_, shape)| shape.iter().product()).fold(0, usize::max);
         weights as u64 / c.max(1) as u64 * (c * h * w) as u64
     };
     (0..graph.nodes().len()).map(of_node).sum()

@@ -18,8 +18,10 @@ use anyhow::Context;
 pub use check::{OutputMark, PlanCheck};
 pub use layers::{PlannedLayer, PlannedSplit};
 use secateur_onnx::Compacted;
+use secateur_sim::{Prepared, Winner};
 use serde::Serialize;
 
+use super::entries::{CUT_SCRIPT_FILE, PLAN_FILE, TaskFile};
 use crate::inputs::load::LoadedNetwork;
 
 /// Version of the file's content.
@@ -70,6 +72,25 @@ impl CutPlan {
         writeln!(out, "\"check\": {}\n}}", json(&self.check)?)?;
         Ok(out)
     }
+}
+
+/// The plan of a task's network, and the file that cuts a module by it.
+///
+/// # Errors
+/// As [`CutPlan::new`].
+pub(crate) fn plan_files(
+    source: &LoadedNetwork,
+    prepared: &Prepared,
+    winner: &Winner,
+    pool: &rayon::ThreadPool,
+) -> anyhow::Result<Vec<TaskFile>> {
+    let (groups, kept, network) = (&prepared.groups, &winner.kept, winner.emitted());
+    let pruned = Compacted { folded: &prepared.network, groups, kept, network: &network };
+    let plan = CutPlan::new(source, &pruned, pool)?.to_json()?;
+    Ok(vec![
+        TaskFile { name: PLAN_FILE, bytes: plan.into_bytes() },
+        TaskFile { name: CUT_SCRIPT_FILE, bytes: CUT_SCRIPT.as_bytes().to_vec() },
+    ])
 }
 
 fn json(value: &impl Serialize) -> anyhow::Result<String> {
