@@ -27,9 +27,21 @@ struct Arguments {
     /// Share of every group's channels that is kept; 1 leaves weights as they are, too.
     #[arg(long, default_value_t = 0.5)]
     keep: f64,
+    /// Which groups lose channels.
+    #[arg(long, value_enum, default_value_t = Choice::Full)]
+    protocol: Choice,
     /// Rows and columns where the network leaves them open.
     #[arg(long, num_args = 2)]
     size: Vec<usize>,
+}
+
+/// A protocol, as the command line has it.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Choice {
+    /// Channels inside residual blocks.
+    Inner,
+    /// All.
+    Full,
 }
 
 /// Numbers from 0 to 1 in an order that only the seed decides.
@@ -50,7 +62,11 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let size = <[usize; 2]>::try_from(arguments.size.as_slice()).ok();
     let source = load_network_as(&arguments.file, &NetworkChoices { size, ..Default::default() })?;
-    let groups = ChannelGroups::derive(source.folded.graph(), Protocol::Full);
+    let protocol = match arguments.protocol {
+        Choice::Inner => Protocol::Inner,
+        Choice::Full => Protocol::Full,
+    };
+    let groups = ChannelGroups::derive(source.folded.graph(), protocol);
     let mut draws = Draws(arguments.seed);
     let kept = draw_kept(&groups, arguments.keep, &mut draws)?;
     let mut network = prune(&source.folded, &groups, &kept)?;
