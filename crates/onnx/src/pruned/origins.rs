@@ -20,8 +20,8 @@ pub struct LayerOrigin {
     pub parameters: Vec<String>,
     /// Path of the PyTorch module that it was exported from, as far as names tell.
     pub module: Option<String>,
-    /// What of the document is folded into the layer's weights, and is no BatchNorm: products with constants and sums
-    /// with them.
+    /// What of the document is folded into the layer's weights, and is neither BatchNorm nor the layer's own bias:
+    /// products with constants and sums with them.
     pub absorbed: Vec<AbsorbedConstant>,
 }
 
@@ -43,19 +43,17 @@ impl DocumentNetwork {
         let absorbed = self.absorbed(network);
         let of_layer = |name: &str| {
             let node = &graph.node[self.origin(name)?];
+            let parameters = self.stored(node, &made_by);
+            let module = module_path(node, &parameters);
+            let own_bias = module.as_ref().map(|module| vec![format!("{module}.bias")]);
             let behind = absorbed.get(name).into_iter().flatten().map(|&number| &graph.node[number]);
             let constants = behind.filter(|node| node.op_type() != "BatchNormalization").map(|node| AbsorbedConstant {
                 operation: node.op_type().to_owned(),
                 parameters: self.stored(node, &made_by),
             });
-            let parameters = self.stored(node, &made_by);
-            Some(LayerOrigin {
-                node: node.name().to_owned(),
-                operation: node.op_type().to_owned(),
-                module: module_path(node, &parameters),
-                parameters,
-                absorbed: constants.collect(),
-            })
+            let absorbed = constants.filter(|constant| Some(&constant.parameters) != own_bias.as_ref()).collect();
+            let (node, operation) = (node.name().to_owned(), node.op_type().to_owned());
+            Some(LayerOrigin { node, operation, parameters, module, absorbed })
         };
         network.nodes().iter().filter_map(|node| Some((node.name.clone(), of_layer(&node.name)?))).collect()
     }
