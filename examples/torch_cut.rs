@@ -24,7 +24,8 @@ struct Arguments {
     /// Seed of the choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Share of every group's channels that is kept; 1 leaves weights as they are, too.
+    /// Share of the channels that is kept, a fifth more or less in each group; 1 keeps all, and leaves weights as they
+    /// are, too.
     #[arg(long, default_value_t = 0.5)]
     keep: f64,
     /// Which groups lose channels.
@@ -97,7 +98,7 @@ fn draw_kept(groups: &ChannelGroups, keep: f64, draws: &mut Draws) -> anyhow::Re
     for group in groups.groups() {
         let mut order: Vec<(f64, usize)> = (0..group.n_channels).map(|channel| (draws.next(), channel)).collect();
         order.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let share = if group.frozen.is_none() { keep } else { 1.0 };
+        let share = if group.frozen.is_none() && keep < 1.0 { keep * (0.8 + 0.4 * draws.next()) } else { 1.0 };
         order.truncate(((group.n_channels as f64 * share).ceil() as usize).max(1));
         let mut list: Vec<usize> = order.into_iter().map(|(_, channel)| channel).collect();
         list.sort_unstable();

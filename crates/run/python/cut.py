@@ -17,7 +17,9 @@ weights, code that has numbers of channels written in it.
 """
 
 import contextlib
+import itertools
 import json
+import math
 import pathlib
 
 import torch
@@ -42,6 +44,8 @@ LAYERS = tuple({kind for kinds in KINDS.values() for kind in kinds})
 NEUTRAL = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}
 # Scales of a BatchNorm that are smaller than this share of its largest are not divided by.
 SCALE_MIN = 1e-3
+# Images of a plan hold fewer numbers.
+NUMBERS_MAX = 1 << 28
 
 
 class CutError(ValueError):
@@ -58,7 +62,8 @@ def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
     module.eval()
     try:
         pairs = pair_all(plan["layers"], run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")[0])
-        constants = [(layer, *found) for layer in plan["layers"] for found in find_constants(layer, module)]
+        of_pairs = [layer for pair in pairs for layer in pair.affine]
+        constants = [(layer, *found) for layer in plan["layers"] if layer not in of_pairs for found in find_constants(layer, module)]
         with torch.no_grad():
             for layer, owner, key, op in constants:
                 cut_constant(layer, owner, key, op)
@@ -99,14 +104,19 @@ def read_plan(path):
     try:
         for layer in plan["layers"]:
             check_layer(layer)
+        names = [layer["name"] for layer in plan["layers"]]
+        if len({*names}) < len(names):
+            raise ValueError("two layers have one name")
         check = plan["check"]
-        right = isinstance(plan["weights"], str) and len(check["images"]) == 4 and all(whole(n) and n > 0 for n in check["images"])
+        if plan["weights"] != pathlib.Path(plan["weights"]).name:
+            raise ValueError(f"weights in '{plan['weights']}', which is not beside the plan")
+        right = len(check["images"]) == 4 and all(whole(n) and n > 0 for n in check["images"]) and math.prod(check["images"]) <= NUMBERS_MAX
         right = right and isinstance(plan["splits"], list) and all(isinstance(check["output"][key], float) for key in ("rms", "probe"))
         logits = check["logits"]
         if logits is not None:
             torch.tensor(logits, dtype=torch.float64)
             right = right and len(logits) == check["images"][0]
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         raise CutError(f"'{path}' was changed: {type(error).__name__} {error}; take the one that the run wrote") from None
     if not right:
         raise CutError(f"'{path}' was changed: what it is checked by does not fit together; take the one that the run wrote")
@@ -130,6 +140,14 @@ def check_layer(layer):
     """Lists of channels are in order and of the lengths that the shapes say."""
     if layer["kind"] not in KINDS:
         raise ValueError(f"layer '{layer['name']}' is of kind {layer['kind']}")
+    texts = [layer["name"], *(layer[key] for key in ("module", "node", "op", "behind") if layer[key] is not None), *layer["parameters"]]
+    numbers = [*layer["shape"], *layer["cut_shape"], layer["groups"], layer["cut_groups"]]
+    texts += [text for op, names in layer["absorbed"] for text in (op, *names)]
+    is_right = all(isinstance(text, str) for text in texts) and all(whole(n) and n > 0 for n in numbers)
+    if not is_right or len(layer["original"]) not in (1, 5) or not all(isinstance(x, (int, float)) for x in layer["original"]):
+        raise ValueError(f"layer '{layer['name']}'")
+    if layer["output"] is not None and not all(isinstance(layer["output"][key], float) for key in ("rms", "probe")):
+        raise ValueError(f"output of layer '{layer['name']}'")
     before, after = (channels(layer, layer[of + "shape"], layer[of + "groups"]) for of in ("", "cut_"))
     lists = layer["keep_inputs"], layer["keep_outputs"]
     for kept, n, n_kept in zip(lists, before or (), after or ()):
@@ -154,6 +172,13 @@ def read_weights(path, layers):
         if weight is None or list(weight.shape) != layer["cut_shape"]:
             found = "is missing" if weight is None else f"has shape {list(weight.shape)}, the plan says {layer['cut_shape']}"
             raise CutError(f"'{path}' is not of this plan: the weight of '{layer['name']}' {found}; take both from one run")
+        n = channels(layer, layer["cut_shape"], layer["cut_groups"])
+        for key in ("bias", "running_mean", "running_var"):
+            vector = weights.get(f"{layer['name']}.{key}")
+            is_missing = vector is None and (key == "bias" or layer["kind"] == "BatchNorm") and layer["kind"] in ("BatchNorm", "LayerNorm", "GroupNorm")
+            if is_missing or vector is not None and list(vector.shape) != [n[1] if n else 1]:
+                found = "is missing" if is_missing else f"has shape {list(vector.shape)}"
+                raise CutError(f"'{path}' is not of this plan: the {key} of '{layer['name']}' {found}; take both from one run")
     return weights
 
 
@@ -250,9 +275,14 @@ class Pair:
 
     def __init__(self, layer, call):
         self.layer, self.path, self.module, self.norms = layer, call.path, call.module, []
+        # Exporters write the scale and the shift of a GroupNorm as products and sums of their own.
+        self.affine = []
 
     def cut(self, weights):
         parameters = {key.rpartition(".")[2]: value for key, value in weights.items() if key.rpartition(".")[0] == self.layer["name"]}
+        for layer in self.affine:
+            key = "weight" if layer["op"] == "Mul" else "bias"
+            parameters[key] = weights[f"{layer['name']}.{key}"]
         device = next((t.device for t in [*self.module.parameters(), *self.module.buffers()]), None)
         parameters = {key: value.to(device).double() for key, value in parameters.items()}
         cut_layer(self.module, self.layer, parameters, [norm.module for norm in self.norms])
@@ -260,13 +290,20 @@ class Pair:
     def last(self):
         return self.norms[-1] if self.norms else self
 
+    def mark(self):
+        return self.affine[-1]["output"] if self.affine else self.layer["output"]
+
+
+def is_constant(layer):
+    """Whether a BatchNorm of the plan is a product or a sum in the ONNX file."""
+    return layer["kind"] == "BatchNorm" and layer["op"] not in (None, "BatchNormalization")
+
 
 def pair_all(layers, calls):
     """Every layer of the plan with its module, in the order in which they run."""
     for call in calls:
         check_module(call)
     is_norm = lambda call: isinstance(call.module, BatchNorm)
-    is_constant = lambda layer: layer["kind"] == "BatchNorm" and layer["op"] not in (None, "BatchNormalization")
     norms = [layer for layer in layers if layer["kind"] == "BatchNorm" and not is_constant(layer)]
     pairs = match([layer for layer in layers if layer["kind"] != "BatchNorm"], [call for call in calls if not is_norm(call)])
     of_module = {pair.module: pair for pair in pairs}
@@ -281,6 +318,11 @@ def pair_all(layers, calls):
             pair.norms.append(call)
             makers[call.makes] = pair
     pairs += match(norms, free)
+    for pair in pairs:
+        if pair.layer["kind"] in ("GroupNorm", "LayerNorm"):
+            behind = layers[layers.index(pair.layer) + 1 :]
+            own = lambda layer: is_constant(layer) and layer["op"] in ("Mul", "Add") and layer["module"] == pair.layer["module"]
+            pair.affine = list(itertools.takewhile(own, behind))
     order = {call.module: i for i, call in enumerate(calls)}
     return sorted(pairs, key=lambda pair: order[pair.module])
 
@@ -307,7 +349,6 @@ def match(layers, calls):
     names = {call.path: call for call in calls}
     take(lambda layer: [names[layer["module"]]] if layer["module"] in names else [])
     # A wrapper may have put its name in front of all others, here or where the network came from.
-    ends = lambda a, b: bool(a and b) and (a.endswith("." + b) or b.endswith("." + a))
     take(lambda layer: [call for call in calls if ends(call.path, layer["module"])])
     after = {call.reads: call.module for call in calls}
     take(lambda layer: [call for call in calls if has_weight(layer, call, after)])
@@ -321,6 +362,11 @@ def match(layers, calls):
         call = calls[len(layers)]
         raise CutError(f"the module is not the one of the plan, which has no layer for '{call.path}', {described(call.module)}")
     return pairs
+
+
+def ends(a, b):
+    """Whether one path is the end of the other."""
+    return bool(a and b) and (a.endswith("." + b) or b.endswith("." + a))
 
 
 def fits(layer, module):
@@ -470,20 +516,18 @@ def resize(module, layer):
 def find_constants(layer, module):
     """Where constants of a layer stand in the module: the part, the parameter's name, the operation (None: it is folded into the layer)."""
     sources = [(op, names, True) for op, names in layer["absorbed"]]
-    if layer["kind"] == "BatchNorm" and layer["op"] in NEUTRAL:
+    tensors = [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
+    if is_constant(layer) and layer["op"] in NEUTRAL:
         sources.append((layer["op"], layer["parameters"], False))
     for op, names, is_folded in sources:
         for name in names:
-            path, _, key = name.rpartition(".")
-            try:
-                owner = module.get_submodule(path)
-            except AttributeError:
-                owner = None
-            if getattr(owner, key, None) is None or not isinstance(getattr(owner, key), torch.Tensor):
+            known = [known for known in tensors if known == name or ends(known, name)]
+            if len(known) != 1:
                 if is_folded or layer["cut_shape"] != layer["shape"]:
                     raise CutError(f"the constant '{name}' ({op}) behind '{layer['module'] or layer['name']}' is no parameter of the module: make it one, export again, and prune that")
                 continue
-            yield owner, key, (op if is_folded else None)
+            path, _, key = known[0].rpartition(".")
+            yield module.get_submodule(path), key, (op if is_folded else None)
 
 
 def cut_constant(layer, owner, key, op):
@@ -541,7 +585,7 @@ def compare(module, plan, pairs, tolerance):
         problem = "outputs are not those of the plan"
     marks = {call.module: call.mark for call in calls}
     is_plain = lambda at: not isinstance(at.module, BatchNorm) or type(at.module).forward is BatchNorm.forward
-    checked = [pair for pair in pairs if pair.layer["output"] is not None and is_plain(pair.last()) and pair.last().module in marks]
-    differs = [pair for pair in checked if not is_mark(marks[pair.last().module], pair.layer["output"], tolerance)]
+    checked = [pair for pair in pairs if pair.mark() is not None and is_plain(pair.last()) and pair.last().module in marks]
+    differs = [pair for pair in checked if not is_mark(marks[pair.last().module], pair.mark(), tolerance)]
     first = f"; the first layer that differs is '{differs[0].path}'" if differs else "; all of its layers agree, so what follows them differs"
     raise CutError(f"without the channels that the plan removes, the module's {problem}{first}")

@@ -11,6 +11,8 @@
 
 mod check;
 mod layers;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 
