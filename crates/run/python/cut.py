@@ -305,7 +305,8 @@ def pair_all(layers, calls):
         check_module(call)
     is_norm = lambda call: isinstance(call.module, BatchNorm)
     norms = [layer for layer in layers if layer["kind"] == "BatchNorm" and not is_constant(layer)]
-    pairs = match([layer for layer in layers if layer["kind"] != "BatchNorm"], [call for call in calls if not is_norm(call)])
+    after = {call.reads: call.module for call in calls}
+    pairs = match([layer for layer in layers if layer["kind"] != "BatchNorm"], [call for call in calls if not is_norm(call)], after)
     of_module = {pair.module: pair for pair in pairs}
     makers = {call.makes: of_module[call.module] for call in calls if call.module in of_module}
     apart = {layer["behind"]: layer for layer in norms}
@@ -317,7 +318,7 @@ def pair_all(layers, calls):
         else:
             pair.norms.append(call)
             makers[call.makes] = pair
-    pairs += match(norms, free)
+    pairs += match(norms, free, after)
     for pair in pairs:
         if pair.layer["kind"] in ("GroupNorm", "LayerNorm"):
             behind = layers[layers.index(pair.layer) + 1 :]
@@ -334,24 +335,22 @@ def check_module(call):
         raise CutError(f"BatchNorm '{call.path}' keeps no running statistics: what it computes depends on the batch, so that no plan fits")
 
 
-def match(layers, calls):
+def match(layers, calls, after):
     """Layers of the plan and calls of the module, one to one."""
     pairs, layers, calls = [], list(layers), list(calls)
 
-    def take(find):
+    def take(is_it):
         for layer in list(layers):
-            found = [call for call in find(layer) if call in calls and fits(layer, call.module)]
+            found = [call for call in calls if fits(layer, call.module) and is_it(layer, call)]
             if len(found) == 1:
                 pairs.append(Pair(layer, found[0]))
                 layers.remove(layer)
                 calls.remove(found[0])
 
-    names = {call.path: call for call in calls}
-    take(lambda layer: [names[layer["module"]]] if layer["module"] in names else [])
+    take(lambda layer, call: call.path == layer["module"])
     # A wrapper may have put its name in front of all others, here or where the network came from.
-    take(lambda layer: [call for call in calls if ends(call.path, layer["module"])])
-    after = {call.reads: call.module for call in calls}
-    take(lambda layer: [call for call in calls if has_weight(layer, call, after)])
+    take(lambda layer, call: ends(call.path, layer["module"]))
+    take(lambda layer, call: has_weight(layer, call, after))
     for layer, call in zip(layers, calls):
         if not fits(layer, call.module):
             raise CutError(f"the module is not the one of the plan: '{call.path}' is {described(call.module)} where the plan has {wanted(layer)}")
@@ -460,8 +459,8 @@ def cut_layer(module, layer, parameters, norms):
     elif isinstance(module, nn.Conv1d):
         weight = weight.reshape(module.weight.shape)
     for key, value in {**parameters, "weight": weight, "bias": bias}.items():
-        # A norm without parameters has what the pruned network has as ones and zeros.
-        is_fixed = getattr(module, key, None) is None and not (key == "bias" and hasattr(module, "weight") and module.weight is not None)
+        # A norm without a scale or a shift has what the pruned network has as ones or zeros; a layer gets the bias that it lacks.
+        is_fixed = getattr(module, key, None) is None and not (key == "bias" and isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)))
         if value is not None and not is_fixed:
             put(module, key, value)
 
