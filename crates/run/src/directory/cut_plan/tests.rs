@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use secateur_formats::Preprocessing;
 use secateur_net::random::with_random_weights;
 use secateur_net::{
