@@ -104,7 +104,8 @@ pub struct ChannelGroups {
 }
 
 impl ChannelGroups {
-    /// Derives the groups of `graph` under `protocol`. Where channels are taken apart into equal parts, the same channel
+    /// Derives the groups of `graph` under `protocol`. Where channels are taken apart into equal parts, the same
+    /// channel
     /// of each part goes together, so that the parts stay equal: code that takes halves (`chunk` in PyTorch) computes
     /// the pruned network, too. Time and memory grow with [`ChannelGroups::bytes_to_derive`].
     ///

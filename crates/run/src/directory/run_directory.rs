@@ -186,7 +186,8 @@ impl RunDirectory {
     }
 
     /// Writes a task's network, as safetensors and as ONNX if there is such a model, the plan by which it was cut, and
-    /// their certificate, counted from the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that
+    /// their certificate, counted from the bytes written: all, or nothing. At no moment is there a network without
+    /// its certificate, or with that
     /// of another.
     pub(crate) fn write_network(
         &mut self,

@@ -5,7 +5,8 @@
 //! * `format` (1), `program`, `network` (its name), `weights` (the file beside it with the weights of the pruned
 //!   network);
 //! * `layers`: one for each operation with parameters, in the order of the network ([`PlannedLayer`]). `name` is the
-//!   layer's in `weights` (`<name>.weight`, …); BatchNorm behind a convolution is folded into it there, and has no entry;
+//!   layer's in `weights` (`<name>.weight`, …); BatchNorm behind a convolution is folded into it there, and has no
+//!   entry;
 //! * `splits`: places where channels are taken apart, and how many channels each part has and keeps ([`PlannedSplit`]);
 //! * `check`: images that anybody can make again, and what the pruned network makes of them ([`PlanCheck`]).
 
