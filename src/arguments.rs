@@ -21,7 +21,9 @@ Examples:
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
 
 The run directory gets scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
-tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json.";
+tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json; plan.json
+says which channels were kept, and cut.py beside it cuts your own PyTorch module to the same network:
+  >>> from cut import cut; cut(module)";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

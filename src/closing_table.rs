@@ -21,8 +21,8 @@ pub(crate) fn closing_table(result: &RunResult) -> String {
     out.extend(learning(summary).map(|table| format!("\n\n{table}")));
     let precision = if summary.precision == "f32" { String::new() } else { format!(" in {}", summary.precision) };
     format!(
-        "{out}\n\n{} walks, {} candidates scored{precision}, {} repeated; {:.0} s; {}\nnetworks, certificates and summary.json \
-         are in {}",
+        "{out}\n\n{} walks, {} candidates scored{precision}, {} repeated; {:.0} s; {}\nnetworks, certificates, plans for PyTorch (cut.py) \
+         and summary.json are in {}",
         summary.walks,
         summary.candidates_scored,
         summary.cache_hits,

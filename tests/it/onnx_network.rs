@@ -42,8 +42,10 @@ impl Opened {
 /// be removed in both or in neither.
 fn assert_same_partition(name: &str, opened: &Opened, imported: &ImportedNetwork) {
     let graph = imported.network.graph();
-    let (ours, theirs) =
-        (ChannelGroups::derive(graph, Protocol::Full), DocumentGroups::of(&opened.document, &opened.facts));
+    let (ours, theirs) = (
+        ChannelGroups::derive_with_free_parts(graph, Protocol::Full),
+        DocumentGroups::of(&opened.document, &opened.facts),
+    );
     let mut there: HashMap<GroupChannel, DocumentChannel> = HashMap::new();
     let mut back: HashMap<DocumentChannel, GroupChannel> = HashMap::new();
     let mut n_compared = 0;

@@ -81,7 +81,12 @@ fn a_run_leaves_networks_within_budget_and_is_the_same_for_any_number_of_threads
         assert!(task["macs"].as_u64().unwrap() <= task["budget"]["max"].as_u64().unwrap());
         assert!(task["test_accuracy_after_tuning"].is_null());
         let other = fs::read(two.join(task["model_file"].as_str().unwrap())).unwrap();
-        assert_eq!(fs::read(file).unwrap(), other, "written networks differ");
+        assert_eq!(fs::read(&file).unwrap(), other, "written networks differ");
+        let plan = one.join(task["plan_file"].as_str().unwrap());
+        assert_eq!(plan, file.with_file_name("plan.json"));
+        assert_eq!(fs::read(&plan).unwrap(), fs::read(two.join(task["plan_file"].as_str().unwrap())).unwrap());
+        assert_eq!(json(&plan)["network"], task["network"]);
+        assert_eq!(fs::read_to_string(file.with_file_name("cut.py")).unwrap(), secateur::run::CUT_SCRIPT);
     }
     let metrics = fs::read_to_string(one.join("metrics.jsonl")).unwrap();
     let lines: Vec<Value> = metrics.lines().map(|l| serde_json::from_str(l).unwrap()).collect();

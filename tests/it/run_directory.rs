@@ -224,7 +224,9 @@ fn links_pipes_and_devices_in_a_run_directory_are_refused_and_what_they_point_at
     fs::create_dir_all(whole.join("tasks/shapes-shapes-macs0.6")).unwrap();
     let files =
         ["metrics.jsonl", "scene.ron", "log.txt", "summary.json", "tasks/shapes-shapes-macs0.6/model.safetensors"];
-    let more_files = ["tasks/shapes-shapes-macs0.6/certificate.json", ".lock"];
+    let more_files =
+        ["certificate.json", "plan.json", "cut.py"].map(|name| format!("tasks/shapes-shapes-macs0.6/{name}"));
+    let more_files = [&more_files.each_ref().map(String::as_str)[..], &[".lock"]].concat();
     let folders = ["tasks", "checkpoints", "tasks/shapes-shapes-macs0.6"];
     let put_away = |name: &str| {
         let place = whole.join(name);

@@ -8,6 +8,7 @@
 mod footprints;
 mod frozen;
 mod maps;
+mod splits;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use footprints::Footprints;
 use frozen::Frozen;
+use maps::{frozen, join_conv_groups};
 use serde::{Deserialize, Serialize};
 
 use crate::{Graph, NodeId, Op};
@@ -102,15 +104,31 @@ pub struct ChannelGroups {
 }
 
 impl ChannelGroups {
-    /// Derives the groups of `graph` under `protocol`. Time and memory grow with [`ChannelGroups::bytes_to_derive`].
+    /// Derives the groups of `graph` under `protocol`. Where channels are taken apart into equal parts, the same
+    /// channel
+    /// of each part goes together, so that the parts stay equal: code that takes halves (`chunk` in PyTorch) computes
+    /// the pruned network, too. Time and memory grow with [`ChannelGroups::bytes_to_derive`].
     ///
     /// # Panics
     /// When those bytes are beyond 2^38, hundreds of GiB: a graph can declare that many channels in a few hundred
     /// bytes.
     pub fn derive(graph: &Graph, protocol: Protocol) -> Self {
+        Self::derived(graph, protocol, true)
+    }
+    /// As [`ChannelGroups::derive`], but parts may become unequal.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn derive_with_free_parts(graph: &Graph, protocol: Protocol) -> Self {
+        Self::derived(graph, protocol, false)
+    }
+    fn derived(graph: &Graph, protocol: Protocol, keeps_parts_equal: bool) -> Self {
         assert!(Self::bytes_to_derive(graph) < 1 << 38, "positions are counted in 32 bits");
         let mut labels = Labels::default();
         let tensors = follow(graph, &mut labels, protocol);
+        if keeps_parts_equal {
+            splits::join_equal_parts(graph, &mut labels, &tensors);
+        }
         group(graph, labels, &tensors)
     }
     /// Bytes that [`ChannelGroups::derive`] takes for `graph` at its peak, at most: channels without weights cost no
@@ -309,21 +327,6 @@ fn follow(graph: &Graph, labels: &mut Labels, protocol: Protocol) -> Vec<AxisLab
     }
     labels.freeze(tensors[graph.output()].iter().copied(), Frozen::Output);
     tensors
-}
-
-/// The same labels, which may not be removed.
-fn frozen(labels: &mut Labels, axis: &AxisLabels, why: Frozen) -> AxisLabels {
-    labels.freeze(axis.iter().copied(), why);
-    axis.clone()
-}
-
-/// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay
-/// equal.
-fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
-    let per_group = axis.len() / n_groups;
-    for (position, &label) in axis.iter().enumerate().skip(per_group) {
-        labels.join(axis[position % per_group], label);
-    }
 }
 
 /// What the channels of a group have in common: footprint, and why they may not be removed.

@@ -34,6 +34,7 @@ mod external;
 mod facts;
 mod import;
 mod labels;
+mod module_path;
 mod names;
 mod pruned;
 mod scan;
@@ -47,7 +48,7 @@ pub use external::ExternalData;
 pub use facts::{Facts, InputShape};
 pub use import::ImportedNetwork;
 pub use labels::{DocumentChannel, DocumentGroup, DocumentGroups, FrozenNode, KeptFlags};
-pub use pruned::{Compacted, DocumentNetwork, NormNodes};
+pub use pruned::{AbsorbedConstant, Compacted, DocumentNetwork, LayerOrigin, NormNodes};
 pub use tensor::{ElementType, dims, floats, integers};
 
 /// The format's own structs, as `schema/onnx-ml.proto` declares them.

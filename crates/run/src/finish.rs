@@ -12,6 +12,7 @@ use secateur_sim::{
 };
 
 use crate::card::Card;
+use crate::directory::cut_plan::plan_files;
 use crate::directory::onnx_files::OnnxFiles;
 use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
@@ -206,6 +207,11 @@ impl Run<'_> {
             (&self.job.resolved.networks[network], &self.job.networks[self.job.tasks[task].network]);
         let onnx = OnnxFiles::new(loaded, prepared, winner, &self.job.resolved.budgets[task]);
         let name = &self.job.tasks[task].name;
+        let plan = plan_files(loaded, prepared, winner, &self.job.pool.0);
+        let (plan, no_plan) = match plan {
+            Ok(files) => (files, None),
+            Err(why) => (Vec::new(), Some(format!("'{name}' is written without plan.json: {why:#}"))),
+        };
         let (onnx, warning) = match onnx {
             Ok((files, None)) => (Some(files), None),
             Ok((files, Some(why))) => {
@@ -213,11 +219,15 @@ impl Run<'_> {
             }
             Err(why) => (None, Some(format!("'{name}' is written as safetensors, not as ONNX: {why:#}"))),
         };
-        if let Some(warning) = warning {
+        for warning in warning.into_iter().chain(no_plan) {
             self.journal.reporter.note(&format!("warning: {warning}"));
             self.refits.warnings.push(warning);
         }
-        self.journal.directory.write_network(TaskNetwork { task, winner, onnx }, self.job.scene, self.job.resolved)?;
+        self.journal.directory.write_network(
+            TaskNetwork { task, winner, onnx, plan },
+            self.job.scene,
+            self.job.resolved,
+        )?;
         if self.refits.recorded.insert(task) {
             self.journal.record_result(&self.job.tasks[task], winner)?;
         }

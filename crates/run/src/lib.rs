@@ -55,6 +55,7 @@ use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
 pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
+pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, PlannedLayer, PlannedSplit};
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;

@@ -51,6 +51,7 @@ pub(crate) fn summarise(
         tasks: {
             let of_task = |f: &Finished| TaskSummary {
                 onnx_file: run.journal.directory.onnx_file(&run.job.scene.tasks[f.task].name),
+                plan_file: run.journal.directory.plan_file(&run.job.scene.tasks[f.task].name),
                 ..task_summary(&run.job, searches, f, original_test[f.task])
             };
             finished[0].iter().map(of_task).collect()
@@ -114,6 +115,7 @@ fn task_summary(
         walk_of_best: setup.is_searched.then_some(winner.walk),
         model_file: model_file(&spec.name),
         onnx_file: None,
+        plan_file: None,
     }
 }
 

@@ -129,6 +129,10 @@ pub struct TaskSummary {
     pub model_file: String,
     /// Path of the same network as an ONNX model in the run directory; null where it could not be written.
     pub onnx_file: Option<String>,
+    /// Path in the run directory of the plan by which `cut.py` beside it cuts a PyTorch module to this network; null
+    /// where it could not be written.
+    #[serde(default)]
+    pub plan_file: Option<String>,
 }
 
 /// What walks were paid for, and how to read it.

@@ -1,6 +1,6 @@
 //! Labels of the operations that move or weigh channels.
 
-use super::{AxisLabels, Frozen, Labels, join_conv_groups};
+use super::{AxisLabels, Frozen, Labels};
 
 /// Labels of the sum or product of `inputs`: those of an input that has all channels. Same positions go together;
 /// a single channel for all must stay, or it would make one of them all.
@@ -44,4 +44,19 @@ pub(super) fn depth_to_space(
         labels.join(input[first(if columns_rows_depth { i / per_channel } else { i % n })], label);
     }
     (0..n).map(|out| input[first(out)]).collect()
+}
+
+/// In an ordinary grouped convolution the same position of every conv group goes together, so that the groups stay
+/// equal.
+pub(super) fn join_conv_groups(labels: &mut Labels, axis: &[u32], n_groups: usize) {
+    let per_group = axis.len() / n_groups;
+    for (position, &label) in axis.iter().enumerate().skip(per_group) {
+        labels.join(axis[position % per_group], label);
+    }
+}
+
+/// The same labels, which may not be removed.
+pub(super) fn frozen(labels: &mut Labels, axis: &AxisLabels, why: Frozen) -> AxisLabels {
+    labels.freeze(axis.iter().copied(), why);
+    axis.clone()
 }

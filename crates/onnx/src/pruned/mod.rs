@@ -1,10 +1,12 @@
 //! A document for a network that was imported from it and pruned: cut, with the weights that a refit changed.
 
 mod absorbed;
+mod origins;
 mod weights;
 
 use std::collections::HashMap;
 
+pub use origins::{AbsorbedConstant, LayerOrigin};
 use secateur_net::{
     ChannelGroups, Graph, KeptChannels, NetError, Network, Node, NodeId, Op, Protocol, Tensor, fold_batch_norm,
     parameter_shapes, prune,

@@ -13,12 +13,24 @@ pub(crate) const FILES: [&str; 4] = ["scene.ron", "metrics.jsonl", "log.txt", "s
 /// Folders of a run directory.
 pub(crate) const FOLDERS: [&str; 2] = ["tasks", "checkpoints"];
 /// Files of a task's folder.
-const TASK_FILES: [&str; 4] = ["model.safetensors", "certificate.json", ONNX_FILE, ONNX_DATA_FILE];
+const TASK_FILES: [&str; 6] =
+    ["model.safetensors", "certificate.json", ONNX_FILE, ONNX_DATA_FILE, PLAN_FILE, CUT_SCRIPT_FILE];
 /// A task's network as an ONNX model, and what that keeps outside itself.
 pub(crate) const ONNX_FILE: &str = "model.onnx";
 pub(crate) const ONNX_DATA_FILE: &str = "model.onnx.data";
+/// What was removed, and the Python file that removes the same from a PyTorch module.
+pub(crate) const PLAN_FILE: &str = "plan.json";
+pub(crate) const CUT_SCRIPT_FILE: &str = "cut.py";
+/// What is written whole beside a task's network.
+pub(crate) const BESIDE_NETWORK: [&str; 4] = [ONNX_FILE, ONNX_DATA_FILE, PLAN_FILE, CUT_SCRIPT_FILE];
 /// Longer first lines are not those of `metrics.jsonl`.
 const FIRST_LINE_BYTES_MAX: u64 = 64 << 10;
+
+/// A file in a task's folder, to be written.
+pub(crate) struct TaskFile {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
 
 /// Identity of a file or folder, which another one that took its place does not have; where the system has none, all
 /// are alike.

@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
+pub(crate) mod cut_plan;
 mod entries;
 mod lock;
 mod metrics_counts;

@@ -7,7 +7,7 @@ use secateur_certify::{CertifiedDocument, certify_onnx};
 use secateur_onnx::{Compacted, DocumentNetwork, NormNodes, OnnxDocument};
 use secateur_sim::{Prepared, Winner};
 
-use super::entries::{ONNX_DATA_FILE, ONNX_FILE};
+use super::entries::{ONNX_DATA_FILE, ONNX_FILE, TaskFile};
 use crate::inputs::load::LoadedNetwork;
 use crate::inputs::onnx_document::{MEAN_KEY, STD_KEY};
 use crate::inputs::resolve::{ResolvedBudget, Whole};
@@ -15,14 +15,8 @@ use crate::inputs::resolve::{ResolvedBudget, Whole};
 /// The files of an ONNX model, and what is counted of them.
 pub(crate) struct OnnxFiles {
     /// Data first, so that no model stands there without.
-    pub(crate) files: Vec<OnnxFile>,
+    pub(crate) files: Vec<TaskFile>,
     pub(crate) certificate: CertifiedDocument,
-}
-
-/// A file in a task's folder.
-pub(crate) struct OnnxFile {
-    pub(crate) name: &'static str,
-    pub(crate) bytes: Vec<u8>,
 }
 
 impl OnnxFiles {
@@ -81,7 +75,7 @@ impl OnnxFiles {
         let document = OnnxDocument::of_network(&winner.emitted(), &network.name)?;
         let model = document.with_properties(&properties(network, budget)?).to_bytes();
         let certificate = certify_onnx(Path::new(ONNX_FILE), &model, None, &[(budget.cost.name(), budget.max)])?;
-        Ok(Self { files: vec![OnnxFile { name: ONNX_FILE, bytes: model }], certificate })
+        Ok(Self { files: vec![TaskFile { name: ONNX_FILE, bytes: model }], certificate })
     }
 
     fn of(source: &DocumentNetwork, document: &OnnxDocument, budget: &ResolvedBudget) -> anyhow::Result<Self> {
@@ -95,9 +89,9 @@ impl OnnxFiles {
                 "the whole network is within the budget, and keeps data in '{}': copy the files that were given",
                 data.name
             );
-            files.push(OnnxFile { name: ONNX_DATA_FILE, bytes: data.bytes });
+            files.push(TaskFile { name: ONNX_DATA_FILE, bytes: data.bytes });
         }
-        files.push(OnnxFile { name: ONNX_FILE, bytes: written.model });
+        files.push(TaskFile { name: ONNX_FILE, bytes: written.model });
         Ok(Self { files, certificate })
     }
 }

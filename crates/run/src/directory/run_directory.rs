@@ -12,9 +12,11 @@ use secateur_formats::{StagedFile, stage_network, write_atomic};
 use secateur_rl::{Unroll, save_unrolls};
 use secateur_sim::Winner;
 
-use super::entries::{FileId, ONNX_DATA_FILE, ONNX_FILE, make_folder, open_to_read, open_to_write, remove_temporary};
+use super::entries::{
+    BESIDE_NETWORK, FileId, ONNX_FILE, PLAN_FILE, TaskFile, make_folder, open_to_read, open_to_write, remove_temporary,
+};
 use super::lock::RunLock;
-use super::onnx_files::{OnnxFile, OnnxFiles};
+use super::onnx_files::OnnxFiles;
 use crate::events::RunEvent;
 use crate::inputs::resolve::Resolved;
 use crate::scene::{Scene, edit};
@@ -30,6 +32,8 @@ pub(crate) struct TaskNetwork<'a> {
     pub(crate) winner: &'a Winner,
     /// The same as an ONNX model.
     pub(crate) onnx: Option<OnnxFiles>,
+    /// What was removed, and how to do the same in PyTorch.
+    pub(crate) plan: Vec<TaskFile>,
 }
 
 /// An open run directory.
@@ -181,8 +185,9 @@ impl RunDirectory {
         self.metrics.flush().context("metrics.jsonl")
     }
 
-    /// Writes a task's network, as safetensors and as ONNX if there is such a model, and their certificate, counted
-    /// from the bytes written: all, or nothing. At no moment is there a network without its certificate, or with that
+    /// Writes a task's network, as safetensors and as ONNX if there is such a model, the plan by which it was cut, and
+    /// their certificate, counted from the bytes written: all, or nothing. At no moment is there a network without
+    /// its certificate, or with that
     /// of another.
     pub(crate) fn write_network(
         &mut self,
@@ -201,26 +206,26 @@ impl RunDirectory {
         let mut certificate = certify_as(&file, network.staged_at(), &[(budget.cost.name(), budget.max)])?;
         let (onnx, counted) = found.onnx.map(|onnx| (onnx.files, onnx.certificate)).unzip();
         certificate.onnx = counted;
-        let onnx = onnx.unwrap_or_default();
-        let stage = |beside: &OnnxFile| StagedFile::new(&file.with_file_name(beside.name), &beside.bytes);
-        let staged_onnx: Vec<StagedFile> = onnx.iter().map(stage).collect::<Result<_, _>>()?;
+        let beside: Vec<TaskFile> = onnx.into_iter().flatten().chain(found.plan).collect();
+        let stage = |beside: &TaskFile| StagedFile::new(&file.with_file_name(beside.name), &beside.bytes);
+        let staged_beside: Vec<StagedFile> = beside.iter().map(stage).collect::<Result<_, _>>()?;
         let text = format!("{}\n", serde_json::to_string_pretty(&certificate)?);
         let certificate_file = file.with_file_name("certificate.json");
         let staged = StagedFile::new(&certificate_file, text.as_bytes())?;
         // All are safely on the disk, so that what is left to do takes no room.
         remove_other(&file, Some(&certificate.blake3))?;
-        for name in [ONNX_FILE, ONNX_DATA_FILE] {
-            let now = onnx.iter().find(|file| file.name == name).map(|file| blake3::hash(&file.bytes).to_string());
+        for name in BESIDE_NETWORK {
+            let now = beside.iter().find(|file| file.name == name).map(|file| blake3::hash(&file.bytes).to_string());
             remove_other(&file.with_file_name(name), now.as_deref())?;
         }
         staged.commit()?;
-        staged_onnx.into_iter().try_for_each(StagedFile::commit)?;
+        staged_beside.into_iter().try_for_each(StagedFile::commit)?;
         network.commit()?;
         let bytes = std::fs::read(&file).with_context(|| format!("'{}'", file.display()))?;
         ensure!(blake3::hash(&bytes).to_hex().as_str() == certificate.blake3, "'{}' was changed", file.display());
         self.note_written(&file, &bytes);
         self.note_written(&certificate_file, text.as_bytes());
-        onnx.iter().for_each(|beside| self.note_written(&file.with_file_name(beside.name), &beside.bytes));
+        beside.iter().for_each(|beside| self.note_written(&file.with_file_name(beside.name), &beside.bytes));
         if !certificate.holds() {
             self.over_budget.push(spec.name.clone());
         }
@@ -229,7 +234,16 @@ impl RunDirectory {
 
     /// Path in the run directory of a task's ONNX model, if one was written.
     pub(crate) fn onnx_file(&self, task: &str) -> Option<String> {
-        let file = format!("tasks/{task}/{ONNX_FILE}");
+        self.written_file(task, ONNX_FILE)
+    }
+
+    /// Path in the run directory of a task's plan, if one was written.
+    pub(crate) fn plan_file(&self, task: &str) -> Option<String> {
+        self.written_file(task, PLAN_FILE)
+    }
+
+    fn written_file(&self, task: &str, name: &str) -> Option<String> {
+        let file = format!("tasks/{task}/{name}");
         self.written.contains_key(&self.path().join(&file)).then_some(file)
     }
 
