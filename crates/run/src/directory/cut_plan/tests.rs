@@ -19,6 +19,8 @@ fn loaded(graph: Graph) -> LoadedNetwork {
         path: "net.pth".into(),
         arch: None,
         document: None,
+        outputs: vec![],
+        ends_early: None,
         folded: fold_batch_norm(&original).unwrap(),
         preprocessing: Preprocessing::new(vec![0.0; 3], vec![1.0; 3]).unwrap(),
         original,
