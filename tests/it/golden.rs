@@ -65,7 +65,7 @@ fn predict_in(precision: Precision, network: &Network, preprocessing: &Preproces
 }
 
 fn n_correct(predictions: &[u16], data: &Dataset) -> usize {
-    predictions.iter().zip(&data.labels).filter(|(p, l)| p == l).count()
+    predictions.iter().zip(data.labels().unwrap()).filter(|(p, l)| p == l).count()
 }
 
 fn check_released(name: &str, expected_correct: usize) {

@@ -44,6 +44,15 @@ pub enum FormatError {
         /// What belongs there.
         expected: &'static str,
     },
+    /// Accuracy was asked of images that have no labels.
+    #[error(
+        "data set '{dataset}' has no labels, which accuracy needs; give its images a folder for each class, or a list of \
+         `path,label`"
+    )]
+    NoLabels {
+        /// The data set.
+        dataset: String,
+    },
     /// Mean and standard deviation that cannot normalise an image.
     #[error("preprocessing: {problem}")]
     Preprocessing {

@@ -95,7 +95,7 @@ fn inputs(
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
-    let protocol = scene.protocol;
+    let (labels, protocol) = (data.labels()?, scene.protocol);
     let norm_orders =
         card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
     Ok(Inputs {
@@ -112,6 +112,6 @@ fn inputs(
         precision: scene.precision,
         calibration: images(&rest[..scene.images.calibration]),
         refit: images(&rest[..scene.images.refit]),
-        reward: LabelledImages { images: images(reward), labels: reward.iter().map(|&i| data.labels[i]).collect() },
+        reward: LabelledImages { images: images(reward), labels: reward.iter().map(|&i| labels[i]).collect() },
     })
 }

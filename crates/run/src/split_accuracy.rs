@@ -92,9 +92,10 @@ struct ImageChunk<'a> {
 }
 
 impl<'a> ImageChunk<'a> {
-    fn new(preprocessing: &Preprocessing, data: &'a Dataset, range: Range<usize>) -> Self {
+    fn new(preprocessing: &Preprocessing, data: &'a Dataset, range: Range<usize>) -> anyhow::Result<Self> {
+        let labels = &data.labels()?[range.clone()];
         let images = data.normalised_nhwc(&range.clone().collect::<Vec<_>>(), preprocessing);
-        Self { from: range.start, images, labels: &data.labels[range] }
+        Ok(Self { from: range.start, images, labels })
     }
 
     fn set(&self, network: &Network) -> ImageSet<'_> {
@@ -118,7 +119,7 @@ pub struct FirstImages<'a> {
 /// them.
 ///
 /// # Errors
-/// As [`Plan::n_correct`], with the images where it happened.
+/// As [`Plan::n_correct`], with the images where it happened; images without labels.
 pub fn count_correct(
     network: &Network,
     images: FirstImages<'_>,
@@ -137,7 +138,7 @@ pub fn count_correct(
     };
     let mut ahead: Option<(ImageChunk<'_>, Option<PendingScores>)> = None;
     for from in (0..n).step_by(CHUNK_IMAGES) {
-        let chunk = ImageChunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES));
+        let chunk = ImageChunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES))?;
         let begun = engine.begin(network, &chunk);
         if let Some((before, begun)) = ahead.replace((chunk, begun)) {
             finish(engine, &before, begun)?;

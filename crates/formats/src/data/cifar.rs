@@ -62,12 +62,11 @@ pub(super) fn read_cifar(of: &CifarFiles, data_root: &Path, split: Split) -> Res
     };
     // All of them are looked for before the first is read.
     let paths = files.iter().map(|file| locate(of, data_root, file)).collect::<Result<Vec<_>, _>>()?;
-    let mut data =
-        Dataset { name: of.name.into(), shape: SHAPE, n_classes: of.n_classes, images: Vec::new(), labels: Vec::new() };
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
     for path in paths {
-        append_records(of, &path, &mut data)?;
+        append_records(of, &path, (&mut images, &mut labels))?;
     }
-    Ok(data)
+    Ok(Dataset { name: of.name.into(), shape: SHAPE, n_classes: of.n_classes, images, labels: Some(labels) })
 }
 
 fn locate(of: &CifarFiles, data_root: &Path, file: &str) -> Result<PathBuf, FormatError> {
@@ -80,7 +79,11 @@ fn locate(of: &CifarFiles, data_root: &Path, file: &str) -> Result<PathBuf, Form
     }
 }
 
-fn append_records(of: &CifarFiles, path: &Path, data: &mut Dataset) -> Result<(), FormatError> {
+fn append_records(
+    of: &CifarFiles,
+    path: &Path,
+    (images, labels_of_all): (&mut Vec<u8>, &mut Vec<u16>),
+) -> Result<(), FormatError> {
     let bytes = read_regular_file(path, MAX_FILE_BYTES)?;
     let fail = |problem: String| FileProblem::malformed("CIFAR", problem).at(path);
     let record_bytes = of.label_bytes + SHAPE.len();
@@ -90,8 +93,8 @@ fn append_records(of: &CifarFiles, path: &Path, data: &mut Dataset) -> Result<()
             "expected a multiple of {record_bytes} bytes, got {n}: truncated after {whole} whole records"
         )));
     }
-    data.images.reserve(bytes.len());
-    data.labels.reserve(bytes.len() / record_bytes);
+    images.reserve(bytes.len());
+    labels_of_all.reserve(bytes.len() / record_bytes);
     for (number, record) in bytes.chunks_exact(record_bytes).enumerate() {
         let (labels, pixels) = record.split_at(of.label_bytes);
         let label = labels[of.label_bytes - 1];
@@ -99,8 +102,8 @@ fn append_records(of: &CifarFiles, path: &Path, data: &mut Dataset) -> Result<()
             let last = of.n_classes - 1;
             return Err(fail(format!("record {number}: expected a label from 0 to {last}, got {label}")));
         }
-        data.labels.push(u16::from(label));
-        data.images.extend_from_slice(pixels);
+        labels_of_all.push(u16::from(label));
+        images.extend_from_slice(pixels);
     }
     Ok(())
 }
@@ -144,7 +147,7 @@ mod tests {
             .collect();
         let root = root_with(&files);
         let data = read_cifar10(root.path(), Split::Train).unwrap();
-        assert_eq!(data.labels, [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
+        assert_eq!(data.labels().unwrap(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
         assert_eq!((data.len(), data.n_classes, data.shape), (10, 10, SHAPE));
         assert_eq!(data.images.len(), 10 * 3072);
         assert_eq!((data.image(3)[0], data.image(3)[3071]), (21, 7));
@@ -185,7 +188,7 @@ mod tests {
         let file = root.path().join(CIFAR_100.folder).join("test.bin");
         fs::write(&file, [vec![19], record(99, 5), vec![0], record(0, 6)].concat()).unwrap();
         let data = read_cifar(&CIFAR_100, root.path(), Split::Test).unwrap();
-        assert_eq!((data.labels.as_slice(), data.n_classes), (&[99, 0][..], 100));
+        assert_eq!((data.labels().unwrap(), data.n_classes), (&[99, 0][..], 100));
         assert_eq!((data.image(0)[0], data.image(1)[0]), (5, 6));
         fs::write(&file, [vec![0], record(100, 5)].concat()).unwrap();
         let message = read_cifar(&CIFAR_100, root.path(), Split::Test).unwrap_err().to_string();

@@ -27,7 +27,7 @@ impl Split {
     }
 }
 
-/// Labelled images of one split.
+/// Images of one split, as a rule with a label each.
 ///
 /// # Example
 /// ```
@@ -40,31 +40,39 @@ impl Split {
 /// assert_eq!(images.len(), 2 * data.shape.len());
 /// ```
 ///
-/// Invariant kept by the readers: `images.len() == labels.len() * shape.len()` and every
-/// label is below `n_classes`.
+/// Invariant kept by the readers: there are as many labels as images, if there are any, and every label is below
+/// `n_classes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// Name for listings, such as `cifar10`.
     pub name: String,
     /// Shape of one image.
     pub shape: Shape,
-    /// Number of classes.
+    /// Number of classes; 0 without labels.
     pub n_classes: usize,
     /// Pixels 0..=255, `[N, C, H, W]`.
     pub images: Vec<u8>,
-    /// Class of each image, `[N]`.
-    pub labels: Vec<u16>,
+    /// Class of each image, `[N]`; none where the images have no labels.
+    pub labels: Option<Vec<u16>>,
 }
 
 impl Dataset {
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.images.len() / self.shape.len().max(1)
     }
 
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
+    }
+
+    /// Class of each image.
+    ///
+    /// # Errors
+    /// When the images have none.
+    pub fn labels(&self) -> Result<&[u16], FormatError> {
+        self.labels.as_deref().ok_or_else(|| FormatError::NoLabels { dataset: self.name.clone() })
     }
 
     /// Pixels of one image, `[C, H, W]`.
@@ -181,7 +189,7 @@ mod tests {
     fn pixels_are_normalised_and_laid_out_channel_last() {
         let images = (0..24).map(|x| x * 10).collect();
         let shape = Shape { c: 3, h: 2, w: 2 };
-        let data = Dataset { name: "two".into(), shape, n_classes: 2, images, labels: vec![0, 1] };
+        let data = Dataset { name: "two".into(), shape, n_classes: 2, images, labels: Some(vec![0, 1]) };
         let prep = Preprocessing::new(vec![0.5, 0.25, 0.0], vec![0.5, 0.25, 1.0]).unwrap();
         let got = data.normalised_nhwc(&[1, 0], &prep);
         assert_eq!(got.len(), 24);
@@ -204,7 +212,8 @@ mod tests {
             (127, [0.056_939_743, 0.187_675_06, 0.409_063_25]),
             (255, [2.248_908_3, 2.428_571_5, 2.64]),
         ] {
-            let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![x, x, x], labels: vec![0] };
+            let data =
+                Dataset { name: "one".into(), shape, n_classes: 1, images: vec![x, x, x], labels: Some(vec![0]) };
             let prep = Preprocessing::imagenet();
             assert_eq!(data.normalised_nhwc(&[0], &prep), expected);
         }
@@ -213,7 +222,7 @@ mod tests {
     #[test]
     fn no_indices_give_no_values() {
         let shape = Shape { c: 1, h: 1, w: 1 };
-        let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![9], labels: vec![0] };
+        let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![9], labels: Some(vec![0]) };
         assert!(data.normalised_nhwc(&[], &Preprocessing::new(vec![0.0], vec![1.0]).unwrap()).is_empty());
     }
 

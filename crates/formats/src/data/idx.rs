@@ -62,7 +62,13 @@ pub(super) fn read_idx(of: &IdxFolders, data_root: &Path, split: Split) -> Resul
     }
     let n_classes = labels.bytes.iter().max().map_or(0, |&label| usize::from(label) + 1).max(N_CLASSES_MIN);
     let labels = labels.bytes.into_iter().map(u16::from).collect();
-    Ok(Dataset { name: of.name.into(), shape: Shape { c: 1, h, w }, n_classes, images: images.bytes, labels })
+    Ok(Dataset {
+        name: of.name.into(),
+        shape: Shape { c: 1, h, w },
+        n_classes,
+        images: images.bytes,
+        labels: Some(labels),
+    })
 }
 
 /// The file in the first folder that has it, plain or compressed, with a hyphen or a point before `idx`.
@@ -151,7 +157,7 @@ mod tests {
             let root = root_with(folder, &files);
             let data = read_idx(&MNIST, root.path(), Split::Test).unwrap();
             assert_eq!((data.shape, data.n_classes), (Shape { c: 1, h: 2, w: 3 }, 10));
-            assert_eq!((data.labels.as_slice(), data.image(1)), (&[9, 3][..], &[7, 8, 9, 10, 11, 12][..]));
+            assert_eq!((data.labels().unwrap(), data.image(1)), (&[9, 3][..], &[7, 8, 9, 10, 11, 12][..]));
             let missing = read_idx(&MNIST, root.path(), Split::Train).unwrap_err().to_string();
             assert!(missing.contains("train-images-idx3-ubyte") && missing.contains("mnist"), "{missing}");
         }

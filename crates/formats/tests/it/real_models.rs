@@ -80,7 +80,8 @@ fn cifar10_has_its_images_and_the_golden_labels() {
     let size = labels.data().len() / labels.shape()[0];
     assert!(
         labels.data().chunks_exact(size).map(|l| u16::from(l[0])).eq(test
-            .labels
+            .labels()
+            .unwrap()
             .iter()
             .copied()
             .take(labels.shape()[0]))

@@ -42,7 +42,7 @@ fn largest_difference(name: &str, n: usize, n_images: usize) -> Option<usize> {
     let repaired = |_| refit.run(&random_shares(&groups, &mut rng), false).unwrap().0;
     let candidates: Vec<Network> = (0..n).map(repaired).collect();
     let scored = images(&train, N_REFIT..N_REFIT + n_images);
-    let labels = &train.labels[N_REFIT..N_REFIT + n_images];
+    let labels = &train.labels().unwrap()[N_REFIT..N_REFIT + n_images];
     let truth = Truth { labels, n_classes: 10, original_logits: None };
     let on_card = GpuImages::new(&gpu, network.graph().input(), &scored, Some(truth)).unwrap();
     let counts = gpu.score(&on_card, &Candidates::Repaired(&candidates.iter().collect::<Vec<_>>())).unwrap();

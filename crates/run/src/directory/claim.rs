@@ -93,7 +93,7 @@ pub(crate) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Ide
         let mut hasher = blake3::Hasher::new();
         for split in [&dataset.train, &dataset.test] {
             hasher.update(&split.images);
-            for label in &split.labels {
+            for label in split.labels.iter().flatten() {
                 hasher.update(&label.to_le_bytes());
             }
         }

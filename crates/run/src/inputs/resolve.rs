@@ -179,7 +179,7 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
         size_advice(network, data.shape)
     );
     ensure!(
-        outputs == data.n_classes,
+        data.labels.is_none() || outputs == data.n_classes,
         "network '{name}' has {outputs} outputs, data set '{}' has {} classes",
         data.name,
         data.n_classes
