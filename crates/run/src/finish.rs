@@ -14,6 +14,7 @@ use crate::card::Card;
 use crate::directory::onnx_files::OnnxFiles;
 use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
+use crate::inputs::images::dataset_for;
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
 use crate::run::Run;
@@ -255,12 +256,13 @@ impl Run<'_> {
 
     fn test_accuracy(&self, task: usize, network: &Network) -> Result<f64, RunError> {
         let spec = &self.job.scene.tasks[task];
-        let data = &self.job.resolved.datasets[spec.dataset].test;
-        let preprocessing = &self.job.resolved.networks[spec.network].preprocessing;
+        let loaded = &self.job.resolved.networks[spec.network];
+        let data = &dataset_for(loaded, &self.job.resolved.datasets[spec.dataset].test).context("the test split")?;
+        let preprocessing = &loaded.preprocessing;
         let mut engine = Engine::cpu(network).context("compiling for the test split")?;
         let images = FirstImages { data, preprocessing, n: data.len() };
-        let n_correct = count_correct(network, images, &mut engine, &self.job.pool.0, |_| {});
-        Ok(n_correct.context("evaluating on the test split")? as f64 / data.len().max(1) as f64)
+        let counted = count_correct(network, images, &mut engine, &self.job.pool.0, |_| {});
+        Ok(counted.context("evaluating on the test split")?.accuracy())
     }
 
     /// Writes the summary, and says what the results lack.
@@ -272,6 +274,10 @@ impl Run<'_> {
         let wall_s = self.journal.wall_s();
         self.job.card.iter().for_each(Card::keep_pipelines);
         let original_test = self.original_test_accuracies()?;
+        for dataset in &self.job.resolved.datasets {
+            let failures = dataset.test.failures();
+            failures.iter().for_each(|failure| self.journal.reporter.note(&format!("{}: {failure}", dataset.name)));
+        }
         let summary = summarise(&self, &searches, finished, &original_test, wall_s);
         self.journal.directory.write_summary(&summary)?;
         self.journal.wait_for_checkpoint();

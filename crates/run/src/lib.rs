@@ -57,6 +57,7 @@ pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use error::{Incomplete, RunError};
 pub use events::{Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;
+pub use inputs::images::dataset_for;
 pub use inputs::load::{LoadedNetwork, NetworkChoices, load_network, load_network_as};
 pub use inputs::memory::{Evaluation, MemoryBound};
 pub use inputs::onnx_document::{is_onnx, open_document};
@@ -67,7 +68,7 @@ pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
 pub use spec::RunSpec;
-pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
+pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, count_correct};
 pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, RunResult, Summary, TaskSummary};
 pub use threads::{n_threads, thread_pool};
 
@@ -118,6 +119,10 @@ pub(crate) fn run_on(
         journal.begin(scene.seed)?;
     }
     let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+    for dataset in &resolved.datasets {
+        let failures = dataset.train.failures();
+        failures.iter().for_each(|failure| journal.reporter.note(&format!("{}: {failure}", dataset.name)));
+    }
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
@@ -166,6 +171,11 @@ fn say_assumptions(scene: &Scene, resolved: &Resolved, claim: &Claim, reporter: 
     for network in &resolved.networks {
         for assumption in &network.assumptions {
             reporter.note(&format!("{}: {assumption}", network.name));
+        }
+    }
+    for dataset in &resolved.datasets {
+        for note in dataset.train.notes().into_iter().chain(dataset.test.notes()) {
+            reporter.note(&format!("{}: {note}", dataset.name));
         }
     }
     wide_layers(scene, resolved).iter().for_each(|layer| reporter.note(&format!("note: {layer}")));

@@ -66,7 +66,13 @@ pub(super) fn read_cifar(of: &CifarFiles, data_root: &Path, split: Split) -> Res
     for path in paths {
         append_records(of, &path, (&mut images, &mut labels))?;
     }
-    Ok(Dataset { name: of.name.into(), shape: SHAPE, n_classes: of.n_classes, images, labels: Some(labels) })
+    Ok(Dataset {
+        name: of.name.into(),
+        shape: SHAPE,
+        n_classes: of.n_classes,
+        images: images.into(),
+        labels: Some(labels),
+    })
 }
 
 fn locate(of: &CifarFiles, data_root: &Path, file: &str) -> Result<PathBuf, FormatError> {
@@ -149,7 +155,7 @@ mod tests {
         let data = read_cifar10(root.path(), Split::Train).unwrap();
         assert_eq!(data.labels().unwrap(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
         assert_eq!((data.len(), data.n_classes, data.shape), (10, 10, SHAPE));
-        assert_eq!(data.images.len(), 10 * 3072);
+        assert_eq!(data.bytes().len(), 10 * 3072);
         assert_eq!((data.image(3)[0], data.image(3)[3071]), (21, 7));
     }
 

@@ -7,6 +7,7 @@ mod fuzz_seeds;
 mod graph_files;
 mod handmade;
 mod hostile;
+mod image_files;
 mod irregular_files;
 mod names;
 mod real_models;
