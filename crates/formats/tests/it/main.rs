@@ -8,6 +8,7 @@ mod graph_files;
 mod handmade;
 mod hostile;
 mod image_files;
+mod image_folders;
 mod irregular_files;
 mod names;
 mod real_models;
