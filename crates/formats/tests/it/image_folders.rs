@@ -84,6 +84,10 @@ fn folders_named_after_splits_are_the_splits_and_share_their_classes() {
     assert_eq!((train.n_classes, reds(&train, None)), (3, vec![(2, Some(0)), (1, Some(1)), (3, Some(2))]));
     let test = folder.read(Labels::Folders, Split::Test).unwrap();
     assert_eq!((test.n_classes, reds(&test, None)), (3, vec![(4, Some(2))]));
+    // Names in lists are numbered as those of the training list.
+    folder.write("train/l.csv", b"b/1.png,x\na/2.bmp,y\n");
+    folder.write("val/l.csv", b"c/4.png,y\n");
+    assert_eq!(reds(&folder.read(Labels::List("l.csv".into()), Split::Test).unwrap(), None), [(4, Some(1))]);
     folder.image("val/new/5.png", 5);
     let message = folder.read(Labels::Folders, Split::Test).unwrap_err().to_string();
     assert!(message.contains("'new'") && message.contains("both splits alike"), "{message}");
@@ -117,6 +121,12 @@ fn lists_give_labels_by_number_or_name_in_every_common_form() {
     }
     let named = read("a.png,rose\nwith space.png,daisy\nsub/c.png,rose\n").unwrap();
     assert_eq!((named.n_classes, reds(&named, None)), (2, vec![(1, Some(1)), (2, Some(0)), (3, Some(1))]));
+    // A list that has both splits holds out a fifth, numbers or names.
+    for text in ["a.png,3\nwith space.png,3\nsub/c.png,0\n", "a.png,x\nwith space.png,x\nsub/c.png,y\n"] {
+        folder.write("labels.csv", text.as_bytes());
+        let train = folder.read(Labels::List("labels.csv".into()), Split::Train).unwrap();
+        assert_eq!((train.len(), train.notes().len()), (2, 1), "{:?}", train.notes());
+    }
     for (text, expected) in [
         ("a.png,1\nsub/c.png\n", "line 2: expected `path,label`, got 'sub/c.png' without a label"),
         ("a.png,-1\n", "expected a label from 0 to 65534, got '-1'"),

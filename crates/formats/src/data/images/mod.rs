@@ -9,6 +9,7 @@ pub(crate) mod listing;
 mod split;
 pub(crate) mod transform;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use secateur_net::Shape;
@@ -129,14 +130,17 @@ impl ImageSource<'_> {
         })
     }
 
-    /// Classes of a test folder are those of the training folder, which has the numbers.
+    /// Classes of a test folder are numbered as those of the training folder.
     fn as_trained(&self, mut found: Found, (data_root, split): (&Path, Split)) -> Result<Found, FormatError> {
         let (trained, _) = self.folder(data_root, Split::Train)?;
         let (folder, part) = self.folder(data_root, split)?;
-        if *self.labels != Labels::Folders || split == Split::Train || part != Part::All {
+        if found.classes.is_empty() || split == Split::Train || part != Part::All {
             return Ok(found);
         }
-        let classes = class_names(&trained)?;
+        let classes = match self.labels {
+            Labels::List(file) => read_list(&trained.join(file))?.found.classes,
+            Labels::Folders | Labels::None => class_names(&trained)?,
+        };
         let numbers: Vec<Option<u16>> = found
             .classes
             .iter()
@@ -147,7 +151,7 @@ impl ImageSource<'_> {
             *label = numbers[class].ok_or_else(|| FormatError::ImageFolder {
                 folder: folder.clone(),
                 problem: format!(
-                    "has the class folder '{}', which '{}' has not; name the folders of both splits alike",
+                    "has the class '{}', which '{}' has not; name the classes of both splits alike",
                     found.classes[class],
                     trained.display()
                 ),
@@ -168,11 +172,12 @@ impl ImageSource<'_> {
 
 /// Classes of a single image, of which none is left for the other split.
 fn single_images(found: &Found) -> Option<String> {
-    let mut counts = vec![0usize; found.classes.len()];
-    found.labels.iter().flatten().for_each(|&label| counts[usize::from(label)] += 1);
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    found.labels.iter().flatten().for_each(|&label| *counts.entry(label).or_default() += 1);
     let mut single = listing::LeftOut::default();
-    let of_one = found.classes.iter().zip(&counts).filter(|(_, n)| **n == 1);
-    of_one.for_each(|(class, _)| single.add(class));
+    for (&label, _) in counts.iter().filter(|(_, n)| **n == 1) {
+        single.add(found.classes.get(usize::from(label)).cloned().unwrap_or_else(|| label.to_string()));
+    }
     single.told("classes with one image only")
 }
 
