@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::FormatError;
 use crate::data::images::files::ImageFiles;
 
-/// Images from files that are decoded together: few enough to need little memory beside what is kept of them.
-const CHUNK_FILES: usize = 64;
-
 /// Which half of a data set. The test split is read once, at the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Split {
@@ -161,20 +158,29 @@ impl Dataset {
             return Ok(LoadedImages { images, indices, n_tried });
         };
         let tables: Vec<[f32; 256]> = (0..prep.n_channels()).map(|channel| prep.table(channel)).collect();
+        let normalise = |pixels: &[u8], out: &mut [f32]| {
+            for (pixel, out) in pixels.chunks_exact(tables.len()).zip(out.chunks_exact_mut(tables.len())) {
+                for ((&x, out), table) in pixel.iter().zip(out).zip(&tables) {
+                    *out = table[usize::from(x)];
+                }
+            }
+        };
         let mut loaded = LoadedImages::default();
-        // Room that is reserved once is not copied, and is not twice what is used.
-        loaded.images.reserve_exact(n.min(order.len()) * self.shape.len());
+        let len = self.shape.len();
+        // Those that cannot be read are replaced by the next ones.
         while loaded.indices.len() < n && loaded.n_tried < order.len() {
-            let wanted = (n - loaded.indices.len()).min(CHUNK_FILES).min(order.len() - loaded.n_tried);
-            let indices = &order[loaded.n_tried..loaded.n_tried + wanted];
-            let decoded = pool.install(|| files.decode(indices, self.shape))?;
-            for (&index, pixels) in indices.iter().zip(decoded) {
-                let Some(pixels) = pixels else { continue };
-                let values = pixels.iter().zip((0..tables.len()).cycle());
-                loaded.images.extend(values.map(|(&x, channel)| tables[channel][usize::from(x)]));
+            let (from, here) = (loaded.indices.len() * len, n - loaded.indices.len());
+            let indices = &order[loaded.n_tried..order.len().min(loaded.n_tried + here)];
+            loaded.images.resize(from + indices.len() * len, 0.0);
+            let out = &mut loaded.images[from..];
+            let is_read = pool.install(|| files.decode_into(indices, self.shape, out, normalise))?;
+            for (place, (&index, _)) in indices.iter().zip(&is_read).enumerate().filter(|(_, (_, is_read))| **is_read) {
+                let (source, target) = (from + place * len, loaded.indices.len() * len);
+                loaded.images.copy_within(source..source + len, target);
                 loaded.indices.push(index);
             }
-            loaded.n_tried += wanted;
+            loaded.images.truncate(loaded.indices.len() * len);
+            loaded.n_tried += indices.len();
         }
         Ok(loaded)
     }

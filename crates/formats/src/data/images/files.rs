@@ -106,28 +106,34 @@ impl ImageFiles {
         }
     }
 
-    /// Pixels `[H, W, C]` of the images at `indices`, each made what a network reads of `to`, computed by the threads of
-    /// the pool that this is called in. Those that cannot be read are left out where the scene says so, and remembered.
+    /// Decodes the images at `indices`, makes each what a network reads of `to`, and lets `fill` turn its pixels
+    /// `[H, W, C]` into its place in `out`, on the threads of the pool that this is called in. Tells which could be read;
+    /// others are left out where the scene says so, and remembered.
     ///
     /// # Errors
     /// The first image that cannot be read, where the scene says to stop.
-    pub(crate) fn decode(&self, indices: &[usize], to: Shape) -> Result<Vec<Option<Vec<u8>>>, FormatError> {
-        let decoded: Vec<Result<Vec<u8>, FormatError>> =
-            indices.par_iter().map(|&index| self.decode_one(index, to)).collect();
-        let mut out = Vec::with_capacity(indices.len());
-        for (&index, image) in indices.iter().zip(decoded) {
+    pub(crate) fn decode_into(
+        &self,
+        indices: &[usize],
+        to: Shape,
+        out: &mut [f32],
+        fill: impl Fn(&[u8], &mut [f32]) + Sync,
+    ) -> Result<Vec<bool>, FormatError> {
+        let places = indices.par_iter().zip(out.par_chunks_exact_mut(to.len().max(1)));
+        let decoded: Vec<Result<(), FormatError>> =
+            places.map(|(&index, place)| self.decode_one(index, to).map(|pixels| fill(&pixels, place))).collect();
+        for (&index, image) in indices.iter().zip(&decoded) {
             match (image, self.listing.on_error) {
-                (Ok(pixels), _) => out.push(Some(pixels)),
+                (Ok(()), _) => {}
                 (Err(problem), OnError::Skip) => {
                     self.unreadable().entry(index).or_insert_with(|| problem.to_string());
-                    out.push(None);
                 }
                 (Err(problem), OnError::Stop) => {
                     return Err(FormatError::UnreadableImage { problem: problem.to_string() });
                 }
             }
         }
-        Ok(out)
+        Ok(decoded.iter().map(Result::is_ok).collect())
     }
 
     fn decode_one(&self, index: usize, to: Shape) -> Result<Vec<u8>, FormatError> {
