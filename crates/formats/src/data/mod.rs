@@ -5,6 +5,7 @@ pub(crate) mod cifar;
 pub(crate) mod dataset;
 mod idx;
 pub(crate) mod images;
+pub(crate) mod pixels;
 pub mod procedural;
 
 use std::path::Path;

@@ -17,6 +17,10 @@ use crate::FileProblem;
 
 /// Pixels of one image at most, as PIL has it: a header of a few bytes can declare 4,000,000,000 of them.
 const PIXELS_MAX: u64 = 178_956_970;
+/// Pixels that a file of any length may have, about 50 MB, and beyond them for every byte of the file: a white page of one
+/// bit a pixel takes a byte for 8,000.
+const PIXELS_OF_ANY: u64 = 1 << 24;
+const PIXELS_PER_BYTE: u64 = 10_000;
 /// Bytes that a decoder may take for a pixel: 16 bits for each of four channels, and as much again while it works.
 const BYTES_PER_PIXEL_MAX: u64 = 16;
 
@@ -54,12 +58,12 @@ pub fn decode_image(bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
         [0xff, 0xd8, ..] => jpeg(bytes),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), Limits::no_limits());
-            by_image("PNG", decoder, |_| png_mode(bytes))
+            by_image("PNG", bytes.len(), decoder, |_| png_mode(bytes))
         }
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => {
-            by_image("WebP", WebPDecoder::new(Cursor::new(bytes)), mode_of_pixels)
+            by_image("WebP", bytes.len(), WebPDecoder::new(Cursor::new(bytes)), mode_of_pixels)
         }
-        [b'B', b'M', ..] => by_image("BMP", BmpDecoder::new(Cursor::new(bytes)), mode_of_pixels),
+        [b'B', b'M', ..] => by_image("BMP", bytes.len(), BmpDecoder::new(Cursor::new(bytes)), mode_of_pixels),
         _ => Err(not_an_image(bytes)),
     }
 }
@@ -85,10 +89,14 @@ fn not_an_image(bytes: &[u8]) -> FileProblem {
 }
 
 /// Refuses sizes that no image in use has.
-fn check_size(format: &'static str, width: u64, height: u64) -> Result<(), FileProblem> {
+fn check_size(format: &'static str, size: [u64; 2], n_bytes: usize) -> Result<(), FileProblem> {
+    let [width, height] = size;
     let n = width.saturating_mul(height);
-    if n == 0 || n > PIXELS_MAX {
-        let problem = format!("expected 1 to {PIXELS_MAX} pixels, its header declares {width} x {height}");
+    let most = PIXELS_MAX.min(PIXELS_OF_ANY.max(PIXELS_PER_BYTE.saturating_mul(n_bytes as u64)));
+    if n == 0 || n > most {
+        let problem = format!(
+            "expected 1 to {most} pixels in a file of {n_bytes} bytes, its header declares {width} x {height}; is it damaged?"
+        );
         return Err(FileProblem::malformed(format, problem));
     }
     Ok(())
@@ -106,7 +114,7 @@ fn jpeg(bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
         (Some(size), Some(stored)) => (size, stored),
         _ => return Err(FileProblem::malformed("JPEG", "has no frame header")),
     };
-    check_size("JPEG", width as u64, height as u64)?;
+    check_size("JPEG", [width as u64, height as u64], bytes.len())?;
     let (wanted, mode) = match stored {
         ColorSpace::Luma => (ColorSpace::Luma, "L"),
         ColorSpace::CMYK => (ColorSpace::CMYK, "CMYK"),
@@ -137,13 +145,14 @@ fn times(x: u8, k: u8) -> u8 {
 /// What the `image` crate reads.
 fn by_image<D: ImageDecoder>(
     format: &'static str,
+    n_bytes: usize,
     decoder: image::ImageResult<D>,
     mode: impl FnOnce(image::ColorType) -> &'static str,
 ) -> Result<DecodedImage, FileProblem> {
     let fail = |error: image::ImageError| FileProblem::malformed(format, error.to_string());
     let mut decoder = decoder.map_err(fail)?;
     let (width, height) = decoder.dimensions();
-    check_size(format, u64::from(width), u64::from(height))?;
+    check_size(format, [u64::from(width), u64::from(height)], n_bytes)?;
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(
         (PIXELS_MAX * BYTES_PER_PIXEL_MAX).min(u64::from(width) * u64::from(height) * BYTES_PER_PIXEL_MAX + (1 << 20)),

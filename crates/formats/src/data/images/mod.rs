@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use secateur_net::Shape;
 use serde::{Deserialize, Serialize};
 
-use crate::data::dataset::Pixels;
+use crate::data::pixels::Pixels;
 use crate::{Dataset, FormatError, Split};
 use files::{ImageFiles, ImageListing};
 use list_file::{Listed, read_list};
@@ -70,7 +70,10 @@ impl ImageSource<'_> {
     pub(crate) fn read(&self, data_root: &Path, split: Split) -> Result<Dataset, FormatError> {
         let (folder, part) = self.folder(data_root, split)?;
         let Listed { found, is_numbered } = self.list(&folder)?;
-        let found = self.as_trained(found, (data_root, split))?;
+        let found = match (split, part) {
+            (Split::Test, Part::All) => self.as_trained(found, &self.folder(data_root, Split::Train)?.0, &folder)?,
+            _ => found,
+        };
         let fail = |problem: String| Err(FormatError::ImageFolder { folder: folder.clone(), problem });
         let left_out = found.left_out();
         if found.paths.len() == 0 {
@@ -131,15 +134,13 @@ impl ImageSource<'_> {
     }
 
     /// Classes of a test folder are numbered as those of the training folder.
-    fn as_trained(&self, mut found: Found, (data_root, split): (&Path, Split)) -> Result<Found, FormatError> {
-        let (trained, _) = self.folder(data_root, Split::Train)?;
-        let (folder, part) = self.folder(data_root, split)?;
-        if found.classes.is_empty() || split == Split::Train || part != Part::All {
+    fn as_trained(&self, mut found: Found, trained: &Path, folder: &Path) -> Result<Found, FormatError> {
+        if found.classes.is_empty() {
             return Ok(found);
         }
         let classes = match self.labels {
             Labels::List(file) => read_list(&trained.join(file))?.found.classes,
-            Labels::Folders | Labels::None => class_names(&trained)?,
+            Labels::Folders | Labels::None => class_names(trained)?,
         };
         let numbers: Vec<Option<u16>> = found
             .classes
@@ -149,7 +150,7 @@ impl ImageSource<'_> {
         for label in found.labels.iter_mut().flatten() {
             let class = usize::from(*label);
             *label = numbers[class].ok_or_else(|| FormatError::ImageFolder {
-                folder: folder.clone(),
+                folder: folder.to_owned(),
                 problem: format!(
                     "has the class '{}', which '{}' has not; name the classes of both splits alike",
                     found.classes[class],

@@ -57,20 +57,21 @@ pub enum ChannelOrder {
 }
 
 impl Transform {
-    /// Rows and columns that an image of `h x w` is resized to for a network that reads `to`.
-    fn resized(&self, (h, w): (usize, usize), to: Shape) -> (usize, usize) {
+    /// Rows and columns that an image of the shape `of` is resized to for a network that reads `to`.
+    fn resized(&self, of: Shape, to: Shape) -> Shape {
+        let Shape { c, h, w } = of;
         let grown = |side: usize| ((side as f64) * 256.0 / 224.0).round() as usize;
         let least = match self.resize {
-            Resize::Exact => return (to.h, to.w),
+            Resize::Exact => return Shape { c, ..to },
             Resize::Shorter(n) => (n.max(to.h), n.max(to.w)),
             Resize::Proportional => (grown(to.h), grown(to.w)),
         };
         // The side that needs more of the image decides; the other follows, rounded down as torchvision does.
         let follows = |side: usize, of: usize, by: usize| ((side as u128 * of as u128 / by as u128) as usize).max(1);
         if least.0 * w <= least.1 * h {
-            (follows(least.1, h, w).max(to.h), least.1)
+            Shape { c, h: follows(least.1, h, w).max(to.h), w: least.1 }
         } else {
-            (least.0, follows(least.0, w, h).max(to.w))
+            Shape { c, h: least.0, w: follows(least.0, w, h).max(to.w) }
         }
     }
 
@@ -80,7 +81,7 @@ impl Transform {
     /// A size that cannot be resized.
     pub(crate) fn apply(&self, image: DecodedImage, to: Shape) -> Result<Vec<u8>, String> {
         let image = if to.c == 1 { grey(image) } else { image };
-        let size = self.resized((image.shape.h, image.shape.w), to);
+        let size = self.resized(image.shape, to);
         let resized = self.resize_to(image, size)?;
         let cut = centre(&resized, to);
         Ok(match (resized.shape.c, to.c, self.channels) {
@@ -90,9 +91,10 @@ impl Transform {
         })
     }
 
-    fn resize_to(&self, image: DecodedImage, (h, w): (usize, usize)) -> Result<DecodedImage, String> {
+    fn resize_to(&self, image: DecodedImage, to: Shape) -> Result<DecodedImage, String> {
+        let Shape { h, w, .. } = to;
         let DecodedImage { shape, pixels, mode } = image;
-        if (shape.h, shape.w) == (h, w) {
+        if shape == to {
             return Ok(DecodedImage { shape, pixels, mode });
         }
         let kind = if shape.c == 1 { PixelType::U8 } else { PixelType::U8x3 };
@@ -107,7 +109,7 @@ impl Transform {
         };
         let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
         Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
-        Ok(DecodedImage { shape: Shape { h, w, ..shape }, pixels: out.into_vec(), mode })
+        Ok(DecodedImage { shape: to, pixels: out.into_vec(), mode })
     }
 }
 
