@@ -23,7 +23,7 @@ pub(crate) fn networks(
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
     for pair in pairs(scene) {
-        let inputs = inputs((scene, plugins), resolved, Machine { pool, card }, pair)?;
+        let inputs = inputs((scene, plugins), resolved, Computes { pool, card }, pair)?;
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -85,7 +85,7 @@ pub(crate) fn pairs(scene: &Scene) -> Vec<NetworkOnData> {
 
 /// What computes.
 #[derive(Clone, Copy)]
-struct Machine<'a> {
+struct Computes<'a> {
     pool: &'a Pool,
     card: Option<&'a Card>,
 }
@@ -94,7 +94,7 @@ struct Machine<'a> {
 fn inputs(
     (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
-    Machine { pool, card }: Machine<'_>,
+    Computes { pool, card }: Computes<'_>,
     NetworkOnData { network, dataset }: NetworkOnData,
 ) -> anyhow::Result<Inputs> {
     let loaded = &resolved.networks[network];

@@ -205,8 +205,8 @@ impl Dataset {
     /// this order as torchvision's `ToTensor` and `Normalize` do.
     ///
     /// # Panics
-    /// When an index is not below [`Dataset::len`], `prep` has another number of channels than the images, or the images
-    /// are in files, which [`Dataset::load_first`] reads.
+    /// When an index is not below [`Dataset::len`], `prep` has another number of channels than the images, or the
+    /// images are in files, which [`Dataset::load_first`] reads.
     pub fn normalised_nhwc(&self, indices: &[usize], prep: &Preprocessing) -> Vec<f32> {
         let Shape { c, h, w } = self.shape;
         assert_eq!(prep.n_channels(), c, "preprocessing and images have as many channels");

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::alternatives::alternatives;
-use crate::{Dataset, FormatError, Labels, OnError, Resize, Split, Transform};
+use crate::{Dataset, FormatError, ImageLabels, OnError, Resize, Split, Transform};
 use images::ImageSource;
 
 /// Most images of one drawn data set: about 3 GB at 32 x 32 pixels.
@@ -67,7 +67,7 @@ pub enum DatasetSource {
         test: Option<String>,
         /// Where labels come from.
         #[serde(default)]
-        labels: Labels,
+        labels: ImageLabels,
         /// How images become what a network reads.
         #[serde(default)]
         transform: Transform,

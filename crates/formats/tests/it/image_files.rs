@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
 use secateur_formats::{
-    DatasetSource, DecodedImage, ImageNeeds, Interpolation, Labels, OnError, Preprocessing, Resize, Split, Transform,
-    decode_image,
+    DatasetSource, DecodedImage, ImageLabels, ImageNeeds, Interpolation, OnError, Preprocessing, Resize, Split,
+    Transform, decode_image,
 };
 use secateur_net::Shape;
 
@@ -94,7 +94,7 @@ fn read_through(folder: &Path, transform: Transform, input: Shape) -> Vec<u8> {
     let source = DatasetSource::Images {
         dir: folder.to_str().unwrap().into(),
         test: Some(folder.to_str().unwrap().into()),
-        labels: Labels::None,
+        labels: ImageLabels::None,
         transform,
         on_error: OnError::Stop,
         test_percent: 20,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::RgbImage;
 use secateur_formats::{
-    Dataset, DatasetSource, FormatError, ImageNeeds, Labels, OnError, Preprocessing, Split, Transform,
+    Dataset, DatasetSource, FormatError, ImageLabels, ImageNeeds, OnError, Preprocessing, Split, Transform,
 };
 use secateur_net::Shape;
 
@@ -29,14 +29,14 @@ impl Folder {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
-    fn source(&self, labels: Labels, on_error: OnError) -> DatasetSource {
+    fn source(&self, labels: ImageLabels, on_error: OnError) -> DatasetSource {
         let (dir, transform) = (self.0.path().to_str().unwrap().to_owned(), Transform::default());
         DatasetSource::Images { dir, test: None, labels, transform, on_error, test_percent: 20, cache: true }
     }
-    fn read(&self, labels: Labels, split: Split) -> Result<Dataset, FormatError> {
+    fn read(&self, labels: ImageLabels, split: Split) -> Result<Dataset, FormatError> {
         self.source(labels, OnError::Skip).read(Path::new("unused"), split)
     }
-    fn refusal(&self, labels: Labels, on_error: OnError) -> String {
+    fn refusal(&self, labels: ImageLabels, on_error: OnError) -> String {
         let message = self.source(labels, on_error).read(Path::new("unused"), Split::Train).unwrap_err().to_string();
         assert!(message.contains(self.0.path().to_str().unwrap()) && !message.contains('\n'), "{message}");
         message
@@ -62,7 +62,7 @@ fn sub_folders_are_classes_and_a_fifth_of_each_is_held_out() {
     let files: Vec<(&str, u8)> = names.iter().map(String::as_str).zip(0..).collect();
     let folder = Folder::new(&files);
     let [train, test] =
-        [Split::Train, Split::Test].map(|split| reds(&folder.read(Labels::Folders, split).unwrap(), None));
+        [Split::Train, Split::Test].map(|split| reds(&folder.read(ImageLabels::Folders, split).unwrap(), None));
     for class in 0..2 {
         let of = |split: &[(u8, Option<u16>)]| split.iter().filter(|(_, label)| *label == Some(class)).count();
         assert_eq!((of(&train), of(&test)), (8, 2));
@@ -73,23 +73,23 @@ fn sub_folders_are_classes_and_a_fifth_of_each_is_held_out() {
     assert!(train.iter().chain(&test).all(|&(x, label)| label == Some(u16::from(x / 10))));
     // The same again, wherever the folder lies.
     let other = Folder::new(&files);
-    assert_eq!(reds(&other.read(Labels::Folders, Split::Test).unwrap(), None), test);
+    assert_eq!(reds(&other.read(ImageLabels::Folders, Split::Test).unwrap(), None), test);
 }
 
 #[test]
 fn folders_named_after_splits_are_the_splits_and_share_their_classes() {
     let files = [("train/b/1.png", 1), ("train/a/2.bmp", 2), ("train/c/deep/3.webp", 3), ("val/c/4.png", 4)];
     let folder = Folder::new(&files);
-    let train = folder.read(Labels::Folders, Split::Train).unwrap();
+    let train = folder.read(ImageLabels::Folders, Split::Train).unwrap();
     assert_eq!((train.n_classes, reds(&train, None)), (3, vec![(2, Some(0)), (1, Some(1)), (3, Some(2))]));
-    let test = folder.read(Labels::Folders, Split::Test).unwrap();
+    let test = folder.read(ImageLabels::Folders, Split::Test).unwrap();
     assert_eq!((test.n_classes, reds(&test, None)), (3, vec![(4, Some(2))]));
     // Names in lists are numbered as those of the training list.
     folder.write("train/l.csv", b"b/1.png,x\na/2.bmp,y\n");
     folder.write("val/l.csv", b"c/4.png,y\n");
-    assert_eq!(reds(&folder.read(Labels::List("l.csv".into()), Split::Test).unwrap(), None), [(4, Some(1))]);
+    assert_eq!(reds(&folder.read(ImageLabels::List("l.csv".into()), Split::Test).unwrap(), None), [(4, Some(1))]);
     folder.image("val/new/5.png", 5);
-    let message = folder.read(Labels::Folders, Split::Test).unwrap_err().to_string();
+    let message = folder.read(ImageLabels::Folders, Split::Test).unwrap_err().to_string();
     assert!(message.contains("'new'") && message.contains("both splits alike"), "{message}");
 }
 
@@ -100,7 +100,7 @@ fn lists_give_labels_by_number_or_name_in_every_common_form() {
     let read = |text: &str| {
         folder.write("labels.csv", text.as_bytes());
         let DatasetSource::Images { dir, labels, transform, on_error, test_percent, cache, .. } =
-            folder.source(Labels::List("labels.csv".into()), OnError::Skip)
+            folder.source(ImageLabels::List("labels.csv".into()), OnError::Skip)
         else {
             unreachable!()
         };
@@ -124,7 +124,7 @@ fn lists_give_labels_by_number_or_name_in_every_common_form() {
     // A list that has both splits holds out a fifth, numbers or names.
     for text in ["a.png,3\nwith space.png,3\nsub/c.png,0\n", "a.png,x\nwith space.png,x\nsub/c.png,y\n"] {
         folder.write("labels.csv", text.as_bytes());
-        let train = folder.read(Labels::List("labels.csv".into()), Split::Train).unwrap();
+        let train = folder.read(ImageLabels::List("labels.csv".into()), Split::Train).unwrap();
         assert_eq!((train.len(), train.notes().len()), (2, 1), "{:?}", train.notes());
     }
     for (text, expected) in [
@@ -151,7 +151,7 @@ fn hidden_and_foreign_files_are_counted_and_named() {
         folder.write(name, b"x");
     }
     fs::create_dir(folder.0.path().join("c")).unwrap();
-    let data = folder.read(Labels::Folders, Split::Train).unwrap();
+    let data = folder.read(ImageLabels::Folders, Split::Train).unwrap();
     assert_eq!((data.n_classes, data.len()), (3, 2));
     let notes = data.notes().join("; ");
     for part in ["3 hidden files", "'a/.hidden.jpg'", "2 files that are no images by name", "'lost.png'"] {
@@ -162,19 +162,19 @@ fn hidden_and_foreign_files_are_counted_and_named() {
 #[test]
 fn folders_that_cannot_be_used_are_refused_with_a_remedy() {
     let empty = Folder::new(&[]);
-    assert!(empty.refusal(Labels::Folders, OnError::Skip).contains("holds no image; a sub-folder for each class"));
+    assert!(empty.refusal(ImageLabels::Folders, OnError::Skip).contains("holds no image; a sub-folder for each class"));
     empty.write("readme.txt", b"x");
-    let message = empty.refusal(Labels::None, OnError::Skip);
+    let message = empty.refusal(ImageLabels::None, OnError::Skip);
     assert!(message.contains("1 files that are no images by name: 'readme.txt'"), "{message}");
     let flat = Folder::new(&[("1.png", 1), ("2.png", 2)]);
-    assert!(flat.refusal(Labels::Folders, OnError::Skip).contains("say `labels: None`"));
+    assert!(flat.refusal(ImageLabels::Folders, OnError::Skip).contains("say `labels: None`"));
     let one = Folder::new(&[("cat/1.png", 1), ("cat/2.png", 2)]);
-    let message = one.refusal(Labels::Folders, OnError::Skip);
+    let message = one.refusal(ImageLabels::Folders, OnError::Skip);
     assert!(message.contains("has one class folder, 'cat', expected at least two"), "{message}");
     let single = Folder::new(&[("cat/1.png", 1), ("cat/2.png", 2), ("dog/3.png", 3)]);
-    let message = single.refusal(Labels::Folders, OnError::Stop);
+    let message = single.refusal(ImageLabels::Folders, OnError::Stop);
     assert!(message.contains("1 classes with one image only: 'dog'"), "{message}");
-    let train = single.read(Labels::Folders, Split::Train).unwrap();
+    let train = single.read(ImageLabels::Folders, Split::Train).unwrap();
     assert!(train.notes().join(";").contains("'dog': for training only") && train.len() == 2, "{:?}", train.notes());
     let absent = "images:no/such/folder".parse::<DatasetSource>().unwrap();
     let message = absent.read(Path::new("root"), Split::Train).unwrap_err().to_string();
@@ -190,15 +190,15 @@ fn unreadable_images_are_replaced_counted_and_named_or_end_the_run() {
     folder.write("b.jpg", b"<html>404</html>");
     let cut = fs::read(folder.0.path().join("d.png")).unwrap();
     folder.write("d.png", &cut[..cut.len() / 2]);
-    let data = folder.read(Labels::None, Split::Train).unwrap();
-    let test = folder.read(Labels::None, Split::Test).unwrap();
+    let data = folder.read(ImageLabels::None, Split::Train).unwrap();
+    let test = folder.read(ImageLabels::None, Split::Test).unwrap();
     let n_read = reds(&data, None).len() + reds(&test, None).len();
     let failures = [data.failures(), test.failures()].concat().join("; ");
     assert_eq!((n_read, data.len() + test.len(), data.labels.as_ref()), (2, 4, None));
     for part in ["could not be read and were left out", "b.jpg': this is a text in HTML", "d.png': PNG"] {
         assert!(failures.contains(part), "{part}: {failures}");
     }
-    let data = folder.source(Labels::None, OnError::Stop).read(Path::new(""), Split::Train).unwrap();
+    let data = folder.source(ImageLabels::None, OnError::Stop).read(Path::new(""), Split::Train).unwrap();
     let data = data.for_network(&ImageNeeds { input: INPUT, outputs: 2, cache: None }).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let order: Vec<usize> = (0..data.len()).collect();
@@ -214,7 +214,7 @@ fn decoded_images_are_kept_by_content_and_a_full_disk_is_told() {
     let folder = Folder::new(&[("a.png", 1), ("b.png", 2), ("c.png", 3)]);
     let kept = tempfile::tempdir().unwrap();
     let read = |cache: &Path| {
-        let data = folder.read(Labels::None, Split::Train).unwrap();
+        let data = folder.read(ImageLabels::None, Split::Train).unwrap();
         (reds(&data, Some(cache)), data)
     };
     let (first, _) = read(kept.path());
@@ -239,7 +239,7 @@ fn decoded_images_are_kept_by_content_and_a_full_disk_is_told() {
     // A file stands where the folder should be: what a full disk does, the system refuses to write.
     let full = kept.path().join("full");
     fs::write(&full, b"").unwrap();
-    let data = folder.read(Labels::None, Split::Train).unwrap();
+    let data = folder.read(ImageLabels::None, Split::Train).unwrap();
     let data = data.for_network(&ImageNeeds { input: INPUT, outputs: 2, cache: Some(&full) }).unwrap();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let loaded = data.load_first(2, &[0, 1], &Preprocessing::imagenet(), &pool).unwrap();
@@ -255,7 +255,7 @@ fn the_command_line_says_what_a_scene_says() {
     else {
         unreachable!()
     };
-    assert_eq!((dir.as_str(), labels, test.as_deref()), ("a b/c", Labels::None, Some("d")));
+    assert_eq!((dir.as_str(), labels, test.as_deref()), ("a b/c", ImageLabels::None, Some("d")));
     assert_eq!((on_error, cache), (OnError::Stop, false));
     for (bad, expected) in [
         ("images", "expected images:DIR"),

@@ -1,7 +1,7 @@
 //! Image folders as the command line names them: `images:DIR`, with choices behind commas.
 
+use super::choices::{ImageLabels, OnError};
 use super::transform::{ChannelOrder, Interpolation, Resize};
-use super::{Labels, OnError};
 use crate::DatasetSource;
 
 /// How the command line takes an image folder.
@@ -24,8 +24,8 @@ pub(crate) fn parse(rest: Option<&str>) -> Result<DatasetSource, String> {
     };
     for part in parts {
         match part.split_once('=') {
-            Some(("labels", "none")) => *labels = Labels::None,
-            Some(("labels", file)) => *labels = Labels::List(file.to_owned()),
+            Some(("labels", "none")) => *labels = ImageLabels::None,
+            Some(("labels", file)) => *labels = ImageLabels::List(file.to_owned()),
             Some(("test", dir)) => *test = Some(dir.to_owned()),
             Some(("resize", "exact")) => transform.resize = Resize::Exact,
             Some(("resize", side)) => {
@@ -55,7 +55,7 @@ fn folder_with_defaults(dir: &str) -> DatasetSource {
     DatasetSource::Images {
         dir: dir.to_owned(),
         test: None,
-        labels: Labels::default(),
+        labels: ImageLabels::default(),
         transform: Default::default(),
         on_error: OnError::default(),
         test_percent: crate::data::default_test_percent(),

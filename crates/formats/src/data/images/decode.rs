@@ -17,8 +17,8 @@ use crate::FileProblem;
 
 /// Pixels of one image at most, as PIL has it: a header of a few bytes can declare 4,000,000,000 of them.
 const PIXELS_MAX: u64 = 178_956_970;
-/// Pixels that a file of any length may have, about 50 MB, and beyond them for every byte of the file: a white page of one
-/// bit a pixel takes a byte for 8,000.
+/// Pixels that a file of any length may have, about 50 MB, and beyond them for every byte of the file: a white page of
+/// one bit a pixel takes a byte for 8,000.
 const PIXELS_OF_ANY: u64 = 1 << 24;
 const PIXELS_PER_BYTE: u64 = 10_000;
 /// Bytes that a decoder may take for a pixel: 16 bits for each of four channels, and as much again while it works.

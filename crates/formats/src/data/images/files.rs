@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 use secateur_net::Shape;
 
-use super::OnError;
 use super::cache::{CacheKey, DecodedCache};
+use super::choices::OnError;
 use super::decode::decode_image;
 use super::listing::PathList;
 use super::transform::{Resize, Transform};
@@ -107,8 +107,8 @@ impl ImageFiles {
     }
 
     /// Decodes the images at `indices`, makes each what a network reads of `to`, and lets `fill` turn its pixels
-    /// `[H, W, C]` into its place in `out`, on the threads of the pool that this is called in. Tells which could be read;
-    /// others are left out where the scene says so, and remembered.
+    /// `[H, W, C]` into its place in `out`, on the threads of the pool that this is called in. Tells which could be
+    /// read; others are left out where the scene says so, and remembered.
     ///
     /// # Errors
     /// The first image that cannot be read, where the scene says to stop.

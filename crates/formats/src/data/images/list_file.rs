@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::listing::{Found, PathList};
+use super::listing::{FoundImages, PathList};
 use crate::file_bytes::read_regular_file;
 use crate::{FileProblem, FormatError};
 
@@ -18,13 +18,13 @@ const HEADINGS: [&str; 10] =
 /// What a list says.
 pub(crate) struct Listed {
     /// Its images; classes are named unless all labels are numbers.
-    pub(crate) found: Found,
+    pub(crate) found: FoundImages,
     /// Whether the labels are the numbers of a network's outputs.
     pub(crate) is_numbered: bool,
 }
 
 /// Reads the list `file`: columns are separated by commas, tabs, semicolons or blanks, the path first and the label
-/// second; a first line of headings is passed over. Labels that are all numbers number the outputs of a network, others
+/// second; a first line of headings is passed over. ImageLabels that are all numbers number the outputs of a network, others
 /// name classes, in alphabetical order.
 ///
 /// # Errors
@@ -53,16 +53,16 @@ pub(crate) fn read_list(file: &Path) -> Result<Listed, FormatError> {
         labels.push(label);
     }
     let classes = classes.into_iter().map(str::to_owned).collect();
-    Ok(Listed { found: Found::new(paths, Some(labels), classes), is_numbered })
+    Ok(Listed { found: FoundImages::new(paths, Some(labels), classes), is_numbered })
 }
 
-struct Row {
+struct ListRow {
     line: u64,
     path: String,
     label: String,
 }
 
-fn rows(bytes: &[u8]) -> Result<Vec<Row>, String> {
+fn rows(bytes: &[u8]) -> Result<Vec<ListRow>, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let first = bytes.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
     match [b',', b'\t', b';'].into_iter().find(|separator| first.contains(separator)) {
@@ -71,7 +71,7 @@ fn rows(bytes: &[u8]) -> Result<Vec<Row>, String> {
     }
 }
 
-fn separated(bytes: &[u8], separator: u8) -> Result<Vec<Row>, String> {
+fn separated(bytes: &[u8], separator: u8) -> Result<Vec<ListRow>, String> {
     let mut reader = csv::ReaderBuilder::new();
     let reader = reader.delimiter(separator).has_headers(false).flexible(true).trim(csv::Trim::All);
     let mut rows = Vec::new();
@@ -79,25 +79,25 @@ fn separated(bytes: &[u8], separator: u8) -> Result<Vec<Row>, String> {
         let record = record.map_err(|error| error.to_string())?;
         let line = record.position().map_or(0, csv::Position::line);
         let (path, label) = (record.get(0).unwrap_or_default(), record.get(1).unwrap_or_default());
-        add(&mut rows, i, Row { line, path: path.into(), label: label.into() })?;
+        add(&mut rows, i, ListRow { line, path: path.into(), label: label.into() })?;
     }
     Ok(rows)
 }
 
 /// As in `ILSVRC2012_val_00000001.JPEG 65`; a path may hold blanks, a label none.
-fn by_blanks(bytes: &[u8]) -> Result<Vec<Row>, String> {
+fn by_blanks(bytes: &[u8]) -> Result<Vec<ListRow>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("is no text: {error}"))?;
     let mut rows = Vec::new();
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     for (i, (line, text)) in lines.enumerate() {
         let (path, label) = text.trim().rsplit_once(char::is_whitespace).unwrap_or((text.trim(), ""));
-        add(&mut rows, i, Row { line: line as u64 + 1, path: path.trim_end().into(), label: label.into() })?;
+        add(&mut rows, i, ListRow { line: line as u64 + 1, path: path.trim_end().into(), label: label.into() })?;
     }
     Ok(rows)
 }
 
 /// Adds the `i`-th row, unless it is the first and names the columns.
-fn add(rows: &mut Vec<Row>, i: usize, row: Row) -> Result<(), String> {
+fn add(rows: &mut Vec<ListRow>, i: usize, row: ListRow) -> Result<(), String> {
     if i == 0 && HEADINGS.iter().any(|heading| heading.eq_ignore_ascii_case(&row.path)) {
         return Ok(());
     }

@@ -65,7 +65,7 @@ impl LeftOut {
 
 /// What lies in a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundImages {
     /// Images, relative to the folder, in alphabetical order of every folder on the way.
     pub(crate) paths: PathList,
     /// Class of each, by its place in `classes`; none for a folder without classes.
@@ -84,7 +84,7 @@ struct AllLeftOut {
     not_unicode: LeftOut,
 }
 
-impl Found {
+impl FoundImages {
     /// What a folder holds of which nothing was passed over.
     pub(crate) fn new(paths: PathList, labels: Option<Vec<u16>>, classes: Vec<String>) -> Self {
         Self { paths, labels, classes, left_out: AllLeftOut::default() }
@@ -107,8 +107,8 @@ impl Found {
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub(crate) fn list_all(folder: &Path) -> Result<Found, FormatError> {
-    let mut found = Found::default();
+pub(crate) fn list_all(folder: &Path) -> Result<FoundImages, FormatError> {
+    let mut found = FoundImages::default();
     walk(folder, "", DEPTH_MAX, &mut found)?;
     Ok(found)
 }
@@ -117,8 +117,8 @@ pub(crate) fn list_all(folder: &Path) -> Result<Found, FormatError> {
 ///
 /// # Errors
 /// A folder that cannot be read; more classes than labels can tell apart.
-pub(crate) fn list_classes(folder: &Path) -> Result<Found, FormatError> {
-    let mut found = Found::default();
+pub(crate) fn list_classes(folder: &Path) -> Result<FoundImages, FormatError> {
+    let mut found = FoundImages::default();
     let Entries { folders, files } = entries(folder, "", &mut found)?;
     files.into_iter().for_each(|file| found.left_out.beside.add(file));
     let mut labels = Vec::new();
@@ -140,10 +140,10 @@ pub(crate) fn list_classes(folder: &Path) -> Result<Found, FormatError> {
 /// # Errors
 /// A folder that cannot be read.
 pub(crate) fn class_names(folder: &Path) -> Result<Vec<String>, FormatError> {
-    entries(folder, "", &mut Found::default()).map(|entries| entries.folders)
+    entries(folder, "", &mut FoundImages::default()).map(|entries| entries.folders)
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Found) -> Result<(), FormatError> {
+fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut FoundImages) -> Result<(), FormatError> {
     let Entries { folders, files } = entries(folder, prefix, found)?;
     files.iter().for_each(|file| found.paths.push(&format!("{prefix}{file}")));
     for name in folders {
@@ -163,7 +163,7 @@ struct Entries {
     files: Vec<String>,
 }
 
-fn entries(folder: &Path, prefix: &str, found: &mut Found) -> Result<Entries, FormatError> {
+fn entries(folder: &Path, prefix: &str, found: &mut FoundImages) -> Result<Entries, FormatError> {
     let fail = |source| FormatError::io("list the images of", folder, source);
     let (mut folders, mut files) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder).map_err(fail)? {

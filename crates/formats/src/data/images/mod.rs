@@ -1,6 +1,7 @@
 //! Users' own images: folders of files that are listed first and decoded when they are used.
 
 mod cache;
+pub(crate) mod choices;
 pub(crate) mod command_line;
 pub(crate) mod decode;
 pub(crate) mod files;
@@ -13,49 +14,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use secateur_net::Shape;
-use serde::{Deserialize, Serialize};
 
 use crate::data::pixels::Pixels;
 use crate::{Dataset, FormatError, Split};
+use choices::{ImageLabels, OnError};
 use files::{ImageFiles, ImageListing};
 use list_file::{Listed, read_list};
-use listing::{Found, class_names, list_all, list_classes, split_folders};
-use split::{Part, part_of};
+use listing::{FoundImages, class_names, list_all, list_classes, split_folders};
+use split::{FolderPart, part_of};
 use transform::Transform;
 
 /// Sub-folders that hold the two splits, where both are there.
 const TRAIN_FOLDERS: [&str; 2] = ["train", "training"];
 const TEST_FOLDERS: [&str; 4] = ["val", "valid", "validation", "test"];
 
-/// Where the labels of images come from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Labels {
-    /// Every sub-folder is a class, in alphabetical order.
-    #[default]
-    Folders,
-    /// There are none: all images of the folder and its sub-folders are read.
-    None,
-    /// A text file in the folder, a line `path,label` for each image; numbers are those of the network's outputs, names
-    /// are numbered in alphabetical order.
-    List(String),
-}
-
-/// What becomes of an image that cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnError {
-    /// It is counted, told, and another one is used in its place.
-    #[default]
-    Skip,
-    /// It ends the run.
-    Stop,
-}
-
 /// A data set of image files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageSource<'a> {
     pub(crate) dir: &'a str,
     pub(crate) test: Option<&'a str>,
-    pub(crate) labels: &'a Labels,
+    pub(crate) labels: &'a ImageLabels,
     pub(crate) transform: Transform,
     pub(crate) on_error: OnError,
     pub(crate) test_percent: u8,
@@ -71,7 +49,9 @@ impl ImageSource<'_> {
         let (folder, part) = self.folder(data_root, split)?;
         let Listed { found, is_numbered } = self.list(&folder)?;
         let found = match (split, part) {
-            (Split::Test, Part::All) => self.as_trained(found, &self.folder(data_root, Split::Train)?.0, &folder)?,
+            (Split::Test, FolderPart::All) => {
+                self.as_trained(found, &self.folder(data_root, Split::Train)?.0, &folder)?
+            }
             _ => found,
         };
         let fail = |problem: String| Err(FormatError::ImageFolder { folder: folder.clone(), problem });
@@ -79,28 +59,28 @@ impl ImageSource<'_> {
         if found.paths.len() == 0 {
             let besides = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) };
             let expected = match self.labels {
-                Labels::Folders => {
+                ImageLabels::Folders => {
                     "a sub-folder for each class, with JPEG, PNG, WebP or BMP files in it, belongs there; \
                                     for images without labels say `labels: None`"
                 }
-                Labels::None | Labels::List(_) => "JPEG, PNG, WebP or BMP files belong there",
+                ImageLabels::None | ImageLabels::List(_) => "JPEG, PNG, WebP or BMP files belong there",
             };
             return fail(format!("holds no image{besides}; {expected}"));
         }
-        if *self.labels == Labels::Folders && found.classes.len() < 2 {
+        if *self.labels == ImageLabels::Folders && found.classes.len() < 2 {
             let class = found.classes.first().map_or("", String::as_str);
             return fail(format!(
                 "has one class folder, '{class}', expected at least two; for images without labels say `labels: None`"
             ));
         }
-        let single = if part == Part::All { None } else { single_images(&found) };
+        let single = if part == FolderPart::All { None } else { single_images(&found) };
         if let (Some(single), OnError::Stop) = (&single, self.on_error) {
             return fail(format!("has {single}; add images of them, or say `on_error: Skip` to go on without"));
         }
         let mut notes = Vec::new();
         notes.extend((!left_out.is_empty()).then(|| format!("left out: {}", left_out.join("; "))));
-        notes.extend(single.filter(|_| part == Part::Train).map(|told| format!("{told}: for training only")));
-        let Found { paths, labels, classes, .. } = part_of(found, part, self.test_percent);
+        notes.extend(single.filter(|_| part == FolderPart::Train).map(|told| format!("{told}: for training only")));
+        let FoundImages { paths, labels, classes, .. } = part_of(found, part, self.test_percent);
         if paths.len() == 0 {
             return fail(format!(
                 "has no image left for the {} split; add images, or name another folder",
@@ -119,28 +99,28 @@ impl ImageSource<'_> {
     }
 
     /// The folder of a split, and which part of its images belong to it.
-    fn folder(&self, data_root: &Path, split: Split) -> Result<(PathBuf, Part), FormatError> {
+    fn folder(&self, data_root: &Path, split: Split) -> Result<(PathBuf, FolderPart), FormatError> {
         let whole = locate(self.dir, data_root)?;
         if let Some(test) = self.test {
             let folder = if split == Split::Train { whole } else { locate(test, data_root)? };
-            return Ok((folder, Part::All));
+            return Ok((folder, FolderPart::All));
         }
         Ok(match (split_folders(&whole, &TRAIN_FOLDERS, &TEST_FOLDERS), split) {
-            (Some([train, _]), Split::Train) => (train, Part::All),
-            (Some([_, test]), Split::Test) => (test, Part::All),
-            (None, Split::Train) => (whole, Part::Train),
-            (None, Split::Test) => (whole, Part::Test),
+            (Some([train, _]), Split::Train) => (train, FolderPart::All),
+            (Some([_, test]), Split::Test) => (test, FolderPart::All),
+            (None, Split::Train) => (whole, FolderPart::Train),
+            (None, Split::Test) => (whole, FolderPart::Test),
         })
     }
 
     /// Classes of a test folder are numbered as those of the training folder.
-    fn as_trained(&self, mut found: Found, trained: &Path, folder: &Path) -> Result<Found, FormatError> {
+    fn as_trained(&self, mut found: FoundImages, trained: &Path, folder: &Path) -> Result<FoundImages, FormatError> {
         if found.classes.is_empty() {
             return Ok(found);
         }
         let classes = match self.labels {
-            Labels::List(file) => read_list(&trained.join(file))?.found.classes,
-            Labels::Folders | Labels::None => class_names(trained)?,
+            ImageLabels::List(file) => read_list(&trained.join(file))?.found.classes,
+            ImageLabels::Folders | ImageLabels::None => class_names(trained)?,
         };
         let numbers: Vec<Option<u16>> = found
             .classes
@@ -164,15 +144,15 @@ impl ImageSource<'_> {
 
     fn list(&self, folder: &Path) -> Result<Listed, FormatError> {
         match self.labels {
-            Labels::Folders => Ok(Listed { found: list_classes(folder)?, is_numbered: false }),
-            Labels::None => Ok(Listed { found: list_all(folder)?, is_numbered: false }),
-            Labels::List(file) => read_list(&folder.join(file)),
+            ImageLabels::Folders => Ok(Listed { found: list_classes(folder)?, is_numbered: false }),
+            ImageLabels::None => Ok(Listed { found: list_all(folder)?, is_numbered: false }),
+            ImageLabels::List(file) => read_list(&folder.join(file)),
         }
     }
 }
 
 /// Classes of a single image, of which none is left for the other split.
-fn single_images(found: &Found) -> Option<String> {
+fn single_images(found: &FoundImages) -> Option<String> {
     let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
     found.labels.iter().flatten().for_each(|&label| *counts.entry(label).or_default() += 1);
     let mut single = listing::LeftOut::default();

@@ -1,10 +1,10 @@
 //! Which images of a folder without sub-folders for the splits are held out.
 
-use super::listing::{Found, PathList};
+use super::listing::{FoundImages, PathList};
 
 /// Which images of a folder a split has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum FolderPart {
     /// All: the other split has a folder of its own.
     All,
     /// Those that are not held out.
@@ -15,8 +15,8 @@ pub(super) enum Part {
 
 /// The images of `found` that belong to `part`. Of every class `test_percent` of a hundred are held out, at least one
 /// and not the last one; which depends on the hashes of their paths alone.
-pub(super) fn part_of(found: Found, part: Part, test_percent: u8) -> Found {
-    if part == Part::All {
+pub(super) fn part_of(found: FoundImages, part: FolderPart, test_percent: u8) -> FoundImages {
+    if part == FolderPart::All {
         return found;
     }
     let n = found.paths.len();
@@ -29,14 +29,14 @@ pub(super) fn part_of(found: Found, part: Part, test_percent: u8) -> Found {
         let share = (class.len() * usize::from(test_percent)).div_ceil(100).min(class.len() - 1);
         class[..share].iter().for_each(|&(_, _, index)| is_test[index] = true);
     }
-    let chosen = (0..n).filter(|&index| is_test[index] == (part == Part::Test));
+    let chosen = (0..n).filter(|&index| is_test[index] == (part == FolderPart::Test));
     let (mut paths, mut labels) = (PathList::default(), Vec::new());
     for index in chosen {
         paths.push(found.paths.get(index));
         labels.push(label(index));
     }
     let labels = found.labels.as_ref().map(|_| labels);
-    Found::new(paths, labels, found.classes)
+    FoundImages::new(paths, labels, found.classes)
 }
 
 fn rank(path: &str) -> u64 {
