@@ -24,7 +24,7 @@ pub(crate) struct Listed {
 }
 
 /// Reads the list `file`: columns are separated by commas, tabs, semicolons or blanks, the path first and the label
-/// second; a first line of headings is passed over. ImageLabels that are all numbers number the outputs of a network, others
+/// second; a first line of headings is passed over. Labels that are all numbers number the outputs of a network, others
 /// name classes, in alphabetical order.
 ///
 /// # Errors
