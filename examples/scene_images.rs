@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use secateur::formats::Split;
+use secateur::formats::{Preprocessing, Split};
 use secateur::net::Shape;
-use secateur::run::RunSpec;
 use secateur::run::scene::Scene;
+use secateur::run::{RunSpec, dataset_for, load_network};
 
 #[derive(Parser)]
 struct Arguments {
@@ -26,9 +26,23 @@ fn main() -> anyhow::Result<()> {
     let Arguments { scene: file, images } = Arguments::parse();
     let text = fs::read_to_string(&file).with_context(|| format!("reading '{}'", file.display()))?;
     let scene = Scene::parse(&file.to_string_lossy(), &text)?;
-    let data = scene.datasets[0].source.read(&RunSpec::new(&file).roots().data, Split::Test)?;
-    fs::write(&images, &data.images).with_context(|| format!("writing '{}'", images.display()))?;
+    let roots = RunSpec::new(&file).roots();
+    let data = scene.datasets[0].source.read(&roots.data, Split::Test)?;
+    let NetworkSpec { file: network, arch, normalisation, size, .. } = &scene.networks[0];
+    let choices = NetworkChoices { arch: arch.as_deref(), mean_std: normalisation.as_ref(), size: *size };
+    let network = load_network_as(&roots.find_in_scene(network)?, &choices)?;
+    let data = dataset_for(&network, &data)?;
     let Shape { c, h, w } = data.shape;
-    println!("{} {c} {h} {w}", data.len());
+    // As they are decoded for the first network: a share of 255 each, channels last.
+    let pool = rayon::ThreadPoolBuilder::new().build()?;
+    let order: Vec<usize> = (0..data.len()).collect();
+    let shares = data.load_first(order.len(), &order, &Preprocessing::new(vec![0.0; c], vec![1.0; c])?, &pool)?;
+    let mut bytes = Vec::with_capacity(shares.images.len());
+    for image in shares.images.chunks_exact(c * h * w) {
+        let at = |i: usize| image[i % (h * w) * c + i / (h * w)];
+        bytes.extend((0..c * h * w).map(|i| (at(i) * 255.0).round() as u8));
+    }
+    fs::write(&images, &bytes).with_context(|| format!("writing '{}'", images.display()))?;
+    println!("{} {c} {h} {w}", shares.indices.len());
     Ok(())
 }

@@ -43,9 +43,22 @@ Examples:
   secateur eval resnet20 --dataset cifar10
   secateur eval runs/first/tasks/resnet20-cifar10-macs0.5/model.onnx --dataset cifar10
   secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
+  secateur eval resnet18.onnx --size 224 --dataset images:flowers,labels=labels.csv
 
 Data sets: cifar10, cifar100, mnist, fashion_mnist (their files under the data root; `secateur doctor` says which are there),
-shapes[:SEED] and textures[:SEED] (drawn, no file needed).
+shapes[:SEED] and textures[:SEED] (drawn, no file needed), and
+images:DIR, a folder of JPEG, PNG, WebP or BMP files (a path, or a name under the data root). Its sub-folders are the classes, in
+alphabetical order; with sub-folders train and val (or test) these are the splits, else a fifth of every class is held out.
+Behind the folder may follow, each after a comma:
+  labels=FILE.csv      a file in the folder, a line `path,label` for each image; numbers are those of the network's outputs
+  labels=none          there are no labels
+  test=DIR             folder of the held-out images
+  resize=N             shorter side before the middle is cut out [default: 8/7 of the network's, 256 for 224]
+  resize=exact         no cut: resized to what the network reads, whatever the proportions
+  interpolation=bicubic (or nearest, lanczos) [default: bilinear, antialiased as torchvision's Resize]
+  channels=bgr         blue first
+  on_error=stop        end at an image that cannot be read [default: skip it and say so]
+  cache=off            keep no decoded images in ~/.cache/secateur/images
 The last line reads `top1 0.9173 (9173 of 10000)`.";
 
 const EXIT_CODES: &str = "\

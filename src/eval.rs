@@ -9,7 +9,7 @@ use secateur_kernels::Precision;
 use secateur_run::scene::Device;
 use secateur_run::{
     CHUNK_IMAGES, CountEvent, Engine, Evaluation, FirstImages, LoadedNetwork, MemoryBound, NetworkChoices, Roots,
-    check_fit, check_images_fit, count_correct, load_network_as, n_threads, thread_pool,
+    check_fit, check_images_fit, count_correct, dataset_for, load_network_as, n_threads, thread_pool,
 };
 
 use crate::arguments::{EvalArgs, NetworkArgs};
@@ -26,10 +26,12 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
         .dataset
         .read(&roots.data, split)
         .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
-        .and_then(|data| {
-            if dense.is_some() { check_images_fit(&network, &data) } else { check_fit(&network, &data) }.map(|()| data)
-        })
         .map_err(Failure::BadArguments)?;
+    let data = dataset_for(&network, &data).map_err(|error| Failure::BadArguments(error.into()))?;
+    let fit = if dense.is_some() { check_images_fit(&network, &data) } else { check_fit(&network, &data) };
+    fit.map_err(Failure::BadArguments)?;
+    let notes = data.notes();
+    notes.iter().for_each(screen::note);
     let n = arguments.limit.map_or(data.len(), NonZeroUsize::get).min(data.len());
     if arguments.device == Device::Cpu {
         check_memory(arguments, &network, n)?;
@@ -46,11 +48,13 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let start = Instant::now();
     let mut progress = Progress::new(n as u64);
     let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
-    let n_correct = count_correct(&network.folded, images, &mut engine, &pool, |event| match event {
+    let counted = count_correct(&network.folded, images, &mut engine, &pool, |event| match event {
         CountEvent::Done(done) => progress.set(done),
         CountEvent::Note(note) => screen::note(note),
     })?;
     drop(progress);
+    data.failures().iter().for_each(screen::note);
+    let (n, n_correct) = (counted.n, counted.n_correct);
     let elapsed_s = start.elapsed().as_secs_f64();
     let (mean, std) = (&network.preprocessing.mean, &network.preprocessing.std);
     let split = if split == Split::Test { "test" } else { "training" };
@@ -69,7 +73,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
         }
     };
     screen::result(format_args!("speed          {rate:.0} images/s ({elapsed_s:.2} s on {device})"))?;
-    Ok(screen::result(top1(n_correct, n))?)
+    Ok(screen::result(top1(n_correct, n.max(1)))?)
 }
 
 /// The last line of the output.

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn write_records(set: &Dataset, path: &Path) -> io::Result<()> {
     let mut file = BufWriter::new(std::fs::File::create(path)?);
     let labels = set.labels().map_err(io::Error::other)?;
-    for (image, &label) in set.images.chunks(set.shape.len()).zip(labels) {
+    for (image, &label) in set.bytes().chunks(set.shape.len()).zip(labels) {
         file.write_all(&[label as u8])?;
         file.write_all(image)?;
     }

@@ -53,6 +53,33 @@ pub enum FormatError {
         /// The data set.
         dataset: String,
     },
+    /// A folder of images that cannot be used as it is.
+    #[error("'{}' {problem}", folder.display())]
+    ImageFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// An image that cannot be read, where the scene says that this ends the run.
+    #[error("{problem}; replace or remove the file, or say `on_error: Skip` to go on without it")]
+    UnreadableImage {
+        /// The file, and what is wrong with it.
+        problem: String,
+    },
+    /// Labels that a network has no outputs for.
+    #[error(
+        "data set '{dataset}' has labels up to {largest}, the network has {outputs} outputs, 0 to {}; correct the labels, or name \
+         the network that they are of", outputs.saturating_sub(1)
+    )]
+    LabelOutOfRange {
+        /// The data set.
+        dataset: String,
+        /// Its largest label.
+        largest: u16,
+        /// Outputs of the network.
+        outputs: usize,
+    },
     /// Mean and standard deviation that cannot normalise an image.
     #[error("preprocessing: {problem}")]
     Preprocessing {

@@ -221,6 +221,11 @@ fn no_card(error: GpuError) -> RunError {
     RunError::BadArguments(anyhow::anyhow!("--device gpu: {error}"))
 }
 
+/// Folder that this program keeps files in between processes; none where the system names none.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    pipeline_files::folder()
+}
+
 /// Keeps the pipelines that were compiled, for the next process.
 pub fn keep_pipelines(gpu: &Gpu) {
     pipeline_files::folder().iter().for_each(|folder| keep_pipelines_in(gpu, folder));

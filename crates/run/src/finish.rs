@@ -1,9 +1,11 @@
 //! After the search: final refits of the finalists, networks written, and one look at the test split.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use anyhow::Context;
+use secateur_formats::{Dataset, Preprocessing};
 use secateur_kernels::Effort;
 use secateur_net::Network;
 use secateur_sim::{
@@ -16,6 +18,7 @@ use crate::directory::cut_plan::plan_files;
 use crate::directory::onnx_files::OnnxFiles;
 use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
+use crate::inputs::images::dataset_for;
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
 use crate::run::Run;
@@ -62,6 +65,18 @@ impl RefitRound<'_> {
             None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.effort))?,
         };
         self.refit.insert(refit).run(task, finalist)
+    }
+}
+
+/// The test split as a network reads it.
+struct TestImages<'a> {
+    data: Cow<'a, Dataset>,
+    preprocessing: &'a Preprocessing,
+}
+
+impl TestImages<'_> {
+    fn all(&self) -> FirstImages<'_> {
+        FirstImages { data: &self.data, preprocessing: self.preprocessing, n: self.data.len() }
     }
 }
 
@@ -274,21 +289,21 @@ impl Run<'_> {
         Ok(self.job.tasks.iter().map(|setup| known[&setup.network]).collect())
     }
 
-    fn test_images(&self, task: usize) -> FirstImages<'_> {
+    fn test_images(&self, task: usize) -> Result<TestImages<'_>, RunError> {
         let spec = &self.job.scene.tasks[task];
-        let data = &self.job.resolved.datasets[spec.dataset].test;
-        let preprocessing = &self.job.resolved.networks[spec.network].preprocessing;
-        FirstImages { data, preprocessing, n: data.len() }
+        let loaded = &self.job.resolved.networks[spec.network];
+        let data = dataset_for(loaded, &self.job.resolved.datasets[spec.dataset].test).context("the test split")?;
+        Ok(TestImages { data, preprocessing: &loaded.preprocessing })
     }
 
     fn test_accuracy(&self, task: usize, network: &Network) -> Result<Option<f64>, RunError> {
         if !self.job.resolved.datasets[self.job.scene.tasks[task].dataset].has_labels {
             return Ok(None);
         }
-        let images = self.test_images(task);
+        let images = self.test_images(task)?;
         let mut engine = Engine::cpu(network).context("compiling for the test split")?;
-        let n_correct = count_correct(network, images, &mut engine, &self.job.pool.0, |_| {});
-        Ok(Some(n_correct.context("evaluating on the test split")? as f64 / images.n.max(1) as f64))
+        let counted = count_correct(network, images.all(), &mut engine, &self.job.pool.0, |_| {});
+        Ok(Some(counted.context("evaluating on the test split")?.accuracy()))
     }
 
     /// How much a network agrees with the dense one on the test split.
@@ -300,7 +315,8 @@ impl Run<'_> {
         }
         let are_logits = *kind != RewardKind::OutputError;
         let compared = ComparedNetworks { dense: &prepared.network, other: network, outputs, are_logits };
-        let agreement = compare_outputs(&compared, self.test_images(task), &self.job.pool.0, |_| {});
+        let images = self.test_images(task)?;
+        let agreement = compare_outputs(&compared, images.all(), &self.job.pool.0, |_| {});
         Ok(Some(agreement.context("comparing outputs on the test split")?))
     }
 
@@ -313,6 +329,10 @@ impl Run<'_> {
         let wall_s = self.journal.wall_s();
         self.job.card.iter().for_each(Card::keep_pipelines);
         let original_test = self.original_test_accuracies()?;
+        for dataset in &self.job.resolved.datasets {
+            let failures = dataset.test.failures();
+            failures.iter().for_each(|failure| self.journal.reporter.note(&format!("{}: {failure}", dataset.name)));
+        }
         let summary = summarise(&self, &searches, finished, &original_test, wall_s);
         self.journal.directory.write_summary(&summary)?;
         self.journal.wait_for_checkpoint();

@@ -59,6 +59,7 @@ pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, Planne
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;
+pub use inputs::images::dataset_for;
 pub use inputs::load::{LoadedNetwork, NetworkChoices, load_network, load_network_as};
 pub use inputs::memory::{Evaluation, MemoryBound};
 pub use inputs::onnx_document::{is_onnx, open_document};
@@ -69,7 +70,7 @@ pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
 pub use spec::RunSpec;
-pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
+pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 pub use summary::{
     BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, RunResult, Summary,
@@ -124,6 +125,10 @@ pub(crate) fn run_on(
         journal.begin(scene.seed)?;
     }
     let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+    for dataset in &resolved.datasets {
+        let failures = dataset.train.failures();
+        failures.iter().for_each(|failure| journal.reporter.note(&format!("{}: {failure}", dataset.name)));
+    }
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
@@ -172,6 +177,11 @@ fn say_assumptions(scene: &Scene, resolved: &Resolved, claim: &Claim, reporter: 
     for network in &resolved.networks {
         for assumption in &network.assumptions {
             reporter.note(&format!("{}: {assumption}", network.name));
+        }
+    }
+    for dataset in &resolved.datasets {
+        for note in dataset.train.notes().into_iter().chain(dataset.test.notes()) {
+            reporter.note(&format!("{}: {note}", dataset.name));
         }
     }
     wide_layers(scene, resolved).iter().for_each(|layer| reporter.note(&format!("note: {layer}")));

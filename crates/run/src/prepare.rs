@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use secateur_net::random::SplitMix;
 use secateur_sim::{
     CostBound, IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds,
 };
 
 use crate::card::Card;
+use crate::inputs::images::dataset_for;
 use crate::inputs::load::LoadedNetwork;
 use crate::inputs::resolve::{Resolved, ResolvedDataset};
 use crate::observer::StageKind;
@@ -25,7 +26,7 @@ pub(crate) fn networks(
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
     for pair in pairs(scene) {
-        let inputs = inputs((scene, plugins), resolved, card, pair)?;
+        let inputs = inputs((scene, plugins), resolved, Computes { pool, card }, pair)?;
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -91,20 +92,35 @@ pub(crate) fn weighted_outputs(scene: &Scene, network: &LoadedNetwork) -> Vec<Ou
     network.outputs.iter().map(weighted).collect()
 }
 
+/// What computes.
+#[derive(Clone, Copy)]
+struct Computes<'a> {
+    pool: &'a Pool,
+    card: Option<&'a Card>,
+}
+
 /// Draws the images: the reward images first, calibration and refit images from the rest.
 fn inputs(
     (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
-    card: Option<&Card>,
+    Computes { pool, card }: Computes<'_>,
     NetworkOnData { network, dataset }: NetworkOnData,
 ) -> anyhow::Result<Inputs> {
     let (loaded, dataset_name) = (&resolved.networks[network], scene.datasets[dataset].name.clone());
-    let ResolvedDataset { train: data, has_labels, .. } = &resolved.datasets[dataset];
+    let ResolvedDataset { train, has_labels, .. } = &resolved.datasets[dataset];
+    let data = dataset_for(loaded, train)?;
     let mut order: Vec<usize> = (0..data.len()).collect();
     let mut rng = SplitMix(scene.images.seed);
     (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
-    let (reward, rest) = order.split_at(scene.images.reward);
-    let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
+    let wanted = &scene.images;
+    let load = |n, order: &[usize]| data.load_first(n, order, &loaded.preprocessing, &pool.0);
+    let reward = load(wanted.reward, &order)?;
+    // Calibration and refit images are the first of the same rest.
+    let n_others = wanted.calibration.max(wanted.refit);
+    let others = load(n_others, &order[reward.n_tried..])?;
+    let (n, needed) = (reward.indices.len() + others.indices.len(), wanted.reward + n_others);
+    ensure!(n == needed, "only {n} training images can be read, `images` asks for {needed}; ask for fewer");
+    let first = |n: usize| others.images[..n * data.shape.len()].to_vec();
     let (labels, protocol) = (data.labels.as_ref().filter(|_| *has_labels), scene.protocol);
     let norm_orders =
         card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
@@ -120,11 +136,11 @@ fn inputs(
         repair: scene.repair,
         walk_images: scene.images.walk,
         precision: scene.precision,
-        calibration: images(&rest[..scene.images.calibration]),
-        refit: images(&rest[..scene.images.refit]),
+        calibration: first(wanted.calibration),
+        refit: first(wanted.refit),
         reward: RewardInputs {
-            images: images(reward),
-            labels: labels.map(|labels| reward.iter().map(|&i| labels[i]).collect()),
+            labels: labels.map(|labels| reward.indices.iter().map(|&i| labels[i]).collect()),
+            images: reward.images,
             kind: scene.reward.kind(),
             outputs: weighted_outputs(scene, loaded),
         },

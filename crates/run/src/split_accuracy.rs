@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// Hands images to the card, if one computes, and returns while that is busy.
-    fn begin(&mut self, network: &Network, chunk: &ImageChunk<'_>) -> Option<PendingScores> {
+    fn begin(&mut self, network: &Network, chunk: &ImageChunk) -> Option<PendingScores> {
         match self {
             Self::Cpu(_) => None,
             Self::Gpu(session) => Some(session.begin(None, &chunk.set(network), &Candidates::Repaired(&[network]))),
@@ -53,11 +53,11 @@ impl Engine {
         &mut self,
         network: &Network,
         pool: &ThreadPool,
-        (chunk, begun): (&ImageChunk<'_>, Option<PendingScores>),
+        (chunk, begun): (&ImageChunk, Option<PendingScores>),
         tell: &mut impl FnMut(CountEvent),
     ) -> anyhow::Result<usize> {
         let (session, begun) = match (&mut *self, begun) {
-            (Self::Cpu(plan), _) => return Ok(plan.n_correct(pool, &chunk.images, chunk.labels)?),
+            (Self::Cpu(plan), _) => return Ok(plan.n_correct(pool, &chunk.images, &chunk.labels)?),
             (Self::Gpu(_), None) => anyhow::bail!("images that the card was not handed"),
             (Self::Gpu(session), Some(begun)) => (session, begun),
         };
@@ -76,7 +76,7 @@ impl Engine {
             Err(error) => {
                 tell(CountEvent::Note(format!("{error}; going on on the CPU")));
                 let plan = Plan::compile(network, Arithmetic::default())?;
-                let n_correct = plan.n_correct(pool, &chunk.images, chunk.labels)?;
+                let n_correct = plan.n_correct(pool, &chunk.images, &chunk.labels)?;
                 *self = Self::Cpu(plan);
                 Ok(n_correct)
             }
@@ -85,21 +85,24 @@ impl Engine {
 }
 
 /// Images that are prepared together.
-struct ImageChunk<'a> {
-    from: usize,
+struct ImageChunk {
+    range: Range<usize>,
     images: Vec<f32>,
-    labels: &'a [u16],
+    labels: Vec<u16>,
 }
 
-impl<'a> ImageChunk<'a> {
-    fn new(preprocessing: &Preprocessing, data: &'a Dataset, range: Range<usize>) -> anyhow::Result<Self> {
-        let labels = &data.labels()?[range.clone()];
-        let images = data.normalised_nhwc(&range.clone().collect::<Vec<_>>(), preprocessing);
-        Ok(Self { from: range.start, images, labels })
+impl ImageChunk {
+    /// Those of the images in `range` that can be read.
+    fn new(of: &FirstImages<'_>, range: Range<usize>, pool: &ThreadPool) -> anyhow::Result<Self> {
+        let (labels, order) = (of.data.labels()?, range.clone().collect::<Vec<_>>());
+        let loaded = of.data.load_first(order.len(), &order, of.preprocessing, pool)?;
+        let labels = loaded.indices.iter().map(|&index| labels[index]).collect();
+        Ok(Self { range, images: loaded.images, labels })
     }
 
     fn set(&self, network: &Network) -> ImageSet<'_> {
-        let truth = Truth { labels: Some(self.labels), n_classes: network.graph().n_classes(), original_logits: None };
+        let labels = Some(self.labels.as_slice());
+        let truth = Truth { labels, n_classes: network.graph().n_classes(), original_logits: None };
         ImageSet { shape: network.graph().input(), images: &self.images, truth }
     }
 }
@@ -115,6 +118,22 @@ pub struct FirstImages<'a> {
     pub n: usize,
 }
 
+/// Images that were predicted as their label, and all that were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CountedImages {
+    /// Predicted as their label.
+    pub n_correct: usize,
+    /// Looked at; files that cannot be read are left out.
+    pub n: usize,
+}
+
+impl CountedImages {
+    /// Share of those looked at that were predicted as their label.
+    pub fn accuracy(&self) -> f64 {
+        self.n_correct as f64 / self.n.max(1) as f64
+    }
+}
+
 /// How many images `network` predicts as their label. Images are prepared, and sent, while the card has those before
 /// them.
 ///
@@ -126,19 +145,20 @@ pub fn count_correct(
     engine: &mut Engine,
     pool: &ThreadPool,
     mut tell: impl FnMut(CountEvent),
-) -> anyhow::Result<usize> {
-    let FirstImages { data, preprocessing, n } = images;
-    let mut n_correct = 0;
-    let mut finish = |engine: &mut Engine, chunk: &ImageChunk<'_>, begun: Option<PendingScores>| {
-        let to = chunk.from + chunk.labels.len();
+) -> anyhow::Result<CountedImages> {
+    let n = images.n;
+    let mut count = CountedImages::default();
+    let mut finish = |engine: &mut Engine, chunk: &ImageChunk, begun: Option<PendingScores>| {
+        let Range { start, end } = chunk.range;
         let counted = engine.n_correct(network, pool, (chunk, begun), &mut tell);
-        n_correct += counted.with_context(|| format!("images {} to {}", chunk.from, to - 1))?;
-        tell(CountEvent::Done(to as u64));
+        count.n_correct += counted.with_context(|| format!("images {start} to {}", end - 1))?;
+        count.n += chunk.labels.len();
+        tell(CountEvent::Done(end as u64));
         anyhow::Ok(())
     };
-    let mut ahead: Option<(ImageChunk<'_>, Option<PendingScores>)> = None;
+    let mut ahead: Option<(ImageChunk, Option<PendingScores>)> = None;
     for from in (0..n).step_by(CHUNK_IMAGES) {
-        let chunk = ImageChunk::new(preprocessing, data, from..n.min(from + CHUNK_IMAGES))?;
+        let chunk = ImageChunk::new(&images, from..n.min(from + CHUNK_IMAGES), pool)?;
         let begun = engine.begin(network, &chunk);
         if let Some((before, begun)) = ahead.replace((chunk, begun)) {
             finish(engine, &before, begun)?;
@@ -147,5 +167,5 @@ pub fn count_correct(
     if let Some((last, begun)) = ahead {
         finish(engine, &last, begun)?;
     }
-    Ok(n_correct)
+    Ok(count)
 }

@@ -57,13 +57,14 @@ pub fn compare_outputs(
     let mut sums = AgreementSums::new(networks);
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let to = n.min(from + CHUNK_IMAGES);
-        let pixels = data.normalised_nhwc(&(from..to).collect::<Vec<_>>(), preprocessing);
+        let order: Vec<usize> = (from..to).collect();
+        let pixels = data.load_first(order.len(), &order, preprocessing, pool)?.images;
         let outputs = |plan: &Plan| plan.logits(pool, &pixels);
         let [dense, other] = [outputs(&plans[0])?, outputs(&plans[1])?];
         sums.add(&dense, &other).with_context(|| format!("images {from} to {}", to - 1))?;
         tell(CountEvent::Done(to as u64));
     }
-    Ok(sums.agreement(n))
+    Ok(sums.agreement())
 }
 
 struct AgreementSums<'a> {
@@ -72,13 +73,14 @@ struct AgreementSums<'a> {
     errors: SquaredErrors,
     divergence: f64,
     n_same: u64,
+    n_images: usize,
 }
 
 impl<'a> AgreementSums<'a> {
     fn new(networks: &'a ComparedNetworks<'a>) -> Self {
         let outputs = networks.outputs;
         let (dense, errors) = (DenseOutputs::new(outputs), SquaredErrors::new(outputs));
-        Self { networks, dense, errors, divergence: 0.0, n_same: 0 }
+        Self { networks, dense, errors, divergence: 0.0, n_same: 0, n_images: 0 }
     }
 
     fn add(&mut self, dense: &[f32], other: &[f32]) -> Result<(), KernelError> {
@@ -87,6 +89,7 @@ impl<'a> AgreementSums<'a> {
             if dense.iter().chain(other).any(|x| !x.is_finite()) {
                 return Err(KernelError::NanLogits { image });
             }
+            self.n_images += 1;
             self.dense.add(dense);
             self.errors.add(dense, other);
             if self.networks.are_logits {
@@ -97,10 +100,10 @@ impl<'a> AgreementSums<'a> {
         Ok(())
     }
 
-    fn agreement(&self, n_images: usize) -> OutputAgreement {
+    fn agreement(&self) -> OutputAgreement {
         let scales = self.dense.scales();
         let errors = self.errors.relative_to(&scales);
-        let mean = |sum: f64| self.networks.are_logits.then_some(sum / n_images.max(1) as f64);
+        let mean = |sum: f64| self.networks.are_logits.then_some(sum / self.n_images.max(1) as f64);
         OutputAgreement {
             error: mean_error(self.networks.outputs, &errors),
             units: scales.iter().map(|scale| scale.unit).collect(),

@@ -62,11 +62,18 @@ pub(super) fn read_cifar(of: &CifarFiles, data_root: &Path, split: Split) -> Res
     };
     // All of them are looked for before the first is read.
     let paths = files.iter().map(|file| locate(of, data_root, file)).collect::<Result<Vec<_>, _>>()?;
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    let mut records = Records::default();
     for path in paths {
-        append_records(of, &path, (&mut images, &mut labels))?;
+        records.append(of, &path)?;
     }
-    Ok(Dataset { name: of.name.into(), shape: SHAPE, n_classes: of.n_classes, images, labels: Some(labels) })
+    let Records { images, labels } = records;
+    Ok(Dataset {
+        name: of.name.into(),
+        shape: SHAPE,
+        n_classes: of.n_classes,
+        images: images.into(),
+        labels: Some(labels),
+    })
 }
 
 fn locate(of: &CifarFiles, data_root: &Path, file: &str) -> Result<PathBuf, FormatError> {
@@ -79,33 +86,37 @@ fn locate(of: &CifarFiles, data_root: &Path, file: &str) -> Result<PathBuf, Form
     }
 }
 
-fn append_records(
-    of: &CifarFiles,
-    path: &Path,
-    (images, labels_of_all): (&mut Vec<u8>, &mut Vec<u16>),
-) -> Result<(), FormatError> {
-    let bytes = read_regular_file(path, MAX_FILE_BYTES)?;
-    let fail = |problem: String| FileProblem::malformed("CIFAR", problem).at(path);
-    let record_bytes = of.label_bytes + SHAPE.len();
-    if !bytes.len().is_multiple_of(record_bytes) {
-        let (n, whole) = (bytes.len(), bytes.len() / record_bytes);
-        return Err(fail(format!(
-            "expected a multiple of {record_bytes} bytes, got {n}: truncated after {whole} whole records"
-        )));
-    }
-    images.reserve(bytes.len());
-    labels_of_all.reserve(bytes.len() / record_bytes);
-    for (number, record) in bytes.chunks_exact(record_bytes).enumerate() {
-        let (labels, pixels) = record.split_at(of.label_bytes);
-        let label = labels[of.label_bytes - 1];
-        if usize::from(label) >= of.n_classes {
-            let last = of.n_classes - 1;
-            return Err(fail(format!("record {number}: expected a label from 0 to {last}, got {label}")));
+#[derive(Default)]
+struct Records {
+    images: Vec<u8>,
+    labels: Vec<u16>,
+}
+
+impl Records {
+    fn append(&mut self, of: &CifarFiles, path: &Path) -> Result<(), FormatError> {
+        let bytes = read_regular_file(path, MAX_FILE_BYTES)?;
+        let fail = |problem: String| FileProblem::malformed("CIFAR", problem).at(path);
+        let record_bytes = of.label_bytes + SHAPE.len();
+        if !bytes.len().is_multiple_of(record_bytes) {
+            let (n, whole) = (bytes.len(), bytes.len() / record_bytes);
+            return Err(fail(format!(
+                "expected a multiple of {record_bytes} bytes, got {n}: truncated after {whole} whole records"
+            )));
         }
-        labels_of_all.push(u16::from(label));
-        images.extend_from_slice(pixels);
+        self.images.reserve(bytes.len());
+        self.labels.reserve(bytes.len() / record_bytes);
+        for (number, record) in bytes.chunks_exact(record_bytes).enumerate() {
+            let (labels, pixels) = record.split_at(of.label_bytes);
+            let label = labels[of.label_bytes - 1];
+            if usize::from(label) >= of.n_classes {
+                let last = of.n_classes - 1;
+                return Err(fail(format!("record {number}: expected a label from 0 to {last}, got {label}")));
+            }
+            self.labels.push(u16::from(label));
+            self.images.extend_from_slice(pixels);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -149,7 +160,7 @@ mod tests {
         let data = read_cifar10(root.path(), Split::Train).unwrap();
         assert_eq!(data.labels().unwrap(), [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
         assert_eq!((data.len(), data.n_classes, data.shape), (10, 10, SHAPE));
-        assert_eq!(data.images.len(), 10 * 3072);
+        assert_eq!(data.bytes().len(), 10 * 3072);
         assert_eq!((data.image(3)[0], data.image(3)[3071]), (21, 7));
     }
 

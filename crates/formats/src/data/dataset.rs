@@ -1,9 +1,13 @@
 //! Labelled images in memory, and the preprocessing a network expects of them.
 
+use std::borrow::Cow;
+
+use rayon::ThreadPool;
 use secateur_net::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::FormatError;
+use crate::data::pixels::{ImageNeeds, LoadedImages, Pixels};
 
 /// Which half of a data set. The test split is read once, at the end of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,20 +50,133 @@ impl Split {
 pub struct Dataset {
     /// Name for listings, such as `cifar10`.
     pub name: String,
-    /// Shape of one image.
+    /// Shape of one image; all zero for images in files until [`Dataset::for_network`] says what a network reads.
     pub shape: Shape,
     /// Number of classes; 0 without labels.
     pub n_classes: usize,
-    /// Pixels 0..=255, `[N, C, H, W]`.
-    pub images: Vec<u8>,
+    /// The images.
+    pub images: Pixels,
     /// Class of each image, `[N]`; none where the images have no labels.
     pub labels: Option<Vec<u16>>,
 }
 
 impl Dataset {
-    /// Number of images.
+    /// Number of images; of files, those that turn out to be unreadable among them.
     pub fn len(&self) -> usize {
-        self.images.len() / self.shape.len().max(1)
+        match &self.images {
+            Pixels::InMemory(bytes) => bytes.len() / self.shape.len().max(1),
+            Pixels::InFiles(files) => files.len(),
+        }
+    }
+
+    /// The bytes of images in memory, `[N, C, H, W]`; none for images in files.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.images {
+            Pixels::InMemory(bytes) => bytes,
+            Pixels::InFiles(_) => &[],
+        }
+    }
+
+    /// The data set for a network: images in files are made what it reads, labels that are numbers count its outputs.
+    /// Images in memory are what they are.
+    ///
+    /// # Errors
+    /// Images that cannot be made what the network reads, labels that it has no outputs for.
+    pub fn for_network(&self, needs: &ImageNeeds<'_>) -> Result<Cow<'_, Self>, FormatError> {
+        let Pixels::InFiles(files) = &self.images else { return Ok(Cow::Borrowed(self)) };
+        files.check_input(needs.input)?;
+        let largest = self.labels.iter().flatten().max().copied().unwrap_or(0);
+        let n_classes = match files.is_numbered() {
+            true if usize::from(largest) < needs.outputs => needs.outputs,
+            true => {
+                let (dataset, outputs) = (self.name.clone(), needs.outputs);
+                return Err(FormatError::LabelOutOfRange { dataset, largest, outputs });
+            }
+            false => self.n_classes,
+        };
+        let images = Pixels::InFiles(files.cached_in(needs.cache));
+        let (name, labels) = (self.name.clone(), self.labels.clone());
+        Ok(Cow::Owned(Self { name, shape: needs.input, n_classes, images, labels }))
+    }
+
+    /// The first `n` images that can be read of those at the places `order`, or fewer where there are not as many.
+    /// Only these are decoded, on the threads of `pool`.
+    ///
+    /// # Errors
+    /// The first image that cannot be read, where the scene says that this ends the run.
+    ///
+    /// # Panics
+    /// As [`Dataset::normalised_nhwc`].
+    pub fn load_first(
+        &self,
+        n: usize,
+        order: &[usize],
+        prep: &Preprocessing,
+        pool: &ThreadPool,
+    ) -> Result<LoadedImages, FormatError> {
+        let Pixels::InFiles(files) = &self.images else {
+            let indices = order[..n.min(order.len())].to_vec();
+            let (images, n_tried) = (self.normalised_nhwc(&indices, prep), indices.len());
+            return Ok(LoadedImages { images, indices, n_tried });
+        };
+        let tables: Vec<[f32; 256]> = (0..prep.n_channels()).map(|channel| prep.table(channel)).collect();
+        let normalise = |pixels: &[u8], out: &mut [f32]| {
+            for (pixel, out) in pixels.chunks_exact(tables.len()).zip(out.chunks_exact_mut(tables.len())) {
+                for ((&x, out), table) in pixel.iter().zip(out).zip(&tables) {
+                    *out = table[usize::from(x)];
+                }
+            }
+        };
+        let mut loaded = LoadedImages::default();
+        let len = self.shape.len();
+        // Those that cannot be read are replaced by the next ones.
+        while loaded.indices.len() < n && loaded.n_tried < order.len() {
+            let (from, here) = (loaded.indices.len() * len, n - loaded.indices.len());
+            let indices = &order[loaded.n_tried..order.len().min(loaded.n_tried + here)];
+            loaded.images.resize(from + indices.len() * len, 0.0);
+            let out = &mut loaded.images[from..];
+            let is_read = pool.install(|| files.decode_into(indices, self.shape, out, normalise))?;
+            for (place, (&index, _)) in indices.iter().zip(&is_read).enumerate().filter(|(_, (_, is_read))| **is_read) {
+                let (source, target) = (from + place * len, loaded.indices.len() * len);
+                loaded.images.copy_within(source..source + len, target);
+                loaded.indices.push(index);
+            }
+            loaded.images.truncate(loaded.indices.len() * len);
+            loaded.n_tried += indices.len();
+        }
+        Ok(loaded)
+    }
+
+    /// What a user should know of images in files before they are used, one sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        match &self.images {
+            Pixels::InMemory(_) => Vec::new(),
+            Pixels::InFiles(files) => files.notes(),
+        }
+    }
+
+    /// What went wrong so far with images in files, one sentence each: those that could not be read and were left out,
+    /// decoded ones that could not be kept.
+    pub fn failures(&self) -> Vec<String> {
+        match &self.images {
+            Pixels::InMemory(_) => Vec::new(),
+            Pixels::InFiles(files) => files.failures(),
+        }
+    }
+
+    /// Hands `update` what tells this data set from others: of images in memory the pixels, of images in files their
+    /// names and what is made of them (not their content, which would have to be read); and the labels.
+    pub fn identify(&self, mut update: impl FnMut(&[u8])) {
+        match &self.images {
+            Pixels::InMemory(bytes) => update(bytes),
+            Pixels::InFiles(files) => {
+                update(files.transform().as_bytes());
+                files.paths().for_each(|path| update(format!("{path}\0").as_bytes()));
+            }
+        }
+        for label in self.labels.iter().flatten() {
+            update(&label.to_le_bytes());
+        }
     }
 
     /// Whether there is no image.
@@ -75,20 +192,21 @@ impl Dataset {
         self.labels.as_deref().ok_or_else(|| FormatError::NoLabels { dataset: self.name.clone() })
     }
 
-    /// Pixels of one image, `[C, H, W]`.
+    /// Pixels of one image in memory, `[C, H, W]`.
     ///
     /// # Panics
-    /// When `index` is not below [`Dataset::len`].
+    /// When `index` is not below [`Dataset::len`], or the images are in files.
     pub fn image(&self, index: usize) -> &[u8] {
         let n = self.shape.len();
-        &self.images[index * n..(index + 1) * n]
+        &self.bytes()[index * n..(index + 1) * n]
     }
 
     /// The chosen images as `[indices.len(), H, W, C]` floats `(x / 255 - mean) / std`, every step rounded to f32 in
     /// this order as torchvision's `ToTensor` and `Normalize` do.
     ///
     /// # Panics
-    /// When an index is not below [`Dataset::len`] or `prep` has another number of channels than the images.
+    /// When an index is not below [`Dataset::len`], `prep` has another number of channels than the images, or the
+    /// images are in files, which [`Dataset::load_first`] reads.
     pub fn normalised_nhwc(&self, indices: &[usize], prep: &Preprocessing) -> Vec<f32> {
         let Shape { c, h, w } = self.shape;
         assert_eq!(prep.n_channels(), c, "preprocessing and images have as many channels");
@@ -187,9 +305,9 @@ mod tests {
 
     #[test]
     fn pixels_are_normalised_and_laid_out_channel_last() {
-        let images = (0..24).map(|x| x * 10).collect();
+        let images: Vec<u8> = (0..24).map(|x| x * 10).collect();
         let shape = Shape { c: 3, h: 2, w: 2 };
-        let data = Dataset { name: "two".into(), shape, n_classes: 2, images, labels: Some(vec![0, 1]) };
+        let data = Dataset { name: "two".into(), shape, n_classes: 2, images: images.into(), labels: Some(vec![0, 1]) };
         let prep = Preprocessing::new(vec![0.5, 0.25, 0.0], vec![0.5, 0.25, 1.0]).unwrap();
         let got = data.normalised_nhwc(&[1, 0], &prep);
         assert_eq!(got.len(), 24);
@@ -212,8 +330,13 @@ mod tests {
             (127, [0.056_939_743, 0.187_675_06, 0.409_063_25]),
             (255, [2.248_908_3, 2.428_571_5, 2.64]),
         ] {
-            let data =
-                Dataset { name: "one".into(), shape, n_classes: 1, images: vec![x, x, x], labels: Some(vec![0]) };
+            let data = Dataset {
+                name: "one".into(),
+                shape,
+                n_classes: 1,
+                images: vec![x, x, x].into(),
+                labels: Some(vec![0]),
+            };
             let prep = Preprocessing::imagenet();
             assert_eq!(data.normalised_nhwc(&[0], &prep), expected);
         }
@@ -222,7 +345,7 @@ mod tests {
     #[test]
     fn no_indices_give_no_values() {
         let shape = Shape { c: 1, h: 1, w: 1 };
-        let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![9], labels: Some(vec![0]) };
+        let data = Dataset { name: "one".into(), shape, n_classes: 1, images: vec![9].into(), labels: Some(vec![0]) };
         assert!(data.normalised_nhwc(&[], &Preprocessing::new(vec![0.0], vec![1.0]).unwrap()).is_empty());
     }
 

@@ -66,7 +66,7 @@ pub(super) fn read_idx(of: &IdxFolders, data_root: &Path, split: Split) -> Resul
         name: of.name.into(),
         shape: Shape { c: 1, h, w },
         n_classes,
-        images: images.bytes,
+        images: images.bytes.into(),
         labels: Some(labels),
     })
 }

@@ -4,6 +4,8 @@
 pub(crate) mod cifar;
 pub(crate) mod dataset;
 mod idx;
+pub(crate) mod images;
+pub(crate) mod pixels;
 pub mod procedural;
 
 use std::path::Path;
@@ -12,13 +14,26 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::alternatives::alternatives;
-use crate::{Dataset, FormatError, Split};
+use crate::{Dataset, FormatError, ImageLabels, OnError, Resize, Split, Transform};
+use images::ImageSource;
 
 /// Most images of one drawn data set: about 3 GB at 32 x 32 pixels.
 const IMAGES_MAX: usize = 1_000_000;
 
 /// Most rows (columns) of a drawn image.
-const SIDE_MAX: usize = 2048;
+const DRAWN_SIDE_MAX: usize = 2048;
+/// Largest side that images are resized to.
+const SIDE_MAX: usize = 16_384;
+/// Images of each class, in a hundred, that are held out unless a scene says otherwise.
+const TEST_PERCENT: u8 = 20;
+
+const fn default_test_percent() -> u8 {
+    TEST_PERCENT
+}
+
+const fn default_cache() -> bool {
+    true
+}
 
 /// Where a data set comes from, as scenes write it.
 ///
@@ -44,6 +59,30 @@ pub enum DatasetSource {
     Mnist,
     /// `fashion-mnist` (or `FashionMNIST/raw`) under the data root.
     FashionMnist,
+    /// Image files in a folder, decoded when they are used.
+    Images {
+        /// The folder: an absolute path, `./x` or `../x` beside the scene, or one below the data root. If it has
+        /// sub-folders `train` and `val` (or `test`), these are the splits.
+        dir: String,
+        /// Folder of the test split, `dir` being that of the training split.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test: Option<String>,
+        /// Where labels come from.
+        #[serde(default)]
+        labels: ImageLabels,
+        /// How images become what a network reads.
+        #[serde(default)]
+        transform: Transform,
+        /// What becomes of images that cannot be read.
+        #[serde(default)]
+        on_error: OnError,
+        /// Images of each class, in a hundred, that are held out where one folder has both splits; 1..=99.
+        #[serde(default = "default_test_percent")]
+        test_percent: u8,
+        /// Whether decoded images are kept on disk for the next run.
+        #[serde(default = "default_cache")]
+        cache: bool,
+    },
     /// Drawn from a seed; needs no file.
     Procedural {
         /// Which pictures.
@@ -122,6 +161,12 @@ pub static DATASETS: &[DatasetEntry] = &[
         parse: |rest| alone(DatasetSource::FashionMnist, rest),
     },
     DatasetEntry {
+        word: "images",
+        usage: images::command_line::USAGE,
+        files: None,
+        parse: images::command_line::parse,
+    },
+    DatasetEntry {
         word: procedural::Kind::Shapes.name(),
         usage: "shapes[:SEED]",
         files: None,
@@ -168,6 +213,11 @@ impl DatasetSource {
             Self::Cifar100 => cifar::read_cifar(&cifar::CIFAR_100, data_root, split),
             Self::Mnist => idx::read_idx(&idx::MNIST, data_root, split),
             Self::FashionMnist => idx::read_idx(&idx::FASHION_MNIST, data_root, split),
+            Self::Images { dir, test, labels, transform, on_error, test_percent, cache } => {
+                let (test, transform, on_error) = (test.as_deref(), *transform, *on_error);
+                let (test_percent, cache) = (*test_percent, *cache);
+                ImageSource { dir, test, labels, transform, on_error, test_percent, cache }.read(data_root, split)
+            }
             Self::Procedural { kind, seed, train, test, size } => {
                 let n = if split == Split::Train { *train } else { *test };
                 let drawn = procedural::generate(*kind, *seed, split, n);
@@ -176,10 +226,23 @@ impl DatasetSource {
         }
     }
 
+    /// The same, `./x` and `../x` being relative to `folder` from now on.
+    pub fn beside(mut self, folder: &Path) -> Self {
+        if let Self::Images { dir, test, .. } = &mut self {
+            for path in std::iter::once(dir).chain(test) {
+                if path.starts_with("./") || path.starts_with("../") {
+                    let joined = folder.join(&*path);
+                    *path = std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned();
+                }
+            }
+        }
+        self
+    }
+
     /// Bytes that its larger split takes in memory, if its size is chosen and not that of its files.
     pub fn chosen_bytes(&self) -> Option<u64> {
         match self {
-            Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => None,
+            Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist | Self::Images { .. } => None,
             Self::Procedural { train, test, size, .. } => {
                 Some((*train.max(test) as u64).saturating_mul(procedural::bytes_per_image(*size)))
             }
@@ -190,12 +253,24 @@ impl DatasetSource {
     pub fn check(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => Vec::new(),
+            Self::Images { dir, test_percent, transform, .. } => {
+                let dir = dir.is_empty().then(|| ("dir", "is empty, expected the folder of the images".to_owned()));
+                let percent = (!(1..=99).contains(test_percent))
+                    .then(|| ("test_percent", format!("is {test_percent}, expected 1..=99")));
+                let resize = match transform.resize {
+                    Resize::Shorter(n) if !(1..=SIDE_MAX).contains(&n) => {
+                        Some(("transform.resize", format!("is Shorter({n}), expected 1..={SIDE_MAX}")))
+                    }
+                    _ => None,
+                };
+                dir.into_iter().chain(percent).chain(resize).collect()
+            }
             Self::Procedural { train, test, size, .. } => {
                 let is_bad = |(_, n): &(_, usize)| !(1..=IMAGES_MAX).contains(n);
                 let counts = [("train", *train), ("test", *test)].into_iter().filter(is_bad);
                 let counts = counts.map(|(path, n)| (path, format!("is {n}, expected 1..={IMAGES_MAX}")));
-                let sides = size.filter(|size| size.iter().any(|side| !(1..=SIDE_MAX).contains(side)));
-                let sides = sides.map(|size| ("size", format!("is {size:?}, expected two of 1..={SIDE_MAX}")));
+                let sides = size.filter(|size| size.iter().any(|side| !(1..=DRAWN_SIDE_MAX).contains(side)));
+                let sides = sides.map(|size| ("size", format!("is {size:?}, expected two of 1..={DRAWN_SIDE_MAX}")));
                 counts.chain(sides).collect()
             }
         }
@@ -238,8 +313,9 @@ mod tests {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let error = "imagenet".parse::<DatasetSource>().unwrap_err().to_string();
-        let known = "cifar10, cifar100, mnist, fashion_mnist, shapes[:SEED] or textures[:SEED]";
-        assert_eq!(error, format!("unknown data set; expected {known}"));
+        let known =
+            ["unknown data set; expected cifar10, cifar100, mnist, fashion_mnist, images:DIR", "or textures[:SEED]"];
+        assert!(known.iter().all(|part| error.contains(part)), "{error}");
     }
 
     #[test]
@@ -247,7 +323,9 @@ mod tests {
         for (i, entry) in DATASETS.iter().enumerate() {
             assert!(DATASETS[..i].iter().all(|earlier| earlier.word != entry.word));
             assert_eq!(entry.word.parse::<DatasetSource>().ok(), entry.source(), "{}", entry.word);
-            assert!(entry.usage.starts_with(entry.word) && entry.source().is_some_and(|s| s.check().is_empty()));
+            // All but that of images, which need the name of a folder.
+            let has_defaults = entry.source().is_some_and(|source| source.check().is_empty());
+            assert!(entry.usage.starts_with(entry.word) && (has_defaults || entry.word == "images"));
         }
     }
 

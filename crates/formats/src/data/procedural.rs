@@ -74,7 +74,7 @@ pub fn generate(kind: Kind, seed: u64, split: Split, n: usize) -> Dataset {
         labels.push(label);
     }
     let shape = Shape { c: 3, h: SIDE, w: SIDE };
-    Dataset { name: kind.name().into(), shape, n_classes: N_CLASSES, images, labels: Some(labels) }
+    Dataset { name: kind.name().into(), shape, n_classes: N_CLASSES, images: images.into(), labels: Some(labels) }
 }
 
 /// Random numbers of one image.
@@ -201,7 +201,7 @@ mod tests {
         for kind in KINDS {
             let short = generate(kind, 5, Split::Train, 7);
             let long = generate(kind, 5, Split::Train, 20);
-            assert_eq!(short.images, long.images[..7 * IMAGE]);
+            assert_eq!(short.bytes(), &long.bytes()[..7 * IMAGE]);
             assert_eq!(short.labels().unwrap(), &long.labels().unwrap()[..7]);
             assert_eq!(short.shape, Shape { c: 3, h: 32, w: 32 });
             assert_eq!(short.n_classes, 10);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn seeds_splits_and_kinds_share_no_image() {
-        let key = |kind, seed, split| generate(kind, seed, split, 30).images;
+        let key = |kind, seed, split| generate(kind, seed, split, 30).bytes().to_vec();
         let sets: Vec<Vec<u8>> = KINDS
             .into_iter()
             .flat_map(|kind| [1, 2].map(|seed| (kind, seed)))
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn images_are_not_clipped_to_black_and_white() {
         for kind in KINDS {
-            let images = generate(kind, 1, Split::Test, 200).images;
+            let images = generate(kind, 1, Split::Test, 200).bytes().to_vec();
             let clipped = images.iter().filter(|&&b| b == 0 || b == 255).count();
             assert!(clipped * 20 < images.len(), "{kind:?}: {clipped} of {}", images.len());
         }
@@ -258,7 +258,7 @@ mod tests {
         let sum = |kind, seed, split| {
             let set = generate(kind, seed, split, 100);
             let labels: Vec<u8> = set.labels().unwrap().iter().map(|&l| l as u8).collect();
-            [checksum(&set.images), checksum(&labels)]
+            [checksum(set.bytes()), checksum(&labels)]
         };
         assert_eq!(sum(Kind::Shapes, 1, Split::Train), [0xc9b9_7417_29f8_7bf6, 0x1ec1_5f51_ea3b_16eb]);
         assert_eq!(sum(Kind::Shapes, 1, Split::Test), [0x0889_6b81_4877_d12c, 0x3ab4_8844_0fee_ca0c]);

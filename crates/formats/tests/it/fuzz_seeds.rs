@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use secateur_formats::weights_from_bytes;
+use secateur_formats::{decode_image, weights_from_bytes};
 
 use crate::handmade::{legacy_file, stored};
 
@@ -52,4 +52,14 @@ fn safetensors() {
             drop(weights_from_bytes(&[&(header.len() as u64).to_le_bytes()[..], header, &vec![0; n]].concat()));
         }
     });
+}
+
+#[test]
+fn images() {
+    feed("images", 7, |bytes| {
+        if let Ok(image) = decode_image(bytes) {
+            assert_eq!(image.pixels.len(), image.shape.len());
+        }
+    });
+    assert!(seeds("images", 7).iter().all(|bytes| decode_image(bytes).is_ok()));
 }

@@ -7,6 +7,8 @@ mod fuzz_seeds;
 mod graph_files;
 mod handmade;
 mod hostile;
+mod image_files;
+mod image_folders;
 mod irregular_files;
 mod names;
 mod real_models;

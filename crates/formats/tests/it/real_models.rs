@@ -73,7 +73,7 @@ fn cifar10_has_its_images_and_the_golden_labels() {
         return;
     };
     let test = read_cifar10(data.as_ref(), Split::Test).unwrap();
-    assert_eq!((test.len(), test.images.len()), (10_000, 10_000 * 3072));
+    assert_eq!((test.len(), test.bytes().len()), (10_000, 10_000 * 3072));
     let golden = fs::read(models.join("../golden/resnet20_cifar10_test.safetensors")).unwrap();
     let golden = safetensors::SafeTensors::deserialize(&golden).unwrap();
     let labels = golden.tensor("labels").unwrap();

@@ -92,10 +92,9 @@ pub(crate) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Ide
     for dataset in &resolved.datasets {
         let mut hasher = blake3::Hasher::new();
         for split in [&dataset.train, &dataset.test] {
-            hasher.update(&split.images);
-            for label in split.labels.iter().flatten() {
-                hasher.update(&label.to_le_bytes());
-            }
+            split.identify(|bytes| {
+                hasher.update(bytes);
+            });
         }
         inputs.push((format!("data set '{}'", dataset.name), hasher.finalize().to_hex().to_string()));
     }

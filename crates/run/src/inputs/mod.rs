@@ -2,6 +2,7 @@
 
 mod advice;
 pub(crate) mod bare_weights;
+pub(crate) mod images;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod onnx_document;

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use secateur_formats::{Dataset, DatasetSource, Split};
+use secateur_formats::{Dataset, DatasetSource, FormatError, Pixels, Split};
 use secateur_kernels::{Arithmetic, Plan};
-use secateur_net::{Cost, Protocol};
+use secateur_net::{Cost, Protocol, Shape};
 use secateur_rl::EnvironmentSpec;
 use secateur_sim::{CostBound, observation_len};
 
 use super::advice::what_reaches;
 use super::bare_weights::size_advice;
+use super::images::dataset_for;
 use super::load::{LoadedNetwork, NetworkChoices, load_network_as};
 use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs, least_ratio};
@@ -176,10 +177,11 @@ pub fn check_images_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Resu
     ensure!(!data.is_empty(), "data set '{}' has no image", data.name);
     ensure!(
         reads == data.shape,
-        "network '{name}' reads images of {reads}, those of '{}' are {}{}",
+        "network '{name}' reads images of {reads}, those of '{}' are {}{}{}",
         data.name,
         data.shape,
-        size_advice(network, data.shape)
+        size_advice(network, data.shape),
+        channel_advice(reads, data.shape)
     );
     Ok(())
 }
@@ -199,11 +201,25 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
     check_images_fit(network, data)?;
     ensure!(
         data.labels.is_none() || outputs == data.n_classes,
-        "network '{name}' has {outputs} outputs, data set '{}' has {} classes",
+        "network '{name}' has {outputs} outputs, data set '{}' has {} classes{}",
         data.name,
-        data.n_classes
+        data.n_classes,
+        match data.images {
+            Pixels::InFiles(_) => "; name the output of every image in a list: `labels: List(\"labels.csv\")`",
+            Pixels::InMemory(_) => "",
+        }
     );
     Ok(())
+}
+
+/// How images of other channels than a network's can be used all the same.
+fn channel_advice(reads: Shape, has: Shape) -> &'static str {
+    match (reads.c, has.c) {
+        (3, 1) | (1, 3) => {
+            "; images in a folder, `Images(dir: \"...\")`, are made grey or RGB, whichever a network reads: write them there"
+        }
+        _ => "",
+    }
 }
 
 /// Runs the network on the first training image, if that takes no more memory than any run does: what is not finite
@@ -213,9 +229,11 @@ fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
     if bytes > FIRST_IMAGE_BYTES_MAX {
         return Ok(());
     }
-    let image = data.normalised_nhwc(&[0], &network.preprocessing);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    let logits = Plan::compile(&network.folded, Arithmetic::default())?.logits(&pool, &image)?;
+    let order: Vec<usize> = (0..data.len()).collect();
+    let loaded = data.load_first(1, &order, &network.preprocessing, &pool)?;
+    ensure!(!loaded.indices.is_empty(), "none of its images can be read: {}", data.failures().join("; "));
+    let logits = Plan::compile(&network.folded, Arithmetic::default())?.logits(&pool, &loaded.images)?;
     let largest = logits.iter().fold(0f32, |most, x| if x.is_nan() { f32::INFINITY } else { most.max(x.abs()) });
     ensure!(largest <= VALUE_MAX, "its logits reach {largest:e}, expected at most {VALUE_MAX:e}");
     Ok(())
@@ -307,8 +325,8 @@ impl Problems<'_> {
     }
 
     fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
-        let source = &self.scene.datasets[i].source;
-        if let Err(error) = self.memory.check_dataset(source) {
+        let source = self.scene.datasets[i].source.clone().beside(&roots.scene_dir);
+        if let Err(error) = self.memory.check_dataset(&source) {
             self.add(&format!("datasets[{i}].source"), error.to_string(), None);
             return None;
         }
@@ -317,7 +335,9 @@ impl Problems<'_> {
             Ok(splits) => Some(splits),
             Err(error) => {
                 let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
-                self.add(&format!("datasets[{i}].source"), error.to_string(), Some(help));
+                // What is wrong in a folder that is there is told with its remedy.
+                let help = Some(help).filter(|_| !matches!(error, FormatError::ImageFolder { .. }));
+                self.add(&format!("datasets[{i}].source"), error.to_string(), help);
                 None
             }
         }
@@ -343,9 +363,14 @@ impl Problems<'_> {
     }
 
     fn check_pair(&mut self, i: usize, network: &LoadedNetwork, dataset: &ResolvedDataset) {
-        let (data, path) = (&dataset.train, format!("networks[{i}]"));
+        let path = format!("networks[{i}]");
+        let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
+        let data = match dataset_for(network, &dataset.train) {
+            Ok(data) => data,
+            Err(error) => return self.add(&path, error.to_string(), help),
+        };
+        let data = &*data;
         if let Err(misfit) = check_images_fit(network, data) {
-            let help = Some("name the data sets it was trained for in the network's `datasets`".to_owned());
             return self.add(&path, misfit.to_string(), help.filter(|_| !data.is_empty()));
         }
         if dataset.has_labels

@@ -17,8 +17,8 @@ struct Between {
 pub(in crate::data) fn stretched(data: &Dataset, [h, w]: [usize; 2]) -> Dataset {
     let Shape { c, h: from_h, w: from_w } = data.shape;
     let (rows, cols) = (places(h, from_h), places(w, from_w));
-    let mut images = Vec::with_capacity(data.images.len() / (from_h * from_w) * h * w);
-    for plane in data.images.chunks_exact(from_h * from_w) {
+    let mut images = Vec::with_capacity(data.bytes().len() / (from_h * from_w) * h * w);
+    for plane in data.bytes().chunks_exact(from_h * from_w) {
         for row in &rows {
             let [above, below] = row.lines.map(|line| &plane[line * from_w..][..from_w]);
             images.extend(cols.iter().map(|col| {
@@ -31,7 +31,13 @@ pub(in crate::data) fn stretched(data: &Dataset, [h, w]: [usize; 2]) -> Dataset 
             }));
         }
     }
-    Dataset { name: data.name.clone(), shape: Shape { c, h, w }, images, labels: data.labels.clone(), ..*data }
+    Dataset {
+        name: data.name.clone(),
+        shape: Shape { c, h, w },
+        images: images.into(),
+        labels: data.labels.clone(),
+        ..*data
+    }
 }
 
 fn places(n: usize, from: usize) -> Vec<Between> {

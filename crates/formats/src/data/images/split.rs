@@ -1,0 +1,45 @@
+//! Which images of a folder without sub-folders for the splits are held out.
+
+use super::listing::{FoundImages, PathList};
+
+/// Which images of a folder a split has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FolderPart {
+    /// All: the other split has a folder of its own.
+    All,
+    /// Those that are not held out.
+    Train,
+    /// Those that are.
+    Test,
+}
+
+/// The images of `found` that belong to `part`. Of every class `test_percent` of a hundred are held out, at least one
+/// and not the last one; which depends on the hashes of their paths alone.
+pub(super) fn part_of(found: FoundImages, part: FolderPart, test_percent: u8) -> FoundImages {
+    if part == FolderPart::All {
+        return found;
+    }
+    let n = found.paths.len();
+    let label = |index: usize| found.labels.as_ref().map_or(0, |labels| labels[index]);
+    let mut ranked: Vec<(u16, u64, usize)> =
+        found.paths.iter().enumerate().map(|(index, path)| (label(index), rank(path), index)).collect();
+    ranked.sort_unstable();
+    let mut is_test = vec![false; n];
+    for class in ranked.chunk_by(|a, b| a.0 == b.0) {
+        let share = (class.len() * usize::from(test_percent)).div_ceil(100).min(class.len() - 1);
+        class[..share].iter().for_each(|&(_, _, index)| is_test[index] = true);
+    }
+    let chosen = (0..n).filter(|&index| is_test[index] == (part == FolderPart::Test));
+    let (mut paths, mut labels) = (PathList::default(), Vec::new());
+    for index in chosen {
+        paths.push(found.paths.get(index));
+        labels.push(label(index));
+    }
+    let labels = found.labels.as_ref().map(|_| labels);
+    FoundImages::new(paths, labels, found.classes)
+}
+
+fn rank(path: &str) -> u64 {
+    let hash = blake3::hash(path.as_bytes());
+    hash.as_bytes().first_chunk().map_or(0, |&bytes| u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,135 @@
+//! From an image of any size to what a network reads, as torchvision's `Resize` and `CenterCrop` do it on PIL images.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use secateur_net::Shape;
+use serde::{Deserialize, Serialize};
+
+use super::decode::DecodedImage;
+
+/// How images of any size become images of the size that a network reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Transform {
+    /// Size before the crop.
+    pub resize: Resize,
+    /// Weights of neighbouring pixels; antialiased where images become smaller.
+    pub interpolation: Interpolation,
+    /// Order of the channels.
+    pub channels: ChannelOrder,
+}
+
+/// What images are resized to, before their middle is cut out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Resize {
+    /// The shorter side becomes 256/224 of the network's: 256 for 224.
+    #[default]
+    Proportional,
+    /// The shorter side becomes so many pixels, at least the network's size.
+    Shorter(usize),
+    /// Exactly the network's size, whatever that does to the proportions: nothing is cut off.
+    Exact,
+}
+
+/// How values between pixels are found; those of the same name in PIL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Interpolation {
+    /// The nearest pixel.
+    Nearest,
+    /// Triangle, torchvision's default.
+    #[default]
+    Bilinear,
+    /// Cubic with a = -0.5, the default of many models of timm.
+    Bicubic,
+    /// Lanczos over three lobes.
+    Lanczos,
+}
+
+/// Order of the channels of an image that has three.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ChannelOrder {
+    /// Red first, as PyTorch's models read them.
+    #[default]
+    Rgb,
+    /// Blue first, as models trained with Caffe or OpenCV may.
+    Bgr,
+}
+
+impl Transform {
+    /// Rows and columns that an image of the shape `of` is resized to for a network that reads `to`.
+    fn resized(&self, of: Shape, to: Shape) -> Shape {
+        let Shape { c, h, w } = of;
+        let grown = |side: usize| ((side as f64) * 256.0 / 224.0).round() as usize;
+        let least = match self.resize {
+            Resize::Exact => return Shape { c, ..to },
+            Resize::Shorter(n) => (n.max(to.h), n.max(to.w)),
+            Resize::Proportional => (grown(to.h), grown(to.w)),
+        };
+        // The side that needs more of the image decides; the other follows, rounded down as torchvision does.
+        let follows = |side: usize, of: usize, by: usize| ((side as u128 * of as u128 / by as u128) as usize).max(1);
+        if least.0 * w <= least.1 * h {
+            Shape { c, h: follows(least.1, h, w).max(to.h), w: least.1 }
+        } else {
+            Shape { c, h: least.0, w: follows(least.0, w, h).max(to.w) }
+        }
+    }
+
+    /// `image` as a network expects it that reads `to`, one or three channels: `[H, W, C]`.
+    ///
+    /// # Errors
+    /// A size that cannot be resized.
+    pub(crate) fn apply(&self, image: DecodedImage, to: Shape) -> Result<Vec<u8>, String> {
+        let image = if to.c == 1 { grey(image) } else { image };
+        let size = self.resized(image.shape, to);
+        let resized = self.resize_to(image, size)?;
+        let cut = centre(&resized, to);
+        Ok(match (resized.shape.c, to.c, self.channels) {
+            (1, 3, _) => cut.into_iter().flat_map(|x| [x; 3]).collect(),
+            (3, 3, ChannelOrder::Bgr) => cut.as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| [b, g, r]).collect(),
+            _ => cut,
+        })
+    }
+
+    fn resize_to(&self, image: DecodedImage, to: Shape) -> Result<DecodedImage, String> {
+        let Shape { h, w, .. } = to;
+        let DecodedImage { shape, pixels, mode } = image;
+        if shape == to {
+            return Ok(DecodedImage { shape, pixels, mode });
+        }
+        let kind = if shape.c == 1 { PixelType::U8 } else { PixelType::U8x3 };
+        let side = |n: usize| u32::try_from(n).map_err(|_| format!("resizing to {h} x {w}: too large"));
+        let source = ImageRef::new(side(shape.w)?, side(shape.h)?, &pixels, kind).map_err(|e| e.to_string())?;
+        let mut out = Image::new(side(w)?, side(h)?, kind);
+        let algorithm = match self.interpolation {
+            Interpolation::Nearest => ResizeAlg::Nearest,
+            Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
+            Interpolation::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
+            Interpolation::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
+        };
+        let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
+        Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
+        Ok(DecodedImage { shape: to, pixels: out.into_vec(), mode })
+    }
+}
+
+/// Luma of ITU-R 601, as PIL's `convert("L")` computes it.
+fn grey(image: DecodedImage) -> DecodedImage {
+    if image.shape.c == 1 {
+        return image;
+    }
+    let luma = |&[r, g, b]: &[u8; 3]| {
+        ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
+    };
+    let pixels = image.pixels.as_chunks::<3>().0.iter().map(luma).collect();
+    DecodedImage { shape: Shape { c: 1, ..image.shape }, pixels, mode: image.mode }
+}
+
+/// The middle; of two middles the one that Python's `round` takes, which rounds halves to even.
+fn centre(image: &DecodedImage, to: Shape) -> Vec<u8> {
+    let Shape { c, h, w } = image.shape;
+    let first = |have: usize, want: usize| ((have.saturating_sub(want)) as f64 / 2.0).round_ties_even() as usize;
+    let (top, left) = (first(h, to.h), first(w, to.w));
+    let rows = image.pixels.chunks_exact(w * c).skip(top).take(to.h);
+    rows.flat_map(|row| &row[left * c..(left + to.w) * c]).copied().collect()
+}

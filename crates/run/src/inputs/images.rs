@@ -1,0 +1,24 @@
+//! Data sets as one network reads them.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use secateur_formats::{Dataset, FormatError, ImageNeeds};
+
+use super::load::LoadedNetwork;
+use crate::card::cache_folder;
+
+/// Folder of decoded images, beside the compiled pipelines of cards.
+fn decoded_images() -> Option<PathBuf> {
+    cache_folder().map(|folder| folder.join("images"))
+}
+
+/// `data` for `network`: images in files become what it reads, when they are used.
+///
+/// # Errors
+/// As [`Dataset::for_network`].
+pub fn dataset_for<'a>(network: &LoadedNetwork, data: &'a Dataset) -> Result<Cow<'a, Dataset>, FormatError> {
+    let graph = network.folded.graph();
+    let cache = decoded_images();
+    data.for_network(&ImageNeeds { input: graph.input(), outputs: graph.n_classes(), cache: cache.as_deref() })
+}
