@@ -59,9 +59,9 @@ impl<'a> Instance<'a> {
         loop {
             let before = self.form.products(widths);
             let mut best: Option<(f64, usize, usize)> = None;
-            for place in 0..choice.len() {
-                for level in choice[place] + 1..self.levels[place].len() {
-                    let gain = self.levels[place][choice[place]].error - self.levels[place][level].error;
+            for (place, &now) in choice.iter().enumerate() {
+                for level in now + 1..self.levels[place].len() {
+                    let gain = self.levels[place][now].error - self.levels[place][level].error;
                     if gain <= 0.0 {
                         continue;
                     }

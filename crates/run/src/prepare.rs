@@ -61,12 +61,12 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
 /// A network and a data set that it is pruned on, by their places in the scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkOnData {
-    network: usize,
-    dataset: usize,
+    pub(crate) network: usize,
+    pub(crate) dataset: usize,
 }
 
 impl NetworkOnData {
-    const fn of(task: &TaskSpec) -> Self {
+    pub(crate) const fn of(task: &TaskSpec) -> Self {
         Self { network: task.network, dataset: task.dataset }
     }
 }
@@ -82,17 +82,23 @@ pub(crate) fn pairs(scene: &Scene) -> Vec<NetworkOnData> {
     out
 }
 
+/// The images of a data set in the order in which they are drawn.
+pub(crate) fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut rng = SplitMix(seed);
+    (1..n).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+    order
+}
+
 /// Draws the images: the reward images first, calibration and refit images from the rest.
-fn inputs(
+pub(crate) fn inputs(
     (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     card: Option<&Card>,
     NetworkOnData { network, dataset }: NetworkOnData,
 ) -> anyhow::Result<Inputs> {
     let (loaded, data) = (&resolved.networks[network], &resolved.datasets[dataset].train);
-    let mut order: Vec<usize> = (0..data.len()).collect();
-    let mut rng = SplitMix(scene.images.seed);
-    (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+    let order = shuffled(data.len(), scene.images.seed);
     let (reward, rest) = order.split_at(scene.images.reward);
     let images = |indices: &[usize]| data.normalised_nhwc(indices, &loaded.preprocessing);
     let protocol = scene.protocol;

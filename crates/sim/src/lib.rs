@@ -93,7 +93,7 @@ pub use error::SimError;
 pub use evaluate::{Build, Evaluate, Evaluator, RefitAndScore};
 pub use events::{EventLog, ProcessEvent};
 pub use finish::{FinalRefit, Rank, Winner};
-pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair};
+pub use network::{Criterion, IndexOf, Inputs, LabelledImages, Prepared, RankedGroup, Repair, removal_paths};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use plugin::{PluginList, PruningPlugin};
 pub use record::{ScoredCandidate, close_decisions, record_candidates, write_reward};
