@@ -12,8 +12,8 @@ use secateur_run::RunSpec;
 use secateur_run::scene::{Device, SIDES};
 
 use crate::bench::BenchArgs;
-use crate::plan::{BudgetArg, DatasetArg, budget, dataset};
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
+use crate::plan::{BudgetArg, DatasetArg, budget, dataset};
 
 const RUN_EXAMPLES: &str = "\
 Examples:

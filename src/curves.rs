@@ -70,7 +70,8 @@ fn to_text(report: &CurvesReport) -> String {
 /// Error over the share of channels that stay, one line for each group, errors from 0.00001 to 1 and more in powers of ten.
 fn svg(report: &CurvesReport) -> String {
     let (width, height, margin) = (720.0, 480.0, 60.0);
-    let highest = report.groups.iter().flat_map(|group| &group.errors).fold(1f64, |most, &e| most.max(e)).log10().ceil();
+    let highest =
+        report.groups.iter().flat_map(|group| &group.errors).fold(1f64, |most, &e| most.max(e)).log10().ceil();
     let x = |share: f64| margin + share * (width - 2.0 * margin);
     let y = |error: f64| {
         let power = error.max(1e-5).log10().min(highest);
@@ -102,9 +103,8 @@ fn svg(report: &CurvesReport) -> String {
     }
     let measured: Vec<&GroupErrors> = report.groups.iter().filter(|group| group.measured).collect();
     for (i, group) in measured.iter().enumerate() {
-        let point = |(at, &error): (usize, &f64)| {
-            format!("{:.1},{:.1}", x((at + 1) as f64 / group.channels as f64), y(error))
-        };
+        let point =
+            |(at, &error): (usize, &f64)| format!("{:.1},{:.1}", x((at + 1) as f64 / group.channels as f64), y(error));
         let points: Vec<String> = group.errors.iter().enumerate().map(point).collect();
         // From blue in front to red behind.
         let hue = 240.0 - 240.0 * i as f64 / measured.len().max(2) as f64;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use secateur_run::scene::{BudgetFile, DatasetFile, DatasetSource, NetworkFile, SceneError, apply_set, template};
-use secateur_scene::to_ron;
 use secateur_run::{PlanReport, PlannedTask, Roots, RunSpec, plan, run};
+use secateur_scene::to_ron;
 
 use crate::arguments::PlanArgs;
 use crate::closing_table::closing_table;
@@ -171,7 +171,8 @@ fn to_text(report: &PlanReport) -> String {
         report.reward_images
     ));
     let proven = report.tasks.iter().all(|task| task.gap.is_some_and(|gap| gap < 1e-6));
-    let which = if proven { "the least that these budgets allow" } else { "close to the least that these budgets allow" };
+    let which =
+        if proven { "the least that these budgets allow" } else { "close to the least that these budgets allow" };
     lines.push(format!(
         "the layer error is {which}; accuracy is not that error, and a search (`secateur run`) may find better widths"
     ));

@@ -67,10 +67,10 @@ pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, chec
 pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
-pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
-pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
-pub use plan::plan;
 pub use observer::{Observer, Stage, StageKind};
+pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
+pub use plan::plan;
+pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, Engine, FirstImages, count_correct};
 pub use summary::{BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, RunResult, Summary, TaskSummary};

@@ -55,13 +55,14 @@ impl Policy for Knapsack {
     fn act(&self, batch: &[ActRequest]) -> Result<Vec<Decision>, RlError> {
         let decide = |request: &ActRequest| {
             let plan = self.plan.as_ref();
-            let keep_ratio =
-                plan.and_then(|plan| plan.keep_ratio(request.task, request.layer)).ok_or_else(|| RlError::OutOfRange {
+            let keep_ratio = plan.and_then(|plan| plan.keep_ratio(request.task, request.layer)).ok_or_else(|| {
+                RlError::OutOfRange {
                     op: "act",
                     what: format!("group {} of task {}", request.layer, request.task),
                     expected: "one that the plan decides".to_owned(),
                     got: "one that it does not".to_owned(),
-                })?;
+                }
+            })?;
             Ok(Decision { keep_ratio, raw_action: keep_ratio, ..Decision::default() })
         };
         batch.iter().map(decide).collect()

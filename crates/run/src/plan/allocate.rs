@@ -127,9 +127,9 @@ impl Ranked<'_> {
             let wall =
                 BudgetWall::new(self.groups, self.model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min)
                     .map_err(|unreachable| {
-                        let (cost, max, minimum) = (bound.cost.name(), bound.max, unreachable.minimum);
-                        anyhow!(AllocError::Unreachable { cost, max, minimum })
-                    })?;
+                    let (cost, max, minimum) = (bound.cost.name(), bound.max, unreachable.minimum);
+                    anyhow!(AllocError::Unreachable { cost, max, minimum })
+                })?;
             let of_path = |place: usize, width: usize| self.paths[place].errors[self.n_channels(place) - width];
             wall.spend_leftover(&mut widths, of_path);
         }

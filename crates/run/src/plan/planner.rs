@@ -170,11 +170,7 @@ pub(super) fn settings(scene: &Scene) -> String {
 }
 
 /// The score of the candidate of these widths.
-pub(crate) fn score(
-    pool: &rayon::ThreadPool,
-    prepared: &Prepared,
-    widths: &[usize],
-) -> Result<Score, KernelError> {
+pub(crate) fn score(pool: &rayon::ThreadPool, prepared: &Prepared, widths: &[usize]) -> Result<Score, KernelError> {
     let network = RefitAndScore.begin(pool, prepared)?(&prepared.select(widths))?;
     RefitAndScore.score(pool, prepared, &network)
 }
@@ -194,13 +190,18 @@ pub(super) fn known_paths(
     }
     let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
     let mut stage = String::new();
-    let paths = removal_paths(pool, inputs, |_| 1, |what, share| {
-        if stage != what {
-            stage = what.to_owned();
-            reporter.begin(StageKind::Prepare, &format!("{what} {name}"), 100, 0);
-        }
-        reporter.progress((100.0 * share) as u64);
-    })
+    let paths = removal_paths(
+        pool,
+        inputs,
+        |_| 1,
+        |what, share| {
+            if stage != what {
+                stage = what.to_owned();
+                reporter.begin(StageKind::Prepare, &format!("{what} {name}"), 100, 0);
+            }
+            reporter.progress((100.0 * share) as u64);
+        },
+    )
     .with_context(|| format!("error curves of {name}"))?;
     file.write_paths(&paths);
     Ok(paths)

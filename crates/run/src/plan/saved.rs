@@ -48,7 +48,8 @@ impl CacheFile {
         let build = build().unwrap_or_default();
         let criterion = inputs.criterion.as_ref().map(|criterion| criterion.name().to_owned());
         let graph = (inputs.network.graph().input(), inputs.network.graph().nodes());
-        let text = format!("{FORMAT} {program} {build} {isa:?} {:?} {criterion:?} {settings} {graph:?}", inputs.protocol);
+        let text =
+            format!("{FORMAT} {program} {build} {isa:?} {:?} {criterion:?} {settings} {graph:?}", inputs.protocol);
         hasher.update(text.as_bytes());
         for (name, tensor) in inputs.network.weights().iter() {
             hasher.update(format!("{name} {:?}", tensor.shape()).as_bytes());
@@ -56,14 +57,14 @@ impl CacheFile {
         }
         hash_numbers(&mut hasher, &inputs.calibration);
         let paths = hasher.finalize().to_hex();
-        let text = format!("{:?} {} {:?} {:?}", inputs.repair, inputs.walk_images, inputs.precision, inputs.reward.labels);
+        let text =
+            format!("{:?} {} {:?} {:?}", inputs.repair, inputs.walk_images, inputs.precision, inputs.reward.labels);
         hasher.update(text.as_bytes());
         let n_walk = inputs.walk_images * inputs.network.graph().input().len();
         hash_numbers(&mut hasher, &inputs.refit[..n_walk.min(inputs.refit.len())]);
         hash_numbers(&mut hasher, &inputs.reward.images);
         let scores = hasher.finalize().to_hex();
-        [format!("{paths}.curves"), format!("{scores}.scores")]
-            .map(|name| Self { folder: cache_files::folder(), name })
+        [format!("{paths}.curves"), format!("{scores}.scores")].map(|name| Self { folder: cache_files::folder(), name })
     }
 
     fn read<T: for<'de> Deserialize<'de>>(&self) -> Found<T> {
@@ -145,3 +146,26 @@ fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {
 
 /// Numbers hashed at a time.
 const CHUNK: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_are_none_of_the_network_are_told() {
+        let path = |removed: &[u32], errors: &[f64]| fits(&(removed.to_vec(), errors.to_vec()), 3);
+        assert!(path(&[2, 0], &[0.0, 0.1, 0.1]));
+        for (removed, errors) in [
+            (&[2, 2][..], &[0.0, 0.1, 0.2][..]),
+            (&[2, 3], &[0.0, 0.1, 0.2]),
+            (&[2], &[0.0, 0.1]),
+            (&[2, 0], &[0.0, 0.1]),
+            (&[2, 0], &[0.0, f64::NAN, 0.2]),
+            (&[2, 0], &[0.0, 0.1, f64::INFINITY]),
+            (&[2, 0], &[0.0, 0.2, 0.1]),
+        ] {
+            assert!(!path(removed, errors), "{removed:?} {errors:?}");
+        }
+        assert!(fits(&(vec![], vec![0.0]), 1));
+    }
+}
