@@ -53,7 +53,8 @@ fn cache_files(cache: &Path, extension: &str) -> Vec<PathBuf> {
 fn plans_meet_their_budgets_and_are_the_same_for_any_threads_from_the_cache_and_after_damage_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let [cold, other] = ["cold", "other"].map(|name| dir.path().join(name));
-    let budgets = ["--budget", "macs=0.5", "--budget", "params=0.6", "--budget", "activation_bytes=1.0"];
+    let budgets =
+        ["--budget", "macs=0.5", "--budget", "params=0.6", "--budget", "activation_bytes=1.0", "--weights", "equal"];
     let first = report(&plan_scene(&cold, &[&budgets[..], &["--threads", "1"]].concat()));
     assert_eq!(first.tasks.len(), 6);
     for task in &first.tasks {
@@ -95,7 +96,7 @@ fn plans_meet_their_budgets_and_are_the_same_for_any_threads_from_the_cache_and_
 fn what_is_written_has_the_planned_widths_and_a_certificate_that_holds() {
     let dir = tempfile::tempdir().unwrap();
     let (cache, out) = (dir.path().join("cache"), dir.path().join("out"));
-    let weights = ["--weights", "probed", "--write", out.to_str().unwrap()];
+    let weights = ["--write", out.to_str().unwrap()];
     let output = plan_scene(&cache, &[&["--budget", "macs=0.6"][..], &weights].concat());
     let planned = report(&output);
     let summary: Summary = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
@@ -201,11 +202,11 @@ fn curves_fall_with_the_width_and_are_shown_as_table_json_and_drawing() {
 fn the_knapsack_is_a_control_whose_probes_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    for (control, is_probed) in [("Knapsack", false), ("Knapsack(weights: Probed)", true)] {
+    for (control, is_probed) in [("Knapsack", true), ("Knapsack(weights: Equal)", false)] {
         let controls = format!("controls=[Uniform, {control}]");
         let sets = ["walks_per_task=3", "finalists=1", "budgets=[Macs(ratio: 0.6)]", &controls];
-        let sets = SMALL.iter().chain(&sets).flat_map(|set| ["--set", set]);
         let out = out.join(is_probed.to_string());
+        let sets = SMALL.iter().chain(&sets).flat_map(|set| ["--set", set]);
         let run = ["run", "scenes/quickstart.ron", "--out", out.to_str().unwrap()];
         let output = secateur(dir.path(), &run.into_iter().chain(sets).collect::<Vec<_>>());
         assert!(output.status.success(), "{}", stderr(&output));

@@ -49,9 +49,9 @@ pub enum Profile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorWeights {
     /// All alike.
-    #[default]
     Equal,
     /// By what each group alone does to the network's output: one candidate is scored for each group.
+    #[default]
     Probed,
 }
 

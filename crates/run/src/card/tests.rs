@@ -364,7 +364,7 @@ fn compiled_pipelines_are_kept_where_the_card_is_told_to_and_nowhere_else() {
         return;
     };
     assert!(
-        crate::cache_files::read(&folder, &pipelines(&key)) == Some(compiled),
+        cache_files::read(&folder, &pipelines(&key)) == Some(compiled),
         "the next process reads what this one wrote"
     );
 }

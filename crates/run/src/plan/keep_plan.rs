@@ -7,7 +7,7 @@ use secateur_rl::{AgentSettings, ErrorWeights, KeepPlan};
 use secateur_sim::{CostBound, Prepared, Score};
 
 use super::allocate::{Ranked, is_measured};
-use super::planner::score;
+use super::planner::{probe_images, score};
 use crate::run::Job;
 
 /// The keep ratios of least layer error for every task, if the agent wants to know them.
@@ -40,7 +40,8 @@ pub(crate) fn keep_plan(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow::
 }
 
 fn probe(job: &Job<'_>, prepared: &Prepared, probes: &[Vec<usize>]) -> anyhow::Result<Vec<Score>> {
-    let scores = probes.iter().map(|widths| score(&job.pool.0, prepared, widths));
+    let images = probe_images(prepared);
+    let scores = probes.iter().map(|widths| score(&job.pool.0, (prepared, &images), widths));
     let what = || format!("probing groups of {} on {}", prepared.network_name, prepared.dataset_name);
     scores.collect::<Result<_, _>>().with_context(what)
 }

@@ -7,10 +7,12 @@ use rayon::prelude::*;
 use secateur_kernels::{KernelError, Precision, RemovalPath};
 use secateur_net::{ChannelGroups, CostModel};
 use secateur_rl::ErrorWeights;
-use secateur_sim::{CostBound, Evaluate, Inputs, Prepared, RefitAndScore, Score, Selection, removal_paths};
+use secateur_sim::{
+    CostBound, Evaluate, Inputs, Prepared, RefitAndScore, RewardImages, Score, Selection, removal_paths,
+};
 
 use super::allocate::{PlannedWidths, Ranked, is_measured};
-use super::saved::{CacheFile, Found, SavedScores};
+use super::saved::{CacheFile, Found, SavedScores, Scored};
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
 use crate::scene::Scene;
@@ -91,13 +93,13 @@ impl<'a> Planner<'a> {
             ErrorWeights::Probed => {
                 let probes = self.ranked().probes(self.scene);
                 self.n_probes = probes.len();
-                let scores = self.score("probing groups of", &probes, reporter)?;
+                let scores = self.score(Scored::Probes, &probes, reporter)?;
                 self.ranked().probed_weights(self.scene, &scores)
             }
         };
         let planned = self.ranked().allocate(self.scene, &weights, bounds)?;
         let widths: Vec<Vec<usize>> = planned.iter().map(|planned| planned.widths.clone()).collect();
-        let scores = self.score("scoring plans of", &widths, reporter)?;
+        let scores = self.score(Scored::Plans, &widths, reporter)?;
         Ok(planned.into_iter().zip(scores).collect())
     }
 
@@ -107,37 +109,43 @@ impl<'a> Planner<'a> {
     }
 
     /// Scores of candidates, each after the refit that walks get; those that are known are not computed again.
-    fn score(&mut self, what: &str, widths: &[Vec<usize>], reporter: &mut Reporter<'_>) -> anyhow::Result<Vec<Score>> {
-        let is_known = |w: &Vec<usize>| self.scores.as_ref().is_some_and(|scores| scores.by_widths.contains_key(w));
+    fn score(
+        &mut self,
+        what: Scored,
+        widths: &[Vec<usize>],
+        reporter: &mut Reporter<'_>,
+    ) -> anyhow::Result<Vec<Score>> {
+        let is_known = |w: &Vec<usize>| self.scores.as_ref().is_some_and(|scores| scores.of(what).contains_key(w));
         let mut unknown: Vec<Vec<usize>> = widths.iter().filter(|w| !is_known(w)).cloned().collect();
         unknown.sort_unstable();
         unknown.dedup();
-        if !unknown.is_empty() || self.scores.is_none() {
-            self.prepare(reporter)?;
+        if unknown.is_empty() && self.scores.is_some() {
+            return Ok(self.known(what, widths));
         }
-        let name = format!("{what} {} on {}", self.names[0], self.names[1]);
-        if !unknown.is_empty() {
-            reporter.begin(StageKind::Prepare, &name, unknown.len() as u64, 0);
-        }
-        let (Some(prepared), pool) = (&self.prepared, self.pool) else { return Ok(self.known(widths)) };
+        self.prepare(reporter)?;
+        let name = format!("{} {} on {}", what.name(), self.names[0], self.names[1]);
+        reporter.begin(StageKind::Prepare, &name, unknown.len() as u64, 0);
+        let (Some(prepared), pool) = (&self.prepared, self.pool) else { return Ok(Vec::new()) };
+        let of_probes = (what == Scored::Probes).then(|| probe_images(prepared));
+        let images = of_probes.as_ref().unwrap_or(&prepared.reward);
         let mut found = Vec::with_capacity(unknown.len());
         for some in unknown.chunks(pool.current_num_threads()) {
             let scores: Vec<Result<Score, KernelError>> =
-                pool.install(|| some.par_iter().map(|widths| score(pool, prepared, widths)).collect());
+                pool.install(|| some.par_iter().map(|widths| score(pool, (prepared, images), widths)).collect());
             for score in scores {
                 found.push(score.with_context(|| name.clone())?);
             }
             reporter.progress(found.len() as u64);
         }
-        self.is_changed |= !unknown.is_empty() || self.scores.is_none();
+        self.is_changed = true;
         let original = prepared.original_score;
-        let scores = self.scores.get_or_insert_with(|| SavedScores { original, by_widths: Default::default() });
-        scores.by_widths.extend(unknown.into_iter().zip(found));
-        Ok(self.known(widths))
+        let scores = self.scores.get_or_insert_with(|| SavedScores::new(original));
+        scores.of_mut(what).extend(unknown.into_iter().zip(found));
+        Ok(self.known(what, widths))
     }
 
-    fn known(&self, widths: &[Vec<usize>]) -> Vec<Score> {
-        let scores = self.scores.as_ref().map(|scores| &scores.by_widths);
+    fn known(&self, what: Scored, widths: &[Vec<usize>]) -> Vec<Score> {
+        let scores = self.scores.as_ref().map(|scores| scores.of(what));
         widths.iter().filter_map(|widths| scores?.get(widths).copied()).collect()
     }
 
@@ -169,11 +177,26 @@ pub(super) fn settings(scene: &Scene) -> String {
     }
 }
 
-/// The score of the candidate of these widths.
-pub(crate) fn score(pool: &rayon::ThreadPool, prepared: &Prepared, widths: &[usize]) -> Result<Score, KernelError> {
+/// The score of the candidate of these widths on some images.
+pub(crate) fn score(
+    pool: &rayon::ThreadPool,
+    (prepared, images): (&Prepared, &RewardImages),
+    widths: &[usize],
+) -> Result<Score, KernelError> {
     let network = RefitAndScore.begin(pool, prepared)?(&prepared.select(widths))?;
-    RefitAndScore.score(pool, prepared, &network)
+    images.score(pool, &network, Precision::F32)
 }
+
+/// The images that probes are scored on: divergences, which all images add to, need few.
+pub(crate) fn probe_images(prepared: &Prepared) -> RewardImages {
+    let RewardImages { images, labels, original_logits } = &prepared.reward;
+    let n = labels.len().min(PROBE_IMAGES);
+    let first = |numbers: &[f32]| numbers[..numbers.len() / labels.len().max(1) * n].to_vec();
+    RewardImages { images: first(images), labels: labels[..n].to_vec(), original_logits: first(original_logits) }
+}
+
+/// Images that a probe is scored on.
+const PROBE_IMAGES: usize = 500;
 
 /// Removal paths down to one channel: those that an earlier process found, or new ones.
 pub(super) fn known_paths(

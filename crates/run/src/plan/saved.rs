@@ -32,12 +32,61 @@ pub(super) enum Found<T> {
 /// The plain form of removal paths: channels and errors of each group.
 type PlainPaths = Vec<(Vec<u32>, Vec<f64>)>;
 
-/// Scores of whole candidates, by the widths of all groups.
+/// What is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scored {
+    /// Candidates with one group pruned, on a few images.
+    Probes,
+    /// What is proposed, on all reward images.
+    Plans,
+}
+
+/// Scores of candidates, by the widths of all groups.
+type ScoresByWidths = BTreeMap<Vec<usize>, Score>;
+
+/// All that is known of the candidates of a network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SavedScores {
     /// The unpruned network's.
     pub(super) original: Score,
-    pub(super) by_widths: BTreeMap<Vec<usize>, Score>,
+    probes: ScoresByWidths,
+    plans: ScoresByWidths,
+}
+
+impl Scored {
+    /// What is done, for people.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Probes => "probing groups of",
+            Self::Plans => "scoring plans of",
+        }
+    }
+}
+
+impl SavedScores {
+    pub(super) fn new(original: Score) -> Self {
+        Self { original, probes: ScoresByWidths::new(), plans: ScoresByWidths::new() }
+    }
+
+    pub(super) fn of(&self, what: Scored) -> &ScoresByWidths {
+        match what {
+            Scored::Probes => &self.probes,
+            Scored::Plans => &self.plans,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, what: Scored) -> &mut ScoresByWidths {
+        match what {
+            Scored::Probes => &mut self.probes,
+            Scored::Plans => &mut self.plans,
+        }
+    }
+
+    /// Whether these are scores of a network with `n` groups.
+    fn fits(&self, n: usize) -> bool {
+        let mut all = self.probes.iter().chain(&self.plans);
+        self.original.is_one() && all.all(|(widths, score)| widths.len() == n && score.is_one())
+    }
 }
 
 impl CacheFile {
@@ -110,11 +159,8 @@ impl CacheFile {
     }
 
     pub(super) fn read_scores(&self, groups: &ChannelGroups) -> Found<SavedScores> {
-        let n = groups.groups().len();
         match self.read::<SavedScores>() {
-            Found::Saved(saved)
-                if !saved.original.is_one() || saved.by_widths.iter().any(|(w, s)| w.len() != n || !s.is_one()) =>
-            {
+            Found::Saved(saved) if !saved.fits(groups.groups().len()) => {
                 Found::Damaged(self.folder.clone().unwrap_or_default().join(&self.name))
             }
             found => found,
@@ -129,7 +175,7 @@ impl CacheFile {
 /// Whether a path removes all but one of `n` channels, each once, at errors that are numbers and do not fall.
 fn fits((removed, errors): &(Vec<u32>, Vec<f64>), n: usize) -> bool {
     let mut is_there = vec![true; n];
-    let once = removed.iter().all(|&c| is_there.get_mut(c as usize).is_some_and(|there| std::mem::take(there)));
+    let once = removed.iter().all(|&c| is_there.get_mut(c as usize).is_some_and(std::mem::take));
     let rises = errors.windows(2).all(|pair| pair[0] <= pair[1]) && errors.iter().all(|e| e.is_finite());
     once && rises && removed.len() + 1 == n.max(1) && errors.len() == n.max(1)
 }
