@@ -260,14 +260,15 @@ pub(crate) struct PlanArgs {
     /// The data set, for a network
     #[arg(long, help = dataset_usage(), value_parser = dataset)]
     pub(crate) dataset: Option<DatasetArg>,
-    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5) or a number (params=120000); may be repeated
+    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5) or a number (params=120000); may be
+    /// repeated
     #[arg(long, value_name = "COST=BOUND", value_parser = budget)]
     pub(crate) budget: Vec<BudgetArg>,
     /// Which groups may be pruned: those inside each residual block, or residual streams too [default: inner]
     #[arg(long, value_parser = one_of(&Protocol::ALL, Protocol::name))]
     pub(crate) protocol: Option<Protocol>,
-    /// How the errors of groups are weighed: all alike, or by what each group alone does to the output (one more candidate
-    /// for each group)
+    /// How the errors of groups are weighed: all alike, or by what each group alone does to the output (one more
+    /// candidate for each group)
     #[arg(long, value_parser = one_of(&ErrorWeights::ALL, ErrorWeights::name), default_value = ErrorWeights::default().name())]
     pub(crate) weights: ErrorWeights,
     /// Refit the planned networks thoroughly and write them, certified, to a new run directory

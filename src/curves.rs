@@ -67,7 +67,8 @@ fn to_text(report: &CurvesReport) -> String {
     lines.join("\n")
 }
 
-/// Error over the share of channels that stay, one line for each group, errors from 0.00001 to 1 and more in powers of ten.
+/// Error over the share of channels that stay, one line for each group, errors from 0.00001 to 1 and more in powers
+/// of ten.
 fn svg(report: &CurvesReport) -> String {
     let (width, height, margin) = (720.0, 480.0, 60.0);
     let highest =

@@ -38,6 +38,7 @@
 //!
 //! Words are explained in [`net::glossary`].
 
+pub use secateur_alloc as alloc;
 pub use secateur_certify as certify;
 pub use secateur_formats as formats;
 pub use secateur_gpu as gpu;

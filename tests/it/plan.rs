@@ -146,7 +146,7 @@ fn plans_that_cannot_be_made_are_refused_before_anything_is_written() {
         (&[&shapes[..], &["--budget", "params=2"]].concat(), "is below the least that network 'shapes' can reach"),
         (&[&shapes[..], &["--budget", "macs=0.5", "--set", "images.refit=9000"]].concat(), "training images"),
         (&[&shapes[..], &["--budget", "macs=1.5"]].concat(), "expected macs, params or activation_bytes"),
-        (&[&shapes[..], &["--budget", "macs=0.5", "--budget", "macs=0.5"]].concat(), "twice"),
+        (&[&shapes[..], &["--budget", "macs=0.5", "--budget", "macs=0.5"]].concat(), "is the same bound as"),
         (&shapes, "--budget is missing"),
         (&["--budget", "macs=0.5"], "--dataset is missing"),
         (&["--budget", "macs=0.5", "--dataset", "shape"], "unknown data set"),
@@ -202,7 +202,7 @@ fn curves_fall_with_the_width_and_are_shown_as_table_json_and_drawing() {
 fn the_knapsack_is_a_control_whose_probes_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    for (control, is_probed) in [("Knapsack", true), ("Knapsack(weights: Equal)", false)] {
+    for (control, is_probed) in [("Knapsack()", true), ("Knapsack(weights: Equal)", false)] {
         let controls = format!("controls=[Uniform, {control}]");
         let sets = ["walks_per_task=3", "finalists=1", "budgets=[Macs(ratio: 0.6)]", &controls];
         let out = out.join(is_probed.to_string());

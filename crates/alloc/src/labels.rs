@@ -22,8 +22,8 @@ struct Label {
     level: u32,
 }
 
-/// The best choice, given one (`known`) that is within the bound, and the largest number known not to exceed the error of
-/// any.
+/// The best choice, given one (`known`) that is within the bound, and the largest number known not to exceed the
+/// error of any.
 pub(crate) fn best(decisions: Decisions<'_>, relaxation: &Relaxation, known: Choice) -> (Choice, f64) {
     let known_error = decisions.instance.error(&known);
     let least_rest = decisions.least_rest();

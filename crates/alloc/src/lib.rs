@@ -1,14 +1,17 @@
 //! Allocates a budget to the groups of a network: the widths that meet it at the least sum of weighted layer errors.
 //! Knows no image, no file and no thread; an error curve is a list of numbers, whoever measured it.
 //!
-//! Costs are what [`CostModel`] counts. MACs and parameters are quadratic in the widths: a group costs what it makes and
-//! what reads it, and two groups share a term where one makes what the other reads. Peak activation memory is a maximum of
-//! sums. The groups are decided one after the other; what matters of those decided before are the widths of the few that
-//! still share a term with one to come, the *frontier* (none with protocol `Inner` on CIFAR ResNets, one on a chain such as
-//! VGG). Lagrangian relaxation over these states gives a lower bound for every partial allocation, and dynamic programming
-//! over pairs (cost, error) keeps only what that bound leaves a chance: the result is the optimum, not an approximation.
-//! Where the frontier is too large for a table the widths are first chosen coarsely, then finely around the choice; where
-//! it is far too large (dense concatenations) by descent. [`Allocation::lower_bound`] says what is proven.
+//! Costs are what [`CostModel`] counts. MACs and parameters are quadratic in the widths: a group costs what it makes
+//! and what reads it, and two groups share a term where one makes what the other reads. Peak activation memory is a
+//! maximum of sums. The groups are decided one after the other; what matters of those decided before are the widths
+//! of the few that still share a term with one to come, the *frontier* (none with protocol `Inner` on CIFAR ResNets,
+//! one on a chain such as VGG). Lagrangian relaxation over these states gives a lower bound for every partial
+//! allocation, and dynamic programming over pairs (cost, error) keeps only what that bound leaves a chance: the
+//! result is the optimum, not an approximation. Where the frontier is too large for a table the widths are first
+//! chosen coarsely, then finely around the choice; where it is far too large (dense concatenations) by descent.
+//! [`Allocation::lower_bound`] says what is proven.
+//!
+//! Words are explained in [`secateur_net::glossary`].
 //!
 //! # Example
 //! ```

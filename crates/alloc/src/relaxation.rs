@@ -1,5 +1,5 @@
-//! Lagrangian relaxation: the bound is traded for a price, and dynamic programming over the states finds the best widths
-//! at that price exactly.
+//! Lagrangian relaxation: the bound is traded for a price, and dynamic programming over the states finds the best
+//! widths at that price exactly.
 
 use crate::instance::{Choice, Instance};
 use crate::order::{DecisionOrder, DecisionStep, StateTerms};
@@ -79,8 +79,8 @@ impl Decisions<'_> {
         Priced { choice, cost, error }
     }
 
-    /// Searches the price: of two choices, one within the bound and one beyond it, the price that makes them equal finds
-    /// one better than both, or shows that there is none.
+    /// Searches the price: of two choices, one within the bound and one beyond it, the price that makes them equal
+    /// finds one better than both, or shows that there is none.
     pub(crate) fn relax(&self) -> Relaxation {
         let max = self.instance.max;
         let mut rest = self.rest(0.0);

@@ -6,8 +6,8 @@ use super::CostModel;
 use crate::{GroupId, NodeId};
 
 impl CostModel {
-    /// Bytes of live activations while each node is computed, as sums: for every group on the axis of a live tensor, the
-    /// bytes that one of its channels takes. [`crate::Cost::ActivationBytes`] is the largest of these sums.
+    /// Bytes of live activations while each node is computed, as sums: for every group on the axis of a live tensor,
+    /// the bytes that one of its channels takes. [`crate::Cost::ActivationBytes`] is the largest of these sums.
     ///
     /// # Example
     /// ```

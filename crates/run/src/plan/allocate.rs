@@ -35,15 +35,15 @@ pub(crate) struct PlannedWidths {
     pub(crate) allocate_s: f64,
 }
 
-/// Whether something is refitted behind a group: other groups, such as those that only transposed convolutions read, have
-/// errors of zero, which mean nothing.
+/// Whether something is refitted behind a group: other groups, such as those that only transposed convolutions read,
+/// have errors of zero, which mean nothing.
 pub(crate) fn is_measured(graph: &Graph, groups: &ChannelGroups, group: GroupId) -> bool {
     groups.group(group).consumers.iter().any(|&node| !LinearMap::of(graph, node).is_empty())
 }
 
 impl Ranked<'_> {
-    /// The error of the group at `place` of the walk at a width; where none was measured, the share of its channels that
-    /// is gone.
+    /// The error of the group at `place` of the walk at a width; where none was measured, the share of its channels
+    /// that is gone.
     pub(crate) fn error(&self, place: usize, width: usize) -> f64 {
         let n = self.n_channels(place);
         match self.measured[place] {

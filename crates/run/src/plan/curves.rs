@@ -55,7 +55,8 @@ pub struct GroupErrors {
     pub name: String,
     /// Its channels.
     pub channels: usize,
-    /// Whether a convolution or Linear operation reads it that is refitted; without one, errors are zero and say nothing.
+    /// Whether a convolution or Linear operation reads it that is refitted; without one, errors are zero and say
+    /// nothing.
     pub measured: bool,
     /// Squared error of what reads the group, refitted, as a share of its variance, summed over the readers: at 1, 2, …
     /// channels.

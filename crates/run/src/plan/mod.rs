@@ -21,8 +21,9 @@ use crate::{check, say_inputs};
 use planner::Planner;
 use report::PlanReport;
 
-/// Plans every task of a scene: its widths, their exact cost, the layer error that they make, and the accuracy to expect
-/// of them. Nothing is searched and nothing is written but the cache: error curves and scores are kept for the next time.
+/// Plans every task of a scene: its widths, their exact cost, the layer error that they make, and the accuracy to
+/// expect of them. Nothing is searched and nothing is written but the cache: error curves and scores are kept for the
+/// next time.
 ///
 /// # Errors
 /// As [`crate::run`], before anything is computed; activations that are not finite.

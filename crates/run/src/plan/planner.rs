@@ -12,7 +12,7 @@ use secateur_sim::{
 };
 
 use super::allocate::{PlannedWidths, Ranked, is_measured};
-use super::saved::{CacheFile, Found, SavedScores, Scored};
+use super::saved::{CacheContent, CacheFile, SavedScores, ScoredFor};
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
 use crate::scene::Scene;
@@ -51,9 +51,9 @@ impl<'a> Planner<'a> {
         let model = Arc::new(CostModel::new(graph, &groups));
         let measured = groups.prunable().into_iter().map(|group| is_measured(graph, &groups, group)).collect();
         let scores = match file.read_scores(&groups) {
-            Found::Saved(scores) => Some(scores),
-            Found::Nothing => None,
-            Found::Damaged(path) => {
+            CacheContent::Saved(scores) => Some(scores),
+            CacheContent::Nothing => None,
+            CacheContent::Damaged(path) => {
                 note_damage(&path, reporter);
                 None
             }
@@ -93,13 +93,13 @@ impl<'a> Planner<'a> {
             ErrorWeights::Probed => {
                 let probes = self.ranked().probes(self.scene);
                 self.n_probes = probes.len();
-                let scores = self.score(Scored::Probes, &probes, reporter)?;
+                let scores = self.score(ScoredFor::Probes, &probes, reporter)?;
                 self.ranked().probed_weights(self.scene, &scores)
             }
         };
         let planned = self.ranked().allocate(self.scene, &weights, bounds)?;
         let widths: Vec<Vec<usize>> = planned.iter().map(|planned| planned.widths.clone()).collect();
-        let scores = self.score(Scored::Plans, &widths, reporter)?;
+        let scores = self.score(ScoredFor::Plans, &widths, reporter)?;
         Ok(planned.into_iter().zip(scores).collect())
     }
 
@@ -111,7 +111,7 @@ impl<'a> Planner<'a> {
     /// Scores of candidates, each after the refit that walks get; those that are known are not computed again.
     fn score(
         &mut self,
-        what: Scored,
+        what: ScoredFor,
         widths: &[Vec<usize>],
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Vec<Score>> {
@@ -126,7 +126,7 @@ impl<'a> Planner<'a> {
         let name = format!("{} {} on {}", what.name(), self.names[0], self.names[1]);
         reporter.begin(StageKind::Prepare, &name, unknown.len() as u64, 0);
         let (Some(prepared), pool) = (&self.prepared, self.pool) else { return Ok(Vec::new()) };
-        let of_probes = (what == Scored::Probes).then(|| probe_images(prepared));
+        let of_probes = (what == ScoredFor::Probes).then(|| probe_images(prepared));
         let images = of_probes.as_ref().unwrap_or(&prepared.reward);
         let mut found = Vec::with_capacity(unknown.len());
         for some in unknown.chunks(pool.current_num_threads()) {
@@ -144,7 +144,7 @@ impl<'a> Planner<'a> {
         Ok(self.known(what, widths))
     }
 
-    fn known(&self, what: Scored, widths: &[Vec<usize>]) -> Vec<Score> {
+    fn known(&self, what: ScoredFor, widths: &[Vec<usize>]) -> Vec<Score> {
         let scores = self.scores.as_ref().map(|scores| scores.of(what));
         widths.iter().filter_map(|widths| scores?.get(widths).copied()).collect()
     }
@@ -207,9 +207,9 @@ pub(super) fn known_paths(
 ) -> anyhow::Result<Vec<Arc<RemovalPath>>> {
     let groups = ChannelGroups::derive(inputs.network.graph(), inputs.protocol);
     match file.read_paths(&groups) {
-        Found::Saved(paths) => return Ok(paths),
-        Found::Nothing => {}
-        Found::Damaged(path) => note_damage(&path, reporter),
+        CacheContent::Saved(paths) => return Ok(paths),
+        CacheContent::Nothing => {}
+        CacheContent::Damaged(path) => note_damage(&path, reporter),
     }
     let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
     let mut stage = String::new();

@@ -12,7 +12,8 @@ use crate::inputs::resolve::{ResolvedBudget, Whole};
 use crate::scene::Scene;
 use crate::summary::BudgetSummary;
 
-/// Plans for every task of a scene. Accuracies are fractions; only keys that end in `_s` may differ between equal plans.
+/// Plans for every task of a scene. Accuracies are fractions; only keys that end in `_s` may differ between equal
+/// plans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
     /// The scene file.

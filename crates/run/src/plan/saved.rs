@@ -22,7 +22,7 @@ pub(super) struct CacheFile {
 }
 
 /// What a file of the cache holds.
-pub(super) enum Found<T> {
+pub(super) enum CacheContent<T> {
     Nothing,
     /// A file that is damaged, or none of ours.
     Damaged(PathBuf),
@@ -34,7 +34,7 @@ type PlainPaths = Vec<(Vec<u32>, Vec<f64>)>;
 
 /// What is scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scored {
+pub(super) enum ScoredFor {
     /// Candidates with one group pruned, on a few images.
     Probes,
     /// What is proposed, on all reward images.
@@ -53,7 +53,7 @@ pub(super) struct SavedScores {
     plans: ScoresByWidths,
 }
 
-impl Scored {
+impl ScoredFor {
     /// What is done, for people.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -68,17 +68,17 @@ impl SavedScores {
         Self { original, probes: ScoresByWidths::new(), plans: ScoresByWidths::new() }
     }
 
-    pub(super) fn of(&self, what: Scored) -> &ScoresByWidths {
+    pub(super) fn of(&self, what: ScoredFor) -> &ScoresByWidths {
         match what {
-            Scored::Probes => &self.probes,
-            Scored::Plans => &self.plans,
+            ScoredFor::Probes => &self.probes,
+            ScoredFor::Plans => &self.plans,
         }
     }
 
-    pub(super) fn of_mut(&mut self, what: Scored) -> &mut ScoresByWidths {
+    pub(super) fn of_mut(&mut self, what: ScoredFor) -> &mut ScoresByWidths {
         match what {
-            Scored::Probes => &mut self.probes,
-            Scored::Plans => &mut self.plans,
+            ScoredFor::Probes => &mut self.probes,
+            ScoredFor::Plans => &mut self.plans,
         }
     }
 
@@ -116,14 +116,14 @@ impl CacheFile {
         [format!("{paths}.curves"), format!("{scores}.scores")].map(|name| Self { folder: cache_files::folder(), name })
     }
 
-    fn read<T: for<'de> Deserialize<'de>>(&self) -> Found<T> {
-        let Some(folder) = &self.folder else { return Found::Nothing };
+    fn read<T: for<'de> Deserialize<'de>>(&self) -> CacheContent<T> {
+        let Some(folder) = &self.folder else { return CacheContent::Nothing };
         let path = folder.join(&self.name);
         if !path.exists() {
-            return Found::Nothing;
+            return CacheContent::Nothing;
         }
         let saved = cache_files::read(folder, &self.name).and_then(|bytes| postcard::from_bytes(&bytes).ok());
-        saved.map_or(Found::Damaged(path), Found::Saved)
+        saved.map_or(CacheContent::Damaged(path), CacheContent::Saved)
     }
 
     fn write(&self, what: &impl Serialize) {
@@ -133,22 +133,22 @@ impl CacheFile {
     }
 
     /// Removal paths down to one channel of every group that may be pruned.
-    pub(super) fn read_paths(&self, groups: &ChannelGroups) -> Found<Vec<Arc<RemovalPath>>> {
+    pub(super) fn read_paths(&self, groups: &ChannelGroups) -> CacheContent<Vec<Arc<RemovalPath>>> {
         let plain: PlainPaths = match self.read() {
-            Found::Saved(plain) => plain,
-            Found::Damaged(path) => return Found::Damaged(path),
-            Found::Nothing => return Found::Nothing,
+            CacheContent::Saved(plain) => plain,
+            CacheContent::Damaged(path) => return CacheContent::Damaged(path),
+            CacheContent::Nothing => return CacheContent::Nothing,
         };
         let order = groups.prunable();
         let n_channels: Vec<usize> = order.iter().map(|&group| groups.group(group).n_channels).collect();
         let fits = plain.len() == order.len() && plain.iter().zip(&n_channels).all(|(path, &n)| fits(path, n));
         if !fits {
-            return Found::Damaged(self.folder.clone().unwrap_or_default().join(&self.name));
+            return CacheContent::Damaged(self.folder.clone().unwrap_or_default().join(&self.name));
         }
         let path = |(removed, errors): (Vec<u32>, Vec<f64>)| {
             Arc::new(RemovalPath { removed: removed.into_iter().map(|channel| channel as usize).collect(), errors })
         };
-        Found::Saved(plain.into_iter().map(path).collect())
+        CacheContent::Saved(plain.into_iter().map(path).collect())
     }
 
     pub(super) fn write_paths(&self, paths: &[Arc<RemovalPath>]) {
@@ -158,10 +158,10 @@ impl CacheFile {
         self.write(&paths.iter().map(plain).collect::<PlainPaths>());
     }
 
-    pub(super) fn read_scores(&self, groups: &ChannelGroups) -> Found<SavedScores> {
+    pub(super) fn read_scores(&self, groups: &ChannelGroups) -> CacheContent<SavedScores> {
         match self.read::<SavedScores>() {
-            Found::Saved(saved) if !saved.fits(groups.groups().len()) => {
-                Found::Damaged(self.folder.clone().unwrap_or_default().join(&self.name))
+            CacheContent::Saved(saved) if !saved.fits(groups.groups().len()) => {
+                CacheContent::Damaged(self.folder.clone().unwrap_or_default().join(&self.name))
             }
             found => found,
         }

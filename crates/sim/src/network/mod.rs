@@ -160,8 +160,8 @@ impl Prepared {
         Self::assemble(pool, inputs, (groups, paths), calibration)
     }
 
-    /// As [`Self::new`], where the channels of every prunable group are ranked already: `paths` is what [`removal_paths`]
-    /// found of the same inputs.
+    /// As [`Self::new`], where the channels of every prunable group are ranked already: `paths` is what
+    /// [`removal_paths`] found of the same inputs.
     ///
     /// # Errors
     /// As [`Self::new`].
