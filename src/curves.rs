@@ -105,8 +105,8 @@ fn svg(report: &CurvesReport) -> String {
     let measured: Vec<&GroupErrors> = report.groups.iter().filter(|group| group.measured).collect();
     for (i, group) in measured.iter().enumerate() {
         let point =
-            |(at, &error): (usize, &f64)| format!("{:.1},{:.1}", x((at + 1) as f64 / group.channels as f64), y(error));
-        let points: Vec<String> = group.errors.iter().enumerate().map(point).collect();
+            |at: usize, error: f64| format!("{:.1},{:.1}", x((at + 1) as f64 / group.channels as f64), y(error));
+        let points: Vec<String> = group.errors.iter().enumerate().map(|(at, &error)| point(at, error)).collect();
         // From blue in front to red behind.
         let hue = 240.0 - 240.0 * i as f64 / measured.len().max(2) as f64;
         let _ = writeln!(

@@ -110,11 +110,11 @@ fn check_curve(groups: &ChannelGroups, curve: &GroupCurve) -> Result<(), AllocEr
 /// Errors that do not rise with the width.
 fn levels(curve: &GroupCurve) -> Vec<Level> {
     let mut least = f64::INFINITY;
-    let level = |(&width, &error): (&usize, &f64)| {
+    let mut level = |width: usize, error: f64| {
         least = least.min(error);
         Level { width: width as u64, error: least }
     };
-    curve.widths.iter().zip(&curve.errors).map(level).collect()
+    curve.widths.iter().zip(&curve.errors).map(|(&width, &error)| level(width, error)).collect()
 }
 
 /// The best choice, and the largest number known not to exceed the error of any.
@@ -156,11 +156,14 @@ fn refine(instance: &Instance<'_>, neighbours: &Neighbours, n: usize) -> Choice 
     let mut best: Choice = vec![0; instance.levels.len()];
     for _ in 0..REFINEMENTS_MAX {
         let kept: Vec<Vec<usize>> =
-            (0..best.len()).map(|place| around(best[place], steps[place], (instance.levels[place].len(), n))).collect();
-        let of = |(place, kept): (usize, &Vec<usize>)| kept.iter().map(|&i| instance.levels[place][i]).collect();
-        let coarse = Instance::new(instance.form, kept.iter().enumerate().map(of).collect(), instance.max);
-        let place_of = |(kept, level): (&Vec<usize>, &usize)| kept.binary_search(level).unwrap_or(0);
-        let known = kept.iter().zip(&best).map(place_of).collect();
+            (0..best.len()).map(|place| around(best[place], steps[place], instance.levels[place].len(), n)).collect();
+        let of = |place: usize, kept: &[usize]| kept.iter().map(|&i| instance.levels[place][i]).collect();
+        let coarse = Instance::new(
+            instance.form,
+            kept.iter().enumerate().map(|(place, kept)| of(place, kept)).collect(),
+            instance.max,
+        );
+        let known = kept.iter().zip(&best).map(|(kept, level)| kept.binary_search(level).unwrap_or(0)).collect();
         let (choice, _) = solve_in_tables(&coarse, neighbours, Some(known));
         let mut found: Choice = choice.iter().zip(&kept).map(|(&level, kept)| kept[level]).collect();
         instance.improve(&mut found);
@@ -177,7 +180,7 @@ fn refine(instance: &Instance<'_>, neighbours: &Neighbours, n: usize) -> Choice 
 }
 
 /// At most `n` of `all` levels, ascending: the least, and those around `centre` at a distance of `step`.
-fn around(centre: usize, step: usize, (all, n): (usize, usize)) -> Vec<usize> {
+fn around(centre: usize, step: usize, all: usize, n: usize) -> Vec<usize> {
     if all <= n {
         return (0..all).collect();
     }

@@ -89,10 +89,10 @@ impl Neighbours {
     pub(crate) fn best_order(&self, n_levels: &[usize]) -> (Vec<usize>, f64) {
         let table = |order: &[usize]| {
             let frontiers = self.frontiers(order);
-            let size = |(&place, frontier): (&usize, &Vec<usize>)| {
+            let size = |place: usize, frontier: &[usize]| {
                 frontier.iter().map(|&decided| n_levels[decided] as f64).product::<f64>() * n_levels[place] as f64
             };
-            order.iter().zip(&frontiers).map(size).fold(0.0, f64::max)
+            order.iter().zip(&frontiers).map(|(&place, frontier)| size(place, frontier)).fold(0.0, f64::max)
         };
         let sized = self.orders(n_levels).map(|order| (table(&order), order));
         let (size, order) = sized.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).expect("there are three orders");
@@ -103,20 +103,16 @@ impl Neighbours {
 impl DecisionOrder {
     pub(crate) fn new(instance: &Instance<'_>, neighbours: &Neighbours, order: &[usize]) -> Self {
         let frontiers = neighbours.frontiers(order);
-        let mut position = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(at, &place)| position[place] = at);
-        let step = |at: usize| step(instance, &position, (order[at], at), [&frontiers[at], &frontiers[at + 1]]);
+        let step = |at: usize| step(instance, order, at, [&frontiers[at], &frontiers[at + 1]]);
         Self { steps: (0..order.len()).map(step).collect() }
     }
 }
 
-/// One step; `position` says when each place is decided.
-fn step(
-    instance: &Instance<'_>,
-    position: &[usize],
-    (place, at): (usize, usize),
-    [before, behind]: [&Vec<usize>; 2],
-) -> DecisionStep {
+/// The decision at place `at` of the order.
+fn step(instance: &Instance<'_>, order: &[usize], at: usize, [before, behind]: [&Vec<usize>; 2]) -> DecisionStep {
+    let place = order[at];
+    let mut position = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(at, &place)| position[place] = at);
     let n_levels = |place: usize| instance.levels[place].len();
     // The last of a frontier counts fastest.
     let stride = |of: usize| match behind.iter().position(|&other| other == of) {

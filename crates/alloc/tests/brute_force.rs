@@ -16,7 +16,7 @@ struct Ground {
 
 impl Ground {
     /// Random curves over at most `n_widths` widths of every group; `None` if nothing may be pruned.
-    fn new(graph: &Graph, protocol: Protocol, (n_widths, seed): (usize, u64)) -> Option<Self> {
+    fn new(graph: &Graph, protocol: Protocol, n_widths: usize, seed: u64) -> Option<Self> {
         let groups = ChannelGroups::derive(graph, protocol);
         let model = CostModel::new(graph, &groups);
         let mut rng = SplitMix(seed);
@@ -53,12 +53,12 @@ impl Ground {
         for curve in &self.curves {
             let with = |(widths, error): &(Vec<usize>, f64)| {
                 let levels = curve.widths.iter().zip(&curve.errors);
-                let of = |(&width, more): (&usize, &f64)| {
+                let of = |width: usize, more: f64| {
                     let mut widths = widths.clone();
                     widths[curve.group] = width;
                     (widths, error + more)
                 };
-                levels.map(of).collect::<Vec<_>>()
+                levels.map(|(&width, &more)| of(width, more)).collect::<Vec<_>>()
             };
             out = out.iter().flat_map(with).collect();
         }
@@ -120,7 +120,7 @@ fn random_graphs_get_the_optimum_of_all_widths_for_every_cost() {
         ] {
             let n = ChannelGroups::derive(&graph, protocol).prunable().len();
             let Some(n_widths) = widths_for(n) else { continue };
-            let Some(ground) = Ground::new(&graph, protocol, (n_widths, seed)) else { continue };
+            let Some(ground) = Ground::new(&graph, protocol, n_widths, seed) else { continue };
             n_checked += ground.check(&format!("graph {seed}, protocol {}", protocol.name()));
         }
     }
@@ -147,7 +147,7 @@ fn chain(channels: &[usize]) -> Graph {
 #[test]
 fn a_chain_gets_the_optimum_of_every_single_width() {
     for seed in 0..3 {
-        Ground::new(&chain(&[9, 14, 7, 12]), Protocol::Inner, (64, seed)).unwrap().check("chain");
+        Ground::new(&chain(&[9, 14, 7, 12]), Protocol::Inner, 64, seed).unwrap().check("chain");
     }
 }
 
@@ -161,7 +161,7 @@ fn known_networks_are_solved_exactly_and_within_the_budget() {
         ("mobilenet_v1", Protocol::Full),
     ] {
         let graph = arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
-        let ground = Ground::new(&graph, protocol, (24, 5)).unwrap();
+        let ground = Ground::new(&graph, protocol, 24, 5).unwrap();
         for cost in COSTS {
             let full = ground.model.count(cost, &ground.groups.full_widths());
             for percent in [50, 90] {
@@ -187,7 +187,7 @@ fn dense_concatenations_stay_within_the_budget_and_beat_equal_shares() {
     let all = builder.push("cat", Op::Concat, &parts);
     let pool = builder.push("pool", Op::GlobalAvgPool, &[all]);
     builder.push("fc", Op::Linear { in_features: width, out_features: 4, bias: true }, &[pool]);
-    let ground = Ground::new(&builder.finish().unwrap(), Protocol::Inner, (64, 11)).unwrap();
+    let ground = Ground::new(&builder.finish().unwrap(), Protocol::Inner, 64, 11).unwrap();
     for cost in COSTS {
         let full = ground.model.count(cost, &ground.groups.full_widths());
         let max = full * 6 / 10;
@@ -212,7 +212,7 @@ fn dense_concatenations_stay_within_the_budget_and_beat_equal_shares() {
 #[test]
 fn curves_that_cannot_be_used_are_refused_with_group_and_width() {
     let graph = chain(&[4, 4]);
-    let ground = Ground::new(&graph, Protocol::Inner, (64, 1)).unwrap();
+    let ground = Ground::new(&graph, Protocol::Inner, 64, 1).unwrap();
     let with = |change: &dyn Fn(&mut Vec<GroupCurve>)| {
         let mut curves = ground.curves.clone();
         change(&mut curves);
@@ -244,7 +244,7 @@ fn curves_that_cannot_be_used_are_refused_with_group_and_width() {
 #[test]
 fn an_error_that_rises_with_the_width_counts_as_that_of_the_narrower() {
     let graph = chain(&[4]);
-    let mut ground = Ground::new(&graph, Protocol::Inner, (64, 1)).unwrap();
+    let mut ground = Ground::new(&graph, Protocol::Inner, 64, 1).unwrap();
     ground.curves[0] =
         GroupCurve { widths: vec![1, 2, 3, 4], errors: vec![0.5, 0.2, 0.3, 0.0], ..ground.curves[0].clone() };
     let mut widths = ground.groups.full_widths();

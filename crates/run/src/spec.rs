@@ -76,7 +76,7 @@ impl RunSpec {
     }
 
     pub(crate) fn read_scene(&self) -> Result<Scene, RunError> {
-        read_scene((&self.scene, self.text.as_deref()), &self.sets, &self.agents)
+        read_scene(&self.scene, self.text.as_deref(), &self.sets, &self.agents)
     }
 
     pub(crate) fn memory_bound(&self) -> Result<MemoryBound, RunError> {

@@ -16,7 +16,8 @@ const MAX_BYTES: u64 = 16 << 20;
 /// # Errors
 /// A file that cannot be read, an edit that does not fit, a scene that breaks a rule.
 pub(crate) fn read_scene(
-    (path, text): (&Path, Option<&str>),
+    path: &Path,
+    text: Option<&str>,
     sets: &[String],
     agents: &AgentList,
 ) -> Result<Scene, RunError> {

@@ -63,12 +63,12 @@ impl Ranked<'_> {
 
     /// The widths at which each group is probed, in walk order: only that group pruned, to the width nearest half.
     pub(crate) fn probes(&self, scene: &Scene) -> Vec<Vec<usize>> {
-        let probe = |(place, &group): (usize, &GroupId)| {
+        let probe = |place: usize, group: GroupId| {
             let mut widths = self.groups.full_widths();
             widths[group] = self.bounds(scene, place).nearest(0.5);
             widths
         };
-        self.groups.prunable().iter().enumerate().map(probe).collect()
+        self.groups.prunable().iter().enumerate().map(|(place, &group)| probe(place, group)).collect()
     }
 
     /// What one unit of each group's error does to the output: the divergence of its probe by the error of its layers.
@@ -98,12 +98,13 @@ impl Ranked<'_> {
         weights: &[f64],
         bounds: &[CostBound],
     ) -> anyhow::Result<Vec<PlannedWidths>> {
-        let curve = |(place, &group): (usize, &GroupId)| {
+        let curve = |place: usize, group: GroupId| {
             let widths = self.bounds(scene, place).widths().to_vec();
             let errors = widths.iter().map(|&width| weights[place] * self.error(place, width)).collect();
             GroupCurve { group, widths, errors }
         };
-        let curves: Vec<GroupCurve> = self.groups.prunable().iter().enumerate().map(curve).collect();
+        let curves: Vec<GroupCurve> =
+            self.groups.prunable().iter().enumerate().map(|(place, &group)| curve(place, group)).collect();
         let mut allocators: BTreeMap<Cost, Allocator> = BTreeMap::new();
         let mut out = Vec::with_capacity(bounds.len());
         for &bound in bounds {

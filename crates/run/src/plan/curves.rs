@@ -113,7 +113,7 @@ pub fn error_curves(spec: &CurvesSpec<'_>, observer: &mut dyn Observer) -> anyho
     let graph = network.folded.graph();
     let groups = ChannelGroups::derive(graph, spec.protocol);
     let order = groups.prunable();
-    let group = |(&id, path): (&usize, &std::sync::Arc<secateur_kernels::RemovalPath>)| GroupErrors {
+    let group = |id: usize, path: &secateur_kernels::RemovalPath| GroupErrors {
         name: groups.group(id).name.clone(),
         channels: groups.group(id).n_channels,
         measured: is_measured(graph, &groups, id),
@@ -124,6 +124,6 @@ pub fn error_curves(spec: &CurvesSpec<'_>, observer: &mut dyn Observer) -> anyho
         dataset: data.name.clone(),
         protocol: spec.protocol.name().to_owned(),
         images: spec.n_images,
-        groups: order.iter().zip(&paths).map(group).collect(),
+        groups: order.iter().zip(&paths).map(|(&id, path)| group(id, path)).collect(),
     })
 }

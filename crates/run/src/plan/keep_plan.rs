@@ -41,7 +41,7 @@ pub(crate) fn keep_plan(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow::
 
 fn probe(job: &Job<'_>, prepared: &Prepared, probes: &[Vec<usize>]) -> anyhow::Result<Vec<Score>> {
     let images = probe_images(prepared);
-    let scores = probes.iter().map(|widths| score(&job.pool.0, (prepared, &images), widths));
+    let scores = probes.iter().map(|widths| score(&job.pool.0, prepared, &images, widths));
     let what = || format!("probing groups of {} on {}", prepared.network_name, prepared.dataset_name);
     scores.collect::<Result<_, _>>().with_context(what)
 }

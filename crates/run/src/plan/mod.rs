@@ -19,7 +19,7 @@ use crate::spec::RunSpec;
 use crate::threads::thread_pool;
 use crate::{check, say_inputs};
 use planner::Planner;
-use report::PlanReport;
+use report::{PlanReport, TaskOf};
 
 /// Plans every task of a scene: its widths, their exact cost, the layer error that they make, and the accuracy to
 /// expect of them. Nothing is searched and nothing is written but the cache: error curves and scores are kept for the
@@ -49,7 +49,8 @@ pub fn plan(
         for task in of_pair() {
             let place = searched.iter().position(|&searched| searched == task);
             let original = &resolved.networks[pair.network].original;
-            report.add((&scene, task), (&resolved.budgets[task], original), &planner, place.map(|at| &planned[at]));
+            let of = TaskOf { scene: &scene, task, budget: &resolved.budgets[task], original };
+            report.add(&of, &planner, place.map(|at| &planned[at]));
         }
         planner.save();
     }

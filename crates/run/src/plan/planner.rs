@@ -131,7 +131,7 @@ impl<'a> Planner<'a> {
         let mut found = Vec::with_capacity(unknown.len());
         for some in unknown.chunks(pool.current_num_threads()) {
             let scores: Vec<Result<Score, KernelError>> =
-                pool.install(|| some.par_iter().map(|widths| score(pool, (prepared, images), widths)).collect());
+                pool.install(|| some.par_iter().map(|widths| score(pool, prepared, images, widths)).collect());
             for score in scores {
                 found.push(score.with_context(|| name.clone())?);
             }
@@ -180,7 +180,8 @@ pub(super) fn settings(scene: &Scene) -> String {
 /// The score of the candidate of these widths on some images.
 pub(crate) fn score(
     pool: &rayon::ThreadPool,
-    (prepared, images): (&Prepared, &RewardImages),
+    prepared: &Prepared,
+    images: &RewardImages,
     widths: &[usize],
 ) -> Result<Score, KernelError> {
     let network = RefitAndScore.begin(pool, prepared)?(&prepared.select(widths))?;

@@ -80,6 +80,14 @@ pub struct PlannedGroup {
     pub error: f64,
 }
 
+/// A task of a scene, its budget and its network as given.
+pub(super) struct TaskOf<'a> {
+    pub(super) scene: &'a Scene,
+    pub(super) task: usize,
+    pub(super) budget: &'a ResolvedBudget,
+    pub(super) original: &'a Network,
+}
+
 impl PlanReport {
     pub(super) fn new(scene: &Scene, weights: ErrorWeights) -> Self {
         Self {
@@ -91,13 +99,8 @@ impl PlanReport {
     }
 
     /// Adds a task; `planned` is none where nothing needs to be pruned.
-    pub(super) fn add(
-        &mut self,
-        (scene, task): (&Scene, usize),
-        (budget, original): (&ResolvedBudget, &Network),
-        planner: &Planner<'_>,
-        planned: Option<&(PlannedWidths, Score)>,
-    ) {
+    pub(super) fn add(&mut self, of: &TaskOf<'_>, planner: &Planner<'_>, planned: Option<&(PlannedWidths, Score)>) {
+        let TaskOf { scene, task, budget, original } = *of;
         let full = planner.groups.full_widths();
         let widths = planned.map_or(&full, |(planned, _)| &planned.widths);
         let costs = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
@@ -114,7 +117,7 @@ impl PlanReport {
         let accuracy = score.map(|score| score.accuracy);
         let n = scene.images.reward.max(1) as f64;
         let ranked = planner.ranked();
-        let group = |(place, &id): (usize, &usize)| PlannedGroup {
+        let group = |place: usize, id: usize| PlannedGroup {
             name: planner.groups.group(id).name.clone(),
             channels: full[id],
             kept: widths[id],
@@ -145,7 +148,7 @@ impl PlanReport {
             candidates_scored: if planned.is_some() { 1 + planner.n_probes } else { 0 },
             unchanged: planned.is_none(),
             allocate_s: planned.map_or(0.0, |(planned, _)| planned.allocate_s),
-            groups: planner.groups.prunable().iter().enumerate().map(group).collect(),
+            groups: planner.groups.prunable().iter().enumerate().map(|(place, &id)| group(place, id)).collect(),
         });
     }
 }

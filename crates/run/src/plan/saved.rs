@@ -145,10 +145,10 @@ impl CacheFile {
         if !fits {
             return CacheContent::Damaged(self.folder.clone().unwrap_or_default().join(&self.name));
         }
-        let path = |(removed, errors): (Vec<u32>, Vec<f64>)| {
+        let path = |removed: Vec<u32>, errors: Vec<f64>| {
             Arc::new(RemovalPath { removed: removed.into_iter().map(|channel| channel as usize).collect(), errors })
         };
-        CacheContent::Saved(plain.into_iter().map(path).collect())
+        CacheContent::Saved(plain.into_iter().map(|(removed, errors)| path(removed, errors)).collect())
     }
 
     pub(super) fn write_paths(&self, paths: &[Arc<RemovalPath>]) {

@@ -157,7 +157,7 @@ impl Prepared {
         let paths = ranked(pool, &inputs, (&groups, &calibration), n_kept_min, &mut progress)?;
         // Only these read the equations, which fill gigabytes for a wide network.
         let calibration = (inputs.repair == Repair::Original).then_some(calibration);
-        Self::assemble(pool, inputs, (groups, paths), calibration)
+        Self::assemble((pool, calibration), inputs, groups, paths)
     }
 
     /// As [`Self::new`], where the channels of every prunable group are ranked already: `paths` is what
@@ -176,14 +176,14 @@ impl Prepared {
             Repair::Original => Some(calibrated(pool, &inputs, &groups, &mut progress)?),
             Repair::Sequential | Repair::Off => None,
         };
-        Self::assemble(pool, inputs, (groups, paths), calibration)
+        Self::assemble((pool, calibration), inputs, groups, paths)
     }
 
     fn assemble(
-        pool: &rayon::ThreadPool,
+        (pool, calibration): (&rayon::ThreadPool, Option<Calibration>),
         inputs: Inputs,
-        (groups, paths): (ChannelGroups, Vec<Arc<RemovalPath>>),
-        calibration: Option<Calibration>,
+        groups: ChannelGroups,
+        paths: Vec<Arc<RemovalPath>>,
     ) -> Result<Self, SimError> {
         let network = &inputs.network;
         let model = Arc::new(CostModel::new(network.graph(), &groups));
