@@ -154,10 +154,10 @@ impl Prepared {
     ) -> Result<Self, SimError> {
         let groups = ChannelGroups::derive(inputs.network.graph(), inputs.protocol);
         let calibration = calibrated(pool, &inputs, &groups, &mut progress)?;
-        let paths = ranked(pool, &inputs, (&groups, &calibration), n_kept_min, &mut progress)?;
+        let paths = ranked(pool, &inputs, &groups, &calibration, n_kept_min, &mut progress)?;
         // Only these read the equations, which fill gigabytes for a wide network.
         let calibration = (inputs.repair == Repair::Original).then_some(calibration);
-        Self::assemble((pool, calibration), inputs, groups, paths)
+        Self::assemble(pool, calibration, inputs, groups, paths)
     }
 
     /// As [`Self::new`], where the channels of every prunable group are ranked already: `paths` is what
@@ -176,11 +176,12 @@ impl Prepared {
             Repair::Original => Some(calibrated(pool, &inputs, &groups, &mut progress)?),
             Repair::Sequential | Repair::Off => None,
         };
-        Self::assemble((pool, calibration), inputs, groups, paths)
+        Self::assemble(pool, calibration, inputs, groups, paths)
     }
 
     fn assemble(
-        (pool, calibration): (&rayon::ThreadPool, Option<Calibration>),
+        pool: &rayon::ThreadPool,
+        calibration: Option<Calibration>,
         inputs: Inputs,
         groups: ChannelGroups,
         paths: Vec<Arc<RemovalPath>>,
@@ -284,7 +285,7 @@ pub fn removal_paths(
 ) -> Result<Vec<Arc<RemovalPath>>, SimError> {
     let groups = ChannelGroups::derive(inputs.network.graph(), inputs.protocol);
     let calibration = calibrated(pool, inputs, &groups, &mut progress)?;
-    ranked(pool, inputs, (&groups, &calibration), n_kept_min, &mut progress)
+    ranked(pool, inputs, &groups, &calibration, n_kept_min, &mut progress)
 }
 
 fn calibrated(
@@ -302,7 +303,8 @@ fn calibrated(
 fn ranked(
     pool: &rayon::ThreadPool,
     inputs: &Inputs,
-    (groups, calibration): (&ChannelGroups, &Calibration),
+    groups: &ChannelGroups,
+    calibration: &Calibration,
     n_kept_min: impl Fn(usize) -> usize,
     progress: &mut impl FnMut(&str, f64),
 ) -> Result<Vec<Arc<RemovalPath>>, SimError> {
