@@ -10,8 +10,8 @@ use anyhow::Context;
 use clap::Parser;
 use secateur::formats::{Preprocessing, Split};
 use secateur::net::Shape;
-use secateur::run::scene::Scene;
-use secateur::run::{RunSpec, dataset_for, load_network};
+use secateur::run::scene::{NetworkSpec, Scene};
+use secateur::run::{NetworkChoices, RunSpec, dataset_for, load_network_as};
 
 #[derive(Parser)]
 struct Arguments {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use secateur_formats::{DatasetSource, Split, dataset_usage, weight_extensions_usage};
 use secateur_net::Protocol;
+use secateur_rl::ErrorWeights;
 use secateur_run::RunSpec;
 use secateur_run::scene::{Device, SIDES};
 
 use crate::bench::BenchArgs;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
+use crate::plan::{BudgetArg, DatasetArg, budget, dataset};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -32,9 +34,20 @@ Examples:
 
 Networks and data sets are looked up as `run` would; nothing is written.";
 
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  secateur plan resnet20 --dataset cifar10 --budget macs=0.5
+  secateur plan resnet56 --dataset cifar10 --budget macs=0.7 --budget macs=0.5 --budget params=120000
+  secateur plan resnet20 --dataset cifar10 --budget macs=0.5 --write planned
+  secateur plan my.ron                         every task of a scene
+
+Nothing is searched: layer errors are measured once (and kept in the cache), the widths are those of the least sum of
+them within the budget, and one candidate for each budget tells what to expect. --write gets what `run` writes.";
+
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   secateur inspect resnet20                    a name under the model root
+  secateur inspect resnet20 --curves --dataset cifar10 --svg curves.svg
   secateur inspect ./nets/mine.pth --arch vgg16
   secateur inspect resnet56 --protocol full --json";
 
@@ -84,6 +97,9 @@ pub(crate) enum Command {
     /// Show a network's channel groups, counts and reachable budgets; of an .onnx file what it holds
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
+    /// Find widths for budgets in seconds, without a search, and what accuracy to expect of them
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
     /// Measure a network's top-1 accuracy
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
@@ -228,11 +244,67 @@ pub(crate) struct InspectArgs {
     /// Which groups may be pruned: those inside each residual block, or residual streams too
     #[arg(long, value_parser = one_of(&Protocol::ALL, Protocol::name), default_value = Protocol::Inner.name())]
     pub(crate) protocol: Protocol,
+    /// Show what each group's consumers lose at every width
+    #[arg(long, requires = "dataset")]
+    pub(crate) curves: bool,
+    /// The data set whose training images --curves measures on
+    #[arg(long, help_heading = "Error curves", requires = "curves")]
+    pub(crate) dataset: Option<DatasetSource>,
+    /// Training images that --curves measures on
+    #[arg(long, value_name = "N", default_value = "2000", help_heading = "Error curves")]
+    pub(crate) images: NonZeroUsize,
+    /// Draw the curves of --curves to a file
+    #[arg(long, value_name = "FILE", help_heading = "Error curves", requires = "curves")]
+    pub(crate) svg: Option<PathBuf>,
+    /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
+    #[arg(long, value_name = "DIR", help_heading = "Error curves")]
+    pub(crate) data_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// The data set, for a network
+    #[arg(long, help = dataset_usage(), value_parser = dataset)]
+    pub(crate) dataset: Option<DatasetArg>,
+    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5) or a number (params=120000); may be
+    /// repeated
+    #[arg(long, value_name = "COST=BOUND", value_parser = budget)]
+    pub(crate) budget: Vec<BudgetArg>,
+    /// Which groups may be pruned: those inside each residual block, or residual streams too [default: inner]
+    #[arg(long, value_parser = one_of(&Protocol::ALL, Protocol::name))]
+    pub(crate) protocol: Option<Protocol>,
+    /// How the errors of groups are weighed: all alike, or by what each group alone does to the output (one more
+    /// candidate for each group)
+    #[arg(long, value_parser = one_of(&ErrorWeights::ALL, ErrorWeights::name), default_value = ErrorWeights::default().name())]
+    pub(crate) weights: ErrorWeights,
+    /// Refit the planned networks thoroughly and write them, certified, to a new run directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) write: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Change the scene: images.reward=500; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    /// Print nothing but the results
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Args, Debug)]

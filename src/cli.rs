@@ -9,7 +9,7 @@ use secateur_sim::PruningPlugin;
 
 use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
-use crate::{Failure, bench, check, doctor, eval, inspect, run_command, screen};
+use crate::{Failure, bench, check, doctor, eval, inspect, plan, run_command, screen};
 
 /// The program, ready to run.
 #[derive(Default)]
@@ -67,6 +67,7 @@ impl Cli {
             Command::Run(arguments) => run_command::run_scene(&arguments, &self.extensions),
             Command::Check(arguments) => check::check(&arguments, &self.extensions),
             Command::Inspect(arguments) => inspect::inspect(&arguments),
+            Command::Plan(arguments) => plan::plan_scene(&arguments, &self.extensions),
             Command::Eval(arguments) => eval::eval(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use secateur_run::{LoadedNetwork, MemoryBound, Roots, full_costs, is_onnx, least_widths};
 
 use crate::arguments::InspectArgs;
+use crate::curves::show_curves;
 use crate::eval::requested_network;
 use crate::inspect_onnx::DocumentReport;
 use crate::table::Table;
@@ -19,6 +20,9 @@ const MULTIPLES: [usize; 3] = [1, 4, 8];
 const KEEP_RATIO_MIN: f64 = 0.1;
 
 pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
+    if let (true, Some(source)) = (arguments.curves, &arguments.dataset) {
+        return show_curves(arguments, source);
+    }
     let path = &arguments.network.network;
     if is_onnx(path) {
         let roots = Roots::new(None, arguments.network.model_root.clone(), Default::default());
@@ -35,7 +39,7 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     show(&report, arguments.json, NetworkReport::to_text)
 }
 
-fn show<T: Serialize>(report: &T, as_json: bool, to_text: fn(&T) -> String) -> Result<(), Failure> {
+pub(crate) fn show<T: Serialize>(report: &T, as_json: bool, to_text: fn(&T) -> String) -> Result<(), Failure> {
     let text = match as_json {
         true => serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?,
         false => to_text(report),

@@ -38,6 +38,7 @@
 //!
 //! Words are explained in [`net::glossary`].
 
+pub use secateur_alloc as alloc;
 pub use secateur_certify as certify;
 pub use secateur_formats as formats;
 pub use secateur_gpu as gpu;
@@ -56,6 +57,7 @@ mod bench;
 mod check;
 mod cli;
 mod closing_table;
+mod curves;
 mod doctor;
 mod eval;
 mod eval_against;
@@ -65,6 +67,7 @@ mod inspect;
 mod inspect_onnx;
 mod interrupt;
 mod options;
+mod plan;
 mod progress;
 mod run_command;
 mod screen;

@@ -132,7 +132,7 @@ fn mistakes_about_such_an_agent_are_told_as_of_any_other() {
     let plain = command(Path::new(env!("CARGO_BIN_EXE_secateur")), &out, &["agent=Evolution()"]).output().unwrap();
     let message = stderr(&plain);
     assert_eq!(plain.status.code(), Some(2));
-    assert!(message.contains("expected one of `Mtacp`, `Uniform`, `Random`"), "{message}");
+    assert!(message.contains("expected one of `Mtacp`, `Uniform`, `Random`, `Knapsack`"), "{message}");
 }
 
 /// An agent that needs several tasks.

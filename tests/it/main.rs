@@ -16,6 +16,7 @@ mod library;
 mod loading;
 mod onnx_network;
 mod onnx_run;
+mod plan;
 mod plugins;
 mod real_files;
 mod real_network;

@@ -1,5 +1,7 @@
 //! Exact integer costs as functions of the group widths.
 
+mod live;
+
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -319,21 +321,31 @@ impl CostModel {
         let bytes = |node: NodeId| 4 * self.channels(node, widths) * self.nodes[node].pixels;
         let mut live = bytes(0);
         let mut peak = live;
-        for (id, node) in self.nodes.iter().enumerate().skip(1) {
-            let keeps_place =
-                matches!(node.op, Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Pointwise(_) | Op::Identity);
-            let in_place = keeps_place && self.nodes[node.inputs[0]].last_reader == id;
-            if in_place {
+        for id in 1..self.nodes.len() {
+            if self.is_in_place(id) {
                 continue;
             }
             live += bytes(id);
             peak = peak.max(live);
-            let mut read: Vec<NodeId> = node.inputs.clone();
-            read.sort_unstable();
-            read.dedup();
-            live -= read.iter().filter(|&&i| self.frees(i, id)).map(|&i| bytes(i)).sum::<u64>();
+            live -= self.freed_by(id).into_iter().map(bytes).sum::<u64>();
         }
         peak
+    }
+
+    /// Whether a node writes over its input.
+    fn is_in_place(&self, node: NodeId) -> bool {
+        let NodeCost { op, inputs, .. } = &self.nodes[node];
+        let keeps_place = matches!(op, Op::BatchNorm { .. } | Op::PRelu { .. } | Op::Pointwise(_) | Op::Identity);
+        keeps_place && self.nodes[inputs[0]].last_reader == node
+    }
+
+    /// The tensors whose memory is free behind a node, each once.
+    fn freed_by(&self, node: NodeId) -> Vec<NodeId> {
+        let mut read: Vec<NodeId> = self.nodes[node].inputs.clone();
+        read.sort_unstable();
+        read.dedup();
+        read.retain(|&input| self.frees(input, node));
+        read
     }
 
     /// Whether the memory of `tensor` is free after `reader`. An in-place node hands its memory on, so what counts is

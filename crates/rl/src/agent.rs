@@ -45,6 +45,45 @@ pub enum Profile {
     Paper,
 }
 
+/// How the errors of groups are weighed against each other before their sum is made small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorWeights {
+    /// All alike.
+    Equal,
+    /// By what each group alone does to the network's output: one candidate is scored for each group.
+    #[default]
+    Probed,
+}
+
+impl ErrorWeights {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Equal, Self::Probed];
+
+    /// As the command line names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Equal => "equal",
+            Self::Probed => "probed",
+        }
+    }
+}
+
+/// The keep ratio of every group of every task, decided before any walk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeepPlan(Arc<[Vec<f32>]>);
+
+impl KeepPlan {
+    /// `keep_ratios[task][group]`; groups in walk order.
+    pub fn new(keep_ratios: Vec<Vec<f32>>) -> Self {
+        Self(keep_ratios.into())
+    }
+
+    /// The keep ratio of a group, if the plan has one.
+    pub fn keep_ratio(&self, task: u32, group: u32) -> Option<f32> {
+        self.0.get(task as usize)?.get(group as usize).copied()
+    }
+}
+
 /// The settings of an agent, complete; made from a scene, or in code.
 pub trait AgentSettings: Debug + Send + Sync {
     /// Builds an agent that has learned nothing.
@@ -52,6 +91,19 @@ pub trait AgentSettings: Debug + Send + Sync {
     /// # Errors
     /// [`RlError::OutOfRange`] for an environment the agent cannot run in.
     fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError>;
+
+    /// How a plan is to weigh the errors of groups, for an agent that wants one before it acts.
+    fn plan_weights(&self) -> Option<ErrorWeights> {
+        None
+    }
+
+    /// As [`Self::build`], told the plan that [`Self::plan_weights`] asked for.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    fn build_planned(&self, environment: &EnvironmentSpec, _plan: &KeepPlan) -> Result<Agent, RlError> {
+        self.build(environment)
+    }
 
     /// Every setting that is out of its range.
     fn check(&self) -> Vec<BadSetting> {
@@ -200,11 +252,26 @@ impl Agent {
 /// [`RlError::OutOfRange`] for an environment that no agent, or not this one, can run in, and for settings out of their
 /// range.
 pub fn build(settings: &dyn AgentSettings, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
+    build_planned(settings, environment, None)
+}
+
+/// As [`build`], for an agent that may have asked for a plan.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_planned(
+    settings: &dyn AgentSettings,
+    environment: &EnvironmentSpec,
+    plan: Option<&KeepPlan>,
+) -> Result<Agent, RlError> {
     environment.check()?;
     if let Some(BadSetting { path, problem }) = settings.check().into_iter().next() {
         return Err(RlError::Setting { path, problem });
     }
-    settings.build(environment)
+    match plan {
+        Some(plan) => settings.build_planned(environment, plan),
+        None => settings.build(environment),
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,10 @@ mod setting;
 pub mod state;
 mod unroll;
 
-pub use agent::{Agent, AgentEntry, AgentKind, AgentSettings, AgentVisitor, EnvironmentSpec, Profile, build};
+pub use agent::{
+    Agent, AgentEntry, AgentKind, AgentSettings, AgentVisitor, EnvironmentSpec, ErrorWeights, KeepPlan, Profile, build,
+    build_planned,
+};
 pub use agents::{AGENTS, visit_agents};
 pub use error::RlError;
 pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy};

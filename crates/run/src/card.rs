@@ -1,7 +1,6 @@
 //! Scoring on the card: a system that hands over each batch of networks while the processor builds the next, and one in
 //! front of the processor's, which scores what this one leaves.
 
-mod pipeline_files;
 mod score;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +20,7 @@ use secateur_sim::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::cache_files;
 use crate::error::RunError;
 use crate::scene::{Device, Scene};
 use score::{hand_to_card, score_on_card};
@@ -89,7 +89,7 @@ impl Card {
             other => other,
         });
         let card = Self::new(session?);
-        card.state().folder = pipeline_files::folder();
+        card.state().folder = cache_files::folder();
         Ok(Some(card))
     }
 
@@ -213,27 +213,27 @@ pub fn open_gpu(options: &GpuOptions) -> Result<Gpu, RunError> {
     Gpu::open_with(options, &compiled).map_err(no_card)
 }
 
+/// Name of the cache file of the pipelines of a card.
+pub(crate) fn pipelines(key: &str) -> String {
+    format!("{key}.pipelines")
+}
+
 fn compiled(key: &str) -> Option<Vec<u8>> {
-    pipeline_files::read(&pipeline_files::folder()?, key)
+    cache_files::read(&cache_files::folder()?, &pipelines(key))
 }
 
 fn no_card(error: GpuError) -> RunError {
     RunError::BadArguments(anyhow::anyhow!("--device gpu: {error}"))
 }
 
-/// Folder that this program keeps files in between processes; none where the system names none.
-pub(crate) fn cache_folder() -> Option<PathBuf> {
-    pipeline_files::folder()
-}
-
 /// Keeps the pipelines that were compiled, for the next process.
 pub fn keep_pipelines(gpu: &Gpu) {
-    pipeline_files::folder().iter().for_each(|folder| keep_pipelines_in(gpu, folder));
+    cache_files::folder().iter().for_each(|folder| keep_pipelines_in(gpu, folder));
 }
 
 fn keep_pipelines_in(gpu: &Gpu, folder: &Path) {
     if let Some((key, compiled)) = gpu.compiled() {
-        pipeline_files::write(folder, &key, &compiled);
+        cache_files::write(folder, &pipelines(&key), &compiled);
     }
 }
 

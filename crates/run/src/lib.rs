@@ -21,6 +21,7 @@
 //!
 //! Words are explained in [`secateur_net::glossary`].
 
+mod cache_files;
 mod card;
 mod directory;
 mod error;
@@ -32,6 +33,7 @@ mod inputs;
 mod journal;
 mod learning;
 mod observer;
+mod plan;
 mod plans;
 mod prepare;
 mod refits;
@@ -69,6 +71,9 @@ pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
+pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
+pub use plan::plan;
+pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
@@ -174,6 +179,12 @@ fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
 
 /// What the user should know before anything is computed.
 fn say_assumptions(scene: &Scene, resolved: &Resolved, claim: &Claim, reporter: &mut Reporter<'_>) {
+    say_inputs(scene, resolved, reporter);
+    claim.notes.iter().for_each(|note| reporter.note(note));
+}
+
+/// What had to be assumed of networks and data.
+fn say_inputs(scene: &Scene, resolved: &Resolved, reporter: &mut Reporter<'_>) {
     for network in &resolved.networks {
         for assumption in &network.assumptions {
             reporter.note(&format!("{}: {assumption}", network.name));
@@ -185,7 +196,6 @@ fn say_assumptions(scene: &Scene, resolved: &Resolved, claim: &Claim, reporter: 
         }
     }
     wide_layers(scene, resolved).iter().for_each(|layer| reporter.note(&format!("note: {layer}")));
-    claim.notes.iter().for_each(|note| reporter.note(note));
 }
 
 /// The networks and tasks of a scene, ready to be searched.

@@ -26,7 +26,7 @@ pub(crate) fn networks(
 ) -> anyhow::Result<Vec<Arc<Prepared>>> {
     let mut out = Vec::new();
     for pair in pairs(scene) {
-        let inputs = inputs((scene, plugins), resolved, Computes { pool, card }, pair)?;
+        let inputs = inputs((scene, plugins), resolved, Computes { pool: &pool.0, card }, pair)?;
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -65,12 +65,12 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
 /// A network and a data set that it is pruned on, by their places in the scene.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkOnData {
-    network: usize,
-    dataset: usize,
+    pub(crate) network: usize,
+    pub(crate) dataset: usize,
 }
 
 impl NetworkOnData {
-    const fn of(task: &TaskSpec) -> Self {
+    pub(crate) const fn of(task: &TaskSpec) -> Self {
         Self { network: task.network, dataset: task.dataset }
     }
 }
@@ -92,15 +92,23 @@ pub(crate) fn weighted_outputs(scene: &Scene, network: &LoadedNetwork) -> Vec<Ou
     network.outputs.iter().map(weighted).collect()
 }
 
+/// The images of a data set in the order in which they are drawn.
+pub(crate) fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut rng = SplitMix(seed);
+    (1..n).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+    order
+}
+
 /// What computes.
 #[derive(Clone, Copy)]
-struct Computes<'a> {
-    pool: &'a Pool,
-    card: Option<&'a Card>,
+pub(crate) struct Computes<'a> {
+    pub(crate) pool: &'a rayon::ThreadPool,
+    pub(crate) card: Option<&'a Card>,
 }
 
 /// Draws the images: the reward images first, calibration and refit images from the rest.
-fn inputs(
+pub(crate) fn inputs(
     (scene, plugins): (&Scene, &PluginList),
     resolved: &Resolved,
     Computes { pool, card }: Computes<'_>,
@@ -109,11 +117,9 @@ fn inputs(
     let (loaded, dataset_name) = (&resolved.networks[network], scene.datasets[dataset].name.clone());
     let ResolvedDataset { train, has_labels, .. } = &resolved.datasets[dataset];
     let data = dataset_for(loaded, train)?;
-    let mut order: Vec<usize> = (0..data.len()).collect();
-    let mut rng = SplitMix(scene.images.seed);
-    (1..order.len()).rev().for_each(|i| order.swap(i, rng.below(i + 1)));
+    let order = shuffled(data.len(), scene.images.seed);
     let wanted = &scene.images;
-    let load = |n, order: &[usize]| data.load_first(n, order, &loaded.preprocessing, &pool.0);
+    let load = |n, order: &[usize]| data.load_first(n, order, &loaded.preprocessing, pool);
     let reward = load(wanted.reward, &order)?;
     // Calibration and refit images are the first of the same rest.
     let n_others = wanted.calibration.max(wanted.refit);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use secateur_rl::AgentEntry;
+use secateur_rl::{AgentEntry, EnvironmentSpec, build_planned};
 use secateur_sim::{ProcessEvent, Score, Settings, TaskSetup};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
@@ -11,6 +11,7 @@ use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
 use crate::observer::StageKind;
+use crate::plan::keep_plan::keep_plan;
 use crate::plans::{SearchPlan, plans};
 use crate::run::{Job, Run};
 use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
@@ -286,7 +287,9 @@ fn begin(job: &Job<'_>, plan: SearchPlan, saved: Option<CurrentSearch>) -> Resul
     if let Some(card) = &job.card {
         card.join(&mut app, &job.pool);
     }
-    let mut search = Search::new(app, &setup).map_err(|error| RunError::Failed(error.into()))?;
+    let keep_plan = keep_plan(job, plan.settings)?;
+    let build = |environment: &EnvironmentSpec| build_planned(plan.settings, environment, keep_plan.as_ref());
+    let mut search = Search::with_agent(app, &setup, build).map_err(|error| RunError::Failed(error.into()))?;
     let start = Instant::now();
     let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);
     let Some(saved) = saved else {

@@ -29,6 +29,8 @@ use crate::threads::n_threads;
 pub struct RunSpec {
     /// The scene file.
     pub scene: PathBuf,
+    /// The scene itself, in place of what is in the file; the file's name is then what messages show.
+    pub text: Option<String>,
     /// The agents that the scene can name: those of `rl`, and what is added.
     pub agents: AgentList,
     /// Changes to the scene, `path=value` each, in order.
@@ -55,6 +57,7 @@ impl RunSpec {
     pub fn new(scene: impl Into<PathBuf>) -> Self {
         Self {
             scene: scene.into(),
+            text: None,
             agents: AgentList::default(),
             sets: Vec::new(),
             out: None,
@@ -73,7 +76,7 @@ impl RunSpec {
     }
 
     pub(crate) fn read_scene(&self) -> Result<Scene, RunError> {
-        read_scene(&self.scene, &self.sets, &self.agents)
+        read_scene(&self.scene, self.text.as_deref(), &self.sets, &self.agents)
     }
 
     pub(crate) fn memory_bound(&self) -> Result<MemoryBound, RunError> {

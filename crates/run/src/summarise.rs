@@ -10,6 +10,7 @@ use crate::finish::Finished;
 use crate::inputs::reachable::full_costs;
 use crate::inputs::resolve::Whole;
 use crate::learning::{AgainstRandom, mean, standard_error};
+use crate::plan::keep_plan::n_probes;
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;
@@ -30,6 +31,10 @@ pub(crate) fn summarise(
     let stats = || agent.tasks.iter().map(|t| t.stats);
     let controls = searches.iter().zip(finished).skip(1);
     let refits = run.refits.warnings.iter().cloned();
+    // Tasks on one network share them.
+    let first_tasks = (0..run.job.networks.len())
+        .filter_map(|n| run.job.tasks.iter().position(|task| task.network == n && task.is_searched));
+    let all_probes: u64 = first_tasks.map(|task| probes(&run.job, agent.agent, task)).sum();
     Summary {
         scene: run.job.scene.origin().to_owned(),
         seed: run.job.scene.seed,
@@ -46,7 +51,7 @@ pub(crate) fn summarise(
         walks: stats().map(|s| s.n_ended).sum(),
         env_steps: agent.env_steps,
         learner_updates: agent.learner_updates,
-        candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum(),
+        candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum::<u64>() + all_probes,
         cache_hits: stats().map(|s| s.n_cache_hits).sum(),
         tasks: {
             let of_task = |f: &Finished| TaskSummary {
@@ -144,6 +149,15 @@ fn groups(groups: &ChannelGroups, kept: &KeptChannels) -> Vec<GroupSummary> {
     groups.prunable().into_iter().map(of).collect()
 }
 
+/// Candidates that were scored for the plan of an agent, beside those of its walks.
+fn probes(job: &Job<'_>, agent: &str, task: usize) -> u64 {
+    let agents = std::iter::once(&job.scene.agent).chain(job.scene.controls.iter().map(|control| &control.agent));
+    let settings = agents.into_iter().find(|spec| spec.entry.word == agent).map(|spec| &*spec.settings);
+    let setup = &job.tasks[task];
+    let n_probes = |settings| n_probes(&job.networks[setup.network], settings);
+    settings.filter(|_| setup.is_searched).map_or(0, n_probes)
+}
+
 /// `agents` are the results of the run's agent, which the control is compared with.
 fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, agents: &[Finished]) -> ControlSummary {
     let stats = search.tasks[finished.task].stats;
@@ -153,7 +167,7 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
     ControlSummary {
         task: job.scene.tasks[finished.task].name.clone(),
         agent: search.agent.to_owned(),
-        candidates_scored: stats.n_ended - stats.n_cache_hits,
+        candidates_scored: stats.n_ended - stats.n_cache_hits + probes(job, search.agent, finished.task),
         reward_accuracy: finished.winner.score.accuracy,
         test_accuracy_before_tuning: finished.test.accuracy,
         reward_output_error: finished.winner.score.output_error,

@@ -84,6 +84,17 @@ impl RewardImages {
         Ok(Self { images, labels, n_images, kind, outputs, original_logits, scales })
     }
 
+    /// The first `n` of the images, or all where there are fewer.
+    #[must_use]
+    pub fn first(&self, n: usize) -> Self {
+        let n = n.min(self.n_images);
+        let first = |numbers: &[f32]| numbers[..numbers.len() / self.n_images.max(1) * n].to_vec();
+        let (images, original_logits) = (first(&self.images), first(&self.original_logits));
+        let labels = self.labels.as_ref().map(|labels| labels[..n].to_vec());
+        let (kind, outputs, scales) = (self.kind, self.outputs.clone(), self.scales.clone());
+        Self { images, labels, n_images: n, kind, outputs, original_logits, scales }
+    }
+
     /// Whether the errors of the outputs are measured: labels do not say all that is asked for.
     pub const fn measures_errors(&self) -> bool {
         self.scales.is_some()

@@ -1,5 +1,6 @@
 //! The agents, one folder or file each. A new one needs its folder and its line in the list below.
 
+pub mod knapsack;
 pub mod mtacp;
 pub mod random;
 pub mod uniform;
@@ -23,6 +24,7 @@ agents! {
     mtacp::MtacpSettings,
     uniform::UniformSettings,
     random::RandomSettings,
+    knapsack::KnapsackSettings,
 }
 
 #[cfg(test)]

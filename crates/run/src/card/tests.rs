@@ -400,5 +400,8 @@ fn compiled_pipelines_are_kept_where_the_card_is_told_to_and_nowhere_else() {
         assert!(!folder.exists());
         return;
     };
-    assert!(pipeline_files::read(&folder, &key) == Some(compiled), "the next process reads what this one wrote");
+    assert!(
+        cache_files::read(&folder, &pipelines(&key)) == Some(compiled),
+        "the next process reads what this one wrote"
+    );
 }

@@ -108,7 +108,7 @@ pub(crate) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Ide
 }
 
 /// blake3 of this program's file; none if it cannot be read.
-fn build() -> Option<String> {
+pub(crate) fn build() -> Option<String> {
     // On Linux this is the file that was started, even if another has taken its place since.
     let file = File::open("/proc/self/exe").or_else(|_| File::open(std::env::current_exe()?)).ok()?;
     Some(blake3::Hasher::new().update_reader(file).ok()?.finalize().to_hex().to_string())

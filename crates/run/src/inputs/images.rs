@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use secateur_formats::{Dataset, FormatError, ImageNeeds};
 
 use super::load::LoadedNetwork;
-use crate::card::cache_folder;
+use crate::cache_files;
 
 /// Folder of decoded images, beside the compiled pipelines of cards.
 fn decoded_images() -> Option<PathBuf> {
-    cache_folder().map(|folder| folder.join("images"))
+    cache_files::folder().map(|folder| folder.join("images"))
 }
 
 /// `data` for `network`: images in files become what it reads, when they are used.

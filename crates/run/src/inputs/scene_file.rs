@@ -11,12 +11,20 @@ use crate::scene::{AgentList, Scene, apply_set};
 /// A scene is written by hand; a larger file is something else.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads, edits (`sets` are `path=value`, in order) and checks the scene at `path`.
+/// Reads, edits (`sets` are `path=value`, in order) and checks the scene at `path`, or the text that stands for it.
 ///
 /// # Errors
 /// A file that cannot be read, an edit that does not fit, a scene that breaks a rule.
-pub(crate) fn read_scene(path: &Path, sets: &[String], agents: &AgentList) -> Result<Scene, RunError> {
-    let mut text = read_text(path).map_err(RunError::BadArguments)?;
+pub(crate) fn read_scene(
+    path: &Path,
+    text: Option<&str>,
+    sets: &[String],
+    agents: &AgentList,
+) -> Result<Scene, RunError> {
+    let mut text = match text {
+        Some(text) => text.to_owned(),
+        None => read_text(path).map_err(RunError::BadArguments)?,
+    };
     for set in sets {
         text = apply_set(&text, set, agents)?;
     }

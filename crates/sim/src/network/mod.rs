@@ -134,7 +134,7 @@ enum WalkRepair {
 
 /// What the refit behind a walk works from.
 struct WalkInputs<'a> {
-    calibration: Calibration,
+    calibration: Option<Calibration>,
     images: &'a [f32],
     aim: RefitAim,
 }
@@ -151,18 +151,42 @@ impl Prepared {
         n_kept_min: impl Fn(usize) -> usize,
         mut progress: impl FnMut(&str, f64),
     ) -> Result<Self, SimError> {
+        let groups = ChannelGroups::derive(inputs.network.graph(), inputs.protocol);
+        let calibration = calibrated(pool, &inputs, &groups, &mut progress)?;
+        let paths = ranked(pool, &inputs, &groups, &calibration, n_kept_min, &mut progress)?;
+        // Only these read the equations, which fill gigabytes for a wide network.
+        let calibration = (inputs.repair == Repair::Original).then_some(calibration);
+        Self::assemble(pool, calibration, inputs, groups, paths)
+    }
+
+    /// As [`Self::new`], where the channels of every prunable group are ranked already: `paths` is what
+    /// [`removal_paths`] found of the same inputs.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_paths(
+        pool: &rayon::ThreadPool,
+        inputs: Inputs,
+        paths: Vec<Arc<RemovalPath>>,
+        mut progress: impl FnMut(&str, f64),
+    ) -> Result<Self, SimError> {
+        let groups = ChannelGroups::derive(inputs.network.graph(), inputs.protocol);
+        let calibration = match inputs.repair {
+            Repair::Original => Some(calibrated(pool, &inputs, &groups, &mut progress)?),
+            Repair::Sequential | Repair::Off => None,
+        };
+        Self::assemble(pool, calibration, inputs, groups, paths)
+    }
+
+    fn assemble(
+        pool: &rayon::ThreadPool,
+        calibration: Option<Calibration>,
+        inputs: Inputs,
+        groups: ChannelGroups,
+        paths: Vec<Arc<RemovalPath>>,
+    ) -> Result<Self, SimError> {
         let network = &inputs.network;
-        let groups = ChannelGroups::derive(network.graph(), inputs.protocol);
         let model = Arc::new(CostModel::new(network.graph(), &groups));
-        let n_images = inputs.calibration.len() / network.graph().input().len();
-        let calibration = calibrate(pool, network, &groups, &inputs.calibration, |done| {
-            progress("calibrating", done as f64 / n_images.max(1) as f64);
-        })?;
-        let (network_name, criterion) = (inputs.network_name.as_str(), inputs.criterion.as_deref());
-        let ranking = Ranking { pool, network_name, criterion, known: &inputs.norm_orders };
-        let (images, calibrated) = (&inputs.calibration, &calibration);
-        let of = RankedGroup { network, groups: &groups, group: 0, place: 0, calibration: calibrated, images };
-        let paths = ranking.paths(of, n_kept_min, |share| progress("ranking channels", share))?;
         let n_walk_values = inputs.walk_images * network.graph().input().len();
         let walk_images = &inputs.refit[..n_walk_values.min(inputs.refit.len())];
         let reward = RewardImages::new(pool, network, inputs.reward)?;
@@ -257,16 +281,54 @@ impl WalkRepair {
         inputs: WalkInputs<'_>,
     ) -> Result<Self, KernelError> {
         let WalkInputs { calibration, images, aim } = inputs;
+        let equations = calibration.map_or_else(Vec::new, |calibration| calibration.equations);
         Ok(match repair {
             Repair::Off => Self::Off,
-            // Only these read the equations, which fill gigabytes for a wide network.
-            Repair::Original => {
-                Self::Original(calibration.equations.into_iter().map(Arc::new).collect(), RefitCache::default())
-            }
-            Repair::Sequential => {
-                drop(calibration);
-                Self::Sequential(RefitData::new(pool, network, groups, images, aim)?)
-            }
+            Repair::Original => Self::Original(equations.into_iter().map(Arc::new).collect(), RefitCache::default()),
+            Repair::Sequential => Self::Sequential(RefitData::new(pool, network, groups, images, aim)?),
         })
     }
+}
+
+/// In which order every prunable group loses its channels, down to `n_kept_min(channels)`, and how the error of its
+/// readers grows meanwhile; in walk order. Of the images it reads those for calibration only.
+///
+/// # Errors
+/// As [`Prepared::new`].
+pub fn removal_paths(
+    pool: &rayon::ThreadPool,
+    inputs: &Inputs,
+    n_kept_min: impl Fn(usize) -> usize,
+    mut progress: impl FnMut(&str, f64),
+) -> Result<Vec<Arc<RemovalPath>>, SimError> {
+    let groups = ChannelGroups::derive(inputs.network.graph(), inputs.protocol);
+    let calibration = calibrated(pool, inputs, &groups, &mut progress)?;
+    ranked(pool, inputs, &groups, &calibration, n_kept_min, &mut progress)
+}
+
+fn calibrated(
+    pool: &rayon::ThreadPool,
+    inputs: &Inputs,
+    groups: &ChannelGroups,
+    progress: &mut impl FnMut(&str, f64),
+) -> Result<Calibration, SimError> {
+    let n_images = inputs.calibration.len() / inputs.network.graph().input().len();
+    Ok(calibrate(pool, &inputs.network, groups, &inputs.calibration, |done| {
+        progress("calibrating", done as f64 / n_images.max(1) as f64);
+    })?)
+}
+
+fn ranked(
+    pool: &rayon::ThreadPool,
+    inputs: &Inputs,
+    groups: &ChannelGroups,
+    calibration: &Calibration,
+    n_kept_min: impl Fn(usize) -> usize,
+    progress: &mut impl FnMut(&str, f64),
+) -> Result<Vec<Arc<RemovalPath>>, SimError> {
+    let (network_name, criterion) = (inputs.network_name.as_str(), inputs.criterion.as_deref());
+    let ranking = Ranking { pool, network_name, criterion, known: &inputs.norm_orders };
+    let (network, images) = (&inputs.network, &inputs.calibration);
+    let of = RankedGroup { network, groups, group: 0, place: 0, calibration, images };
+    ranking.paths(of, n_kept_min, |share| progress("ranking channels", share))
 }

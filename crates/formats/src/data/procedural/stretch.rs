@@ -66,7 +66,7 @@ mod tests {
             assert_eq!((large.image(i)[0], large.image(i).last()), (data.image(i)[0], data.image(i).last()));
         }
         // Two pixels become four: a quarter and three quarters of the way lie between.
-        let two = Dataset { shape: Shape { c: 1, h: 1, w: 2 }, images: vec![0, 100], labels: None, ..data };
-        assert_eq!(stretched(&two, [1, 4]).images, [0, 25, 75, 100]);
+        let two = Dataset { shape: Shape { c: 1, h: 1, w: 2 }, images: vec![0, 100].into(), labels: None, ..data };
+        assert_eq!(stretched(&two, [1, 4]).bytes(), [0, 25, 75, 100]);
     }
 }

@@ -1,5 +1,5 @@
-//! Compiled pipelines of the card, kept between processes: the first use of a shader costs its compilation once per
-//! machine.
+//! What is kept between processes since it costs time to make: compiled pipelines of the card, error curves, scores of
+//! plans.
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,9 @@ pub(crate) fn folder() -> Option<PathBuf> {
     path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).map(|cache| cache.join("secateur"))
 }
 
-/// What was written under `key`; none if there is no such file, or one that is damaged.
-pub(crate) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
-    let file = file(folder, key);
+/// What was written under `name`; none if there is no such file, or one that is damaged.
+pub(crate) fn read(folder: &Path, name: &str) -> Option<Vec<u8>> {
+    let file = folder.join(name);
     if std::fs::metadata(&file).ok()?.len() > BYTES_MAX {
         return None;
     }
@@ -27,17 +27,13 @@ pub(crate) fn read(folder: &Path, key: &str) -> Option<Vec<u8>> {
     (blake3::hash(content).as_bytes()[..] == *hash).then(|| content.to_vec())
 }
 
-/// Keeps `content` under `key`. A cache that cannot be written is no failure: the next process compiles again.
-pub(crate) fn write(folder: &Path, key: &str, content: &[u8]) {
-    if read(folder, key).as_deref() == Some(content) || std::fs::create_dir_all(folder).is_err() {
+/// Keeps `content` under `name`. A cache that cannot be written is no failure: the next process makes it again.
+pub(crate) fn write(folder: &Path, name: &str, content: &[u8]) {
+    if read(folder, name).as_deref() == Some(content) || std::fs::create_dir_all(folder).is_err() {
         return;
     }
     let bytes = [&blake3::hash(content).as_bytes()[..], content].concat();
-    let _ = write_atomic(&file(folder, key), &bytes);
-}
-
-fn file(folder: &Path, key: &str) -> PathBuf {
-    folder.join(format!("{key}.pipelines"))
+    let _ = write_atomic(&folder.join(name), &bytes);
 }
 
 #[cfg(test)]
@@ -54,7 +50,7 @@ mod tests {
         assert_eq!(read(&folder, "other"), None);
         write(&folder, "key", b"compiled anew");
         assert_eq!(read(&folder, "key").as_deref(), Some(&b"compiled anew"[..]));
-        let file = file(&folder, "key");
+        let file = folder.join("key");
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[HASH_BYTES] ^= 1;
         std::fs::write(&file, &bytes).unwrap();

@@ -1,0 +1,148 @@
+//! From removal paths and a bound to widths.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use secateur_alloc::{AllocError, Allocation, Allocator, GroupCurve};
+use secateur_kernels::{LinearMap, RemovalPath};
+use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId};
+use secateur_sim::{BudgetWall, CostBound, Score, WidthBounds};
+
+use crate::scene::Scene;
+
+/// The groups of a network, and how they lose their channels.
+#[derive(Clone, Copy)]
+pub(crate) struct Ranked<'a> {
+    pub(crate) groups: &'a ChannelGroups,
+    pub(crate) model: &'a Arc<CostModel>,
+    /// In walk order.
+    pub(crate) paths: &'a [Arc<RemovalPath>],
+    /// By place in walk order: whether the error of its readers was measured, see [`is_measured`].
+    pub(crate) measured: &'a [bool],
+}
+
+/// Widths for a bound.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedWidths {
+    /// Of every group.
+    pub(crate) widths: Vec<usize>,
+    /// Sum of the groups' errors, unweighted.
+    pub(crate) error: f64,
+    /// What was allocated, errors weighted.
+    pub(crate) allocation: Allocation,
+    pub(crate) allocate_s: f64,
+}
+
+/// Whether something is refitted behind a group: other groups, such as those that only transposed convolutions read,
+/// have errors of zero, which mean nothing.
+pub(crate) fn is_measured(graph: &Graph, groups: &ChannelGroups, group: GroupId) -> bool {
+    groups.group(group).consumers.iter().any(|&node| !LinearMap::of(graph, node).is_empty())
+}
+
+impl Ranked<'_> {
+    /// The error of the group at `place` of the walk at a width; where none was measured, the share of its channels
+    /// that is gone.
+    pub(crate) fn error(&self, place: usize, width: usize) -> f64 {
+        let n = self.n_channels(place);
+        match self.measured[place] {
+            true => self.paths[place].errors[n - width],
+            false => 1.0 - width as f64 / n as f64,
+        }
+    }
+
+    fn n_channels(&self, place: usize) -> usize {
+        self.groups.group(self.groups.prunable()[place]).n_channels
+    }
+
+    /// Widths that the group at `place` may have in a scene.
+    pub(crate) fn bounds(&self, scene: &Scene, place: usize) -> WidthBounds {
+        WidthBounds::new(self.n_channels(place), scene.channel_multiple, scene.keep_ratio_min)
+    }
+
+    /// The widths at which each group is probed, in walk order: only that group pruned, to the width nearest half.
+    pub(crate) fn probes(&self, scene: &Scene) -> Vec<Vec<usize>> {
+        let probe = |place: usize, group: GroupId| {
+            let mut widths = self.groups.full_widths();
+            widths[group] = self.bounds(scene, place).nearest(0.5);
+            widths
+        };
+        self.groups.prunable().iter().enumerate().map(|(place, &group)| probe(place, group)).collect()
+    }
+
+    /// What one unit of each group's error does to the output: what the probe loses by the error of its layers.
+    /// `scores` are those of [`Self::probes`].
+    pub(crate) fn probed_weights(&self, scene: &Scene, scores: &[Score]) -> Vec<f64> {
+        let widths = |place: usize| self.bounds(scene, place).nearest(0.5);
+        let error = |place: usize| self.error(place, widths(place));
+        let known: Vec<Option<f64>> = scores
+            .iter()
+            .enumerate()
+            .map(|(place, score)| (error(place) > ERROR_MIN).then(|| (lost(score) / error(place)).max(WEIGHT_MIN)))
+            .collect();
+        // A probe without error says nothing.
+        let mut sorted: Vec<f64> = known.iter().flatten().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(1.0);
+        known.into_iter().map(|weight| weight.unwrap_or(median)).collect()
+    }
+
+    /// The widths of least weighted error for each of the bounds.
+    ///
+    /// # Errors
+    /// Errors that are not finite, a bound that cannot be reached.
+    pub(crate) fn allocate(
+        &self,
+        scene: &Scene,
+        weights: &[f64],
+        bounds: &[CostBound],
+    ) -> anyhow::Result<Vec<PlannedWidths>> {
+        let curve = |place: usize, group: GroupId| {
+            let widths = self.bounds(scene, place).widths().to_vec();
+            let errors = widths.iter().map(|&width| weights[place] * self.error(place, width)).collect();
+            GroupCurve { group, widths, errors }
+        };
+        let curves: Vec<GroupCurve> =
+            self.groups.prunable().iter().enumerate().map(|(place, &group)| curve(place, group)).collect();
+        let mut allocators: BTreeMap<Cost, Allocator> = BTreeMap::new();
+        let mut out = Vec::with_capacity(bounds.len());
+        for &bound in bounds {
+            let start = Instant::now();
+            if let std::collections::btree_map::Entry::Vacant(unknown) = allocators.entry(bound.cost) {
+                unknown.insert(Allocator::new(self.groups, self.model, &curves, bound.cost)?);
+            }
+            let allocation = allocators[&bound.cost].within(bound.max)?;
+            let widths = self.spend(scene, &allocation, bound)?;
+            let order = self.groups.prunable();
+            let error = order.iter().enumerate().map(|(place, &group)| self.error(place, widths[group])).sum();
+            out.push(PlannedWidths { widths, error, allocation, allocate_s: start.elapsed().as_secs_f64() });
+        }
+        Ok(out)
+    }
+
+    /// What walks do with the budget that they leave: here, widths that cost nothing in error and are free.
+    fn spend(&self, scene: &Scene, allocation: &Allocation, bound: CostBound) -> anyhow::Result<Vec<usize>> {
+        let mut widths = allocation.widths.clone();
+        if scene.spend_leftover {
+            let wall =
+                BudgetWall::new(self.groups, self.model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min)
+                    .map_err(|unreachable| {
+                    let (cost, max, minimum) = (bound.cost.name(), bound.max, unreachable.minimum);
+                    anyhow!(AllocError::Unreachable { cost, max, minimum })
+                })?;
+            let of_path = |place: usize, width: usize| self.paths[place].errors[self.n_channels(place) - width];
+            wall.spend_leftover(&mut widths, of_path);
+        }
+        Ok(widths)
+    }
+}
+
+/// An error of a probe below this is none.
+const ERROR_MIN: f64 = 1e-9;
+/// No group is free: its divergence may have been lost in rounding.
+const WEIGHT_MIN: f64 = 1e-9;
+/// What a candidate's outputs lose: their divergence, or their error where they are no logits.
+fn lost(score: &Score) -> f64 {
+    score.divergence.or(score.output_error).unwrap_or(0.0)
+}
