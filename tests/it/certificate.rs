@@ -8,8 +8,8 @@ use secateur::certify::certify;
 use secateur::formats::{Preprocessing, write_network};
 use secateur::net::random::{random_network, random_network_of_every_operation, with_random_weights};
 use secateur::net::{
-    ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, KeptChannels, Network, Op, Pointwise, Protocol, Shape, Tail,
-    Window, arch, drop_zero_biases, fold_batch_norm, prune,
+    ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, GraphTail, KeptChannels, Network, Op, Pointwise, Protocol,
+    Shape, Window, arch, drop_zero_biases, fold_batch_norm, prune,
 };
 use secateur::run::{full_cost, load_network};
 
@@ -63,12 +63,12 @@ fn counts_agree_with_the_search_on_random_networks() {
 fn what_follows_a_network_counts_in_its_budget() {
     let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
     let plain = with_random_weights(graph.clone(), 1);
-    let network = with_random_weights(graph.with_tail(Tail { macs: 1000, params: 7 }), 1);
+    let network = with_random_weights(graph.with_tail(GraphTail { macs: 1000, params: 7 }), 1);
     let folded = drop_zero_biases(&fold_batch_norm(&network).unwrap());
     let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
     let pruned = prune(&network, &groups, &KeptChannels::all(&groups)).unwrap();
     for (name, network) in [("as it is", &network), ("folded", &folded), ("pruned", &pruned)] {
-        assert_eq!(network.graph().tail(), Tail { macs: 1000, params: 7 }, "{name}");
+        assert_eq!(network.graph().tail(), GraphTail { macs: 1000, params: 7 }, "{name}");
         check_agreement(network, name);
     }
     assert_eq!(full_cost(&network, Cost::Macs), full_cost(&plain, Cost::Macs) + 1000);

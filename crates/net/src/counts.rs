@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelGroups, Graph, GroupId, NodeId, Op, Tail};
+use crate::{ChannelGroups, Graph, GraphTail, GroupId, NodeId, Op};
 
 /// A cost with an upper bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct CostModel {
     /// Sums of widths that the products are made of, one after the other: (group, positions per channel).
     sums: Vec<(GroupId, usize)>,
     /// What follows the graph.
-    tail: Tail,
+    tail: GraphTail,
 }
 
 /// Multiply-accumulates of one node: `out * (input / divisor) * factor`.

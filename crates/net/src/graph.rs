@@ -20,17 +20,17 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
 }
 
-/// What a part of a network costs that follows its graph, is not computed, and stays as it is: box decoding with its own
-/// weights, and the like, of a network that came in another format.
+/// What a part of a network costs that follows its graph, is not computed, and stays as it is: box decoding with
+/// weights of its own, and the like, of a network that came in another format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tail {
+pub struct GraphTail {
     /// Multiply-accumulates per image.
     pub macs: u64,
     /// Parameters.
     pub params: u64,
 }
 
-impl Tail {
+impl GraphTail {
     /// Whether there is nothing to count.
     pub const fn is_nothing(&self) -> bool {
         self.macs == 0 && self.params == 0
@@ -45,8 +45,8 @@ impl Tail {
 pub struct Graph {
     input: Shape,
     nodes: Vec<Node>,
-    #[serde(skip_serializing_if = "Tail::is_nothing")]
-    tail: Tail,
+    #[serde(skip_serializing_if = "GraphTail::is_nothing")]
+    tail: GraphTail,
     #[serde(skip_serializing)]
     shapes: Vec<Shape>,
 }
@@ -58,16 +58,16 @@ impl Graph {
     /// The first malformed node, with what was expected and found.
     pub fn new(input: Shape, nodes: Vec<Node>) -> Result<Self, NetError> {
         let shapes = crate::shapes::infer(input, &nodes)?;
-        Ok(Self { input, nodes, tail: Tail::default(), shapes })
+        Ok(Self { input, nodes, tail: GraphTail::default(), shapes })
     }
     /// The same graph with another tail.
     #[must_use]
-    pub const fn with_tail(mut self, tail: Tail) -> Self {
+    pub const fn with_tail(mut self, tail: GraphTail) -> Self {
         self.tail = tail;
         self
     }
     /// What follows the graph, and counts in its costs.
-    pub const fn tail(&self) -> Tail {
+    pub const fn tail(&self) -> GraphTail {
         self.tail
     }
     /// Shape of one input image.

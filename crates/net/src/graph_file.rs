@@ -10,7 +10,7 @@ use crate::graph_fields::{Fields, Refusal, shown};
 use crate::graph_function::function;
 use crate::graph_tree::{Tree, TreeSeed};
 use crate::shapes::{MAX_CONNECTIONS, MAX_NODES};
-use crate::{Conv2d, ConvTranspose2d, Graph, Node, Op, Shape, Tail, Window};
+use crate::{Conv2d, ConvTranspose2d, Graph, GraphTail, Node, Op, Shape, Window};
 
 /// Values (numbers, texts, lists, objects) that one node may be written with.
 const MAX_VALUES_OF_NODE: usize = 1 << 17;
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Graph {
 struct WrittenGraph {
     input: Shape,
     nodes: Vec<Node>,
-    tail: Tail,
+    tail: GraphTail,
 }
 
 /// Reads the outermost object.
@@ -149,9 +149,9 @@ fn image(tree: Tree) -> Result<Shape, Refusal> {
 }
 
 /// Costs that are added to others: 64 bits must hold the sums.
-fn costs(tree: Tree) -> Result<Tail, Refusal> {
+fn costs(tree: Tree) -> Result<GraphTail, Refusal> {
     let mut fields = Fields::new("graph tail".into(), tree, &["macs", "params"])?;
-    let tail = Tail { macs: fields.count("macs")? as u64, params: fields.count("params")? as u64 };
+    let tail = GraphTail { macs: fields.count("macs")? as u64, params: fields.count("params")? as u64 };
     if tail.macs.max(tail.params) >= 1 << 60 {
         return Err(Refusal::of("graph tail", "counts more than any network has"));
     }

@@ -54,7 +54,7 @@ pub use conv_transpose::ConvTranspose2d;
 pub use counts::{Cost, CostModel};
 pub use error::NetError;
 pub use fold::{drop_zero_biases, fold_batch_norm};
-pub use graph::{Graph, GraphBuilder, Node, NodeId, Tail};
+pub use graph::{Graph, GraphBuilder, GraphTail, Node, NodeId};
 pub use groups::{ChannelGroup, ChannelGroups, GroupChannel, GroupId, Protocol};
 pub use op::{Conv2d, Op};
 pub use pointwise::Pointwise;

@@ -1,6 +1,6 @@
 //! In which tensors the channels of a class lie.
 
-use super::AxisLabels;
+use super::labels::AxisLabels;
 
 /// Of every class, the tensors it has positions in and how many, in graph order.
 pub(super) struct Footprints {

@@ -1,6 +1,7 @@
 //! Labels of the operations that move or weigh channels.
 
-use super::{AxisLabels, Frozen, Labels};
+use super::frozen::Frozen;
+use super::labels::{AxisLabels, Labels};
 
 /// Labels of the sum or product of `inputs`: those of an input that has all channels. Same positions go together;
 /// a single channel for all must stay, or it would make one of them all.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::labels::{AxisLabels, Labels};
 use super::maps::join_conv_groups;
-use super::{AxisLabels, Labels};
 use crate::{Graph, NodeId, Op};
 
 /// Joins the same channel of each part wherever a tensor is read in two or more equal parts that make up all of it.

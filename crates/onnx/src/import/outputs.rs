@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use secateur_net::{Graph, Network, Node, NodeId, Op, Tail, Weights};
+use secateur_net::{Graph, GraphTail, Network, Node, NodeId, Op, Weights};
 
 use super::layout::Layout;
 use super::{Carried, Import, ImportedNetwork};
@@ -56,8 +56,8 @@ impl Import<'_> {
     /// # Errors
     /// Layers whose cost is not known, or two thirds of all that is multiplied: what were pruned would not be the
     /// network.
-    fn tail(&self) -> Result<Tail, OnnxError> {
-        let Some(why) = &self.ends_early else { return Ok(Tail::default()) };
+    fn tail(&self) -> Result<GraphTail, OnnxError> {
+        let Some(why) = &self.ends_early else { return Ok(GraphTail::default()) };
         let (document, facts) = (self.document, self.facts);
         let (all, behind) =
             (facts.macs(document), facts.macs_of(document, |number| self.beyond_nodes.contains(&number)));
@@ -81,10 +81,15 @@ impl Import<'_> {
         }
         let batch = facts.inputs().first().and_then(|input| input.shape.first()).map_or(1, |&n| n as u64);
         let computed = facts.params_of(document, |number| !self.beyond_nodes.contains(&number));
-        Ok(Tail { macs: behind / batch.max(1), params: facts.params(document) - computed })
+        Ok(GraphTail { macs: behind / batch.max(1), params: facts.params(document) - computed })
     }
 
-    fn keep_needed(mut self, output: NodeId, outputs: Vec<String>, tail: Tail) -> Result<ImportedNetwork, OnnxError> {
+    fn keep_needed(
+        mut self,
+        output: NodeId,
+        outputs: Vec<String>,
+        tail: GraphTail,
+    ) -> Result<ImportedNetwork, OnnxError> {
         let mut is_needed = vec![false; self.nodes.len()];
         is_needed[output] = true;
         is_needed[0] = true;

@@ -1,6 +1,6 @@
 //! Documents as networks: what becomes which operation, and what is refused rather than computed otherwise.
 
-use secateur_net::{ChannelGroups, Cost, CostModel, Op, Protocol, Tail, Tap};
+use secateur_net::{ChannelGroups, Cost, CostModel, GraphTail, Op, Protocol, Tap};
 use secateur_onnx::schema::attribute_proto::AttributeType;
 use secateur_onnx::schema::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};
 use secateur_onnx::{DocumentGroups, Facts, ImportedNetwork, OnnxDocument, OnnxError};
@@ -205,7 +205,7 @@ fn a_network_ends_where_it_is_no_longer_computed_and_counts_what_follows() {
     assert!(why.contains("node 'odd one' (Sin) is an operation that is not computed"), "{why}");
     assert_eq!(taken.outputs, ["a"]);
     let graph = taken.network.graph();
-    assert_eq!(graph.tail(), Tail { macs: 8 * 16, params: 8 });
+    assert_eq!(graph.tail(), GraphTail { macs: 8 * 16, params: 8 });
     let groups = ChannelGroups::derive(graph, Protocol::Full);
     let model = CostModel::new(graph, &groups);
     let costs = [Cost::Macs, Cost::Params].map(|cost| model.count(cost, &groups.full_widths()));
