@@ -181,7 +181,7 @@ fn folders_that_cannot_be_used_are_refused_with_a_remedy() {
     assert!(message.contains("no/such/folder' is no folder; name the folder"), "{message}");
     let four = ImageNeeds { input: Shape { c: 4, ..INPUT }, outputs: 2, cache: None };
     let message = train.for_network(&four).unwrap_err().to_string();
-    assert!(message.contains("the network reads 4; convert the images"), "{message}");
+    assert!(message.contains("the network reads 4; image files feed networks that read one or three"), "{message}");
 }
 
 #[test]

@@ -91,9 +91,9 @@ impl ImageFiles {
         let fail = |problem: String| Err(FormatError::ImageFolder { folder: self.listing.folder.clone(), problem });
         match self.listing.transform.resize {
             _ if input.c != 1 && input.c != 3 => fail(format!(
-                "has images of one channel (grey) or three (RGB), the network reads {}; convert the images to a `.npy` array \
-                 of {} channels and name it with `Arrays`",
-                input.c, input.c
+                "has images of one channel (grey) or three (RGB), the network reads {}; image files feed networks that read \
+                 one or three",
+                input.c
             )),
             Resize::Shorter(n) if n < input.h.max(input.w) => fail(format!(
                 "its images are to be resized to a shorter side of {n}, the network reads {} x {}; say `resize: Shorter(n)` \

@@ -16,7 +16,7 @@ const OUTPUTS_MAX: usize = 4096;
 /// Images that anybody can make again, and what the pruned network makes of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanCheck {
-    /// Images, channels, rows and columns. Value `i` of all is `4 * noise(i) - 2` ([`noise`]).
+    /// Images, channels, rows and columns. Value `i` of all is `4 * noise(i) - 2` (`noise` in this file).
     pub images: [usize; 4],
     /// The network's outputs for each image; null where they are many.
     pub logits: Option<Vec<Vec<f32>>>,
@@ -30,7 +30,7 @@ pub struct PlanCheck {
 pub struct OutputMark {
     /// Root of the mean of `x[i]²`.
     pub rms: f64,
-    /// Mean of `x[i] * noise(i)` ([`noise`]).
+    /// Mean of `x[i] * noise(i)`.
     pub probe: f64,
 }
 
