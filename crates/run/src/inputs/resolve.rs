@@ -194,8 +194,9 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
     let (outputs, name) = (network.folded.graph().n_classes(), &network.name);
     if let Some(why) = &network.ends_early {
         bail!(
-            "network '{name}' cannot be scored to its end: {why}; without labels, what comes before can be compared with \
-             another network's (`reward: OutputError()`, `secateur eval --against`)"
+            "'{}' cannot be scored to its end: {why}; without labels, what comes before can be compared with another \
+             network's (`reward: OutputError()`, `secateur eval --against`)",
+            network.path.display()
         );
     }
     check_images_fit(network, data)?;
