@@ -172,6 +172,29 @@ class Cutting(unittest.TestCase):
         self.cut_py.cut(module, self.pruned)
         self.assertLess(module.module.depthwise.groups, 8)
 
+    def test_what_follows_the_last_computed_layer_stays_and_the_layers_are_checked(self):
+        class GoesOn(nn.Module):
+            """A sine is not computed, and a layer lies behind it."""
+
+            def __init__(self):
+                super().__init__()
+                self.stem, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 12, 3, padding=1)
+                self.behind = nn.Conv2d(12, 2, 1)
+
+            def forward(self, x):
+                return self.behind(torch.sin(self.second(F.relu(self.stem(x)))))
+
+        folder = self.prune("goes_on", made(GoesOn()))
+        module, before = made(GoesOn()), made(GoesOn())
+        self.assert_agrees(module, folder)
+        self.assertLess(module.stem.out_channels, 8)
+        self.assertTrue(torch.equal(module.behind.weight, before.behind.weight))
+        weights = safetensors.torch.load_file(folder / "model.safetensors")
+        name = next(key for key in weights if key.endswith("second.weight") or weights[key].shape[0] == 12)
+        weights[name] += 0.5
+        safetensors.torch.save_file(weights, folder / "model.safetensors")
+        self.assert_refused("layers are not those of the plan", module=made(GoesOn()), folder=folder)
+
     def test_frozen_parameters_and_modes_stay(self):
         module = made(Every()).train()
         module.norm.eval()

@@ -61,7 +61,8 @@ def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
     before = [(m, {**vars(m)}, {**m._parameters}, {**m._buffers}) for m in module.modules()]
     module.eval()
     try:
-        pairs = pair_all(plan["layers"], run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")[0])
+        calls, _ = run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")
+        pairs = pair_all(plan["layers"], calls, goes_on=plan["check"]["output"] is None)
         of_pairs = [layer for pair in pairs for layer in pair.affine]
         constants = [(layer, *found) for layer in plan["layers"] if layer not in of_pairs for found in find_constants(layer, module)]
         with torch.no_grad():
@@ -111,11 +112,11 @@ def read_plan(path):
         if plan["weights"] != pathlib.Path(plan["weights"]).name:
             raise ValueError(f"weights in '{plan['weights']}', which is not beside the plan")
         right = len(check["images"]) == 4 and all(whole(n) and n > 0 for n in check["images"]) and math.prod(check["images"]) <= NUMBERS_MAX
-        right = right and isinstance(plan["splits"], list) and all(isinstance(check["output"][key], float) for key in ("rms", "probe"))
+        right = right and isinstance(plan["splits"], list) and (check["output"] is None or all(isinstance(check["output"][key], float) for key in ("rms", "probe")))
         logits = check["logits"]
         if logits is not None:
             torch.tensor(logits, dtype=torch.float64)
-            right = right and len(logits) == check["images"][0]
+            right = right and len(logits) == check["images"][0] and check["output"] is not None
     except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
         raise CutError(f"'{path}' was changed: {type(error).__name__} {error}; take the one that the run wrote") from None
     if not right:
@@ -299,14 +300,14 @@ def is_constant(layer):
     return layer["kind"] == "BatchNorm" and layer["op"] not in (None, "BatchNormalization")
 
 
-def pair_all(layers, calls):
-    """Every layer of the plan with its module, in the order in which they run."""
+def pair_all(layers, calls, goes_on):
+    """Every layer of the plan with its module, in the order in which they run. A module that goes on has others behind them, which stay."""
     for call in calls:
         check_module(call)
     is_norm = lambda call: isinstance(call.module, BatchNorm)
     norms = [layer for layer in layers if layer["kind"] == "BatchNorm" and not is_constant(layer)]
     after = {call.reads: call.module for call in calls}
-    pairs = match([layer for layer in layers if layer["kind"] != "BatchNorm"], [call for call in calls if not is_norm(call)], after)
+    pairs = match([layer for layer in layers if layer["kind"] != "BatchNorm"], [call for call in calls if not is_norm(call)], after, goes_on)
     of_module = {pair.module: pair for pair in pairs}
     makers = {call.makes: of_module[call.module] for call in calls if call.module in of_module}
     apart = {layer["behind"]: layer for layer in norms}
@@ -318,7 +319,7 @@ def pair_all(layers, calls):
         else:
             pair.norms.append(call)
             makers[call.makes] = pair
-    pairs += match(norms, free, after)
+    pairs += match(norms, free, after, goes_on)
     for pair in pairs:
         if pair.layer["kind"] in ("GroupNorm", "LayerNorm"):
             behind = layers[layers.index(pair.layer) + 1 :]
@@ -335,8 +336,8 @@ def check_module(call):
         raise CutError(f"BatchNorm '{call.path}' keeps no running statistics: what it computes depends on the batch, so that no plan fits")
 
 
-def match(layers, calls, after):
-    """Layers of the plan and calls of the module, one to one."""
+def match(layers, calls, after, goes_on):
+    """Layers of the plan and calls of the module, one to one but for those of a module that goes on."""
     pairs, layers, calls = [], list(layers), list(calls)
 
     def take(is_it):
@@ -357,7 +358,7 @@ def match(layers, calls, after):
         pairs.append(Pair(layer, call))
     if len(layers) > len(calls):
         raise CutError(f"the module is not the one of the plan: it lacks {wanted(layers[len(calls)])}")
-    if len(calls) > len(layers):
+    if len(calls) > len(layers) and not goes_on:
         call = calls[len(layers)]
         raise CutError(f"the module is not the one of the plan, which has no layer for '{call.path}', {described(call.module)}")
     return pairs
@@ -578,6 +579,8 @@ def compare(module, plan, pairs, tolerance):
         if error <= tolerance:
             return
         problem = f"outputs differ from the plan's by {error:.1e} of the largest, at most {tolerance:.0e} is expected"
+    elif check["output"] is None:
+        problem = "layers are not those of the plan"
     elif found.numel() > 0 and is_mark(mark(found), check["output"], tolerance):
         return
     else:
@@ -586,5 +589,7 @@ def compare(module, plan, pairs, tolerance):
     is_plain = lambda at: not isinstance(at.module, BatchNorm) or type(at.module).forward is BatchNorm.forward
     checked = [pair for pair in pairs if pair.mark() is not None and is_plain(pair.last()) and pair.last().module in marks]
     differs = [pair for pair in checked if not is_mark(marks[pair.last().module], pair.mark(), tolerance)]
+    if check["output"] is None and checked and not differs:
+        return
     first = f"; the first layer that differs is '{differs[0].path}'" if differs else "; all of its layers agree, so what follows them differs"
     raise CutError(f"without the channels that the plan removes, the module's {problem}{first}")

@@ -126,7 +126,9 @@ pub(crate) fn inputs(
     let others = load(n_others, &order[reward.n_tried..])?;
     let (n, needed) = (reward.indices.len() + others.indices.len(), wanted.reward + n_others);
     ensure!(n == needed, "only {n} training images can be read, `images` asks for {needed}; ask for fewer");
-    let first = |n: usize| others.images[..n * data.shape.len()].to_vec();
+    let mut refit = others.images;
+    let calibration = refit[..wanted.calibration * data.shape.len()].to_vec();
+    refit.truncate(wanted.refit * data.shape.len());
     let (labels, protocol) = (data.labels.as_ref().filter(|_| *has_labels), scene.protocol);
     let norm_orders =
         card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
@@ -142,8 +144,8 @@ pub(crate) fn inputs(
         repair: scene.repair,
         walk_images: scene.images.walk,
         precision: scene.precision,
-        calibration: first(wanted.calibration),
-        refit: first(wanted.refit),
+        calibration,
+        refit,
         reward: RewardInputs {
             labels: labels.map(|labels| reward.indices.iter().map(|&i| labels[i]).collect()),
             images: reward.images,

@@ -91,7 +91,8 @@ impl ImageSource<'_> {
             Some(labels) if is_numbered => labels.iter().max().map_or(0, |&label| usize::from(label) + 1),
             _ => classes.len(),
         };
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // That of the data set, not of a split's folder.
+        let name = Path::new(self.dir).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (transform, on_error, cache) = (self.transform, self.on_error, self.cache);
         let listing = ImageListing { folder, paths, transform, on_error, cache, is_numbered, notes };
         let images = Pixels::InFiles(ImageFiles::new(listing));

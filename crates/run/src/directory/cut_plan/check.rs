@@ -18,10 +18,10 @@ const OUTPUTS_MAX: usize = 4096;
 pub struct PlanCheck {
     /// Images, channels, rows and columns. Value `i` of all is `4 * noise(i) - 2` (`noise` in this file).
     pub images: [usize; 4],
-    /// The network's outputs for each image; null where they are many.
+    /// The network's outputs for each image; null where they are many, or where a module goes on behind them.
     pub logits: Option<Vec<Vec<f32>>>,
-    /// The mark of all outputs.
-    pub output: OutputMark,
+    /// The mark of all outputs; null where a module goes on behind them, and its layers alone can be checked.
+    pub output: Option<OutputMark>,
 }
 
 /// Two numbers by which outputs can be told apart: of all images together, channels first, value `i` of an image is
@@ -81,8 +81,8 @@ pub(super) fn check(network: &Network, pool: &rayon::ThreadPool) -> anyhow::Resu
         .iter()
         .map(|of_image| NodeOutput { values: &of_image[last], shape: graph.shape(last) }.channels_first().collect());
     let are_few = graph.shape(last).len() <= OUTPUTS_MAX;
-    let check =
-        PlanCheck { images: [n_images, c, h, w], logits: are_few.then(|| logits.collect()), output: marks[last] };
+    let (logits, output) = (are_few.then(|| logits.collect()), Some(marks[last]));
+    let check = PlanCheck { images: [n_images, c, h, w], logits, output };
     Ok((check, marks))
 }
 

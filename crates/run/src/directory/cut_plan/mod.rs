@@ -55,7 +55,10 @@ impl CutPlan {
     /// # Errors
     /// A pruned network that does not belong to `source`.
     pub fn new(source: &LoadedNetwork, pruned: &Compacted<'_>, pool: &rayon::ThreadPool) -> anyhow::Result<Self> {
-        let (check, marks) = check::check(pruned.network, pool)?;
+        let (mut check, marks) = check::check(pruned.network, pool)?;
+        if source.ends_early.is_some() {
+            (check.logits, check.output) = (None, None);
+        }
         let layers = layers::layers(source, pruned, &marks)?;
         Ok(Self { network: source.name.clone(), layers, splits: layers::splits(pruned), check })
     }
