@@ -42,7 +42,7 @@ fn what_is_told(summary: &Summary) -> String {
         let RewardSummary { kind, formula, .. } = &summary.reward;
         told.push(format!(
             "an output error is the share of the dense outputs' variance over the images that is lost: 0 is the dense network, 1 \
-             one that answers every image alike; reward {kind}: {formula}"
+             one that answers every image alike; over a control, how much less is lost; reward {kind}: {formula}"
         ));
     }
     told.join("; ")
@@ -93,8 +93,8 @@ fn tasks(summary: &Summary) -> Table {
     table
 }
 
-/// What a task has more than a control on the reward images and on the test split: points of accuracy, else output
-/// error, which is better below zero.
+/// How much better a task is than a control on the reward images and on the test split: points of accuracy, else how
+/// much less its outputs lose.
 fn gains(summary: &Summary, task: &TaskSummary, agent: &str) -> String {
     let Some(control) = summary.controls.iter().find(|c| c.task == task.name && c.agent == agent) else {
         return String::new();
@@ -102,9 +102,9 @@ fn gains(summary: &Summary, task: &TaskSummary, agent: &str) -> String {
     if let (Some(reward), Some(test)) = (control.reward_accuracy_gain, control.test_accuracy_gain) {
         return format!("{:+.2}, {:+.2}", 100.0 * reward, 100.0 * test);
     }
-    let more = |ours: Option<f64>, theirs: Option<f64>| Some(ours? - theirs?);
-    let on_reward = more(task.reward_output_error, control.reward_output_error);
-    let on_test = more(task.test_output_error, control.test_output_error);
+    let less = |ours: Option<f64>, theirs: Option<f64>| Some(theirs? - ours?);
+    let on_reward = less(task.reward_output_error, control.reward_output_error);
+    let on_test = less(task.test_output_error, control.test_output_error);
     on_reward.zip(on_test).map_or_else(String::new, |(reward, test)| format!("{reward:+.4}, {test:+.4}"))
 }
 

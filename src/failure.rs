@@ -37,13 +37,26 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // The alternate form has the causes too.
-            Self::Failed(error) | Self::BadArguments(error) => write!(f, "error: {error:#}"),
+            Self::Failed(error) | Self::BadArguments(error) => write!(f, "error: {}", with_causes(error)),
             Self::BadScene(error) => error.fmt(f),
             Self::OverBudget(what) => write!(f, "error: {what}"),
             Self::Interrupted => f.write_str("interrupted"),
         }
     }
+}
+
+/// An error and its causes, but for those that the error before them ends with.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    let mut last = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if last.is_empty() || !last.ends_with(&cause) {
+            told.push_str(if last.is_empty() { "" } else { ": " });
+            told.push_str(&cause);
+            last = cause;
+        }
+    }
+    told
 }
 
 impl std::error::Error for Failure {}
@@ -84,5 +97,18 @@ impl From<SceneError> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_the_error_before_it_tells_is_told_once() {
+        let cause = anyhow!("no such file").context("read 'a': no such file").context("give another");
+        assert_eq!(Failure::Failed(cause).to_string(), "error: give another: read 'a': no such file");
+        let apart = anyhow!("no such file").context("reading 'a'");
+        assert_eq!(Failure::BadArguments(apart).to_string(), "error: reading 'a': no such file");
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn parse(rest: Option<&str>) -> Result<DatasetSource, String> {
     };
     for part in parts {
         match part.split_once('=') {
-            Some(("labels", "none")) => *labels = ImageLabels::None,
+            Some(("labels", none)) if none.eq_ignore_ascii_case("none") => *labels = ImageLabels::None,
             Some(("labels", file)) => *labels = ImageLabels::List(file.to_owned()),
             Some(("test", dir)) => *test = Some(dir.to_owned()),
             Some(("resize", "exact")) => transform.resize = Resize::Exact,

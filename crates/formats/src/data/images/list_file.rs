@@ -7,8 +7,8 @@ use super::listing::{FoundImages, PathList};
 use crate::file_bytes::read_regular_file;
 use crate::{FileProblem, FormatError};
 
-/// A list of 100 million images is none.
-const BYTES_MAX: u64 = 8 << 30;
+/// A list of ten million images is shorter.
+const BYTES_MAX: u64 = 1 << 30;
 /// Largest number that a label may be.
 const LABEL_MAX: u64 = u16::MAX as u64 - 1;
 /// What the first column is called where the first line names the columns.
