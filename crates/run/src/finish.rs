@@ -6,7 +6,6 @@ use std::collections::btree_map::Entry;
 
 use anyhow::Context;
 use secateur_formats::{Dataset, Preprocessing};
-use secateur_kernels::Effort;
 use secateur_net::Network;
 use secateur_sim::{
     Field, FinalRefit, Finalist, Prepared, RefitCount, RefitKey, RewardImages, RewardKind, Round, SimError, Tournament,
@@ -54,7 +53,7 @@ struct RefitRound<'a> {
     prepared: &'a Prepared,
     kind: RewardKind,
     n_images: usize,
-    effort: Effort,
+    round: Round,
     refit: Option<FinalRefit<'a>>,
 }
 
@@ -62,7 +61,7 @@ impl RefitRound<'_> {
     fn run(&mut self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
         let refit = match self.refit.take() {
             Some(refit) => refit,
-            None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.effort))?,
+            None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.round))?,
         };
         self.refit.insert(refit).run(task, finalist)
     }
@@ -90,14 +89,15 @@ impl Run<'_> {
         let (kind, n_images) = (self.job.scene.reward.kind(), self.job.scene.images.refit);
         for (index, prepared) in self.job.networks.clone().iter().enumerate() {
             self.save_if_stopping(searches);
-            let tournament = Tournament::new(self.fields(index, searches), n_images);
+            let in_pairs = self.job.scene.refit_in_pairs && prepared.repairs();
+            let tournament = Tournament::new(self.fields(index, searches), n_images, in_pairs);
             if tournament.is_empty() {
                 continue;
             }
-            for (round, effort) in [(Round::First, Effort::Quick), (Round::Last, Effort::Thorough)] {
+            for round in Round::ALL {
                 let Some(n_images) = tournament.n_images(round) else { continue };
-                let refitting = RefitRound { pool: &pool.0, prepared, kind, n_images, effort, refit: None };
-                self.hold(round, refitting, &tournament, searches, &mut winners)?;
+                let refitting = RefitRound { pool: &pool.0, prepared, kind, n_images, round, refit: None };
+                self.hold(refitting, &tournament, searches, &mut winners)?;
             }
         }
         winners[0].append(&mut self.whole_networks()?);
@@ -119,16 +119,17 @@ impl Run<'_> {
     /// field's winner is known at its end.
     fn hold(
         &mut self,
-        round: Round,
         mut refitting: RefitRound<'_>,
         tournament: &Tournament,
         searches: &[SearchOutcome],
         winners: &mut [Winners],
     ) -> Result<(), RunError> {
+        let round = refitting.round;
         let RefitCount { all, known: mut done } = tournament.n_refits(round, &self.refits.ranks, self.is_stopping);
         let name = match round {
             Round::First => format!("first refit of {}", refitting.prepared.network_name),
             Round::Last => format!("final refit of {}", refitting.prepared.network_name),
+            Round::InPairs => format!("refit in pairs of {}", refitting.prepared.network_name),
         };
         self.journal.reporter.begin(StageKind::Refit, &name, all, done);
         if done > 0 {
@@ -146,7 +147,7 @@ impl Run<'_> {
                     self.checkpoint(searches);
                 }
             }
-            if round == Round::Last
+            if round == tournament.final_round()
                 && let Some(rank) = tournament.winner(at, &self.refits.ranks, self.is_stopping)
             {
                 let winner = self.winner(field, rank.walk, &mut refitting, searches)?;
