@@ -22,7 +22,7 @@ use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
 use crate::run::Run;
 use crate::search::SearchOutcome;
-use crate::split_accuracy::{Engine, FirstImages, count_correct};
+use crate::split_accuracy::{FirstImages, correct_images};
 use crate::split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 use crate::summarise::summarise;
 use crate::summary::RunResult;
@@ -38,10 +38,21 @@ pub(crate) struct Finished {
 /// What a network does on the test split.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TestScore {
-    /// Top-1; none without labels.
-    pub(crate) accuracy: Option<f64>,
+    /// Whether each image's class is told right; none without labels.
+    pub(crate) correct: Option<Vec<bool>>,
     /// Against the dense network; none where labels say all that is asked for.
     pub(crate) agreement: Option<OutputAgreement>,
+}
+
+impl TestScore {
+    /// Top-1; none without labels.
+    pub(crate) fn accuracy(&self) -> Option<f64> {
+        self.correct.as_deref().map(share)
+    }
+}
+
+fn share(correct: &[bool]) -> f64 {
+    correct.iter().filter(|&&is_correct| is_correct).count() as f64 / correct.len().max(1) as f64
 }
 
 /// Winners of one search, by task.
@@ -267,8 +278,8 @@ impl Run<'_> {
         for of_search in winners {
             let mut finished = Vec::new();
             for (task, winner) in of_search {
-                let accuracy = self.test_accuracy(task, &winner.network)?;
-                let test = TestScore { accuracy, agreement: self.test_agreement(task, &winner.network)? };
+                let correct = self.test_correct(task, &winner.network)?;
+                let test = TestScore { correct, agreement: self.test_agreement(task, &winner.network)? };
                 finished.push(Finished { task, winner, test });
                 done += 1;
                 self.journal.reporter.progress(done);
@@ -284,7 +295,8 @@ impl Run<'_> {
         let mut known: BTreeMap<usize, Option<f64>> = BTreeMap::new();
         for (task, setup) in self.job.tasks.iter().enumerate() {
             if let Entry::Vacant(unknown) = known.entry(setup.network) {
-                unknown.insert(self.test_accuracy(task, &self.job.networks[setup.network].network)?);
+                let correct = self.test_correct(task, &self.job.networks[setup.network].network)?;
+                unknown.insert(correct.as_deref().map(share));
             }
         }
         Ok(self.job.tasks.iter().map(|setup| known[&setup.network]).collect())
@@ -297,14 +309,13 @@ impl Run<'_> {
         Ok(TestImages { data, preprocessing: &loaded.preprocessing })
     }
 
-    fn test_accuracy(&self, task: usize, network: &Network) -> Result<Option<f64>, RunError> {
+    /// Which images of the test split a network tells right; none without labels.
+    fn test_correct(&self, task: usize, network: &Network) -> Result<Option<Vec<bool>>, RunError> {
         if !self.job.resolved.datasets[self.job.scene.tasks[task].dataset].has_labels {
             return Ok(None);
         }
-        let images = self.test_images(task)?;
-        let mut engine = Engine::cpu(network).context("compiling for the test split")?;
-        let counted = count_correct(network, images.all(), &mut engine, &self.job.pool.0, |_| {});
-        Ok(Some(counted.context("evaluating on the test split")?.accuracy()))
+        let correct = correct_images(network, self.test_images(task)?.all(), &self.job.pool.0, |_| {});
+        Ok(Some(correct.context("evaluating on the test split")?))
     }
 
     /// How much a network agrees with the dense one on the test split.

@@ -110,11 +110,7 @@ impl PairProblem<'_> {
     ///
     /// # Errors
     /// Activations so large that sums are not finite.
-    pub(crate) fn solve(
-        &self,
-        pool: &rayon::ThreadPool,
-        network: &Network,
-    ) -> Result<Option<[Refit; 2]>, KernelError> {
+    pub(crate) fn solve(&self, pool: &rayon::ThreadPool, network: &Network) -> Result<Option<[Refit; 2]>, KernelError> {
         let mut network = network.clone();
         let maps = [self.pair.first, self.pair.second].map(|node| LinearMap::of(network.graph(), node).remove(0));
         let (mut best, mut least): (Option<[Refit; 2]>, f64) = (None, f64::INFINITY);
@@ -266,7 +262,8 @@ fn direction(
         let channels: Vec<usize> = (0..equations.map.inputs.len).collect();
         solved.push(equations.solver(&channels)?.refit(moment)?);
     }
-    let inner = |moments: [&[f64]; 2]| solved.iter().zip(moments).map(|(refit, moment)| refit.inner(moment)).sum::<f64>();
+    let inner =
+        |moments: [&[f64]; 2]| solved.iter().zip(moments).map(|(refit, moment)| refit.inner(moment)).sum::<f64>();
     let norm = inner([&moments[0], &moments[1]]);
     let turn = last.map(|last| {
         let turn = (norm - inner([&last.moments[0], &last.moments[1]])) / last.norm;

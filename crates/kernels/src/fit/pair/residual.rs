@@ -217,7 +217,8 @@ fn turned_back(map: &LinearMap) -> ConvTranspose2d {
     let reach = |axis: usize| (axes[axis].kernel - 1) * axes[axis].dilation + 1;
     // What the kernel's last step leaves of the inputs.
     let left = |axis: usize| {
-        axes[axis].n_in + axes[axis].padding - ((axes[axis].n_out - 1) * axes[axis].stride + reach(axis)).min(axes[axis].n_in + axes[axis].padding)
+        axes[axis].n_in + axes[axis].padding
+            - ((axes[axis].n_out - 1) * axes[axis].stride + reach(axis)).min(axes[axis].n_in + axes[axis].padding)
     };
     ConvTranspose2d {
         kernel: axes.map(|axis| axis.kernel),
