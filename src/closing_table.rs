@@ -1,6 +1,6 @@
 //! What a run prints at its end: one row per task, who beat the agent, and what the agent learned.
 
-use secateur_run::{ControlSummary, RewardSummary, RunResult, Summary, TaskSummary};
+use secateur_run::{ControlSummary, PairedAccuracy, PairedError, RewardSummary, RunResult, Summary, TaskSummary};
 
 use crate::table::Table;
 
@@ -131,7 +131,15 @@ fn defeat(summary: &Summary, control: &ControlSummary) -> Option<String> {
         (None, Some(gain)) if gain < 0.0 => format!("by {:.4} of reward", -gain),
         _ => return None,
     };
-    Some(format!("note: {} beats {} on {}: {what}", control.agent, summary.agent, control.task))
+    let on_test = match (control.test_paired, control.test_paired_error) {
+        (Some(PairedAccuracy { is_distinguishable: true, gain, p_value, .. }), _) => {
+            format!("; {:+.2} points on the test images, p = {p_value:.1e}", -100.0 * gain)
+        }
+        (_, Some(PairedError { is_distinguishable: true, gain, .. })) => format!("; {:+.4} on the test images", -gain),
+        (None, None) => String::new(),
+        _ => "; not distinguishable on the test images".to_owned(),
+    };
+    Some(format!("note: {} beats {} on {}: {what}{on_test}", control.agent, summary.agent, control.task))
 }
 
 /// One row per task whose final policy can be held against random walks.

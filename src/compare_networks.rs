@@ -72,7 +72,8 @@ fn correct(
 ) -> Result<Vec<bool>, Failure> {
     let data = dataset_for(network, data).map_err(|error| Failure::BadArguments(error.into()))?;
     check_fit(network, &data).map_err(Failure::BadArguments)?;
-    let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n: n_images(arguments, &data) };
+    let images =
+        FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n: n_images(arguments, &data) };
     let mut progress = Progress::new(images.n as u64);
     let correct = correct_images(&network.folded, images, pool, |event| set(&mut progress, event));
     Ok(correct.with_context(|| format!("network '{}'", network.name))?)
@@ -88,7 +89,8 @@ fn image_errors(
 ) -> Result<Vec<f64>, Failure> {
     let data = dataset_for(network, data).map_err(|error| Failure::BadArguments(error.into()))?;
     check_images_fit(network, &data).map_err(Failure::BadArguments)?;
-    let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n: n_images(arguments, &data) };
+    let images =
+        FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n: n_images(arguments, &data) };
     let compared = ComparedNetworks {
         dense: &dense.folded,
         other: &network.folded,

@@ -60,7 +60,7 @@ pub(crate) fn eval_against(
     images: FirstImages<'_>,
     pool: &ThreadPool,
 ) -> Result<(), Failure> {
-    let FirstImages { data, preprocessing: Preprocessing { mean, std }, n } = images;
+    let FirstImages { data, preprocessing: Preprocessing { mean, std }, n, .. } = images;
     let compared = ComparedNetworks {
         dense: &dense.folded,
         other: &network.folded,

@@ -17,6 +17,7 @@ use crate::directory::cut_plan::plan_files;
 use crate::directory::onnx_files::OnnxFiles;
 use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
+use crate::finalist_images::{finalist_images, reward_on};
 use crate::inputs::images::dataset_for;
 use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
@@ -86,7 +87,7 @@ struct TestImages<'a> {
 
 impl TestImages<'_> {
     fn all(&self) -> FirstImages<'_> {
-        FirstImages { data: &self.data, preprocessing: self.preprocessing, n: self.data.len() }
+        FirstImages { data: &self.data, preprocessing: self.preprocessing, order: None, n: self.data.len() }
     }
 }
 
@@ -179,7 +180,12 @@ impl Run<'_> {
         searches: &[SearchOutcome],
     ) -> Result<(), RunError> {
         match refitting.run(&self.job.tasks[key.task].name, finalist(searches, key.search, key.task, key.walk)?) {
-            Ok(winner) => self.refits.note(key, winner),
+            Ok(mut winner) => {
+                if key.round != Round::First && searches[key.search].tasks[key.task].finalists.len() > 1 {
+                    self.judge(key.task, &mut winner)?;
+                }
+                self.refits.note(key, winner);
+            }
             Err(error @ SimError::Panicked { .. }) => {
                 let warning = format!("final refit: {error}; the other finalists go on without it");
                 self.journal.reporter.note(&format!("warning: {warning}"));
@@ -206,6 +212,25 @@ impl Run<'_> {
         }
         let finalist = finalist(searches, field.search, field.task, walk)?;
         Ok(refitting.run(&self.job.tasks[field.task].name, finalist)?)
+    }
+
+    /// Replaces the reward of a finalist on the reward images, which the search chose it on, by that on images that
+    /// nothing was chosen or fitted on.
+    fn judge(&self, task: usize, winner: &mut Winner) -> Result<(), RunError> {
+        let spec = &self.job.scene.tasks[task];
+        let (loaded, prepared) =
+            (&self.job.resolved.networks[spec.network], &self.job.networks[self.job.tasks[task].network]);
+        let train = &self.job.resolved.datasets[spec.dataset].train;
+        let data = dataset_for(loaded, train).context("the training split")?;
+        let order = finalist_images(&self.job.scene.images, &data);
+        if order.is_empty() {
+            return Ok(());
+        }
+        let images =
+            FirstImages { data: &data, preprocessing: &loaded.preprocessing, order: Some(&order), n: order.len() };
+        let reward = reward_on(&winner.network, prepared, images, &self.job.pool.0).context("the finalists' images")?;
+        winner.reward += reward - winner.score.reward(prepared.reward.kind);
+        Ok(())
     }
 
     /// Writes the networks of the tasks that were not searched, since their budget allows the whole network.

@@ -26,6 +26,7 @@ mod card;
 mod directory;
 mod error;
 mod events;
+mod finalist_images;
 mod finish;
 #[cfg(test)]
 mod hand_made;

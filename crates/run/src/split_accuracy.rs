@@ -94,7 +94,7 @@ struct ImageChunk {
 impl ImageChunk {
     /// Those of the images in `range` that can be read.
     fn new(of: &FirstImages<'_>, range: Range<usize>, pool: &ThreadPool) -> anyhow::Result<Self> {
-        let (labels, order) = (of.data.labels()?, range.clone().collect::<Vec<_>>());
+        let (labels, order) = (of.data.labels()?, of.places(range.clone()));
         let loaded = of.data.load_first(order.len(), &order, of.preprocessing, pool)?;
         let labels = loaded.indices.iter().map(|&index| labels[index]).collect();
         Ok(Self { range, images: loaded.images, labels })
@@ -107,15 +107,24 @@ impl ImageChunk {
     }
 }
 
-/// The first images of a data set, as a network expects them.
+/// Images of a data set, as a network expects them: the first of it, or of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct FirstImages<'a> {
     /// The data set.
     pub data: &'a Dataset,
     /// What the network expects of its input.
     pub preprocessing: &'a Preprocessing,
+    /// The list; none for the data set's own order.
+    pub order: Option<&'a [usize]>,
     /// How many of them, at most as many as there are.
     pub n: usize,
+}
+
+impl FirstImages<'_> {
+    /// The places in the data set of some of them.
+    pub(crate) fn places(&self, range: Range<usize>) -> Vec<usize> {
+        self.order.map_or_else(|| range.clone().collect(), |order| order[range.clone()].to_vec())
+    }
 }
 
 /// Images that were predicted as their label, and all that were looked at.

@@ -53,13 +53,13 @@ pub fn compare_outputs(
     pool: &ThreadPool,
     mut tell: impl FnMut(CountEvent),
 ) -> anyhow::Result<OutputAgreement> {
-    let FirstImages { data, preprocessing, n } = images;
+    let FirstImages { data, preprocessing, n, .. } = images;
     let compile = |network: &Network| Plan::compile(network, Arithmetic::default());
     let plans = [compile(networks.dense)?, compile(networks.other)?];
     let mut sums = AgreementSums::new(networks);
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let to = n.min(from + CHUNK_IMAGES);
-        let order: Vec<usize> = (from..to).collect();
+        let order = images.places(from..to);
         let pixels = data.load_first(order.len(), &order, preprocessing, pool)?.images;
         let outputs = |plan: &Plan| plan.logits(pool, &pixels);
         let [dense, other] = [outputs(&plans[0])?, outputs(&plans[1])?];

@@ -176,7 +176,10 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
         macs: finished.winner.macs,
         reward_accuracy_gain: agent.and_then(|f| Some(f.winner.score.accuracy? - finished.winner.score.accuracy?)),
         test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy()? - finished.test.accuracy()?)),
-        reward_gain: agent.filter(|_| !has_labels).map(|f| f.winner.reward - finished.winner.reward),
+        reward_gain: agent.filter(|_| !has_labels).map(|f| {
+            let kind = job.scene.reward.kind();
+            f.winner.score.reward(kind) - finished.winner.score.reward(kind)
+        }),
         test_paired: agent
             .and_then(|f| Some(PairedAccuracy::of(f.test.correct.as_deref()?, finished.test.correct.as_deref()?))),
         test_paired_error: agent.and_then(|f| {

@@ -91,12 +91,15 @@ pub struct Images {
     pub walk: usize,
     /// Images of the finalists' sequential refit.
     pub refit: usize,
+    /// Most images that decide between the finalists of a task, of those that no other purpose uses; at most ten times
+    /// the reward images.
+    pub finalists: usize,
     /// Seed that picks the images.
     pub seed: u64,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Self { reward: 2000, calibration: 2000, walk: 128, refit: 6000, seed: 0 }
+        Self { reward: 2000, calibration: 2000, walk: 128, refit: 6000, finalists: 20_000, seed: 0 }
     }
 }
