@@ -162,8 +162,8 @@ impl<'a> SequentialRefit<'a> {
         self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).push(activations.into_spare());
     }
 
-    /// The pairs that can be refitted, by their first map.
-    fn pairs(&self) -> BTreeMap<NodeId, Pair> {
+    /// The pairs that can be refitted, by their first map, each with the number of groups of images to do it on.
+    fn pairs(&self) -> BTreeMap<NodeId, (Pair, usize)> {
         let graph = self.network.graph();
         let readers = graph.consumers();
         let is_narrow = |node| self.data.targets.get(&node).is_none_or(|target| !target.is_wide);
@@ -172,25 +172,25 @@ impl<'a> SequentialRefit<'a> {
             is_narrow(pair.first) && target.is_some_and(|target| !target.is_wide && !readers[target.sum].is_empty())
         };
         let pairs = (1..graph.nodes().len()).filter_map(|node| Some((node, Pair::of(graph, &readers, node)?)));
-        pairs.filter(|(_, pair)| can_refit(pair)).collect()
+        let pairs = pairs.filter(|(_, pair)| can_refit(pair));
+        pairs.filter_map(|(node, pair)| pair.n_groups(graph, &self.data.images).map(|n| (node, (pair, n)))).collect()
     }
 
     /// Refits, in graph order, both maps of every pair that lost channels or reads what was changed, and once more the
     /// maps that are in no pair or only the second of one; channels stay. Returns whether there was a pair.
     fn refit_pairs(&self, state: &mut PartialNetwork<'_>) -> Result<bool, KernelError> {
         let (graph, pairs) = (self.network.graph(), self.pairs());
-        let n_groups = pairs.values().map(|pair| pair.n_groups(graph, &self.data.images)).max().unwrap_or(0);
-        let images = self.data.images.first(n_groups);
+        let images = self.data.images.first(pairs.values().map(|&(_, n_groups)| n_groups).max().unwrap_or(0));
         let mut original = Activations::new(&images, Vec::new());
         let mut activations = self.activations();
         let mut any = false;
         for node in 1..graph.nodes().len() {
             let target = self.data.targets.get(&node).filter(|_| state.reads_changed(node));
             let concerned = pairs.get(&node).filter(|_| state.reads_changed(node) || state.loses_channels(node));
-            if let Some(pair) = concerned {
+            if let Some((pair, n_groups)) = concerned {
                 activations.advance(self.pool, &state.compact, node)?;
                 original.advance(self.pool, self.network, self.data.targets[&pair.second].sum + 1)?;
-                self.refit_pair(state, pair, [&original, &activations])?;
+                self.refit_pair(state, (pair, *n_groups), [&original, &activations])?;
                 any = true;
             } else if let Some(target) = target {
                 activations.advance(self.pool, &state.compact, node)?;
@@ -205,12 +205,11 @@ impl<'a> SequentialRefit<'a> {
     fn refit_pair(
         &self,
         state: &mut PartialNetwork<'_>,
-        pair: &Pair,
+        (pair, n_groups): (&Pair, usize),
         [original, activations]: [&Activations<'_>; 2],
     ) -> Result<(), KernelError> {
         let (graph, outputs) = (self.network.graph(), state.positions(pair.second));
         let target = &self.data.targets[&pair.second];
-        let n_groups = pair.n_groups(state.compact.graph(), &self.data.images);
         let n_sum_channels = graph.shape(target.sum).c;
         let problem = PairProblem { pair, target, original, n_sum_channels, outputs: &outputs, activations, n_groups };
         let Some(refits) = problem.solve(self.pool, &state.compact)? else { return Ok(()) };

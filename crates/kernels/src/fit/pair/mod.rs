@@ -28,8 +28,14 @@ use crate::{KernelError, LinearMap, NormalEquations, Refit};
 const N_STEPS: usize = 8;
 /// Rows for each column of the wider of both maps.
 const ROWS_PER_COLUMN: usize = 400;
-/// Fewest images: neighbouring pixels say nearly the same.
+/// Fewest rows for each column: with fewer, what fits these images fits no others.
+const ROWS_MIN: usize = 50;
+/// Fewest images of maps of [`PIXELS`] pixels, and the fewer the larger they are: neighbouring pixels say nearly the same.
 const IMAGES_MIN: usize = 1024;
+/// Pixels of a map of 32 rows and columns.
+const PIXELS: usize = 1024;
+/// Most values of the largest map of all images that are looked at: a gigabyte.
+const HELD_VALUES: usize = 1 << 28;
 /// Most sums that are made side by side; fixed, so that they do not depend on the number of threads.
 const SLOTS: usize = 8;
 /// Share of the groups of images that the steps are measured on, one in so many.
@@ -67,14 +73,22 @@ impl Pair {
         }
     }
 
-    /// Groups of images of `images` that the pair is fitted on.
-    pub(crate) fn n_groups(&self, graph: &Graph, images: &ImageGroups) -> usize {
-        let n_images = [self.first, self.second].into_iter().filter_map(|node| {
-            let map = LinearMap::of(graph, node).pop()?;
-            let shape = graph.shape(node);
-            Some((ROWS_PER_COLUMN * map.columns()).div_ceil(shape.h * shape.w))
+    /// Groups of images of `images` that the pair is fitted on; none where its maps have too many columns for the images
+    /// whose activations may be held. `original` is the network before anything was removed.
+    pub(crate) fn n_groups(&self, original: &Graph, images: &ImageGroups) -> Option<usize> {
+        let maps = [self.first, self.second].map(|node| LinearMap::of(original, node));
+        let sizes = maps.iter().flatten().map(|map| {
+            let [_, output] = map.shapes();
+            (map.columns(), output.h * output.w)
         });
-        n_images.max().unwrap_or(0).max(IMAGES_MIN).div_ceil(images.lanes()).min(images.len())
+        let wanted = sizes.clone().map(|(n_columns, n_pixels)| {
+            let least = (IMAGES_MIN * PIXELS / n_pixels.max(PIXELS)).max(images.lanes());
+            (ROWS_PER_COLUMN * n_columns).div_ceil(n_pixels).max(least)
+        });
+        let largest = (0..original.nodes().len()).map(|node| original.shape(node).len()).max().unwrap_or(1);
+        let n_images = wanted.max()?.min(images.n_images()).min(HELD_VALUES / largest);
+        let is_enough = sizes.into_iter().all(|(n_columns, n_pixels)| n_images * n_pixels >= ROWS_MIN * n_columns);
+        is_enough.then(|| n_images.div_ceil(images.lanes()))
     }
 }
 
