@@ -141,11 +141,10 @@ pub(crate) struct BudgetArg(BudgetFile);
 
 pub(crate) fn budget(text: &str) -> Result<BudgetArg, String> {
     let bounds: Vec<(&str, BudgetFile)> = text.split(',').map(bound).collect::<Result<_, _>>()?;
-    let again = |(i, (kind, _)): (usize, &(&str, BudgetFile))| {
-        bounds[..i].iter().any(|(earlier, _)| earlier == kind).then(|| kind.to_string())
-    };
-    if let Some(kind) = bounds.iter().enumerate().find_map(again) {
-        return Err(format!("it bounds {kind} twice; for two tasks, give --budget twice"));
+    let mut kinds: Vec<&str> = bounds.iter().map(|(kind, _)| *kind).collect();
+    kinds.sort_unstable();
+    if let Some(pair) = kinds.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("it bounds {} twice; for two tasks, give --budget twice", pair[0]));
     }
     let mut bounds: Vec<BudgetFile> = bounds.into_iter().map(|(_, bound)| bound).collect();
     Ok(BudgetArg(if bounds.len() == 1 { bounds.remove(0) } else { BudgetFile::Budget(bounds) }))

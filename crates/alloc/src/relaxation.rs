@@ -3,7 +3,7 @@
 
 use crate::instance::{AXES, Choice, Costs, Instance, sum};
 use crate::order::{DecisionOrder, DecisionStep, StateTerms};
-use crate::prices::{Cut, best_prices};
+use crate::prices::{PriceCut, best_prices};
 
 /// The order and the instance that it is of.
 #[derive(Clone, Copy)]
@@ -148,7 +148,7 @@ impl Decisions<'_> {
     fn search_prices(&self, mut within: Priced, beyond: Priced, mut rest: Vec<Vec<f64>>) -> Relaxation {
         let max = self.instance.max();
         let over = |costs: Costs| std::array::from_fn(|axis| costs[axis] as f64 - max[axis] as f64);
-        let cut = |priced: &Priced| Cut { error: priced.error, over: over(priced.cost) };
+        let cut = |priced: &Priced| PriceCut { error: priced.error, over: over(priced.cost) };
         let (mut prices, mut lower_bound) = ([0.0; AXES], beyond.error);
         // At higher prices the narrowest choice alone shows that the bound is lower than without prices.
         let rise = (within.error - beyond.error).max(0.0);

@@ -81,7 +81,7 @@ fn budgets_that_say_nothing_or_too_much_are_refused_at_their_place() {
     for (budgets, place, words) in [
         ("Budget([])", "4:11", "`budgets[0]` has no bound, expected at least one, such as `Macs(ratio: 0.5)`"),
         ("Budget()", "4:11", "budgets[0]"),
-        ("Budget(Macs(ratio: 0.5))", "4:18", "budgets[0]"),
+        ("Budget(Macs(ratio: 0.5))", "4:11", "`budgets[0]`: expected a list `[…]`"),
         ("Budget([Macs(ratio: 0.5), Macs(max: 9)])", "4:37", "`budgets[0][1]` bounds macs again, as entry [0] does"),
         ("Budget([Macs(ratio: 0.5), Params(ratio: 1.5)])", "4:51", "`budgets[0][1].ratio` is 1.5"),
         ("Budget([Macs(ratio: 0.5), Params(max: 0)])", "4:49", "`budgets[0][1].max` is 0, expected at least 1"),

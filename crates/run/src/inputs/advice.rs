@@ -20,9 +20,17 @@ struct Rules {
     keeps: bool,
 }
 
+/// A network that does not reach a bound.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    keep: &'a [KeepSpec],
+    graph: &'a Graph,
+}
+
 impl Rules {
     /// The least that a candidate costs; beyond all bounds where `keep` does not fit the other settings.
-    fn minimum(self, (keep, graph): (&[KeepSpec], &Graph), cost: Cost) -> u64 {
+    fn minimum(self, of: Subject<'_>, cost: Cost) -> u64 {
+        let Subject { keep, graph } = of;
         let groups = ChannelGroups::derive(graph, self.protocol);
         let rules = WidthRules::new(self.multiple, self.keep_ratio_min);
         let named = NamedGroups { network: "", graph, groups: &groups };
@@ -52,15 +60,15 @@ impl Rules {
 
 /// Which settings would reach `bound` with a network of the scene, given by its place and its graph, or that none does:
 /// as few of them as suffice, each changed no more than it must be.
-pub(crate) fn what_reaches(scene: &Scene, (network, graph): (usize, &Graph), bound: CostBound) -> String {
+pub(crate) fn what_reaches(scene: &Scene, network: usize, graph: &Graph, bound: CostBound) -> String {
     let ours = Rules {
         protocol: scene.protocol,
         multiple: scene.channel_multiple,
         keep_ratio_min: scene.keep_ratio_min,
         keeps: true,
     };
-    let of = (&*scene.networks[network].keep, graph);
-    let without_keep = (!of.0.is_empty()).then_some(Rules { keeps: false, ..ours });
+    let of = Subject { keep: &scene.networks[network].keep, graph };
+    let without_keep = (!of.keep.is_empty()).then_some(Rules { keeps: false, ..ours });
     let reaches = |rules: &Rules| rules.minimum(of, bound.cost) <= bound.max;
     let ratios: Vec<f64> = KEEP_RATIOS.into_iter().filter(|&ratio| ratio < ours.keep_ratio_min).collect();
     let multiples: Vec<usize> = (0..6).rev().map(|n| 1 << n).filter(|&multiple| multiple < ours.multiple).collect();
@@ -138,7 +146,7 @@ mod tests {
                     if least(protocol, scene.channel_multiple, scene.keep_ratio_min) <= max {
                         continue;
                     }
-                    let text = what_reaches(&scene, (0, &graph), CostBound { cost: Cost::Macs, max });
+                    let text = what_reaches(&scene, 0, &graph, CostBound { cost: Cost::Macs, max });
                     if text.starts_with("no setting") {
                         n_none += 1;
                         assert!(least(Protocol::Full, 1, 1e-9) > max, "{text}");

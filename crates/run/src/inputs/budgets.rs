@@ -121,7 +121,7 @@ impl Problems<'_> {
                 BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
                 BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
             };
-            let looser = what_reaches(scene, (task.network, network.folded.graph()), CostBound { cost, max });
+            let looser = what_reaches(scene, task.network, network.folded.graph(), CostBound { cost, max });
             let help = at_least.map_or(looser.clone(), |value| format!("at least `{field}: {value}`; {looser}"));
             self.add(&format!("{}.{field}", scene.bound_path(task.budget, place)), message, Some(help));
         }

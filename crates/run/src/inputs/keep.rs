@@ -69,7 +69,8 @@ pub(crate) fn keep_ranges(
     };
     let with_ranges = WidthRules { keep: ranges_of(&ranges), ..rules.clone() };
     for (&group, &(range, entry)) in &ranges {
-        if with_ranges.bounds(group, of.groups.group(group).n_channels).is_none() {
+        let is_told = faults.iter().any(|fault| fault.entry == entry);
+        if !is_told && with_ranges.bounds(group, of.groups.group(group).n_channels).is_none() {
             let (message, help) = of.no_width(group, range, rules);
             faults.push(KeepFault { entry, message, help });
         }
@@ -92,13 +93,12 @@ impl NamedGroups<'_> {
         if found.is_empty() {
             return Err(self.nothing(spec));
         }
-        let (frozen, prunable): (Vec<GroupId>, Vec<GroupId>) =
-            found.into_iter().partition(|&group| all[group].frozen.is_some());
+        let prunable: Vec<GroupId> = found.iter().copied().filter(|&group| all[group].frozen.is_none()).collect();
         if prunable.is_empty() && spec.range.max < 1.0 {
             let why = |&group: &GroupId| {
                 format!("'{}' ({})", all[group].name, all[group].frozen.as_deref().unwrap_or_default())
             };
-            let told: Vec<String> = frozen.iter().take(TOLD_MAX).map(why).collect();
+            let told: Vec<String> = found.iter().take(TOLD_MAX).map(why).collect();
             let message = format!(
                 "`{}` matches only groups of network '{}' that may not be pruned, and keep all their channels: {}",
                 clip(&spec.pattern),
@@ -177,7 +177,7 @@ fn told(range: KeepRange) -> String {
 
 /// Whether a pattern matches the whole of a name; `*` stands for any text, nothing included, `?` for one character.
 fn is_match(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let [pattern, name] = [pattern, name].map(|text| text.chars().collect::<Vec<char>>());
     let (mut p, mut n) = (0, 0);
     // The last star, and how much of the name it stands for.
     let mut star: Option<(usize, usize)> = None;

@@ -37,12 +37,18 @@ pub(crate) struct Planner<'a> {
     pub(super) n_probes: usize,
 }
 
+/// A network on a data set, and which widths its groups may take.
+pub(super) struct PlanInputs {
+    pub(super) inputs: Inputs,
+    pub(super) rules: WidthRules,
+}
+
 impl<'a> Planner<'a> {
     /// The error curves are those that an earlier process measured, or are measured now.
     pub(super) fn new(
         pool: &'a rayon::ThreadPool,
         scene: &'a Scene,
-        (inputs, rules): (Inputs, WidthRules),
+        PlanInputs { inputs, rules }: PlanInputs,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Self> {
         let [curves, file] = CacheFile::of(&inputs, &settings(scene));
