@@ -31,7 +31,9 @@ const KINDS: [&str; 3] = ["macs", "params", "activation_bytes"];
 fn command(subcommand: &str, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
     command.arg(subcommand).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron"));
-    for set in SMALL {
+    // What is set outdoes a budget of the command line.
+    let is_wanted = |set: &&str| !(more.contains(&"--budget") && set.starts_with("budgets="));
+    for set in SMALL.into_iter().filter(is_wanted) {
         command.args(["--set", set]);
     }
     command.args(more);
