@@ -60,8 +60,7 @@ fn labels(
     let is_single = instance.limits.len() < AXES;
     let labels_max = if is_single { LABELS_MAX } else { LABELS_OF_TWO_MAX };
     let allowance = worth(prices, instance.max());
-    let cost = instance.each(|form| form.constant);
-    let start = Label { state: 0, cost, error: 0.0, parent: 0, level: 0 };
+    let start = Label { state: 0, cost: instance.each(|form| form.constant), error: 0.0, parent: 0, level: 0 };
     let mut all = vec![vec![start]];
     for (at, step) in decisions.order.steps.iter().enumerate() {
         let (rest, least) = (&relaxation.rest[at + 1], &least_rest[at + 1]);
