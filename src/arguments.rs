@@ -39,10 +39,14 @@ Examples:
   secateur plan resnet20 --dataset cifar10 --budget macs=0.5
   secateur plan resnet56 --dataset cifar10 --budget macs=0.7 --budget macs=0.5 --budget params=120000
   secateur plan resnet20 --dataset cifar10 --budget macs=0.5 --write planned
+  secateur plan resnet20 --dataset cifar10 --budget macs=0.5,params=0.4,activation_bytes=200000
+  secateur plan resnet20 --dataset cifar10 --budget 0.5 --set 'networks[0].keep={\"layer1.*\": 1.0, \"layer3.*\": (min: 0.5)}'
   secateur plan my.ron                         every task of a scene
 
 Nothing is searched: layer errors are measured once (and kept in the cache), the widths are those of the least sum of
-them within the budget, and one candidate for each budget tells what to expect. --write gets what `run` writes.";
+them within the budget, and one candidate for each budget tells what to expect. --write gets what `run` writes. Bounds with
+commas between are one budget, which meets all of them; --budget twice are two. `keep` says which groups are never
+touched, or to what share of their channels; `secateur check --template` tells more.";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -287,9 +291,10 @@ pub(crate) struct PlanArgs {
     /// The data set, for a network
     #[arg(long, help = dataset_usage(), value_parser = dataset)]
     pub(crate) dataset: Option<DatasetArg>,
-    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5) or a number (params=120000); may be
-    /// repeated
-    #[arg(long, value_name = "COST=BOUND", value_parser = budget)]
+    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5, or 0.5 alone) or a number
+    /// (params=120000); with commas between, bounds that hold at once (macs=0.5,params=0.4); may be repeated, for one
+    /// plan each
+    #[arg(long, value_name = "COST=BOUND,…", value_parser = budget)]
     pub(crate) budget: Vec<BudgetArg>,
     /// Which groups may be pruned: those inside each residual block, or residual streams too [default: inner]
     #[arg(long, value_parser = one_of(&Protocol::ALL, Protocol::name))]

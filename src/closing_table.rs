@@ -75,6 +75,8 @@ fn tasks(summary: &Summary) -> Table {
     let with = summary.tasks.iter().any(has_accuracy);
     let error = summary.tasks.iter().any(|task| task.test_output_error.is_some());
     let same_class = summary.tasks.iter().any(|task| task.test_same_class.is_some());
+    let with_memory = summary.tasks.iter().any(bounds_memory);
+    header.extend(with_memory.then_some(">activation bytes"));
     header.extend(with.then_some([">reward %", ">test % dense", ">test % pruned"]).into_iter().flatten());
     header.extend(error.then_some([">output error: reward", ">test"]).into_iter().flatten());
     header.extend(same_class.then_some(">test % same class"));
@@ -83,12 +85,8 @@ fn tasks(summary: &Summary) -> Table {
     let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.2}", 100.0 * share));
     let number = |error: Option<f64>| error.map_or_else(String::new, |error| format!("{error:.4}"));
     for task in &summary.tasks {
-        let mut row = vec![
-            task.name.clone(),
-            format!("{} <= {}", task.budget.kind, task.budget.max),
-            task.macs.to_string(),
-            task.params.to_string(),
-        ];
+        let mut row = vec![task.name.clone(), budget(task), task.macs.to_string(), task.params.to_string()];
+        row.extend(with_memory.then(|| task.activation_bytes.to_string()));
         if with {
             let of = task.reward_accuracy_original.map(|of| format!(" of {:.2}", 100.0 * of)).unwrap_or_default();
             row.push(format!("{}{of}", percent(task.reward_accuracy)));
@@ -100,6 +98,22 @@ fn tasks(summary: &Summary) -> Table {
         table.row(row);
     }
     table
+}
+
+/// Every bound of a task.
+fn budget(task: &TaskSummary) -> String {
+    match task.bounds.as_slice() {
+        [] => format!("{} <= {}", task.budget.kind, task.budget.max),
+        bounds => {
+            let told: Vec<String> = bounds.iter().map(|bound| format!("{} <= {}", bound.kind, bound.max)).collect();
+            told.join(", ")
+        }
+    }
+}
+
+fn bounds_memory(task: &TaskSummary) -> bool {
+    let kinds = task.bounds.iter().map(|bound| &bound.kind).chain([&task.budget.kind]);
+    kinds.into_iter().any(|kind| kind == "activation_bytes")
 }
 
 /// How much better a task is than a control on the reward images and on the test split: points of accuracy, else how

@@ -100,7 +100,8 @@ pub(super) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "synthetic".into(),
         network: 0,
-        budget: CostBound { cost: Cost::Macs, max: full / 2 },
+        budget: vec![CostBound { cost: Cost::Macs, max: full / 2 }],
+        keep: Default::default(),
         budget_ratio: 0.5,
         is_searched: true,
     }

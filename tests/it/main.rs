@@ -10,6 +10,7 @@ mod golden;
 mod gpu;
 mod hostile_graphs;
 mod inspect_onnx;
+mod joint;
 mod layering;
 mod learner_failure;
 mod library;

@@ -18,14 +18,14 @@ use crate::directory::onnx_files::OnnxFiles;
 use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
 use crate::finalist_images::{finalist_images, reward_on};
+use crate::inputs::budgets::Whole;
 use crate::inputs::images::dataset_for;
-use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
 use crate::run::Run;
 use crate::search::SearchOutcome;
 use crate::split_accuracy::{FirstImages, correct_images};
 use crate::split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
-use crate::summarise::summarise;
+use crate::summarise::{bounds, summarise};
 use crate::summary::RunResult;
 
 /// The result of one agent on one task.
@@ -281,7 +281,8 @@ impl Run<'_> {
             self.job.resolved,
         )?;
         if self.refits.recorded.insert(task) {
-            self.journal.record_result(&self.job.tasks[task], winner)?;
+            let bounds = bounds(&self.job.resolved.budgets[task], &winner.emitted());
+            self.journal.record_result(&self.job.tasks[task], winner, bounds)?;
         }
         Ok(())
     }

@@ -59,7 +59,8 @@ pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "chain-noise-macs0.5".into(),
         network: 0,
-        budget: CostBound { cost: Cost::Macs, max: full / 2 },
+        budget: vec![CostBound { cost: Cost::Macs, max: full / 2 }],
+        keep: Default::default(),
         budget_ratio: 0.5,
         is_searched: true,
     }

@@ -63,12 +63,13 @@ pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, Planne
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;
+pub use inputs::budgets::{ResolvedBound, ResolvedBudget, Whole};
 pub use inputs::images::dataset_for;
 pub use inputs::load::{LoadedNetwork, NetworkChoices, load_network, load_network_as};
 pub use inputs::memory::{Evaluation, MemoryBound};
 pub use inputs::onnx_document::{is_onnx, open_document};
 pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};
-pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, check_images_fit, resolve};
+pub use inputs::resolve::{Resolved, ResolvedDataset, check_fit, check_images_fit, resolve};
 pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
@@ -81,8 +82,8 @@ pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 pub use summary::{
-    BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, RunResult, Summary,
-    TaskSummary,
+    BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary,
+    RunResult, Summary, TaskSummary,
 };
 pub use threads::{n_threads, thread_pool};
 

@@ -7,8 +7,8 @@ use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
 use crate::finish::{Finished, TestScore};
-use crate::inputs::reachable::full_costs;
-use crate::inputs::resolve::Whole;
+use crate::inputs::budgets::{ResolvedBudget, Whole};
+use crate::inputs::reachable::{full_cost, full_costs};
 use crate::learning::{AgainstRandom, mean, standard_error};
 use crate::paired::{PairedAccuracy, PairedError};
 use crate::plan::keep_plan::n_probes;
@@ -16,8 +16,8 @@ use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;
 use crate::summary::{
-    BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, Summary, TaskSummary,
-    model_file,
+    BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, Summary,
+    TaskSummary, model_file,
 };
 
 /// `finished` has the winners of each search, `original_test` the top-1 of each task's original on the test split.
@@ -90,11 +90,8 @@ fn task_summary(
         name: spec.name.clone(),
         network: prepared.network_name.clone(),
         dataset: prepared.dataset_name.clone(),
-        budget: BudgetSummary {
-            kind: budget.cost.name().to_owned(),
-            ratio: budget.max as f64 / budget.original.max(1) as f64,
-            max: budget.max,
-        },
+        budget: BudgetSummary::of(budget),
+        bounds: bounds(budget, &emitted),
         original: {
             let [macs, params, activation_bytes] = costs(original);
             OriginalSummary { macs, params, activation_bytes }
@@ -123,6 +120,11 @@ fn task_summary(
         onnx_file: None,
         plan_file: None,
     }
+}
+
+/// What a network makes of each of several bounds.
+pub(crate) fn bounds(budget: &ResolvedBudget, network: &Network) -> Vec<BoundSummary> {
+    BoundSummary::of_several(budget, |cost| full_cost(network, cost))
 }
 
 /// Where labels are known, metrics.jsonl has it.
@@ -174,6 +176,7 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
         reward_output_error: finished.winner.score.output_error,
         test_output_error: finished.test.agreement.as_ref().map(|agreement| agreement.error),
         macs: finished.winner.macs,
+        bounds: bounds(&job.resolved.budgets[finished.task], &finished.winner.emitted()),
         reward_accuracy_gain: agent.and_then(|f| Some(f.winner.score.accuracy? - finished.winner.score.accuracy?)),
         test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy()? - finished.test.accuracy()?)),
         reward_gain: agent.filter(|_| !has_labels).map(|f| {

@@ -82,6 +82,7 @@ mod step_times;
 mod tournament;
 mod walk;
 mod wall;
+mod widths;
 mod world;
 
 use bevy_app::App;
@@ -110,7 +111,8 @@ pub use selection::Selection;
 pub use step_times::{StepTimes, measure_steps};
 pub use tournament::{Field, RefitCount, RefitKey, RefitRanks, Round, Tournament};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
-pub use wall::{BudgetWall, CostBound, Unreachable, WidthBounds};
+pub use wall::{BudgetWall, CostBound, Unreachable};
+pub use widths::{KeepRange, WidthBounds, WidthRules};
 pub use world::{NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
 
 /// The schedule of one tick: one decision of every actor, and what follows from it.

@@ -94,8 +94,8 @@ fn tasks_are_networks_by_their_datasets_by_budgets_in_that_order() {
     assert_eq!(names, expected);
     let task = &scene.tasks[6];
     assert_eq!((task.network, task.dataset, task.budget), (1, 0, 1));
-    assert_eq!(scene.budgets[1].kind, Cost::Macs);
-    assert_eq!(scene.budgets[1].bound, BudgetBound::Max(20_000_000));
+    assert_eq!(scene.budgets[1].bounds[0].kind, Cost::Macs);
+    assert_eq!(scene.budgets[1].bounds[0].bound, BudgetBound::Max(20_000_000));
     let expected =
         DatasetSource::Procedural { kind: procedural::Kind::Textures, seed: 1, train: 8000, test: 2000, size: None };
     assert_eq!(scene.datasets[1].source, expected);
@@ -105,10 +105,10 @@ fn tasks_are_networks_by_their_datasets_by_budgets_in_that_order() {
 fn a_ratio_of_the_original_count_is_rounded_down() {
     let scene = full();
     // 40,551,040 is ResNet-20's count of MACs; 0.3 of it is 12,165,312 exactly.
-    assert_eq!(scene.budgets[0].max(40_551_040), 12_165_312);
-    assert_eq!(scene.budgets[0].max(9), 2);
-    assert_eq!(scene.budgets[1].max(9), 20_000_000);
-    assert_eq!(scene.budgets[2].max(269_722), 269_722);
+    assert_eq!(scene.budgets[0].bounds[0].max(40_551_040), 12_165_312);
+    assert_eq!(scene.budgets[0].bounds[0].max(9), 2);
+    assert_eq!(scene.budgets[1].bounds[0].max(9), 20_000_000);
+    assert_eq!(scene.budgets[2].bounds[0].max(269_722), 269_722);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 mod advice;
 pub(crate) mod bare_weights;
+pub(crate) mod budgets;
 pub(crate) mod images;
+pub(crate) mod keep;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod onnx_document;

@@ -18,19 +18,20 @@ pub(crate) fn keep_plan(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow::
         let (groups, graph) = (&prepared.groups, prepared.network.graph());
         let order = groups.prunable();
         let measured: Vec<bool> = order.iter().map(|&group| is_measured(graph, groups, group)).collect();
-        let ranked = Ranked { groups, model: &prepared.model, paths: &prepared.paths, measured: &measured };
+        let rules = &job.resolved.width_rules(job.scene, prepared.network_index.index);
+        let ranked = Ranked { groups, model: &prepared.model, paths: &prepared.paths, measured: &measured, rules };
         let tasks: Vec<usize> = (0..job.tasks.len())
             .filter(|&task| job.tasks[task].network == network && job.tasks[task].is_searched)
             .collect();
         let weights = match weights {
             ErrorWeights::Probed if !tasks.is_empty() => {
-                let scores = probe(job, prepared, &ranked.probes(job.scene))?;
-                ranked.probed_weights(job.scene, &scores)
+                let scores = probe(job, prepared, &ranked.probes())?;
+                ranked.probed_weights(&scores)
             }
             ErrorWeights::Equal | ErrorWeights::Probed => vec![1.0; order.len()],
         };
-        let bounds: Vec<CostBound> = tasks.iter().map(|&task| job.tasks[task].budget).collect();
-        let planned = ranked.allocate(job.scene, &weights, &bounds)?;
+        let budgets: Vec<Vec<CostBound>> = tasks.iter().map(|&task| job.tasks[task].budget.clone()).collect();
+        let planned = ranked.allocate(job.scene, &weights, &budgets)?;
         for (&task, planned) in tasks.iter().zip(&planned) {
             let ratio = |&group: &usize| planned.widths[group] as f32 / groups.group(group).n_channels as f32;
             by_task.insert(task, order.iter().map(ratio).collect());

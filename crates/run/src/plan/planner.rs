@@ -8,7 +8,7 @@ use secateur_kernels::{KernelError, Precision, RemovalPath};
 use secateur_net::{ChannelGroups, CostModel};
 use secateur_rl::ErrorWeights;
 use secateur_sim::{
-    CostBound, Evaluate, Inputs, Prepared, RefitAndScore, RewardImages, Score, Selection, removal_paths,
+    CostBound, Evaluate, Inputs, Prepared, RefitAndScore, RewardImages, Score, Selection, WidthRules, removal_paths,
 };
 
 use super::allocate::{PlannedWidths, Ranked, is_measured};
@@ -28,6 +28,7 @@ pub(crate) struct Planner<'a> {
     pub(super) model: Arc<CostModel>,
     pub(super) paths: Vec<Arc<RemovalPath>>,
     pub(super) measured: Vec<bool>,
+    rules: WidthRules,
     file: CacheFile,
     scores: Option<SavedScores>,
     is_changed: bool,
@@ -36,12 +37,18 @@ pub(crate) struct Planner<'a> {
     pub(super) n_probes: usize,
 }
 
+/// A network on a data set, and which widths its groups may take.
+pub(super) struct PlanInputs {
+    pub(super) inputs: Inputs,
+    pub(super) rules: WidthRules,
+}
+
 impl<'a> Planner<'a> {
     /// The error curves are those that an earlier process measured, or are measured now.
     pub(super) fn new(
         pool: &'a rayon::ThreadPool,
         scene: &'a Scene,
-        inputs: Inputs,
+        PlanInputs { inputs, rules }: PlanInputs,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Self> {
         let [curves, file] = CacheFile::of(&inputs, &settings(scene));
@@ -68,6 +75,7 @@ impl<'a> Planner<'a> {
             model,
             paths,
             measured,
+            rules,
             file,
             scores,
             is_changed: false,
@@ -77,27 +85,28 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn ranked(&self) -> Ranked<'_> {
-        Ranked { groups: &self.groups, model: &self.model, paths: &self.paths, measured: &self.measured }
+        let Self { groups, model, paths, measured, rules, .. } = self;
+        Ranked { groups, model, paths, measured, rules }
     }
 
-    /// Widths for each of the bounds, and their scores.
+    /// Widths for each of the budgets, and their scores.
     pub(super) fn plan(
         &mut self,
-        bounds: &[CostBound],
+        budgets: &[Vec<CostBound>],
         weights: ErrorWeights,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Vec<(PlannedWidths, Score)>> {
         let weights = match weights {
             ErrorWeights::Equal => vec![1.0; self.paths.len()],
-            ErrorWeights::Probed if bounds.is_empty() => vec![1.0; self.paths.len()],
+            ErrorWeights::Probed if budgets.is_empty() => vec![1.0; self.paths.len()],
             ErrorWeights::Probed => {
-                let probes = self.ranked().probes(self.scene);
+                let probes = self.ranked().probes();
                 self.n_probes = probes.len();
                 let scores = self.score(ScoredFor::Probes, &probes, reporter)?;
-                self.ranked().probed_weights(self.scene, &scores)
+                self.ranked().probed_weights(&scores)
             }
         };
-        let planned = self.ranked().allocate(self.scene, &weights, bounds)?;
+        let planned = self.ranked().allocate(self.scene, &weights, budgets)?;
         let widths: Vec<Vec<usize>> = planned.iter().map(|planned| planned.widths.clone()).collect();
         let scores = self.score(ScoredFor::Plans, &widths, reporter)?;
         Ok(planned.into_iter().zip(scores).collect())

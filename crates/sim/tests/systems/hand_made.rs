@@ -11,7 +11,7 @@ use secateur_sim::{
     Criterion, EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LateScores, Macs, MadeBy, N_FEATURES,
     NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair, Reward,
     RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats,
-    TickFailure, Walk, WalkEnd, build_batch, spawn_network,
+    TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -100,7 +100,8 @@ impl Process {
         let mut world = World::new();
         let prepared = prepared();
         let bound = CostBound { cost: Cost::Macs, max: BUDGET };
-        let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), bound, 1, 0.1).unwrap();
+        let wall =
+            BudgetWall::new(&prepared.groups, prepared.model.clone(), &WidthRules::new(1, 0.1), &[bound]).unwrap();
         let scale = FeatureScale::of(prepared.shapes.iter());
         world.insert_resource(ObservationSpace { scale, n_features: N_FEATURES });
         world.insert_resource(pool());
