@@ -87,6 +87,7 @@ use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;
 use journal::Journal;
+use plan::task_plans::ProbedWeights;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
@@ -136,7 +137,16 @@ pub(crate) fn run_on(
     }
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
-    let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
+    let job = Job {
+        scene: &scene,
+        resolved: &resolved,
+        plugins,
+        card,
+        pool,
+        networks,
+        tasks,
+        probed: ProbedWeights::default(),
+    };
     let mut run = Run { job, journal, refits, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;

@@ -10,7 +10,7 @@ use crate::finish::Finished;
 use crate::inputs::reachable::full_costs;
 use crate::inputs::resolve::Whole;
 use crate::learning::{AgainstRandom, mean, standard_error};
-use crate::plan::keep_plan::n_probes;
+use crate::plan::task_plans::n_probes;
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;

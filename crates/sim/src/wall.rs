@@ -134,6 +134,11 @@ impl BudgetWall {
     pub fn macs(&self, widths: &[usize]) -> u64 {
         self.model.count(Cost::Macs, widths)
     }
+    /// What a network of these widths costs, and what it may cost.
+    pub fn tell(&self, widths: &[usize]) -> String {
+        let Self { bound: CostBound { cost, max }, model, .. } = self;
+        format!("{} {}, of which {max} are allowed", model.count(*cost, widths), cost.name())
+    }
     /// Whether a network of these widths meets the budget.
     pub fn allows(&self, widths: &[usize]) -> bool {
         self.model.count(self.bound.cost, widths) <= self.bound.max

@@ -1,6 +1,7 @@
 //! From a scene file to everything it names, in memory and checked.
 
 mod advice;
+mod agent_fit;
 pub(crate) mod bare_weights;
 pub(crate) mod images;
 pub(crate) mod load;

@@ -42,6 +42,11 @@ impl Reachable {
         Self { groups, model, least }
     }
 
+    /// The counts that the least widths are held against.
+    pub fn model(&self) -> &CostModel {
+        &self.model
+    }
+
     /// The cost with every channel.
     pub fn full(&self, cost: Cost) -> u64 {
         self.model.count(cost, &self.groups.full_widths())

@@ -11,6 +11,7 @@ use secateur_rl::EnvironmentSpec;
 use secateur_sim::{CostBound, observation_len};
 
 use super::advice::what_reaches;
+use super::agent_fit::misfits;
 use super::bare_weights::size_advice;
 use super::images::dataset_for;
 use super::load::{LoadedNetwork, NetworkChoices, load_network_as};
@@ -136,6 +137,10 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
     problems.check_precision();
     if problems.found.is_none() {
         problems.check_agent(reachable.values().map(|(least, _)| least.groups.prunable().len()).max());
+        let of_network = |network| reachable.get(&network).map(|(least, _)| least);
+        for (path, bad) in misfits(scene, &budgets, of_network) {
+            problems.add(&path, bad, None);
+        }
     }
     match problems.found {
         Some(error) => Err(error),

@@ -30,6 +30,7 @@ impl AgentKind for MtacpSettings {
         word: "mtacp",
         about: "multi-task actor-critic (IMPALA, V-trace, LSTM)",
         learns: true,
+        shows_policy: true,
         candidates: Some(300),
     };
 }

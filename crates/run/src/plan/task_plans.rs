@@ -1,0 +1,164 @@
+//! What agents are told of their tasks before they act.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use secateur_kernels::{Norm, channel_norms};
+use secateur_net::{ChannelGroups, CostModel};
+use secateur_rl::{AgentSettings, ErrorWeights, GroupWidths, TaskPlan, TaskPlans, TaskWidths};
+use secateur_sim::{BudgetWall, CostBound, Prepared, Score, TaskSetup};
+
+use super::allocate::{Ranked, is_measured};
+use super::planner::{probe_images, score};
+use crate::run::Job;
+use crate::scene::Scene;
+
+/// Weights that were probed, by network: several agents of a run may ask for the same.
+#[derive(Debug, Default)]
+pub(crate) struct ProbedWeights(Mutex<BTreeMap<usize, Vec<f64>>>);
+
+/// What is known of every task, if the agent wants to know it.
+pub(crate) fn task_plans(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow::Result<Option<TaskPlans>> {
+    let Some(weights) = settings.plan_weights() else { return Ok(None) };
+    let scene = Arc::new(job.scene.clone());
+    let plan = |task: &TaskSetup| -> anyhow::Result<TaskPlan> {
+        if !task.is_searched {
+            let nothing = TaskWidths::new(task.name.clone(), Vec::new(), |_| true, |_| String::new());
+            return Ok(TaskPlan::new(nothing, Vec::new(), Vec::new(), |_| Ok(Vec::new()))?);
+        }
+        let planned = PlannedNetwork::new(&job.networks[task.network], &scene);
+        let weights = match weights {
+            ErrorWeights::Probed => probed_weights(job, task.network, &planned)?,
+            ErrorWeights::Equal => vec![1.0; planned.measured.len()],
+        };
+        planned.plan(task, weights)
+    };
+    Ok(Some(TaskPlans::new(job.tasks.iter().map(plan).collect::<Result<_, _>>()?)))
+}
+
+/// A network that is planned for.
+#[derive(Clone)]
+struct PlannedNetwork {
+    prepared: Arc<Prepared>,
+    scene: Arc<Scene>,
+    measured: Vec<bool>,
+}
+
+impl PlannedNetwork {
+    fn new(prepared: &Arc<Prepared>, scene: &Arc<Scene>) -> Self {
+        let (groups, graph) = (&prepared.groups, prepared.network.graph());
+        let measured = groups.prunable().iter().map(|&group| is_measured(graph, groups, group)).collect();
+        Self { prepared: prepared.clone(), scene: scene.clone(), measured }
+    }
+
+    fn ranked(&self) -> Ranked<'_> {
+        let Prepared { groups, model, paths, .. } = &*self.prepared;
+        Ranked { groups, model, paths, measured: &self.measured }
+    }
+
+    fn plan(&self, task: &TaskSetup, weights: Vec<f64>) -> anyhow::Result<TaskPlan> {
+        let Prepared { groups, model, network, .. } = &*self.prepared;
+        let wall = wall(&self.scene, groups, model, task.budget).context("a budget that was reachable is not")?;
+        let widths = task_widths(&task.name, groups, &wall);
+        let (order, ranked) = (groups.prunable(), self.ranked());
+        let errors = (widths.groups.iter().enumerate())
+            .map(|(place, group)| group.allowed.iter().map(|&width| ranked.error(place, width)).collect())
+            .collect();
+        let (planned, bound) = (self.clone(), task.budget);
+        let allocate = move |weights: &[f64]| {
+            let found = planned.ranked().allocate(&planned.scene, weights, &[bound]).map_err(|e| format!("{e:#}"))?;
+            let of = |&group: &usize| found[0].widths[group];
+            Ok(planned.prepared.groups.prunable().iter().map(of).collect())
+        };
+        let mut plan = TaskPlan::new(widths, errors, weights, allocate)?;
+        plan.norms = order.iter().map(|&group| channel_norms(network, groups, group, Norm::L2)).collect();
+        plan.even_ratios = even_ratios(&self.scene, &wall, &plan.knapsack);
+        plan.shadow_price = shadow_price(&ranked, &wall, &plan);
+        Ok(plan)
+    }
+}
+
+/// The wall of a budget; none where it cannot be reached.
+pub(crate) fn wall(
+    scene: &Scene,
+    groups: &ChannelGroups,
+    model: &Arc<CostModel>,
+    bound: CostBound,
+) -> Option<BudgetWall> {
+    BudgetWall::new(groups, model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min).ok()
+}
+
+/// The groups behind a wall, and what it allows.
+pub(crate) fn task_widths(name: &str, groups: &ChannelGroups, wall: &BudgetWall) -> TaskWidths {
+    let group = |(place, &group): (usize, &usize)| GroupWidths {
+        name: groups.group(group).name.clone(),
+        n_channels: groups.group(group).n_channels,
+        allowed: wall.bounds(place).widths().to_vec(),
+    };
+    let all = wall.order().iter().enumerate().map(group).collect();
+    let whole = |wall: &BudgetWall, widths: &[usize]| {
+        let mut of_all = wall.least_widths().to_vec();
+        wall.order().iter().zip(widths).for_each(|(&group, &width)| of_all[group] = width);
+        of_all
+    };
+    let (fits, tells) = (wall.clone(), wall.clone());
+    TaskWidths::new(
+        name.to_owned(),
+        all,
+        move |widths| fits.allows(&whole(&fits, widths)),
+        move |widths| tells.tell(&whole(&tells, widths)),
+    )
+}
+
+/// What every later group can share at each step of a walk that keeps these widths.
+fn even_ratios(scene: &Scene, wall: &BudgetWall, widths: &[usize]) -> Vec<f32> {
+    let mut trial = wall.least_widths().to_vec();
+    let mut ratio = |place: usize| {
+        wall.order()[..place].iter().zip(widths).for_each(|(&group, &width)| trial[group] = width);
+        wall.even_ratio(&mut trial, place).max(scene.keep_ratio_min as f32)
+    };
+    (0..widths.len()).map(&mut ratio).collect()
+}
+
+/// The largest drop of weighted error that the next width of any group would bring, per unit of the cost.
+fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, plan: &TaskPlan) -> f64 {
+    let mut widths = wall.least_widths().to_vec();
+    wall.order().iter().zip(&plan.knapsack).for_each(|(&group, &width)| widths[group] = width);
+    let before = ranked.model.count(wall.cost(), &widths);
+    let mut price = |(place, &group): (usize, &usize)| {
+        let width = widths[group];
+        let Some(wider) = wall.bounds(place).above(width) else { return 0.0 };
+        widths[group] = wider;
+        let spent = ranked.model.count(wall.cost(), &widths).saturating_sub(before).max(1);
+        widths[group] = width;
+        plan.weights[place] * (ranked.error(place, width) - ranked.error(place, wider)) / spent as f64
+    };
+    wall.order().iter().enumerate().map(&mut price).fold(0.0, f64::max)
+}
+
+fn probed_weights(job: &Job<'_>, network: usize, planned: &PlannedNetwork) -> anyhow::Result<Vec<f64>> {
+    let mut known = job.probed.0.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(weights) = known.get(&network) {
+        return Ok(weights.clone());
+    }
+    let scores = probe(job, &planned.prepared, &planned.ranked().probes(job.scene))?;
+    let weights = planned.ranked().probed_weights(job.scene, &scores);
+    known.insert(network, weights.clone());
+    Ok(weights)
+}
+
+fn probe(job: &Job<'_>, prepared: &Prepared, probes: &[Vec<usize>]) -> anyhow::Result<Vec<Score>> {
+    let images = probe_images(prepared);
+    let scores = probes.iter().map(|widths| score(&job.pool.0, prepared, &images, widths));
+    let what = || format!("probing groups of {} on {}", prepared.network_name, prepared.dataset_name);
+    scores.collect::<Result<_, _>>().with_context(what)
+}
+
+/// Candidates that are scored for the plan of a task, beside those of its walks.
+pub(crate) fn n_probes(prepared: &Prepared, settings: &dyn AgentSettings) -> u64 {
+    match settings.plan_weights() {
+        Some(ErrorWeights::Probed) => prepared.groups.prunable().len() as u64,
+        Some(ErrorWeights::Equal) | None => 0,
+    }
+}
