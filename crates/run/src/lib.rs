@@ -169,7 +169,7 @@ pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), 
 /// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects
 /// channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
-    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins) {
+    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins, None) {
         return Err(scene.error_at("selection", unknown.to_string(), None).into());
     }
     for config in &scene.plugins {
