@@ -24,5 +24,6 @@ mod resume;
 mod run;
 mod run_directory;
 mod scenes;
+mod searches;
 mod tidy;
 mod unlabelled;

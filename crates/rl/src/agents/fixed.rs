@@ -17,7 +17,7 @@ const SCALES: usize = 100;
 
 /// How much of a group stays.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected channels such as 12, or a share such as 0.5")]
 pub enum KeptWidth {
     /// So many channels, exactly.
     Channels(usize),
@@ -50,15 +50,13 @@ impl AgentSettings for FixedSettings {
     fn check_tasks(&self, tasks: &[TaskWidths]) -> Vec<BadSetting> {
         let mut problems: Vec<BadSetting> =
             self.widths.keys().filter_map(|pattern| matches_nothing(pattern, tasks)).collect();
-        for task in tasks {
-            problems.extend(task.groups.iter().filter_map(|group| self.not_allowed(group)));
-        }
+        // Of an entry, the first group that it does not suit.
+        let mut told = BTreeSet::new();
+        let not_allowed = tasks.iter().flat_map(|task| &task.groups).filter_map(|group| self.not_allowed(group));
+        problems.extend(not_allowed.filter(|bad| told.insert(bad.path.clone())));
         if problems.is_empty() {
             problems.extend(tasks.iter().filter_map(|task| self.over_budget(task)));
         }
-        // Tasks of one network say the same.
-        let mut seen = BTreeSet::new();
-        problems.retain(|bad| seen.insert((bad.path.clone(), bad.problem.clone())));
         problems
     }
 
@@ -138,7 +136,7 @@ impl FixedSettings {
             .collect();
         let more = if changed.len() > LISTED_MAX { ", …" } else { "" };
         let problem = format!(
-            "for task {} make {}; nearest that fit: {{{}{more}}}",
+            "of task {} cost {}; nearest that fit: {{{}{more}}}",
             task.name,
             task.tell(&widths),
             changed[..changed.len().min(LISTED_MAX)].join(", ")
@@ -235,7 +233,7 @@ mod tests {
             ]
         );
         let problems = told(&fixed(&[("a", channels(4)), ("b", channels(5))]), &task);
-        assert_eq!(problems, ["widths for task task make 14 of 12; nearest that fit: {\"b\": 4}"]);
+        assert_eq!(problems, ["widths of task task cost 14 of 12; nearest that fit: {\"b\": 4}"]);
         assert_eq!(told(&fixed(&[("a", channels(4)), ("b", channels(4))]), &task), [""; 0]);
         let bad = fixed(&[("a", channels(0)), ("b", share(f64::NAN)), ("c", share(1.5)), ("d", share(1.0))]).check();
         let paths: Vec<&str> = bad.iter().map(|bad| bad.path.as_str()).collect();

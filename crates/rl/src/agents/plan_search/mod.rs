@@ -148,6 +148,9 @@ impl<R: PlanRule> Learner for PlanSearch<R> {
                 let (what, expected) = ("task".to_owned(), format!("less than {}", self.rules.len()));
                 return Err(RlError::OutOfRange { op: "learn", what, expected, got: unroll.task.to_string() });
             }
+            let plan = self.plans.as_ref().and_then(|plans| plans.all().get(unroll.task as usize));
+            let n_groups = plan.map_or(0, TaskPlan::n_groups);
+            check_length("learn", "walk", n_groups, unroll.n_steps())?;
         }
         for unroll in batch {
             let task = unroll.task as usize;
