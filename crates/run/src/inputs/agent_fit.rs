@@ -8,7 +8,7 @@ use secateur_sim::CostBound;
 
 use super::reachable::Reachable;
 use super::resolve::ResolvedBudget;
-use crate::plan::task_plans::{task_widths, wall};
+use super::task_widths::{task_widths, wall};
 use crate::scene::Scene;
 
 /// Paths of settings that do not fit, and what is wrong with each. Budgets are those of the tasks, all reachable.

@@ -11,5 +11,7 @@ pub(crate) mod reachable;
 pub(crate) mod resolve;
 mod reward_fit;
 pub(crate) mod roots;
+mod scale_fit;
 pub(crate) mod scene_file;
+pub(crate) mod task_widths;
 pub(crate) mod wide_layers;

@@ -8,7 +8,7 @@ use secateur_formats::{Dataset, DatasetSource, FormatError, Pixels, Split};
 use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::{Cost, Protocol, Shape};
 use secateur_rl::EnvironmentSpec;
-use secateur_sim::{CostBound, Selection, batch_norm_scales, observation_len};
+use secateur_sim::{CostBound, observation_len};
 
 use super::advice::what_reaches;
 use super::agent_fit::misfits;
@@ -19,6 +19,7 @@ use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs, least_ratio};
 use super::reward_fit::{Misfit, reward_misfit, unknown_outputs};
 use super::roots::Roots;
+use super::scale_fit::scale_misfit;
 use crate::scene::{BudgetBound, ControlSpec, LabelUse, Scene, SceneError, TaskSpec};
 
 /// Networks whose activations take more for one image are not tried on one.
@@ -128,7 +129,9 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
         let budget = resolve_budget(scene, task.budget, least, originals);
         if budget.whole().is_none() && pruned.insert(task.network) {
             problems.check_prunable(task.network, network, least);
-            problems.check_scales(task.network, network, least);
+            if let Some(why) = scale_misfit(scene, network, least) {
+                problems.add("selection", why, None);
+            }
         }
         if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
             problems.check_budget(task.budget, network, budget);
@@ -453,22 +456,6 @@ impl Problems<'_> {
             .collect();
         let message = format!("network '{}' has no group that may be pruned: {}", network.name, reasons.join(", "));
         self.add(&format!("networks[{i}]"), message, help);
-    }
-
-    /// Channels that are chosen by their BatchNorm have one.
-    fn check_scales(&mut self, i: usize, network: &LoadedNetwork, least: &Reachable) {
-        if self.scene.selection != Selection::BnScale {
-            return;
-        }
-        let (original, folded, groups) = (&network.original, &network.folded, &least.groups);
-        let scales = |&group: &usize| batch_norm_scales(original, folded, groups, group).err();
-        if let Some(why) = groups.prunable().iter().find_map(scales) {
-            self.add(
-                "selection",
-                format!("is BnScale, but of network '{}' (`networks[{i}]`) {why}", network.name),
-                None,
-            );
-        }
     }
 
     fn check_budget(&mut self, i: usize, network: &LoadedNetwork, budget: ResolvedBudget) {

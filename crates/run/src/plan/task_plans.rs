@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use secateur_kernels::{Norm, channel_norms};
-use secateur_net::{ChannelGroups, CostModel};
-use secateur_rl::{AgentSettings, ErrorWeights, GroupWidths, TaskPlan, TaskPlans, TaskWidths};
-use secateur_sim::{BudgetWall, CostBound, Prepared, Score, TaskSetup};
+use secateur_rl::{AgentSettings, ErrorWeights, TaskPlan, TaskPlans, TaskWidths};
+use secateur_sim::{BudgetWall, Prepared, Score, TaskSetup};
 
 use super::allocate::{Ranked, is_measured};
 use super::planner::{probe_images, score};
+use crate::inputs::task_widths::{task_widths, wall};
 use crate::run::Job;
 use crate::scene::Scene;
 
@@ -77,38 +77,6 @@ impl PlannedNetwork {
         plan.shadow_price = shadow_price(&ranked, &wall, &plan);
         Ok(plan)
     }
-}
-
-/// The wall of a budget; none where it cannot be reached.
-pub(crate) fn wall(
-    scene: &Scene,
-    groups: &ChannelGroups,
-    model: &Arc<CostModel>,
-    bound: CostBound,
-) -> Option<BudgetWall> {
-    BudgetWall::new(groups, model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min).ok()
-}
-
-/// The groups behind a wall, and what it allows.
-pub(crate) fn task_widths(name: &str, groups: &ChannelGroups, wall: &BudgetWall) -> TaskWidths {
-    let group = |(place, &group): (usize, &usize)| GroupWidths {
-        name: groups.group(group).name.clone(),
-        n_channels: groups.group(group).n_channels,
-        allowed: wall.bounds(place).widths().to_vec(),
-    };
-    let all = wall.order().iter().enumerate().map(group).collect();
-    let whole = |wall: &BudgetWall, widths: &[usize]| {
-        let mut of_all = wall.least_widths().to_vec();
-        wall.order().iter().zip(widths).for_each(|(&group, &width)| of_all[group] = width);
-        of_all
-    };
-    let (fits, tells) = (wall.clone(), wall.clone());
-    TaskWidths::new(
-        name.to_owned(),
-        all,
-        move |widths| fits.allows(&whole(&fits, widths)),
-        move |widths| tells.tell(&whole(&tells, widths)),
-    )
 }
 
 /// What every later group can share at each step of a walk that keeps these widths.
