@@ -59,24 +59,27 @@ pub enum Profile {
 }
 
 /// How the errors of groups are weighed against each other before their sum is made small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ErrorWeights {
     /// All alike.
     Equal,
     /// By what each group alone does to the network's output: one candidate is scored for each group.
     #[default]
     Probed,
+    /// As `Probed`, from two candidates for each group, which also tell to which power its error counts.
+    ProbedTwice,
 }
 
 impl ErrorWeights {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Equal, Self::Probed];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Equal, Self::Probed, Self::ProbedTwice];
 
     /// As the command line names it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Equal => "equal",
             Self::Probed => "probed",
+            Self::ProbedTwice => "probed-twice",
         }
     }
 }

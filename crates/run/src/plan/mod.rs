@@ -6,6 +6,7 @@ pub(crate) mod curves;
 pub(crate) mod planner;
 pub(crate) mod report;
 mod saved;
+pub(crate) mod sensitivity;
 pub(crate) mod task_plans;
 
 use secateur_rl::ErrorWeights;

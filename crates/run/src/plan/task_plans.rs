@@ -10,13 +10,17 @@ use secateur_sim::{BudgetWall, Prepared, Score, TaskSetup};
 
 use super::allocate::{Ranked, is_measured};
 use super::planner::{probe_images, score};
+use super::sensitivity::{self, Sensitivity};
 use crate::inputs::task_widths::{task_widths, wall};
 use crate::run::Job;
 use crate::scene::Scene;
 
-/// Weights that were probed, by network: several agents of a run may ask for the same.
+/// A network, and how the errors of its groups are weighed.
+type ProbeKey = (usize, ErrorWeights);
+
+/// What was probed: several agents of a run may ask for the same.
 #[derive(Debug, Default)]
-pub(crate) struct ProbedWeights(Mutex<BTreeMap<usize, Vec<f64>>>);
+pub(crate) struct ProbedWeights(Mutex<BTreeMap<ProbeKey, Vec<Sensitivity>>>);
 
 /// What is known of every task, if the agent wants to know it.
 pub(crate) fn task_plans(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow::Result<Option<TaskPlans>> {
@@ -28,11 +32,8 @@ pub(crate) fn task_plans(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow:
             return Ok(TaskPlan::new(nothing, Vec::new(), Vec::new(), |_| Ok(Vec::new()))?);
         }
         let planned = PlannedNetwork::new(&job.networks[task.network], &scene);
-        let weights = match weights {
-            ErrorWeights::Probed => probed_weights(job, task.network, &planned)?,
-            ErrorWeights::Equal => vec![1.0; planned.measured.len()],
-        };
-        planned.plan(task, weights)
+        let sensitivities = sensitivities(job, (task.network, weights), &planned)?;
+        planned.plan(task, sensitivities)
     };
     Ok(Some(TaskPlans::new(job.tasks.iter().map(plan).collect::<Result<_, _>>()?)))
 }
@@ -57,7 +58,7 @@ impl PlannedNetwork {
         Ranked { groups, model, paths, measured: &self.measured }
     }
 
-    fn plan(&self, task: &TaskSetup, weights: Vec<f64>) -> anyhow::Result<TaskPlan> {
+    fn plan(&self, task: &TaskSetup, sensitivities: Vec<Sensitivity>) -> anyhow::Result<TaskPlan> {
         let Prepared { groups, model, network, .. } = &*self.prepared;
         let wall = wall(&self.scene, groups, model, task.budget).context("a budget that was reachable is not")?;
         let widths = task_widths(&task.name, groups, &wall);
@@ -66,15 +67,19 @@ impl PlannedNetwork {
             .map(|(place, group)| group.allowed.iter().map(|&width| ranked.error(place, width)).collect())
             .collect();
         let (planned, bound) = (self.clone(), task.budget);
+        let weights = sensitivities.iter().map(|known| known.weight).collect();
+        let powers: Vec<f64> = sensitivities.iter().map(|known| known.power).collect();
         let allocate = move |weights: &[f64]| {
-            let found = planned.ranked().allocate(&planned.scene, weights, &[bound]).map_err(|e| format!("{e:#}"))?;
+            let weighted = |(&weight, &power): (&f64, &f64)| Sensitivity { weight, power };
+            let weights: Vec<Sensitivity> = weights.iter().zip(&powers).map(weighted).collect();
+            let found = planned.ranked().allocate(&planned.scene, &weights, &[bound]).map_err(|e| format!("{e:#}"))?;
             let of = |&group: &usize| found[0].widths[group];
             Ok(planned.prepared.groups.prunable().iter().map(of).collect())
         };
         let mut plan = TaskPlan::new(widths, errors, weights, allocate)?;
         plan.norms = order.iter().map(|&group| channel_norms(network, groups, group, Norm::L2)).collect();
         plan.even_ratios = even_ratios(&self.scene, &wall, &plan.knapsack);
-        plan.shadow_price = shadow_price(&ranked, &wall, &plan);
+        plan.shadow_price = shadow_price(&ranked, &wall, (&plan.knapsack, &sensitivities));
         Ok(plan)
     }
 }
@@ -90,9 +95,9 @@ fn even_ratios(scene: &Scene, wall: &BudgetWall, widths: &[usize]) -> Vec<f32> {
 }
 
 /// The largest drop of weighted error that the next width of any group would bring, per unit of the cost.
-fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, plan: &TaskPlan) -> f64 {
+fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, (kept, losses): (&[usize], &[Sensitivity])) -> f64 {
     let mut widths = wall.least_widths().to_vec();
-    wall.order().iter().zip(&plan.knapsack).for_each(|(&group, &width)| widths[group] = width);
+    wall.order().iter().zip(kept).for_each(|(&group, &width)| widths[group] = width);
     let before = ranked.model.count(wall.cost(), &widths);
     let mut price = |(place, &group): (usize, &usize)| {
         let width = widths[group];
@@ -100,24 +105,26 @@ fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, plan: &TaskPlan) -> f64 
         widths[group] = wider;
         let spent = ranked.model.count(wall.cost(), &widths).saturating_sub(before).max(1);
         widths[group] = width;
-        plan.weights[place] * (ranked.error(place, width) - ranked.error(place, wider)) / spent as f64
+        let loss = |width: usize| losses[place].loss(ranked.error(place, width));
+        (loss(width) - loss(wider)) / spent as f64
     };
     wall.order().iter().enumerate().map(&mut price).fold(0.0, f64::max)
 }
 
-fn probed_weights(job: &Job<'_>, network: usize, planned: &PlannedNetwork) -> anyhow::Result<Vec<f64>> {
+fn sensitivities(job: &Job<'_>, key: ProbeKey, planned: &PlannedNetwork) -> anyhow::Result<Vec<Sensitivity>> {
     let mut known = job.probed.0.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(weights) = known.get(&network) {
-        return Ok(weights.clone());
+    if let Some(sensitivities) = known.get(&key) {
+        return Ok(sensitivities.clone());
     }
-    let scores = probe(job, &planned.prepared, &planned.ranked().probes(job.scene))?;
-    let weights = planned.ranked().probed_weights(job.scene, &scores);
-    known.insert(network, weights.clone());
-    Ok(weights)
+    let ranked = planned.ranked();
+    let scores = probe(job, &planned.prepared, &ranked.probes(job.scene, key.1))?;
+    let sensitivities = ranked.sensitivities(job.scene, key.1, &scores);
+    known.insert(key, sensitivities.clone());
+    Ok(sensitivities)
 }
 
 fn probe(job: &Job<'_>, prepared: &Prepared, probes: &[Vec<usize>]) -> anyhow::Result<Vec<Score>> {
-    let images = probe_images(prepared);
+    let images = probe_images(prepared, job.scene);
     let scores = probes.iter().map(|widths| score(&job.pool.0, prepared, &images, widths));
     let what = || format!("probing groups of {} on {}", prepared.network_name, prepared.dataset_name);
     scores.collect::<Result<_, _>>().with_context(what)
@@ -125,8 +132,6 @@ fn probe(job: &Job<'_>, prepared: &Prepared, probes: &[Vec<usize>]) -> anyhow::R
 
 /// Candidates that are scored for the plan of a task, beside those of its walks.
 pub(crate) fn n_probes(prepared: &Prepared, settings: &dyn AgentSettings) -> u64 {
-    match settings.plan_weights() {
-        Some(ErrorWeights::Probed) => prepared.groups.prunable().len() as u64,
-        Some(ErrorWeights::Equal) | None => 0,
-    }
+    let per_group = settings.plan_weights().map_or(0, sensitivity::n_probes);
+    (per_group * prepared.groups.prunable().len()) as u64
 }

@@ -91,12 +91,14 @@ pub struct Images {
     pub walk: usize,
     /// Images of the finalists' sequential refit.
     pub refit: usize,
+    /// Of the reward images, those that single groups are probed on: the first.
+    pub probe: usize,
     /// Seed that picks the images.
     pub seed: u64,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Self { reward: 2000, calibration: 2000, walk: 128, refit: 6000, seed: 0 }
+        Self { reward: 2000, calibration: 2000, walk: 128, refit: 6000, probe: 500, seed: 0 }
     }
 }
