@@ -13,7 +13,7 @@ pub struct GroupWidths {
     pub name: String,
     /// Channels of the original.
     pub n_channels: usize,
-    /// Allowed widths, ascending, the last is `n_channels`.
+    /// Allowed widths, ascending; at least one, none above `n_channels`.
     pub allowed: Vec<usize>,
 }
 

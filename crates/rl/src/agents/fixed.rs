@@ -30,7 +30,8 @@ pub enum KeptWidth {
 #[serde(deny_unknown_fields, default)]
 pub struct FixedSettings {
     /// By name of a group, or a pattern in which `*` stands for any characters: channels (`12`) or a share (`0.5`). A
-    /// name counts before a pattern, a pattern with more characters before one with fewer; what none names stays whole.
+    /// name counts before a pattern, a pattern with more characters before one with fewer; what none names stays as wide
+    /// as it may.
     pub widths: BTreeMap<String, KeptWidth>,
 }
 
@@ -94,7 +95,7 @@ impl FixedSettings {
         match self.entry(&group.name) {
             Some((_, KeptWidth::Channels(n))) => n,
             Some((_, KeptWidth::Share(share))) => group.nearest(share * group.n_channels as f64),
-            None => group.n_channels,
+            None => group.nearest(group.n_channels as f64),
         }
     }
 
