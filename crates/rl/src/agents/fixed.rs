@@ -185,11 +185,7 @@ mod tests {
     }
 
     fn told(settings: &FixedSettings, task: &TaskWidths) -> Vec<String> {
-        settings
-            .check_tasks(&[task.clone(), task.clone()])
-            .iter()
-            .map(|b| format!("{} {}", b.path, b.problem))
-            .collect()
+        settings.check_tasks(std::slice::from_ref(task)).iter().map(|b| format!("{} {}", b.path, b.problem)).collect()
     }
 
     #[test]
