@@ -2,8 +2,10 @@
 
 use secateur::formats::procedural;
 use secateur::rl::Profile;
+use secateur::rl::agents::knapsack::KnapsackSettings;
 use secateur::rl::agents::mtacp::{MtacpSettings, SigmaRule, UnrollRule};
 use secateur::rl::agents::random::RandomSettings;
+use secateur::rl::agents::swap_evolution::SwapEvolutionSettings;
 use secateur::rl::agents::uniform::UniformSettings;
 use secateur::scene::{AgentSpec, BudgetBound, ControlSpec, Cost, DatasetSource, Images, Scene};
 use serde::Deserialize;
@@ -64,6 +66,8 @@ fn what_a_short_scene_leaves_out_has_the_documented_defaults() {
     let controls = [
         ControlSpec { agent: AgentSpec::new(UniformSettings {}), candidates: 1 },
         ControlSpec { agent: AgentSpec::new(RandomSettings {}), candidates: 100 },
+        ControlSpec { agent: AgentSpec::new(KnapsackSettings::default()), candidates: 1 },
+        ControlSpec { agent: AgentSpec::new(SwapEvolutionSettings::default()), candidates: 100 },
     ];
     assert_eq!(scene.controls, controls);
     assert!(scene.plugins.is_empty());

@@ -112,11 +112,11 @@ fn only_elimination_has_no_criterion_and_only_norms_can_be_worked_out_elsewhere(
     assert_eq!(told(Selection::Reconstruction), (None, None));
 }
 
-/// What a built-in selection says of the three channels of a network's first group, on three images.
+/// What a built-in selection says of the three channels of a network's first group, on five images.
 fn importance_of(selection: &Selection, original: &Network) -> Result<Vec<f64>, String> {
     let folded = fold_batch_norm(original).unwrap();
     let groups = ChannelGroups::derive(folded.graph(), Protocol::Inner);
-    let images = [1.0, 0.0, 0.0, 2.0, 3.0, 1.0];
+    let images = [1.0, 0.0, 0.0, 2.0, 3.0, 1.0, 0.0, 0.0, 0.0, 0.0];
     let calibration = calibrate(&pool().0, &folded, &groups, &images, |_| {}).unwrap();
     let criterion = selection.criterion(1, &PluginList::default(), Some(original)).unwrap().unwrap();
     let (group, calibration, groups) = (groups.prunable()[0], &calibration, &groups);
@@ -153,9 +153,9 @@ fn built_in_criteria_rank_by_distance_by_energy_and_by_the_scales_of_the_network
     let plain = three_filters(false);
     // 5 between the first two filters, 5 between the last two, 6 between the first and the last.
     assert_eq!(importance_of(&Selection::Fpgm, &plain).unwrap(), [11.0, 10.0, 11.0]);
-    // Of pixels (1, 0), (0, 2), (3, 1) the filters make 0 0 0, 3 8 13, 6 0 18.
+    // Of pixels (1, 0), (0, 2), (3, 1) and two black ones the filters make 0 0 0, 3 8 13, 6 0 18, and zeros.
     let energies = importance_of(&Selection::ActivationEnergy, &plain).unwrap();
-    for (got, expected) in energies.iter().zip([0.0, 242.0 / 3.0, 120.0]) {
+    for (got, expected) in energies.iter().zip([0.0, 242.0 / 5.0, 72.0]) {
         assert!((got - expected).abs() < 1e-4 * expected.max(1.0), "{energies:?}");
     }
     assert_eq!(importance_of(&Selection::BnScale, &three_filters(true)).unwrap(), [0.5, 2.0, 1.0]);
