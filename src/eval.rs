@@ -38,7 +38,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     }
     let pool = thread_pool(arguments.threads.threads)?;
     if let Some(dense) = &dense {
-        let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
+        let images = FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n };
         return eval_against(&network, dense, images, &pool);
     }
     let mut engine = match arguments.device {
@@ -47,7 +47,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     };
     let start = Instant::now();
     let mut progress = Progress::new(n as u64);
-    let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
+    let images = FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n };
     let counted = count_correct(&network.folded, images, &mut engine, &pool, |event| match event {
         CountEvent::Done(done) => progress.set(done),
         CountEvent::Note(note) => screen::note(note),

@@ -61,7 +61,10 @@ fn what_a_short_scene_leaves_out_has_the_documented_defaults() {
     assert_eq!((scene.channel_multiple, scene.finalists, scene.actors_per_task), (1, 8, 4));
     assert_eq!((scene.walks_per_task, scene.queue_capacity), (300, 64));
     assert_eq!((scene.keep_ratio_min, scene.spend_leftover), (0.1, true));
-    assert_eq!(scene.images, Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, probe: 500, seed: 0 });
+    assert_eq!(
+        scene.images,
+        Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, probe: 500, finalists: 20_000, seed: 0 }
+    );
     assert_eq!(scene.agent, AgentSpec::new(MtacpSettings::of(Profile::Tuned)));
     let controls = [
         ControlSpec { agent: AgentSpec::new(UniformSettings {}), candidates: 1 },
