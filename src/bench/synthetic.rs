@@ -82,7 +82,7 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
-        criterion: Selection::L1.criterion(0, &PluginList::default())?,
+        criterion: Selection::L1.criterion(0, &PluginList::default(), None)?,
         norm_orders: Default::default(),
         repair: Repair::Off,
         walk_images: 0,

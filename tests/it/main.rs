@@ -25,5 +25,6 @@ mod resume;
 mod run;
 mod run_directory;
 mod scenes;
+mod searches;
 mod tidy;
 mod unlabelled;

@@ -91,6 +91,7 @@ use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;
 use journal::Journal;
+use plan::task_plans::ProbedWeights;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
@@ -140,7 +141,16 @@ pub(crate) fn run_on(
     }
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
-    let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
+    let job = Job {
+        scene: &scene,
+        resolved: &resolved,
+        plugins,
+        card,
+        pool,
+        networks,
+        tasks,
+        probed: ProbedWeights::default(),
+    };
     let mut run = Run { job, journal, refits, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
@@ -163,7 +173,7 @@ pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), 
 /// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects
 /// channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
-    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins) {
+    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins, None) {
         return Err(scene.error_at("selection", unknown.to_string(), None).into());
     }
     for config in &scene.plugins {

@@ -139,7 +139,7 @@ pub(crate) fn inputs(
         network: loaded.folded.clone(),
         protocol,
         norm_orders: norm_orders.unwrap_or_default(),
-        criterion: scene.selection.criterion(scene.seed, plugins)?,
+        criterion: scene.selection.criterion(scene.seed, plugins, Some(&loaded.original))?,
         repair: scene.repair,
         walk_images: scene.images.walk,
         precision: scene.precision,

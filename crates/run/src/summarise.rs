@@ -11,7 +11,7 @@ use crate::inputs::budgets::{ResolvedBudget, Whole};
 use crate::inputs::reachable::{full_cost, full_costs};
 use crate::learning::{AgainstRandom, mean, standard_error};
 use crate::paired::{PairedAccuracy, PairedError};
-use crate::plan::keep_plan::n_probes;
+use crate::plan::task_plans::n_probes;
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;

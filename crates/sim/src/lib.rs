@@ -96,7 +96,7 @@ pub use error::SimError;
 pub use evaluate::{Build, Evaluate, Evaluator, RefitAndScore};
 pub use events::{EventLog, ProcessEvent};
 pub use finish::{FinalRefit, Rank, Winner};
-pub use network::{Criterion, IndexOf, Inputs, Prepared, RankedGroup, Repair, removal_paths};
+pub use network::{Criterion, IndexOf, Inputs, Prepared, RankedGroup, Repair, batch_norm_scales, removal_paths};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use output_error::{DenseOutputs, ErrorScale, ErrorUnit, OutputPart, SquaredErrors, mean_error};
 pub use plugin::{PluginList, PruningPlugin};

@@ -110,6 +110,13 @@ impl BudgetWall {
         let limits = if self.limits.len() > 1 { &*self.limits } else { &[] };
         limits.iter().map(|limit| self.model.count(limit.cost, widths)).collect()
     }
+    /// What a network of these widths costs, and what it may cost.
+    pub fn tell(&self, widths: &[usize]) -> String {
+        let of = |&CostBound { cost, max }: &CostBound| {
+            format!("{} {}, of which {max} are allowed", self.model.count(cost, widths), cost.name())
+        };
+        self.limits.iter().map(of).collect::<Vec<_>>().join("; ")
+    }
     /// Whether a network of these widths meets every bound.
     pub fn allows(&self, widths: &[usize]) -> bool {
         self.limits.iter().all(|limit| self.model.count(limit.cost, widths) <= limit.max)

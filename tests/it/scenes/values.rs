@@ -2,8 +2,10 @@
 
 use secateur::formats::procedural;
 use secateur::rl::Profile;
+use secateur::rl::agents::knapsack::KnapsackSettings;
 use secateur::rl::agents::mtacp::{MtacpSettings, SigmaRule, UnrollRule};
 use secateur::rl::agents::random::RandomSettings;
+use secateur::rl::agents::swap_evolution::SwapEvolutionSettings;
 use secateur::rl::agents::uniform::UniformSettings;
 use secateur::scene::{AgentSpec, BudgetBound, ControlSpec, Cost, DatasetSource, Images, Scene};
 use serde::Deserialize;
@@ -61,12 +63,14 @@ fn what_a_short_scene_leaves_out_has_the_documented_defaults() {
     assert_eq!((scene.keep_ratio_min, scene.spend_leftover), (0.1, true));
     assert_eq!(
         scene.images,
-        Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, finalists: 20_000, seed: 0 }
+        Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, probe: 500, finalists: 20_000, seed: 0 }
     );
     assert_eq!(scene.agent, AgentSpec::new(MtacpSettings::of(Profile::Tuned)));
     let controls = [
         ControlSpec { agent: AgentSpec::new(UniformSettings {}), candidates: 1 },
         ControlSpec { agent: AgentSpec::new(RandomSettings {}), candidates: 100 },
+        ControlSpec { agent: AgentSpec::new(KnapsackSettings::default()), candidates: 1 },
+        ControlSpec { agent: AgentSpec::new(SwapEvolutionSettings::default()), candidates: 100 },
     ];
     assert_eq!(scene.controls, controls);
     assert!(scene.plugins.is_empty());

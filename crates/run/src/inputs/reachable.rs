@@ -51,6 +51,11 @@ impl Reachable {
         Ok(Self { groups, model, least, allows_full })
     }
 
+    /// The counts that the least widths are held against.
+    pub fn model(&self) -> &CostModel {
+        &self.model
+    }
+
     /// The cost with every channel.
     pub fn full(&self, cost: Cost) -> u64 {
         self.model.count(cost, &self.groups.full_widths())

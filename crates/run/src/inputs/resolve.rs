@@ -10,6 +10,7 @@ use secateur_net::{ChannelGroups, Cost, GroupId, Protocol, Shape};
 use secateur_rl::EnvironmentSpec;
 use secateur_sim::{KeepRange, WidthRules, observation_len};
 
+use super::agent_fit::misfits;
 use super::bare_weights::size_advice;
 use super::budgets::{ResolvedBudget, resolve_budget};
 use super::images::dataset_for;
@@ -19,6 +20,7 @@ use super::memory::{Evaluation, MemoryBound};
 use super::reachable::{Reachable, full_costs};
 use super::reward_fit::{Misfit, reward_misfit, unknown_outputs};
 use super::roots::Roots;
+use super::scale_fit::scale_misfit;
 use crate::scene::{ControlSpec, LabelUse, Scene, SceneError, TaskSpec};
 
 /// Networks whose activations take more for one image are not tried on one.
@@ -49,8 +51,13 @@ pub struct Resolved {
 impl Resolved {
     /// Which widths the groups of a network may take.
     pub fn width_rules(&self, scene: &Scene, network: usize) -> WidthRules {
-        WidthRules { keep: self.keep[network].clone(), ..WidthRules::new(scene.channel_multiple, scene.keep_ratio_min) }
+        width_rules(scene, &self.keep[network])
     }
+}
+
+/// With the shares that some groups of a network keep.
+fn width_rules(scene: &Scene, keep: &BTreeMap<GroupId, KeepRange>) -> WidthRules {
+    WidthRules { keep: keep.clone(), ..WidthRules::new(scene.channel_multiple, scene.keep_ratio_min) }
 }
 
 /// What a network can be pruned to at most, and its groups that keep a share of their own.
@@ -105,6 +112,9 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
         let budget = resolve_budget(&scene.budgets[task.budget], &least.0, originals);
         if budget.whole().is_none() && pruned.insert(task.network) {
             problems.check_prunable(task.network, network, &least.0);
+            if let Some(why) = scale_misfit(scene, network, &least.0) {
+                problems.add("selection", why, None);
+            }
         }
         if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
             problems.check_budget(task, network, &budget);
@@ -114,6 +124,13 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
     problems.check_precision();
     if problems.found.is_none() {
         problems.check_agent(reachable.values().map(|(least, _)| least.0.groups.prunable().len()).max());
+        let of_network = |network| {
+            let ((least, keep), _) = reachable.get(&network)?;
+            Some((least, width_rules(scene, keep)))
+        };
+        for (path, bad) in misfits(scene, &budgets, of_network) {
+            problems.add(&path, bad, None);
+        }
     }
     match problems.found {
         Some(error) => Err(error),

@@ -7,8 +7,9 @@ use anyhow::anyhow;
 use secateur_alloc::{Allocation, Allocator, GroupCurve};
 use secateur_kernels::{LinearMap, RemovalPath};
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId};
-use secateur_sim::{BudgetWall, CostBound, Score, WidthBounds, WidthRules};
+use secateur_sim::{BudgetWall, CostBound, WidthBounds, WidthRules};
 
+use super::sensitivity::Sensitivity;
 use crate::scene::Scene;
 
 /// The groups of a network, and how they lose their channels.
@@ -58,36 +59,9 @@ impl Ranked<'_> {
     }
 
     /// Widths that the group at `place` may have.
-    fn bounds(&self, place: usize) -> WidthBounds {
+    pub(crate) fn bounds(&self, place: usize) -> WidthBounds {
         let bounds = self.rules.bounds(self.groups.prunable()[place], self.n_channels(place));
         bounds.expect("a scene whose rules leave a group without a width is refused")
-    }
-
-    /// The widths at which each group is probed, in walk order: only that group pruned, to the width nearest half.
-    pub(crate) fn probes(&self) -> Vec<Vec<usize>> {
-        let probe = |place: usize, group: GroupId| {
-            let mut widths = self.groups.full_widths();
-            widths[group] = self.bounds(place).nearest(0.5);
-            widths
-        };
-        self.groups.prunable().iter().enumerate().map(|(place, &group)| probe(place, group)).collect()
-    }
-
-    /// What one unit of each group's error does to the output: what the probe loses by the error of its layers.
-    /// `scores` are those of [`Self::probes`].
-    pub(crate) fn probed_weights(&self, scores: &[Score]) -> Vec<f64> {
-        let widths = |place: usize| self.bounds(place).nearest(0.5);
-        let error = |place: usize| self.error(place, widths(place));
-        let known: Vec<Option<f64>> = scores
-            .iter()
-            .enumerate()
-            .map(|(place, score)| (error(place) > ERROR_MIN).then(|| (lost(score) / error(place)).max(WEIGHT_MIN)))
-            .collect();
-        // A probe without error says nothing.
-        let mut sorted: Vec<f64> = known.iter().flatten().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(1.0);
-        known.into_iter().map(|weight| weight.unwrap_or(median)).collect()
     }
 
     /// The widths of least weighted error for each of the budgets.
@@ -97,12 +71,12 @@ impl Ranked<'_> {
     pub(crate) fn allocate(
         &self,
         scene: &Scene,
-        weights: &[f64],
+        weights: &[Sensitivity],
         budgets: &[Vec<CostBound>],
     ) -> anyhow::Result<Vec<PlannedWidths>> {
         let curve = |place: usize, group: GroupId| {
             let widths = self.bounds(place).widths().to_vec();
-            let errors = widths.iter().map(|&width| weights[place] * self.error(place, width)).collect();
+            let errors = widths.iter().map(|&width| weights[place].loss(self.error(place, width))).collect();
             GroupCurve { group, widths, errors }
         };
         let curves: Vec<GroupCurve> =
@@ -137,13 +111,4 @@ impl Ranked<'_> {
         }
         Ok(widths)
     }
-}
-
-/// An error of a probe below this is none.
-const ERROR_MIN: f64 = 1e-9;
-/// No group is free: its divergence may have been lost in rounding.
-const WEIGHT_MIN: f64 = 1e-9;
-/// What a candidate's outputs lose: their divergence, or their error where they are no logits.
-fn lost(score: &Score) -> f64 {
-    score.divergence.or(score.output_error).unwrap_or(0.0)
 }

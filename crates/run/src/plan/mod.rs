@@ -3,10 +3,11 @@
 
 pub(crate) mod allocate;
 pub(crate) mod curves;
-pub(crate) mod keep_plan;
 pub(crate) mod planner;
 pub(crate) mod report;
 mod saved;
+pub(crate) mod sensitivity;
+pub(crate) mod task_plans;
 
 use secateur_rl::ErrorWeights;
 use secateur_sim::PluginList;

@@ -51,7 +51,7 @@ impl<'a> Planner<'a> {
         PlanInputs { inputs, rules }: PlanInputs,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Self> {
-        let [curves, file] = CacheFile::of(&inputs, &settings(scene));
+        let [curves, file] = CacheFile::of(&inputs, &settings(scene), scene.images.probe);
         let paths = known_paths(pool, &curves, &inputs, reporter)?;
         let graph = inputs.network.graph();
         let groups = ChannelGroups::derive(graph, inputs.protocol);
@@ -96,16 +96,11 @@ impl<'a> Planner<'a> {
         weights: ErrorWeights,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Vec<(PlannedWidths, Score)>> {
-        let weights = match weights {
-            ErrorWeights::Equal => vec![1.0; self.paths.len()],
-            ErrorWeights::Probed if budgets.is_empty() => vec![1.0; self.paths.len()],
-            ErrorWeights::Probed => {
-                let probes = self.ranked().probes();
-                self.n_probes = probes.len();
-                let scores = self.score(ScoredFor::Probes, &probes, reporter)?;
-                self.ranked().probed_weights(&scores)
-            }
-        };
+        let weights = if budgets.is_empty() { ErrorWeights::Equal } else { weights };
+        let probes = self.ranked().probes(weights);
+        self.n_probes = probes.len();
+        let scores = if probes.is_empty() { Vec::new() } else { self.score(ScoredFor::Probes, &probes, reporter)? };
+        let weights = self.ranked().sensitivities(weights, &scores);
         let planned = self.ranked().allocate(self.scene, &weights, budgets)?;
         let widths: Vec<Vec<usize>> = planned.iter().map(|planned| planned.widths.clone()).collect();
         let scores = self.score(ScoredFor::Plans, &widths, reporter)?;
@@ -135,7 +130,7 @@ impl<'a> Planner<'a> {
         let name = format!("{} {} on {}", what.name(), self.names[0], self.names[1]);
         reporter.begin(StageKind::Prepare, &name, unknown.len() as u64, 0);
         let (Some(prepared), pool) = (&self.prepared, self.pool) else { return Ok(Vec::new()) };
-        let of_probes = (what == ScoredFor::Probes).then(|| probe_images(prepared));
+        let of_probes = (what == ScoredFor::Probes).then(|| probe_images(prepared, self.scene));
         let images = of_probes.as_ref().unwrap_or(&prepared.reward);
         let mut found = Vec::with_capacity(unknown.len());
         for some in unknown.chunks(pool.current_num_threads()) {
@@ -198,12 +193,9 @@ pub(crate) fn score(
 }
 
 /// The images that probes are scored on: divergences, which all images add to, need few.
-pub(crate) fn probe_images(prepared: &Prepared) -> RewardImages {
-    prepared.reward.first(PROBE_IMAGES)
+pub(crate) fn probe_images(prepared: &Prepared, scene: &Scene) -> RewardImages {
+    prepared.reward.first(scene.images.probe)
 }
-
-/// Images that a probe is scored on.
-const PROBE_IMAGES: usize = 500;
 
 /// Removal paths down to one channel: those that an earlier process found, or new ones.
 pub(super) fn known_paths(

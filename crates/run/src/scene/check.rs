@@ -241,6 +241,7 @@ impl Checker<'_> {
             ("images.calibration", images.calibration),
             ("images.walk", images.walk),
             ("images.refit", images.refit),
+            ("images.probe", images.probe),
         ] {
             self.at_least_one(path, count as u64);
         }

@@ -260,5 +260,5 @@ fn unread() -> Box<RawValue> {
 
 /// As many as the template has.
 fn default_controls() -> Vec<Box<RawValue>> {
-    vec![unread(), unread()]
+    vec![unread(), unread(), unread(), unread()]
 }

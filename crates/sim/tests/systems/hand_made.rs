@@ -54,7 +54,7 @@ pub fn pool() -> Pool {
 /// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in
 /// this order, the second its channel 1.
 pub fn prepared() -> Prepared {
-    let mut prepared = prepared_by(Selection::L1.criterion(0, &PluginList::default()).unwrap()).unwrap();
+    let mut prepared = prepared_by(Selection::L1.criterion(0, &PluginList::default(), None).unwrap()).unwrap();
     let path = |removed: &[usize], errors: &[f64]| {
         Arc::new(RemovalPath { removed: removed.to_vec(), errors: errors.to_vec() })
     };
