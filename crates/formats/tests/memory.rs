@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use peak_alloc::PeakAlloc;
-use secateur_formats::{Split, read_cifar10, read_weights};
+use secateur_formats::{DatasetSource, Split, read_cifar10, read_weights};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -126,9 +127,35 @@ fn what_a_pickle_refers_to_again_and_again_is_looked_at_once() {
     }
 }
 
+/// An archive of a megabyte whose array unfolds to a gigabyte; arrays whose headers claim more than there is.
+fn arrays_that_unfold_are_refused() {
+    let header = |shape: &str| {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n");
+        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat()
+    };
+    let mut bomb = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    bomb.start_file("x.npy", zip::write::SimpleFileOptions::default().large_file(true)).unwrap();
+    bomb.write_all(&header("(1024, 1024, 1024)")).unwrap();
+    (0..1024).for_each(|_| bomb.write_all(&vec![0; 1 << 20]).unwrap());
+    let bomb = bomb.finish().unwrap().into_inner();
+    let mut lies = header("(1, 1048576, 1048576)");
+    lies.resize(4096, 0);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("bomb.npz", bomb), ("lies.npy", lies)] {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let source: DatasetSource = format!("arrays:{}", file.display()).parse().unwrap();
+        MEMORY.reset_peak_usage();
+        let error = source.read(dir.path(), Split::Train).unwrap_err().to_string();
+        let peak = MEMORY.peak_usage_as_mb();
+        assert!(peak < LIMIT_MIB && error.contains(name), "{name}: {peak} MiB, {error}");
+    }
+}
+
 #[test]
 fn claimed_sizes_are_not_believed() {
     // One after the other: the peak is that of the process.
+    arrays_that_unfold_are_refused();
     giants_are_refused_by_their_ends();
     what_a_pickle_refers_to_again_and_again_is_looked_at_once();
 

@@ -1,10 +1,14 @@
-//! Data sets, one file each. A new one needs its file, and here a variant of [`DatasetSource`] with its arms, and its
-//! entry in [`DATASETS`].
+//! Data sets, one file each. A new one needs its file, here a variant of [`DatasetSource`] with its arms, and its entry in
+//! [`DATASETS`].
 
+pub(crate) mod arrays;
 pub(crate) mod cifar;
 pub(crate) mod dataset;
+mod entries;
+pub(crate) mod flowers;
 mod idx;
 pub(crate) mod images;
+mod matlab;
 pub(crate) mod pixels;
 pub mod procedural;
 
@@ -13,8 +17,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alternatives::alternatives;
-use crate::{Dataset, FormatError, ImageLabels, OnError, Resize, Split, Transform};
+use crate::{
+    ArrayLayout, Dataset, FloatRange, FlowersSplit, FormatError, ImageLabels, OnError, Resize, Split, Transform,
+};
+use arrays::ArraySource;
+pub use entries::{DATASETS, DatasetEntry, DatasetFiles, dataset_usage};
+use flowers::FlowersSource;
 use images::ImageSource;
 
 /// Most images of one drawn data set: about 3 GB at 32 x 32 pixels.
@@ -83,6 +91,48 @@ pub enum DatasetSource {
         #[serde(default = "default_cache")]
         cache: bool,
     },
+    /// NumPy arrays: `.npy` files, or arrays of a `.npz` archive. Files are looked for as image folders are.
+    Arrays {
+        /// Images: `FILE.npy`, `FILE.npz:NAME`, or `FILE.npz` whose arrays are named as usual (`x_train`, `y_train`, `x_test`
+        /// and `y_test`, for example), or that has one array only.
+        images: String,
+        /// Labels, the numbers of the network's outputs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        labels: Option<String>,
+        /// Images of the test split; where there are none, a share of `images` is held out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test_images: Option<String>,
+        /// Labels of the test split.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test_labels: Option<String>,
+        /// Order of the axes.
+        #[serde(default)]
+        layout: ArrayLayout,
+        /// What floats mean.
+        #[serde(default)]
+        floats: FloatRange,
+        /// Images of each class, in a hundred, that are held out where one array has both splits; 1..=99.
+        #[serde(default = "default_test_percent")]
+        test_percent: u8,
+    },
+    /// `flowers-102` under the data root: Oxford's 102 flowers, with `setid.mat` and `imagelabels.mat`.
+    Flowers102 {
+        /// Official splits that training images come from.
+        #[serde(default = "flowers::default_train")]
+        train: Vec<FlowersSplit>,
+        /// Official splits that test images come from.
+        #[serde(default = "flowers::default_test")]
+        test: Vec<FlowersSplit>,
+        /// How images become what a network reads.
+        #[serde(default)]
+        transform: Transform,
+        /// What becomes of images that cannot be read.
+        #[serde(default)]
+        on_error: OnError,
+        /// Whether decoded images are kept on disk for the next run.
+        #[serde(default = "default_cache")]
+        cache: bool,
+    },
     /// Drawn from a seed; needs no file.
     Procedural {
         /// Which pictures.
@@ -97,109 +147,6 @@ pub enum DatasetSource {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         size: Option<[usize; 2]>,
     },
-}
-
-/// What is known of a data set before it is read.
-#[derive(Clone, Copy, Debug)]
-pub struct DatasetEntry {
-    /// How reports and the command line name it.
-    pub word: &'static str,
-    /// How the command line takes it, optional parts in brackets.
-    pub usage: &'static str,
-    /// Folder of its files under the data root, and how to get them; none for one that is drawn.
-    pub files: Option<DatasetFiles>,
-    /// Makes it of what stands behind `word:` on the command line.
-    parse: fn(Option<&str>) -> Result<DatasetSource, String>,
-}
-
-/// The files of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DatasetFiles {
-    /// Folder under the data root.
-    pub folder: &'static str,
-    /// What to put there, to be read in front of "under" and the root.
-    pub how_to_get: &'static str,
-}
-
-/// Every data set, in the order of help texts. Sizes and seeds of the drawn ones are those that the quickstart's
-/// networks were trained on.
-pub static DATASETS: &[DatasetEntry] = &[
-    DatasetEntry {
-        word: cifar::CIFAR_10.name,
-        usage: "cifar10",
-        files: Some(DatasetFiles {
-            folder: cifar::CIFAR_10.folder,
-            how_to_get: "unpack the binary version of CIFAR-10 (cifar-10-batches-bin)",
-        }),
-        parse: |rest| alone(DatasetSource::Cifar10, rest),
-    },
-    DatasetEntry {
-        word: cifar::CIFAR_100.name,
-        usage: "cifar100",
-        files: Some(DatasetFiles {
-            folder: cifar::CIFAR_100.folder,
-            how_to_get: "unpack the binary version of CIFAR-100 (cifar-100-binary)",
-        }),
-        parse: |rest| alone(DatasetSource::Cifar100, rest),
-    },
-    DatasetEntry {
-        word: idx::MNIST.name,
-        usage: "mnist",
-        files: Some(DatasetFiles {
-            folder: idx::MNIST.folders[0],
-            how_to_get: "put the four files of MNIST, with or without .gz, into mnist",
-        }),
-        parse: |rest| alone(DatasetSource::Mnist, rest),
-    },
-    DatasetEntry {
-        word: idx::FASHION_MNIST.name,
-        usage: "fashion_mnist",
-        files: Some(DatasetFiles {
-            folder: idx::FASHION_MNIST.folders[0],
-            how_to_get: "put the four files of Fashion-MNIST, with or without .gz, into fashion-mnist",
-        }),
-        parse: |rest| alone(DatasetSource::FashionMnist, rest),
-    },
-    DatasetEntry {
-        word: "images",
-        usage: images::command_line::USAGE,
-        files: None,
-        parse: images::command_line::parse,
-    },
-    DatasetEntry {
-        word: procedural::Kind::Shapes.name(),
-        usage: "shapes[:SEED]",
-        files: None,
-        parse: |seed| drawn(procedural::Kind::Shapes, 1, seed),
-    },
-    DatasetEntry {
-        word: procedural::Kind::Textures.name(),
-        usage: "textures[:SEED]",
-        files: None,
-        parse: |seed| drawn(procedural::Kind::Textures, 2, seed),
-    },
-];
-
-/// A data set that has no settings.
-fn alone(source: DatasetSource, rest: Option<&str>) -> Result<DatasetSource, String> {
-    match rest {
-        None => Ok(source),
-        Some(rest) => Err(format!("it takes nothing behind it, got ':{rest}'")),
-    }
-}
-
-fn drawn(kind: procedural::Kind, default_seed: u64, seed: Option<&str>) -> Result<DatasetSource, String> {
-    let seed = seed.map_or(Ok(default_seed), |seed| {
-        seed.parse().map_err(|e| format!("the seed '{seed}' is no whole number of 64 bits: {e}"))
-    })?;
-    Ok(DatasetSource::Procedural { kind, seed, train: 8000, test: 2000, size: None })
-}
-
-impl DatasetEntry {
-    /// The data set with its defaults.
-    pub fn source(&self) -> Option<DatasetSource> {
-        (self.parse)(None).ok()
-    }
 }
 
 impl DatasetSource {
@@ -218,6 +165,18 @@ impl DatasetSource {
                 let (test_percent, cache) = (*test_percent, *cache);
                 ImageSource { dir, test, labels, transform, on_error, test_percent, cache }.read(data_root, split)
             }
+            Self::Flowers102 { train, test, transform, on_error, cache } => {
+                let splits = if split == Split::Train { train } else { test };
+                let (transform, on_error, cache) = (*transform, *on_error, *cache);
+                FlowersSource { splits, transform, on_error, cache }.read(data_root)
+            }
+            Self::Arrays { images, labels, test_images, test_labels, layout, floats, test_percent } => {
+                let (labels, test_images) = (labels.as_deref(), test_images.as_deref());
+                let (test_labels, test_percent) = (test_labels.as_deref(), *test_percent);
+                let (layout, floats) = (*layout, *floats);
+                ArraySource { images, labels, test_images, test_labels, layout, floats, test_percent }
+                    .read(data_root, split)
+            }
             Self::Procedural { kind, seed, train, test, size } => {
                 let n = if split == Split::Train { *train } else { *test };
                 let drawn = procedural::generate(*kind, *seed, split, n);
@@ -228,24 +187,32 @@ impl DatasetSource {
 
     /// The same, `./x` and `../x` being relative to `folder` from now on.
     pub fn beside(mut self, folder: &Path) -> Self {
-        if let Self::Images { dir, test, .. } = &mut self {
-            for path in std::iter::once(dir).chain(test) {
-                if path.starts_with("./") || path.starts_with("../") {
-                    let joined = folder.join(&*path);
-                    *path = std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned();
-                }
+        let paths: Vec<&mut String> = match &mut self {
+            Self::Images { dir, test, .. } => std::iter::once(dir).chain(test).collect(),
+            Self::Arrays { images, labels, test_images, test_labels, .. } => {
+                std::iter::once(images).chain(labels).chain(test_images).chain(test_labels).collect()
             }
+            _ => Vec::new(),
+        };
+        for path in paths.into_iter().filter(|path| path.starts_with("./") || path.starts_with("../")) {
+            let joined = folder.join(&*path);
+            *path = std::path::absolute(&joined).unwrap_or(joined).to_string_lossy().into_owned();
         }
         self
     }
 
-    /// Bytes that its larger split takes in memory, if its size is chosen and not that of its files.
-    pub fn chosen_bytes(&self) -> Option<u64> {
+    /// Bytes that it takes in memory, where these may be any number: of a drawn one those of its larger split, of arrays
+    /// what the headers of the files say. None for data sets of a known size and images in files, and for arrays that
+    /// cannot be read.
+    pub fn chosen_bytes(&self, data_root: &Path) -> Option<u64> {
         match self {
-            Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist | Self::Images { .. } => None,
+            Self::Arrays { images, test_images, layout, floats, .. } => {
+                arrays::bytes_held([Some(images), test_images.as_deref()], (*layout, *floats), data_root)
+            }
             Self::Procedural { train, test, size, .. } => {
                 Some((*train.max(test) as u64).saturating_mul(procedural::bytes_per_image(*size)))
             }
+            _ => None,
         }
     }
 
@@ -253,17 +220,18 @@ impl DatasetSource {
     pub fn check(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Cifar10 | Self::Cifar100 | Self::Mnist | Self::FashionMnist => Vec::new(),
+            Self::Flowers102 { train, test, transform, .. } => {
+                flowers::check(train, test).into_iter().chain(check_resize(transform)).collect()
+            }
+            Self::Arrays { images, test_images, test_labels, test_percent, .. } => {
+                let file = images.is_empty().then(|| ("images", "is empty, expected a file of arrays".to_owned()));
+                let lone = (test_images.is_none() && test_labels.is_some())
+                    .then(|| ("test_labels", "is given without `test_images`".to_owned()));
+                file.into_iter().chain(lone).chain(check_percent(*test_percent)).collect()
+            }
             Self::Images { dir, test_percent, transform, .. } => {
                 let dir = dir.is_empty().then(|| ("dir", "is empty, expected the folder of the images".to_owned()));
-                let percent = (!(1..=99).contains(test_percent))
-                    .then(|| ("test_percent", format!("is {test_percent}, expected 1..=99")));
-                let resize = match transform.resize {
-                    Resize::Shorter(n) if !(1..=SIDE_MAX).contains(&n) => {
-                        Some(("transform.resize", format!("is Shorter({n}), expected 1..={SIDE_MAX}")))
-                    }
-                    _ => None,
-                };
-                dir.into_iter().chain(percent).chain(resize).collect()
+                dir.into_iter().chain(check_percent(*test_percent)).chain(check_resize(transform)).collect()
             }
             Self::Procedural { train, test, size, .. } => {
                 let is_bad = |(_, n): &(_, usize)| !(1..=IMAGES_MAX).contains(n);
@@ -274,6 +242,19 @@ impl DatasetSource {
                 counts.chain(sides).collect()
             }
         }
+    }
+}
+
+fn check_percent(percent: u8) -> Option<(&'static str, String)> {
+    (!(1..=99).contains(&percent)).then(|| ("test_percent", format!("is {percent}, expected 1..=99")))
+}
+
+fn check_resize(transform: &Transform) -> Option<(&'static str, String)> {
+    match transform.resize {
+        Resize::Shorter(n) if !(1..=SIDE_MAX).contains(&n) => {
+            Some(("transform.resize", format!("is Shorter({n}), expected 1..={SIDE_MAX}")))
+        }
+        _ => None,
     }
 }
 
@@ -289,12 +270,6 @@ impl FromStr for DatasetSource {
             None => Err(fail(format!("unknown data set; expected {}", dataset_usage()))),
         }
     }
-}
-
-/// How the command line takes data sets, as a sentence: `cifar10, …, shapes[:SEED] or textures[:SEED]`.
-pub fn dataset_usage() -> String {
-    let usages: Vec<&str> = DATASETS.iter().map(|entry| entry.usage).collect();
-    alternatives(&usages)
 }
 
 #[cfg(test)]
@@ -323,9 +298,11 @@ mod tests {
         for (i, entry) in DATASETS.iter().enumerate() {
             assert!(DATASETS[..i].iter().all(|earlier| earlier.word != entry.word));
             assert_eq!(entry.word.parse::<DatasetSource>().ok(), entry.source(), "{}", entry.word);
-            // All but that of images, which need the name of a folder.
+            // All but those that need the name of a folder or a file.
             let has_defaults = entry.source().is_some_and(|source| source.check().is_empty());
-            assert!(entry.usage.starts_with(entry.word) && (has_defaults || entry.word == "images"));
+            assert!(
+                entry.usage.starts_with(entry.word) && (has_defaults || ["images", "arrays"].contains(&entry.word))
+            );
         }
     }
 
@@ -334,7 +311,7 @@ mod tests {
         let source = DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 3, test: 2, size: None };
         let n = |split| source.read(Path::new("nowhere"), split).unwrap().len();
         assert_eq!((n(Split::Train), n(Split::Test)), (3, 2));
-        assert_eq!(source.chosen_bytes(), Some(3 * 3074));
+        assert_eq!(source.chosen_bytes(Path::new("nowhere")), Some(3 * 3074));
         let none =
             DatasetSource::Procedural { kind: Kind::Textures, seed: 4, train: 0, test: 1_000_001, size: Some([0, 9]) };
         let told: Vec<String> = none.check().iter().map(|(path, problem)| format!("{path} {problem}")).collect();

@@ -207,7 +207,7 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
         data.n_classes,
         match data.images {
             Pixels::InFiles(_) => "; name the output of every image in a list: `labels: List(\"labels.csv\")`",
-            Pixels::InMemory(_) => "",
+            Pixels::InMemory(_) | Pixels::InArrays(_) => "",
         }
     );
     Ok(())
@@ -327,7 +327,7 @@ impl Problems<'_> {
 
     fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
         let source = self.scene.datasets[i].source.clone().beside(&roots.scene_dir);
-        if let Err(error) = self.memory.check_dataset(&source) {
+        if let Err(error) = self.memory.check_dataset(&source, &roots.data) {
             self.add(&format!("datasets[{i}].source"), error.to_string(), None);
             return None;
         }
@@ -336,8 +336,9 @@ impl Problems<'_> {
             Ok(splits) => Some(splits),
             Err(error) => {
                 let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
-                // What is wrong in a folder that is there is told with its remedy.
-                let help = Some(help).filter(|_| !matches!(error, FormatError::ImageFolder { .. }));
+                // What is wrong in a file or folder that is there is told with its remedy.
+                let is_absent = matches!(error, FormatError::MissingDataset { .. } | FormatError::ArrayMissing { .. });
+                let help = Some(help).filter(|_| is_absent);
                 self.add(&format!("datasets[{i}].source"), error.to_string(), help);
                 None
             }

@@ -7,7 +7,7 @@ pub(crate) mod decode;
 pub(crate) mod files;
 pub(crate) mod list_file;
 pub(crate) mod listing;
-mod split;
+pub(crate) mod split;
 pub(crate) mod transform;
 
 use std::collections::BTreeMap;
