@@ -26,3 +26,4 @@ mod run_directory;
 mod scenes;
 mod tidy;
 mod unlabelled;
+mod users_images;

@@ -192,6 +192,11 @@ impl FileProblem {
 }
 
 impl FormatError {
+    /// Whether files are not where they were looked for, so that another data root may have them.
+    pub const fn is_missing_data(&self) -> bool {
+        matches!(self, Self::MissingDataset { .. } | Self::ArrayMissing { .. })
+    }
+
     /// A refusal of the operating system.
     pub(crate) fn io(op: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { op, path: path.into(), source }

@@ -12,7 +12,7 @@ use super::images::listing::{LeftOut, PathList, list_all};
 use super::images::transform::Transform;
 use super::matlab::read_vectors;
 use super::pixels::Pixels;
-use crate::{Dataset, DatasetSource, FileProblem, FormatError, OnError};
+use crate::{Dataset, FileProblem, FormatError, OnError};
 
 pub(super) const NAME: &str = "flowers102";
 pub(super) const FOLDER: &str = "flowers-102";
@@ -50,17 +50,6 @@ pub(super) fn default_train() -> Vec<FlowersSplit> {
 
 pub(super) fn default_test() -> Vec<FlowersSplit> {
     vec![FlowersSplit::Tstid]
-}
-
-/// The data set as its name alone means it.
-pub(super) fn with_defaults() -> DatasetSource {
-    DatasetSource::Flowers102 {
-        train: default_train(),
-        test: default_test(),
-        transform: Transform::default(),
-        on_error: OnError::default(),
-        cache: super::default_cache(),
-    }
 }
 
 /// What is wrong with the lists of splits.

@@ -1,5 +1,5 @@
-//! Vectors of numbers in MATLAB's files of level 5 (MATLAB 5 to 7, what SciPy writes), compressed or not. Everything else
-//! in a file is passed over.
+//! Vectors of numbers in MATLAB's files of level 5 (MATLAB 5 to 7, what SciPy writes), compressed or not. Everything
+//! else in a file is passed over.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -38,7 +38,7 @@ fn vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f64>>, String> {
         Some(b"MI") => true,
         _ => return Err("has no header of MATLAB's files (level 5)".into()),
     };
-    let mut elements = Elements { bytes: &bytes[HEADER_BYTES..], is_big_endian, is_padded: false };
+    let mut elements = MatElements { bytes: &bytes[HEADER_BYTES..], is_big_endian, is_padded: false };
     let (mut found, mut left) = (BTreeMap::new(), BYTES_MAX);
     while let Some(element) = elements.next()? {
         let unfolded;
@@ -47,7 +47,7 @@ fn vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f64>>, String> {
             COMPRESSED => {
                 unfolded = unfold(element.bytes, left)?;
                 left -= unfolded.len() as u64;
-                let mut inner = Elements { bytes: &unfolded, is_big_endian, is_padded: false };
+                let mut inner = MatElements { bytes: &unfolded, is_big_endian, is_padded: false };
                 match inner.next()?.filter(|inner| inner.kind == MATRIX) {
                     Some(inner) => inner.bytes,
                     None => continue,
@@ -55,7 +55,7 @@ fn vectors(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f64>>, String> {
             }
             _ => continue,
         };
-        found.extend(numbers(Elements { bytes: matrix, is_big_endian, is_padded: true })?);
+        found.extend(numbers(MatElements { bytes: matrix, is_big_endian, is_padded: true })?);
     }
     Ok(found)
 }
@@ -72,7 +72,7 @@ fn unfold(bytes: &[u8], most: u64) -> Result<Vec<u8>, String> {
 }
 
 /// Name and elements of one array; none for one that is not numeric.
-fn numbers(mut parts: Elements<'_>) -> Result<Option<(String, Vec<f64>)>, String> {
+fn numbers(mut parts: MatElements<'_>) -> Result<Option<(String, Vec<f64>)>, String> {
     let flags = parts.required("flags")?.bytes;
     // The class is the lowest byte of a word.
     let class = flags.get(if parts.is_big_endian { 3 } else { 0 }).copied().unwrap_or(0);
@@ -81,7 +81,7 @@ fn numbers(mut parts: Elements<'_>) -> Result<Option<(String, Vec<f64>)>, String
     if !NUMERIC.contains(&class) {
         return Ok(None);
     }
-    let Element { kind, bytes } = parts.required("numbers")?;
+    let MatElement { kind, bytes } = parts.required("numbers")?;
     let Some((size, value)) = number_type(kind) else {
         return Err(format!("array '{name}': numbers of type {kind} are not known"));
     };
@@ -110,13 +110,13 @@ fn number_type(kind: u32) -> Option<(usize, fn(u64) -> f64)> {
 }
 
 /// One element: its type and bytes.
-struct Element<'a> {
+struct MatElement<'a> {
     kind: u32,
     bytes: &'a [u8],
 }
 
-/// Elements one behind the other.
-struct Elements<'a> {
+/// MatElements one behind the other.
+struct MatElements<'a> {
     bytes: &'a [u8],
     is_big_endian: bool,
     /// Whether each begins at a multiple of 8 bytes; those of a whole file follow each other closely where they are
@@ -124,12 +124,12 @@ struct Elements<'a> {
     is_padded: bool,
 }
 
-impl<'a> Elements<'a> {
-    fn required(&mut self, what: &str) -> Result<Element<'a>, String> {
+impl<'a> MatElements<'a> {
+    fn required(&mut self, what: &str) -> Result<MatElement<'a>, String> {
         self.next()?.ok_or_else(|| format!("has an array without {what}; is it truncated?"))
     }
 
-    fn next(&mut self) -> Result<Option<Element<'a>>, String> {
+    fn next(&mut self) -> Result<Option<MatElement<'a>>, String> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
@@ -151,7 +151,7 @@ impl<'a> Elements<'a> {
         let end = if start == 4 { 8 } else { start + n };
         let end = if self.is_padded || kind != COMPRESSED { end.next_multiple_of(8) } else { end };
         self.bytes = self.bytes.get(end..).unwrap_or_default();
-        Ok(Some(Element { kind, bytes }))
+        Ok(Some(MatElement { kind, bytes }))
     }
 }
 

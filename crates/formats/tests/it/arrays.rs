@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use proptest::prelude::*;
 use secateur_formats::{
     ArrayLayout, Dataset, DatasetSource, FloatRange, FormatError, ImageNeeds, Preprocessing, Split,
 };
@@ -295,4 +296,28 @@ fn the_command_line_says_what_a_scene_says() {
         unreachable!()
     };
     assert_eq!((images.as_str(), labels.as_deref()), ("/scenes/one/a.npz:x", Some("/scenes/one/../y.npy")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    /// Whatever is changed in files, they are read or refused, in little time and memory.
+    #[test]
+    fn changed_bytes_are_read_or_refused(
+        which in 0usize..3, changes in proptest::collection::vec((0usize..4096, 0u8..=255), 1..6), cut in 0usize..4096,
+    ) {
+        let image = npy("<f4", &[2, 3, 4, 5], &[0; 480]);
+        let files = [image.clone(), npz(&[("x", image.clone())], CompressionMethod::Deflated), npz(&[("x", image)], CompressionMethod::Stored)];
+        let mut bytes = files[which].clone();
+        let n = bytes.len();
+        changes.iter().for_each(|&(at, byte)| bytes[at % n] = byte);
+        if cut % 3 == 0 {
+            bytes.truncate(cut % n);
+        }
+        let folder = Arrays::new(&[("x.npy", bytes)]);
+        for split in Split::ALL {
+            let read = folder.read("arrays:x.npy", split);
+            prop_assert!(read.is_ok_and(|data| data.len() == 1 || data.len() < 4096) || folder.read("arrays:x.npy", split).is_err());
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use secateur_formats::{Dataset, DatasetSource, FormatError, Pixels, Split};
+use secateur_formats::{Dataset, DatasetSource, Pixels, Split};
 use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::{Cost, Protocol, Shape};
 use secateur_rl::EnvironmentSpec;
@@ -337,8 +337,7 @@ impl Problems<'_> {
             Err(error) => {
                 let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
                 // What is wrong in a file or folder that is there is told with its remedy.
-                let is_absent = matches!(error, FormatError::MissingDataset { .. } | FormatError::ArrayMissing { .. });
-                let help = Some(help).filter(|_| is_absent);
+                let help = Some(help).filter(|_| error.is_missing_data());
                 self.add(&format!("datasets[{i}].source"), error.to_string(), help);
                 None
             }

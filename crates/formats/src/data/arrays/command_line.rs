@@ -1,7 +1,7 @@
 //! Arrays as the command line names them: `arrays:FILE`, with choices behind commas.
 
 use super::choices::{ArrayLayout, FloatRange};
-use crate::DatasetSource;
+use crate::data::source::{DatasetSource, default_test_percent};
 
 /// How the command line takes arrays.
 pub(crate) const USAGE: &str = "arrays:FILE[,CHOICE=...]";
@@ -32,7 +32,7 @@ pub(crate) fn parse(rest: Option<&str>) -> Result<DatasetSource, String> {
             _ => return Err(format!("unknown choice '{part}'; {}", expected())),
         }
     }
-    let test_percent = crate::data::default_test_percent();
+    let test_percent = default_test_percent();
     let source = DatasetSource::Arrays { images, labels, test_images, test_labels, layout, floats, test_percent };
     match source.check().first() {
         Some((path, problem)) => Err(format!("{path} {problem}")),

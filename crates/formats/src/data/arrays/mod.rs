@@ -135,8 +135,8 @@ impl ArrayPlaces {
     }
 }
 
-/// Bytes that the images of both splits take in memory, told by the headers of their files alone; none where they cannot
-/// be read.
+/// Bytes that the images of both splits take in memory, told by the headers of their files alone; none where they
+/// cannot be read.
 pub(crate) fn bytes_held(
     [images, test_images]: [Option<&str>; 2],
     (layout, floats): (ArrayLayout, FloatRange),

@@ -12,11 +12,12 @@ use secateur_net::Shape;
 use super::transform::Transform;
 
 /// Changes whenever other pixels would come of the same file.
-const VERSION: &str = "secateur images 1";
+const VERSION: &str = "secateur images 2";
 /// Bytes of the hash behind the pixels.
 const HASH_BYTES: usize = 32;
 
-/// Bytes that decoded images take on disk at most, about: 50,000 images of 224 x 224. The oldest make room for new ones.
+/// Bytes that decoded images take on disk at most, about: 50,000 images of 224 x 224. The oldest make room for new
+/// ones.
 pub(super) const BYTES_MAX: u64 = 8 << 30;
 /// Folders that files are spread over by the first byte of their hash; each has its share of the bound.
 const N_FOLDERS: usize = 256;
@@ -151,8 +152,8 @@ fn files_of(folder: &Path) -> io::Result<Vec<CachedFile>> {
     fs::read_dir(folder)?.filter_map(|entry| file(entry).transpose()).collect()
 }
 
-/// Removes the oldest files of `folder` until the others take at most `most` bytes, and a share of these less, so that this
-/// is not done for every file. Tells what is left.
+/// Removes the oldest files of `folder` until the others take at most `most` bytes, and a share of these less, so that
+/// this is not done for every file. Tells what is left.
 fn empty(folder: &Path, most: u64) -> io::Result<u64> {
     let mut files = files_of(folder)?;
     files.sort_unstable_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));

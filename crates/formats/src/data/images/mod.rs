@@ -20,13 +20,16 @@ use crate::{Dataset, FormatError, Split};
 use choices::{ImageLabels, OnError};
 use files::{ImageFiles, ImageListing};
 use list_file::{Listed, read_list};
-use listing::{FoundImages, class_names, list_all, list_classes, split_folders};
+use listing::{FoundImages, class_names, list_all, list_classes, list_named_classes, split_folders};
 use split::{FolderPart, part_of};
 use transform::Transform;
 
 /// Sub-folders that hold the two splits, where both are there.
 const TRAIN_FOLDERS: [&str; 2] = ["train", "training"];
 const TEST_FOLDERS: [&str; 4] = ["val", "valid", "validation", "test"];
+
+/// Classes that a note names.
+const TOLD_MAX: usize = 5;
 
 /// A data set of image files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl ImageSource<'_> {
         if found.paths.len() == 0 {
             let besides = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) };
             let expected = match self.labels {
-                ImageLabels::Folders => {
+                ImageLabels::Folders | ImageLabels::Classes(_) => {
                     "a sub-folder for each class, with JPEG, PNG, WebP or BMP files in it, belongs there; \
                                     for images without labels say `labels: None`"
                 }
@@ -79,6 +82,7 @@ impl ImageSource<'_> {
         }
         let mut notes = Vec::new();
         notes.extend((!left_out.is_empty()).then(|| format!("left out: {}", left_out.join("; "))));
+        notes.extend(self.numbering(&found.classes));
         notes.extend(single.filter(|_| part == FolderPart::Train).map(|told| format!("{told}: for training only")));
         let FoundImages { paths, labels, classes, .. } = part_of(found, part, self.test_percent);
         if paths.len() == 0 {
@@ -121,7 +125,8 @@ impl ImageSource<'_> {
         }
         let classes = match self.labels {
             ImageLabels::List(file) => read_list(&trained.join(file))?.found.classes,
-            ImageLabels::Folders | ImageLabels::None => class_names(trained)?,
+            ImageLabels::Folders => class_names(trained)?,
+            ImageLabels::Classes(_) | ImageLabels::None => return Ok(found),
         };
         let numbers: Vec<Option<u16>> = found
             .classes
@@ -143,12 +148,38 @@ impl ImageSource<'_> {
         Ok(found)
     }
 
+    /// Which class is which output of a network, where the names decide.
+    fn numbering(&self, classes: &[String]) -> Option<String> {
+        let otherwise = match self.labels {
+            ImageLabels::Folders => "`labels: Classes([...])` tells another order",
+            ImageLabels::List(_) => "numbers in the list tell another order",
+            ImageLabels::Classes(_) | ImageLabels::None => return None,
+        };
+        let quoted: Vec<String> = classes.iter().take(TOLD_MAX).map(|class| format!("'{class}'")).collect();
+        let more = if classes.len() > TOLD_MAX { ", …" } else { "" };
+        let quoted = quoted.join(", ");
+        (!classes.is_empty())
+            .then(|| format!("classes are the network's outputs in alphabetical order, {quoted}{more}; {otherwise}"))
+    }
+
     fn list(&self, folder: &Path) -> Result<Listed, FormatError> {
         match self.labels {
             ImageLabels::Folders => Ok(Listed { found: list_classes(folder)?, is_numbered: false }),
+            ImageLabels::Classes(names) => Ok(Listed { found: list_named_classes(folder, names)?, is_numbered: false }),
             ImageLabels::None => Ok(Listed { found: list_all(folder)?, is_numbered: false }),
             ImageLabels::List(file) => read_list(&folder.join(file)),
         }
+    }
+}
+
+/// What is wrong with classes that a scene names.
+pub(crate) fn check_labels(labels: &ImageLabels) -> Option<(&'static str, String)> {
+    let ImageLabels::Classes(names) = labels else { return None };
+    let twice = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
+    match (names.len(), twice) {
+        (0 | 1, _) => Some(("labels", format!("names {} classes, expected at least two", names.len()))),
+        (_, Some((_, name))) => Some(("labels", format!("names the class '{name}' twice"))),
+        _ => None,
     }
 }
 

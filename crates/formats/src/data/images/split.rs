@@ -32,8 +32,8 @@ pub(super) fn part_of(found: FoundImages, part: FolderPart, test_percent: u8) ->
     FoundImages::new(paths, labels, found.classes)
 }
 
-/// Which of the images with these names are held out: of every class (`label` gives that of an index) `test_percent` of a
-/// hundred, at least one and not the last one. A name's hash decides.
+/// Which of the images with these names are held out: of every class (`label` gives that of an index) `test_percent` of
+/// a hundred, at least one and not the last one. A name's hash decides.
 pub(crate) fn held_out<N: AsRef<str>>(
     names: impl Iterator<Item = N>,
     label: impl Fn(usize) -> u16,
