@@ -145,17 +145,40 @@ fn class_folders_give_the_accuracy_of_the_data_set_and_tell_their_order() {
     let (of_folders, told) = eval(format!("images:{},resize=exact,cache=off", photos.display()));
     assert!(of_folders.ends_with("of 60)") && of_folders == of_arrays, "{of_folders} {of_arrays}");
     assert!(told.contains("alphabetical order, 'class-0', 'class-1'"), "{told}");
-    // A file that the list names, and a list, that are not there are no matter of the data root.
-    let output = secateur()
-        .arg("eval")
-        .arg(network())
-        .args(["--dataset", &format!("images:{},labels=none.csv", photos.display())]);
-    let output = output.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("none.csv") && !told.contains("--data-root"), "{told}");
-    let output = secateur().arg("eval").arg(network()).args(["--dataset", "arrays:absent.npy"]).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("absent.npy") && told.contains("--data-root"), "{told}");
+}
+
+#[test]
+fn what_is_not_there_or_does_not_fit_is_told_with_what_to_do() {
+    let place = Place::new();
+    let refusal = |dataset: &str| {
+        let output = secateur().arg("eval").arg(network()).args(["--dataset", dataset]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{dataset}: {told}");
+        told
+    };
+    // A list that is not there is no matter of the data root; a file of arrays may be one.
+    let told = refusal(&format!("images:{},labels=none.csv", place.path("photos").display()));
+    assert!(told.contains("none.csv") && !told.contains("--data-root"), "{told}");
+    let told = refusal("arrays:absent.npy");
+    assert!(told.contains("absent.npy") && told.contains("--data-root"), "{told}");
+    // Grey images for a network that reads colours, and labels that it has no outputs for.
+    let grey = place.path("grey.npy");
+    let array = |shape: &str, elements: &[u8]| {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n");
+        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), elements].concat()
+    };
+    fs::write(&grey, array("(3, 32, 32)", &[0; 3 * 32 * 32])).unwrap();
+    let told = refusal(&format!("arrays:{0},test={0}", grey.display()));
+    assert!(told.contains("made grey or RGB, whichever a network reads"), "{told}");
+    let labels = place.path("labels.npy");
+    fs::write(&grey, array("(3, 3, 32, 32)", &[0; 9 * 32 * 32])).unwrap();
+    fs::write(&labels, array("(3,)", &[0, 10, 1])).unwrap();
+    let told = refusal(&format!(
+        "arrays:{0},labels={1},test={0},test_labels={1},layout=nchw",
+        grey.display(),
+        labels.display()
+    ));
+    assert!(told.contains("labels up to 10, the network has 10 outputs, 0 to 9"), "{told}");
 }
 
 #[cfg(unix)]
