@@ -80,6 +80,15 @@ y_train, x_test, y_test; train_images, ...) alone. Behind it may follow:
   floats=bytes         floats are pixels of 0 to 255, or normalised: what the network reads [default: unit, 0 to 1]
 The last line reads `top1 0.9173 (9173 of 10000)`.";
 
+const COMPARE_NETWORKS_EXAMPLES: &str = "\
+Examples:
+  secateur compare-networks runs/a/tasks/t/model.onnx runs/b/tasks/t/model.onnx --dataset cifar10
+  secateur compare-networks a.onnx b.onnx --against detector.onnx --dataset images:photos,labels=none
+
+With labels: how often either is right, and McNemar's exact test on the images that only one gets right. With --against: whose
+outputs are nearer to that network's, with a paired bootstrap over images. The last line begins with `first is better`,
+`second is better` or `not distinguishable`.";
+
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 bad arguments or scene, 3 certificate over budget, 130 interrupted.";
 
@@ -109,6 +118,9 @@ pub(crate) enum Command {
     /// Measure a network's top-1 accuracy
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+    /// Tell which of two networks is better on the same images, or that these are too few to tell
+    #[command(after_help = COMPARE_NETWORKS_EXAMPLES)]
+    CompareNetworks(CompareNetworksArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found
@@ -341,6 +353,38 @@ pub(crate) struct EvalArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompareNetworksArgs {
+    /// The first network: a file, or a name under the model root
+    #[arg(value_name = "FIRST")]
+    pub(crate) first: PathBuf,
+    /// The second network
+    #[arg(value_name = "SECOND")]
+    pub(crate) second: PathBuf,
+    /// Compare how near their outputs are to those of this network, instead of reading labels
+    #[arg(long, value_name = "DENSE")]
+    pub(crate) against: Option<PathBuf>,
+    /// The data set
+    #[arg(long, help = dataset_usage())]
+    pub(crate) dataset: DatasetSource,
+    /// Which images: those held out, or those for training
+    #[arg(long, value_parser = one_of(&Split::ALL, Split::name), default_value = Split::Test.name())]
+    pub(crate) split: Split,
+    /// Only the first N images
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroUsize>,
+    /// Rows and columns of the images, where the files leave them open: 224 or 224x320
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = size)]
+    pub(crate) size: Option<[usize; 2]>,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -38,6 +38,15 @@ fn what_is_told(summary: &Summary) -> String {
     if summary.tasks.iter().any(has_accuracy) {
         told.push("test accuracy is before any fine-tuning, gains in points".to_owned());
     }
+    let is_chance = |control: &ControlSummary| {
+        control.test_paired.is_some_and(|paired| !paired.is_distinguishable)
+            || control.test_paired_error.is_some_and(|paired| !paired.is_distinguishable)
+    };
+    if summary.controls.iter().any(is_chance) {
+        told.push(
+            "~: not distinguishable on the test images (McNemar, p >= 0.05, or a 95 % interval around 0)".to_owned(),
+        );
+    }
     if summary.tasks.iter().any(|task| task.test_output_error.is_some()) {
         let RewardSummary { kind, formula, .. } = &summary.reward;
         told.push(format!(
@@ -100,12 +109,15 @@ fn gains(summary: &Summary, task: &TaskSummary, agent: &str) -> String {
         return String::new();
     };
     if let (Some(reward), Some(test)) = (control.reward_accuracy_gain, control.test_accuracy_gain) {
-        return format!("{:+.2}, {:+.2}", 100.0 * reward, 100.0 * test);
+        let is_chance = control.test_paired.is_some_and(|paired| !paired.is_distinguishable);
+        return format!("{:+.2}, {:+.2}{}", 100.0 * reward, 100.0 * test, if is_chance { "~" } else { "" });
     }
     let less = |ours: Option<f64>, theirs: Option<f64>| Some(theirs? - ours?);
     let on_reward = less(task.reward_output_error, control.reward_output_error);
     let on_test = less(task.test_output_error, control.test_output_error);
-    on_reward.zip(on_test).map_or_else(String::new, |(reward, test)| format!("{reward:+.4}, {test:+.4}"))
+    let is_chance = control.test_paired_error.is_some_and(|paired| !paired.is_distinguishable);
+    let mark = if is_chance { "~" } else { "" };
+    on_reward.zip(on_test).map_or_else(String::new, |(reward, test)| format!("{reward:+.4}, {test:+.4}{mark}"))
 }
 
 /// A line for a control that is better than the agent on the reward images, which both chose on.

@@ -57,6 +57,7 @@ mod bench;
 mod check;
 mod cli;
 mod closing_table;
+mod compare_networks;
 mod curves;
 mod doctor;
 mod eval;

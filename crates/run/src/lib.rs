@@ -33,6 +33,7 @@ mod inputs;
 mod journal;
 mod learning;
 mod observer;
+mod paired;
 mod plan;
 mod plans;
 mod prepare;
@@ -71,11 +72,12 @@ pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
+pub use paired::{PairedAccuracy, PairedError};
 pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
 pub use plan::plan;
 pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
 pub use spec::RunSpec;
-pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, count_correct};
+pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 pub use summary::{
     BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, RunResult, Summary,

@@ -134,6 +134,29 @@ impl CountedImages {
     }
 }
 
+/// Whether `network` predicts each image as its label; files that cannot be read are left out.
+///
+/// # Errors
+/// As [`Plan::predictions`], with the images where it happened; images without labels.
+pub fn correct_images(
+    network: &Network,
+    images: FirstImages<'_>,
+    pool: &ThreadPool,
+    mut tell: impl FnMut(CountEvent),
+) -> anyhow::Result<Vec<bool>> {
+    let plan = Plan::compile(network, Arithmetic::default())?;
+    let mut correct = Vec::with_capacity(images.n);
+    for from in (0..images.n).step_by(CHUNK_IMAGES) {
+        let range = from..images.n.min(from + CHUNK_IMAGES);
+        let chunk = ImageChunk::new(&images, range.clone(), pool)?;
+        let predictions = plan.predictions(pool, &chunk.images);
+        let predictions = predictions.with_context(|| format!("images {from} to {}", range.end - 1))?;
+        correct.extend(predictions.iter().zip(&chunk.labels).map(|(predicted, label)| predicted == label));
+        tell(CountEvent::Done(range.end as u64));
+    }
+    Ok(correct)
+}
+
 /// How many images `network` predicts as their label. Images are prepared, and sent, while the card has those before
 /// them.
 ///

@@ -6,10 +6,11 @@ use secateur_rl::agents::random::RandomSettings;
 use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
-use crate::finish::Finished;
+use crate::finish::{Finished, TestScore};
 use crate::inputs::reachable::full_costs;
 use crate::inputs::resolve::Whole;
 use crate::learning::{AgainstRandom, mean, standard_error};
+use crate::paired::{PairedAccuracy, PairedError};
 use crate::plan::keep_plan::n_probes;
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
@@ -105,7 +106,7 @@ fn task_summary(
         reward_accuracy: winner.score.accuracy,
         reward_accuracy_original: prepared.original_score.accuracy,
         test_accuracy_original: original_test,
-        test_accuracy_before_tuning: finished.test.accuracy,
+        test_accuracy_before_tuning: finished.test.accuracy(),
         test_accuracy_after_tuning: None,
         reward_output_error: winner.score.output_error,
         reward_divergence: unlabelled_divergence(&winner.score),
@@ -169,13 +170,19 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
         agent: search.agent.to_owned(),
         candidates_scored: stats.n_ended - stats.n_cache_hits + probes(job, search.agent, finished.task),
         reward_accuracy: finished.winner.score.accuracy,
-        test_accuracy_before_tuning: finished.test.accuracy,
+        test_accuracy_before_tuning: finished.test.accuracy(),
         reward_output_error: finished.winner.score.output_error,
         test_output_error: finished.test.agreement.as_ref().map(|agreement| agreement.error),
         macs: finished.winner.macs,
         reward_accuracy_gain: agent.and_then(|f| Some(f.winner.score.accuracy? - finished.winner.score.accuracy?)),
-        test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy? - finished.test.accuracy?)),
+        test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy()? - finished.test.accuracy()?)),
         reward_gain: agent.filter(|_| !has_labels).map(|f| f.winner.reward - finished.winner.reward),
+        test_paired: agent
+            .and_then(|f| Some(PairedAccuracy::of(f.test.correct.as_deref()?, finished.test.correct.as_deref()?))),
+        test_paired_error: agent.and_then(|f| {
+            let errors = |test: &'_ TestScore| test.agreement.as_ref().map(|agreement| agreement.image_errors.clone());
+            Some(PairedError::of(&errors(&f.test)?, &errors(&finished.test)?))
+        }),
         walk_reward_mean: mean(rewards),
         walk_reward_standard_error: standard_error(rewards),
     }

@@ -7,6 +7,7 @@ use secateur_sim::RewardKind;
 use serde::{Deserialize, Serialize};
 
 use crate::learning::AgainstRandom;
+use crate::paired::{PairedAccuracy, PairedError};
 
 /// What a run found and where it wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -253,6 +254,12 @@ pub struct ControlSummary {
     /// Without labels, the agent's reward less this control's, after the final refit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward_gain: Option<f64>,
+    /// The run's agent against this control on the images of the test split, the agent first; absent without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired: Option<PairedAccuracy>,
+    /// The same of the errors of their outputs; absent where these are not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired_error: Option<PairedError>,
     /// Mean of the rewards of all walks, before the final refit; null for too few walks.
     pub walk_reward_mean: Option<f64>,
     /// Standard error of that mean.

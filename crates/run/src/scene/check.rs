@@ -101,6 +101,7 @@ impl Checker<'_> {
             repair: file.repair.unwrap_or(if paper { Repair::Original } else { Repair::Sequential }),
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
+            refit_in_pairs: file.refit_in_pairs.unwrap_or(!paper),
             // The walks' images are the first of the refit's.
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
             reward: file.reward,

@@ -52,6 +52,9 @@ pub struct SceneFile {
     /// `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_leftover: Option<bool>,
+    /// Whether hidden channels of the winners are refitted as well; default true, and false for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refit_in_pairs: Option<bool>,
     /// Training images per purpose.
     #[serde(default)]
     pub images: Images,

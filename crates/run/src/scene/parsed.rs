@@ -50,6 +50,9 @@ pub struct SceneData {
     pub finalists: usize,
     /// Whether budget left after a walk is spent.
     pub spend_leftover: bool,
+    /// Whether hidden channels of the winners are refitted as well, see
+    /// [`secateur_kernels::SequentialRefit::run_in_pairs`].
+    pub refit_in_pairs: bool,
     /// Training images per purpose, each at least 1.
     pub images: Images,
     /// What a walk is paid for; weights of outputs are finite and at least 0.
@@ -271,6 +274,7 @@ impl SceneData {
             repair: Some(self.repair),
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
+            refit_in_pairs: Some(self.refit_in_pairs),
             images: self.images,
             reward: self.reward.clone(),
             device: self.device,
