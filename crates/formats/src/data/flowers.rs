@@ -87,7 +87,9 @@ impl FlowersSource<'_> {
         let found = list_all(&folder)?.paths;
         let mut places: BTreeMap<usize, &str> = BTreeMap::new();
         for path in found.iter() {
-            number(path).map(|number| places.entry(number).or_insert(path));
+            if let Some(number) = number(path) {
+                places.entry(number).or_insert(path);
+            }
         }
         let (mut paths, mut labels, mut missing) = (PathList::default(), Vec::new(), LeftOut::default());
         for number in &wanted {

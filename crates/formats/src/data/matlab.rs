@@ -140,8 +140,8 @@ impl<'a> MatElements<'a> {
         };
         let first = word(0)?;
         // A short element has its size in the upper half of the first word, and its bytes in the second.
-        let (kind, start, n): (u32, usize, usize) = match first >> 16 {
-            0 => (first, 8, word(4)? as usize),
+        let (kind, start, n) = match first >> 16 {
+            0 => (first, 8usize, word(4)? as usize),
             n => (first & 0xffff, 4, n as usize),
         };
         if start == 4 && n > 4 {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::arrays::{self, ArraySource};
+use super::arrays::{self, ArraySource, ImageReading};
 use super::flowers::{self, FlowersSource};
 use super::images::{self, ImageSource};
 use super::{cifar, idx, procedural};
@@ -188,13 +188,14 @@ impl DatasetSource {
         self
     }
 
-    /// Bytes that it takes in memory, where these may be any number: of a drawn one those of its larger split, of arrays
-    /// what the headers of the files say. None for data sets of a known size and images in files, and for arrays that
-    /// cannot be read.
+    /// Bytes that it takes in memory, where these may be any number: of a drawn one those of its larger split, of
+    /// arrays what the headers of the files say. None for data sets of a known size and images in files, and for
+    /// arrays that cannot be read.
     pub fn chosen_bytes(&self, data_root: &Path) -> Option<u64> {
         match self {
             Self::Arrays { images, test_images, layout, floats, .. } => {
-                arrays::bytes_held([Some(images), test_images.as_deref()], (*layout, *floats), data_root)
+                let reading = ImageReading { layout: *layout, floats: *floats };
+                arrays::bytes_held(images, test_images.as_deref(), reading, data_root)
             }
             Self::Procedural { train, test, size, .. } => {
                 Some((*train.max(test) as u64).saturating_mul(procedural::bytes_per_image(*size)))

@@ -16,7 +16,7 @@ use zip::{CompressionMethod, ZipWriter};
 pub(crate) fn npy(descr: &str, shape: &[usize], elements: &[u8]) -> Vec<u8> {
     let extents: String = shape.iter().map(|n| format!("{n},")).collect();
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({extents}), }}");
-    while (10 + header.len() + 1) % 64 != 0 {
+    while !(11 + header.len()).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');
@@ -311,7 +311,7 @@ proptest! {
         let mut bytes = files[which].clone();
         let n = bytes.len();
         changes.iter().for_each(|&(at, byte)| bytes[at % n] = byte);
-        if cut % 3 == 0 {
+        if cut.is_multiple_of(3) {
             bytes.truncate(cut % n);
         }
         let folder = Arrays::new(&[("x.npy", bytes)]);

@@ -16,9 +16,9 @@ const NORMALISED_MAX: f32 = 1e6;
 
 /// How an array becomes images.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ImageReading {
-    pub(super) layout: ArrayLayout,
-    pub(super) floats: FloatRange,
+pub(crate) struct ImageReading {
+    pub(crate) layout: ArrayLayout,
+    pub(crate) floats: FloatRange,
 }
 
 /// Types of elements that images may have.

@@ -65,11 +65,11 @@ pub(super) fn read_labels(place: &ArrayPlace, n_images: usize) -> Result<Vec<u16
         let of = IntegerType::of(header)?;
         let mut stored = vec![0; n_images * of.n_bytes];
         reader.read_exact(&mut stored).map_err(|error| format!("cannot be read: {error}"))?;
-        let label = |(index, element): (usize, &[u8])| {
+        let label = |index: usize, element: &[u8]| {
             let value = of.value(element);
             let label = u16::try_from(value).ok().filter(|_| value <= LABEL_MAX);
             label.ok_or_else(|| format!("image {index}: expected a label from 0 to {LABEL_MAX}, got {value}"))
         };
-        stored.chunks_exact(of.n_bytes).enumerate().map(label).collect()
+        stored.chunks_exact(of.n_bytes).enumerate().map(|(index, element)| label(index, element)).collect()
     })
 }

@@ -14,7 +14,8 @@ use crate::data::pixels::Pixels;
 use crate::{Dataset, FormatError, Split};
 use archive::{ArrayPlace, names_in};
 use choices::{ArrayLayout, FloatRange};
-use images::{ImageReading, extents, read_images};
+pub(crate) use images::ImageReading;
+use images::{extents, read_images};
 use labels::read_labels;
 
 /// How public archives call their arrays: images and labels of the training split, then those of the test split.
@@ -138,15 +139,16 @@ impl ArrayPlaces {
 /// Bytes that the images of both splits take in memory, told by the headers of their files alone; none where they
 /// cannot be read.
 pub(crate) fn bytes_held(
-    [images, test_images]: [Option<&str>; 2],
-    (layout, floats): (ArrayLayout, FloatRange),
+    images: &str,
+    test_images: Option<&str>,
+    reading: ImageReading,
     data_root: &Path,
 ) -> Option<u64> {
     let (labels, test_labels, test_percent) = (None, None, 1);
-    let images = images?;
+    let ImageReading { layout, floats } = reading;
     let source = ArraySource { images, labels, test_images, test_labels, layout, floats, test_percent };
     let places = source.places(data_root).ok()?;
-    let of = |place: &ArrayPlace| extents(place, source.reading()).map_or(0, |(_, _, bytes)| bytes);
+    let of = |place: &ArrayPlace| extents(place, reading).map_or(0, |(_, _, bytes)| bytes);
     Some(of(&places.images).saturating_add(places.test.map_or(0, |(images, _)| of(&images))))
 }
 

@@ -57,25 +57,9 @@ impl ImageSource<'_> {
             }
             _ => found,
         };
+        self.check_found(&found, &folder)?;
         let fail = |problem: String| Err(FormatError::ImageFolder { folder: folder.clone(), problem });
         let left_out = found.left_out();
-        if found.paths.len() == 0 {
-            let besides = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) };
-            let expected = match self.labels {
-                ImageLabels::Folders | ImageLabels::Classes(_) => {
-                    "a sub-folder for each class, with JPEG, PNG, WebP or BMP files in it, belongs there; \
-                                    for images without labels say `labels: None`"
-                }
-                ImageLabels::None | ImageLabels::List(_) => "JPEG, PNG, WebP or BMP files belong there",
-            };
-            return fail(format!("holds no image{besides}; {expected}"));
-        }
-        if *self.labels == ImageLabels::Folders && found.classes.len() < 2 {
-            let class = found.classes.first().map_or("", String::as_str);
-            return fail(format!(
-                "has one class folder, '{class}', expected at least two; for images without labels say `labels: None`"
-            ));
-        }
         let single = if part == FolderPart::All { None } else { single_images(&found) };
         if let (Some(single), OnError::Stop) = (&single, self.on_error) {
             return fail(format!("has {single}; add images of them, or say `on_error: Skip` to go on without"));
@@ -101,6 +85,30 @@ impl ImageSource<'_> {
         let listing = ImageListing { folder, paths, transform, on_error, cache, is_numbered, notes };
         let images = Pixels::InFiles(ImageFiles::new(listing));
         Ok(Dataset { name, shape: Shape { c: 0, h: 0, w: 0 }, n_classes, images, labels })
+    }
+
+    /// There are images, and where folders are classes at least two of these.
+    fn check_found(&self, found: &FoundImages, folder: &Path) -> Result<(), FormatError> {
+        let fail = |problem: String| Err(FormatError::ImageFolder { folder: folder.to_owned(), problem });
+        let left_out = found.left_out();
+        if found.paths.len() == 0 {
+            let besides = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) };
+            let expected = match self.labels {
+                ImageLabels::Folders | ImageLabels::Classes(_) => {
+                    "a sub-folder for each class, with JPEG, PNG, WebP or BMP files in it, belongs there; \
+                                    for images without labels say `labels: None`"
+                }
+                ImageLabels::None | ImageLabels::List(_) => "JPEG, PNG, WebP or BMP files belong there",
+            };
+            return fail(format!("holds no image{besides}; {expected}"));
+        }
+        if *self.labels == ImageLabels::Folders && found.classes.len() < 2 {
+            let class = found.classes.first().map_or("", String::as_str);
+            return fail(format!(
+                "has one class folder, '{class}', expected at least two; for images without labels say `labels: None`"
+            ));
+        }
+        Ok(())
     }
 
     /// The folder of a split, and which part of its images belong to it.
