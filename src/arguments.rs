@@ -62,8 +62,8 @@ Examples:
   secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
   secateur eval resnet18.onnx --size 224 --dataset images:flowers,labels=labels.csv
 
-Data sets: cifar10, cifar100, mnist, fashion_mnist (their files under the data root; `secateur doctor` says which are there),
-shapes[:SEED] and textures[:SEED] (drawn, no file needed), and
+Data sets: cifar10, cifar100, mnist, fashion_mnist, flowers102 (their files under the data root; `secateur doctor` says which are
+there), shapes[:SEED] and textures[:SEED] (drawn, no file needed), and
 images:DIR, a folder of JPEG, PNG, WebP or BMP files (a path, or a name under the data root). Its sub-folders are the classes, in
 alphabetical order; with sub-folders train and val (or test) these are the splits, else a fifth of every class is held out.
 Behind the folder may follow, each after a comma:
@@ -75,7 +75,13 @@ Behind the folder may follow, each after a comma:
   interpolation=bicubic (or nearest, lanczos) [default: bilinear, antialiased as torchvision's Resize]
   channels=bgr         blue first
   on_error=stop        end at an image that cannot be read [default: skip it and say so]
-  cache=off            keep no decoded images in ~/.cache/secateur/images
+  cache=off            keep no decoded images in ~/.cache/secateur/images (8 GiB at most, of which the oldest go first)
+arrays:FILE is a NumPy array of images, uint8 or floats: x.npy, all.npz:NAME, or an archive whose arrays have the usual names (x_train,
+y_train, x_test, y_test; train_images, ...) alone. Behind it may follow:
+  labels=FILE          integers, the numbers of the network's outputs
+  test=FILE            images of the test split, with test_labels=FILE; without, a fifth of every class is held out
+  layout=nhwc          or nchw, nhw (grey), where the shape does not tell
+  floats=bytes         floats are pixels of 0 to 255, or normalised: what the network reads [default: unit, 0 to 1]
 The last line reads `top1 0.9173 (9173 of 10000)`.";
 
 const COMPARE_NETWORKS_EXAMPLES: &str = "\

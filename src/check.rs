@@ -26,8 +26,7 @@ fn describe(scene: &Scene, resolved: &Resolved) -> String {
     for dataset in &resolved.datasets {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         lines.push(format!("data set  {}: {train} training images, {test} test images", dataset.name));
-        let notes = dataset.train.notes().into_iter().chain(dataset.test.notes());
-        lines.extend(notes.map(|note| format!("          {note}")));
+        lines.extend(dataset.notes().iter().map(|note| format!("          {note}")));
     }
     for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
         let bound = |ResolvedBound { cost, max, original, minimum, .. }: &ResolvedBound| {

@@ -22,11 +22,15 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let dense = dense_network(arguments, &network)?;
     let split = arguments.split;
     let roots = Roots::new(arguments.data_root.clone(), None, Default::default());
-    let data = arguments
-        .dataset
-        .read(&roots.data, split)
-        .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
-        .map_err(Failure::BadArguments)?;
+    let data = arguments.dataset.read(&roots.data, split).map_err(|error| {
+        let help =
+            error.is_missing_data().then_some("set --data-root or SECATEUR_DATA to the folder that holds the data set");
+        let error = anyhow::Error::from(error);
+        Failure::BadArguments(match help {
+            Some(help) => error.context(help),
+            None => error,
+        })
+    })?;
     let data = dataset_for(&network, &data).map_err(|error| Failure::BadArguments(error.into()))?;
     let fit = if dense.is_some() { check_images_fit(&network, &data) } else { check_fit(&network, &data) };
     fit.map_err(Failure::BadArguments)?;

@@ -28,3 +28,4 @@ mod scenes;
 mod searches;
 mod tidy;
 mod unlabelled;
+mod users_images;

@@ -205,7 +205,7 @@ fn say_inputs(scene: &Scene, resolved: &Resolved, reporter: &mut Reporter<'_>) {
         }
     }
     for dataset in &resolved.datasets {
-        for note in dataset.train.notes().into_iter().chain(dataset.test.notes()) {
+        for note in dataset.notes() {
             reporter.note(&format!("{}: {note}", dataset.name));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use secateur_formats::{Dataset, DatasetSource, FormatError, Pixels, Split};
+use secateur_formats::{Dataset, DatasetSource, Pixels, Split};
 use secateur_kernels::{Arithmetic, Plan};
 use secateur_net::{ChannelGroups, Cost, GroupId, Protocol, Shape};
 use secateur_rl::EnvironmentSpec;
@@ -193,7 +193,7 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
         data.n_classes,
         match data.images {
             Pixels::InFiles(_) => "; name the output of every image in a list: `labels: List(\"labels.csv\")`",
-            Pixels::InMemory(_) => "",
+            Pixels::InMemory(_) | Pixels::InArrays(_) => "",
         }
     );
     Ok(())
@@ -334,7 +334,7 @@ impl Problems<'_> {
 
     fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
         let source = self.scene.datasets[i].source.clone().beside(&roots.scene_dir);
-        if let Err(error) = self.memory.check_dataset(&source) {
+        if let Err(error) = self.memory.check_dataset(&source, &roots.data) {
             self.add(&format!("datasets[{i}].source"), error.to_string(), None);
             return None;
         }
@@ -343,8 +343,8 @@ impl Problems<'_> {
             Ok(splits) => Some(splits),
             Err(error) => {
                 let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
-                // What is wrong in a folder that is there is told with its remedy.
-                let help = Some(help).filter(|_| !matches!(error, FormatError::ImageFolder { .. }));
+                // What is wrong in a file or folder that is there is told with its remedy.
+                let help = Some(help).filter(|_| error.is_missing_data());
                 self.add(&format!("datasets[{i}].source"), error.to_string(), help);
                 None
             }
