@@ -1,6 +1,8 @@
 //! Refits of both sides of hidden channels: against networks whose best hidden channels are known, and against the
 //! refit of one side.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use secateur_kernels::{Arithmetic, Effort, Plan, RefitData, SequentialRefit};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{

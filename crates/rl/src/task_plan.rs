@@ -213,7 +213,7 @@ pub(crate) mod hand_made {
     /// Groups `a`, `b`, … of so many channels, every width allowed; a channel of group `i` costs `costs[i]`, and all
     /// may cost `max`.
     pub(crate) fn widths(channels: &[usize], costs: &'static [usize], max: usize) -> TaskWidths {
-        let group = |(i, &n): (usize, &usize)| GroupWidths {
+        let group = |i: usize, n: usize| GroupWidths {
             name: char::from(b'a' + i as u8).to_string(),
             n_channels: n,
             allowed: (1..=n).collect(),
@@ -222,7 +222,7 @@ pub(crate) mod hand_made {
         let tell = move |widths: &[usize]| format!("{} of {max}", cost(widths));
         TaskWidths::new(
             "task".to_owned(),
-            channels.iter().enumerate().map(group).collect(),
+            channels.iter().enumerate().map(|(i, &n)| group(i, n)).collect(),
             move |w| cost(w) <= max,
             tell,
         )

@@ -1,7 +1,7 @@
 //! Training images that decide between the finalists of a task: none that anything was chosen or fitted on.
 //!
-//! A search has seen the reward images as often as it scored candidates: its best is in part the one that they happen to
-//! suit. These images are looked at for a few finalists only.
+//! A search has seen the reward images as often as it scored candidates: its best is in part the one that they happen
+//! to suit. These images are looked at for a few finalists only.
 
 use rayon::ThreadPool;
 use secateur_formats::Dataset;

@@ -92,8 +92,11 @@ fn numbers(mut parts: MatElements<'_>) -> Result<Option<(String, Vec<f64>)>, Str
     Ok(Some((name, bytes.chunks_exact(size).map(|element| value(little(element))).collect())))
 }
 
+/// A number by its bits.
+type OfBits = fn(u64) -> f64;
+
 /// Bytes of a number of an element's type, and its value by its bits.
-fn number_type(kind: u32) -> Option<(usize, fn(u64) -> f64)> {
+fn number_type(kind: u32) -> Option<(usize, OfBits)> {
     Some(match kind {
         1 => (1, |bits| f64::from(bits as i8)),
         2 => (1, |bits| f64::from(bits as u8)),

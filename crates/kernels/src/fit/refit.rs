@@ -10,7 +10,7 @@ use crate::ChannelSpan;
 use crate::fit::activations::Activations;
 use crate::fit::eliminate::{Reader, eliminate};
 use crate::fit::image_groups::{ImageGroups, check_images};
-use crate::fit::pair::{Pair, PairProblem};
+use crate::fit::pair::{MapPair, PairProblem};
 use crate::fit::partial_network::PartialNetwork;
 use crate::fit::problem::{RefitProblem, SpareBlocks};
 use crate::fit::target::{Effort, RefitAim, RefitTarget, targets};
@@ -163,15 +163,15 @@ impl<'a> SequentialRefit<'a> {
     }
 
     /// The pairs that can be refitted, by their first map, each with the number of groups of images to do it on.
-    fn pairs(&self) -> BTreeMap<NodeId, (Pair, usize)> {
+    fn pairs(&self) -> BTreeMap<NodeId, (MapPair, usize)> {
         let graph = self.network.graph();
         let readers = graph.consumers();
         let is_narrow = |node| self.data.targets.get(&node).is_none_or(|target| !target.is_wide);
-        let can_refit = |pair: &Pair| {
+        let can_refit = |pair: &MapPair| {
             let target = self.data.targets.get(&pair.second);
             is_narrow(pair.first) && target.is_some_and(|target| !target.is_wide && !readers[target.sum].is_empty())
         };
-        let pairs = (1..graph.nodes().len()).filter_map(|node| Some((node, Pair::of(graph, &readers, node)?)));
+        let pairs = (1..graph.nodes().len()).filter_map(|node| Some((node, MapPair::of(graph, &readers, node)?)));
         let pairs = pairs.filter(|(_, pair)| can_refit(pair));
         pairs.filter_map(|(node, pair)| pair.n_groups(graph, &self.data.images).map(|n| (node, (pair, n)))).collect()
     }
@@ -190,7 +190,7 @@ impl<'a> SequentialRefit<'a> {
             if let Some((pair, n_groups)) = concerned {
                 activations.advance(self.pool, &state.compact, node)?;
                 original.advance(self.pool, self.network, self.data.targets[&pair.second].sum + 1)?;
-                self.refit_pair(state, (pair, *n_groups), [&original, &activations])?;
+                self.refit_pair(state, pair, *n_groups, [&original, &activations])?;
                 any = true;
             } else if let Some(target) = target {
                 activations.advance(self.pool, &state.compact, node)?;
@@ -205,7 +205,8 @@ impl<'a> SequentialRefit<'a> {
     fn refit_pair(
         &self,
         state: &mut PartialNetwork<'_>,
-        (pair, n_groups): (&Pair, usize),
+        pair: &MapPair,
+        n_groups: usize,
         [original, activations]: [&Activations<'_>; 2],
     ) -> Result<(), KernelError> {
         let (graph, outputs) = (self.network.graph(), state.positions(pair.second));

@@ -1,12 +1,12 @@
-//! The same error for every group: the smallest that the budget allows (ALDS; Liebenwein, Maalouf, Feldman and Rus 2021,
-//! without its low ranks).
+//! The same error for every group: the smallest that the budget allows (ALDS; Liebenwein, Maalouf, Feldman and Rus
+//! 2021, without its low ranks).
 
 use serde::{Deserialize, Serialize};
 
 use super::planned::Planned;
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
 use crate::error::RlError;
-use crate::task_plan::{TaskPlan, TaskPlans};
+use crate::task_plan::{GroupWidths, TaskPlan, TaskPlans};
 
 /// Settings of the agent: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,11 +37,11 @@ impl AgentKind for EqualErrorSettings {
 
 /// The least width of every group at which it loses at most `error`.
 fn within(plan: &TaskPlan, error: f64) -> Vec<usize> {
-    let least = |(group, errors): (&crate::task_plan::GroupWidths, &Vec<f64>)| {
+    let least = |group: &GroupWidths, errors: &[f64]| {
         let level = errors.iter().position(|&e| e <= error).unwrap_or(errors.len() - 1);
         group.allowed[level]
     };
-    plan.widths.groups.iter().zip(&plan.errors).map(least).collect()
+    plan.widths.groups.iter().zip(&plan.errors).map(|(group, errors)| least(group, errors)).collect()
 }
 
 /// Only errors that some width makes are worth trying: found by bisection over them.

@@ -162,8 +162,8 @@ impl PlanRule for Offsets {
         if !is_whole || rewards.len() >= self.settings.population {
             return Err(RlError::State { what: format!("{prefix}: expected a distribution over {n} groups") });
         }
-        let plan = |(i, &reward): (usize, &f32)| BestPlan { genes: genes[i * n..(i + 1) * n].to_vec(), reward };
-        let generation = rewards.iter().enumerate().map(plan).collect();
+        let plan = |i: usize, reward: f32| BestPlan { genes: genes[i * n..(i + 1) * n].to_vec(), reward };
+        let generation = rewards.iter().enumerate().map(|(i, &reward)| plan(i, reward)).collect();
         *self = Self { settings: self.settings, mean, sigma, generation, best };
         Ok(())
     }

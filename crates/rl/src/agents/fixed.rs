@@ -30,8 +30,8 @@ pub enum KeptWidth {
 #[serde(deny_unknown_fields, default)]
 pub struct FixedSettings {
     /// By name of a group, or a pattern in which `*` stands for any characters: channels (`12`) or a share (`0.5`). A
-    /// name counts before a pattern, a pattern with more characters before one with fewer; what none names stays as wide
-    /// as it may.
+    /// name counts before a pattern, a pattern with more characters before one with fewer; what none names stays as
+    /// wide as it may.
     pub widths: BTreeMap<String, KeptWidth>,
 }
 
@@ -41,11 +41,11 @@ impl AgentSettings for FixedSettings {
             KeptWidth::Channels(n) => n == 0,
             KeptWidth::Share(share) => !(share > 0.0 && share <= 1.0),
         };
-        let problem = |(name, kept): (&String, &KeptWidth)| match *kept {
+        let problem = |name: &str, kept: &KeptWidth| match *kept {
             KeptWidth::Channels(n) => BadSetting::new(path(name), n, EXPECTED),
             KeptWidth::Share(share) => BadSetting::new(path(name), share, EXPECTED),
         };
-        self.widths.iter().filter(|(_, kept)| is_wrong(kept)).map(problem).collect()
+        self.widths.iter().filter(|(_, kept)| is_wrong(kept)).map(|(name, kept)| problem(name, kept)).collect()
     }
 
     fn check_tasks(&self, tasks: &[TaskWidths]) -> Vec<BadSetting> {
@@ -124,8 +124,8 @@ impl FixedSettings {
         }
         let scaled = |step: usize| -> Vec<usize> {
             let scale = 1.0 - step as f64 / SCALES as f64;
-            let width = |(group, &width): (&GroupWidths, &usize)| group.nearest(scale * width as f64).min(width);
-            task.groups.iter().zip(&widths).map(width).collect()
+            let width = |group: &GroupWidths, width: usize| group.nearest(scale * width as f64).min(width);
+            task.groups.iter().zip(&widths).map(|(group, &given)| width(group, given)).collect()
         };
         let nearest = task.first_that_fits(SCALES, scaled);
         let changed: Vec<String> = task

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::planned::Planned;
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
 use crate::error::RlError;
-use crate::task_plan::{TaskPlan, TaskPlans};
+use crate::task_plan::{GroupWidths, TaskPlan, TaskPlans};
 
 /// What makes the norms of different groups comparable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,11 +72,11 @@ fn widths(plan: &TaskPlan, normalisation: Normalisation) -> Vec<usize> {
     thresholds.sort_unstable_by(f64::total_cmp);
     thresholds.dedup();
     let above = |threshold: f64| -> Vec<usize> {
-        let width = |(group, scores): (&crate::task_plan::GroupWidths, &Vec<f64>)| {
+        let width = |group: &GroupWidths, scores: &[f64]| {
             let n_kept = scores.iter().filter(|&&score| score >= threshold).count();
             group.nearest(n_kept as f64)
         };
-        plan.widths.groups.iter().zip(&of_groups).map(width).collect()
+        plan.widths.groups.iter().zip(&of_groups).map(|(group, scores)| width(group, scores)).collect()
     };
     match thresholds.len().checked_sub(1) {
         Some(last) => plan.widths.first_that_fits(last, |place| above(thresholds[place])),

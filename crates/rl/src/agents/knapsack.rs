@@ -43,7 +43,8 @@ mod tests {
     use super::KnapsackSettings;
     use crate::task_plan::hand_made;
 
-    /// Of what costs at most 5, (1, 2) loses 0.6 and (2, 1) loses 0.9; with the first group's error doubled, 1.2 and 1.0.
+    /// Of what costs at most 5, (1, 2) loses 0.6 and (2, 1) loses 0.9; with the first group's error doubled, 1.2 and
+    /// 1.0.
     #[test]
     fn it_keeps_the_widths_of_least_weighted_error() {
         let errors = vec![vec![0.6, 0.1], vec![0.8, 0.0]];

@@ -64,12 +64,12 @@ pub(super) fn widths_of(settings: &dyn crate::agent::AgentSettings, plan: &TaskP
     };
     let plans = TaskPlans::new(vec![plan.clone()]);
     let agent = crate::agent::build_planned(settings, &environment, Some(&plans)).unwrap();
-    let act = |(layer, group): (usize, &crate::task_plan::GroupWidths)| {
+    let act = |layer: usize, group: &crate::task_plan::GroupWidths| {
         let request = ActRequest { layer: layer as u32, even_ratio: 0.9, explore: true, ..ActRequest::default() };
         let ratio = agent.policy().act(&[request]).unwrap()[0].keep_ratio;
         (ratio * group.n_channels as f32).round() as usize
     };
-    plan.widths.groups.iter().enumerate().map(act).collect()
+    plan.widths.groups.iter().enumerate().map(|(layer, group)| act(layer, group)).collect()
 }
 
 #[cfg(test)]

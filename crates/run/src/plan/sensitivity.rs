@@ -80,13 +80,13 @@ impl Ranked<'_> {
         if shares.is_empty() {
             return vec![Sensitivity::EQUAL; self.paths.len()];
         }
-        let fit = |(place, scores): (usize, &[Score])| {
+        let fit = |place: usize, scores: &[Score]| {
             let error = |share: f32| self.error(place, self.bounds(place).nearest(share));
             let probes: Vec<(f64, f64)> =
                 shares.iter().zip(scores).map(|(&s, score)| (error(s), lost(score))).collect();
             Sensitivity::fit(&probes)
         };
-        let known: Vec<Option<Sensitivity>> = scores.chunks(shares.len()).enumerate().map(fit).collect();
+        let known: Vec<Option<Sensitivity>> = scores.chunks(shares.len()).enumerate().map(|(place, scores)| fit(place, scores)).collect();
         // A probe without error says nothing.
         let mut sorted: Vec<f64> = known.iter().flatten().map(|known| known.weight).collect();
         sorted.sort_by(f64::total_cmp);

@@ -74,8 +74,9 @@ impl PlannedNetwork {
         let weights = sensitivities.iter().map(|known| known.weight).collect();
         let powers: Vec<f64> = sensitivities.iter().map(|known| known.power).collect();
         let allocate = move |weights: &[f64]| {
-            let weighted = |(&weight, &power): (&f64, &f64)| Sensitivity { weight, power };
-            let weights: Vec<Sensitivity> = weights.iter().zip(&powers).map(weighted).collect();
+            let weighted = weights.iter().zip(&powers);
+            let weights: Vec<Sensitivity> =
+                weighted.map(|(&weight, &power)| Sensitivity { weight, power }).collect();
             let found = planned
                 .ranked()
                 .allocate(&planned.scene, &weights, std::slice::from_ref(&budget))
@@ -86,7 +87,7 @@ impl PlannedNetwork {
         let mut plan = TaskPlan::new(widths, errors, weights, allocate)?;
         plan.norms = order.iter().map(|&group| channel_norms(network, groups, group, Norm::L2)).collect();
         plan.even_ratios = even_ratios(&self.scene, &wall, &plan.knapsack);
-        plan.shadow_price = shadow_price(&ranked, &wall, (&plan.knapsack, &sensitivities));
+        plan.shadow_price = shadow_price(&ranked, &wall, &plan.knapsack, &sensitivities);
         Ok(plan)
     }
 }
@@ -102,13 +103,13 @@ fn even_ratios(scene: &Scene, wall: &BudgetWall, widths: &[usize]) -> Vec<f32> {
 }
 
 /// The largest drop of weighted error that the next width of any group would bring, per unit of the cost.
-fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, (kept, losses): (&[usize], &[Sensitivity])) -> f64 {
+fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, kept: &[usize], losses: &[Sensitivity]) -> f64 {
     let mut widths = wall.least_widths().to_vec();
     wall.order().iter().zip(kept).for_each(|(&group, &width)| widths[group] = width);
     // Of several bounds the first stands for all: prices of different costs cannot be added up.
     let Some(&CostBound { cost, .. }) = wall.limits().first() else { return 0.0 };
     let before = ranked.model.count(cost, &widths);
-    let mut price = |(place, &group): (usize, &usize)| {
+    let mut price = |place: usize, group: usize| {
         let width = widths[group];
         let Some(wider) = wall.bounds(place).above(width) else { return 0.0 };
         widths[group] = wider;
@@ -117,7 +118,7 @@ fn shadow_price(ranked: &Ranked<'_>, wall: &BudgetWall, (kept, losses): (&[usize
         let loss = |width: usize| losses[place].loss(ranked.error(place, width));
         (loss(width) - loss(wider)) / spent as f64
     };
-    wall.order().iter().enumerate().map(&mut price).fold(0.0, f64::max)
+    wall.order().iter().enumerate().map(|(place, &group)| price(place, group)).fold(0.0, f64::max)
 }
 
 fn sensitivities(job: &Job<'_>, key: ProbeKey, planned: &PlannedNetwork) -> anyhow::Result<Vec<Sensitivity>> {

@@ -10,7 +10,7 @@ const LINE: usize = 256;
 /// Products of residual and changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LineSums {
-    /// Of the changes by the first and the second map with each other: first by first, first by second, second by second.
+    /// Of the changes by either map with each other: first by first, first by second, second by second.
     changes: [f64; 3],
     /// Of the changes with the residual.
     gains: [f64; 2],

@@ -30,7 +30,8 @@ const N_STEPS: usize = 8;
 const ROWS_PER_COLUMN: usize = 400;
 /// Fewest rows for each column: with fewer, what fits these images fits no others.
 const ROWS_MIN: usize = 50;
-/// Fewest images of maps of [`PIXELS`] pixels, and the fewer the larger they are: neighbouring pixels say nearly the same.
+/// Fewest images of maps of [`PIXELS`] pixels, and the fewer the larger they are: neighbouring pixels say nearly the
+/// same.
 const IMAGES_MIN: usize = 1024;
 /// Pixels of a map of 32 rows and columns.
 const PIXELS: usize = 1024;
@@ -43,14 +44,14 @@ const LINE_SHARE: usize = 4;
 
 /// A map and the only one that reads what it makes, nothing but element-wise functions between them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Pair {
+pub(crate) struct MapPair {
     pub first: NodeId,
     /// From the first map on.
     pub functions: Vec<Pointwise>,
     pub second: NodeId,
 }
 
-impl Pair {
+impl MapPair {
     /// The pair whose first map is `first`, if it has one: both dense, the first with a bias.
     pub(crate) fn of(graph: &Graph, readers: &[Vec<NodeId>], first: NodeId) -> Option<Self> {
         let is_dense = |node: NodeId| LinearMap::of(graph, node).len() == 1;
@@ -61,20 +62,19 @@ impl Pair {
         let (mut functions, mut at) = (Vec::new(), first);
         loop {
             let [reader] = readers[at][..] else { return None };
-            match &graph.node(reader).op {
-                Op::Pointwise(function) => functions.push(*function),
-                Op::Identity => {}
-                _ if is_dense(reader) && has_bias(reader) => {
-                    return Some(Self { first, functions, second: reader });
-                }
-                _ => return None,
+            let op = &graph.node(reader).op;
+            if let Op::Pointwise(function) = op {
+                functions.push(*function);
+            } else if *op != Op::Identity {
+                let is_map = is_dense(reader) && has_bias(reader);
+                return is_map.then_some(Self { first, functions, second: reader });
             }
             at = reader;
         }
     }
 
-    /// Groups of images of `images` that the pair is fitted on; none where its maps have too many columns for the images
-    /// whose activations may be held. `original` is the network before anything was removed.
+    /// Groups of images of `images` that the pair is fitted on; none where its maps have too many columns for the
+    /// images whose activations may be held. `original` is the network before anything was removed.
     pub(crate) fn n_groups(&self, original: &Graph, images: &ImageGroups) -> Option<usize> {
         let maps = [self.first, self.second].map(|node| LinearMap::of(original, node));
         let sizes = maps.iter().flatten().map(|map| {
@@ -95,7 +95,7 @@ impl Pair {
 /// What a pair is fitted to, and on.
 #[derive(Clone, Copy)]
 pub(crate) struct PairProblem<'a> {
-    pub pair: &'a Pair,
+    pub pair: &'a MapPair,
     /// Of the second map.
     pub target: &'a RefitTarget,
     /// The original network's, of which the target's sum is held.
@@ -127,7 +127,7 @@ impl PairProblem<'_> {
     pub(crate) fn solve(&self, pool: &rayon::ThreadPool, network: &Network) -> Result<Option<[Refit; 2]>, KernelError> {
         let mut network = network.clone();
         let maps = [self.pair.first, self.pair.second].map(|node| LinearMap::of(network.graph(), node).remove(0));
-        let (mut best, mut least): (Option<[Refit; 2]>, f64) = (None, f64::INFINITY);
+        let (mut best, mut least) = (None::<[Refit; 2]>, f64::INFINITY);
         let mut equations = [const { None }; 2];
         let mut last = None;
         for step in 0..=N_STEPS {

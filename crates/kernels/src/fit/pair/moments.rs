@@ -21,6 +21,19 @@ pub(crate) struct MapMoments<'a> {
     with_gram: bool,
 }
 
+/// One group of some images.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupOfImages<'a> {
+    pub images: &'a ImageGroups,
+    pub group: usize,
+}
+
+impl GroupOfImages<'_> {
+    fn clear_missing(self, values: &mut [f32]) {
+        self.images.clear_missing(self.group, values);
+    }
+}
+
 /// X^T Y, and X^T X where it was asked for.
 pub(crate) enum MomentSums {
     Moment(Vec<f64>),
@@ -52,18 +65,18 @@ impl<'a> MapMoments<'a> {
         }
     }
 
-    /// Adds a group of images: inputs `[H, W, inputs, LANES]`, and what the outputs are multiplied with, zero where there
-    /// is no image.
+    /// Adds a group of images: inputs `[H, W, inputs, LANES]`, and what the outputs are multiplied with, zero where
+    /// there is no image.
     pub(crate) fn add(
         &self,
-        (images, group): (&ImageGroups, usize),
+        place: GroupOfImages<'_>,
         [x, y]: [&[f32]; 2],
         buffers: &mut MomentBuffers,
         sums: &mut MomentSums,
     ) {
         match &self.products {
             Some(products) => {
-                let x = self.write_ones((images, group), x, buffers);
+                let x = self.write_ones(place, x, buffers);
                 let maps = Maps { x, y, n_groups: 1 };
                 match sums {
                     MomentSums::Moment(moment) => products.add_moment(maps, moment),
@@ -71,14 +84,14 @@ impl<'a> MapMoments<'a> {
                     MomentSums::OfRows(_) => unreachable!("sums are of the form that `empty` gives"),
                 }
             }
-            None => self.add_rows((images, group), [x, y], buffers, sums),
+            None => self.add_rows(place, [x, y], buffers, sums),
         }
     }
 
     /// The inputs with a channel of ones, zero where there is no image.
     fn write_ones<'b>(
         &self,
-        (images, group): (&ImageGroups, usize),
+        place: GroupOfImages<'_>,
         x: &[f32],
         buffers: &'b mut MomentBuffers,
     ) -> &'b [f32] {
@@ -91,13 +104,13 @@ impl<'a> MapMoments<'a> {
             inputs.copy_from_slice(pixel);
             one.fill(1.0);
         }
-        images.clear_missing(group, with_ones);
+        place.clear_missing(with_ones);
         with_ones
     }
 
     fn add_rows(
         &self,
-        (images, group): (&ImageGroups, usize),
+        place: GroupOfImages<'_>,
         [x, y]: [&[f32]; 2],
         buffers: &mut MomentBuffers,
         sums: &mut MomentSums,
@@ -111,7 +124,7 @@ impl<'a> MapMoments<'a> {
             for (i, row) in rows.chunks_exact_mut(n_columns * lanes).enumerate() {
                 self.map.write_inputs(maps, block * BLOCK_ROWS + i, &self.channels, row);
             }
-            images.clear_missing(group, rows);
+            place.clear_missing(rows);
             match sums {
                 MomentSums::Moment(moment) => {
                     let pair = [Columns::of_rows(rows, n_columns, 0, n_columns), Columns::of_rows(y, n_out, 0, n_out)];

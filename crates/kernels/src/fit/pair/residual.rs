@@ -4,9 +4,8 @@ use secateur_net::{ConvTranspose2d, Network, NodeId, Shape};
 
 use crate::engine::elementwise;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
-use crate::fit::image_groups::ImageGroups;
 use crate::fit::pair::PairProblem;
-use crate::fit::pair::moments::MomentBuffers;
+use crate::fit::pair::moments::{GroupOfImages, MomentBuffers};
 use crate::fit::pair::slope::multiply_by_slopes;
 use crate::fit::segment::{Segment, SegmentBuffers};
 use crate::fit::surrogate::hidden_target;
@@ -161,14 +160,14 @@ impl<'a> GroupPass<'a> {
         &self,
         group: usize,
         buffers: &mut PassBuffers,
-        mut visit: impl FnMut((&ImageGroups, usize), [[&[f32]; 2]; 2], &mut MomentBuffers),
+        mut visit: impl FnMut(GroupOfImages<'_>, [[&[f32]; 2]; 2], &mut MomentBuffers),
     ) {
         let [n_out, n_sums] = buffers.lens;
         let PassBuffers { moments, hidden, residual, brought_back, .. } = buffers;
         let activations = self.problem.activations;
         let n_hidden = self.maps[1].shapes()[0].len() * activations.images().lanes();
         let first = [activations.whole(self.source, group), &brought_back[..n_sums]];
-        visit((activations.images(), group), [first, [&hidden[..n_hidden], &residual[..n_out]]], moments);
+        visit(GroupOfImages { images: activations.images(), group }, [first, [&hidden[..n_hidden], &residual[..n_out]]], moments);
     }
 
     /// What the direction of either map changes of the second's outputs, to first order; zero where that is hidden.
