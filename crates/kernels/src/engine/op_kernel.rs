@@ -150,6 +150,20 @@ impl OpKernel {
         Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
     }
 
+    /// Takes other parameters of the same shapes, and allocates nothing: a convolution's weight and bias, or slopes (as
+    /// `weight`). Operations without parameters stay as they are.
+    pub(crate) fn set_weights(&mut self, weight: &[f32], bias: Option<&[f32]>) {
+        match &mut self.work {
+            Form::Conv(kernel) => kernel.set_weights(weight, bias),
+            Form::Winograd(kernel) => kernel.set_weights(weight, bias),
+            Form::Depthwise(kernel) => kernel.set_weights(weight, bias),
+            Form::Slopes(slopes) => {
+                slopes.chunks_exact_mut(self.lanes).zip(weight).for_each(|(to, &slope)| to.fill(slope));
+            }
+            _ => {}
+        }
+    }
+
     /// The same on words that hold two channels each, where all that is done is to move whole words.
     pub(crate) fn on_pairs(&self) -> Option<Self> {
         let halves =
