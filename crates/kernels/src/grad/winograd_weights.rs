@@ -7,6 +7,7 @@
 use secateur_net::{Conv2d, Shape};
 
 use crate::engine::arithmetic::Arithmetic;
+use crate::engine::winograd::filters::FILTERS;
 use crate::engine::winograd::geometry::{POINTS, TILE};
 use crate::engine::winograd::jobs::InputJob;
 use crate::engine::winograd::transforms::Transforms;
@@ -18,8 +19,8 @@ use crate::simd::lanes::{Avx2, Avx512};
 use crate::simd::lanes::{Lanes, Portable};
 use crate::simd::products::{Columns, add_products};
 
-/// Most and fewest tiles that are transformed before they are multiplied: many, since lanes are added up each time; few,
-/// so that they stay in a core's own cache.
+/// Most and fewest tiles that are transformed before they are multiplied: many, since lanes are added up each time;
+/// few, so that they stay in a core's own cache.
 const TILES: [usize; 2] = [8, 64];
 /// Tiles times channels, of input and output, that fit that cache.
 const TILE_CHANNELS: usize = 544;
@@ -106,11 +107,18 @@ impl WinogradWeights {
                 add_products(self.isa, [x, g], [1, 1, tiles.len()], false, sums, output.c);
             }
         }
-        for (input, sums) in (0..input.c).map(|i| (i, &scratch.sums[i * output.c..])) {
-            for o in 0..output.c {
-                let taps = weights_of(|point| sums[point * n_pairs + o]);
-                let to = &mut gradient[(o * self.shapes[0].c + input) * 9..][..9];
-                to.iter_mut().zip(taps).for_each(|(to, tap)| *to += tap as f32);
+        for i in 0..input.c {
+            for first in (0..output.c).step_by(FILTERS) {
+                let n = FILTERS.min(output.c - first);
+                let mut points = [[0.0; FILTERS]; POINTS];
+                for (values, sums) in points.iter_mut().zip(scratch.sums.chunks_exact(n_pairs)) {
+                    values[..n].copy_from_slice(&sums[i * output.c + first..][..n]);
+                }
+                let taps = weights_of(&points);
+                for filter in 0..n {
+                    let to = &mut gradient[((first + filter) * input.c + i) * 9..][..9];
+                    to.iter_mut().zip(&taps).for_each(|(to, tap)| *to += tap[filter] as f32);
+                }
             }
         }
     }
@@ -202,14 +210,25 @@ unsafe fn gradient_line<L: Lanes>(g: [L::V; TILE]) -> [L::V; 6] {
     }
 }
 
-/// G^T m G: the gradient of the nine weights.
-fn weights_of(m: impl Fn(usize) -> f64) -> [f64; 9] {
-    let line = |m: [f64; 6]| {
-        let (sum, difference) = ((m[1] + m[2]) / 6.0, (m[1] - m[2]) / 6.0);
-        let (sum_of_two, difference_of_two) = ((m[3] + m[4]) / 24.0, (m[3] - m[4]) / 24.0);
-        [m[0] / 4.0 - sum + sum_of_two, 2.0 * difference_of_two - difference, 4.0 * sum_of_two - sum + m[5]]
-    };
-    let rows: [[f64; 3]; 6] = std::array::from_fn(|i| line(std::array::from_fn(|j| m(i * 6 + j))));
-    let columns: [[f64; 3]; 3] = std::array::from_fn(|j| line(std::array::from_fn(|i| rows[i][j])));
+/// G^T m G of some filters: the gradients of their nine weights.
+fn weights_of(points: &[[f64; FILTERS]; POINTS]) -> [[f64; FILTERS]; 9] {
+    let mut rows = [[[0.0; FILTERS]; 3]; 6];
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = weight_line(std::array::from_fn(|j| &points[i * 6 + j]));
+    }
+    let columns: [_; 3] = std::array::from_fn(|j| weight_line(std::array::from_fn(|i| &rows[i][j])));
     std::array::from_fn(|tap| columns[tap % 3][tap / 3])
+}
+
+/// G^T m of one line.
+fn weight_line(m: [&[f64; FILTERS]; 6]) -> [[f64; FILTERS]; 3] {
+    let mut out = [[0.0; FILTERS]; 3];
+    for f in 0..FILTERS {
+        let (sum, difference) = ((m[1][f] + m[2][f]) * (1.0 / 6.0), (m[1][f] - m[2][f]) * (1.0 / 6.0));
+        let (sum_of_two, difference_of_two) = ((m[3][f] + m[4][f]) * (1.0 / 24.0), (m[3][f] - m[4][f]) * (1.0 / 24.0));
+        out[0][f] = 0.25 * m[0][f] - sum + sum_of_two;
+        out[1][f] = 2.0 * difference_of_two - difference;
+        out[2][f] = 4.0 * sum_of_two - sum + m[5][f];
+    }
+    out
 }

@@ -88,7 +88,7 @@ fn a_few_images_are_learned_by_heart() {
 fn a_batch_after_a_larger_one_is_as_in_a_plan_of_its_own() {
     let network = network("resnet20");
     let images = numbers(40 * IMAGE.len(), 8);
-    let labels = vec![3; 40];
+    let labels = [3; 40];
     let gradient = |plan: &mut TrainPlan, n: usize| {
         let losses =
             [WeightedLoss { loss: TrainLoss::CrossEntropy { labels: &labels[..n], smoothing: 0.1 }, weight: 2.0 }];
