@@ -25,4 +25,5 @@ mod run;
 mod run_directory;
 mod scenes;
 mod tidy;
+mod tune;
 mod unlabelled;
