@@ -15,7 +15,8 @@ use secateur_kernels::{Arithmetic, Isa, Plan};
 use secateur_net::{Network, fold_batch_norm};
 use secateur_run::{LoadedNetwork, Roots, check_fit, dataset_for, load_network, thread_pool};
 use secateur_tune::{
-    Augmentation, Decay, ImageDraw, LossSettings, SgdSettings, Trainer, TrainerSettings, TrainerState, epoch_order,
+    Augmentation, Decay, ImageDraw, LossSettings, Picture, SgdSettings, StepTargets, Trainer, TrainerSettings,
+    TrainerState, epoch_order,
 };
 use serde::{Deserialize, Serialize};
 
@@ -217,7 +218,8 @@ impl<'a> Tuning<'a> {
         }
         let what = || format!("checkpoint '{}'", path.display());
         let bytes = read_regular_file(&path, CHECKPOINT_MAX).with_context(what)?;
-        let (state, curve): (TrainerState, Vec<EpochReport>) = postcard::from_bytes(&bytes).with_context(what)?;
+        let saved: (TrainerState, Vec<EpochReport>) = postcard::from_bytes(&bytes).with_context(what)?;
+        let (state, curve) = saved;
         trainer.resume(state).with_context(what)?;
         ensure!(
             trainer.n_done() == curve.len() * self.steps_per_epoch(),
@@ -237,7 +239,8 @@ impl<'a> Tuning<'a> {
         for indices in order.chunks_exact(batch) {
             let (images, labels) = self.batch(epoch, indices)?;
             let teacher = self.teacher.as_ref().map(|plan| plan.logits(&self.pool, &images)).transpose()?;
-            let report = trainer.step(&self.pool, &images, (&labels, teacher.as_deref()))?;
+            let report =
+                trainer.step(&self.pool, &images, StepTargets { labels: &labels, teacher: teacher.as_deref() })?;
             loss += report.loss;
             n_correct += report.n_correct;
             n += labels.len();
@@ -265,7 +268,7 @@ impl<'a> Tuning<'a> {
         self.pool.install(|| {
             pairs.zip(&loaded.indices).for_each(|((out, image), &index)| {
                 let draw = ImageDraw { seed: self.arguments.seed, epoch: epoch as u64, image: index as u64 };
-                how.apply(draw, (image, shape), &black, out);
+                how.apply(draw, Picture { values: image, shape, black: &black }, out);
             });
         });
         let labels = self.data.labels()?;

@@ -24,9 +24,21 @@ pub struct ImageDraw {
     pub image: u64,
 }
 
+/// An image as a network reads it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Picture<'a> {
+    /// `[H, W, C]`
+    pub values: &'a [f32],
+    /// Its shape.
+    pub shape: Shape,
+    /// Values of a black pixel, `[C]`.
+    pub black: &'a [f32],
+}
+
 impl Augmentation {
-    /// Writes `image` `[H, W, C]`, moved and mirrored, to `out`; `black` is the value of a black pixel's channels.
-    pub fn apply(&self, draw: ImageDraw, (image, shape): (&[f32], Shape), black: &[f32], out: &mut [f32]) {
+    /// Writes `picture`, moved and mirrored, to `out`.
+    pub fn apply(&self, draw: ImageDraw, picture: Picture<'_>, out: &mut [f32]) {
+        let Picture { values: image, shape, black } = picture;
         let mut rng = stream(draw.seed, draw.epoch, draw.image + 1);
         let range = 2 * self.crop + 1;
         // From 0 to twice the crop: rows and columns of the padded image that are cut off in front.
@@ -72,7 +84,11 @@ mod tests {
     fn augmented(how: Augmentation, image: u64) -> Vec<f32> {
         let values: Vec<f32> = (0..24).map(|i| i as f32).collect();
         let mut out = vec![f32::NAN; 24];
-        how.apply(ImageDraw { seed: 1, epoch: 2, image }, (&values, SHAPE), &[-1.0, -2.0], &mut out);
+        how.apply(
+            ImageDraw { seed: 1, epoch: 2, image },
+            Picture { values: &values, shape: SHAPE, black: &[-1.0, -2.0] },
+            &mut out,
+        );
         out
     }
 

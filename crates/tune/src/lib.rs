@@ -40,11 +40,11 @@ mod sgd;
 mod trainer;
 
 pub use adam::{Adam, AdamSettings};
-pub use augmentation::{Augmentation, ImageDraw, epoch_order};
+pub use augmentation::{Augmentation, ImageDraw, Picture, epoch_order};
 pub use average::WeightAverage;
 pub use clip::clip_norm;
 pub use error::TuneError;
 pub use optimiser::Optimiser;
 pub use schedule::{Decay, RateSchedule};
 pub use sgd::{Sgd, SgdSettings};
-pub use trainer::{LossSettings, Trainer, TrainerSettings, TrainerState};
+pub use trainer::{LossSettings, StepTargets, Trainer, TrainerSettings, TrainerState};

@@ -64,6 +64,15 @@ pub struct TrainerState {
     average: WeightAverage,
 }
 
+/// What the network should say of the images of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepTargets<'a> {
+    /// `[N]`
+    pub labels: &'a [u16],
+    /// Outputs of a teacher, `[N, outputs]`.
+    pub teacher: Option<&'a [f32]>,
+}
+
 impl Trainer {
     /// A training of `network` from its first step on.
     ///
@@ -113,8 +122,7 @@ impl Trainer {
         self.progress.step
     }
 
-    /// One step on `images` `[N, H, W, C]` and their labels; `teacher` are another network's outputs of them, `[N,
-    /// outputs]`.
+    /// One step on `images` `[N, H, W, C]`.
     ///
     /// # Errors
     /// A loss or gradient that is not finite: the weights are as they were, but not the running statistics. As
@@ -123,7 +131,7 @@ impl Trainer {
         &mut self,
         pool: &ThreadPool,
         images: &[f32],
-        (labels, teacher): (&[u16], Option<&[f32]>),
+        StepTargets { labels, teacher }: StepTargets<'_>,
     ) -> Result<StepReport, TuneError> {
         let LossSettings { distillation, temperature, smoothing } = self.settings.loss;
         let share = if teacher.is_some() { distillation } else { 0.0 };

@@ -234,16 +234,25 @@ pub(crate) struct Clamped<'a> {
     pub bounds: [f32; 2],
 }
 
+/// Values, and one for each channel from which differences are taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Centred<'a> {
+    /// The values.
+    pub x: &'a [f32],
+    /// `[channels]`
+    pub centre: &'a [f32],
+}
+
 on_lanes! {
     /// [`stop_at_bounds`] and [`add_gradient_sums`] in one go.
-    stop_and_sum = stopped_and_summed(clamped: Clamped<'_>, g: &mut [f32], x: (&[f32], &[f32]), sums: &mut [f32])
+    stop_and_sum = stopped_and_summed(clamped: Clamped<'_>, g: &mut [f32], x: Centred<'_>, sums: &mut [f32])
 }
 
 #[inline(always)]
 unsafe fn stopped_and_summed<L: Lanes>(
     Clamped { y, bounds }: Clamped<'_>,
     g: &mut [f32],
-    (x, centre): (&[f32], &[f32]),
+    Centred { x, centre }: Centred<'_>,
     sums: &mut [f32],
 ) {
     let pixel_len = centre.len() * L::LANES;
@@ -267,6 +276,17 @@ unsafe fn stopped_and_summed<L: Lanes>(
     }
 }
 
+/// Values of one channel of a group of images.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MapSize {
+    /// Pixels of an image.
+    pub n_pixels: usize,
+    /// Images that there is room for.
+    pub lanes: usize,
+    /// Images.
+    pub n_present: usize,
+}
+
 /// Sums over pixels of two values of each channel, in f64 and by channel, from those of lanes in f32.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelSums {
@@ -286,7 +306,7 @@ impl ChannelSums {
     /// `n_present`.
     pub(crate) fn sum(
         &mut self,
-        (n_pixels, lanes, n_present): (usize, usize, usize),
+        MapSize { n_pixels, lanes, n_present }: MapSize,
         out: &mut [f64],
         mut add: impl FnMut(Range<usize>, &mut [f32]),
     ) {

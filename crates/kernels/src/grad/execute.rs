@@ -1,9 +1,10 @@
 //! Runs the instructions of a training step on one group of images.
 
-use crate::engine::op_kernel::{Scratch, Tail};
-use crate::grad::channels::{self, ChannelSums, Clamped, Coefficients, Normalising};
+use crate::engine::op_kernel::Tail;
+use crate::grad::channels::{self, Centred, ChannelSums, Clamped, Coefficients, MapSize, Normalising};
+use crate::grad::input_gradient::{GradientScratch, PassedBack};
 use crate::grad::loss::{BatchLoss, StepReport};
-use crate::grad::op_gradient::add_slope_gradient;
+use crate::grad::op_gradient::{GradientSum, add_slope_gradient};
 use crate::grad::placement::{Placement, ValuePlace};
 use crate::grad::program::{Instruction, TrainProgram, TrainWork, ValueId};
 use crate::grad::weight_gradient::{ProductScratch, add_bias_gradient};
@@ -39,8 +40,7 @@ pub(crate) struct GroupState {
 #[derive(Debug, Default)]
 pub(crate) struct TrainWorker {
     buffers: Vec<AlignedVec>,
-    scratch: Scratch,
-    part: AlignedVec,
+    scratch: GradientScratch,
     products: ProductScratch,
     sums: ChannelSums,
     outputs: Vec<f64>,
@@ -73,6 +73,10 @@ impl TrainContext<'_> {
         (self.loss.n_images - group * lanes).min(lanes)
     }
 
+    fn map_size(&self, n_pixels: usize, group: usize) -> MapSize {
+        MapSize { n_pixels, lanes: self.isa.lanes(), n_present: self.n_present(group) }
+    }
+
     /// Runs one instruction; gradients of parameters are added to `gradient`.
     pub(crate) fn run(
         &self,
@@ -103,7 +107,6 @@ impl TrainContext<'_> {
                 sums: &mut group.sums,
                 report: &mut group.report,
                 scratch: &mut worker.scratch,
-                part: &mut worker.part,
                 products: &mut worker.products,
                 channel_sums: &mut worker.sums,
                 loss: (&mut worker.outputs, &mut worker.output_gradient, &mut worker.loss_room),
@@ -136,7 +139,12 @@ impl TrainContext<'_> {
             TrainWork::Images => self.bring_images(rest.index, out),
             TrainWork::Operation { kernel, activation, has_residual } => {
                 let residual = has_residual.then(|| read(n_reads - 1));
-                self.program.kernels[kernel].kernel.run(read, Tail { residual, activation }, out, rest.scratch);
+                self.program.kernels[kernel].kernel.run(
+                    read,
+                    Tail { residual, activation },
+                    out,
+                    &mut rest.scratch.kernel,
+                );
             }
             TrainWork::Normalise { norm, clamp } => {
                 let norm = &self.program.norms[norm];
@@ -156,11 +164,12 @@ impl TrainContext<'_> {
                 }
                 let norm = &self.program.norms[norm];
                 let ([y, x], pixel_len) = ([read(1), read(2)], norm.channels * self.isa.lanes());
-                let size = (norm.n_pixels, self.isa.lanes(), self.n_present(rest.index));
+                let size = self.map_size(norm.n_pixels, rest.index);
                 rest.channel_sums.sum(size, &mut rest.sums[norm.sums.clone()], |pixels, sums| {
                     let at = pixels.start * pixel_len..pixels.end * pixel_len;
-                    let (clamped, x) = (Clamped { y: &y[at.clone()], bounds }, &x[at.clone()]);
-                    channels::stop_and_sum(self.isa, clamped, &mut out[at], (x, &norm.mean), sums);
+                    let clamped = Clamped { y: &y[at.clone()], bounds };
+                    let x = Centred { x: &x[at.clone()], centre: &norm.mean };
+                    channels::stop_and_sum(self.isa, clamped, &mut out[at], x, sums);
                 });
             }
             TrainWork::Sum => out.iter_mut().zip(read(0).iter().zip(read(1))).for_each(|(to, (a, b))| *to = a + b),
@@ -179,7 +188,7 @@ impl TrainContext<'_> {
             TrainWork::ConvInput { kernel } => {
                 let of_input = self.program.kernels[kernel].input_gradient.as_ref();
                 let of_input = of_input.expect("made for convolutions whose input has a gradient");
-                of_input.run((read(0), behind(1)), out, (rest.part, rest.scratch));
+                of_input.run(PassedBack { g: read(0), previous: behind(1) }, out, rest.scratch);
             }
             TrainWork::Input { gradient, kernel, has_previous } => {
                 match has_previous.then(|| read(n_reads - 1)) {
@@ -187,7 +196,7 @@ impl TrainContext<'_> {
                     None => out.fill(0.0),
                 }
                 let slopes = self.program.kernels[kernel].weight.clone().map_or(&[][..], |at| &self.parameters[at]);
-                self.program.gradients[gradient].add(read, (self.isa.lanes(), slopes), out);
+                self.program.gradients[gradient].add(read, slopes, GradientSum { lanes: self.isa.lanes(), out });
             }
             TrainWork::Statistics { .. }
             | TrainWork::NormSums { .. }
@@ -201,7 +210,7 @@ impl TrainContext<'_> {
     /// Instructions that add up sums over a group.
     fn sum<'a>(&self, instruction: &Instruction, read: &dyn Fn(usize) -> &'a [f32], rest: &mut Rest<'_>) {
         let lanes = self.isa.lanes();
-        let size = |n_pixels: usize| (n_pixels, lanes, self.n_present(rest.index));
+        let size = |n_pixels: usize| self.map_size(n_pixels, rest.index);
         match instruction.work {
             TrainWork::Statistics { norm } => {
                 let norm = &self.program.norms[norm];
@@ -280,8 +289,7 @@ struct Rest<'a> {
     index: usize,
     sums: &'a mut [f64],
     report: &'a mut StepReport,
-    scratch: &'a mut Scratch,
-    part: &'a mut AlignedVec,
+    scratch: &'a mut GradientScratch,
     products: &'a mut ProductScratch,
     channel_sums: &'a mut ChannelSums,
     loss: (&'a mut Vec<f64>, &'a mut Vec<f64>, &'a mut [Vec<f64>; 2]),

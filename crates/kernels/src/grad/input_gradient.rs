@@ -16,6 +16,24 @@ pub(crate) struct InputGradient {
     parts: Vec<RemainderPart>,
 }
 
+/// What comes back to a convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassedBack<'a> {
+    /// Gradient of its output.
+    pub g: &'a [f32],
+    /// What other readers of its input have added to the input's gradient.
+    pub previous: Option<&'a [f32]>,
+}
+
+/// Working memory.
+#[derive(Debug, Default)]
+pub(crate) struct GradientScratch {
+    /// Of the kernels.
+    pub kernel: Scratch,
+    /// Pixels of one remainder.
+    part: AlignedVec,
+}
+
 /// The pixels whose rows and columns leave certain remainders.
 #[derive(Debug)]
 struct RemainderPart {
@@ -69,15 +87,16 @@ impl InputGradient {
     }
 
     /// Writes to `out` the gradient of one group's input, given that of its output, `g`, and what other readers of the
-    /// input have added before, `previous`. `part` and `scratch` are working memory.
+    /// input have added before, `previous`.
     pub(crate) fn run(
         &self,
-        (g, previous): (&[f32], Option<&[f32]>),
+        PassedBack { g, previous }: PassedBack<'_>,
         out: &mut [f32],
-        (part_values, scratch): (&mut AlignedVec, &mut Scratch),
+        scratch: &mut GradientScratch,
     ) {
         if let [RemainderPart { turned: Some(turned), .. }] = &self.parts[..] {
-            return turned.kernel.run(&|_| g, Tail { residual: previous, activation: None }, out, scratch);
+            let tail = Tail { residual: previous, activation: None };
+            return turned.kernel.run(&|_| g, tail, out, &mut scratch.kernel);
         }
         match previous {
             Some(previous) => out.copy_from_slice(previous),
@@ -86,9 +105,9 @@ impl InputGradient {
         let pixel_len = self.input.c * self.lanes;
         for RemainderPart { first, shape, turned } in &self.parts {
             let Some(turned) = turned else { continue };
-            part_values.grow(shape.len() * self.lanes);
-            let values = &mut part_values[..shape.len() * self.lanes];
-            turned.kernel.run(&|_| g, Tail::default(), values, scratch);
+            scratch.part.grow(shape.len() * self.lanes);
+            let values = &mut scratch.part[..shape.len() * self.lanes];
+            turned.kernel.run(&|_| g, Tail::default(), values, &mut scratch.kernel);
             for (at, from) in values.chunks_exact(pixel_len).enumerate() {
                 let row = first[0] + at / shape.w * self.conv.stride[0];
                 let column = first[1] + at % shape.w * self.conv.stride[1];

@@ -28,6 +28,15 @@ pub(crate) struct TrainedNorm {
     pub coefficients: [Vec<f32>; 3],
 }
 
+/// What does not change of a BatchNorm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormSettings {
+    /// Added to the variance.
+    pub eps: f32,
+    /// Pixels of an image.
+    pub n_pixels: usize,
+}
+
 /// Share of a batch's statistics in the running ones, as PyTorch has it.
 const MOMENTUM: f64 = 0.1;
 
@@ -35,7 +44,7 @@ impl TrainedNorm {
     /// With these running statistics.
     pub(crate) fn new(
         name: String,
-        (eps, n_pixels): (f32, usize),
+        NormSettings { eps, n_pixels }: NormSettings,
         [gamma, beta, sums]: [Range<usize>; 3],
         [mean, var]: [&[f32]; 2],
     ) -> Self {
@@ -86,7 +95,8 @@ impl TrainedNorm {
     pub(crate) fn take_gradient(
         &mut self,
         n_images: usize,
-        (parameters, gradient): (&[f32], &mut [f32]),
+        parameters: &[f32],
+        gradient: &mut [f32],
         sums: impl Fn(usize) -> f64,
     ) {
         let count = (n_images * self.n_pixels) as f64;

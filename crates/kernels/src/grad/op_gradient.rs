@@ -28,14 +28,24 @@ pub(crate) enum OpGradient {
     Softmax { channels: usize },
 }
 
+/// A gradient that is being added up.
+#[derive(Debug)]
+pub(crate) struct GradientSum<'a> {
+    /// Images of a group.
+    pub lanes: usize,
+    /// The gradient of one group's input.
+    pub out: &'a mut [f32],
+}
+
 /// No value of the input.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
 impl OpGradient {
     /// Adds the gradient of one group's input to `out`. `read(0)` is `g`, the others are those named above, each
     /// `[H, W, C, LANES]`; `slopes` are those of a rectifier.
-    pub(crate) fn add<'a>(&self, read: &dyn Fn(usize) -> &'a [f32], (lanes, slopes): (usize, &[f32]), out: &mut [f32]) {
+    pub(crate) fn add<'a>(&self, read: &dyn Fn(usize) -> &'a [f32], slopes: &[f32], to: GradientSum<'_>) {
         let g = read(0);
+        let GradientSum { lanes, out } = to;
         match self {
             Self::Function(function) => {
                 let pairs = g.iter().zip(read(1));
@@ -48,9 +58,11 @@ impl OpGradient {
                     add_to(&mut out[source as usize * lanes..][..lanes], g);
                 }
             }
-            Self::Product { sources, of } => add_of_product(read, sources, *of, (lanes, out)),
-            Self::MaxPool { window, shapes } => add_of_maxima([g, read(1), read(2)], window, shapes, (lanes, out)),
-            Self::AveragePool { window, shapes } => add_of_averages(g, window, shapes, (lanes, out)),
+            Self::Product { sources, of } => add_of_product(read, sources, *of, GradientSum { lanes, out }),
+            Self::MaxPool { window, shapes } => {
+                add_of_maxima([g, read(1), read(2)], window, shapes, GradientSum { lanes, out });
+            }
+            Self::AveragePool { window, shapes } => add_of_averages(g, window, shapes, GradientSum { lanes, out }),
             Self::GlobalAverage { input } => {
                 let share = 1.0 / (input.h * input.w) as f32;
                 for pixel in out.chunks_exact_mut(input.c * lanes) {
@@ -60,7 +72,7 @@ impl OpGradient {
             Self::GlobalMax { input } => {
                 let whole = Window::new([input.h, input.w], [1, 1], [0, 0]);
                 let shapes = [*input, Shape { h: 1, w: 1, ..*input }];
-                add_of_maxima([g, read(1), read(2)], &whole, &shapes, (lanes, out));
+                add_of_maxima([g, read(1), read(2)], &whole, &shapes, GradientSum { lanes, out });
             }
             Self::Softmax { channels } => add_of_softmax([g, read(1)], *channels, lanes, out),
         }
@@ -73,11 +85,12 @@ pub(crate) fn sources(kernel: &OpKernel, input: usize, others: f32) -> Vec<u32> 
     let lanes = kernel.lanes();
     // f32 holds whole numbers up to 2^24 exactly.
     let digits = [1usize << 12, 1].map(|unit| {
-        let of_input = |(i, shape): (usize, &Shape)| -> Vec<f32> {
+        let of_input = |i: usize, shape: &Shape| -> Vec<f32> {
             let value = |at: usize| if i == input { ((at + 1) / unit % (1 << 12)) as f32 } else { others };
             (0..shape.len()).flat_map(|at| std::iter::repeat_n(value(at), lanes)).collect()
         };
-        let inputs: Vec<Vec<f32>> = kernel.in_shapes().iter().enumerate().map(of_input).collect();
+        let inputs: Vec<Vec<f32>> =
+            kernel.in_shapes().iter().enumerate().map(|(i, shape)| of_input(i, shape)).collect();
         let mut out = vec![0.0; kernel.out_shape().len() * lanes];
         kernel.run(&|i| &inputs[i], Tail::default(), &mut out, &mut Scratch::new());
         out
@@ -118,7 +131,7 @@ fn add_of_product<'a>(
     read: &dyn Fn(usize) -> &'a [f32],
     sources: &[Vec<u32>],
     of: usize,
-    (lanes, out): (usize, &mut [f32]),
+    GradientSum { lanes, out }: GradientSum<'_>,
 ) {
     for (at, g) in read(0).chunks_exact(lanes).enumerate() {
         let to = &mut out[sources[of][at] as usize * lanes..][..lanes];
@@ -135,7 +148,7 @@ fn add_of_maxima(
     [g, x, y]: [&[f32]; 3],
     window: &Window,
     [input, output]: &[Shape; 2],
-    (lanes, out): (usize, &mut [f32]),
+    GradientSum { lanes, out }: GradientSum<'_>,
 ) {
     let pixel_len = input.c * lanes;
     for at in 0..output.h * output.w {
@@ -151,7 +164,12 @@ fn add_of_maxima(
     }
 }
 
-fn add_of_averages(g: &[f32], window: &Window, [input, output]: &[Shape; 2], (lanes, out): (usize, &mut [f32])) {
+fn add_of_averages(
+    g: &[f32],
+    window: &Window,
+    [input, output]: &[Shape; 2],
+    GradientSum { lanes, out }: GradientSum<'_>,
+) {
     let pixel_len = input.c * lanes;
     for (at, g) in g.chunks_exact(pixel_len).enumerate() {
         let [row, column] = [at / output.w, at % output.w];

@@ -9,7 +9,7 @@ use crate::KernelError;
 use crate::engine::elementwise::clamp_bounds;
 use crate::engine::op_kernel::OpKernel;
 use crate::grad::input_gradient::InputGradient;
-use crate::grad::norm::TrainedNorm;
+use crate::grad::norm::{NormSettings, TrainedNorm};
 use crate::grad::op_gradient::OpGradient;
 use crate::grad::parameters::{TrainedParameter, trained_parameters};
 use crate::grad::weight_gradient::WeightGradient;
@@ -234,7 +234,8 @@ impl Builder<'_> {
         self.program.n_sums = sums.end;
         let [gamma, beta] = ["weight", "bias"].map(|p| self.range(id, p).expect("BatchNorm is trained"));
         let statistics = ["running_mean", "running_var"].map(|p| self.network.parameter(&node.name, p).data());
-        let norm = TrainedNorm::new(node.name.clone(), (eps, shape.h * shape.w), [gamma, beta, sums], statistics);
+        let settings = NormSettings { eps, n_pixels: shape.h * shape.w };
+        let norm = TrainedNorm::new(node.name.clone(), settings, [gamma, beta, sums], statistics);
         self.program.norms.push(norm);
         self.kernel_of[id] = self.program.norms.len() - 1;
         self.kernel_of[id]

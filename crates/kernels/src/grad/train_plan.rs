@@ -283,7 +283,7 @@ impl TrainPlan {
             if is_forward {
                 norm.take_statistics(n_images, &self.values, sum);
             } else {
-                norm.take_gradient(n_images, (&self.values, &mut self.gradient), sum);
+                norm.take_gradient(n_images, &self.values, &mut self.gradient, sum);
             }
         }
     }

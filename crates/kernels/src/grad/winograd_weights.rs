@@ -112,7 +112,9 @@ impl WinogradWeights {
                 let n = FILTERS.min(output.c - first);
                 let mut points = [[0.0; FILTERS]; POINTS];
                 for (values, sums) in points.iter_mut().zip(scratch.sums.chunks_exact(n_pairs)) {
-                    values[..n].copy_from_slice(&sums[i * output.c + first..][..n]);
+                    // In a loop: a call to copy so few values would take longer.
+                    let sums = &sums[i * output.c + first..][..n];
+                    values.iter_mut().zip(sums).for_each(|(value, sum)| *value = *sum);
                 }
                 let taps = weights_of(&points);
                 for filter in 0..n {
