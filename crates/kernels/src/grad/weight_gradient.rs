@@ -64,10 +64,7 @@ impl WeightGradient {
             for tap in 0..n_taps {
                 sums.fill(0.0);
                 self.add_tap([x, g], tap, conv_group, sums);
-                for (at, sum) in sums.iter().enumerate() {
-                    let [input, output] = [at / out_group, at % out_group];
-                    gradient[(output * in_group + input) * n_taps + tap] += *sum as f32;
-                }
+                add_transposed(sums, [in_group, out_group], &mut gradient[tap..], n_taps);
             }
         }
     }
@@ -133,6 +130,19 @@ impl WeightGradient {
             };
             let counts = [1, rows_at_a_time.min(rows.end - first), columns.len()];
             add_products(self.isa, [x, g], counts, false, sums, out_group);
+        }
+    }
+}
+
+/// Adds `sums` `[inputs, outputs]` to every `step`-th value of `gradient`, which is `[outputs, inputs]`.
+fn add_transposed(sums: &[f64], [n_in, n_out]: [usize; 2], gradient: &mut [f32], step: usize) {
+    // Outputs at a time: as many lines of the gradient as the cache holds.
+    const BLOCK: usize = 16;
+    for first in (0..n_out).step_by(BLOCK) {
+        for (input, sums) in sums.chunks_exact(n_out).enumerate() {
+            for (output, sum) in sums[first..].iter().take(BLOCK).enumerate() {
+                gradient[((first + output) * n_in + input) * step] += *sum as f32;
+            }
         }
     }
 }
