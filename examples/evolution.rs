@@ -1,5 +1,5 @@
 //! An agent in under 100 lines of code: evolution over offsets of the even keep ratio, one plan per walk.
-//! `cargo run --release --example evolution -- run scenes/quickstart.ron --set 'agent=Evolution(population: 4)'`
+//! `cargo run --release --example evolution -- run scenes/quickstart.ron --set 'agent=Mutation(population: 4)'`
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 /// The settings in the scene.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Evolution {
+struct Mutation {
     /// Best walks of a task, from which later ones are bred; walks between two generations.
     population: usize,
     /// Standard deviation of a mutation, in logits of the keep ratio.
     sigma: f32,
 }
-impl Default for Evolution {
+impl Default for Mutation {
     fn default() -> Self {
         Self { population: 8, sigma: 0.3 }
     }
 }
-impl AgentKind for Evolution {
-    const ENTRY: AgentEntry = AgentEntry::learning("Evolution", "evolution", "mutates the best plans of keep ratios");
+impl AgentKind for Mutation {
+    const ENTRY: AgentEntry = AgentEntry::learning("Mutation", "mutation", "mutates the best plans of keep ratios");
 }
-impl AgentSettings for Evolution {
+impl AgentSettings for Mutation {
     fn check(&self) -> Vec<BadSetting> {
         let mut ranges = RangeCheck::default();
         ranges.count("population", self.population, 1..=1000);
@@ -41,7 +41,7 @@ impl AgentSettings for Evolution {
 /// Rewards and plans (an offset for every group) of each task's best walks, best first. Learner and policy alike.
 #[derive(Clone)]
 struct Generation {
-    settings: Evolution,
+    settings: Mutation,
     environment: EnvironmentSpec,
     n_updates: u64,
     best: Vec<Vec<(f32, Vec<f32>)>>,
@@ -105,5 +105,5 @@ impl Learner for Generation {
 }
 
 fn main() -> std::process::ExitCode {
-    secateur::cli().add_agent::<Evolution>().run()
+    secateur::cli().add_agent::<Mutation>().run()
 }

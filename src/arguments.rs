@@ -40,10 +40,14 @@ Examples:
   secateur plan resnet20 --dataset cifar10 --budget macs=0.5
   secateur plan resnet56 --dataset cifar10 --budget macs=0.7 --budget macs=0.5 --budget params=120000
   secateur plan resnet20 --dataset cifar10 --budget macs=0.5 --write planned
+  secateur plan resnet20 --dataset cifar10 --budget macs=0.5,params=0.4,activation_bytes=200000
+  secateur plan resnet20 --dataset cifar10 --budget 0.5 --set 'networks[0].keep={\"layer1.*\": 1.0, \"layer3.*\": (min: 0.5)}'
   secateur plan my.ron                         every task of a scene
 
 Nothing is searched: layer errors are measured once (and kept in the cache), the widths are those of the least sum of
-them within the budget, and one candidate for each budget tells what to expect. --write gets what `run` writes.";
+them within the budget, and one candidate for each budget tells what to expect. --write gets what `run` writes. Bounds with
+commas between are one budget, which meets all of them; --budget twice are two. `keep` says which groups are never
+touched, or to what share of their channels; `secateur check --template` tells more.";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -59,8 +63,8 @@ Examples:
   secateur eval scenes/quickstart/shapes.safetensors --dataset shapes:1
   secateur eval resnet18.onnx --size 224 --dataset images:flowers,labels=labels.csv
 
-Data sets: cifar10, cifar100, mnist, fashion_mnist (their files under the data root; `secateur doctor` says which are there),
-shapes[:SEED] and textures[:SEED] (drawn, no file needed), and
+Data sets: cifar10, cifar100, mnist, fashion_mnist, flowers102 (their files under the data root; `secateur doctor` says which are
+there), shapes[:SEED] and textures[:SEED] (drawn, no file needed), and
 images:DIR, a folder of JPEG, PNG, WebP or BMP files (a path, or a name under the data root). Its sub-folders are the classes, in
 alphabetical order; with sub-folders train and val (or test) these are the splits, else a fifth of every class is held out.
 Behind the folder may follow, each after a comma:
@@ -72,8 +76,23 @@ Behind the folder may follow, each after a comma:
   interpolation=bicubic (or nearest, lanczos) [default: bilinear, antialiased as torchvision's Resize]
   channels=bgr         blue first
   on_error=stop        end at an image that cannot be read [default: skip it and say so]
-  cache=off            keep no decoded images in ~/.cache/secateur/images
+  cache=off            keep no decoded images in ~/.cache/secateur/images (8 GiB at most, of which the oldest go first)
+arrays:FILE is a NumPy array of images, uint8 or floats: x.npy, all.npz:NAME, or an archive whose arrays have the usual names (x_train,
+y_train, x_test, y_test; train_images, ...) alone. Behind it may follow:
+  labels=FILE          integers, the numbers of the network's outputs
+  test=FILE            images of the test split, with test_labels=FILE; without, a fifth of every class is held out
+  layout=nhwc          or nchw, nhw (grey), where the shape does not tell
+  floats=bytes         floats are pixels of 0 to 255, or normalised: what the network reads [default: unit, 0 to 1]
 The last line reads `top1 0.9173 (9173 of 10000)`.";
+
+const COMPARE_NETWORKS_EXAMPLES: &str = "\
+Examples:
+  secateur compare-networks runs/a/tasks/t/model.onnx runs/b/tasks/t/model.onnx --dataset cifar10
+  secateur compare-networks a.onnx b.onnx --against detector.onnx --dataset images:photos,labels=none
+
+With labels: how often either is right, and McNemar's exact test on the images that only one gets right. With --against: whose
+outputs are nearer to that network's, with a paired bootstrap over images. The last line begins with `first is better`,
+`second is better` or `not distinguishable`.";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 bad arguments or scene, 3 certificate over budget, 130 interrupted.";
@@ -107,6 +126,9 @@ pub(crate) enum Command {
     /// Train a network further, with another one as its teacher
     #[command(after_help = TUNE_EXAMPLES)]
     Tune(TuneArgs),
+    /// Tell which of two networks is better on the same images, or that these are too few to tell
+    #[command(after_help = COMPARE_NETWORKS_EXAMPLES)]
+    CompareNetworks(CompareNetworksArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found
@@ -279,9 +301,10 @@ pub(crate) struct PlanArgs {
     /// The data set, for a network
     #[arg(long, help = dataset_usage(), value_parser = dataset)]
     pub(crate) dataset: Option<DatasetArg>,
-    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5) or a number (params=120000); may be
-    /// repeated
-    #[arg(long, value_name = "COST=BOUND", value_parser = budget)]
+    /// What it may cost: macs, params or activation_bytes, a share (macs=0.5, or 0.5 alone) or a number
+    /// (params=120000); with commas between, bounds that hold at once (macs=0.5,params=0.4); may be repeated, for one
+    /// plan each
+    #[arg(long, value_name = "COST=BOUND,…", value_parser = budget)]
     pub(crate) budget: Vec<BudgetArg>,
     /// Which groups may be pruned: those inside each residual block, or residual streams too [default: inner]
     #[arg(long, value_parser = one_of(&Protocol::ALL, Protocol::name))]
@@ -339,6 +362,38 @@ pub(crate) struct EvalArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompareNetworksArgs {
+    /// The first network: a file, or a name under the model root
+    #[arg(value_name = "FIRST")]
+    pub(crate) first: PathBuf,
+    /// The second network
+    #[arg(value_name = "SECOND")]
+    pub(crate) second: PathBuf,
+    /// Compare how near their outputs are to those of this network, instead of reading labels
+    #[arg(long, value_name = "DENSE")]
+    pub(crate) against: Option<PathBuf>,
+    /// The data set
+    #[arg(long, help = dataset_usage())]
+    pub(crate) dataset: DatasetSource,
+    /// Which images: those held out, or those for training
+    #[arg(long, value_parser = one_of(&Split::ALL, Split::name), default_value = Split::Test.name())]
+    pub(crate) split: Split,
+    /// Only the first N images
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroUsize>,
+    /// Rows and columns of the images, where the files leave them open: 224 or 224x320
+    #[arg(long, value_name = "ROWSxCOLS", value_parser = size)]
+    pub(crate) size: Option<[usize; 2]>,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,7 +1,7 @@
 //! `check`: a scene and all it names, without running anything.
 
 use secateur_run::scene::{Scene, template};
-use secateur_run::{Card, Resolved, wide_layers};
+use secateur_run::{Card, Resolved, ResolvedBound, wide_layers};
 
 use crate::arguments::CheckArgs;
 use crate::extensions::Extensions;
@@ -26,16 +26,18 @@ fn describe(scene: &Scene, resolved: &Resolved) -> String {
     for dataset in &resolved.datasets {
         let (train, test) = (dataset.train.len(), dataset.test.len());
         lines.push(format!("data set  {}: {train} training images, {test} test images", dataset.name));
-        let notes = dataset.train.notes().into_iter().chain(dataset.test.notes());
-        lines.extend(notes.map(|note| format!("          {note}")));
+        lines.extend(dataset.notes().iter().map(|note| format!("          {note}")));
     }
     for (task, budget) in scene.tasks.iter().zip(&resolved.budgets) {
-        let reach = match budget.whole() {
-            Some(_) => "nothing needs to be pruned".to_owned(),
-            None => format!("least reachable {}", budget.minimum),
+        let bound = |ResolvedBound { cost, max, original, minimum, .. }: &ResolvedBound| {
+            let reach = match budget.whole() {
+                Some(_) => "nothing needs to be pruned".to_owned(),
+                None => format!("least reachable {minimum}"),
+            };
+            format!("at most {max} {} of {original}, {reach}", cost.name())
         };
-        let (max, cost, original) = (budget.max, budget.cost.name(), budget.original);
-        lines.push(format!("task      {}: at most {max} {cost} of {original}, {reach}", task.name));
+        let bounds: Vec<String> = budget.bounds.iter().map(bound).collect();
+        lines.push(format!("task      {}: {}", task.name, bounds.join("; ")));
     }
     lines.extend(wide_layers(scene, resolved).into_iter().map(|layer| format!("note      {layer}")));
     lines.push(format!("{} is valid, tasks: {}", scene.origin(), scene.tasks.len()));

@@ -1,6 +1,6 @@
 //! What a run prints at its end: one row per task, who beat the agent, and what the agent learned.
 
-use secateur_run::{ControlSummary, RewardSummary, RunResult, Summary, TaskSummary};
+use secateur_run::{ControlSummary, PairedAccuracy, PairedError, RewardSummary, RunResult, Summary, TaskSummary};
 
 use crate::table::Table;
 
@@ -38,6 +38,15 @@ fn what_is_told(summary: &Summary) -> String {
     if summary.tasks.iter().any(has_accuracy) {
         told.push("test accuracy is before any fine-tuning, gains in points".to_owned());
     }
+    let is_chance = |control: &ControlSummary| {
+        control.test_paired.is_some_and(|paired| !paired.is_distinguishable)
+            || control.test_paired_error.is_some_and(|paired| !paired.is_distinguishable)
+    };
+    if summary.controls.iter().any(is_chance) {
+        told.push(
+            "~: not distinguishable on the test images (McNemar, p >= 0.05, or a 95 % interval around 0)".to_owned(),
+        );
+    }
     if summary.tasks.iter().any(|task| task.test_output_error.is_some()) {
         let RewardSummary { kind, formula, .. } = &summary.reward;
         told.push(format!(
@@ -66,6 +75,8 @@ fn tasks(summary: &Summary) -> Table {
     let with = summary.tasks.iter().any(has_accuracy);
     let error = summary.tasks.iter().any(|task| task.test_output_error.is_some());
     let same_class = summary.tasks.iter().any(|task| task.test_same_class.is_some());
+    let with_memory = summary.tasks.iter().any(bounds_memory);
+    header.extend(with_memory.then_some(">activation bytes"));
     header.extend(with.then_some([">reward %", ">test % dense", ">test % pruned"]).into_iter().flatten());
     header.extend(error.then_some([">output error: reward", ">test"]).into_iter().flatten());
     header.extend(same_class.then_some(">test % same class"));
@@ -74,12 +85,8 @@ fn tasks(summary: &Summary) -> Table {
     let percent = |share: Option<f64>| share.map_or_else(String::new, |share| format!("{:.2}", 100.0 * share));
     let number = |error: Option<f64>| error.map_or_else(String::new, |error| format!("{error:.4}"));
     for task in &summary.tasks {
-        let mut row = vec![
-            task.name.clone(),
-            format!("{} <= {}", task.budget.kind, task.budget.max),
-            task.macs.to_string(),
-            task.params.to_string(),
-        ];
+        let mut row = vec![task.name.clone(), budget(task), task.macs.to_string(), task.params.to_string()];
+        row.extend(with_memory.then(|| task.activation_bytes.to_string()));
         if with {
             let of = task.reward_accuracy_original.map(|of| format!(" of {:.2}", 100.0 * of)).unwrap_or_default();
             row.push(format!("{}{of}", percent(task.reward_accuracy)));
@@ -93,6 +100,22 @@ fn tasks(summary: &Summary) -> Table {
     table
 }
 
+/// Every bound of a task.
+fn budget(task: &TaskSummary) -> String {
+    match task.bounds.as_slice() {
+        [] => format!("{} <= {}", task.budget.kind, task.budget.max),
+        bounds => {
+            let told: Vec<String> = bounds.iter().map(|bound| format!("{} <= {}", bound.kind, bound.max)).collect();
+            told.join(", ")
+        }
+    }
+}
+
+fn bounds_memory(task: &TaskSummary) -> bool {
+    let kinds = task.bounds.iter().map(|bound| &bound.kind).chain([&task.budget.kind]);
+    kinds.into_iter().any(|kind| kind == "activation_bytes")
+}
+
 /// How much better a task is than a control on the reward images and on the test split: points of accuracy, else how
 /// much less its outputs lose.
 fn gains(summary: &Summary, task: &TaskSummary, agent: &str) -> String {
@@ -100,12 +123,15 @@ fn gains(summary: &Summary, task: &TaskSummary, agent: &str) -> String {
         return String::new();
     };
     if let (Some(reward), Some(test)) = (control.reward_accuracy_gain, control.test_accuracy_gain) {
-        return format!("{:+.2}, {:+.2}", 100.0 * reward, 100.0 * test);
+        let is_chance = control.test_paired.is_some_and(|paired| !paired.is_distinguishable);
+        return format!("{:+.2}, {:+.2}{}", 100.0 * reward, 100.0 * test, if is_chance { "~" } else { "" });
     }
     let less = |ours: Option<f64>, theirs: Option<f64>| Some(theirs? - ours?);
     let on_reward = less(task.reward_output_error, control.reward_output_error);
     let on_test = less(task.test_output_error, control.test_output_error);
-    on_reward.zip(on_test).map_or_else(String::new, |(reward, test)| format!("{reward:+.4}, {test:+.4}"))
+    let is_chance = control.test_paired_error.is_some_and(|paired| !paired.is_distinguishable);
+    let mark = if is_chance { "~" } else { "" };
+    on_reward.zip(on_test).map_or_else(String::new, |(reward, test)| format!("{reward:+.4}, {test:+.4}{mark}"))
 }
 
 /// A line for a control that is better than the agent on the reward images, which both chose on.
@@ -119,7 +145,15 @@ fn defeat(summary: &Summary, control: &ControlSummary) -> Option<String> {
         (None, Some(gain)) if gain < 0.0 => format!("by {:.4} of reward", -gain),
         _ => return None,
     };
-    Some(format!("note: {} beats {} on {}: {what}", control.agent, summary.agent, control.task))
+    let on_test = match (control.test_paired, control.test_paired_error) {
+        (Some(PairedAccuracy { is_distinguishable: true, gain, p_value, .. }), _) => {
+            format!("; {:+.2} points on the test images, p = {p_value:.1e}", -100.0 * gain)
+        }
+        (_, Some(PairedError { is_distinguishable: true, gain, .. })) => format!("; {:+.4} on the test images", -gain),
+        (None, None) => String::new(),
+        _ => "; not distinguishable on the test images".to_owned(),
+    };
+    Some(format!("note: {} beats {} on {}: {what}{on_test}", control.agent, summary.agent, control.task))
 }
 
 /// One row per task whose final policy can be held against random walks.

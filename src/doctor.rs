@@ -184,7 +184,7 @@ fn datasets(root: &Path) -> Vec<Finding> {
         let name = entry.word.to_owned();
         let read = |split| entry.source().map_or(Ok(0), |source| source.read(root, split).map(|data| data.len()));
         if entry.source().is_none() {
-            return Finding { name, usable: true, detail: format!("your own image files: {}", entry.usage) };
+            return Finding { name, usable: true, detail: format!("your own files: {}", entry.usage) };
         }
         if entry.files.is_none() {
             return Finding { name, usable: true, detail: "drawn, needs no file".into() };

@@ -22,11 +22,15 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let dense = dense_network(arguments, &network)?;
     let split = arguments.split;
     let roots = Roots::new(arguments.data_root.clone(), None, Default::default());
-    let data = arguments
-        .dataset
-        .read(&roots.data, split)
-        .context("set --data-root or SECATEUR_DATA to the folder that holds the data set")
-        .map_err(Failure::BadArguments)?;
+    let data = arguments.dataset.read(&roots.data, split).map_err(|error| {
+        let help =
+            error.is_missing_data().then_some("set --data-root or SECATEUR_DATA to the folder that holds the data set");
+        let error = anyhow::Error::from(error);
+        Failure::BadArguments(match help {
+            Some(help) => error.context(help),
+            None => error,
+        })
+    })?;
     let data = dataset_for(&network, &data).map_err(|error| Failure::BadArguments(error.into()))?;
     let fit = if dense.is_some() { check_images_fit(&network, &data) } else { check_fit(&network, &data) };
     fit.map_err(Failure::BadArguments)?;
@@ -38,7 +42,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     }
     let pool = thread_pool(arguments.threads.threads)?;
     if let Some(dense) = &dense {
-        let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
+        let images = FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n };
         return eval_against(&network, dense, images, &pool);
     }
     let mut engine = match arguments.device {
@@ -47,7 +51,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     };
     let start = Instant::now();
     let mut progress = Progress::new(n as u64);
-    let images = FirstImages { data: &data, preprocessing: &network.preprocessing, n };
+    let images = FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n };
     let counted = count_correct(&network.folded, images, &mut engine, &pool, |event| match event {
         CountEvent::Done(done) => progress.set(done),
         CountEvent::Note(note) => screen::note(note),

@@ -30,7 +30,7 @@ pub(crate) fn dense_network(arguments: &EvalArgs, network: &LoadedNetwork) -> Re
 }
 
 /// Outputs are told apart by name where there are several.
-fn check_alike(network: &LoadedNetwork, dense: &LoadedNetwork) -> anyhow::Result<()> {
+pub(crate) fn check_alike(network: &LoadedNetwork, dense: &LoadedNetwork) -> anyhow::Result<()> {
     let told = |of: &LoadedNetwork| {
         let outputs: Vec<String> =
             of.outputs.iter().map(|output| format!("{} of {}", output.name, output.len)).collect();
@@ -60,7 +60,7 @@ pub(crate) fn eval_against(
     images: FirstImages<'_>,
     pool: &ThreadPool,
 ) -> Result<(), Failure> {
-    let FirstImages { data, preprocessing: Preprocessing { mean, std }, n } = images;
+    let FirstImages { data, preprocessing: Preprocessing { mean, std }, n, .. } = images;
     let compared = ComparedNetworks {
         dense: &dense.folded,
         other: &network.folded,

@@ -5,6 +5,7 @@ use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Protocol};
 use serde::Serialize;
 
 use secateur_run::{LoadedNetwork, MemoryBound, Roots, full_costs, is_onnx, least_widths};
+use secateur_sim::WidthRules;
 
 use crate::arguments::InspectArgs;
 use crate::curves::show_curves;
@@ -198,7 +199,8 @@ impl Structure {
     fn reachable(&self, totals: &NetworkCosts) -> Vec<ReachableRow> {
         let mut rows = Vec::new();
         for channel_multiple in MULTIPLES {
-            let least = least_widths(&self.groups, channel_multiple, KEEP_RATIO_MIN);
+            let rules = WidthRules::new(channel_multiple, KEEP_RATIO_MIN);
+            let least = least_widths(&self.groups, &rules).expect("without a range every group has a width");
             for (cost, total) in COSTS.into_iter().zip([totals.macs, totals.params, totals.activation_bytes]) {
                 // A refit may write a bias where the network has none; unpruned, it needs none.
                 let minimum = self.model.count(cost, &least).min(total);

@@ -33,7 +33,7 @@
 //! * [`sim::PruningPlugin`]: how to write a plugin, with systems in the steps of [`sim::Step`];
 //! * [`rl::AgentKind`], [`rl::Policy`] and [`rl::Learner`]: how to write an agent, which [`Cli::add_agent`] or
 //!   [`scene::AgentList::add`] lets scenes name (`examples/evolution.rs`);
-//! * [`sim::Criterion`]: how to write a criterion of selection, which a plugin brings (`examples/fpgm.rs`);
+//! * [`sim::Criterion`]: how to write a criterion of selection, which a plugin brings (`examples/nearest_twin.rs`);
 //! * [`certify::certify`]: counting a written network again, by code that shares nothing with the search.
 //!
 //! Words are explained in [`net::glossary`].
@@ -57,6 +57,7 @@ mod bench;
 mod check;
 mod cli;
 mod closing_table;
+mod compare_networks;
 mod curves;
 mod doctor;
 mod eval;

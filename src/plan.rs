@@ -7,7 +7,7 @@ use anyhow::Context;
 use secateur_run::scene::{
     BudgetFile, DatasetFile, DatasetSource, LabelUse, NetworkFile, SceneError, apply_set, template,
 };
-use secateur_run::{PlanReport, PlannedTask, Roots, RunSpec, plan, run};
+use secateur_run::{BoundSummary, PlanReport, PlannedTask, Roots, RunSpec, plan, run};
 use secateur_scene::to_ron;
 
 use crate::arguments::PlanArgs;
@@ -99,7 +99,8 @@ fn scene_of(arguments: &PlanArgs, budgets: &[String], extensions: &Extensions) -
     let file: String = absolute().map_err(Failure::BadArguments)?;
     let name = safe_name(Path::new(&file));
     let (mean, std, size) = (network.mean.clone(), network.std.clone(), network.size);
-    let network = NetworkFile { name, file, arch: network.arch.clone(), mean, std, size, datasets: None };
+    let keep = Default::default();
+    let network = NetworkFile { name, file, arch: network.arch.clone(), mean, std, size, datasets: None, keep };
     let dataset =
         DatasetFile { name: safe_name(Path::new(&source.word)), source: source.source, labels: LabelUse::default() };
     let sets = [
@@ -133,24 +134,42 @@ pub(crate) fn dataset(text: &str) -> Result<DatasetArg, String> {
     Ok(DatasetArg { word: text.split(':').next().unwrap_or_default().to_owned(), source })
 }
 
-/// A budget of the command line: `macs=0.5` is a share of the original, `macs=20000000` a number.
+/// A budget of the command line, which becomes a task: `macs=0.5` is a share of the original, `macs=20000000` a number,
+/// `0.5` a share of the MACs; `macs=0.5,params=0.4` are bounds that hold at once.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct BudgetArg(BudgetFile);
 
 pub(crate) fn budget(text: &str) -> Result<BudgetArg, String> {
-    let expected = "expected macs, params or activation_bytes, `=`, and a share in (0, 1] or a whole number above 1";
-    let (kind, bound) = text.split_once('=').ok_or(expected)?;
-    let max = bound.trim().parse::<u64>().ok().filter(|&max| max > 1);
+    let bounds: Vec<(&str, BudgetFile)> = text.split(',').map(bound).collect::<Result<_, _>>()?;
+    let mut kinds: Vec<&str> = bounds.iter().map(|(kind, _)| *kind).collect();
+    kinds.sort_unstable();
+    if let Some(pair) = kinds.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("it bounds {} twice; for two tasks, give --budget twice", pair[0]));
+    }
+    let mut bounds: Vec<BudgetFile> = bounds.into_iter().map(|(_, bound)| bound).collect();
+    Ok(BudgetArg(if bounds.len() == 1 { bounds.remove(0) } else { BudgetFile::Budget(bounds) }))
+}
+
+/// A bound, and the kind of cost that it is on.
+fn bound(text: &str) -> Result<(&str, BudgetFile), String> {
+    let expected = "expected macs, params or activation_bytes, `=`, and a share in (0, 1] or a whole number above 1 (0.5 \
+                    alone is macs=0.5), several that are to hold at once with commas between: macs=0.5,params=0.4";
+    let (kind, bound) = text.split_once('=').unwrap_or(("macs", text));
+    let max = bound.trim().parse::<u64>().ok().filter(|&max| max > 1 && text.contains('='));
     let ratio = match max {
         Some(_) => None,
         None => Some(bound.trim().parse::<f64>().ok().filter(|r| *r > 0.0 && *r <= 1.0).ok_or(expected)?),
     };
-    Ok(BudgetArg(match kind.trim() {
-        "macs" => BudgetFile::Macs { ratio, max },
-        "params" => BudgetFile::Params { ratio, max },
-        "activation_bytes" => BudgetFile::ActivationBytes { ratio, max },
-        _ => return Err(expected.to_owned()),
-    }))
+    let kind = kind.trim();
+    Ok((
+        kind,
+        match kind {
+            "macs" => BudgetFile::Macs { ratio, max },
+            "params" => BudgetFile::Params { ratio, max },
+            "activation_bytes" => BudgetFile::ActivationBytes { ratio, max },
+            _ => return Err(expected.to_owned()),
+        },
+    ))
 }
 
 fn to_text(report: &PlanReport) -> String {
@@ -188,11 +207,24 @@ fn cells(task: &PlannedTask) -> [String; 7] {
         Some(error) => format!("{} ± {:.2}", percent(task.expected_accuracy), 100.0 * error),
         None => percent(task.expected_accuracy),
     };
+    // What one bound says stands in a cell of its own, what several say side by side.
+    let told = |one: String, of: fn(&BoundSummary) -> String| match task.bounds.as_slice() {
+        [] => one,
+        bounds => bounds.iter().map(of).collect::<Vec<_>>().join(", "),
+    };
+    let original = |bound: &BoundSummary| bound.max as f64 / bound.ratio.max(f64::MIN_POSITIVE);
+    let share = task.cost as f64 / task.original.max(1) as f64;
     [
         task.name.clone(),
-        format!("{} {}", task.budget.max, task.budget.kind),
-        task.cost.to_string(),
-        format!("{:.4}", task.cost as f64 / task.original.max(1) as f64),
+        told(format!("{} {}", task.budget.max, task.budget.kind), |bound| format!("{} {}", bound.max, bound.kind)),
+        told(task.cost.to_string(), |bound| bound.value.to_string()),
+        match task.bounds.is_empty() {
+            true => format!("{share:.4}"),
+            false => {
+                let shares = task.bounds.iter().map(|bound| format!("{:.4}", bound.value as f64 / original(bound)));
+                shares.collect::<Vec<_>>().join(", ")
+            }
+        },
         format!("{:.4}", task.predicted_error),
         expected,
         percent(task.original_accuracy),
@@ -207,11 +239,36 @@ mod tests {
     fn budgets_are_shares_or_numbers() {
         let ratio = |r| Ok(BudgetArg(BudgetFile::Macs { ratio: Some(r), max: None }));
         assert_eq!((budget("macs=0.5"), budget("macs=1"), budget(" macs = 1.0")), (ratio(0.5), ratio(1.0), ratio(1.0)));
+        assert_eq!((budget("0.5"), budget("1")), (ratio(0.5), ratio(1.0)));
         let max = |n| Ok(BudgetArg(BudgetFile::Params { ratio: None, max: Some(n) }));
         assert_eq!((budget("params=2"), budget("params=120000")), (max(2), max(120_000)));
-        for bad in ["macs", "macs=", "macs=0", "macs=1.5", "macs=-1", "macs=nan", "flops=0.5", "macs=2.5e3"] {
+        let bad = [
+            "macs",
+            "macs=",
+            "macs=0",
+            "macs=1.5",
+            "macs=-1",
+            "macs=nan",
+            "flops=0.5",
+            "macs=2.5e3",
+            "",
+            "2",
+            "120000",
+        ];
+        for bad in bad.into_iter().chain(["0.5,", ",", "macs=0.5,flops=0.5", "macs=0.5;params=0.4"]) {
             assert!(budget(bad).unwrap_err().contains("expected macs, params or activation_bytes"), "{bad}");
         }
+    }
+
+    #[test]
+    fn bounds_with_commas_between_hold_at_once() {
+        let joint = BudgetArg(BudgetFile::Budget(vec![
+            BudgetFile::Macs { ratio: Some(0.5), max: None },
+            BudgetFile::Params { ratio: None, max: Some(120_000) },
+        ]));
+        assert_eq!(budget("macs=0.5,params=120000"), Ok(joint.clone()));
+        assert_eq!(budget("0.5, params = 120000"), Ok(joint));
+        assert!(budget("0.5,macs=0.4").unwrap_err().contains("it bounds macs twice"));
     }
 
     #[test]

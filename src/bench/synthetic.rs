@@ -82,7 +82,7 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         dataset_index: IndexOf::ONLY,
         network,
         protocol: Protocol::Inner,
-        criterion: Selection::L1.criterion(0, &PluginList::default())?,
+        criterion: Selection::L1.criterion(0, &PluginList::default(), None)?,
         norm_orders: Default::default(),
         repair: Repair::Off,
         walk_images: 0,
@@ -100,7 +100,8 @@ pub(super) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "synthetic".into(),
         network: 0,
-        budget: CostBound { cost: Cost::Macs, max: full / 2 },
+        budget: vec![CostBound { cost: Cost::Macs, max: full / 2 }],
+        keep: Default::default(),
         budget_ratio: 0.5,
         is_searched: true,
     }

@@ -62,36 +62,36 @@ fn an_agent_of_the_callers_own_searches_learns_and_is_a_control_too() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("run");
     let sets = [
-        "agent=Evolution(population: 8, sigma: 0.4)",
+        "agent=Mutation(population: 8, sigma: 0.4)",
         "walks_per_task=40",
-        "controls=[Evolution(candidates: 8), Random(candidates: 8)]",
+        "controls=[Mutation(candidates: 8), Random(candidates: 8)]",
     ];
     let output = command(&evolution(), &out, &sets).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stderr(&output).contains("keeps"), "better candidates of a learning agent are told: {}", stderr(&output));
     let (summary, events) = results(&out);
-    assert_eq!((&summary["agent"], &summary["walks"]), (&"evolution".into(), &40.into()));
+    assert_eq!((&summary["agent"], &summary["walks"]), (&"mutation".into(), &40.into()));
     assert_eq!(
         summary["learner_updates"], 4,
         "33 noisy walks of one task make four batches of eight, and a rest of one: {summary}"
     );
     let controls: Vec<&Value> =
         summary["controls"].as_array().unwrap().iter().map(|control| &control["agent"]).collect();
-    assert_eq!(controls, ["evolution", "random"]);
+    assert_eq!(controls, ["mutation", "random"]);
     // The first four updates are the agent's, those behind them the control's.
     let best = events.iter().filter(|e| e["event"] == "learned").map(|e| e["best_reward_mean"].as_f64().unwrap());
     let best: Vec<f64> = best.take(4).collect();
     assert!(best.windows(2).all(|pair| pair[0] <= pair[1]) && best.len() == 4, "{best:?}");
     // What is written is the whole scene, its settings included.
     let scene = fs::read_to_string(out.join("scene.ron")).unwrap();
-    assert!(scene.contains("Evolution(population: 8, sigma: 0.4)"), "{scene}");
+    assert!(scene.contains("Mutation(population: 8, sigma: 0.4)"), "{scene}");
 }
 
 #[test]
 fn a_run_of_an_agent_of_the_callers_own_that_is_killed_goes_on_as_if_it_had_not_been() {
     let dir = tempfile::tempdir().unwrap();
     let (program, killed, whole) = (evolution(), dir.path().join("killed"), dir.path().join("whole"));
-    let sets = ["agent=Evolution()", "walks_per_task=120", "controls=[]"];
+    let sets = ["agent=Mutation()", "walks_per_task=120", "controls=[]"];
     assert!(command(&program, &whole, &sets).output().unwrap().status.success());
     let mut child = command(&program, &killed, &sets).args(["--checkpoint-every", "0.05", "--quiet"]).spawn().unwrap();
     let start = Instant::now();
@@ -116,11 +116,11 @@ fn mistakes_about_such_an_agent_are_told_as_of_any_other() {
     let out = dir.path().join("run");
     let program = evolution();
     for (set, words) in [
-        ("agent=Evolution(popluation: 3)", "did you mean `population`?"),
-        ("agent=Evolution(population: 0)", "`agent.population` is 0, expected 1..=1000"),
-        ("agent=Evolution(sigma: -1)", "`agent.sigma` is -1.0, expected a number above 0"),
-        ("agent=Evolutoin()", "did you mean `Evolution`?"),
-        ("controls=[Evolution(candidates: 0)]", "`controls[0].candidates` is 0"),
+        ("agent=Mutation(popluation: 3)", "did you mean `population`?"),
+        ("agent=Mutation(population: 0)", "`agent.population` is 0, expected 1..=1000"),
+        ("agent=Mutation(sigma: -1)", "`agent.sigma` is -1.0, expected a number above 0"),
+        ("agent=Mutatoin()", "did you mean `Mutation`?"),
+        ("controls=[Mutation(candidates: 0)]", "`controls[0].candidates` is 0"),
     ] {
         let output = command(&program, &out, &[set]).output().unwrap();
         let message = stderr(&output);
@@ -129,7 +129,7 @@ fn mistakes_about_such_an_agent_are_told_as_of_any_other() {
         assert!(!out.exists());
     }
     // The plain program knows no such agent, and says which it knows.
-    let plain = command(Path::new(env!("CARGO_BIN_EXE_secateur")), &out, &["agent=Evolution()"]).output().unwrap();
+    let plain = command(Path::new(env!("CARGO_BIN_EXE_secateur")), &out, &["agent=Mutation()"]).output().unwrap();
     let message = stderr(&plain);
     assert_eq!(plain.status.code(), Some(2));
     assert!(message.contains("expected one of `Mtacp`, `Uniform`, `Random`, `Knapsack`"), "{message}");

@@ -145,11 +145,11 @@ fn budgets_are_shares_of_the_network_as_given_and_data_are_read_once() {
     assert_eq!(names, ["a", "b"]);
     assert!(Arc::ptr_eq(&resolved.datasets[0].train, &resolved.datasets[1].train));
     assert_eq!((resolved.datasets[0].train.len(), resolved.datasets[1].test.len()), (30, 7));
-    let kinds: Vec<Cost> = resolved.budgets.iter().map(|b| b.cost).collect();
+    let kinds: Vec<Cost> = resolved.budgets.iter().map(|b| b.first().cost).collect();
     assert_eq!(kinds, [Cost::Params, Cost::Macs].repeat(3));
     // 269,722 parameters with BatchNorm's scales and shifts; folded there would be 688 fewer.
-    assert_eq!((resolved.budgets[0].original, resolved.budgets[0].max), (269_722, 134_861));
-    assert_eq!((resolved.budgets[1].original, resolved.budgets[1].max), (40_551_040, 20_000_000));
+    assert_eq!((resolved.budgets[0].first().original, resolved.budgets[0].first().max), (269_722, 134_861));
+    assert_eq!((resolved.budgets[1].first().original, resolved.budgets[1].first().max), (40_551_040, 20_000_000));
 }
 
 #[test]

@@ -16,8 +16,8 @@ use secateur::sim::{Criterion, RankedGroup};
 use serde_json::Value;
 
 #[expect(dead_code, reason = "the whole program, of which the criterion is tested here")]
-#[path = "../../examples/fpgm.rs"]
-mod fpgm;
+#[path = "../../examples/nearest_twin.rs"]
+mod nearest_twin;
 
 /// Two tasks, few walks and images.
 const SMALL: [&str; 6] = [
@@ -259,21 +259,21 @@ fn three_filters(filters: [[f32; 2]; 3]) -> Network {
 }
 
 #[test]
-fn the_geometric_median_ranks_filters_by_their_distances_to_the_others() {
-    // Distances: 5 between the first two, 5 between the last two, 6 between the first and the last.
+fn filters_that_point_the_same_way_are_the_least_important() {
+    // The first is like any other; the cosine between the others is 18 / 30.
     let network = three_filters([[0.0, 0.0], [3.0, 4.0], [6.0, 0.0]]);
     let groups = ChannelGroups::derive(network.graph(), Protocol::Inner);
     let calibration = Calibration { equations: Vec::new(), contributions: Vec::new() };
     let group = groups.prunable()[0];
     let (groups, calibration) = (&groups, &calibration);
     let of = RankedGroup { network: &network, groups, group, place: 0, calibration, images: &[] };
-    assert_eq!(fpgm::GeometricMedian.importance(&of).unwrap(), [11.0, 10.0, 11.0]);
+    assert_eq!(nearest_twin::NearestTwin.importance(&of).unwrap(), [0.0, 0.4, 0.4]);
 }
 
 #[test]
 fn a_scene_selects_channels_by_the_criterion_of_a_plugin_and_is_told_when_there_is_none() {
     let dir = tempfile::tempdir().unwrap();
-    let program = program("fpgm");
+    let program = program("nearest_twin");
     let sets = ["agent=Uniform", "controls=[]", "walks_per_task=1", "finalists=1"];
     let weights = |selection: &str| {
         let out = dir.path().join(selection);
@@ -284,11 +284,11 @@ fn a_scene_selects_channels_by_the_criterion_of_a_plugin_and_is_told_when_there_
         assert!(task["macs"].as_u64() <= task["budget"]["max"].as_u64());
         fs::read(out.join(task["model_file"].as_str().unwrap())).unwrap()
     };
-    let [fpgm, norm] = ["Custom(\"fpgm\")", "L2"].map(weights);
-    assert!(fpgm != norm, "equal widths, other channels");
+    let [twin, norm] = ["Custom(\"nearest_twin\")", "L2"].map(weights);
+    assert!(twin != norm, "equal widths, other channels");
     for (program, selection, told) in [
-        (program.as_path(), "Custom(\"fpgn\")", "plugins of this binary bring: fpgm"),
-        (Path::new(env!("CARGO_BIN_EXE_secateur")), "Custom(\"fpgm\")", "no plugin of this binary brings one"),
+        (program.as_path(), "Custom(\"nearest_twn\")", "plugins of this binary bring: nearest_twin"),
+        (Path::new(env!("CARGO_BIN_EXE_secateur")), "Custom(\"nearest_twin\")", "no plugin of this binary brings one"),
     ] {
         let out = dir.path().join("none");
         let output = run(program, &out, &[&format!("selection={selection}")]);

@@ -1,4 +1,6 @@
-//! From error curves and a bound to widths.
+//! From error curves and bounds to widths.
+
+use std::collections::BTreeMap;
 
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId};
 
@@ -28,31 +30,30 @@ pub struct GroupCurve {
     pub errors: Vec<f64>,
 }
 
-/// Widths within a bound.
+/// Widths within all bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allocation {
     /// Width of every group, frozen ones whole.
     pub widths: Vec<usize>,
-    /// What they cost.
-    pub cost: u64,
+    /// What they cost, bound by bound.
+    pub costs: Vec<u64>,
     /// Sum of the weighted errors.
     pub error: f64,
-    /// No widths within the bound have a smaller sum; none where that is not known.
+    /// No widths within the bounds have a smaller sum; none where that is not known.
     pub lower_bound: Option<f64>,
 }
 
-/// The groups, costs and error curves of one network, for any number of bounds on one cost.
+/// The groups, costs and error curves of one network, for any number of bounds.
 #[derive(Debug)]
 pub struct Allocator {
-    cost: Cost,
-    form: CostForm,
+    forms: BTreeMap<Cost, CostForm>,
     order: Vec<GroupId>,
     full: Vec<usize>,
     levels: Vec<Vec<Level>>,
 }
 
 impl Allocator {
-    /// Prepares the allocation of `cost`; there is one curve for every group that may be pruned, in their order.
+    /// Prepares the allocation of `costs`; there is one curve for every group that may be pruned, in their order.
     ///
     /// # Errors
     /// [`AllocError::NotFinite`] and [`AllocError::Curve`] for curves that cannot be used.
@@ -60,7 +61,7 @@ impl Allocator {
         groups: &ChannelGroups,
         model: &CostModel,
         curves: &[GroupCurve],
-        cost: Cost,
+        costs: &[Cost],
     ) -> Result<Self, AllocError> {
         let order = groups.prunable();
         for (place, &group) in order.iter().enumerate() {
@@ -71,25 +72,34 @@ impl Allocator {
             }
         }
         let levels = curves.iter().take(order.len()).map(levels).collect();
-        Ok(Self { cost, form: CostForm::new(groups, model, cost), order, full: groups.full_widths(), levels })
+        let forms = costs.iter().map(|&cost| (cost, CostForm::new(groups, model, cost))).collect();
+        Ok(Self { forms, order, full: groups.full_widths(), levels })
     }
 
-    /// The widths of least error that cost at most `max`.
+    /// The widths of least error that are within each of `limits`, pairs of a cost that was prepared and the most that
+    /// it may be; of several on one cost, the least counts.
     ///
     /// # Errors
-    /// [`AllocError::Unreachable`] when the least widths cost more.
-    pub fn within(&self, max: u64) -> Result<Allocation, AllocError> {
+    /// [`AllocError::Unreachable`] when the least widths exceed one of them, [`AllocError::Unprepared`].
+    pub fn within(&self, limits: &[(Cost, u64)]) -> Result<Allocation, AllocError> {
         let least: Vec<u64> = self.levels.iter().map(|levels| levels[0].width).collect();
-        let minimum = self.form.at(&least);
-        if minimum > max {
-            return Err(AllocError::Unreachable { cost: self.cost.name(), max, minimum });
+        let mut bounds: BTreeMap<Cost, u64> = BTreeMap::new();
+        for &(cost, max) in limits {
+            let form = self.forms.get(&cost).ok_or(AllocError::Unprepared { cost: cost.name() })?;
+            let minimum = form.at(&least);
+            if minimum > max {
+                return Err(AllocError::Unreachable { cost: cost.name(), max, minimum });
+            }
+            bounds.entry(cost).and_modify(|known| *known = max.min(*known)).or_insert(max);
         }
-        let instance = Instance::new(&self.form, self.levels.clone(), max);
+        let bounds: Vec<(&CostForm, u64)> = bounds.iter().map(|(cost, &max)| (&self.forms[cost], max)).collect();
+        let instance = Instance::new(&bounds, self.levels.clone());
         let (choice, lower_bound) = solve(&instance);
         let chosen = instance.widths(&choice);
         let mut widths = self.full.clone();
         self.order.iter().zip(&chosen).for_each(|(&group, &width)| widths[group] = width as usize);
-        Ok(Allocation { widths, cost: self.form.at(&chosen), error: instance.error(&choice), lower_bound })
+        let costs = limits.iter().map(|(cost, _)| self.forms[cost].at(&chosen)).collect();
+        Ok(Allocation { widths, costs, error: instance.error(&choice), lower_bound })
     }
 }
 
@@ -158,11 +168,7 @@ fn refine(instance: &Instance<'_>, neighbours: &Neighbours, n: usize) -> Choice 
         let kept: Vec<Vec<usize>> =
             (0..best.len()).map(|place| around(best[place], steps[place], instance.levels[place].len(), n)).collect();
         let of = |place: usize, kept: &[usize]| kept.iter().map(|&i| instance.levels[place][i]).collect();
-        let coarse = Instance::new(
-            instance.form,
-            kept.iter().enumerate().map(|(place, kept)| of(place, kept)).collect(),
-            instance.max,
-        );
+        let coarse = instance.with_levels(kept.iter().enumerate().map(|(place, kept)| of(place, kept)).collect());
         let known = kept.iter().zip(&best).map(|(kept, level)| kept.binary_search(level).unwrap_or(0)).collect();
         let (choice, _) = solve_in_tables(&coarse, neighbours, Some(known));
         let mut found: Choice = choice.iter().zip(&kept).map(|(&level, kept)| kept[level]).collect();

@@ -23,6 +23,12 @@ pub enum AllocError {
         /// What is wrong with it, and what is expected.
         what: String,
     },
+    /// A bound on a cost that the allocator was not prepared for.
+    #[error("allocate: a bound on {cost}, which was not prepared; name it when the allocator is made")]
+    Unprepared {
+        /// Name of the cost.
+        cost: &'static str,
+    },
     /// The least widths cost more than is allowed.
     #[error("allocate: at most {max} {cost} are allowed, the least that can be reached is {minimum}")]
     Unreachable {

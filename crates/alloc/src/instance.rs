@@ -1,4 +1,4 @@
-//! What is to be solved: levels of every group, a cost formula, a bound.
+//! What is to be solved: levels of every group, cost formulas, a bound on each.
 
 use crate::costs::{CostForm, LinearSum};
 
@@ -12,21 +12,73 @@ pub(crate) struct Level {
 /// One choice of a level for every group, by place.
 pub(crate) type Choice = Vec<usize>;
 
-/// Levels of every group, ascending by width, errors not rising; the least of all groups together are within the bound.
-#[derive(Clone, Debug)]
-pub(crate) struct Instance<'a> {
+/// Costs that add up, such as MACs and parameters, of one choice or a part of one; 0 where there is no such bound.
+pub(crate) type Costs = [u64; AXES];
+
+/// Costs that add up and can be bounded at once.
+pub(crate) const AXES: usize = 2;
+
+/// A bound on a cost that adds up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit<'a> {
     pub(crate) form: &'a CostForm,
     pub(crate) max: u64,
-    /// The sums of the formula that some widths exceed.
+}
+
+/// Levels of every group, ascending by width, errors not rising; the least of all groups together are within all
+/// bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Instance<'a> {
+    /// At most [`AXES`] of them.
+    pub(crate) limits: Vec<Limit<'a>>,
+    /// The sums that some widths exceed.
     pub(crate) sums: Vec<&'a LinearSum>,
+    /// What none of the sums may exceed.
+    pub(crate) sum_max: u64,
     pub(crate) levels: Vec<Vec<Level>>,
 }
 
 impl<'a> Instance<'a> {
-    pub(crate) fn new(form: &'a CostForm, levels: Vec<Vec<Level>>, max: u64) -> Self {
+    /// `bounds` are formulas and what they may come to.
+    pub(crate) fn new(bounds: &[(&'a CostForm, u64)], levels: Vec<Vec<Level>>) -> Self {
         let full: Vec<u64> = levels.iter().map(|levels| levels[levels.len() - 1].width).collect();
-        let sums = form.sums.iter().filter(|sum| sum.at(&full) > max).collect();
-        Self { form, max, sums, levels }
+        let adds_up = |(form, _): &&(&CostForm, u64)| form.sums.is_empty();
+        let limits = bounds.iter().filter(adds_up).map(|&(form, max)| Limit { form, max }).collect();
+        let peak = bounds.iter().find(|bound| !adds_up(bound));
+        let sum_max = peak.map_or(u64::MAX, |&(_, max)| max);
+        let sums = peak.iter().flat_map(|(form, _)| &form.sums).filter(|sum| sum.at(&full) > sum_max).collect();
+        Self { limits, sums, sum_max, levels }
+    }
+
+    /// The same bounds for other levels of the groups.
+    pub(crate) fn with_levels(&self, levels: Vec<Vec<Level>>) -> Self {
+        let full: Vec<u64> = levels.iter().map(|levels| levels[levels.len() - 1].width).collect();
+        let sums = self.sums.iter().copied().filter(|sum| sum.at(&full) > self.sum_max).collect();
+        Self { limits: self.limits.clone(), sums, levels, ..*self }
+    }
+
+    /// What the bounds allow.
+    pub(crate) fn max(&self) -> Costs {
+        let mut max = [u64::MAX; AXES];
+        self.limits.iter().zip(&mut max).for_each(|(limit, max)| *max = limit.max);
+        max
+    }
+
+    /// By bound, what `of` makes of its formula.
+    pub(crate) fn each(&self, of: impl Fn(&CostForm) -> u64) -> Costs {
+        let mut out = [0; AXES];
+        self.limits.iter().zip(&mut out).for_each(|(limit, out)| *out = of(limit.form));
+        out
+    }
+
+    /// Whether these costs are within the bounds.
+    pub(crate) fn fits(&self, costs: Costs) -> bool {
+        self.limits.iter().zip(costs).all(|(limit, cost)| cost <= limit.max)
+    }
+
+    /// The costs of all groups together.
+    pub(crate) fn costs(&self, widths: &[u64]) -> Costs {
+        self.each(|form| form.products(widths))
     }
 
     pub(crate) fn widths(&self, choice: &[usize]) -> Vec<u64> {
@@ -39,7 +91,7 @@ impl<'a> Instance<'a> {
     }
 
     pub(crate) fn allows(&self, widths: &[u64]) -> bool {
-        self.form.products(widths) <= self.max && self.sums.iter().all(|sum| sum.at(widths) <= self.max)
+        self.fits(self.costs(widths)) && self.sums.iter().all(|sum| sum.at(widths) <= self.sum_max)
     }
 
     /// Improves a choice within the bound: raises single groups, then lowers one to raise another, as long as that
@@ -57,7 +109,7 @@ impl<'a> Instance<'a> {
     /// Raises the group that gains most error per cost, until none can be raised.
     fn spend(&self, choice: &mut Choice, widths: &mut [u64]) {
         loop {
-            let before = self.form.products(widths);
+            let before = self.costs(widths);
             let mut best: Option<(f64, usize, usize)> = None;
             for (place, &now) in choice.iter().enumerate() {
                 for level in now + 1..self.levels[place].len() {
@@ -66,10 +118,10 @@ impl<'a> Instance<'a> {
                         continue;
                     }
                     let spent = self.rise(widths, place, self.levels[place][level].width);
-                    if before + spent > self.max || !self.sums_allow(widths, place, level) {
+                    if !self.fits(sum(before, spent)) || !self.sums_allow(widths, place, level) {
                         break;
                     }
-                    let rate = gain / spent.max(1) as f64;
+                    let rate = gain / self.weigh(spent);
                     if best.is_none_or(|(most, ..)| rate > most) {
                         best = Some((rate, place, level));
                     }
@@ -82,15 +134,25 @@ impl<'a> Instance<'a> {
     }
 
     /// What raising one group costs.
-    fn rise(&self, widths: &[u64], place: usize, width: u64) -> u64 {
-        let (form, now) = (self.form, widths[place]);
-        let shared: u64 = form.pairs[place].iter().map(|&(j, factor)| factor * widths[j]).sum();
-        (form.linear[place] + shared) * (width - now) + form.square[place] * (width * width - now * now)
+    fn rise(&self, widths: &[u64], place: usize, width: u64) -> Costs {
+        let now = widths[place];
+        self.each(|form| {
+            let shared: u64 = form.pairs[place].iter().map(|&(j, factor)| factor * widths[j]).sum();
+            (form.linear[place] + shared) * (width - now) + form.square[place] * (width * width - now * now)
+        })
+    }
+
+    /// Costs as one number: of several, each as a share of its bound.
+    fn weigh(&self, spent: Costs) -> f64 {
+        match self.limits.as_slice() {
+            [] | [_] => spent[0].max(1) as f64,
+            limits => limits.iter().zip(spent).map(|(limit, spent)| spent.max(1) as f64 / limit.max as f64).sum(),
+        }
     }
 
     fn sums_allow(&self, widths: &mut [u64], place: usize, level: usize) -> bool {
         let now = std::mem::replace(&mut widths[place], self.levels[place][level].width);
-        let allows = self.sums.iter().all(|sum| sum.at(widths) <= self.max);
+        let allows = self.sums.iter().all(|sum| sum.at(widths) <= self.sum_max);
         widths[place] = now;
         allows
     }
@@ -103,11 +165,11 @@ impl<'a> Instance<'a> {
             for lower in (now.saturating_sub(STEPS_DOWN)..now).rev() {
                 let loss = self.levels[down][lower].error - self.levels[down][now].error;
                 widths[down] = self.levels[down][lower].width;
-                let cost = self.form.products(widths);
+                let cost = self.costs(widths);
                 for up in (0..choice.len()).filter(|&up| up != down) {
                     let from = choice[up];
-                    let enough =
-                        |&level: &usize| cost + self.rise(widths, up, self.levels[up][level].width) <= self.max;
+                    let raised = |level: usize| self.rise(widths, up, self.levels[up][level].width);
+                    let enough = |&level: &usize| self.fits(sum(cost, raised(level)));
                     let higher = (from + 1..self.levels[up].len()).take_while(enough).last();
                     let Some(higher) = higher else { continue };
                     let gain = self.levels[up][from].error - self.levels[up][higher].error - loss;
@@ -126,6 +188,11 @@ impl<'a> Instance<'a> {
         }
         true
     }
+}
+
+/// Both, bound by bound.
+pub(crate) fn sum(a: Costs, b: Costs) -> Costs {
+    std::array::from_fn(|axis| a[axis] + b[axis])
 }
 
 /// Exchanges until a choice is left as it is: each helps, so that their number is bounded in any case.

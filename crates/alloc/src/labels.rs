@@ -1,11 +1,15 @@
-//! Dynamic programming over pairs (cost, error): of every state those that no other dominates and that the relaxation
+//! Dynamic programming over pairs (costs, error): of every state those that no other dominates and that the relaxation
 //! leaves a chance.
 
-use crate::instance::Choice;
-use crate::relaxation::{Decisions, Relaxation, next};
+use std::collections::BTreeMap;
+
+use crate::instance::{AXES, Choice, Costs, sum};
+use crate::relaxation::{Decisions, Relaxation, next, saturating_sum, worth};
 
 /// Partial allocations held at a time; beyond, less is asked for.
 const LABELS_MAX: usize = 1 << 21;
+/// The same for two bounds, which few labels dominate each other in.
+const LABELS_OF_TWO_MAX: usize = 1 << 18;
 /// What may be given away of the best error, tried in order until the labels are few enough.
 const TOLERANCES: [f64; 5] = [0.0, 1e-5, 1e-4, 5e-4, 5e-3];
 /// A gain that is smaller than this share may be rounding.
@@ -15,7 +19,7 @@ const ROUNDING: f64 = 1e-12;
 #[derive(Clone, Copy, Debug)]
 struct Label {
     state: u32,
-    cost: u64,
+    cost: Costs,
     error: f64,
     /// Its place among the labels of the step before.
     parent: u32,
@@ -49,12 +53,14 @@ pub(crate) fn best(decisions: Decisions<'_>, relaxation: &Relaxation, known: Cho
 fn labels(
     decisions: Decisions<'_>,
     relaxation: &Relaxation,
-    least_rest: &[Vec<u64>],
+    least_rest: &[Vec<Costs>],
     target: f64,
 ) -> Option<Vec<Vec<Label>>> {
-    let (instance, price) = (decisions.instance, relaxation.price);
-    let allowance = price * instance.max as f64;
-    let start = Label { state: 0, cost: instance.form.constant, error: 0.0, parent: 0, level: 0 };
+    let (instance, prices) = (decisions.instance, relaxation.prices);
+    let is_single = instance.limits.len() < AXES;
+    let labels_max = if is_single { LABELS_MAX } else { LABELS_OF_TWO_MAX };
+    let allowance = worth(prices, instance.max());
+    let start = Label { state: 0, cost: instance.each(|form| form.constant), error: 0.0, parent: 0, level: 0 };
     let mut all = vec![vec![start]];
     for (at, step) in decisions.order.steps.iter().enumerate() {
         let (rest, least) = (&relaxation.rest[at + 1], &least_rest[at + 1]);
@@ -63,34 +69,37 @@ fn labels(
             let terms = step.states[label.state as usize];
             for level in 0..terms.n_levels as usize {
                 let state = next(step, terms, level);
-                let cost = label.cost + decisions.cost(step, terms, level);
-                if cost.saturating_add(least[state]) > instance.max {
+                let cost = sum(label.cost, decisions.cost(step, terms, level));
+                if !instance.fits(saturating_sum(cost, least[state])) {
                     break;
                 }
                 let error = label.error + instance.levels[step.place][level].error;
-                if error + price * cost as f64 + rest[state] - allowance < target {
+                if error + worth(prices, cost) + rest[state] - allowance < target {
                     found.push(Label { state: state as u32, cost, error, parent: parent as u32, level: level as u32 });
                 }
             }
-            if found.len() > LABELS_MAX {
-                drop_dominated(&mut found);
-                if found.len() > LABELS_MAX / 2 {
+            if found.len() > labels_max {
+                drop_dominated(&mut found, is_single);
+                if found.len() > labels_max / 2 {
                     return None;
                 }
             }
         }
-        drop_dominated(&mut found);
+        drop_dominated(&mut found, is_single);
         all.push(found);
     }
     Some(all)
 }
 
-/// Keeps, of every state, the labels with less error than all cheaper ones.
-fn drop_dominated(labels: &mut Vec<Label>) {
+/// Keeps, of every state, the labels with less error than all that are no dearer.
+fn drop_dominated(labels: &mut Vec<Label>, is_single: bool) {
     let by_state_and_cost = |a: &Label, b: &Label| {
         (a.state, a.cost).cmp(&(b.state, b.cost)).then(a.error.total_cmp(&b.error)).then(a.parent.cmp(&b.parent))
     };
     labels.sort_unstable_by(by_state_and_cost);
+    if !is_single {
+        return drop_dominated_of_two(labels);
+    }
     let mut least = (u32::MAX, f64::INFINITY);
     labels.retain(|label| {
         let stays = label.state != least.0 || label.error < least.1;
@@ -101,11 +110,35 @@ fn drop_dominated(labels: &mut Vec<Label>) {
     });
 }
 
+/// The same for two costs, of sorted labels.
+fn drop_dominated_of_two(labels: &mut Vec<Label>) {
+    let mut state = u32::MAX;
+    // Of the labels before: by second cost, the least error; errors fall along the map.
+    let mut least: BTreeMap<u64, f64> = BTreeMap::new();
+    labels.retain(|label| {
+        if label.state != state {
+            state = label.state;
+            least.clear();
+        }
+        let second = label.cost[1];
+        if least.range(..=second).next_back().is_some_and(|(_, &error)| error <= label.error) {
+            return false;
+        }
+        let worse = |least: &BTreeMap<u64, f64>| {
+            least.range(second..).next().filter(|(_, error)| **error >= label.error).map(|(&cost, _)| cost)
+        };
+        while let Some(cost) = worse(&least) {
+            least.remove(&cost);
+        }
+        least.insert(second, label.error);
+        true
+    });
+}
+
 /// The choice of the best label behind the last step.
 fn trace(decisions: Decisions<'_>, labels: &[Vec<Label>]) -> Option<Choice> {
     let mut choice = vec![0; decisions.order.steps.len()];
-    // Errors fall along the list, of one state.
-    let mut label = *labels[labels.len() - 1].last()?;
+    let mut label = *labels[labels.len() - 1].iter().min_by(|a, b| a.error.total_cmp(&b.error))?;
     for (at, step) in decisions.order.steps.iter().enumerate().rev() {
         choice[step.place] = label.level as usize;
         label = labels[at][label.parent as usize];

@@ -11,6 +11,11 @@
 //! chosen coarsely, then finely around the choice; where it is far too large (dense concatenations) by descent.
 //! [`Allocation::lower_bound`] says what is proven.
 //!
+//! Several bounds hold at once: a bound on peak memory forbids states, in the same tables; one on MACs and one on
+//! parameters get a price each, and the dynamic programming keeps triples (cost, cost, error). What is returned is
+//! always within every bound. It is the optimum as long as the triples are few enough (2^18 behind a decision);
+//! beyond, it is at most the distance to [`Allocation::lower_bound`] away from it.
+//!
 //! Words are explained in [`secateur_net::glossary`].
 //!
 //! # Example
@@ -27,8 +32,8 @@
 //!     GroupCurve { group, widths: (1..=n).collect(), errors: (1..=n).map(|w| 1.0 - w as f64 / n as f64).collect() }
 //! };
 //! let curves: Vec<GroupCurve> = groups.prunable().into_iter().map(curve).collect();
-//! let allocation = Allocator::new(&groups, &model, &curves, Cost::Macs)?.within(20_275_520)?;
-//! assert!(allocation.cost <= 20_275_520 && model.count(Cost::Macs, &allocation.widths) == allocation.cost);
+//! let allocation = Allocator::new(&groups, &model, &curves, &[Cost::Macs])?.within(&[(Cost::Macs, 20_275_520)])?;
+//! assert!(allocation.costs[0] <= 20_275_520 && model.count(Cost::Macs, &allocation.widths) == allocation.costs[0]);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
@@ -39,6 +44,7 @@ mod error;
 mod instance;
 mod labels;
 mod order;
+mod prices;
 mod relaxation;
 
 #[cfg(doc)]

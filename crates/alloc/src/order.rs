@@ -1,6 +1,7 @@
 //! In which order the groups are decided, and which of those decided before each still depends on.
 
-use crate::instance::Instance;
+use crate::costs::CostForm;
+use crate::instance::{Costs, Instance};
 
 /// Groups are decided one after the other. Before each there is a *frontier*: groups decided before that share a term
 /// with one that is not. A state is a choice of levels for the frontier, as a number in mixed radix.
@@ -22,8 +23,8 @@ pub(crate) struct DecisionStep {
 /// What a state before a decision makes of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StateTerms {
-    /// Cost of one channel: the group's own and what it shares with the frontier.
-    pub(crate) per_channel: u64,
+    /// Costs of one channel: the group's own and what it shares with the frontier.
+    pub(crate) per_channel: Costs,
     /// The state behind, for level 0.
     pub(crate) next: u32,
     /// Levels that the sums allow.
@@ -35,8 +36,12 @@ pub(crate) struct Neighbours(Vec<Vec<usize>>);
 
 impl Neighbours {
     pub(crate) fn new(instance: &Instance<'_>) -> Self {
-        let mut lists: Vec<Vec<usize>> =
-            instance.form.pairs.iter().map(|pairs| pairs.iter().map(|&(other, _)| other).collect()).collect();
+        let mut lists: Vec<Vec<usize>> = vec![Vec::new(); instance.levels.len()];
+        for limit in &instance.limits {
+            for (list, pairs) in lists.iter_mut().zip(&limit.form.pairs) {
+                list.extend(pairs.iter().map(|&(other, _)| other));
+            }
+        }
         for sum in &instance.sums {
             for &(a, _) in &sum.terms {
                 lists[a].extend(sum.terms.iter().map(|&(b, _)| b).filter(|&b| b != a));
@@ -120,9 +125,12 @@ fn step(instance: &Instance<'_>, order: &[usize], at: usize, [before, behind]: [
         None => 0,
     };
     let strides: Vec<usize> = before.iter().map(|&of| stride(of)).collect();
-    let shared =
-        |of: usize| instance.form.pairs[place].iter().find(|&&(o, _)| o == of).map_or(0, |&(_, factor)| factor);
-    let factors: Vec<u64> = before.iter().map(|&of| shared(of)).collect();
+    let shared = |of: usize| {
+        let factor = |form: &CostForm| form.pairs[place].iter().find(|&&(o, _)| o == of).map_or(0, |&(_, f)| f);
+        instance.each(factor)
+    };
+    let factors: Vec<Costs> = before.iter().map(|&of| shared(of)).collect();
+    let own = instance.each(|form| form.linear[place]);
     let closed: Vec<_> =
         instance.sums.iter().filter(|sum| sum.terms.iter().map(|&(p, _)| position[p]).max() == Some(at)).collect();
     let mut digits = vec![0; before.len()];
@@ -130,7 +138,7 @@ fn step(instance: &Instance<'_>, order: &[usize], at: usize, [before, behind]: [
     let mut states = Vec::with_capacity(n_states);
     for _ in 0..n_states {
         let width = |i: usize| instance.levels[before[i]][digits[i]].width;
-        let shared: u64 = (0..before.len()).map(|i| factors[i] * width(i)).sum();
+        let shared = |axis: usize| (0..before.len()).map(|i| factors[i][axis] * width(i)).sum::<u64>();
         let next: usize = (0..before.len()).map(|i| strides[i] * digits[i]).sum();
         let mut allowed = n_levels(place);
         for sum in &closed {
@@ -141,10 +149,10 @@ fn step(instance: &Instance<'_>, order: &[usize], at: usize, [before, behind]: [
                     None => own = factor,
                 }
             }
-            let fits = |level: &crate::instance::Level| rest + own * level.width <= instance.max;
+            let fits = |level: &crate::instance::Level| rest + own * level.width <= instance.sum_max;
             allowed = allowed.min(instance.levels[place].partition_point(fits));
         }
-        let per_channel = instance.form.linear[place] + shared;
+        let per_channel: Costs = std::array::from_fn(|axis| own[axis] + shared(axis));
         states.push(StateTerms { per_channel, next: next as u32, n_levels: allowed as u32 });
         for i in (0..digits.len()).rev() {
             digits[i] += 1;

@@ -44,6 +44,12 @@ pub enum FormatError {
         /// What belongs there.
         expected: &'static str,
     },
+    /// A file of arrays that is not where it was looked for.
+    #[error("there is no file '{}'; name the .npy file or .npz archive that holds the array", file.display())]
+    ArrayMissing {
+        /// The file.
+        file: PathBuf,
+    },
     /// Accuracy was asked of images that have no labels.
     #[error(
         "data set '{dataset}' has no labels, which accuracy needs; give its images a folder for each class, or a list of \
@@ -186,6 +192,11 @@ impl FileProblem {
 }
 
 impl FormatError {
+    /// Whether files are not where they were looked for, so that another data root may have them.
+    pub const fn is_missing_data(&self) -> bool {
+        matches!(self, Self::MissingDataset { .. } | Self::ArrayMissing { .. })
+    }
+
     /// A refusal of the operating system.
     pub(crate) fn io(op: &'static str, path: &Path, source: std::io::Error) -> Self {
         Self::Io { op, path: path.into(), source }

@@ -54,4 +54,9 @@ impl RegularFile {
         read.map_err(|e| FormatError::io("read", &self.path, e))?;
         Ok(bytes)
     }
+
+    /// The open file, to be read from its beginning.
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
 }

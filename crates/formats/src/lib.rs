@@ -38,14 +38,16 @@ mod weights;
 mod zip_directory;
 
 pub use atomic::{StagedFile, is_temporary_name, write_atomic};
+pub use data::arrays::choices::{ArrayLayout, FloatRange};
 pub use data::cifar::read_cifar10;
 pub use data::dataset::{Dataset, Preprocessing, Split};
+pub use data::flowers::FlowersSplit;
 pub use data::images::choices::{ImageLabels, OnError};
 pub use data::images::decode::{DecodedImage, decode_image};
 pub use data::images::files::ImageFiles;
 pub use data::images::transform::{ChannelOrder, Interpolation, Resize, Transform};
 
-pub use data::pixels::{ImageNeeds, LoadedImages, Pixels};
+pub use data::pixels::{ArrayImages, ImageNeeds, LoadedImages, Pixels};
 pub use data::{DATASETS, DatasetEntry, DatasetSource, dataset_usage, procedural};
 pub use error::{FileProblem, FormatError};
 pub use file_bytes::read_regular_file;

@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use peak_alloc::PeakAlloc;
-use secateur_formats::{Split, read_cifar10, read_weights};
+use secateur_formats::{DatasetSource, Split, read_cifar10, read_weights};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -126,9 +127,60 @@ fn what_a_pickle_refers_to_again_and_again_is_looked_at_once() {
     }
 }
 
+/// An archive of a megabyte whose array unfolds to a gigabyte; arrays whose headers claim more than there is.
+fn arrays_that_unfold_are_refused() {
+    let header = |shape: &str| {
+        let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n");
+        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat()
+    };
+    let mut bomb = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    bomb.start_file("x.npy", zip::write::SimpleFileOptions::default().large_file(true)).unwrap();
+    bomb.write_all(&header("(1024, 1024, 1024)")).unwrap();
+    (0..1024).for_each(|_| bomb.write_all(&vec![0; 1 << 20]).unwrap());
+    let bomb = bomb.finish().unwrap().into_inner();
+    let mut lies = header("(1, 1048576, 1048576)");
+    lies.resize(4096, 0);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("bomb.npz", bomb), ("lies.npy", lies)] {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        let source: DatasetSource = format!("arrays:{}", file.display()).parse().unwrap();
+        MEMORY.reset_peak_usage();
+        let error = source.read(dir.path(), Split::Train).unwrap_err().to_string();
+        let peak = MEMORY.peak_usage_as_mb();
+        assert!(peak < LIMIT_MIB && error.contains(name), "{name}: {peak} MiB, {error}");
+    }
+}
+
+/// Headers of a few bytes that declare up to four thousand million pixels.
+fn images_without_pixels_are_refused() {
+    let big = 60_000u32;
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
+    png.extend([big.to_be_bytes(), big.to_be_bytes()].concat());
+    png.extend([8, 2, 0, 0, 0]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&png[12..]);
+    png.extend(crc.sum().to_be_bytes());
+    png.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
+    let mut bmp = b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".to_vec();
+    bmp.extend([big.to_le_bytes(), big.to_le_bytes()].concat());
+    bmp.extend(b"\x01\0\x18\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    let jpeg = b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\x03\x01\x22\0\x02\x11\0\x03\x11\0\xff\xda\0\x0c\x03\x01\0\x02\0\x03\0\0\x3f\0";
+    for (what, bytes, expected) in
+        [("PNG", &png[..], "60000 x 60000"), ("BMP", &bmp, "60000 x 60000"), ("JPEG", jpeg, "65535 x 65535")]
+    {
+        MEMORY.reset_peak_usage();
+        let error = secateur_formats::decode_image(bytes).unwrap_err().to_string();
+        let peak = MEMORY.peak_usage_as_mb();
+        assert!(peak < LIMIT_MIB && error.contains(expected) && error.contains(what), "{what}: {peak} MiB, {error}");
+    }
+}
+
 #[test]
 fn claimed_sizes_are_not_believed() {
     // One after the other: the peak is that of the process.
+    arrays_that_unfold_are_refused();
+    images_without_pixels_are_refused();
     giants_are_refused_by_their_ends();
     what_a_pickle_refers_to_again_and_again_is_looked_at_once();
 

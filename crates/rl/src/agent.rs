@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::RlError;
 use crate::interface::{Learner, Policy};
 use crate::setting::BadSetting;
+use crate::task_plan::{TaskPlans, TaskWidths};
 
 /// What is known of an agent before it is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +21,10 @@ pub struct AgentEntry {
     pub word: &'static str,
     /// One line on what it does.
     pub about: &'static str,
-    /// Whether it learns from its walks; its policy is then also shown without noise.
+    /// Whether it learns from its walks.
     pub learns: bool,
+    /// Whether some of its walks are without noise, and show what its policy has learned. They are not learned from.
+    pub shows_policy: bool,
     /// Candidates that it is given as a control when the scene does not say how many; `None` for an agent whose walks
     /// are all alike, which gets one, and takes no such number.
     pub candidates: Option<usize>,
@@ -30,7 +33,17 @@ pub struct AgentEntry {
 impl AgentEntry {
     /// An agent that learns, and gets 100 candidates as a control unless the scene says otherwise.
     pub const fn learning(name: &'static str, word: &'static str, about: &'static str) -> Self {
-        Self { name, word, about, learns: true, candidates: Some(100) }
+        Self { name, word, about, learns: true, shows_policy: true, candidates: Some(100) }
+    }
+
+    /// An agent that learns which widths are good, and has no policy to be shown without noise.
+    pub(crate) const fn searching(name: &'static str, word: &'static str, about: &'static str) -> Self {
+        Self { name, word, about, learns: true, shows_policy: false, candidates: Some(100) }
+    }
+
+    /// An agent whose walks are all alike.
+    pub(crate) const fn single(name: &'static str, word: &'static str, about: &'static str) -> Self {
+        Self { name, word, about, learns: false, shows_policy: false, candidates: None }
     }
 }
 
@@ -46,41 +59,28 @@ pub enum Profile {
 }
 
 /// How the errors of groups are weighed against each other before their sum is made small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ErrorWeights {
     /// All alike.
     Equal,
     /// By what each group alone does to the network's output: one candidate is scored for each group.
     #[default]
     Probed,
+    /// As `Probed`, from two candidates for each group, which also tell to which power its error counts.
+    ProbedTwice,
 }
 
 impl ErrorWeights {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Equal, Self::Probed];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Equal, Self::Probed, Self::ProbedTwice];
 
     /// As the command line names it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Equal => "equal",
             Self::Probed => "probed",
+            Self::ProbedTwice => "probed-twice",
         }
-    }
-}
-
-/// The keep ratio of every group of every task, decided before any walk.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeepPlan(Arc<[Vec<f32>]>);
-
-impl KeepPlan {
-    /// `keep_ratios[task][group]`; groups in walk order.
-    pub fn new(keep_ratios: Vec<Vec<f32>>) -> Self {
-        Self(keep_ratios.into())
-    }
-
-    /// The keep ratio of a group, if the plan has one.
-    pub fn keep_ratio(&self, task: u32, group: u32) -> Option<f32> {
-        self.0.get(task as usize)?.get(group as usize).copied()
     }
 }
 
@@ -97,12 +97,17 @@ pub trait AgentSettings: Debug + Send + Sync {
         None
     }
 
-    /// As [`Self::build`], told the plan that [`Self::plan_weights`] asked for.
+    /// As [`Self::build`], told the plans that [`Self::plan_weights`] asked for.
     ///
     /// # Errors
     /// As [`Self::build`].
-    fn build_planned(&self, environment: &EnvironmentSpec, _plan: &KeepPlan) -> Result<Agent, RlError> {
+    fn build_planned(&self, environment: &EnvironmentSpec, _plans: &TaskPlans) -> Result<Agent, RlError> {
         self.build(environment)
+    }
+
+    /// Every setting that does not fit the tasks of the run.
+    fn check_tasks(&self, _tasks: &[TaskWidths]) -> Vec<BadSetting> {
+        Vec::new()
     }
 
     /// Every setting that is out of its range.
@@ -143,6 +148,7 @@ pub trait AgentSettings: Debug + Send + Sync {
 ///         word: "constant",
 ///         about: "keeps the same share of every group, whatever the budget",
 ///         learns: false,
+///         shows_policy: false,
 ///         candidates: None,
 ///     };
 /// }
@@ -255,21 +261,21 @@ pub fn build(settings: &dyn AgentSettings, environment: &EnvironmentSpec) -> Res
     build_planned(settings, environment, None)
 }
 
-/// As [`build`], for an agent that may have asked for a plan.
+/// As [`build`], for an agent that may have asked for plans.
 ///
 /// # Errors
 /// As [`build`].
 pub fn build_planned(
     settings: &dyn AgentSettings,
     environment: &EnvironmentSpec,
-    plan: Option<&KeepPlan>,
+    plans: Option<&TaskPlans>,
 ) -> Result<Agent, RlError> {
     environment.check()?;
     if let Some(BadSetting { path, problem }) = settings.check().into_iter().next() {
         return Err(RlError::Setting { path, problem });
     }
-    match plan {
-        Some(plan) => settings.build_planned(environment, plan),
+    match plans {
+        Some(plans) => settings.build_planned(environment, plans),
         None => settings.build(environment),
     }
 }

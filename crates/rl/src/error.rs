@@ -45,6 +45,14 @@ pub enum RlError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A task's budget cannot be allocated.
+    #[error("plan task {task}: {what}")]
+    Plan {
+        /// Name of the task.
+        task: String,
+        /// What is wrong.
+        what: String,
+    },
     /// Saved learner state cannot be read.
     #[error("load learner state: {what}")]
     State {

@@ -52,14 +52,16 @@ pub mod returns;
 pub mod rng;
 mod setting;
 pub mod state;
+mod task_plan;
 mod unroll;
 
 pub use agent::{
-    Agent, AgentEntry, AgentKind, AgentSettings, AgentVisitor, EnvironmentSpec, ErrorWeights, KeepPlan, Profile, build,
+    Agent, AgentEntry, AgentKind, AgentSettings, AgentVisitor, EnvironmentSpec, ErrorWeights, Profile, build,
     build_planned,
 };
 pub use agents::{AGENTS, visit_agents};
 pub use error::RlError;
 pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy};
 pub use setting::{BadSetting, RangeCheck};
+pub use task_plan::{GroupWidths, TaskPlan, TaskPlans, TaskWidths};
 pub use unroll::{Unroll, UnrollState, UnrollStep, save_unrolls};

@@ -48,6 +48,11 @@ impl RangeCheck {
         }
     }
 
+    /// A setting that does not fit another.
+    pub fn add(&mut self, bad: BadSetting) {
+        self.0.push(bad);
+    }
+
     /// What was found.
     pub fn finish(self) -> Vec<BadSetting> {
         self.0

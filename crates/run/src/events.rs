@@ -6,6 +6,8 @@ use secateur_sim::{ProcessEvent, Score, TaskSetup, Winner};
 use secateur_train::SearchEvent;
 use serde::{Serialize, Serializer};
 
+use crate::summary::BoundSummary;
+
 /// Version of the lines of `metrics.jsonl`.
 pub(crate) const METRICS_SCHEMA: u32 = 1;
 
@@ -41,6 +43,9 @@ pub enum RunEvent<'a> {
         measured: Measured,
         /// Multiply-accumulates per image.
         macs: u64,
+        /// Where its task has several bounds, its cost for each of them, by kind; else absent.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        costs: BTreeMap<&'static str, u64>,
         /// Width of every prunable group, in walk order.
         widths: &'a [usize],
         /// Of these, channels that were bought with leftover budget after the walk, by place in the walk.
@@ -107,6 +112,9 @@ pub enum RunEvent<'a> {
         output_error: Option<f64>,
         /// Multiply-accumulates per image.
         macs: u64,
+        /// Where several bounds hold at once, all of them; else absent.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        bounds: Vec<BoundSummary>,
     },
 }
 
@@ -167,6 +175,7 @@ impl<'a> RunEvent<'a> {
                 reward,
                 score,
                 macs,
+                costs,
                 widths,
                 spent,
                 is_best,
@@ -180,6 +189,7 @@ impl<'a> RunEvent<'a> {
                 reward: f64::from(*reward),
                 measured: Measured::of(score),
                 macs: *macs,
+                costs: tasks[*task].budget.iter().map(|bound| bound.cost.name()).zip(costs.iter().copied()).collect(),
                 widths,
                 spent,
                 is_best: *is_best,
@@ -192,7 +202,7 @@ impl<'a> RunEvent<'a> {
     }
 
     /// The result of a task.
-    pub(crate) fn result(task: &'a TaskSetup, winner: &Winner) -> Self {
+    pub(crate) fn result(task: &'a TaskSetup, winner: &Winner, bounds: Vec<BoundSummary>) -> Self {
         Self::Result {
             task: &task.name,
             walk: task.is_searched.then_some(winner.walk),
@@ -200,6 +210,7 @@ impl<'a> RunEvent<'a> {
             accuracy: winner.score.accuracy,
             output_error: winner.score.output_error,
             macs: winner.macs,
+            bounds,
         }
     }
 }

@@ -6,7 +6,6 @@ use std::collections::btree_map::Entry;
 
 use anyhow::Context;
 use secateur_formats::{Dataset, Preprocessing};
-use secateur_kernels::Effort;
 use secateur_net::Network;
 use secateur_sim::{
     Field, FinalRefit, Finalist, Prepared, RefitCount, RefitKey, RewardImages, RewardKind, Round, SimError, Tournament,
@@ -18,14 +17,15 @@ use crate::directory::cut_plan::plan_files;
 use crate::directory::onnx_files::OnnxFiles;
 use crate::directory::run_directory::TaskNetwork;
 use crate::error::{Incomplete, RunError};
+use crate::finalist_images::{finalist_images, reward_on};
+use crate::inputs::budgets::Whole;
 use crate::inputs::images::dataset_for;
-use crate::inputs::resolve::Whole;
 use crate::observer::StageKind;
 use crate::run::Run;
 use crate::search::SearchOutcome;
-use crate::split_accuracy::{Engine, FirstImages, count_correct};
+use crate::split_accuracy::{FirstImages, correct_images};
 use crate::split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
-use crate::summarise::summarise;
+use crate::summarise::{bounds, summarise};
 use crate::summary::RunResult;
 
 /// The result of one agent on one task.
@@ -39,10 +39,21 @@ pub(crate) struct Finished {
 /// What a network does on the test split.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TestScore {
-    /// Top-1; none without labels.
-    pub(crate) accuracy: Option<f64>,
+    /// Whether each image's class is told right; none without labels.
+    pub(crate) correct: Option<Vec<bool>>,
     /// Against the dense network; none where labels say all that is asked for.
     pub(crate) agreement: Option<OutputAgreement>,
+}
+
+impl TestScore {
+    /// Top-1; none without labels.
+    pub(crate) fn accuracy(&self) -> Option<f64> {
+        self.correct.as_deref().map(share)
+    }
+}
+
+fn share(correct: &[bool]) -> f64 {
+    correct.iter().filter(|&&is_correct| is_correct).count() as f64 / correct.len().max(1) as f64
 }
 
 /// Winners of one search, by task.
@@ -54,7 +65,7 @@ struct RefitRound<'a> {
     prepared: &'a Prepared,
     kind: RewardKind,
     n_images: usize,
-    effort: Effort,
+    round: Round,
     refit: Option<FinalRefit<'a>>,
 }
 
@@ -62,7 +73,7 @@ impl RefitRound<'_> {
     fn run(&mut self, task: &str, finalist: &Finalist) -> Result<Winner, SimError> {
         let refit = match self.refit.take() {
             Some(refit) => refit,
-            None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.effort))?,
+            None => FinalRefit::new(self.pool, self.prepared, self.kind, (self.n_images, self.round))?,
         };
         self.refit.insert(refit).run(task, finalist)
     }
@@ -76,7 +87,7 @@ struct TestImages<'a> {
 
 impl TestImages<'_> {
     fn all(&self) -> FirstImages<'_> {
-        FirstImages { data: &self.data, preprocessing: self.preprocessing, n: self.data.len() }
+        FirstImages { data: &self.data, preprocessing: self.preprocessing, order: None, n: self.data.len() }
     }
 }
 
@@ -90,14 +101,15 @@ impl Run<'_> {
         let (kind, n_images) = (self.job.scene.reward.kind(), self.job.scene.images.refit);
         for (index, prepared) in self.job.networks.clone().iter().enumerate() {
             self.save_if_stopping(searches);
-            let tournament = Tournament::new(self.fields(index, searches), n_images);
+            let in_pairs = self.job.scene.refit_in_pairs && prepared.repairs();
+            let tournament = Tournament::new(self.fields(index, searches), n_images, in_pairs);
             if tournament.is_empty() {
                 continue;
             }
-            for (round, effort) in [(Round::First, Effort::Quick), (Round::Last, Effort::Thorough)] {
+            for round in Round::ALL {
                 let Some(n_images) = tournament.n_images(round) else { continue };
-                let refitting = RefitRound { pool: &pool.0, prepared, kind, n_images, effort, refit: None };
-                self.hold(round, refitting, &tournament, searches, &mut winners)?;
+                let refitting = RefitRound { pool: &pool.0, prepared, kind, n_images, round, refit: None };
+                self.hold(refitting, &tournament, searches, &mut winners)?;
             }
         }
         winners[0].append(&mut self.whole_networks()?);
@@ -119,16 +131,17 @@ impl Run<'_> {
     /// field's winner is known at its end.
     fn hold(
         &mut self,
-        round: Round,
         mut refitting: RefitRound<'_>,
         tournament: &Tournament,
         searches: &[SearchOutcome],
         winners: &mut [Winners],
     ) -> Result<(), RunError> {
+        let round = refitting.round;
         let RefitCount { all, known: mut done } = tournament.n_refits(round, &self.refits.ranks, self.is_stopping);
         let name = match round {
             Round::First => format!("first refit of {}", refitting.prepared.network_name),
             Round::Last => format!("final refit of {}", refitting.prepared.network_name),
+            Round::InPairs => format!("refit in pairs of {}", refitting.prepared.network_name),
         };
         self.journal.reporter.begin(StageKind::Refit, &name, all, done);
         if done > 0 {
@@ -146,7 +159,7 @@ impl Run<'_> {
                     self.checkpoint(searches);
                 }
             }
-            if round == Round::Last
+            if round == tournament.final_round()
                 && let Some(rank) = tournament.winner(at, &self.refits.ranks, self.is_stopping)
             {
                 let winner = self.winner(field, rank.walk, &mut refitting, searches)?;
@@ -167,7 +180,12 @@ impl Run<'_> {
         searches: &[SearchOutcome],
     ) -> Result<(), RunError> {
         match refitting.run(&self.job.tasks[key.task].name, finalist(searches, key.search, key.task, key.walk)?) {
-            Ok(winner) => self.refits.note(key, winner),
+            Ok(mut winner) => {
+                if key.round != Round::First && searches[key.search].tasks[key.task].finalists.len() > 1 {
+                    self.judge(key.task, &mut winner)?;
+                }
+                self.refits.note(key, winner);
+            }
             Err(error @ SimError::Panicked { .. }) => {
                 let warning = format!("final refit: {error}; the other finalists go on without it");
                 self.journal.reporter.note(&format!("warning: {warning}"));
@@ -194,6 +212,25 @@ impl Run<'_> {
         }
         let finalist = finalist(searches, field.search, field.task, walk)?;
         Ok(refitting.run(&self.job.tasks[field.task].name, finalist)?)
+    }
+
+    /// Replaces the reward of a finalist on the reward images, which the search chose it on, by that on images that
+    /// nothing was chosen or fitted on.
+    fn judge(&self, task: usize, winner: &mut Winner) -> Result<(), RunError> {
+        let spec = &self.job.scene.tasks[task];
+        let (loaded, prepared) =
+            (&self.job.resolved.networks[spec.network], &self.job.networks[self.job.tasks[task].network]);
+        let train = &self.job.resolved.datasets[spec.dataset].train;
+        let data = dataset_for(loaded, train).context("the training split")?;
+        let order = finalist_images(&self.job.scene.images, &data);
+        if order.is_empty() {
+            return Ok(());
+        }
+        let images =
+            FirstImages { data: &data, preprocessing: &loaded.preprocessing, order: Some(&order), n: order.len() };
+        let reward = reward_on(&winner.network, prepared, images, &self.job.pool.0).context("the finalists' images")?;
+        winner.reward += reward - winner.score.reward(prepared.reward.kind);
+        Ok(())
     }
 
     /// Writes the networks of the tasks that were not searched, since their budget allows the whole network.
@@ -244,7 +281,8 @@ impl Run<'_> {
             self.job.resolved,
         )?;
         if self.refits.recorded.insert(task) {
-            self.journal.record_result(&self.job.tasks[task], winner)?;
+            let bounds = bounds(&self.job.resolved.budgets[task], &winner.emitted());
+            self.journal.record_result(&self.job.tasks[task], winner, bounds)?;
         }
         Ok(())
     }
@@ -266,8 +304,8 @@ impl Run<'_> {
         for of_search in winners {
             let mut finished = Vec::new();
             for (task, winner) in of_search {
-                let accuracy = self.test_accuracy(task, &winner.network)?;
-                let test = TestScore { accuracy, agreement: self.test_agreement(task, &winner.network)? };
+                let correct = self.test_correct(task, &winner.network)?;
+                let test = TestScore { correct, agreement: self.test_agreement(task, &winner.network)? };
                 finished.push(Finished { task, winner, test });
                 done += 1;
                 self.journal.reporter.progress(done);
@@ -283,7 +321,8 @@ impl Run<'_> {
         let mut known: BTreeMap<usize, Option<f64>> = BTreeMap::new();
         for (task, setup) in self.job.tasks.iter().enumerate() {
             if let Entry::Vacant(unknown) = known.entry(setup.network) {
-                unknown.insert(self.test_accuracy(task, &self.job.networks[setup.network].network)?);
+                let correct = self.test_correct(task, &self.job.networks[setup.network].network)?;
+                unknown.insert(correct.as_deref().map(share));
             }
         }
         Ok(self.job.tasks.iter().map(|setup| known[&setup.network]).collect())
@@ -296,14 +335,13 @@ impl Run<'_> {
         Ok(TestImages { data, preprocessing: &loaded.preprocessing })
     }
 
-    fn test_accuracy(&self, task: usize, network: &Network) -> Result<Option<f64>, RunError> {
+    /// Which images of the test split a network tells right; none without labels.
+    fn test_correct(&self, task: usize, network: &Network) -> Result<Option<Vec<bool>>, RunError> {
         if !self.job.resolved.datasets[self.job.scene.tasks[task].dataset].has_labels {
             return Ok(None);
         }
-        let images = self.test_images(task)?;
-        let mut engine = Engine::cpu(network).context("compiling for the test split")?;
-        let counted = count_correct(network, images.all(), &mut engine, &self.job.pool.0, |_| {});
-        Ok(Some(counted.context("evaluating on the test split")?.accuracy()))
+        let correct = correct_images(network, self.test_images(task)?.all(), &self.job.pool.0, |_| {});
+        Ok(Some(correct.context("evaluating on the test split")?))
     }
 
     /// How much a network agrees with the dense one on the test split.

@@ -41,7 +41,7 @@ pub(crate) fn prepared_for(
         dataset_index: IndexOf::ONLY,
         network: fold_batch_norm(&with_random_weights(g.finish().unwrap(), 1)).unwrap(),
         protocol: Protocol::Inner,
-        criterion: Selection::L1.criterion(0, &PluginList::default()).unwrap(),
+        criterion: Selection::L1.criterion(0, &PluginList::default(), None).unwrap(),
         norm_orders: Default::default(),
         repair: Repair::Off,
         walk_images: 0,
@@ -59,7 +59,8 @@ pub(crate) fn task(prepared: &Prepared) -> TaskSetup {
     TaskSetup {
         name: "chain-noise-macs0.5".into(),
         network: 0,
-        budget: CostBound { cost: Cost::Macs, max: full / 2 },
+        budget: vec![CostBound { cost: Cost::Macs, max: full / 2 }],
+        keep: Default::default(),
         budget_ratio: 0.5,
         is_searched: true,
     }

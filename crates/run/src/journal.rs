@@ -11,6 +11,7 @@ use crate::directory::run_directory::RunDirectory;
 use crate::error::RunError;
 use crate::events::{METRICS_SCHEMA, RunEvent};
 use crate::reporter::Reporter;
+use crate::summary::BoundSummary;
 
 /// The open run directory and the observer. Whatever is written to `metrics.jsonl`, the observer gets as an event.
 pub(crate) struct Journal<'o> {
@@ -66,8 +67,13 @@ impl<'o> Journal<'o> {
     }
 
     /// The result of a task.
-    pub(crate) fn record_result(&mut self, task: &TaskSetup, winner: &Winner) -> Result<(), RunError> {
-        let event = RunEvent::result(task, winner);
+    pub(crate) fn record_result(
+        &mut self,
+        task: &TaskSetup,
+        winner: &Winner,
+        bounds: Vec<BoundSummary>,
+    ) -> Result<(), RunError> {
+        let event = RunEvent::result(task, winner, bounds);
         self.directory.append(&event)?;
         self.reporter.event(&event);
         Ok(self.directory.flush()?)

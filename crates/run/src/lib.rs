@@ -26,6 +26,7 @@ mod card;
 mod directory;
 mod error;
 mod events;
+mod finalist_images;
 mod finish;
 #[cfg(test)]
 mod hand_made;
@@ -33,6 +34,7 @@ mod inputs;
 mod journal;
 mod learning;
 mod observer;
+mod paired;
 mod plan;
 mod plans;
 mod prepare;
@@ -61,25 +63,27 @@ pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, Planne
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
 pub use inputs::bare_weights::BUILDER_INPUT;
+pub use inputs::budgets::{ResolvedBound, ResolvedBudget, Whole};
 pub use inputs::images::dataset_for;
 pub use inputs::load::{LoadedNetwork, NetworkChoices, load_network, load_network_as};
 pub use inputs::memory::{Evaluation, MemoryBound};
 pub use inputs::onnx_document::{is_onnx, open_document};
 pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};
-pub use inputs::resolve::{Resolved, ResolvedBudget, ResolvedDataset, Whole, check_fit, check_images_fit, resolve};
+pub use inputs::resolve::{Resolved, ResolvedDataset, check_fit, check_images_fit, resolve};
 pub use inputs::roots::Roots;
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};
+pub use paired::{PairedAccuracy, PairedError};
 pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
 pub use plan::plan;
 pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
 pub use spec::RunSpec;
-pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, count_correct};
+pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 pub use summary::{
-    BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, RunResult, Summary,
-    TaskSummary,
+    BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary,
+    RunResult, Summary, TaskSummary,
 };
 pub use threads::{n_threads, thread_pool};
 
@@ -87,6 +91,7 @@ use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;
 use journal::Journal;
+use plan::task_plans::ProbedWeights;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
@@ -136,7 +141,16 @@ pub(crate) fn run_on(
     }
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
-    let job = Job { scene: &scene, resolved: &resolved, plugins, card, pool, networks, tasks };
+    let job = Job {
+        scene: &scene,
+        resolved: &resolved,
+        plugins,
+        card,
+        pool,
+        networks,
+        tasks,
+        probed: ProbedWeights::default(),
+    };
     let mut run = Run { job, journal, refits, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
@@ -159,7 +173,7 @@ pub fn check(spec: &RunSpec, plugins: &PluginList) -> Result<(Scene, Resolved), 
 /// Every plugin that the scene names is compiled in and accepts its settings; so is the criterion that it selects
 /// channels by.
 fn check_plugins(scene: &Scene, plugins: &PluginList) -> Result<(), RunError> {
-    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins) {
+    if let Err(unknown) = scene.selection.criterion(scene.seed, plugins, None) {
         return Err(scene.error_at("selection", unknown.to_string(), None).into());
     }
     for config in &scene.plugins {
@@ -191,7 +205,7 @@ fn say_inputs(scene: &Scene, resolved: &Resolved, reporter: &mut Reporter<'_>) {
         }
     }
     for dataset in &resolved.datasets {
-        for note in dataset.train.notes().into_iter().chain(dataset.test.notes()) {
+        for note in dataset.notes() {
             reporter.note(&format!("{}: {note}", dataset.name));
         }
     }

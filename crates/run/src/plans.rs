@@ -24,7 +24,7 @@ impl<'a> SearchPlan<'a> {
     fn new(agent: &'a AgentSpec, n_walks: u64) -> Self {
         let entry = agent.entry;
         let walks_per_task = if entry.candidates.is_some() { n_walks } else { 1 };
-        let noise_free = match entry.learns {
+        let noise_free = match entry.shows_policy {
             true => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
             false => NoiseFree { every: 0, last: 0 },
         };

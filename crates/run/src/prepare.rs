@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::random::SplitMix;
-use secateur_sim::{
-    CostBound, IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds,
-};
+use secateur_sim::{IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds};
 
 use crate::card::Card;
 use crate::inputs::images::dataset_for;
@@ -55,8 +53,9 @@ pub(crate) fn tasks(scene: &Scene, resolved: &Resolved) -> Vec<TaskSetup> {
         .map(|(task, budget)| TaskSetup {
             name: task.name.clone(),
             network: place(task).unwrap_or(0),
-            budget: CostBound { cost: budget.cost, max: budget.max },
-            budget_ratio: (budget.max as f64 / budget.original.max(1) as f64) as f32,
+            budget: budget.limits(),
+            keep: resolved.keep[task.network].clone(),
+            budget_ratio: budget.ratio() as f32,
             is_searched: budget.whole().is_none(),
         })
         .collect()
@@ -140,7 +139,7 @@ pub(crate) fn inputs(
         network: loaded.folded.clone(),
         protocol,
         norm_orders: norm_orders.unwrap_or_default(),
-        criterion: scene.selection.criterion(scene.seed, plugins)?,
+        criterion: scene.selection.criterion(scene.seed, plugins, Some(&loaded.original))?,
         repair: scene.repair,
         walk_images: scene.images.walk,
         precision: scene.precision,

@@ -15,7 +15,7 @@ use crate::saved_search::FinishedSearch;
 #[derive(Debug, Default)]
 pub(crate) struct Refits {
     pub(crate) ranks: RefitRanks,
-    /// The best of the last round so far, by search and task.
+    /// The best behind the first round so far, by search and task.
     best: BTreeMap<(usize, usize), Winner>,
     /// Tasks whose result is in `metrics.jsonl`.
     pub(crate) recorded: BTreeSet<usize>,
@@ -49,17 +49,17 @@ impl Refits {
         self.ranks.insert(key, None);
     }
 
-    /// Remembers a refit; of the last round, also the best network of each search and task.
+    /// Remembers a refit; behind the first round, also the best network of each search and task.
     pub(crate) fn note(&mut self, key: RefitKey, winner: Winner) {
         let rank = winner.rank();
         self.ranks.insert(key, Some(rank));
         let (of, is_best) = ((key.search, key.task), |known: &Winner| rank.best_first(&known.rank()).is_lt());
-        if key.round == Round::Last && self.best.get(&of).is_none_or(is_best) {
+        if key.round != Round::First && self.best.get(&of).is_none_or(is_best) {
             self.best.insert(of, winner);
         }
     }
 
-    /// The network of the best finalist of the last round.
+    /// The network of the best finalist behind the first round.
     pub(crate) fn best(&self, search: usize, task: usize) -> Option<&Winner> {
         self.best.get(&(search, task))
     }
@@ -115,7 +115,8 @@ impl SavedRefits {
             rules[search].tasks[task].check_kept(&winner.kept, winner.macs)?;
             check_score(&winner.score)?;
             let expected = Rank { reward: winner.reward, macs: winner.macs, walk: winner.walk };
-            let known = self.ranks.iter().any(|(other, rank)| *other == key && *rank == Some(expected));
+            let keys = [key, RefitKey { round: Round::InPairs, ..key }];
+            let known = self.ranks.iter().any(|(other, rank)| keys.contains(other) && *rank == Some(expected));
             ensure!(known, "it has a refitted network of walk {} with another rank", winner.walk);
         }
         let n_tasks = rules.first().map_or(0, |search| search.tasks.len());

@@ -7,6 +7,7 @@ use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 use crate::card::Card;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
+use crate::plan::task_plans::ProbedWeights;
 use crate::refits::Refits;
 use crate::scene::Scene;
 
@@ -20,6 +21,7 @@ pub(crate) struct Job<'a> {
     pub(crate) pool: Pool,
     pub(crate) networks: Vec<Arc<Prepared>>,
     pub(crate) tasks: Vec<TaskSetup>,
+    pub(crate) probed: ProbedWeights,
 }
 
 /// A run on its way.

@@ -11,7 +11,7 @@ use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
 use crate::observer::StageKind;
-use crate::plan::keep_plan::keep_plan;
+use crate::plan::task_plans::task_plans;
 use crate::plans::{SearchPlan, plans};
 use crate::run::{Job, Run};
 use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
@@ -287,8 +287,8 @@ fn begin(job: &Job<'_>, plan: SearchPlan, saved: Option<CurrentSearch>) -> Resul
     if let Some(card) = &job.card {
         card.join(&mut app, &job.pool);
     }
-    let keep_plan = keep_plan(job, plan.settings)?;
-    let build = |environment: &EnvironmentSpec| build_planned(plan.settings, environment, keep_plan.as_ref());
+    let plans = task_plans(job, plan.settings)?;
+    let build = |environment: &EnvironmentSpec| build_planned(plan.settings, environment, plans.as_ref());
     let mut search = Search::with_agent(app, &setup, build).map_err(|error| RunError::Failed(error.into()))?;
     let start = Instant::now();
     let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);

@@ -94,7 +94,7 @@ struct ImageChunk {
 impl ImageChunk {
     /// Those of the images in `range` that can be read.
     fn new(of: &FirstImages<'_>, range: Range<usize>, pool: &ThreadPool) -> anyhow::Result<Self> {
-        let (labels, order) = (of.data.labels()?, range.clone().collect::<Vec<_>>());
+        let (labels, order) = (of.data.labels()?, of.places(range.clone()));
         let loaded = of.data.load_first(order.len(), &order, of.preprocessing, pool)?;
         let labels = loaded.indices.iter().map(|&index| labels[index]).collect();
         Ok(Self { range, images: loaded.images, labels })
@@ -107,15 +107,24 @@ impl ImageChunk {
     }
 }
 
-/// The first images of a data set, as a network expects them.
+/// Images of a data set, as a network expects them: the first of it, or of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct FirstImages<'a> {
     /// The data set.
     pub data: &'a Dataset,
     /// What the network expects of its input.
     pub preprocessing: &'a Preprocessing,
+    /// The list; none for the data set's own order.
+    pub order: Option<&'a [usize]>,
     /// How many of them, at most as many as there are.
     pub n: usize,
+}
+
+impl FirstImages<'_> {
+    /// The places in the data set of some of them.
+    pub(crate) fn places(&self, range: Range<usize>) -> Vec<usize> {
+        self.order.map_or_else(|| range.clone().collect(), |order| order[range.clone()].to_vec())
+    }
 }
 
 /// Images that were predicted as their label, and all that were looked at.
@@ -132,6 +141,29 @@ impl CountedImages {
     pub fn accuracy(&self) -> f64 {
         self.n_correct as f64 / self.n.max(1) as f64
     }
+}
+
+/// Whether `network` predicts each image as its label; files that cannot be read are left out.
+///
+/// # Errors
+/// As [`Plan::predictions`], with the images where it happened; images without labels.
+pub fn correct_images(
+    network: &Network,
+    images: FirstImages<'_>,
+    pool: &ThreadPool,
+    mut tell: impl FnMut(CountEvent),
+) -> anyhow::Result<Vec<bool>> {
+    let plan = Plan::compile(network, Arithmetic::default())?;
+    let mut correct = Vec::with_capacity(images.n);
+    for from in (0..images.n).step_by(CHUNK_IMAGES) {
+        let range = from..images.n.min(from + CHUNK_IMAGES);
+        let chunk = ImageChunk::new(&images, range.clone(), pool)?;
+        let predictions = plan.predictions(pool, &chunk.images);
+        let predictions = predictions.with_context(|| format!("images {from} to {}", range.end - 1))?;
+        correct.extend(predictions.iter().zip(&chunk.labels).map(|(predicted, label)| predicted == label));
+        tell(CountEvent::Done(range.end as u64));
+    }
+    Ok(correct)
 }
 
 /// How many images `network` predicts as their label. Images are prepared, and sent, while the card has those before

@@ -20,6 +20,8 @@ pub struct OutputAgreement {
     pub units: Vec<ErrorUnit>,
     /// Their mean by weight.
     pub error: f64,
+    /// What every image adds to that, times the number of images: the error is the mean of these.
+    pub image_errors: Vec<f64>,
     /// Mean Kullback-Leibler divergence from the dense network's class probabilities, nats; none of outputs that are no
     /// logits.
     pub divergence: Option<f64>,
@@ -51,13 +53,13 @@ pub fn compare_outputs(
     pool: &ThreadPool,
     mut tell: impl FnMut(CountEvent),
 ) -> anyhow::Result<OutputAgreement> {
-    let FirstImages { data, preprocessing, n } = images;
+    let FirstImages { data, preprocessing, n, .. } = images;
     let compile = |network: &Network| Plan::compile(network, Arithmetic::default());
     let plans = [compile(networks.dense)?, compile(networks.other)?];
     let mut sums = AgreementSums::new(networks);
     for from in (0..n).step_by(CHUNK_IMAGES) {
         let to = n.min(from + CHUNK_IMAGES);
-        let order: Vec<usize> = (from..to).collect();
+        let order = images.places(from..to);
         let pixels = data.load_first(order.len(), &order, preprocessing, pool)?.images;
         let outputs = |plan: &Plan| plan.logits(pool, &pixels);
         let [dense, other] = [outputs(&plans[0])?, outputs(&plans[1])?];
@@ -71,6 +73,8 @@ struct AgreementSums<'a> {
     networks: &'a ComparedNetworks<'a>,
     dense: DenseOutputs,
     errors: SquaredErrors,
+    /// Of each image on its own.
+    image_errors: Vec<SquaredErrors>,
     divergence: f64,
     n_same: u64,
     n_images: usize,
@@ -80,7 +84,7 @@ impl<'a> AgreementSums<'a> {
     fn new(networks: &'a ComparedNetworks<'a>) -> Self {
         let outputs = networks.outputs;
         let (dense, errors) = (DenseOutputs::new(outputs), SquaredErrors::new(outputs));
-        Self { networks, dense, errors, divergence: 0.0, n_same: 0, n_images: 0 }
+        Self { networks, dense, errors, image_errors: Vec::new(), divergence: 0.0, n_same: 0, n_images: 0 }
     }
 
     fn add(&mut self, dense: &[f32], other: &[f32]) -> Result<(), KernelError> {
@@ -92,6 +96,9 @@ impl<'a> AgreementSums<'a> {
             self.n_images += 1;
             self.dense.add(dense);
             self.errors.add(dense, other);
+            let mut of_image = SquaredErrors::new(self.networks.outputs);
+            of_image.add(dense, other);
+            self.image_errors.push(of_image);
             if self.networks.are_logits {
                 self.divergence += class_divergence(dense, other);
                 self.n_same += u64::from(largest_output(dense) == largest_output(other));
@@ -103,9 +110,12 @@ impl<'a> AgreementSums<'a> {
     fn agreement(&self) -> OutputAgreement {
         let scales = self.dense.scales();
         let errors = self.errors.relative_to(&scales);
+        let outputs = self.networks.outputs;
+        let of_image = |error: &SquaredErrors| self.n_images as f64 * mean_error(outputs, &error.relative_to(&scales));
         let mean = |sum: f64| self.networks.are_logits.then_some(sum / self.n_images.max(1) as f64);
         OutputAgreement {
-            error: mean_error(self.networks.outputs, &errors),
+            error: mean_error(outputs, &errors),
+            image_errors: self.image_errors.iter().map(of_image).collect(),
             units: scales.iter().map(|scale| scale.unit).collect(),
             errors,
             divergence: mean(self.divergence),

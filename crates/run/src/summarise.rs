@@ -6,17 +6,18 @@ use secateur_rl::agents::random::RandomSettings;
 use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
-use crate::finish::Finished;
-use crate::inputs::reachable::full_costs;
-use crate::inputs::resolve::Whole;
+use crate::finish::{Finished, TestScore};
+use crate::inputs::budgets::{ResolvedBudget, Whole};
+use crate::inputs::reachable::{full_cost, full_costs};
 use crate::learning::{AgainstRandom, mean, standard_error};
-use crate::plan::keep_plan::n_probes;
+use crate::paired::{PairedAccuracy, PairedError};
+use crate::plan::task_plans::n_probes;
 use crate::run::{Job, Run};
 use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;
 use crate::summary::{
-    BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, Summary, TaskSummary,
-    model_file,
+    BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, Summary,
+    TaskSummary, model_file,
 };
 
 /// `finished` has the winners of each search, `original_test` the top-1 of each task's original on the test split.
@@ -89,11 +90,8 @@ fn task_summary(
         name: spec.name.clone(),
         network: prepared.network_name.clone(),
         dataset: prepared.dataset_name.clone(),
-        budget: BudgetSummary {
-            kind: budget.cost.name().to_owned(),
-            ratio: budget.max as f64 / budget.original.max(1) as f64,
-            max: budget.max,
-        },
+        budget: BudgetSummary::of(budget),
+        bounds: bounds(budget, &emitted),
         original: {
             let [macs, params, activation_bytes] = costs(original);
             OriginalSummary { macs, params, activation_bytes }
@@ -105,7 +103,7 @@ fn task_summary(
         reward_accuracy: winner.score.accuracy,
         reward_accuracy_original: prepared.original_score.accuracy,
         test_accuracy_original: original_test,
-        test_accuracy_before_tuning: finished.test.accuracy,
+        test_accuracy_before_tuning: finished.test.accuracy(),
         test_accuracy_after_tuning: None,
         reward_output_error: winner.score.output_error,
         reward_divergence: unlabelled_divergence(&winner.score),
@@ -122,6 +120,11 @@ fn task_summary(
         onnx_file: None,
         plan_file: None,
     }
+}
+
+/// What a network makes of each of several bounds.
+pub(crate) fn bounds(budget: &ResolvedBudget, network: &Network) -> Vec<BoundSummary> {
+    BoundSummary::of_several(budget, |cost| full_cost(network, cost))
 }
 
 /// Where labels are known, metrics.jsonl has it.
@@ -169,13 +172,23 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
         agent: search.agent.to_owned(),
         candidates_scored: stats.n_ended - stats.n_cache_hits + probes(job, search.agent, finished.task),
         reward_accuracy: finished.winner.score.accuracy,
-        test_accuracy_before_tuning: finished.test.accuracy,
+        test_accuracy_before_tuning: finished.test.accuracy(),
         reward_output_error: finished.winner.score.output_error,
         test_output_error: finished.test.agreement.as_ref().map(|agreement| agreement.error),
         macs: finished.winner.macs,
+        bounds: bounds(&job.resolved.budgets[finished.task], &finished.winner.emitted()),
         reward_accuracy_gain: agent.and_then(|f| Some(f.winner.score.accuracy? - finished.winner.score.accuracy?)),
-        test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy? - finished.test.accuracy?)),
-        reward_gain: agent.filter(|_| !has_labels).map(|f| f.winner.reward - finished.winner.reward),
+        test_accuracy_gain: agent.and_then(|f| Some(f.test.accuracy()? - finished.test.accuracy()?)),
+        reward_gain: agent.filter(|_| !has_labels).map(|f| {
+            let kind = job.scene.reward.kind();
+            f.winner.score.reward(kind) - finished.winner.score.reward(kind)
+        }),
+        test_paired: agent
+            .and_then(|f| Some(PairedAccuracy::of(f.test.correct.as_deref()?, finished.test.correct.as_deref()?))),
+        test_paired_error: agent.and_then(|f| {
+            let errors = |test: &'_ TestScore| test.agreement.as_ref().map(|agreement| agreement.image_errors.clone());
+            Some(PairedError::of(&errors(&f.test)?, &errors(&finished.test)?))
+        }),
         walk_reward_mean: mean(rewards),
         walk_reward_standard_error: standard_error(rewards),
     }

@@ -3,10 +3,13 @@
 
 use std::path::PathBuf;
 
+use secateur_net::Cost;
 use secateur_sim::RewardKind;
 use serde::{Deserialize, Serialize};
 
+use crate::inputs::budgets::{ResolvedBound, ResolvedBudget};
 use crate::learning::AgainstRandom;
+use crate::paired::{PairedAccuracy, PairedError};
 
 /// What a run found and where it wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +75,9 @@ pub struct TaskSummary {
     pub dataset: String,
     /// What the network must not exceed.
     pub budget: BudgetSummary,
+    /// Where several bounds hold at once, all of them; else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<BoundSummary>,
     /// Costs of the network as given.
     pub original: OriginalSummary,
     /// Multiply-accumulates per image of the written network.
@@ -189,7 +195,7 @@ pub struct OutputSummary {
     pub relative_to: String,
 }
 
-/// A budget.
+/// A budget; of several bounds that hold at once, the first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BudgetSummary {
     /// `macs`, `params` or `activation_bytes`.
@@ -198,6 +204,41 @@ pub struct BudgetSummary {
     pub ratio: f64,
     /// The bound.
     pub max: u64,
+}
+
+/// One of several bounds that hold at once, and what a network makes of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BoundSummary {
+    /// `macs`, `params` or `activation_bytes`.
+    pub kind: String,
+    /// The bound as a share of the original's cost.
+    pub ratio: f64,
+    /// The bound.
+    pub max: u64,
+    /// What the network costs.
+    pub value: u64,
+}
+
+impl BudgetSummary {
+    /// The first bound of a budget.
+    pub(crate) fn of(budget: &ResolvedBudget) -> Self {
+        let first = budget.first();
+        Self { kind: first.cost.name().to_owned(), ratio: first.ratio(), max: first.max }
+    }
+}
+
+impl BoundSummary {
+    /// Every bound of a budget that has several, against the costs of a network; nothing for one bound, of which
+    /// [`BudgetSummary`] and the network's costs say all.
+    pub(crate) fn of_several(budget: &ResolvedBudget, value: impl Fn(Cost) -> u64) -> Vec<Self> {
+        let of = |bound: &ResolvedBound| Self {
+            kind: bound.cost.name().to_owned(),
+            ratio: bound.ratio(),
+            max: bound.max,
+            value: value(bound.cost),
+        };
+        if budget.bounds.len() < 2 { Vec::new() } else { budget.bounds.iter().map(of).collect() }
+    }
 }
 
 /// Costs of a network as it was given.
@@ -245,6 +286,9 @@ pub struct ControlSummary {
     pub test_output_error: Option<f64>,
     /// Multiply-accumulates per image.
     pub macs: u64,
+    /// As in [`TaskSummary`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<BoundSummary>,
     /// What the run's agent has more than this control, after the final refit; null if the agent has no network for the
     /// task, or without labels.
     pub reward_accuracy_gain: Option<f64>,
@@ -253,6 +297,12 @@ pub struct ControlSummary {
     /// Without labels, the agent's reward less this control's, after the final refit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward_gain: Option<f64>,
+    /// The run's agent against this control on the images of the test split, the agent first; absent without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired: Option<PairedAccuracy>,
+    /// The same of the errors of their outputs; absent where these are not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired_error: Option<PairedError>,
     /// Mean of the rewards of all walks, before the final refit; null for too few walks.
     pub walk_reward_mean: Option<f64>,
     /// Standard error of that mean.

@@ -48,4 +48,4 @@ pub use ron::value::RawValue;
 pub use ron_error::clip;
 pub use section::Section;
 pub use set::{Format, apply_set};
-pub use suggest::did_you_mean;
+pub use suggest::{did_you_mean, nearest_names};

@@ -26,9 +26,29 @@ pub fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a str> + 
     (!all.is_empty()).then(|| format!("expected one of {}", all.join(", ")))
 }
 
+/// At most `n` of the known names, the nearest to a misspelt one first.
+pub fn nearest_names<'a>(found: &str, known: impl IntoIterator<Item = &'a str>, n: usize) -> Vec<&'a str> {
+    // Beyond this length the start of a name has to do.
+    let start = |name: &str| name.chars().take(COMPARED_LEN_MAX).collect::<String>().to_lowercase();
+    let found = start(found);
+    let mut compared: Vec<(usize, &str)> =
+        known.into_iter().map(|name| (strsim::damerau_levenshtein(&found, &start(name)), name)).collect();
+    compared.sort_by_key(|(distance, _)| *distance);
+    compared.into_iter().take(n).map(|(_, name)| name).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{did_you_mean, nearest};
+    use super::{did_you_mean, nearest, nearest_names};
+
+    #[test]
+    fn the_nearest_names_come_first_however_far_they_are() {
+        let known = ["conv1", "layer1.0.conv1", "layer1.0.conv2", "fc"];
+        assert_eq!(nearest_names("layer1.0.conv3", known, 2), ["layer1.0.conv1", "layer1.0.conv2"]);
+        assert_eq!(nearest_names("Conv", known, 1), ["conv1"]);
+        assert_eq!(nearest_names(&"x".repeat(1 << 20), known, 9).len(), 4);
+        assert!(nearest_names("x", [], 3).is_empty());
+    }
 
     #[test]
     fn a_slip_finds_its_name_and_an_unrelated_word_finds_none() {

@@ -3,6 +3,8 @@
 use secateur_kernels::KernelError;
 use thiserror::Error;
 
+use crate::wall::Unreachable;
+
 /// Errors of this crate.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum SimError {
@@ -57,14 +59,12 @@ pub enum SimError {
         got: String,
     },
     /// A budget below the least cost of any candidate.
-    #[error("task '{task}': the budget is {max} but no candidate costs less than {minimum}")]
+    #[error("task '{task}': {why}")]
     Unreachable {
         /// The task.
         task: String,
-        /// The bound.
-        max: u64,
-        /// Least reachable cost.
-        minimum: u64,
+        /// What cannot be met.
+        why: Unreachable,
     },
     /// A plugin does not accept what it saved.
     #[error("plugin '{plugin}': load its saved state: {what}")]

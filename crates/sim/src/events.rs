@@ -27,6 +27,8 @@ pub enum ProcessEvent {
         score: Score,
         /// Multiply-accumulates per image.
         macs: u64,
+        /// Where the task has several bounds, its cost for each of them; else empty.
+        costs: Vec<u64>,
         /// Width of every prunable group, in walk order.
         widths: Vec<usize>,
         /// Of these, widths bought with leftover budget after the walk: channels, by place in the walk.

@@ -11,6 +11,7 @@ use crate::components::Finalist;
 use crate::error::SimError;
 use crate::network::Prepared;
 use crate::score::{RewardKind, Score};
+use crate::tournament::Round;
 
 /// A task's result: the network to ship.
 #[derive(Clone, Debug)]
@@ -49,13 +50,13 @@ pub struct FinalRefit<'a> {
     pool: &'a rayon::ThreadPool,
     prepared: &'a Prepared,
     kind: RewardKind,
+    round: Round,
     /// None with repair off.
     data: Option<RefitData>,
 }
 
 impl<'a> FinalRefit<'a> {
-    /// Runs the original network on the first `n_images` of the refit images once, for all finalists. `Effort::Quick`
-    /// is for those that will be refitted again.
+    /// Runs the original network on the first `n_images` of the refit images once, for all finalists of a round.
     ///
     /// # Errors
     /// [`SimError::Preparing`]: NaN in activations, a panic that came again.
@@ -63,8 +64,12 @@ impl<'a> FinalRefit<'a> {
         pool: &'a rayon::ThreadPool,
         prepared: &'a Prepared,
         kind: RewardKind,
-        (n_images, effort): (usize, Effort),
+        (n_images, round): (usize, Round),
     ) -> Result<Self, SimError> {
+        let effort = match round {
+            Round::First => Effort::Quick,
+            Round::Last | Round::InPairs => Effort::Thorough,
+        };
         let n_values = n_images * prepared.network.graph().input().len();
         let images = &prepared.refit_images[..n_values.min(prepared.refit_images.len())];
         let run = || RefitData::new(pool, &prepared.network, &prepared.groups, images, prepared.refit_aim(effort));
@@ -80,7 +85,7 @@ impl<'a> FinalRefit<'a> {
                 },
             })?),
         };
-        Ok(Self { pool, prepared, kind, data })
+        Ok(Self { pool, prepared, kind, round, data })
     }
 
     /// Refits a finalist (or, with repair off, only removes its channels) and scores it.
@@ -98,12 +103,29 @@ impl<'a> FinalRefit<'a> {
 
     fn refit(&self, finalist: &Finalist) -> Result<Winner, KernelError> {
         let prepared = self.prepared;
-        let (network, kept) = match &self.data {
-            Some(data) => SequentialRefit::new(self.pool, &prepared.network, &prepared.groups, data)
-                .run(&finalist.kept, prepared.reselect)?,
-            None => (prepared.compact(&finalist.kept)?, finalist.kept.clone()),
+        let (network, in_pairs, kept) = match &self.data {
+            Some(data) => {
+                let refit = SequentialRefit::new(self.pool, &prepared.network, &prepared.groups, data);
+                match self.round {
+                    Round::InPairs => refit.run_in_pairs(&finalist.kept, prepared.reselect)?,
+                    Round::First | Round::Last => {
+                        let (network, kept) = refit.run(&finalist.kept, prepared.reselect)?;
+                        (network, None, kept)
+                    }
+                }
+            }
+            None => (prepared.compact(&finalist.kept)?, None, finalist.kept.clone()),
         };
-        let score = prepared.reward.score(self.pool, &network, Precision::F32)?;
+        let scored = |network: Network| {
+            let score = prepared.reward.score(self.pool, &network, Precision::F32)?;
+            Ok::<_, KernelError>((network, score))
+        };
+        let (mut network, mut score) = scored(network)?;
+        if let Some(in_pairs) = in_pairs.map(scored).transpose()?
+            && in_pairs.1.reward(self.kind) > score.reward(self.kind)
+        {
+            (network, score) = in_pairs;
+        }
         let macs = prepared.model.count(Cost::Macs, &kept.widths());
         // What plugins added to the walk's reward stays with the candidate.
         let added = f64::from(finalist.reward) - finalist.score.reward(self.kind);

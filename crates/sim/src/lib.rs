@@ -82,6 +82,7 @@ mod step_times;
 mod tournament;
 mod walk;
 mod wall;
+mod widths;
 mod world;
 
 use bevy_app::App;
@@ -95,7 +96,7 @@ pub use error::SimError;
 pub use evaluate::{Build, Evaluate, Evaluator, RefitAndScore};
 pub use events::{EventLog, ProcessEvent};
 pub use finish::{FinalRefit, Rank, Winner};
-pub use network::{Criterion, IndexOf, Inputs, Prepared, RankedGroup, Repair, removal_paths};
+pub use network::{Criterion, IndexOf, Inputs, Prepared, RankedGroup, Repair, batch_norm_scales, removal_paths};
 pub use observation::{FeatureScale, GroupShape, N_FEATURES, Standing, observation_len, observe};
 pub use output_error::{DenseOutputs, ErrorScale, ErrorUnit, OutputPart, SquaredErrors, mean_error};
 pub use plugin::{PluginList, PruningPlugin};
@@ -110,7 +111,8 @@ pub use selection::Selection;
 pub use step_times::{StepTimes, measure_steps};
 pub use tournament::{Field, RefitCount, RefitKey, RefitRanks, Round, Tournament};
 pub use walk::{begin_walks, clamp_keep_ratio, observe_layers};
-pub use wall::{BudgetWall, CostBound, Unreachable, WidthBounds};
+pub use wall::{BudgetWall, CostBound, Unreachable};
+pub use widths::{KeepRange, WidthBounds, WidthRules};
 pub use world::{NoiseFree, ObservationSpace, Pool, Settings, TaskSetup, TickFailure, populate, spawn_network};
 
 /// The schedule of one tick: one decision of every actor, and what follows from it.

@@ -83,6 +83,7 @@ pub fn record_candidates(
             reward: candidate.reward.0,
             score: *candidate.score,
             macs: candidate.macs.0,
+            costs: wall.0.several_costs(&candidate.kept.0.widths()),
             widths: wall.0.order().iter().map(|&g| candidate.kept.0.group(g).len()).collect(),
             spent: candidate.spent.0.clone(),
             is_best,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use secateur_kernels::Norm;
+use secateur_net::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::error::SimError;
-use crate::network::{Criterion, GroupNorm, RandomOrder};
+use crate::network::{ActivationEnergy, BatchNormScale, Criterion, GeometricMedian, GroupNorm, RandomOrder};
 use crate::plugin::PluginList;
 
 /// How the channels that stay are chosen once a width is fixed.
@@ -20,6 +21,13 @@ pub enum Selection {
     /// goes changes what the others are worth.
     #[default]
     Reconstruction,
+    /// Largest absolute scale of the BatchNorm behind the channel's producers.
+    BnScale,
+    /// Largest mean square of the channel's activations on the calibration images.
+    ActivationEnergy,
+    /// Largest sum of the distances between the channel's filter and all others of its group: what lies near their
+    /// geometric median goes.
+    Fpgm,
     /// A random order.
     Random,
     /// Largest importance by the criterion of this name, which a plugin brings.
@@ -27,14 +35,23 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// The criterion, if the channels are chosen by one; a random order is drawn from `seed`.
+    /// The criterion, if the channels are chosen by one; a random order is drawn from `seed`, scales are those of
+    /// `original`, the network before its BatchNorm was folded.
     ///
     /// # Errors
     /// [`SimError::UnknownCriterion`]: the name of one that no plugin brings.
-    pub fn criterion(&self, seed: u64, plugins: &PluginList) -> Result<Option<Arc<dyn Criterion>>, SimError> {
+    pub fn criterion(
+        &self,
+        seed: u64,
+        plugins: &PluginList,
+        original: Option<&Network>,
+    ) -> Result<Option<Arc<dyn Criterion>>, SimError> {
         Ok(match self {
             Self::L1 | Self::L2 => self.norm().map(|norm| Arc::new(GroupNorm(norm)) as _),
             Self::Reconstruction => None,
+            Self::BnScale => Some(Arc::new(BatchNormScale { original: original.cloned() })),
+            Self::ActivationEnergy => Some(Arc::new(ActivationEnergy)),
+            Self::Fpgm => Some(Arc::new(GeometricMedian)),
             Self::Random => Some(Arc::new(RandomOrder(seed))),
             Self::Custom(name) => Some(plugins.criterion(name).ok_or_else(|| unknown(name, plugins))?),
         })
@@ -45,7 +62,12 @@ impl Selection {
         match self {
             Self::L1 => Some(Norm::L1),
             Self::L2 => Some(Norm::L2),
-            Self::Reconstruction | Self::Random | Self::Custom(_) => None,
+            Self::Reconstruction
+            | Self::BnScale
+            | Self::ActivationEnergy
+            | Self::Fpgm
+            | Self::Random
+            | Self::Custom(_) => None,
         }
     }
 }

@@ -26,11 +26,13 @@ pub enum Round {
     First,
     /// The thorough one, which decides who wins.
     Last,
+    /// The winner's, of hidden channels too.
+    InPairs,
 }
 
 impl Round {
     /// In the order in which they are held.
-    pub const ALL: [Self; 2] = [Self::First, Self::Last];
+    pub const ALL: [Self; 3] = [Self::First, Self::Last, Self::InPairs];
 }
 
 /// One refit of one finalist.
@@ -66,15 +68,17 @@ pub struct Tournament {
     fields: Vec<Field>,
     n_images: usize,
     n_first_images: Option<usize>,
+    /// Whether the winner is refitted in pairs.
+    in_pairs: bool,
 }
 
 impl Tournament {
-    /// For `fields` of one network, with `n_images` images to refit on.
-    pub fn new(fields: Vec<Field>, n_images: usize) -> Self {
+    /// For `fields` of one network, with `n_images` images to refit on, winners at last in pairs or not.
+    pub fn new(fields: Vec<Field>, n_images: usize, in_pairs: bool) -> Self {
         let n_first = n_images / FIRST_SHARE;
         let has_many = fields.iter().any(|field| field.walks.len() > N_LAST);
         let n_first_images = (has_many && n_first >= FIRST_IMAGES_MIN).then_some(n_first);
-        Self { fields, n_images, n_first_images }
+        Self { fields, n_images, n_first_images, in_pairs }
     }
 
     /// Whether nobody competes.
@@ -92,7 +96,13 @@ impl Tournament {
         match round {
             Round::First => self.n_first_images,
             Round::Last => Some(self.n_images),
+            Round::InPairs => self.in_pairs.then_some(self.n_images),
         }
+    }
+
+    /// The round after which a field's winner is known.
+    pub const fn final_round(&self) -> Round {
+        if self.in_pairs { Round::InPairs } else { Round::Last }
     }
 
     /// Refits of a round: all, and those whose outcome is known. Under `hurried` some of them may be left out.
@@ -119,7 +129,11 @@ impl Tournament {
 
     /// The winner of a field whose last round is over; none if every finalist panicked.
     pub fn winner(&self, field: usize, ranks: &RefitRanks, hurried: bool) -> Option<Rank> {
-        let entrants = self.entrants(&self.fields[field], Round::Last, ranks, hurried);
+        self.best_thorough(&self.fields[field], ranks, hurried)
+    }
+
+    fn best_thorough(&self, field: &Field, ranks: &RefitRanks, hurried: bool) -> Option<Rank> {
+        let entrants = self.entrants(field, Round::Last, ranks, hurried);
         let ranked = entrants.iter().filter_map(|key| *ranks.get(key)?);
         ranked.min_by(Rank::best_first)
     }
@@ -131,6 +145,12 @@ impl Tournament {
         let first: Vec<Option<Rank>> = all(Round::First).filter_map(|key| ranks.get(&key).copied()).collect();
         let holds_first = self.n_first_images.is_some() && !(hurried && first.is_empty());
         match (round, holds_first) {
+            // Whoever is in a hurry takes the winner as it is.
+            (Round::InPairs, _) if hurried || !self.in_pairs => Vec::new(),
+            (Round::InPairs, _) => {
+                let winner = self.best_thorough(field, ranks, hurried);
+                winner.map(|rank| key(round, rank.walk)).into_iter().collect()
+            }
             (Round::First, false) => Vec::new(),
             (Round::First, true) | (Round::Last, false) => all(round).collect(),
             (Round::Last, true) => {
@@ -173,6 +193,7 @@ mod tests {
         match key.round {
             Round::First => quick(key.walk),
             Round::Last => thorough(key.walk),
+            Round::InPairs => Some(Rank { reward: 3.0, macs: 1, walk: key.walk }),
         }
     }
 
@@ -181,7 +202,7 @@ mod tests {
     }
 
     /// Refits whatever is next until all fields are over, or `n` refits are known; the walks refitted in each round.
-    fn play(tournament: &Tournament, ranks: &mut RefitRanks, hurried: bool, n: usize) -> [Vec<u64>; 2] {
+    fn play(tournament: &Tournament, ranks: &mut RefitRanks, hurried: bool, n: usize) -> [Vec<u64>; 3] {
         for round in Round::ALL {
             for field in 0..tournament.fields().len() {
                 while let Some(key) = tournament.next(field, round, ranks, hurried).filter(|_| ranks.len() < n) {
@@ -192,17 +213,17 @@ mod tests {
         played_of(ranks)
     }
 
-    fn played_of(ranks: &RefitRanks) -> [Vec<u64>; 2] {
+    fn played_of(ranks: &RefitRanks) -> [Vec<u64>; 3] {
         let of = |round| ranks.keys().filter(|key| key.round == round).map(|key| key.walk).collect();
-        [of(Round::First), of(Round::Last)]
+        Round::ALL.map(of)
     }
 
     #[test]
     fn the_best_three_of_the_quick_refit_are_refitted_again_and_the_best_of_those_wins() {
-        let (tournament, mut ranks) = (Tournament::new(vec![field(0, &WALKS)], 1000), RefitRanks::new());
+        let (tournament, mut ranks) = (Tournament::new(vec![field(0, &WALKS)], 1000, false), RefitRanks::new());
         assert_eq!((tournament.n_images(Round::First), tournament.n_images(Round::Last)), (Some(250), Some(1000)));
         assert_eq!(tournament.n_refits(Round::First, &ranks, false), RefitCount { all: 6, known: 0 });
-        let [mut first, mut last] = play(&tournament, &mut ranks, false, usize::MAX);
+        let [mut first, mut last, _] = play(&tournament, &mut ranks, false, usize::MAX);
         first.sort_unstable();
         last.sort_unstable();
         // By the quick refit: 9 with 10, 7 with 4, 30 with 3, 20 with 2, 5 with 1; 40 panicked.
@@ -214,16 +235,16 @@ mod tests {
     #[test]
     fn few_finalists_or_few_images_make_no_first_round() {
         for (walks, n_images) in [(&WALKS[..3], 4000), (&WALKS[..], 999)] {
-            let (tournament, mut ranks) = (Tournament::new(vec![field(0, walks)], n_images), RefitRanks::new());
+            let (tournament, mut ranks) = (Tournament::new(vec![field(0, walks)], n_images, false), RefitRanks::new());
             assert_eq!(tournament.n_images(Round::First), None);
-            let [first, last] = play(&tournament, &mut ranks, false, usize::MAX);
+            let [first, last, _] = play(&tournament, &mut ranks, false, usize::MAX);
             assert!(first.is_empty() && last.len() == walks.len());
         }
     }
 
     #[test]
     fn equal_rewards_go_to_fewer_operations_and_then_to_the_earlier_walk() {
-        let tournament = Tournament::new(vec![field(0, &[8, 3, 4])], 100);
+        let tournament = Tournament::new(vec![field(0, &[8, 3, 4])], 100, false);
         let rank = |walk, macs| Some(Rank { reward: 0.5, macs, walk });
         let key = |walk| RefitKey { round: Round::Last, search: 0, task: 2, walk };
         let ranks: RefitRanks = [(key(8), rank(8, 9)), (key(3), rank(3, 7)), (key(4), rank(4, 7))].into();
@@ -232,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_field_whose_finalists_all_panic_has_no_winner_and_another_is_not_touched() {
-        let tournament = Tournament::new(vec![field(0, &[1, 2]), field(1, &[7])], 100);
+        let tournament = Tournament::new(vec![field(0, &[1, 2]), field(1, &[7])], 100, false);
         let key = |search, walk| RefitKey { round: Round::Last, search, task: 2, walk };
         let mut ranks: RefitRanks = [(key(0, 1), None), (key(0, 2), None)].into();
         assert_eq!((tournament.next(0, Round::Last, &ranks, false), tournament.winner(0, &ranks, false)), (None, None));
@@ -244,7 +265,7 @@ mod tests {
     /// Stopped after any number of refits and gone on with, it ends as if it had not been stopped.
     #[test]
     fn a_tournament_that_goes_on_from_its_ranks_refits_the_same_finalists() {
-        let tournament = Tournament::new(vec![field(0, &WALKS), field(1, &WALKS[1..])], 1000);
+        let tournament = Tournament::new(vec![field(0, &WALKS), field(1, &WALKS[1..])], 1000, false);
         let mut whole = RefitRanks::new();
         play(&tournament, &mut whole, false, usize::MAX);
         for n in 0..whole.len() {
@@ -259,7 +280,7 @@ mod tests {
     /// In a hurry, every field has a winner after at most one more refit in each round, panics aside.
     #[test]
     fn in_a_hurry_every_field_ends_with_one_thorough_refit() {
-        let tournament = Tournament::new(vec![field(0, &WALKS), field(1, &WALKS[1..])], 1000);
+        let tournament = Tournament::new(vec![field(0, &WALKS), field(1, &WALKS[1..])], 1000, false);
         for n in 0..14 {
             let mut ranks = RefitRanks::new();
             play(&tournament, &mut ranks, false, n);
@@ -274,14 +295,28 @@ mod tests {
         let mut ranks = RefitRanks::new();
         assert_eq!(
             play(&tournament, &mut ranks, true, usize::MAX),
-            [vec![], vec![9, 5]],
+            [vec![], vec![9, 5], vec![]],
             "search 0 has 9 in front, search 1 has 5"
         );
     }
 
     #[test]
+    fn only_the_winner_is_refitted_in_pairs_and_in_a_hurry_nobody() {
+        let tournament = Tournament::new(vec![field(0, &WALKS), field(1, &[7])], 1000, true);
+        assert_eq!(tournament.final_round(), Round::InPairs);
+        let mut ranks = RefitRanks::new();
+        let [_, _, in_pairs] = play(&tournament, &mut ranks, false, usize::MAX);
+        assert_eq!(in_pairs, vec![30, 7]);
+        assert_eq!(tournament.winner(0, &ranks, false), thorough(30), "a refit in pairs makes no other winner");
+        let mut ranks = RefitRanks::new();
+        assert_eq!(play(&tournament, &mut ranks, true, usize::MAX), [vec![], vec![9, 7], vec![]]);
+        // Who has time after all goes on.
+        assert_eq!(play(&tournament, &mut ranks, false, usize::MAX)[2].len(), 2);
+    }
+
+    #[test]
     fn in_a_hurry_the_next_finalist_steps_in_for_one_that_panics() {
-        let tournament = Tournament::new(vec![field(0, &[1, 2])], 100);
+        let tournament = Tournament::new(vec![field(0, &[1, 2])], 100, false);
         let key = |walk| RefitKey { round: Round::Last, search: 0, task: 2, walk };
         let ranks: RefitRanks = [(key(1), None)].into();
         assert_eq!(tournament.next(0, Round::Last, &ranks, true), Some(key(2)));

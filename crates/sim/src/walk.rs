@@ -60,7 +60,7 @@ pub fn clamp_keep_ratio(
         }
         let place = walk.cursor;
         let width = wall.0.clamp(&mut walk.widths, place, wanted.0);
-        let keep_ratio = width as f32 / wall.0.bounds(place).full() as f32;
+        let keep_ratio = width as f32 / wall.0.bounds(place).n_channels() as f32;
         *realised = Realised { place, keep_ratio };
         walk.last_action = keep_ratio;
         walk.cursor += 1;

@@ -1,58 +1,11 @@
 //! The exact budget wall: integer arithmetic that lets no walk end above its budget, whatever the policy asks for.
 
+use std::fmt;
 use std::sync::Arc;
 
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId};
 
-/// Widths a group may take, ascending; the last is its full width.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WidthBounds {
-    widths: Vec<usize>,
-    /// By a number of channels up to the full width: how many of the widths are less.
-    n_less: Vec<usize>,
-}
-
-impl WidthBounds {
-    /// Multiples of `channel_multiple` in [max(1, ceil(`keep_ratio_min` · n)), n], and n itself.
-    pub fn new(n_channels: usize, channel_multiple: usize, keep_ratio_min: f64) -> Self {
-        // The tolerance keeps 0.1 * 30 = 3.0000000000000004 from becoming 4.
-        let least = ((keep_ratio_min * n_channels as f64 - 1e-9).ceil() as usize).clamp(1, n_channels);
-        let mut widths: Vec<usize> =
-            (least..n_channels).filter(|w| w.is_multiple_of(channel_multiple.max(1))).collect();
-        widths.push(n_channels);
-        let n_less = (0..=n_channels).map(|n| widths.partition_point(|&w| w < n)).collect();
-        Self { widths, n_less }
-    }
-    /// All widths, ascending.
-    pub fn widths(&self) -> &[usize] {
-        &self.widths
-    }
-    /// Smallest width.
-    pub fn least(&self) -> usize {
-        self.widths[0]
-    }
-    /// Full width.
-    pub fn full(&self) -> usize {
-        self.widths[self.widths.len() - 1]
-    }
-    /// The width nearest to `keep_ratio` of all channels; of two equally near, the larger.
-    pub fn nearest(&self, keep_ratio: f32) -> usize {
-        let wanted = f64::from(keep_ratio) * self.full() as f64;
-        // The next whole number; widths below it are below what is wanted.
-        let whole = wanted as usize;
-        let above = self.n_less.get(whole.saturating_add(usize::from((whole as f64) < wanted)));
-        let Some(&above) = above else { return self.full() };
-        let wide = self.widths[above];
-        match above.checked_sub(1).map(|below| self.widths[below]) {
-            Some(narrow) if wanted - (narrow as f64) < wide as f64 - wanted => narrow,
-            _ => wide,
-        }
-    }
-    /// The next larger width.
-    pub fn above(&self, width: usize) -> Option<usize> {
-        self.widths.iter().copied().find(|&w| w > width)
-    }
-}
+use crate::widths::{WidthBounds, WidthRules};
 
 /// An upper bound on a cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,52 +16,74 @@ pub struct CostBound {
     pub max: u64,
 }
 
-/// One budget on one network, for widths decided in walk order.
+/// The bounds of one task on one network, for widths decided in walk order.
 ///
 /// All costs are monotone in every width, so a decision is safe exactly when the network with the widths decided so far
-/// and the least widths after them meets the bound.
+/// and the least widths after them meets every bound: the completion with the least widths has the least of all costs
+/// at once. The wall of several bounds is the tightest of their single walls, and no dead end either.
 #[derive(Clone, Debug)]
 pub struct BudgetWall {
     model: Arc<CostModel>,
-    bound: CostBound,
+    limits: Vec<CostBound>,
     order: Vec<GroupId>,
     bounds: Vec<WidthBounds>,
     least: Vec<usize>,
 }
 
-/// A budget that even the narrowest network exceeds.
+/// Why there is no candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreachable {
-    /// Least cost any candidate can have.
-    pub minimum: u64,
+pub enum Unreachable {
+    /// Even the narrowest network exceeds a bound.
+    Bound {
+        /// The bound.
+        bound: CostBound,
+        /// Least cost any candidate can have.
+        minimum: u64,
+    },
+    /// A group has no width that all rules allow.
+    Width {
+        /// The group.
+        group: GroupId,
+    },
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bound { bound: CostBound { cost, max }, minimum } => {
+                write!(f, "the budget is {max} {}, but no candidate costs less than {minimum}", cost.name())
+            }
+            Self::Width { group } => write!(f, "group {group} has no width that its keep range allows"),
+        }
+    }
 }
 
 impl BudgetWall {
-    /// The wall of `bound` for the prunable groups, in walk order.
+    /// The wall of `limits` for the prunable groups, in walk order; without limits, every width is allowed.
     ///
     /// # Errors
-    /// When the least widths of all groups together still exceed it.
+    /// When the least widths of all groups together still exceed one of them, the first of those.
     pub fn new(
         groups: &ChannelGroups,
         model: Arc<CostModel>,
-        bound: CostBound,
-        channel_multiple: usize,
-        keep_ratio_min: f64,
+        rules: &WidthRules,
+        limits: &[CostBound],
     ) -> Result<Self, Unreachable> {
         let order = groups.prunable();
-        let bounds: Vec<WidthBounds> = order
-            .iter()
-            .map(|&g| WidthBounds::new(groups.group(g).n_channels, channel_multiple, keep_ratio_min))
-            .collect();
+        let widths =
+            |&group: &GroupId| rules.bounds(group, groups.group(group).n_channels).ok_or(Unreachable::Width { group });
+        let bounds: Vec<WidthBounds> = order.iter().map(widths).collect::<Result<_, _>>()?;
         let mut least = groups.full_widths();
         for (&g, bounds) in order.iter().zip(&bounds) {
             least[g] = bounds.least();
         }
-        let minimum = model.count(bound.cost, &least);
-        if minimum > bound.max {
-            return Err(Unreachable { minimum });
+        for &bound in limits {
+            let minimum = model.count(bound.cost, &least);
+            if minimum > bound.max {
+                return Err(Unreachable::Bound { bound, minimum });
+            }
         }
-        Ok(Self { model, bound, order, bounds, least })
+        Ok(Self { model, limits: limits.to_vec(), order, bounds, least })
     }
     /// Groups in walk order.
     pub fn order(&self) -> &[GroupId] {
@@ -122,21 +97,29 @@ impl BudgetWall {
     pub fn least_widths(&self) -> &[usize] {
         &self.least
     }
-    /// What is bounded.
-    pub const fn cost(&self) -> Cost {
-        self.bound.cost
-    }
-    /// The bound.
-    pub const fn max(&self) -> u64 {
-        self.bound.max
+    /// The bounds, in the order in which they were given.
+    pub fn limits(&self) -> &[CostBound] {
+        &self.limits
     }
     /// Multiply-accumulates per image of a network of these widths.
     pub fn macs(&self, widths: &[usize]) -> u64 {
         self.model.count(Cost::Macs, widths)
     }
-    /// Whether a network of these widths meets the budget.
+    /// Where there are several bounds, what a network of these widths costs for each of them; else nothing.
+    pub fn several_costs(&self, widths: &[usize]) -> Vec<u64> {
+        let limits = if self.limits.len() > 1 { &*self.limits } else { &[] };
+        limits.iter().map(|limit| self.model.count(limit.cost, widths)).collect()
+    }
+    /// What a network of these widths costs, and what it may cost.
+    pub fn tell(&self, widths: &[usize]) -> String {
+        let of = |&CostBound { cost, max }: &CostBound| {
+            format!("{} {}, of which {max} are allowed", self.model.count(cost, widths), cost.name())
+        };
+        self.limits.iter().map(of).collect::<Vec<_>>().join("; ")
+    }
+    /// Whether a network of these widths meets every bound.
     pub fn allows(&self, widths: &[usize]) -> bool {
-        self.model.count(self.bound.cost, widths) <= self.bound.max
+        self.limits.iter().all(|limit| self.model.count(limit.cost, widths) <= limit.max)
     }
 
     /// The width for the group at place `layer`: the allowed width nearest to `keep_ratio`, or the largest that some

@@ -1,9 +1,11 @@
 //! Building the world: one entity per network, layer, task and actor.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bevy_app::App;
 use bevy_ecs::prelude::*;
+use secateur_net::GroupId;
 
 use crate::components::*;
 use crate::error::SimError;
@@ -12,6 +14,7 @@ use crate::network::Prepared;
 use crate::observation::{FeatureScale, observation_len};
 use crate::score::{RewardKind, ScoreCache};
 use crate::wall::{BudgetWall, CostBound};
+use crate::widths::{KeepRange, WidthRules};
 
 /// Numbers that hold for the whole run.
 #[derive(Resource, Clone, Copy, Debug, PartialEq)]
@@ -32,6 +35,14 @@ pub struct Settings {
     pub walks_per_task: u64,
     /// Which walks are free of noise.
     pub noise_free: NoiseFree,
+}
+
+impl Settings {
+    /// Which widths the groups of a network may take, these of them in a range of their own.
+    pub fn width_rules(&self, keep: &BTreeMap<GroupId, KeepRange>) -> WidthRules {
+        let Self { channel_multiple, keep_ratio_min, .. } = *self;
+        WidthRules { channel_multiple, keep_ratio_min, keep: keep.clone() }
+    }
 }
 
 /// Which walks of a task act without exploration noise: every `every`-th, for the learning curve, and the last `last`.
@@ -65,9 +76,11 @@ pub struct TaskSetup {
     pub name: String,
     /// Index into the networks given to [`populate`].
     pub network: usize,
-    /// What is bounded, and by what.
-    pub budget: CostBound,
-    /// Bound over original cost, α.
+    /// What is bounded, and by what; at least one bound, each on another cost.
+    pub budget: Vec<CostBound>,
+    /// Groups that keep a share of their channels of their own.
+    pub keep: BTreeMap<GroupId, KeepRange>,
+    /// Bound over original cost, α; of several, the smallest.
     pub budget_ratio: f32,
     /// Whether walks are to be done: not where the budget allows the whole network.
     pub is_searched: bool,
@@ -146,13 +159,11 @@ fn spawn_task(
     (index, task): (usize, &TaskSetup),
     (network, prepared): (Entity, &Prepared),
 ) -> Result<Entity, SimError> {
-    let (model, multiple) = (prepared.model.clone(), settings.channel_multiple);
+    let rules = settings.width_rules(&task.keep);
     // A task without walks has nothing for a wall to hold, and perhaps groups that may not shrink below its budget.
-    let max = if task.is_searched { task.budget.max } else { u64::MAX };
-    let bound = CostBound { max, ..task.budget };
-    let wall = BudgetWall::new(&prepared.groups, model, bound, multiple, settings.keep_ratio_min);
-    let wall =
-        wall.map_err(|e| SimError::Unreachable { task: task.name.clone(), max: task.budget.max, minimum: e.minimum })?;
+    let limits: &[CostBound] = if task.is_searched { &task.budget } else { &[] };
+    let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), &rules, limits)
+        .map_err(|why| SimError::Unreachable { task: task.name.clone(), why })?;
     let spawned = world.spawn((
         PruneTask { index, name: task.name.clone(), network, budget_ratio: task.budget_ratio },
         Budget(Arc::new(wall)),

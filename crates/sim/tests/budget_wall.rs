@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use secateur_net::random::{SplitMix, random_graph};
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Protocol, Shape, arch};
-use secateur_sim::{BudgetWall, CostBound, WidthBounds};
+use secateur_sim::{BudgetWall, CostBound, Unreachable, WidthBounds, WidthRules};
 
 const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
 const CIFAR: Shape = Shape { c: 3, h: 32, w: 32 };
@@ -25,7 +25,14 @@ impl Ground {
         self.model.count(cost, &self.groups.full_widths())
     }
     fn wall(&self, cost: Cost, max: u64, multiple: usize) -> Result<BudgetWall, u64> {
-        BudgetWall::new(&self.groups, self.model.clone(), CostBound { cost, max }, multiple, 0.1).map_err(|e| e.minimum)
+        match self.joint(&WidthRules::new(multiple, 0.1), &[CostBound { cost, max }]) {
+            Ok(wall) => Ok(wall),
+            Err(Unreachable::Bound { minimum, .. }) => Err(minimum),
+            Err(Unreachable::Width { group }) => panic!("group {group} has no width"),
+        }
+    }
+    fn joint(&self, rules: &WidthRules, limits: &[CostBound]) -> Result<BudgetWall, Unreachable> {
+        BudgetWall::new(&self.groups, self.model.clone(), rules, limits)
     }
     /// Walks of a policy that asks for anything at all, checked against a count of the finished widths.
     fn check_random_walks(&self, wall: &BudgetWall, n_walks: usize, rng: &mut SplitMix, what: &str) {
@@ -39,8 +46,10 @@ impl Ground {
                 };
                 wall.clamp(&mut widths, layer, wanted);
             }
-            let cost = self.model.count(wall.cost(), &widths);
-            assert!(cost <= wall.max(), "{what}: {cost} > {}", wall.max());
+            for limit in wall.limits() {
+                let cost = self.model.count(limit.cost, &widths);
+                assert!(cost <= limit.max, "{what}: {cost} > {limit:?}");
+            }
             for (layer, &group) in wall.order().iter().enumerate() {
                 assert!(wall.bounds(layer).widths().contains(&widths[group]), "{what}: width {}", widths[group]);
             }

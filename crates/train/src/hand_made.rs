@@ -9,7 +9,7 @@ use crossbeam::channel::bounded;
 use secateur_net::{ChannelGroups, Conv2d, Cost, CostModel, GraphBuilder, Op, Protocol, Shape};
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
 use secateur_sim::{
-    Actor, ActorBundle, Budget, BudgetWall, CostBound, EventLog, Observation, PruneTask, TickFailure, Walk,
+    Actor, ActorBundle, Budget, BudgetWall, CostBound, EventLog, Observation, PruneTask, TickFailure, Walk, WidthRules,
 };
 
 use crate::components::*;
@@ -109,7 +109,7 @@ fn wall() -> BudgetWall {
     let graph = g.finish().unwrap();
     let groups = ChannelGroups::derive(&graph, Protocol::Inner);
     let model = Arc::new(CostModel::new(&graph, &groups));
-    BudgetWall::new(&groups, model, CostBound { cost: Cost::Macs, max: 26 }, 1, 0.1).unwrap()
+    BudgetWall::new(&groups, model, &WidthRules::new(1, 0.1), &[CostBound { cost: Cost::Macs, max: 26 }]).unwrap()
 }
 
 /// A walk before its decision at place `cursor`.

@@ -49,8 +49,9 @@
 //!     |_, _| {},
 //! )?;
 //! let full = prepared.macs_full;
-//! let budget = CostBound { cost: Cost::Macs, max: full / 2 };
-//! let task = TaskSetup { name: "half".into(), network: 0, budget, budget_ratio: 0.5, is_searched: true };
+//! let budget = vec![CostBound { cost: Cost::Macs, max: full / 2 }];
+//! let keep = Default::default();
+//! let task = TaskSetup { name: "half".into(), network: 0, budget, keep, budget_ratio: 0.5, is_searched: true };
 //! let setup = SearchSetup {
 //!     pool,
 //!     settings: Settings {

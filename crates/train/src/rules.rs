@@ -57,7 +57,7 @@ impl TaskRules {
         let mut full = wall.least_widths().to_vec();
         let mut is_frozen = vec![true; full.len()];
         for (place, &group) in wall.order().iter().enumerate() {
-            full[group] = wall.bounds(place).full();
+            full[group] = wall.bounds(place).n_channels();
             is_frozen[group] = false;
             let width = kept[group].len();
             let is_allowed = !self.is_exact || wall.bounds(place).widths().contains(&width);

@@ -69,7 +69,7 @@ fn misspelt_fields_and_variants_get_a_suggestion() {
         ),
         (with_budget("Mac(ratio: 0.5)"), "4:11", &["`budgets[0]`: unknown value `Mac`", "did you mean `Macs`?"]),
         (with_more("protocol: Fulll"), "5:11", &["`protocol`: unknown value `Fulll`", "did you mean `Full`?"]),
-        (with_more("selection: FPGM"), "5:12", &["expected one of `L1`, `L2`, `Reconstruction`, `Random`"]),
+        (with_more("selection: Hessian"), "5:12", &["expected one of `L1`, `L2`, `Reconstruction`, `BnScale`"]),
         (
             with_more("agent: Mtacp(profil: Paper)"),
             "5:14",

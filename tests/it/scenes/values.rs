@@ -2,8 +2,10 @@
 
 use secateur::formats::procedural;
 use secateur::rl::Profile;
+use secateur::rl::agents::knapsack::KnapsackSettings;
 use secateur::rl::agents::mtacp::{MtacpSettings, SigmaRule, UnrollRule};
 use secateur::rl::agents::random::RandomSettings;
+use secateur::rl::agents::swap_evolution::SwapEvolutionSettings;
 use secateur::rl::agents::uniform::UniformSettings;
 use secateur::scene::{AgentSpec, BudgetBound, ControlSpec, Cost, DatasetSource, Images, Scene};
 use serde::Deserialize;
@@ -59,11 +61,16 @@ fn what_a_short_scene_leaves_out_has_the_documented_defaults() {
     assert_eq!((scene.channel_multiple, scene.finalists, scene.actors_per_task), (1, 8, 4));
     assert_eq!((scene.walks_per_task, scene.queue_capacity), (300, 64));
     assert_eq!((scene.keep_ratio_min, scene.spend_leftover), (0.1, true));
-    assert_eq!(scene.images, Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, seed: 0 });
+    assert_eq!(
+        scene.images,
+        Images { reward: 2000, calibration: 2000, walk: 128, refit: 6000, probe: 500, finalists: 20_000, seed: 0 }
+    );
     assert_eq!(scene.agent, AgentSpec::new(MtacpSettings::of(Profile::Tuned)));
     let controls = [
         ControlSpec { agent: AgentSpec::new(UniformSettings {}), candidates: 1 },
         ControlSpec { agent: AgentSpec::new(RandomSettings {}), candidates: 100 },
+        ControlSpec { agent: AgentSpec::new(KnapsackSettings::default()), candidates: 1 },
+        ControlSpec { agent: AgentSpec::new(SwapEvolutionSettings::default()), candidates: 100 },
     ];
     assert_eq!(scene.controls, controls);
     assert!(scene.plugins.is_empty());
@@ -91,8 +98,8 @@ fn tasks_are_networks_by_their_datasets_by_budgets_in_that_order() {
     assert_eq!(names, expected);
     let task = &scene.tasks[6];
     assert_eq!((task.network, task.dataset, task.budget), (1, 0, 1));
-    assert_eq!(scene.budgets[1].kind, Cost::Macs);
-    assert_eq!(scene.budgets[1].bound, BudgetBound::Max(20_000_000));
+    assert_eq!(scene.budgets[1].bounds[0].kind, Cost::Macs);
+    assert_eq!(scene.budgets[1].bounds[0].bound, BudgetBound::Max(20_000_000));
     let expected =
         DatasetSource::Procedural { kind: procedural::Kind::Textures, seed: 1, train: 8000, test: 2000, size: None };
     assert_eq!(scene.datasets[1].source, expected);
@@ -102,10 +109,10 @@ fn tasks_are_networks_by_their_datasets_by_budgets_in_that_order() {
 fn a_ratio_of_the_original_count_is_rounded_down() {
     let scene = full();
     // 40,551,040 is ResNet-20's count of MACs; 0.3 of it is 12,165,312 exactly.
-    assert_eq!(scene.budgets[0].max(40_551_040), 12_165_312);
-    assert_eq!(scene.budgets[0].max(9), 2);
-    assert_eq!(scene.budgets[1].max(9), 20_000_000);
-    assert_eq!(scene.budgets[2].max(269_722), 269_722);
+    assert_eq!(scene.budgets[0].bounds[0].max(40_551_040), 12_165_312);
+    assert_eq!(scene.budgets[0].bounds[0].max(9), 2);
+    assert_eq!(scene.budgets[1].bounds[0].max(9), 20_000_000);
+    assert_eq!(scene.budgets[2].bounds[0].max(269_722), 269_722);
 }
 
 #[test]

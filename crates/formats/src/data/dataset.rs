@@ -66,37 +66,43 @@ impl Dataset {
         match &self.images {
             Pixels::InMemory(bytes) => bytes.len() / self.shape.len().max(1),
             Pixels::InFiles(files) => files.len(),
+            Pixels::InArrays(images) => images.len(),
         }
     }
 
-    /// The bytes of images in memory, `[N, C, H, W]`; none for images in files.
+    /// The bytes of images in memory, `[N, C, H, W]`; none for images in files and users' arrays.
     pub fn bytes(&self) -> &[u8] {
         match &self.images {
             Pixels::InMemory(bytes) => bytes,
-            Pixels::InFiles(_) => &[],
+            Pixels::InFiles(_) | Pixels::InArrays(_) => &[],
         }
     }
 
     /// The data set for a network: images in files are made what it reads, labels that are numbers count its outputs.
-    /// Images in memory are what they are.
+    /// Other images are what they are.
     ///
     /// # Errors
     /// Images that cannot be made what the network reads, labels that it has no outputs for.
     pub fn for_network(&self, needs: &ImageNeeds<'_>) -> Result<Cow<'_, Self>, FormatError> {
-        let Pixels::InFiles(files) = &self.images else { return Ok(Cow::Borrowed(self)) };
-        files.check_input(needs.input)?;
-        let largest = self.labels.iter().flatten().max().copied().unwrap_or(0);
-        let n_classes = match files.is_numbered() {
-            true if usize::from(largest) < needs.outputs => needs.outputs,
-            true => {
+        let (images, shape, is_numbered) = match &self.images {
+            Pixels::InMemory(_) => return Ok(Cow::Borrowed(self)),
+            Pixels::InFiles(files) => {
+                files.check_input(needs.input)?;
+                (Pixels::InFiles(files.cached_in(needs.cache)), needs.input, files.is_numbered())
+            }
+            Pixels::InArrays(images) => (Pixels::InArrays(images.clone()), self.shape, true),
+        };
+        let largest = self.labels.iter().flatten().max().copied();
+        let n_classes = match (is_numbered, largest) {
+            (true, Some(largest)) if usize::from(largest) >= needs.outputs => {
                 let (dataset, outputs) = (self.name.clone(), needs.outputs);
                 return Err(FormatError::LabelOutOfRange { dataset, largest, outputs });
             }
-            false => self.n_classes,
+            (true, Some(_)) => needs.outputs,
+            _ => self.n_classes,
         };
-        let images = Pixels::InFiles(files.cached_in(needs.cache));
         let (name, labels) = (self.name.clone(), self.labels.clone());
-        Ok(Cow::Owned(Self { name, shape: needs.input, n_classes, images, labels }))
+        Ok(Cow::Owned(Self { name, shape, n_classes, images, labels }))
     }
 
     /// The first `n` images that can be read of those at the places `order`, or fewer where there are not as many.
@@ -150,7 +156,7 @@ impl Dataset {
     /// What a user should know of images in files before they are used, one sentence each.
     pub fn notes(&self) -> Vec<String> {
         match &self.images {
-            Pixels::InMemory(_) => Vec::new(),
+            Pixels::InMemory(_) | Pixels::InArrays(_) => Vec::new(),
             Pixels::InFiles(files) => files.notes(),
         }
     }
@@ -159,7 +165,7 @@ impl Dataset {
     /// decoded ones that could not be kept.
     pub fn failures(&self) -> Vec<String> {
         match &self.images {
-            Pixels::InMemory(_) => Vec::new(),
+            Pixels::InMemory(_) | Pixels::InArrays(_) => Vec::new(),
             Pixels::InFiles(files) => files.failures(),
         }
     }
@@ -169,6 +175,7 @@ impl Dataset {
     pub fn identify(&self, mut update: impl FnMut(&[u8])) {
         match &self.images {
             Pixels::InMemory(bytes) => update(bytes),
+            Pixels::InArrays(images) => images.identify(&mut update),
             Pixels::InFiles(files) => {
                 update(files.transform().as_bytes());
                 files.paths().for_each(|path| update(format!("{path}\0").as_bytes()));
@@ -216,6 +223,10 @@ impl Dataset {
             return out;
         }
         for (&index, nhwc) in indices.iter().zip(out.chunks_exact_mut(self.shape.len())) {
+            if let Pixels::InArrays(images) = &self.images {
+                images.normalise_into(index, prep, &tables, nhwc);
+                continue;
+            }
             let nchw = self.image(index);
             for (channel, (plane, table)) in nchw.chunks_exact(h * w).zip(&tables).enumerate() {
                 for (pixel, &x) in plane.iter().enumerate() {

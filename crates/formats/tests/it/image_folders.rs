@@ -125,7 +125,8 @@ fn lists_give_labels_by_number_or_name_in_every_common_form() {
     for text in ["a.png,3\nwith space.png,3\nsub/c.png,0\n", "a.png,x\nwith space.png,x\nsub/c.png,y\n"] {
         folder.write("labels.csv", text.as_bytes());
         let train = folder.read(ImageLabels::List("labels.csv".into()), Split::Train).unwrap();
-        assert_eq!((train.len(), train.notes().len()), (2, 1), "{:?}", train.notes());
+        let is_named = text.contains('x');
+        assert_eq!((train.len(), train.notes().len()), (2, 1 + usize::from(is_named)), "{:?}", train.notes());
     }
     for (text, expected) in [
         ("a.png,1\nsub/c.png\n", "line 2: expected `path,label`, got 'sub/c.png' without a label"),
@@ -142,6 +143,29 @@ fn lists_give_labels_by_number_or_name_in_every_common_form() {
     let message = nine.for_network(&ImageNeeds { input: INPUT, outputs: 9, cache: None });
     let message = message.unwrap_err().to_string();
     assert!(message.contains("labels up to 9, the network has 9 outputs, 0 to 8"), "{message}");
+}
+
+#[test]
+fn classes_are_numbered_as_the_scene_says_and_the_order_of_names_is_told() {
+    let folder =
+        Folder::new(&[("train/cat/1.png", 1), ("train/dog/2.png", 2), ("val/dog/3.png", 3), ("val/cat/4.png", 4)]);
+    let named = |names: &[&str]| ImageLabels::Classes(names.iter().map(|name| (*name).to_owned()).collect());
+    let order = named(&["dog", "cow", "cat"]);
+    for (split, expected) in [(Split::Train, [(1, Some(2)), (2, Some(0))]), (Split::Test, [(4, Some(2)), (3, Some(0))])]
+    {
+        let data = folder.read(order.clone(), split).unwrap();
+        assert_eq!((data.n_classes, reds(&data, None).as_slice(), data.notes()), (3, &expected[..], Vec::new()));
+    }
+    let told = folder.read(ImageLabels::Folders, Split::Test).unwrap().notes().join("; ");
+    assert!(told.contains("outputs in alphabetical order, 'cat', 'dog'; `labels: Classes([...])` tells"), "{told}");
+    let message = folder.read(named(&["dog", "cow"]), Split::Test).unwrap_err().to_string();
+    assert!(message.contains("has the class 'cat', which `labels: Classes([...])` does not name"), "{message}");
+    for (names, expected) in
+        [(&["dog"][..], "names 1 classes"), (&["dog", "cat", "dog"], "names the class 'dog' twice")]
+    {
+        let told = format!("{:?}", folder.source(named(names), OnError::Skip).check());
+        assert!(told.contains(expected), "{told}");
+    }
 }
 
 #[test]

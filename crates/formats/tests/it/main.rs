@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a failed step fails the test")]
 
 mod archives;
+mod arrays;
+mod flowers;
 mod fuzz_seeds;
 mod graph_files;
 mod handmade;

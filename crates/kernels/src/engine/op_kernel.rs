@@ -1,6 +1,6 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
-use secateur_net::{Conv2d, Graph, NodeId, Op, Pointwise, Shape, Tap, Weights, Window};
+use secateur_net::{Conv2d, ConvTranspose2d, Graph, NodeId, Op, Pointwise, Shape, Tap, Weights, Window};
 
 use crate::KernelError;
 use crate::engine::arithmetic::Arithmetic;
@@ -162,6 +162,12 @@ impl OpKernel {
             }
             _ => {}
         }
+    }
+
+    /// A transposed convolution with weights `[in, out / groups, kh, kw]` and no bias.
+    pub(crate) fn transposed(isa: Isa, conv: &ConvTranspose2d, shapes: [Shape; 2], weight: &[f32]) -> Self {
+        let work = Form::Transposed(Box::new(TransposedKernel::new(isa, conv, shapes, weight, None)));
+        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
     }
 
     /// The same on words that hold two channels each, where all that is done is to move whole words.

@@ -105,16 +105,21 @@ impl NormalEquations {
     /// From the sums of `n_rows` rows: X^T X as it is to be, X^T Y with its taps in order, channels within a tap, and
     /// Y^T Y's diagonal.
     pub(crate) fn new(map: LinearMap, gram: Vec<f64>, moment: &[f64], energy: &[f64], n_rows: u64) -> Self {
-        let (n, taps, n_out) = (map.inputs.len, map.taps(), energy.len());
-        let intercept = n * taps;
-        let from = |row: usize| if row == intercept { row } else { row % taps * n + row / taps };
-        let ordered = (0..=intercept).flat_map(|row| &moment[from(row) * n_out..][..n_out]).copied().collect();
+        let (n_out, intercept) = (energy.len(), map.columns() - 1);
+        let ordered = Self::channels_first(&map, moment, n_out);
         let rows = n_rows.max(1) as f64;
         let variance = |o: usize| energy[o] - moment[intercept * n_out + o].powi(2) / rows;
         // The floor keeps the rounding noise of a constant target from counting as all there is to explain.
         let floor = 1e-6 * energy.iter().sum::<f64>();
         let target_energy = (0..n_out).map(variance).sum::<f64>().max(floor);
         Self { map, gram, moment: ordered, pull: vec![0.0; intercept + 1], target_energy, n_rows }
+    }
+
+    /// A moment whose columns are taps in order, channels within a tap, in the order of a weight tensor.
+    pub(crate) fn channels_first(map: &LinearMap, moment: &[f64], n_out: usize) -> Vec<f64> {
+        let (n, taps) = (map.inputs.len, map.taps());
+        let from = |row: usize| if row == n * taps { row } else { row % taps * n + row / taps };
+        (0..=n * taps).flat_map(|row| &moment[from(row) * n_out..][..n_out]).copied().collect()
     }
 
     /// What the ridge adds to the diagonal of X^T X, but for the intercept.

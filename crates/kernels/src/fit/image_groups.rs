@@ -24,6 +24,14 @@ impl ImageGroups {
         groups.for_each(|(images, group)| interleave(images, image_len, lanes, group));
         Self { values, lanes, image_len, n_images }
     }
+    /// The first `n` groups, or all if there are fewer.
+    pub(crate) fn first(&self, n: usize) -> Self {
+        let n_images = self.n_images.min(n * self.lanes);
+        let mut values = AlignedVec::zeros(n_images.div_ceil(self.lanes) * self.lanes * self.image_len);
+        let len = values.len();
+        values.copy_from_slice(&self.values[..len]);
+        Self { values, n_images, ..*self }
+    }
     /// Number of groups.
     pub(crate) const fn len(&self) -> usize {
         self.n_images.div_ceil(self.lanes)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use secateur_net::{Graph, Network, NodeId, Op, Shape};
+use secateur_net::{Conv2d, Graph, Network, NodeId, Op, Shape};
 
 /// Neighbouring channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,17 @@ impl LinearMap {
         let per_filter = self.columns() - 1;
         let weights = network.parameter(&network.graph().node(self.node).name, "weight").data();
         &weights[self.outputs.first * per_filter..][..self.outputs.len * per_filter]
+    }
+    /// The same as a dense convolution with a bias.
+    pub(crate) fn convolution(&self) -> Conv2d {
+        Conv2d {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+            dilation: self.dilation,
+            bias: true,
+            ..Conv2d::square(self.inputs.len, self.outputs.len, 1, 1, 0)
+        }
     }
     /// Rows, then columns.
     pub(crate) fn axes(&self) -> [AxisGeometry; 2] {

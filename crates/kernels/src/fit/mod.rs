@@ -9,6 +9,7 @@ pub(crate) mod image_groups;
 pub(crate) mod linear_map;
 pub(crate) mod map_sums;
 pub(crate) mod norms;
+pub(crate) mod pair;
 pub(crate) mod partial_network;
 pub(crate) mod problem;
 pub(crate) mod refit;

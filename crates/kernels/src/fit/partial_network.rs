@@ -59,9 +59,14 @@ impl<'a> PartialNetwork<'a> {
         self.changed[source] || !self.pending_in(source).is_empty()
     }
 
+    /// Whether channels of the output of `node` are gone.
+    pub(crate) fn loses_channels(&self, node: NodeId) -> bool {
+        self.positions(node).len() < self.groups.axis(node).len()
+    }
+
     /// Notes whether the output of `node` differs from the original's.
     pub(crate) fn note_changed(&mut self, node: NodeId, refitted: bool) {
-        let removed = self.positions(node).len() < self.groups.axis(node).len();
+        let removed = self.loses_channels(node);
         let inputs = &self.original.graph().node(node).inputs;
         self.changed[node] = refitted || removed || inputs.iter().any(|&i| self.changed[i]);
     }

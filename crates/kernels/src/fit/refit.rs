@@ -10,6 +10,7 @@ use crate::ChannelSpan;
 use crate::fit::activations::Activations;
 use crate::fit::eliminate::{Reader, eliminate};
 use crate::fit::image_groups::{ImageGroups, check_images};
+use crate::fit::pair::{Pair, PairProblem};
 use crate::fit::partial_network::PartialNetwork;
 use crate::fit::problem::{RefitProblem, SpareBlocks};
 use crate::fit::target::{Effort, RefitAim, RefitTarget, targets};
@@ -110,12 +111,34 @@ impl<'a> SequentialRefit<'a> {
     /// # Errors
     /// Kept sets of another network, or activations so large that the equations are not finite.
     pub fn run(&self, kept: &KeptChannels, reselect: bool) -> Result<(Network, KeptChannels), KernelError> {
+        let state = self.refit(kept, reselect)?;
+        Ok((state.compact, state.kept))
+    }
+
+    /// As [`Self::run`], and the same network after hidden channels were refitted as well: a map and the only one that
+    /// reads what it makes, element-wise functions between them, are fitted together to what the second made in the
+    /// original network. `None` where the network has no such pair. Whether the second network is the better one is for
+    /// whoever asks to find out, on other images.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_in_pairs(
+        &self,
+        kept: &KeptChannels,
+        reselect: bool,
+    ) -> Result<(Network, Option<Network>, KeptChannels), KernelError> {
+        let mut state = self.refit(kept, reselect)?;
+        let sequential = state.compact.clone();
+        let in_pairs = self.refit_pairs(&mut state)?.then_some(state.compact);
+        Ok((sequential, in_pairs, state.kept))
+    }
+
+    fn refit(&self, kept: &KeptChannels, reselect: bool) -> Result<PartialNetwork<'_>, KernelError> {
         let graph = self.network.graph();
         let mut state = PartialNetwork::new(self.network, self.groups, kept, |g| {
             reselect && self.groups.group(g).consumers.iter().all(|node| self.is_refitted_from_equations(*node))
         })?;
-        let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut activations = Activations::new(&self.data.images, spare.unwrap_or_default());
+        let mut activations = self.activations();
         for node in 1..graph.nodes().len() {
             let target = self.data.targets.get(&node).filter(|_| state.reads_changed(node));
             if let Some(target) = target {
@@ -124,8 +147,77 @@ impl<'a> SequentialRefit<'a> {
             }
             state.note_changed(node, target.is_some());
         }
+        self.put_back(activations);
+        Ok(state)
+    }
+
+    /// Activations of which nothing is computed yet.
+    fn activations(&self) -> Activations<'_> {
+        let spare = self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Activations::new(&self.data.images, spare.unwrap_or_default())
+    }
+
+    /// Keeps the memory for the next candidate.
+    fn put_back(&self, activations: Activations<'_>) {
         self.data.spare.lock().unwrap_or_else(PoisonError::into_inner).push(activations.into_spare());
-        Ok((state.compact, state.kept))
+    }
+
+    /// The pairs that can be refitted, by their first map, each with the number of groups of images to do it on.
+    fn pairs(&self) -> BTreeMap<NodeId, (Pair, usize)> {
+        let graph = self.network.graph();
+        let readers = graph.consumers();
+        let is_narrow = |node| self.data.targets.get(&node).is_none_or(|target| !target.is_wide);
+        let can_refit = |pair: &Pair| {
+            let target = self.data.targets.get(&pair.second);
+            is_narrow(pair.first) && target.is_some_and(|target| !target.is_wide && !readers[target.sum].is_empty())
+        };
+        let pairs = (1..graph.nodes().len()).filter_map(|node| Some((node, Pair::of(graph, &readers, node)?)));
+        let pairs = pairs.filter(|(_, pair)| can_refit(pair));
+        pairs.filter_map(|(node, pair)| pair.n_groups(graph, &self.data.images).map(|n| (node, (pair, n)))).collect()
+    }
+
+    /// Refits, in graph order, both maps of every pair that lost channels or reads what was changed, and once more the
+    /// maps that are in no pair or only the second of one; channels stay. Returns whether there was a pair.
+    fn refit_pairs(&self, state: &mut PartialNetwork<'_>) -> Result<bool, KernelError> {
+        let (graph, pairs) = (self.network.graph(), self.pairs());
+        let images = self.data.images.first(pairs.values().map(|&(_, n_groups)| n_groups).max().unwrap_or(0));
+        let mut original = Activations::new(&images, Vec::new());
+        let mut activations = self.activations();
+        let mut any = false;
+        for node in 1..graph.nodes().len() {
+            let target = self.data.targets.get(&node).filter(|_| state.reads_changed(node));
+            let concerned = pairs.get(&node).filter(|_| state.reads_changed(node) || state.loses_channels(node));
+            if let Some((pair, n_groups)) = concerned {
+                activations.advance(self.pool, &state.compact, node)?;
+                original.advance(self.pool, self.network, self.data.targets[&pair.second].sum + 1)?;
+                self.refit_pair(state, (pair, *n_groups), [&original, &activations])?;
+                any = true;
+            } else if let Some(target) = target {
+                activations.advance(self.pool, &state.compact, node)?;
+                self.refit_node(state, node, target, &mut activations)?;
+            }
+            state.note_changed(node, target.is_some() || concerned.is_some());
+        }
+        self.put_back(activations);
+        Ok(any)
+    }
+
+    fn refit_pair(
+        &self,
+        state: &mut PartialNetwork<'_>,
+        (pair, n_groups): (&Pair, usize),
+        [original, activations]: [&Activations<'_>; 2],
+    ) -> Result<(), KernelError> {
+        let (graph, outputs) = (self.network.graph(), state.positions(pair.second));
+        let target = &self.data.targets[&pair.second];
+        let n_sum_channels = graph.shape(target.sum).c;
+        let problem = PairProblem { pair, target, original, n_sum_channels, outputs: &outputs, activations, n_groups };
+        let Some(refits) = problem.solve(self.pool, &state.compact)? else { return Ok(()) };
+        for (node, refit) in [pair.first, pair.second].into_iter().zip(&refits) {
+            let [outputs, inputs] = [node, graph.node(node).inputs[0]].map(|node| state.positions(node));
+            write_refit(&mut state.work, node, refit, &outputs, &inputs)?;
+        }
+        state.refresh()
     }
 
     /// Whether the channels that a node reads can be chosen by its refit. One that keeps its weights does not object; a

@@ -20,6 +20,27 @@ pub struct Refit {
 }
 
 impl Refit {
+    /// The weights that a dense map with a bias has in `network`.
+    pub(crate) fn of(network: &Network, map: &LinearMap) -> Self {
+        let bias = network.parameter(&network.graph().node(map.node).name, "bias").data();
+        Self { weight: map.weights(network).to_vec(), bias: bias.to_vec() }
+    }
+
+    /// Adds `factor` times another's weights.
+    pub(crate) fn add(&mut self, other: &Self, factor: f32) {
+        let mine = self.weight.iter_mut().chain(&mut self.bias);
+        mine.zip(other.weight.iter().chain(&other.bias)).for_each(|(w, by)| *w += factor * by);
+    }
+
+    /// Sum of the products with a moment `[columns, outputs]`, the intercept its last row.
+    pub(crate) fn inner(&self, moment: &[f64]) -> f64 {
+        let n_out = self.bias.len();
+        let (of_weights, of_biases) = moment.split_at(moment.len() - n_out);
+        let n = of_weights.len() / n_out;
+        let weights = self.weight.iter().enumerate().map(|(i, &w)| f64::from(w) * of_weights[i % n * n_out + i / n]);
+        weights.sum::<f64>() + self.bias.iter().zip(of_biases).map(|(&b, m)| f64::from(b) * m).sum::<f64>()
+    }
+
     /// Goes `step` of the way to `other`, further than all of it where that is more than 1.
     pub(crate) fn move_towards(&mut self, other: &Self, step: f32) {
         let mine = self.weight.iter_mut().chain(&mut self.bias);

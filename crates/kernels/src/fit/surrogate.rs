@@ -49,7 +49,7 @@ fn replace_by_softmax_move(fit: &mut [f32], y: &[f32], others: &[f32]) {
 }
 
 /// The value nearest to `fit` that a clamp to `[low, high]` does not tell from `target`.
-fn hidden_target(target: f32, fit: f32, [low, high]: [f32; 2]) -> f32 {
+pub(crate) fn hidden_target(target: f32, fit: f32, [low, high]: [f32; 2]) -> f32 {
     // Plain comparisons without branches, which become vector instructions.
     let below = if fit < low { fit } else { low };
     let above = if fit > high { fit } else { high };

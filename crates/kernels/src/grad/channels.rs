@@ -59,7 +59,7 @@ pub(crate) struct Normalising<'a> {
 
 /// The gradient of BatchNorm's input, `of_gradient * g + of_input * x + shift`, channel by channel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Coefficients<'a> {
+pub(crate) struct GradientCoefficients<'a> {
     /// Of the output's gradient.
     pub of_gradient: &'a [f32],
     /// Of the input.
@@ -148,11 +148,11 @@ unsafe fn normalised<L: Lanes>(x: &[f32], how: Normalising<'_>, out: &mut [f32])
 
 on_lanes! {
     /// `out = of_gradient * g + of_input * x + shift`
-    combine_gradient = combined(g: &[f32], x: &[f32], by: Coefficients<'_>, out: &mut [f32])
+    combine_gradient = combined(g: &[f32], x: &[f32], by: GradientCoefficients<'_>, out: &mut [f32])
 }
 
 #[inline(always)]
-unsafe fn combined<L: Lanes>(g: &[f32], x: &[f32], by: Coefficients<'_>, out: &mut [f32]) {
+unsafe fn combined<L: Lanes>(g: &[f32], x: &[f32], by: GradientCoefficients<'_>, out: &mut [f32]) {
     let n = by.of_gradient.len();
     let pixel_len = n * L::LANES;
     assert_eq!((g.len(), x.len()), (out.len(), out.len()), "gradient of normalised values");

@@ -1,7 +1,7 @@
 //! Runs the instructions of a training step on one group of images.
 
 use crate::engine::op_kernel::Tail;
-use crate::grad::channels::{self, Centred, ChannelSums, Clamped, Coefficients, MapSize, Normalising};
+use crate::grad::channels::{self, Centred, ChannelSums, Clamped, GradientCoefficients, MapSize, Normalising};
 use crate::grad::input_gradient::{GradientScratch, PassedBack};
 use crate::grad::loss::{BatchLoss, StepReport};
 use crate::grad::op_gradient::{GradientSum, add_slope_gradient};
@@ -179,7 +179,7 @@ impl TrainContext<'_> {
                     self.isa,
                     read(0),
                     read(1),
-                    Coefficients { of_gradient, of_input, shift },
+                    GradientCoefficients { of_gradient, of_input, shift },
                     out,
                 );
                 self.clear_missing(rest.index, out);

@@ -1,14 +1,13 @@
 //! The widths of least summed layer error within the budget: the one candidate that measured errors ask for.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, KeepPlan};
+use super::planned::Planned;
+use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
 use crate::error::RlError;
-use crate::interface::{ActRequest, Decision, Policy};
+use crate::task_plan::TaskPlans;
 
-/// Settings of [`Knapsack`].
+/// Settings of the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KnapsackSettings {
@@ -18,85 +17,38 @@ pub struct KnapsackSettings {
 
 impl AgentSettings for KnapsackSettings {
     fn build(&self, _environment: &EnvironmentSpec) -> Result<Agent, RlError> {
-        Ok(Agent::Fixed(Arc::new(Knapsack { plan: None })))
+        Ok(Planned::unknown())
     }
 
     fn plan_weights(&self) -> Option<ErrorWeights> {
         Some(self.weights)
     }
 
-    fn build_planned(&self, _environment: &EnvironmentSpec, plan: &KeepPlan) -> Result<Agent, RlError> {
-        Ok(Agent::Fixed(Arc::new(Knapsack { plan: Some(plan.clone()) })))
+    fn build_planned(&self, _environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
+        Ok(Planned::agent(plans, |plan| plan.knapsack.clone()))
     }
 }
 
 impl AgentKind for KnapsackSettings {
-    const ENTRY: AgentEntry = AgentEntry {
-        name: "Knapsack",
-        word: "knapsack",
-        about: "the widths of least summed layer error within the budget, exactly: one candidate",
-        learns: false,
-        candidates: None,
-    };
-}
-
-/// Keeps what a plan says.
-#[derive(Clone, Debug)]
-pub struct Knapsack {
-    /// None as long as there is only to be found out whether the agent can be built.
-    plan: Option<KeepPlan>,
-}
-
-impl Policy for Knapsack {
-    fn version(&self) -> u64 {
-        0
-    }
-
-    fn act(&self, batch: &[ActRequest]) -> Result<Vec<Decision>, RlError> {
-        let decide = |request: &ActRequest| {
-            let plan = self.plan.as_ref();
-            let keep_ratio = plan.and_then(|plan| plan.keep_ratio(request.task, request.layer)).ok_or_else(|| {
-                RlError::OutOfRange {
-                    op: "act",
-                    what: format!("group {} of task {}", request.layer, request.task),
-                    expected: "one that the plan decides".to_owned(),
-                    got: "one that it does not".to_owned(),
-                }
-            })?;
-            Ok(Decision { keep_ratio, raw_action: keep_ratio, ..Decision::default() })
-        };
-        batch.iter().map(decide).collect()
-    }
+    const ENTRY: AgentEntry = AgentEntry::single(
+        "Knapsack",
+        "knapsack",
+        "the widths of least summed layer error within the budget, exactly: one candidate",
+    );
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::agent::build_planned;
+    use super::super::planned::widths_of;
+    use super::KnapsackSettings;
+    use crate::task_plan::hand_made;
 
+    /// Of what costs at most 5, (1, 2) loses 0.6 and (2, 1) loses 0.9; with the first group's error doubled, 1.2 and 1.0.
     #[test]
-    fn it_keeps_what_was_planned_and_refuses_what_was_not() {
-        let environment = EnvironmentSpec {
-            n_features: 3,
-            n_tasks: 2,
-            n_actors: 2,
-            walk_length_max: 2,
-            walks_planned: 2,
-            keep_ratio_min: 0.1,
-            seed: 1,
-        };
-        let plan = KeepPlan::new(vec![vec![0.5, 0.25], vec![1.0]]);
-        let agent = build_planned(&KnapsackSettings::default(), &environment, Some(&plan)).unwrap();
-        let act = |task, layer| {
-            let request = ActRequest { task, layer, even_ratio: 0.9, explore: true, ..ActRequest::default() };
-            agent.policy().act(&[request]).map(|decisions| decisions[0].keep_ratio)
-        };
-        assert_eq!([(0, 0), (0, 1), (1, 0)].map(|(task, layer)| act(task, layer).unwrap()), [0.5, 0.25, 1.0]);
-        for (task, layer) in [(1, 1), (2, 0)] {
-            let message = act(task, layer).unwrap_err().to_string();
-            assert!(message.contains(&format!("group {layer} of task {task}")), "{message}");
-        }
-        let unplanned = build_planned(&KnapsackSettings::default(), &environment, None).unwrap();
-        assert!(unplanned.policy().act(&[ActRequest::default()]).is_err());
+    fn it_keeps_the_widths_of_least_weighted_error() {
+        let errors = vec![vec![0.6, 0.1], vec![0.8, 0.0]];
+        let plan = |weights| hand_made::plan(hand_made::widths(&[2, 2], &[1, 2], 5), errors.clone(), weights);
+        assert_eq!(widths_of(&KnapsackSettings::default(), &plan(vec![1.0, 1.0])), [1, 2]);
+        assert_eq!(widths_of(&KnapsackSettings::default(), &plan(vec![2.0, 1.0])), [2, 1]);
     }
 }

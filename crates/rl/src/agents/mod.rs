@@ -1,8 +1,16 @@
 //! The agents, one folder or file each. A new one needs its folder and its line in the list below.
 
+pub mod equal_error;
+pub mod evolution;
+pub mod fixed;
+pub mod global_norm;
 pub mod knapsack;
 pub mod mtacp;
+mod plan_search;
+mod planned;
 pub mod random;
+pub mod spdy;
+pub mod swap_evolution;
 pub mod uniform;
 
 use crate::agent::{AgentEntry, AgentKind, AgentVisitor};
@@ -25,6 +33,12 @@ agents! {
     uniform::UniformSettings,
     random::RandomSettings,
     knapsack::KnapsackSettings,
+    equal_error::EqualErrorSettings,
+    global_norm::GlobalNormSettings,
+    fixed::FixedSettings,
+    spdy::SpdySettings,
+    swap_evolution::SwapEvolutionSettings,
+    evolution::EvolutionSettings,
 }
 
 #[cfg(test)]

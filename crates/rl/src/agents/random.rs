@@ -27,6 +27,7 @@ impl AgentKind for RandomSettings {
         word: "random",
         about: "keep ratios drawn at random",
         learns: false,
+        shows_policy: false,
         candidates: Some(100),
     };
 }

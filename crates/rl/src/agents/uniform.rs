@@ -25,6 +25,7 @@ impl AgentKind for UniformSettings {
         word: "uniform",
         about: "the same keep ratio everywhere: one candidate",
         learns: false,
+        shows_policy: false,
         candidates: None,
     };
 }

@@ -45,6 +45,17 @@ impl Squash {
     }
 }
 
+/// A keep ratio moved by as many logits as lie between two even ratios, that of now and the one that was planned for.
+pub(crate) fn shifted(keep_ratio: f32, [now, planned]: [f32; 2], keep_ratio_min: f32) -> f32 {
+    if now == planned {
+        return keep_ratio;
+    }
+    let logit = |ratio| logit_in_range(ratio, keep_ratio_min);
+    let place = 1.0 / (1.0 + libm::exp(-(logit(keep_ratio) + logit(now) - logit(planned))));
+    let min = f64::from(keep_ratio_min);
+    (min + (1.0 - min) * place).clamp(min, 1.0) as f32
+}
+
 fn logit_in_range(keep_ratio: f32, keep_ratio_min: f32) -> f64 {
     let min = f64::from(keep_ratio_min);
     let place = ((f64::from(keep_ratio) - min) / (1.0 - min).max(f64::EPSILON)).clamp(MARGIN, 1.0 - MARGIN);

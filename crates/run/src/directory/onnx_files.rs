@@ -8,9 +8,9 @@ use secateur_onnx::{Compacted, DocumentNetwork, NormNodes, OnnxDocument};
 use secateur_sim::{Prepared, Winner};
 
 use super::entries::{ONNX_DATA_FILE, ONNX_FILE, TaskFile};
+use crate::inputs::budgets::{ResolvedBudget, Whole};
 use crate::inputs::load::LoadedNetwork;
 use crate::inputs::onnx_document::{MEAN_KEY, STD_KEY};
-use crate::inputs::resolve::{ResolvedBudget, Whole};
 
 /// The files of an ONNX model, and what is counted of them.
 pub(crate) struct OnnxFiles {
@@ -74,14 +74,13 @@ impl OnnxFiles {
     fn generated(network: &LoadedNetwork, winner: &Winner, budget: &ResolvedBudget) -> anyhow::Result<Self> {
         let document = OnnxDocument::of_network(&winner.emitted(), &network.name)?;
         let model = document.with_properties(&properties(network, budget)?).to_bytes();
-        let certificate = certify_onnx(Path::new(ONNX_FILE), &model, None, &[(budget.cost.name(), budget.max)])?;
+        let certificate = certify_onnx(Path::new(ONNX_FILE), &model, None, &budget.named())?;
         Ok(Self { files: vec![TaskFile { name: ONNX_FILE, bytes: model }], certificate })
     }
 
     fn of(source: &DocumentNetwork, document: &OnnxDocument, budget: &ResolvedBudget) -> anyhow::Result<Self> {
         let written = document.to_files(source.document(), ONNX_DATA_FILE)?;
-        let budgets = [(budget.cost.name(), budget.max)];
-        let certificate = certify_onnx(Path::new(ONNX_FILE), &written.model, source.size(), &budgets)?;
+        let certificate = certify_onnx(Path::new(ONNX_FILE), &written.model, source.size(), &budget.named())?;
         let mut files = Vec::new();
         for data in written.data {
             ensure!(
@@ -98,10 +97,11 @@ impl OnnxFiles {
 
 /// What an ONNX model says of how it was made, and what `eval` needs to know of its images.
 fn properties(network: &LoadedNetwork, budget: &ResolvedBudget) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let bounds: Vec<String> = budget.named().iter().map(|(kind, max)| format!("{kind} of at most {max}")).collect();
     let json = |numbers: &[f32]| serde_json::to_string(numbers).context("mean and std");
     Ok(vec![
         ("secateur.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("secateur.budget", format!("{} of at most {}", budget.cost.name(), budget.max)),
+        ("secateur.budget", bounds.join(", ")),
         (MEAN_KEY, json(&network.preprocessing.mean)?),
         (STD_KEY, json(&network.preprocessing.std)?),
     ])

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::{ChannelGroups, CostModel};
-use secateur_sim::{BudgetWall, CostBound};
+use secateur_sim::BudgetWall;
 use secateur_train::{SavedTask, SearchRules, TaskRules};
 
 use super::checkpoint::RunState;
@@ -111,10 +111,9 @@ fn walls(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Vec<(Arc<BudgetWa
             (groups, model)
         });
         // As where the tasks are spawned: a task that is not searched has no wall to keep to.
-        let max = if budget.whole().is_some() { u64::MAX } else { budget.max };
-        let bound = CostBound { cost: budget.cost, max };
-        let wall = BudgetWall::new(groups, model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min);
-        let unreachable = |e: secateur_sim::Unreachable| anyhow::anyhow!("no candidate costs less than {}", e.minimum);
+        let limits = if budget.whole().is_some() { Vec::new() } else { budget.limits() };
+        let wall = BudgetWall::new(groups, model.clone(), &resolved.width_rules(scene, task.network), &limits);
+        let unreachable = |why: secateur_sim::Unreachable| anyhow::anyhow!("{why}");
         out.push((Arc::new(wall.map_err(unreachable)?), budget.whole().is_none()));
     }
     Ok(out)

@@ -203,7 +203,7 @@ impl RunDirectory {
         let preprocessing = &resolved.networks[spec.network].preprocessing;
         let network = stage_network(&file, &found.winner.emitted(), preprocessing)?;
         let budget = &resolved.budgets[found.task];
-        let mut certificate = certify_as(&file, network.staged_at(), &[(budget.cost.name(), budget.max)])?;
+        let mut certificate = certify_as(&file, network.staged_at(), &budget.named())?;
         let (onnx, counted) = found.onnx.map(|onnx| (onnx.files, onnx.certificate)).unzip();
         certificate.onnx = counted;
         let beside: Vec<TaskFile> = onnx.into_iter().flatten().chain(found.plan).collect();

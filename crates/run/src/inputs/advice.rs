@@ -1,10 +1,11 @@
 //! What would make a budget reachable that is below the least a network can cost: only what does, by counting.
 
-use secateur_net::{Cost, Graph, Protocol};
-use secateur_sim::CostBound;
+use secateur_net::{ChannelGroups, Cost, Graph, Protocol};
+use secateur_sim::{CostBound, WidthRules};
 
+use super::keep::{NamedGroups, keep_ranges};
 use super::reachable::Reachable;
-use crate::scene::Scene;
+use crate::scene::{KeepSpec, Scene};
 
 /// Keep ratios that are proposed, largest first: a change that is no larger than it must be.
 const KEEP_RATIOS: [f64; 12] = [0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.075, 0.05, 0.025, 0.01, 0.005, 0.001];
@@ -15,11 +16,27 @@ struct Rules {
     protocol: Protocol,
     multiple: usize,
     keep_ratio_min: f64,
+    /// Whether the network's `keep` holds.
+    keeps: bool,
+}
+
+/// A network that does not reach a bound.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    keep: &'a [KeepSpec],
+    graph: &'a Graph,
 }
 
 impl Rules {
-    fn minimum(self, graph: &Graph, cost: Cost) -> u64 {
-        Reachable::new(graph, self.protocol, self.multiple, self.keep_ratio_min).minimum(cost)
+    /// The least that a candidate costs; beyond all bounds where `keep` does not fit the other settings.
+    fn minimum(self, of: Subject<'_>, cost: Cost) -> u64 {
+        let Subject { keep, graph } = of;
+        let groups = ChannelGroups::derive(graph, self.protocol);
+        let rules = WidthRules::new(self.multiple, self.keep_ratio_min);
+        let named = NamedGroups { network: "", graph, groups: &groups };
+        let Ok(keep) = keep_ranges(named, if self.keeps { keep } else { &[] }, &rules) else { return u64::MAX };
+        let least = Reachable::new(graph, groups, &WidthRules { keep, ..rules });
+        least.map_or(u64::MAX, |least| least.minimum(cost))
     }
 
     /// Those that differ from `other`, as a scene spells them.
@@ -34,16 +51,25 @@ impl Rules {
         if self.protocol != other.protocol {
             out.push(format!("`protocol: {:?}`", self.protocol));
         }
+        if self.keeps != other.keeps {
+            out.push("no `keep`".to_owned());
+        }
         out.join(" with ")
     }
 }
 
-/// Which settings would reach `bound` with `graph`, or that none does: as few of them as suffice, each changed no more
-/// than it must be.
-pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, bound: CostBound) -> String {
-    let ours =
-        Rules { protocol: scene.protocol, multiple: scene.channel_multiple, keep_ratio_min: scene.keep_ratio_min };
-    let reaches = |rules: &Rules| rules.minimum(graph, bound.cost) <= bound.max;
+/// Which settings would reach `bound` with a network of the scene, given by its place and its graph, or that none does:
+/// as few of them as suffice, each changed no more than it must be.
+pub(crate) fn what_reaches(scene: &Scene, network: usize, graph: &Graph, bound: CostBound) -> String {
+    let ours = Rules {
+        protocol: scene.protocol,
+        multiple: scene.channel_multiple,
+        keep_ratio_min: scene.keep_ratio_min,
+        keeps: true,
+    };
+    let of = Subject { keep: &scene.networks[network].keep, graph };
+    let without_keep = (!of.keep.is_empty()).then_some(Rules { keeps: false, ..ours });
+    let reaches = |rules: &Rules| rules.minimum(of, bound.cost) <= bound.max;
     let ratios: Vec<f64> = KEEP_RATIOS.into_iter().filter(|&ratio| ratio < ours.keep_ratio_min).collect();
     let multiples: Vec<usize> = (0..6).rev().map(|n| 1 << n).filter(|&multiple| multiple < ours.multiple).collect();
     let with_ratio = |rules: Rules| ratios.iter().map(move |&keep_ratio_min| Rules { keep_ratio_min, ..rules });
@@ -52,6 +78,7 @@ pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, bound: CostBound) -> St
         |rules: Rules| (ours.protocol == Protocol::Inner).then_some(Rules { protocol: Protocol::Full, ..rules });
     let smallest = |rules: Rules| Rules { multiple: multiples.last().copied().unwrap_or(rules.multiple), ..rules };
     let singles = [
+        without_keep.filter(reaches),
         with_ratio(ours).find(reaches),
         with_multiple(ours).find(reaches),
         with_protocol(ours).into_iter().find(reaches),
@@ -67,18 +94,23 @@ pub(crate) fn what_reaches(scene: &Scene, graph: &Graph, bound: CostBound) -> St
     } else {
         found
     };
-    let all = || with_protocol(smallest(ours)).and_then(|rules| with_ratio(rules).find(reaches));
+    let all = || {
+        let kept = with_protocol(smallest(ours)).and_then(|rules| with_ratio(rules).find(reaches));
+        let loosest = without_keep.map_or(smallest(ours), smallest);
+        kept.or_else(|| with_ratio(loosest).find(reaches))
+            .or_else(|| with_protocol(loosest).and_then(|rules| with_ratio(rules).find(reaches)))
+    };
     let found = if found.is_empty() { all().into_iter().collect() } else { found };
     if found.is_empty() {
-        let widest = Rules { protocol: Protocol::Full, multiple: 1, keep_ratio_min: f64::MIN_POSITIVE };
+        let widest = Rules { protocol: Protocol::Full, multiple: 1, keep_ratio_min: f64::MIN_POSITIVE, keeps: false };
         return format!(
             "no setting reaches it: with one channel in every group {} are left",
-            widest.minimum(graph, bound.cost)
+            widest.minimum(of, bound.cost)
         );
     }
     let told: Vec<String> = found
         .iter()
-        .map(|rules| format!("{} (down to {})", rules.changes(ours), rules.minimum(graph, bound.cost)))
+        .map(|rules| format!("{} (down to {})", rules.changes(ours), rules.minimum(of, bound.cost)))
         .collect();
     format!("or {}", told.join(", or "))
 }
@@ -106,15 +138,18 @@ mod tests {
             for protocol in [Protocol::Inner, Protocol::Full] {
                 let rules = format!("protocol: {protocol:?}, {rules}");
                 let scene = scene(&rules);
-                let least = Reachable::new(&graph, protocol, scene.channel_multiple, scene.keep_ratio_min);
+                let least = |protocol: Protocol, multiple: usize, ratio: f64| {
+                    let groups = ChannelGroups::derive(&graph, protocol);
+                    Reachable::new(&graph, groups, &WidthRules::new(multiple, ratio)).unwrap().minimum(Cost::Macs)
+                };
                 for max in [1, full / 1000, full / 100, full / 20, full / 10, full / 4, full / 2] {
-                    if least.minimum(Cost::Macs) <= max {
+                    if least(protocol, scene.channel_multiple, scene.keep_ratio_min) <= max {
                         continue;
                     }
-                    let text = what_reaches(&scene, &graph, CostBound { cost: Cost::Macs, max });
+                    let text = what_reaches(&scene, 0, &graph, CostBound { cost: Cost::Macs, max });
                     if text.starts_with("no setting") {
                         n_none += 1;
-                        assert!(Reachable::new(&graph, Protocol::Full, 1, 1e-9).minimum(Cost::Macs) > max, "{text}");
+                        assert!(least(Protocol::Full, 1, 1e-9) > max, "{text}");
                         continue;
                     }
                     for proposal in text.trim_start_matches("or ").split(", or ") {
@@ -124,7 +159,7 @@ mod tests {
                         });
                         let changed = Scene::parse("changed.ron", &changed.unwrap()).unwrap();
                         let (multiple, ratio) = (changed.channel_multiple, changed.keep_ratio_min);
-                        let minimum = Reachable::new(&graph, changed.protocol, multiple, ratio).minimum(Cost::Macs);
+                        let minimum = least(changed.protocol, multiple, ratio);
                         assert!(!told.is_empty() && minimum <= max, "{rules}, {max}: {text}");
                         assert!(proposal.ends_with(&format!("(down to {minimum})")), "{proposal}: {minimum}");
                     }

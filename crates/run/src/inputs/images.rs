@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use secateur_formats::{Dataset, FormatError, ImageNeeds};
 
 use super::load::LoadedNetwork;
+use super::resolve::ResolvedDataset;
 use crate::cache_files;
 
 /// Folder of decoded images, beside the compiled pipelines of cards.
@@ -21,4 +22,14 @@ pub fn dataset_for<'a>(network: &LoadedNetwork, data: &'a Dataset) -> Result<Cow
     let graph = network.folded.graph();
     let cache = decoded_images();
     data.for_network(&ImageNeeds { input: graph.input(), outputs: graph.n_classes(), cache: cache.as_deref() })
+}
+
+impl ResolvedDataset {
+    /// What a user should know of it before it is used, one sentence each; what is true of both splits once.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.train.notes();
+        let of_test = self.test.notes().into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>();
+        notes.extend(of_test);
+        notes
+    }
 }

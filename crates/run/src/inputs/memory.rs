@@ -4,6 +4,7 @@
 mod available;
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{anyhow, ensure};
 use secateur_formats::DatasetSource;
@@ -137,19 +138,25 @@ impl MemoryBound {
         ))
     }
 
-    /// Refuses a data set that would fill the memory.
+    /// Refuses a data set that would fill the memory; `data_root` is where its files are looked for.
     ///
     /// # Errors
     /// What it would take, what is allowed, and what to do.
-    pub fn check_dataset(&self, source: &DatasetSource) -> anyhow::Result<()> {
+    pub fn check_dataset(&self, source: &DatasetSource, data_root: &Path) -> anyhow::Result<()> {
         // The files of other data sets have the size they have.
-        let Some(needed) = source.chosen_bytes() else { return Ok(()) };
+        let Some(needed) = source.chosen_bytes(data_root) else { return Ok(()) };
         let allowed = self.given.or_else(|| available().map(|bytes| bytes / 2)).unwrap_or(u64::MAX);
         ensure!(
             needed <= allowed,
-            "its images take {} of memory, more than the {} allowed; ask for fewer",
+            "its images take {} of memory, more than the {} allowed; {}",
             Bytes(needed),
-            Bytes(allowed)
+            Bytes(allowed),
+            match source {
+                DatasetSource::Arrays { .. } => {
+                    "save fewer, or write them as image files: of `Images(dir: ...)` only those are held that are used"
+                }
+                _ => "ask for fewer",
+            }
         );
         Ok(())
     }

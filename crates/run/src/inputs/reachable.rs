@@ -1,7 +1,7 @@
 //! The least a network can cost, and hence which budgets can be met.
 
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, Network, Protocol};
-use secateur_sim::WidthBounds;
+use secateur_sim::{Unreachable, WidthRules};
 
 /// The cost of a whole network as it stands.
 pub fn full_cost(network: &Network, cost: Cost) -> u64 {
@@ -16,30 +16,44 @@ pub fn full_costs<const N: usize>(network: &Network, costs: [Cost; N]) -> [u64; 
 }
 
 /// The least width of every group, frozen ones whole.
-pub fn least_widths(groups: &ChannelGroups, channel_multiple: usize, keep_ratio_min: f64) -> Vec<usize> {
+///
+/// # Errors
+/// A group without any width that its rules allow.
+pub fn least_widths(groups: &ChannelGroups, rules: &WidthRules) -> Result<Vec<usize>, Unreachable> {
     let mut least = groups.full_widths();
-    for g in groups.prunable() {
-        least[g] = WidthBounds::new(least[g], channel_multiple, keep_ratio_min).least();
+    for group in groups.prunable() {
+        least[group] = rules.bounds(group, least[group]).ok_or(Unreachable::Width { group })?.least();
     }
-    least
+    Ok(least)
 }
 
-/// Groups and least widths of one network under one set of rules.
+/// Groups and least widths of one network under one set of rules. What has the least widths has the least of all costs
+/// at once, so that bounds can be met together if each of them can.
 #[derive(Clone, Debug)]
 pub struct Reachable {
     /// The groups the least widths belong to.
     pub groups: ChannelGroups,
     model: CostModel,
     least: Vec<usize>,
+    /// Whether every group may keep all its channels.
+    pub allows_full: bool,
 }
 
 impl Reachable {
-    /// For `graph` as it is pruned (BatchNorm folded).
-    pub fn new(graph: &Graph, protocol: Protocol, channel_multiple: usize, keep_ratio_min: f64) -> Self {
-        let groups = ChannelGroups::derive(graph, protocol);
-        let least = least_widths(&groups, channel_multiple, keep_ratio_min);
+    /// For `graph` as it is pruned (BatchNorm folded), and groups derived from it.
+    ///
+    /// # Errors
+    /// A group without any width that its rules allow.
+    pub fn new(graph: &Graph, groups: ChannelGroups, rules: &WidthRules) -> Result<Self, Unreachable> {
+        let least = least_widths(&groups, rules)?;
         let model = CostModel::new(graph, &groups);
-        Self { groups, model, least }
+        let allows_full = rules.keep.values().all(|range| range.max >= 1.0);
+        Ok(Self { groups, model, least, allows_full })
+    }
+
+    /// The counts that the least widths are held against.
+    pub fn model(&self) -> &CostModel {
+        &self.model
     }
 
     /// The cost with every channel.
@@ -69,7 +83,8 @@ mod tests {
     #[test]
     fn resnet20_in_steps_of_eight_reaches_the_documented_share_of_its_macs() {
         let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10).unwrap();
-        let least = Reachable::new(&graph, Protocol::Inner, 8, 0.1).minimum(Cost::Macs);
+        let groups = ChannelGroups::derive(&graph, Protocol::Inner);
+        let least = Reachable::new(&graph, groups, &WidthRules::new(8, 0.1)).unwrap().minimum(Cost::Macs);
         let share = least as f64 / 40_551_040.0;
         assert!((share - 0.3055).abs() < 1e-4, "{share}");
         assert_eq!(least_ratio(least, 40_551_040), Some(0.3055));

@@ -4,21 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use secateur_formats::{Dataset, DatasetSource, FormatError, Pixels, Split};
+use secateur_formats::{Dataset, DatasetSource, Pixels, Split};
 use secateur_kernels::{Arithmetic, Plan};
-use secateur_net::{Cost, Protocol, Shape};
+use secateur_net::{ChannelGroups, Cost, GroupId, Protocol, Shape};
 use secateur_rl::EnvironmentSpec;
-use secateur_sim::{CostBound, observation_len};
+use secateur_sim::{KeepRange, WidthRules, observation_len};
 
-use super::advice::what_reaches;
+use super::agent_fit::misfits;
 use super::bare_weights::size_advice;
+use super::budgets::{ResolvedBudget, resolve_budget};
 use super::images::dataset_for;
+use super::keep::{NamedGroups, keep_ranges};
 use super::load::{LoadedNetwork, NetworkChoices, load_network_as};
 use super::memory::{Evaluation, MemoryBound};
-use super::reachable::{Reachable, full_costs, least_ratio};
+use super::reachable::{Reachable, full_costs};
 use super::reward_fit::{Misfit, reward_misfit, unknown_outputs};
 use super::roots::Roots;
-use crate::scene::{BudgetBound, ControlSpec, LabelUse, Scene, SceneError, TaskSpec};
+use super::scale_fit::scale_misfit;
+use crate::scene::{ControlSpec, LabelUse, Scene, SceneError, TaskSpec};
 
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
@@ -29,7 +32,8 @@ const PIXEL_MAX: f64 = 1e6;
 /// Largest value of a logit whose square, and sums of many, can still be told in f32.
 const VALUE_MAX: f32 = 1e15;
 
-const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
+/// In the order of the costs of networks as given.
+pub(super) const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
 
 /// What a scene names, in the order of the scene's lists.
 #[derive(Clone, Debug)]
@@ -40,7 +44,24 @@ pub struct Resolved {
     pub datasets: Vec<ResolvedDataset>,
     /// One per task of the scene.
     pub budgets: Vec<ResolvedBudget>,
+    /// One per network: its groups that keep a share of their own, by their ids under the scene's protocol.
+    pub keep: Vec<BTreeMap<GroupId, KeepRange>>,
 }
+
+impl Resolved {
+    /// Which widths the groups of a network may take.
+    pub fn width_rules(&self, scene: &Scene, network: usize) -> WidthRules {
+        width_rules(scene, &self.keep[network])
+    }
+}
+
+/// With the shares that some groups of a network keep.
+fn width_rules(scene: &Scene, keep: &BTreeMap<GroupId, KeepRange>) -> WidthRules {
+    WidthRules { keep: keep.clone(), ..WidthRules::new(scene.channel_multiple, scene.keep_ratio_min) }
+}
+
+/// What a network can be pruned to at most, and its groups that keep a share of their own.
+type LeastNetwork = (Reachable, BTreeMap<GroupId, KeepRange>);
 
 /// Both splits of a data set.
 #[derive(Clone, Debug)]
@@ -53,42 +74,6 @@ pub struct ResolvedDataset {
     pub test: Arc<Dataset>,
     /// Whether their classes are known and to be used.
     pub has_labels: bool,
-}
-
-/// The budget of one task in absolute numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResolvedBudget {
-    /// What is bounded.
-    pub cost: Cost,
-    /// The bound; the emitted (folded) network must not exceed it.
-    pub max: u64,
-    /// Cost of the network as given.
-    pub original: u64,
-    /// Cost of the network as it is pruned, BatchNorm folded and with a bias wherever a refit may write one, at full
-    /// width.
-    pub full: u64,
-    /// The least that any candidate can cost.
-    pub minimum: u64,
-}
-
-/// A network that meets a budget without losing a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whole {
-    /// The network as given.
-    AsGiven,
-    /// The network with its BatchNorm folded.
-    Folded,
-}
-
-impl ResolvedBudget {
-    /// What is to be emitted where nothing needs to be pruned; `None` where something does.
-    pub fn whole(&self) -> Option<Whole> {
-        match self.max {
-            max if max >= self.original => Some(Whole::AsGiven),
-            max if max >= self.full => Some(Whole::Folded),
-            _ => None,
-        }
-    }
 }
 
 /// Loads what `scene` names and checks that all of it fits together.
@@ -109,7 +94,7 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
     let datasets = problems.datasets(roots);
     unknown_outputs(scene, &networks).into_iter().for_each(|misfit| problems.add_misfit(misfit));
     let mut budgets = Vec::new();
-    let mut reachable: BTreeMap<usize, (Reachable, [u64; 3])> = BTreeMap::new();
+    let mut reachable: BTreeMap<usize, (LeastNetwork, [u64; 3])> = BTreeMap::new();
     let mut pruned: BTreeSet<usize> = BTreeSet::new();
     for task in &scene.tasks {
         let Some(network) = &networks[task.network] else { continue };
@@ -122,20 +107,30 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
         {
             problems.check_pair(task.network, network, dataset);
         }
-        let costs = || (least(scene, network), full_costs(&network.original, COSTS));
+        let costs = || (problems.least(task.network, network), full_costs(&network.original, COSTS));
         let (least, originals) = reachable.entry(task.network).or_insert_with(costs);
-        let budget = resolve_budget(scene, task.budget, least, originals);
+        let budget = resolve_budget(&scene.budgets[task.budget], &least.0, originals);
         if budget.whole().is_none() && pruned.insert(task.network) {
-            problems.check_prunable(task.network, network, least);
+            problems.check_prunable(task.network, network, &least.0);
+            if let Some(why) = scale_misfit(scene, network, &least.0) {
+                problems.add("selection", why, None);
+            }
         }
         if is_first(&|t| (t.network, t.budget) == (task.network, task.budget)) {
-            problems.check_budget(task.budget, network, budget);
+            problems.check_budget(task, network, &budget);
         }
         budgets.push(budget);
     }
     problems.check_precision();
     if problems.found.is_none() {
-        problems.check_agent(reachable.values().map(|(least, _)| least.groups.prunable().len()).max());
+        problems.check_agent(reachable.values().map(|(least, _)| least.0.groups.prunable().len()).max());
+        let of_network = |network| {
+            let ((least, keep), _) = reachable.get(&network)?;
+            Some((least, width_rules(scene, keep)))
+        };
+        for (path, bad) in misfits(scene, &budgets, of_network) {
+            problems.add(&path, bad, None);
+        }
     }
     match problems.found {
         Some(error) => Err(error),
@@ -143,6 +138,9 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
             networks: networks.into_iter().flatten().collect(),
             datasets: datasets.into_iter().flatten().collect(),
             budgets,
+            keep: (0..scene.networks.len())
+                .map(|network| reachable.remove(&network).map(|((_, keep), _)| keep).unwrap_or_default())
+                .collect(),
         }),
     }
 }
@@ -154,18 +152,6 @@ fn with_document_that_can_be_cut(mut network: LoadedNetwork) -> LoadedNetwork {
         network.document = None;
     }
     network
-}
-
-fn least(scene: &Scene, network: &LoadedNetwork) -> Reachable {
-    Reachable::new(network.folded.graph(), scene.protocol, scene.channel_multiple, scene.keep_ratio_min)
-}
-
-/// `originals` are the costs of the network as given, in the order of [`COSTS`].
-fn resolve_budget(scene: &Scene, budget: usize, least: &Reachable, originals: &[u64; 3]) -> ResolvedBudget {
-    let budget = &scene.budgets[budget];
-    let cost = budget.kind;
-    let original = COSTS.iter().zip(originals).find(|(known, _)| **known == cost).map_or(0, |(_, &original)| original);
-    ResolvedBudget { cost, max: budget.max(original), original, full: least.full(cost), minimum: least.minimum(cost) }
 }
 
 /// Whether a network can be run on the images of a data set.
@@ -207,7 +193,7 @@ pub fn check_fit(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> 
         data.n_classes,
         match data.images {
             Pixels::InFiles(_) => "; name the output of every image in a list: `labels: List(\"labels.csv\")`",
-            Pixels::InMemory(_) => "",
+            Pixels::InMemory(_) | Pixels::InArrays(_) => "",
         }
     );
     Ok(())
@@ -241,14 +227,14 @@ fn first_logits(network: &LoadedNetwork, data: &Dataset) -> anyhow::Result<()> {
 }
 
 /// Collects what is wrong.
-struct Problems<'a> {
-    scene: &'a Scene,
+pub(super) struct Problems<'a> {
+    pub(super) scene: &'a Scene,
     memory: MemoryBound,
     found: Option<SceneError>,
 }
 
 impl Problems<'_> {
-    fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
+    pub(super) fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
         let error = self.scene.error_at(path, message, help);
         self.found = Some(match self.found.take() {
             Some(found) => found.merge(error),
@@ -275,6 +261,27 @@ impl Problems<'_> {
                 None
             }
         }
+    }
+
+    /// The narrowest network that its `keep` and the rules of the scene allow; without its `keep` where that is wrong.
+    fn least(&mut self, i: usize, network: &LoadedNetwork) -> LeastNetwork {
+        let scene = self.scene;
+        let rules = WidthRules::new(scene.channel_multiple, scene.keep_ratio_min);
+        let graph = network.folded.graph();
+        let groups = ChannelGroups::derive(graph, scene.protocol);
+        let (spec, name) = (&scene.networks[i].keep, &*network.name);
+        let keep = match keep_ranges(NamedGroups { network: name, graph, groups: &groups }, spec, &rules) {
+            Ok(keep) => keep,
+            Err(faults) => {
+                for fault in faults {
+                    let path = format!("networks[{i}].keep[\"{}\"]", spec[fault.entry].pattern);
+                    self.add(&path, format!("`networks[{i}].keep`: {}", fault.message), fault.help);
+                }
+                BTreeMap::new()
+            }
+        };
+        let rules = WidthRules { keep: keep.clone(), ..rules };
+        (Reachable::new(graph, groups, &rules).expect("every range was checked to hold a width"), keep)
     }
 
     /// Groups, and walks that are scored on all reward images at a time.
@@ -327,7 +334,7 @@ impl Problems<'_> {
 
     fn splits(&mut self, i: usize, roots: &Roots) -> Option<[Arc<Dataset>; 2]> {
         let source = self.scene.datasets[i].source.clone().beside(&roots.scene_dir);
-        if let Err(error) = self.memory.check_dataset(&source) {
+        if let Err(error) = self.memory.check_dataset(&source, &roots.data) {
             self.add(&format!("datasets[{i}].source"), error.to_string(), None);
             return None;
         }
@@ -336,8 +343,8 @@ impl Problems<'_> {
             Ok(splits) => Some(splits),
             Err(error) => {
                 let help = "set --data-root or SECATEUR_DATA to the folder that holds the data set".to_owned();
-                // What is wrong in a folder that is there is told with its remedy.
-                let help = Some(help).filter(|_| !matches!(error, FormatError::ImageFolder { .. }));
+                // What is wrong in a file or folder that is there is told with its remedy.
+                let help = Some(help).filter(|_| error.is_missing_data());
                 self.add(&format!("datasets[{i}].source"), error.to_string(), help);
                 None
             }
@@ -432,8 +439,7 @@ impl Problems<'_> {
         if !least.groups.prunable().is_empty() {
             return;
         }
-        let full = Reachable::new(network.folded.graph(), Protocol::Full, 1, 1.0);
-        let n_full = full.groups.prunable().len();
+        let n_full = ChannelGroups::derive(network.folded.graph(), Protocol::Full).prunable().len();
         let help = match (self.scene.protocol, n_full) {
             (Protocol::Inner, 1..) => Some(format!("`protocol: Full` could prune {n_full} of its groups")),
             _ => None,
@@ -447,29 +453,5 @@ impl Problems<'_> {
             .collect();
         let message = format!("network '{}' has no group that may be pruned: {}", network.name, reasons.join(", "));
         self.add(&format!("networks[{i}]"), message, help);
-    }
-
-    fn check_budget(&mut self, i: usize, network: &LoadedNetwork, budget: ResolvedBudget) {
-        let ResolvedBudget { cost, max, original, minimum, .. } = budget;
-        if minimum <= max || budget.whole().is_some() {
-            return;
-        }
-        let share = minimum as f64 / original as f64;
-        let message = format!(
-            "budget of {max} {} is below the least that network '{}' can reach: {minimum}, {share:.4} of the original \
-             {original} (protocol {:?}, channel_multiple {}, keep_ratio_min {})",
-            cost.name(),
-            network.name,
-            self.scene.protocol,
-            self.scene.channel_multiple,
-            self.scene.keep_ratio_min
-        );
-        let (field, at_least) = match self.scene.budgets[i].bound {
-            BudgetBound::Ratio(_) => ("ratio", least_ratio(minimum, original).map(|ratio| ratio.to_string())),
-            BudgetBound::Max(_) => ("max", Some(minimum.to_string())),
-        };
-        let looser = what_reaches(self.scene, network.folded.graph(), CostBound { cost, max });
-        let help = at_least.map_or(looser.clone(), |value| format!("at least `{field}: {value}`; {looser}"));
-        self.add(&format!("budgets[{i}].{field}"), message, Some(help));
     }
 }

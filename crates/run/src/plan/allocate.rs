@@ -1,15 +1,15 @@
-//! From removal paths and a bound to widths.
+//! From removal paths and a budget to widths.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use secateur_alloc::{AllocError, Allocation, Allocator, GroupCurve};
+use secateur_alloc::{Allocation, Allocator, GroupCurve};
 use secateur_kernels::{LinearMap, RemovalPath};
 use secateur_net::{ChannelGroups, Cost, CostModel, Graph, GroupId};
-use secateur_sim::{BudgetWall, CostBound, Score, WidthBounds};
+use secateur_sim::{BudgetWall, CostBound, WidthBounds, WidthRules};
 
+use super::sensitivity::Sensitivity;
 use crate::scene::Scene;
 
 /// The groups of a network, and how they lose their channels.
@@ -21,9 +21,11 @@ pub(crate) struct Ranked<'a> {
     pub(crate) paths: &'a [Arc<RemovalPath>],
     /// By place in walk order: whether the error of its readers was measured, see [`is_measured`].
     pub(crate) measured: &'a [bool],
+    /// Which widths they may take.
+    pub(crate) rules: &'a WidthRules,
 }
 
-/// Widths for a bound.
+/// Widths for a budget.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedWidths {
     /// Of every group.
@@ -56,93 +58,57 @@ impl Ranked<'_> {
         self.groups.group(self.groups.prunable()[place]).n_channels
     }
 
-    /// Widths that the group at `place` may have in a scene.
-    pub(crate) fn bounds(&self, scene: &Scene, place: usize) -> WidthBounds {
-        WidthBounds::new(self.n_channels(place), scene.channel_multiple, scene.keep_ratio_min)
+    /// Widths that the group at `place` may have.
+    pub(crate) fn bounds(&self, place: usize) -> WidthBounds {
+        let bounds = self.rules.bounds(self.groups.prunable()[place], self.n_channels(place));
+        bounds.expect("a scene whose rules leave a group without a width is refused")
     }
 
-    /// The widths at which each group is probed, in walk order: only that group pruned, to the width nearest half.
-    pub(crate) fn probes(&self, scene: &Scene) -> Vec<Vec<usize>> {
-        let probe = |place: usize, group: GroupId| {
-            let mut widths = self.groups.full_widths();
-            widths[group] = self.bounds(scene, place).nearest(0.5);
-            widths
-        };
-        self.groups.prunable().iter().enumerate().map(|(place, &group)| probe(place, group)).collect()
-    }
-
-    /// What one unit of each group's error does to the output: what the probe loses by the error of its layers.
-    /// `scores` are those of [`Self::probes`].
-    pub(crate) fn probed_weights(&self, scene: &Scene, scores: &[Score]) -> Vec<f64> {
-        let widths = |place: usize| self.bounds(scene, place).nearest(0.5);
-        let error = |place: usize| self.error(place, widths(place));
-        let known: Vec<Option<f64>> = scores
-            .iter()
-            .enumerate()
-            .map(|(place, score)| (error(place) > ERROR_MIN).then(|| (lost(score) / error(place)).max(WEIGHT_MIN)))
-            .collect();
-        // A probe without error says nothing.
-        let mut sorted: Vec<f64> = known.iter().flatten().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(1.0);
-        known.into_iter().map(|weight| weight.unwrap_or(median)).collect()
-    }
-
-    /// The widths of least weighted error for each of the bounds.
+    /// The widths of least weighted error for each of the budgets.
     ///
     /// # Errors
-    /// Errors that are not finite, a bound that cannot be reached.
+    /// Errors that are not finite, a budget that cannot be met.
     pub(crate) fn allocate(
         &self,
         scene: &Scene,
-        weights: &[f64],
-        bounds: &[CostBound],
+        weights: &[Sensitivity],
+        budgets: &[Vec<CostBound>],
     ) -> anyhow::Result<Vec<PlannedWidths>> {
         let curve = |place: usize, group: GroupId| {
-            let widths = self.bounds(scene, place).widths().to_vec();
-            let errors = widths.iter().map(|&width| weights[place] * self.error(place, width)).collect();
+            let widths = self.bounds(place).widths().to_vec();
+            let errors = widths.iter().map(|&width| weights[place].loss(self.error(place, width))).collect();
             GroupCurve { group, widths, errors }
         };
         let curves: Vec<GroupCurve> =
             self.groups.prunable().iter().enumerate().map(|(place, &group)| curve(place, group)).collect();
-        let mut allocators: BTreeMap<Cost, Allocator> = BTreeMap::new();
-        let mut out = Vec::with_capacity(bounds.len());
-        for &bound in bounds {
-            let start = Instant::now();
-            if let std::collections::btree_map::Entry::Vacant(unknown) = allocators.entry(bound.cost) {
-                unknown.insert(Allocator::new(self.groups, self.model, &curves, bound.cost)?);
-            }
-            let allocation = allocators[&bound.cost].within(bound.max)?;
-            let widths = self.spend(scene, &allocation, bound)?;
+        let mut costs: Vec<Cost> = budgets.iter().flatten().map(|bound| bound.cost).collect();
+        costs.sort_unstable();
+        costs.dedup();
+        // What all budgets share counts for the first.
+        let mut start = Instant::now();
+        let allocator = Allocator::new(self.groups, self.model, &curves, &costs)?;
+        let mut out = Vec::with_capacity(budgets.len());
+        for budget in budgets {
+            let limits: Vec<(Cost, u64)> = budget.iter().map(|bound| (bound.cost, bound.max)).collect();
+            let allocation = allocator.within(&limits)?;
+            let widths = self.spend(scene, &allocation, budget)?;
             let order = self.groups.prunable();
             let error = order.iter().enumerate().map(|(place, &group)| self.error(place, widths[group])).sum();
-            out.push(PlannedWidths { widths, error, allocation, allocate_s: start.elapsed().as_secs_f64() });
+            let allocate_s = std::mem::replace(&mut start, Instant::now()).elapsed().as_secs_f64();
+            out.push(PlannedWidths { widths, error, allocation, allocate_s });
         }
         Ok(out)
     }
 
     /// What walks do with the budget that they leave: here, widths that cost nothing in error and are free.
-    fn spend(&self, scene: &Scene, allocation: &Allocation, bound: CostBound) -> anyhow::Result<Vec<usize>> {
+    fn spend(&self, scene: &Scene, allocation: &Allocation, budget: &[CostBound]) -> anyhow::Result<Vec<usize>> {
         let mut widths = allocation.widths.clone();
         if scene.spend_leftover {
-            let wall =
-                BudgetWall::new(self.groups, self.model.clone(), bound, scene.channel_multiple, scene.keep_ratio_min)
-                    .map_err(|unreachable| {
-                    let (cost, max, minimum) = (bound.cost.name(), bound.max, unreachable.minimum);
-                    anyhow!(AllocError::Unreachable { cost, max, minimum })
-                })?;
+            let wall = BudgetWall::new(self.groups, self.model.clone(), self.rules, budget)
+                .map_err(|why| anyhow!("allocate: {why}"))?;
             let of_path = |place: usize, width: usize| self.paths[place].errors[self.n_channels(place) - width];
             wall.spend_leftover(&mut widths, of_path);
         }
         Ok(widths)
     }
-}
-
-/// An error of a probe below this is none.
-const ERROR_MIN: f64 = 1e-9;
-/// No group is free: its divergence may have been lost in rounding.
-const WEIGHT_MIN: f64 = 1e-9;
-/// What a candidate's outputs lose: their divergence, or their error where they are no logits.
-fn lost(score: &Score) -> f64 {
-    score.divergence.or(score.output_error).unwrap_or(0.0)
 }

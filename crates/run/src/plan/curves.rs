@@ -109,7 +109,7 @@ pub fn error_curves(spec: &CurvesSpec<'_>, observer: &mut dyn Observer) -> anyho
         reward: RewardInputs { images: Vec::new(), labels: None, kind: RewardKind::Accuracy, outputs: Vec::new() },
     };
     let settings = settings(&defaults);
-    let [file, _] = CacheFile::of(&inputs, &settings);
+    let [file, _] = CacheFile::of(&inputs, &settings, 0);
     let mut reporter = Reporter::new(observer);
     let paths = known_paths(&pool, &file, &inputs, &mut reporter)?;
     reporter.end();

@@ -3,10 +3,11 @@
 
 pub(crate) mod allocate;
 pub(crate) mod curves;
-pub(crate) mod keep_plan;
 pub(crate) mod planner;
 pub(crate) mod report;
 mod saved;
+pub(crate) mod sensitivity;
+pub(crate) mod task_plans;
 
 use secateur_rl::ErrorWeights;
 use secateur_sim::PluginList;
@@ -18,7 +19,7 @@ use crate::reporter::Reporter;
 use crate::spec::RunSpec;
 use crate::threads::thread_pool;
 use crate::{check, say_inputs};
-use planner::Planner;
+use planner::{PlanInputs, Planner};
 use report::{PlanReport, TaskOf};
 
 /// Plans every task of a scene: its widths, their exact cost, the layer error that they make, and the accuracy to
@@ -41,11 +42,12 @@ pub fn plan(
     let mut report = PlanReport::new(&scene, weights);
     for pair in prepare::pairs(&scene) {
         let inputs = prepare::inputs((&scene, plugins), &resolved, Computes { pool: &pool, card: None }, pair)?;
-        let mut planner = Planner::new(&pool, &scene, inputs, &mut reporter)?;
+        let rules = resolved.width_rules(&scene, pair.network);
+        let mut planner = Planner::new(&pool, &scene, PlanInputs { inputs, rules }, &mut reporter)?;
         let of_pair = || (0..tasks.len()).filter(|&task| NetworkOnData::of(&scene.tasks[task]) == pair);
         let searched: Vec<usize> = of_pair().filter(|&task| tasks[task].is_searched).collect();
-        let bounds: Vec<_> = searched.iter().map(|&task| tasks[task].budget).collect();
-        let planned = planner.plan(&bounds, weights, &mut reporter)?;
+        let budgets: Vec<_> = searched.iter().map(|&task| tasks[task].budget.clone()).collect();
+        let planned = planner.plan(&budgets, weights, &mut reporter)?;
         for task in of_pair() {
             let place = searched.iter().position(|&searched| searched == task);
             let original = &resolved.networks[pair.network].original;

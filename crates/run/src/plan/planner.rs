@@ -8,7 +8,7 @@ use secateur_kernels::{KernelError, Precision, RemovalPath};
 use secateur_net::{ChannelGroups, CostModel};
 use secateur_rl::ErrorWeights;
 use secateur_sim::{
-    CostBound, Evaluate, Inputs, Prepared, RefitAndScore, RewardImages, Score, Selection, removal_paths,
+    CostBound, Evaluate, Inputs, Prepared, RefitAndScore, RewardImages, Score, Selection, WidthRules, removal_paths,
 };
 
 use super::allocate::{PlannedWidths, Ranked, is_measured};
@@ -28,6 +28,7 @@ pub(crate) struct Planner<'a> {
     pub(super) model: Arc<CostModel>,
     pub(super) paths: Vec<Arc<RemovalPath>>,
     pub(super) measured: Vec<bool>,
+    rules: WidthRules,
     file: CacheFile,
     scores: Option<SavedScores>,
     is_changed: bool,
@@ -36,15 +37,21 @@ pub(crate) struct Planner<'a> {
     pub(super) n_probes: usize,
 }
 
+/// A network on a data set, and which widths its groups may take.
+pub(super) struct PlanInputs {
+    pub(super) inputs: Inputs,
+    pub(super) rules: WidthRules,
+}
+
 impl<'a> Planner<'a> {
     /// The error curves are those that an earlier process measured, or are measured now.
     pub(super) fn new(
         pool: &'a rayon::ThreadPool,
         scene: &'a Scene,
-        inputs: Inputs,
+        PlanInputs { inputs, rules }: PlanInputs,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Self> {
-        let [curves, file] = CacheFile::of(&inputs, &settings(scene));
+        let [curves, file] = CacheFile::of(&inputs, &settings(scene), scene.images.probe);
         let paths = known_paths(pool, &curves, &inputs, reporter)?;
         let graph = inputs.network.graph();
         let groups = ChannelGroups::derive(graph, inputs.protocol);
@@ -68,6 +75,7 @@ impl<'a> Planner<'a> {
             model,
             paths,
             measured,
+            rules,
             file,
             scores,
             is_changed: false,
@@ -77,27 +85,23 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn ranked(&self) -> Ranked<'_> {
-        Ranked { groups: &self.groups, model: &self.model, paths: &self.paths, measured: &self.measured }
+        let Self { groups, model, paths, measured, rules, .. } = self;
+        Ranked { groups, model, paths, measured, rules }
     }
 
-    /// Widths for each of the bounds, and their scores.
+    /// Widths for each of the budgets, and their scores.
     pub(super) fn plan(
         &mut self,
-        bounds: &[CostBound],
+        budgets: &[Vec<CostBound>],
         weights: ErrorWeights,
         reporter: &mut Reporter<'_>,
     ) -> anyhow::Result<Vec<(PlannedWidths, Score)>> {
-        let weights = match weights {
-            ErrorWeights::Equal => vec![1.0; self.paths.len()],
-            ErrorWeights::Probed if bounds.is_empty() => vec![1.0; self.paths.len()],
-            ErrorWeights::Probed => {
-                let probes = self.ranked().probes(self.scene);
-                self.n_probes = probes.len();
-                let scores = self.score(ScoredFor::Probes, &probes, reporter)?;
-                self.ranked().probed_weights(self.scene, &scores)
-            }
-        };
-        let planned = self.ranked().allocate(self.scene, &weights, bounds)?;
+        let weights = if budgets.is_empty() { ErrorWeights::Equal } else { weights };
+        let probes = self.ranked().probes(weights);
+        self.n_probes = probes.len();
+        let scores = if probes.is_empty() { Vec::new() } else { self.score(ScoredFor::Probes, &probes, reporter)? };
+        let weights = self.ranked().sensitivities(weights, &scores);
+        let planned = self.ranked().allocate(self.scene, &weights, budgets)?;
         let widths: Vec<Vec<usize>> = planned.iter().map(|planned| planned.widths.clone()).collect();
         let scores = self.score(ScoredFor::Plans, &widths, reporter)?;
         Ok(planned.into_iter().zip(scores).collect())
@@ -126,7 +130,7 @@ impl<'a> Planner<'a> {
         let name = format!("{} {} on {}", what.name(), self.names[0], self.names[1]);
         reporter.begin(StageKind::Prepare, &name, unknown.len() as u64, 0);
         let (Some(prepared), pool) = (&self.prepared, self.pool) else { return Ok(Vec::new()) };
-        let of_probes = (what == ScoredFor::Probes).then(|| probe_images(prepared));
+        let of_probes = (what == ScoredFor::Probes).then(|| probe_images(prepared, self.scene));
         let images = of_probes.as_ref().unwrap_or(&prepared.reward);
         let mut found = Vec::with_capacity(unknown.len());
         for some in unknown.chunks(pool.current_num_threads()) {
@@ -189,12 +193,9 @@ pub(crate) fn score(
 }
 
 /// The images that probes are scored on: divergences, which all images add to, need few.
-pub(crate) fn probe_images(prepared: &Prepared) -> RewardImages {
-    prepared.reward.first(PROBE_IMAGES)
+pub(crate) fn probe_images(prepared: &Prepared, scene: &Scene) -> RewardImages {
+    prepared.reward.first(scene.images.probe)
 }
-
-/// Images that a probe is scored on.
-const PROBE_IMAGES: usize = 500;
 
 /// Removal paths down to one channel: those that an earlier process found, or new ones.
 pub(super) fn known_paths(

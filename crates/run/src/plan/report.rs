@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::allocate::PlannedWidths;
 use super::planner::Planner;
+use crate::inputs::budgets::{ResolvedBudget, Whole};
 use crate::inputs::reachable::full_costs;
-use crate::inputs::resolve::{ResolvedBudget, Whole};
 use crate::scene::Scene;
-use crate::summary::BudgetSummary;
+use crate::summary::{BoundSummary, BudgetSummary};
 
 /// Plans for every task of a scene. Accuracies are fractions; only keys that end in `_s` may differ between equal
 /// plans.
@@ -37,9 +37,12 @@ pub struct PlannedTask {
     pub dataset: String,
     /// What the network must not exceed.
     pub budget: BudgetSummary,
-    /// What the planned network costs.
+    /// Where several bounds hold at once, all of them; else absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<BoundSummary>,
+    /// What the planned network costs, in the unit of `budget`.
     pub cost: u64,
-    /// What the network as given costs.
+    /// What the network as given costs, in that unit.
     pub original: u64,
     /// Multiply-accumulates per image of the planned network.
     pub macs: u64,
@@ -108,7 +111,7 @@ impl PlanReport {
             Some(Whole::AsGiven) => full_costs(original, costs),
             Some(Whole::Folded) | None => costs.map(|cost| planner.model.count(cost, widths)),
         };
-        let cost = match budget.cost {
+        let cost = |cost: Cost| match cost {
             Cost::Macs => macs,
             Cost::Params => params,
             Cost::ActivationBytes => activation_bytes,
@@ -127,13 +130,10 @@ impl PlanReport {
             name: scene.tasks[task].name.clone(),
             network: planner.names[0].clone(),
             dataset: planner.names[1].clone(),
-            budget: BudgetSummary {
-                kind: budget.cost.name().to_owned(),
-                ratio: budget.max as f64 / budget.original.max(1) as f64,
-                max: budget.max,
-            },
-            cost,
-            original: budget.original,
+            budget: BudgetSummary::of(budget),
+            bounds: BoundSummary::of_several(budget, cost),
+            cost: cost(budget.first().cost),
+            original: budget.first().original,
             macs,
             params,
             activation_bytes,

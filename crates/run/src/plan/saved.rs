@@ -90,8 +90,8 @@ impl SavedScores {
 }
 
 impl CacheFile {
-    /// The file of the removal paths of `inputs`, and that of its scores.
-    pub(super) fn of(inputs: &Inputs, settings: &str) -> [Self; 2] {
+    /// The file of the removal paths of `inputs`, and that of its scores, those of probes on `n_probe` images.
+    pub(super) fn of(inputs: &Inputs, settings: &str, n_probe: usize) -> [Self; 2] {
         let mut hasher = blake3::Hasher::new();
         let (program, isa) = (env!("CARGO_PKG_VERSION"), Isa::detect());
         let build = build().unwrap_or_default();
@@ -106,8 +106,8 @@ impl CacheFile {
         }
         hash_numbers(&mut hasher, &inputs.calibration);
         let paths = hasher.finalize().to_hex();
-        let text =
-            format!("{:?} {} {:?} {:?}", inputs.repair, inputs.walk_images, inputs.precision, inputs.reward.labels);
+        let Inputs { repair, walk_images, precision, reward, .. } = inputs;
+        let text = format!("{repair:?} {walk_images} {n_probe} {precision:?} {:?}", reward.labels);
         hasher.update(format!("{:?} {:?}", inputs.reward.kind, inputs.reward.outputs).as_bytes());
         hasher.update(text.as_bytes());
         let n_walk = inputs.walk_images * inputs.network.graph().input().len();

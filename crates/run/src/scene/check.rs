@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use secateur_kernels::Precision;
-use secateur_net::Cost;
 use secateur_rl::Profile;
 use secateur_scene::{Document, PluginConfig, Problem, clip, did_you_mean};
 use secateur_sim::Repair;
@@ -13,9 +12,9 @@ use secateur_train::Scheduler;
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::choices::{Device, Images, RewardChoice};
-use super::file::{BudgetFile, DatasetFile, NetworkFile, SceneFile};
-use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
-use super::tasks::{TASKS_MAX, budget_name, count_tasks, expand_tasks};
+use super::file::{DatasetFile, NetworkFile, SceneFile};
+use super::parsed::{BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
+use super::tasks::{TASKS_MAX, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
 const NAME_LEN_MAX: usize = 64;
@@ -40,14 +39,14 @@ pub(super) fn check(file: SceneFile, document: &Document, agents: &AgentList) ->
     }
 }
 
-struct Checker<'a> {
-    document: &'a Document,
+pub(super) struct Checker<'a> {
+    pub(super) document: &'a Document,
     agents: &'a AgentList,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, path: &str, message: impl Display) {
+    pub(super) fn problem(&mut self, path: &str, message: impl Display) {
         self.problem_with_help(path, message, None);
     }
 
@@ -101,6 +100,7 @@ impl Checker<'_> {
             repair: file.repair.unwrap_or(if paper { Repair::Original } else { Repair::Sequential }),
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
+            refit_in_pairs: file.refit_in_pairs.unwrap_or(!paper),
             // The walks' images are the first of the refit's.
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
             reward: file.reward,
@@ -134,8 +134,9 @@ impl Checker<'_> {
                     format!("is {:?}, expected rows and columns from {} to {}", file.size, SIDES.start(), SIDES.end());
                 self.problem(&format!("{path}.size"), message);
             }
+            let keep = self.keep(i, &file.keep);
             let NetworkFile { name, file, arch, size, .. } = file;
-            NetworkSpec { name, file, arch, normalisation, size, datasets }
+            NetworkSpec { name, file, arch, normalisation, size, datasets, keep }
         });
         specs.collect()
     }
@@ -201,47 +202,6 @@ impl Checker<'_> {
         files.into_iter().map(spec).collect()
     }
 
-    fn budgets(&mut self, files: &[BudgetFile]) -> Vec<BudgetSpec> {
-        if files.is_empty() {
-            self.problem("budgets", "is empty, so the scene has zero tasks");
-        }
-        let mut first_of = BTreeMap::new();
-        let mut budgets = Vec::new();
-        for (i, file) in files.iter().enumerate() {
-            let path = format!("budgets[{i}]");
-            let Some(budget) = self.budget(&path, *file) else { continue };
-            if let Some(first) = first_of.insert(budget_name(&budget), i) {
-                self.problem(&path, format!("is the same bound as `budgets[{first}]`"));
-            }
-            budgets.push(budget);
-        }
-        budgets
-    }
-
-    fn budget(&mut self, path: &str, file: BudgetFile) -> Option<BudgetSpec> {
-        let (kind, ratio, max) = match file {
-            BudgetFile::Macs { ratio, max } => (Cost::Macs, ratio, max),
-            BudgetFile::Params { ratio, max } => (Cost::Params, ratio, max),
-            BudgetFile::ActivationBytes { ratio, max } => (Cost::ActivationBytes, ratio, max),
-        };
-        let bound = match (ratio, max) {
-            (Some(ratio), None) => {
-                self.ratio(&format!("{path}.ratio"), ratio);
-                BudgetBound::Ratio(ratio)
-            }
-            (None, Some(max)) => {
-                self.at_least_one(&format!("{path}.max"), max);
-                BudgetBound::Max(max)
-            }
-            (ratio, _) => {
-                let got = if ratio.is_some() { "both" } else { "neither" };
-                self.problem(path, format!("has {got}, expected exactly one of `ratio` and `max`"));
-                return None;
-            }
-        };
-        Some(BudgetSpec { kind, bound })
-    }
-
     /// Numbers that are checked one by one.
     fn numbers(&mut self, file: &SceneFile) {
         self.sizes(&file.images, file.walks_per_task);
@@ -281,6 +241,7 @@ impl Checker<'_> {
             ("images.calibration", images.calibration),
             ("images.walk", images.walk),
             ("images.refit", images.refit),
+            ("images.probe", images.probe),
         ] {
             self.at_least_one(path, count as u64);
         }
@@ -378,7 +339,7 @@ impl Checker<'_> {
     }
 
     /// NaN is no ratio either.
-    fn ratio(&mut self, path: &str, value: f64) {
+    pub(super) fn ratio(&mut self, path: &str, value: f64) {
         if !(value > 0.0 && value <= 1.0) {
             self.problem(path, format!("is {value}, expected a number in (0, 1]"));
         }
@@ -390,7 +351,7 @@ impl Checker<'_> {
         }
     }
 
-    fn at_least_one(&mut self, path: &str, value: u64) {
+    pub(super) fn at_least_one(&mut self, path: &str, value: u64) {
         if value == 0 {
             self.problem(path, "is 0, expected at least 1");
         }

@@ -1,6 +1,7 @@
 //! [`SceneFile`]: the RON text, field by field, before any check.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
@@ -8,7 +9,9 @@ use secateur_net::Protocol;
 use secateur_scene::RawValue;
 use secateur_sim::{Repair, Selection};
 use secateur_train::{Executor, Scheduler};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::choices::{Device, Images, LabelUse, RewardChoice};
 
@@ -52,6 +55,9 @@ pub struct SceneFile {
     /// `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend_leftover: Option<bool>,
+    /// Whether hidden channels of the winners are refitted as well; default true, and false for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refit_in_pairs: Option<bool>,
     /// Training images per purpose.
     #[serde(default)]
     pub images: Images,
@@ -114,6 +120,9 @@ pub struct NetworkFile {
     /// Names of the data sets this network is pruned for; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub datasets: Option<Vec<String>>,
+    /// Shares of their channels that groups keep, by name or pattern.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keep: BTreeMap<String, KeepFile>,
 }
 
 /// One data set.
@@ -129,8 +138,68 @@ pub struct DatasetFile {
     pub labels: LabelUse,
 }
 
-/// One upper bound: exactly one of `ratio` (of the original network, (0, 1]) and `max` (absolute, > 0).
+/// The share of its channels that a group keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum KeepFile {
+    /// This share: 1.0 leaves the group as it is.
+    Share(f64),
+    /// From `min` to `max`, at least one of them given.
+    Range(KeepRangeFile),
+}
+
+/// Ends of a range of shares.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "Keep")]
+pub struct KeepRangeFile {
+    /// Least share; 0 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Largest share; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+impl<'de> Deserialize<'de> for KeepFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeepVisitor)
+    }
+}
+
+/// Reads a number or a range, and tells of both what serde's own choice between them would not.
+struct KeepVisitor;
+
+impl<'de> Visitor<'de> for KeepVisitor {
+    type Value = KeepFile;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share such as 0.5 or a range such as (min: 0.5)")
+    }
+
+    fn visit_f64<E: de::Error>(self, share: f64) -> Result<KeepFile, E> {
+        Ok(KeepFile::Share(share))
+    }
+
+    fn visit_u64<E: de::Error>(self, share: u64) -> Result<KeepFile, E> {
+        Ok(KeepFile::Share(share as f64))
+    }
+
+    fn visit_i64<E: de::Error>(self, share: i64) -> Result<KeepFile, E> {
+        Ok(KeepFile::Share(share as f64))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<KeepFile, E> {
+        Ok(KeepFile::Range(KeepRangeFile { min: None, max: None }))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeepFile, A::Error> {
+        KeepRangeFile::deserialize(MapAccessDeserializer::new(map)).map(KeepFile::Range)
+    }
+}
+
+/// What a task must not exceed: one upper bound, exactly one of `ratio` (of the original network, (0, 1]) and `max`
+/// (absolute, > 0), or several that hold at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Budget")]
 pub enum BudgetFile {
     /// Multiply-accumulates per image.
@@ -160,6 +229,8 @@ pub enum BudgetFile {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max: Option<u64>,
     },
+    /// Bounds on different costs, all to be met.
+    Budget(Vec<BudgetFile>),
 }
 
 fn default_channel_multiple() -> usize {
@@ -189,5 +260,5 @@ fn unread() -> Box<RawValue> {
 
 /// As many as the template has.
 fn default_controls() -> Vec<Box<RawValue>> {
-    vec![unread(), unread()]
+    vec![unread(), unread(), unread(), unread()]
 }

@@ -5,6 +5,7 @@
 //! are an [`AgentList`].
 
 mod agents;
+mod bounds;
 mod check;
 mod choices;
 mod file;
@@ -18,7 +19,10 @@ pub use secateur_scene::{Difference, PluginConfig, Problem, SceneError, Section,
 
 pub use agents::{AgentList, AgentSpec, ControlSpec};
 pub use choices::{Device, Images, LabelUse, RewardChoice};
-pub use file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
+pub use file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
 pub(crate) use parsed::edit;
-pub use parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, SIDES, Scene, SceneData, TaskSpec, apply_set};
+pub use parsed::{
+    BoundSpec, BudgetBound, BudgetSpec, DatasetSpec, KeepSpec, NetworkSpec, SIDES, Scene, SceneData, TaskSpec,
+    apply_set,
+};
 pub use template::template;

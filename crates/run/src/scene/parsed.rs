@@ -7,13 +7,13 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::{Cost, Protocol};
 use secateur_scene::{Document, Format, PluginConfig, Problem, RawValue, SceneError, to_ron_pretty};
-use secateur_sim::{Repair, Selection};
+use secateur_sim::{KeepRange, Repair, Selection};
 use secateur_train::{Executor, Scheduler};
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
 use super::choices::{Device, Images, LabelUse, RewardChoice};
-use super::file::{BudgetFile, DatasetFile, NetworkFile, SCENE_VERSION, SceneFile};
+use super::file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
 use super::template::template;
 
 /// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.
@@ -32,7 +32,7 @@ pub struct SceneData {
     pub networks: Vec<NetworkSpec>,
     /// Data sets; at least one.
     pub datasets: Vec<DatasetSpec>,
-    /// Upper bounds; at least one, no two alike.
+    /// What networks must not exceed; at least one, no two alike.
     pub budgets: Vec<BudgetSpec>,
     /// Every network x (its data sets) x budget, in that order; at least one, names unique.
     pub tasks: Vec<TaskSpec>,
@@ -50,6 +50,9 @@ pub struct SceneData {
     pub finalists: usize,
     /// Whether budget left after a walk is spent.
     pub spend_leftover: bool,
+    /// Whether hidden channels of the winners are refitted as well, see
+    /// [`secateur_kernels::SequentialRefit::run_in_pairs`].
+    pub refit_in_pairs: bool,
     /// Training images per purpose, each at least 1.
     pub images: Images,
     /// What a walk is paid for; weights of outputs are finite and at least 0.
@@ -95,6 +98,9 @@ pub struct NetworkSpec {
     pub size: Option<[usize; 2]>,
     /// Indices into the scene's data sets; at least one.
     pub datasets: Vec<usize>,
+    /// Groups that keep a share of their own, by pattern; all entries that match a group hold. Whether they match any
+    /// is not checked here.
+    pub keep: Vec<KeepSpec>,
 }
 
 /// One data set.
@@ -117,16 +123,32 @@ pub enum BudgetBound {
     Max(u64),
 }
 
+/// What a task must not exceed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BudgetSpec {
+    /// Upper bounds, all of them to be met: at least one, each on another cost.
+    pub bounds: Vec<BoundSpec>,
+}
+
+/// The share of their channels that some groups keep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeepSpec {
+    /// Name of the groups, or of layers whose outputs they are; `*` is any text, `?` any character.
+    pub pattern: String,
+    /// The share.
+    pub range: KeepRange,
+}
+
 /// One upper bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct BudgetSpec {
+pub struct BoundSpec {
     /// What is bounded.
     pub kind: Cost,
     /// The bound.
     pub bound: BudgetBound,
 }
 
-impl BudgetSpec {
+impl BoundSpec {
     /// The largest count allowed for a network whose own count is `original`; a ratio is rounded down.
     pub fn max(&self, original: u64) -> u64 {
         match self.bound {
@@ -188,6 +210,15 @@ impl Scene {
     /// Line and column, both from 1, of the place that [`Self::error_at`] points at.
     pub fn line_col(&self, path: &str) -> (usize, usize) {
         self.document.line_col(path)
+    }
+
+    /// The path of a bound of a budget: `budgets[1]`, and `budgets[1][0]` where it is one of a list.
+    pub(crate) fn bound_path(&self, budget: usize, place: usize) -> String {
+        let in_list = format!("budgets[{budget}][{place}]");
+        match self.document.value(&in_list) {
+            Some(_) => in_list,
+            None => format!("budgets[{budget}]"),
+        }
     }
 
     /// The file name that messages show.
@@ -271,6 +302,7 @@ impl SceneData {
             repair: Some(self.repair),
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
+            refit_in_pairs: Some(self.refit_in_pairs),
             images: self.images,
             reward: self.reward.clone(),
             device: self.device,
@@ -295,16 +327,31 @@ impl SceneData {
             std: network.normalisation.as_ref().map(|(_, std)| std.clone()),
             size: network.size,
             datasets: Some(network.datasets.iter().map(|i| self.datasets[*i].name.clone()).collect()),
+            keep: network.keep.iter().map(|keep| (keep.pattern.clone(), keep_file(keep.range))).collect(),
         }
     }
 }
 
+fn keep_file(KeepRange { min, max }: KeepRange) -> KeepFile {
+    match min == max {
+        true => KeepFile::Share(min),
+        false => KeepFile::Range(KeepRangeFile { min: Some(min), max: Some(max) }),
+    }
+}
+
 fn budget_file(budget: &BudgetSpec) -> BudgetFile {
-    let (ratio, max) = match budget.bound {
+    match budget.bounds.as_slice() {
+        [bound] => bound_file(bound),
+        bounds => BudgetFile::Budget(bounds.iter().map(bound_file).collect()),
+    }
+}
+
+fn bound_file(bound: &BoundSpec) -> BudgetFile {
+    let (ratio, max) = match bound.bound {
         BudgetBound::Ratio(ratio) => (Some(ratio), None),
         BudgetBound::Max(max) => (None, Some(max)),
     };
-    match budget.kind {
+    match bound.kind {
         Cost::Macs => BudgetFile::Macs { ratio, max },
         Cost::Params => BudgetFile::Params { ratio, max },
         Cost::ActivationBytes => BudgetFile::ActivationBytes { ratio, max },

@@ -1,6 +1,6 @@
 //! Expansion of a scene's lists into tasks.
 
-use super::parsed::{BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, TaskSpec};
+use super::parsed::{BoundSpec, BudgetBound, BudgetSpec, DatasetSpec, NetworkSpec, TaskSpec};
 
 /// Most tasks of one scene; three lists of a thousand entries would otherwise be a thousand million.
 pub(super) const TASKS_MAX: usize = 4096;
@@ -28,10 +28,15 @@ pub(super) fn expand_tasks(
     tasks
 }
 
+/// The names of its bounds: `macs0.5-params120000`.
+fn budget_name(budget: &BudgetSpec) -> String {
+    budget.bounds.iter().map(bound_name).collect::<Vec<_>>().join("-")
+}
+
 /// `macs0.5` or `macs20000000`; a ratio always has a point or an exponent, so the two never look alike.
-pub(super) fn budget_name(budget: &BudgetSpec) -> String {
-    let kind = budget.kind.name();
-    match budget.bound {
+pub(super) fn bound_name(bound: &BoundSpec) -> String {
+    let kind = bound.kind.name();
+    match bound.bound {
         BudgetBound::Ratio(ratio) => format!("{kind}{ratio:?}"),
         BudgetBound::Max(max) => format!("{kind}{max}"),
     }

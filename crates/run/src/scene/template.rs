@@ -23,7 +23,8 @@ mod tests {
         let with_all = template()
             .replace("            // arch", "            arch")
             .replace("            // mean", "            mean")
-            .replace("            // size", "            size");
+            .replace("            // size", "            size")
+            .replace("            // keep", "            keep");
         let with_all =
             with_all.replace("            // std", "            std").replace("// datasets: [", "datasets: [");
         let with_all = with_all.replace("// (name: \"shapes\"", "(name: \"shapes\"");
@@ -32,6 +33,10 @@ mod tests {
         assert_eq!((scene.datasets.len(), scene.tasks.len()), (2, 1));
         assert!(scene.networks[0].normalisation.is_some());
         assert_eq!(scene.networks[0].size, Some([32, 32]));
+        assert_eq!(scene.networks[0].keep.len(), 3);
+        let joint =
+            template().replace("budgets: [Macs(ratio: 0.5)]", "budgets: [Budget([Macs(ratio: 0.5), Params(max: 9)])]");
+        assert_eq!(Scene::parse("template.ron", &joint).unwrap().budgets[0].bounds.len(), 2);
     }
 
     #[test]

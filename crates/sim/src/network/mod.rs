@@ -1,7 +1,10 @@
 //! Everything about one network on one data set that a run computes once: groups, counts, normal equations, removal
 //! paths, reward images. Shared by the agent and the controls.
 
+mod activation_energy;
+mod batch_norm_scale;
 mod criterion;
+mod geometric_median;
 mod refit_cache;
 mod removal;
 
@@ -15,8 +18,12 @@ use secateur_kernels::{
 use secateur_net::{ChannelGroups, Cost, CostModel, GroupId, KeptChannels, NetError, Network, Protocol, prune};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::activation_energy::ActivationEnergy;
+pub(crate) use self::batch_norm_scale::BatchNormScale;
+pub use self::batch_norm_scale::batch_norm_scales;
 pub use self::criterion::{Criterion, RankedGroup};
 pub(crate) use self::criterion::{GroupNorm, RandomOrder};
+pub(crate) use self::geometric_median::GeometricMedian;
 use self::refit_cache::RefitCache;
 use self::removal::Ranking;
 use crate::error::SimError;

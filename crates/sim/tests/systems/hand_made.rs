@@ -11,7 +11,7 @@ use secateur_sim::{
     Criterion, EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LateScores, Macs, MadeBy, N_FEATURES,
     NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair, Reward,
     RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats,
-    TickFailure, Walk, WalkEnd, build_batch, spawn_network,
+    TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -54,7 +54,7 @@ pub fn pool() -> Pool {
 /// The network with removal paths that its weights would not give: the first convolution loses its channels 0, 2, 3 in
 /// this order, the second its channel 1.
 pub fn prepared() -> Prepared {
-    let mut prepared = prepared_by(Selection::L1.criterion(0, &PluginList::default()).unwrap()).unwrap();
+    let mut prepared = prepared_by(Selection::L1.criterion(0, &PluginList::default(), None).unwrap()).unwrap();
     let path = |removed: &[usize], errors: &[f64]| {
         Arc::new(RemovalPath { removed: removed.to_vec(), errors: errors.to_vec() })
     };
@@ -100,7 +100,8 @@ impl Process {
         let mut world = World::new();
         let prepared = prepared();
         let bound = CostBound { cost: Cost::Macs, max: BUDGET };
-        let wall = BudgetWall::new(&prepared.groups, prepared.model.clone(), bound, 1, 0.1).unwrap();
+        let wall =
+            BudgetWall::new(&prepared.groups, prepared.model.clone(), &WidthRules::new(1, 0.1), &[bound]).unwrap();
         let scale = FeatureScale::of(prepared.shapes.iter());
         world.insert_resource(ObservationSpace { scale, n_features: N_FEATURES });
         world.insert_resource(pool());

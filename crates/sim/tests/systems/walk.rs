@@ -268,7 +268,7 @@ fn the_hand_made_task_costs_what_its_description_says() {
     assert_eq!((wall.order(), wall.least_widths()), (&[A, B][..], &widths(1, 1)[..]));
     let prepared = crate::hand_made::prepared();
     for (a, b) in [(1, 1), (3, 1), (4, 2)] {
-        let count = prepared.model.count(wall.cost(), &widths(a, b));
+        let count = prepared.model.count(wall.limits()[0].cost, &widths(a, b));
         assert_eq!(count, macs(a, b));
     }
 }

@@ -148,7 +148,8 @@ pub fn search_on(
         .map(|&ratio| TaskSetup {
             name: format!("tiny-{ratio}"),
             network: 0,
-            budget: CostBound { cost: Cost::Macs, max: (full as f64 * ratio) as u64 },
+            budget: vec![CostBound { cost: Cost::Macs, max: (full as f64 * ratio) as u64 }],
+            keep: Default::default(),
             budget_ratio: ratio as f32,
             is_searched: true,
         })

@@ -8,6 +8,8 @@ pub enum ImageLabels {
     /// Every sub-folder is a class, in alphabetical order.
     #[default]
     Folders,
+    /// These sub-folders are the classes, in the order of the network's outputs.
+    Classes(Vec<String>),
     /// There are none: all images of the folder and its sub-folders are read.
     None,
     /// A text file in the folder, a line `path,label` for each image; numbers are those of the network's outputs, names

@@ -2,7 +2,7 @@
 
 use super::choices::{ImageLabels, OnError};
 use super::transform::{ChannelOrder, Interpolation, Resize};
-use crate::DatasetSource;
+use crate::data::source::{DatasetSource, default_cache, default_test_percent};
 
 /// How the command line takes an image folder.
 pub(crate) const USAGE: &str = "images:DIR[,CHOICE=...]";
@@ -58,7 +58,7 @@ fn folder_with_defaults(dir: &str) -> DatasetSource {
         labels: ImageLabels::default(),
         transform: Default::default(),
         on_error: OnError::default(),
-        test_percent: crate::data::default_test_percent(),
-        cache: crate::data::default_cache(),
+        test_percent: default_test_percent(),
+        cache: default_cache(),
     }
 }

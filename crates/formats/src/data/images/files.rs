@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 use secateur_net::Shape;
 
-use super::cache::{CacheKey, DecodedCache};
+use super::cache::{BYTES_MAX as CACHE_BYTES_MAX, CacheKey, DecodedCache};
 use super::choices::OnError;
 use super::decode::decode_image;
 use super::listing::PathList;
@@ -60,7 +60,8 @@ impl ImageFiles {
     /// The same files, decoded images being kept in `folder`, if the scene allows it.
     pub(crate) fn cached_in(&self, folder: Option<&Path>) -> Self {
         let folder = folder.filter(|_| self.listing.cache);
-        let cache = self.cache.clone().or_else(|| folder.map(|folder| Arc::new(DecodedCache::new(folder))));
+        let cache =
+            self.cache.clone().or_else(|| folder.map(|folder| Arc::new(DecodedCache::new(folder, CACHE_BYTES_MAX))));
         Self { cache, ..self.clone() }
     }
 

@@ -135,6 +135,26 @@ pub(crate) fn list_classes(folder: &Path) -> Result<FoundImages, FormatError> {
     Ok(found)
 }
 
+/// Every image below the sub-folders `classes` of `folder`, which are numbered in this order; one that is not there has
+/// no image.
+///
+/// # Errors
+/// As [`list_classes`], and a sub-folder that `classes` does not name.
+pub(crate) fn list_named_classes(folder: &Path, classes: &[String]) -> Result<FoundImages, FormatError> {
+    let mut found = list_classes(folder)?;
+    let fail = |problem: String| FormatError::ImageFolder { folder: folder.to_owned(), problem };
+    let number = |class: &String| {
+        let number = classes.iter().position(|known| known == class).and_then(|number| u16::try_from(number).ok());
+        number.ok_or_else(|| {
+            fail(format!("has the class '{class}', which `labels: Classes([...])` does not name; add or move it"))
+        })
+    };
+    let numbers = found.classes.iter().map(number).collect::<Result<Vec<u16>, FormatError>>()?;
+    found.labels.iter_mut().flatten().for_each(|label| *label = numbers[usize::from(*label)]);
+    found.classes = classes.to_vec();
+    Ok(found)
+}
+
 /// Names of the class folders of `folder`, in alphabetical order.
 ///
 /// # Errors

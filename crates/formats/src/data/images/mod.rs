@@ -7,7 +7,7 @@ pub(crate) mod decode;
 pub(crate) mod files;
 pub(crate) mod list_file;
 pub(crate) mod listing;
-mod split;
+pub(crate) mod split;
 pub(crate) mod transform;
 
 use std::collections::BTreeMap;
@@ -20,13 +20,16 @@ use crate::{Dataset, FormatError, Split};
 use choices::{ImageLabels, OnError};
 use files::{ImageFiles, ImageListing};
 use list_file::{Listed, read_list};
-use listing::{FoundImages, class_names, list_all, list_classes, split_folders};
+use listing::{FoundImages, class_names, list_all, list_classes, list_named_classes, split_folders};
 use split::{FolderPart, part_of};
 use transform::Transform;
 
 /// Sub-folders that hold the two splits, where both are there.
 const TRAIN_FOLDERS: [&str; 2] = ["train", "training"];
 const TEST_FOLDERS: [&str; 4] = ["val", "valid", "validation", "test"];
+
+/// Classes that a note names.
+const TOLD_MAX: usize = 5;
 
 /// A data set of image files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,31 +57,16 @@ impl ImageSource<'_> {
             }
             _ => found,
         };
+        self.check_found(&found, &folder)?;
         let fail = |problem: String| Err(FormatError::ImageFolder { folder: folder.clone(), problem });
         let left_out = found.left_out();
-        if found.paths.len() == 0 {
-            let besides = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) };
-            let expected = match self.labels {
-                ImageLabels::Folders => {
-                    "a sub-folder for each class, with JPEG, PNG, WebP or BMP files in it, belongs there; \
-                                    for images without labels say `labels: None`"
-                }
-                ImageLabels::None | ImageLabels::List(_) => "JPEG, PNG, WebP or BMP files belong there",
-            };
-            return fail(format!("holds no image{besides}; {expected}"));
-        }
-        if *self.labels == ImageLabels::Folders && found.classes.len() < 2 {
-            let class = found.classes.first().map_or("", String::as_str);
-            return fail(format!(
-                "has one class folder, '{class}', expected at least two; for images without labels say `labels: None`"
-            ));
-        }
         let single = if part == FolderPart::All { None } else { single_images(&found) };
         if let (Some(single), OnError::Stop) = (&single, self.on_error) {
             return fail(format!("has {single}; add images of them, or say `on_error: Skip` to go on without"));
         }
         let mut notes = Vec::new();
         notes.extend((!left_out.is_empty()).then(|| format!("left out: {}", left_out.join("; "))));
+        notes.extend(self.numbering(&found.classes));
         notes.extend(single.filter(|_| part == FolderPart::Train).map(|told| format!("{told}: for training only")));
         let FoundImages { paths, labels, classes, .. } = part_of(found, part, self.test_percent);
         if paths.len() == 0 {
@@ -97,6 +85,30 @@ impl ImageSource<'_> {
         let listing = ImageListing { folder, paths, transform, on_error, cache, is_numbered, notes };
         let images = Pixels::InFiles(ImageFiles::new(listing));
         Ok(Dataset { name, shape: Shape { c: 0, h: 0, w: 0 }, n_classes, images, labels })
+    }
+
+    /// There are images, and where folders are classes at least two of these.
+    fn check_found(&self, found: &FoundImages, folder: &Path) -> Result<(), FormatError> {
+        let fail = |problem: String| Err(FormatError::ImageFolder { folder: folder.to_owned(), problem });
+        let left_out = found.left_out();
+        if found.paths.len() == 0 {
+            let besides = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join("; ")) };
+            let expected = match self.labels {
+                ImageLabels::Folders | ImageLabels::Classes(_) => {
+                    "a sub-folder for each class, with JPEG, PNG, WebP or BMP files in it, belongs there; \
+                                    for images without labels say `labels: None`"
+                }
+                ImageLabels::None | ImageLabels::List(_) => "JPEG, PNG, WebP or BMP files belong there",
+            };
+            return fail(format!("holds no image{besides}; {expected}"));
+        }
+        if *self.labels == ImageLabels::Folders && found.classes.len() < 2 {
+            let class = found.classes.first().map_or("", String::as_str);
+            return fail(format!(
+                "has one class folder, '{class}', expected at least two; for images without labels say `labels: None`"
+            ));
+        }
+        Ok(())
     }
 
     /// The folder of a split, and which part of its images belong to it.
@@ -121,7 +133,8 @@ impl ImageSource<'_> {
         }
         let classes = match self.labels {
             ImageLabels::List(file) => read_list(&trained.join(file))?.found.classes,
-            ImageLabels::Folders | ImageLabels::None => class_names(trained)?,
+            ImageLabels::Folders => class_names(trained)?,
+            ImageLabels::Classes(_) | ImageLabels::None => return Ok(found),
         };
         let numbers: Vec<Option<u16>> = found
             .classes
@@ -143,12 +156,38 @@ impl ImageSource<'_> {
         Ok(found)
     }
 
+    /// Which class is which output of a network, where the names decide.
+    fn numbering(&self, classes: &[String]) -> Option<String> {
+        let otherwise = match self.labels {
+            ImageLabels::Folders => "`labels: Classes([...])` tells another order",
+            ImageLabels::List(_) => "numbers in the list tell another order",
+            ImageLabels::Classes(_) | ImageLabels::None => return None,
+        };
+        let quoted: Vec<String> = classes.iter().take(TOLD_MAX).map(|class| format!("'{class}'")).collect();
+        let more = if classes.len() > TOLD_MAX { ", …" } else { "" };
+        let quoted = quoted.join(", ");
+        (!classes.is_empty())
+            .then(|| format!("classes are the network's outputs in alphabetical order, {quoted}{more}; {otherwise}"))
+    }
+
     fn list(&self, folder: &Path) -> Result<Listed, FormatError> {
         match self.labels {
             ImageLabels::Folders => Ok(Listed { found: list_classes(folder)?, is_numbered: false }),
+            ImageLabels::Classes(names) => Ok(Listed { found: list_named_classes(folder, names)?, is_numbered: false }),
             ImageLabels::None => Ok(Listed { found: list_all(folder)?, is_numbered: false }),
             ImageLabels::List(file) => read_list(&folder.join(file)),
         }
+    }
+}
+
+/// What is wrong with classes that a scene names.
+pub(crate) fn check_labels(labels: &ImageLabels) -> Option<(&'static str, String)> {
+    let ImageLabels::Classes(names) = labels else { return None };
+    let twice = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name));
+    match (names.len(), twice) {
+        (0 | 1, _) => Some(("labels", format!("names {} classes, expected at least two", names.len()))),
+        (_, Some((_, name))) => Some(("labels", format!("names the class '{name}' twice"))),
+        _ => None,
     }
 }
 

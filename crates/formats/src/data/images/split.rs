@@ -21,14 +21,7 @@ pub(super) fn part_of(found: FoundImages, part: FolderPart, test_percent: u8) ->
     }
     let n = found.paths.len();
     let label = |index: usize| found.labels.as_ref().map_or(0, |labels| labels[index]);
-    let mut ranked: Vec<(u16, u64, usize)> =
-        found.paths.iter().enumerate().map(|(index, path)| (label(index), rank(path), index)).collect();
-    ranked.sort_unstable();
-    let mut is_test = vec![false; n];
-    for class in ranked.chunk_by(|a, b| a.0 == b.0) {
-        let share = (class.len() * usize::from(test_percent)).div_ceil(100).min(class.len() - 1);
-        class[..share].iter().for_each(|&(_, _, index)| is_test[index] = true);
-    }
+    let is_test = held_out(found.paths.iter(), label, test_percent);
     let chosen = (0..n).filter(|&index| is_test[index] == (part == FolderPart::Test));
     let (mut paths, mut labels) = (PathList::default(), Vec::new());
     for index in chosen {
@@ -37,6 +30,24 @@ pub(super) fn part_of(found: FoundImages, part: FolderPart, test_percent: u8) ->
     }
     let labels = found.labels.as_ref().map(|_| labels);
     FoundImages::new(paths, labels, found.classes)
+}
+
+/// Which of the images with these names are held out: of every class (`label` gives that of an index) `test_percent` of
+/// a hundred, at least one and not the last one. A name's hash decides.
+pub(crate) fn held_out<N: AsRef<str>>(
+    names: impl Iterator<Item = N>,
+    label: impl Fn(usize) -> u16,
+    test_percent: u8,
+) -> Vec<bool> {
+    let mut ranked: Vec<(u16, u64, usize)> =
+        names.enumerate().map(|(index, name)| (label(index), rank(name.as_ref()), index)).collect();
+    ranked.sort_unstable();
+    let mut is_test = vec![false; ranked.len()];
+    for class in ranked.chunk_by(|a, b| a.0 == b.0) {
+        let share = (class.len() * usize::from(test_percent)).div_ceil(100).min(class.len() - 1);
+        class[..share].iter().for_each(|&(_, _, index)| is_test[index] = true);
+    }
+    is_test
 }
 
 fn rank(path: &str) -> u64 {

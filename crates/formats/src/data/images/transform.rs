@@ -82,25 +82,25 @@ impl Transform {
     pub(crate) fn apply(&self, image: DecodedImage, to: Shape) -> Result<Vec<u8>, String> {
         let image = if to.c == 1 { grey(image) } else { image };
         let size = self.resized(image.shape, to);
-        let resized = self.resize_to(image, size)?;
-        let cut = centre(&resized, to);
-        Ok(match (resized.shape.c, to.c, self.channels) {
+        let (c, cut) = (image.shape.c, self.middle(image, size, to)?);
+        Ok(match (c, to.c, self.channels) {
             (1, 3, _) => cut.into_iter().flat_map(|x| [x; 3]).collect(),
             (3, 3, ChannelOrder::Bgr) => cut.as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| [b, g, r]).collect(),
             _ => cut,
         })
     }
 
-    fn resize_to(&self, image: DecodedImage, to: Shape) -> Result<DecodedImage, String> {
-        let Shape { h, w, .. } = to;
-        let DecodedImage { shape, pixels, mode } = image;
-        if shape == to {
-            return Ok(DecodedImage { shape, pixels, mode });
+    /// The middle, of the rows and columns of `to`, of what `image` is when it is resized to `size`; nothing else of
+    /// that is computed.
+    fn middle(&self, image: DecodedImage, size: Shape, to: Shape) -> Result<Vec<u8>, String> {
+        let DecodedImage { shape, pixels, .. } = image;
+        let corner = [middle_of(size.h, to.h), middle_of(size.w, to.w)];
+        if shape == size {
+            return Ok(part(&pixels, shape, corner, to));
         }
         let kind = if shape.c == 1 { PixelType::U8 } else { PixelType::U8x3 };
-        let side = |n: usize| u32::try_from(n).map_err(|_| format!("resizing to {h} x {w}: too large"));
+        let side = |n: usize| u32::try_from(n).map_err(|_| format!("resizing to {} x {}: too large", size.h, size.w));
         let source = ImageRef::new(side(shape.w)?, side(shape.h)?, &pixels, kind).map_err(|e| e.to_string())?;
-        let mut out = Image::new(side(w)?, side(h)?, kind);
         let algorithm = match self.interpolation {
             Interpolation::Nearest => ResizeAlg::Nearest,
             Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
@@ -108,9 +108,28 @@ impl Transform {
             Interpolation::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
         };
         let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
+        // Which pixel is the nearest may depend on the last digit of a place: all of them are found as PIL finds them.
+        let is_whole = self.interpolation == Interpolation::Nearest;
+        let computed = if is_whole { size } else { Shape { c: shape.c, ..to } };
+        let options = if computed == size { options } else { places_of(options, [shape, size, to], corner) };
+        let mut out = Image::new(side(computed.w)?, side(computed.h)?, kind);
         Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
-        Ok(DecodedImage { shape: to, pixels: out.into_vec(), mode })
+        let out = out.into_vec();
+        Ok(if computed == size { part(&out, size, corner, to) } else { out })
     }
+}
+
+/// The places of an image of the shape `of` that become the rows and columns of `to` from `corner` on, when it is
+/// resized to `resized`. The pixels around them still count, as they do when all of it is resized.
+fn places_of(options: ResizeOptions, [of, resized, to]: [Shape; 3], corner: [usize; 2]) -> ResizeOptions {
+    let places = |of: usize, resized: usize, first: usize, n: usize| {
+        let scale = of as f64 / resized as f64;
+        let first = first as f64 * scale;
+        (first, (n as f64 * scale).min(of as f64 - first))
+    };
+    let (top, height) = places(of.h, resized.h, corner[0], to.h);
+    let (left, width) = places(of.w, resized.w, corner[1], to.w);
+    options.crop(left, top, width, height)
 }
 
 /// Luma of ITU-R 601, as PIL's `convert("L")` computes it.
@@ -125,11 +144,16 @@ fn grey(image: DecodedImage) -> DecodedImage {
     DecodedImage { shape: Shape { c: 1, ..image.shape }, pixels, mode: image.mode }
 }
 
-/// The middle; of two middles the one that Python's `round` takes, which rounds halves to even.
-fn centre(image: &DecodedImage, to: Shape) -> Vec<u8> {
-    let Shape { c, h, w } = image.shape;
-    let first = |have: usize, want: usize| ((have.saturating_sub(want)) as f64 / 2.0).round_ties_even() as usize;
-    let (top, left) = (first(h, to.h), first(w, to.w));
-    let rows = image.pixels.chunks_exact(w * c).skip(top).take(to.h);
-    rows.flat_map(|row| &row[left * c..(left + to.w) * c]).copied().collect()
+/// Where the middle begins; of two middles the one that Python's `round` takes, which rounds halves to even.
+fn middle_of(have: usize, want: usize) -> usize {
+    (have.saturating_sub(want) as f64 / 2.0).round_ties_even() as usize
+}
+
+/// The rows and columns of `to` from `corner` on.
+fn part(pixels: &[u8], of: Shape, [top, left]: [usize; 2], to: Shape) -> Vec<u8> {
+    if (of.h, of.w) == (to.h, to.w) {
+        return pixels.to_vec();
+    }
+    let rows = pixels.chunks_exact(of.w * of.c).skip(top).take(to.h);
+    rows.flat_map(|row| &row[left * of.c..(left + to.w) * of.c]).copied().collect()
 }

@@ -1,6 +1,6 @@
 //! Unrolls as arrays of the network: time-major, padded to the longest.
 
-use super::frame::Frame;
+use super::frame::{Deciding, Frame};
 use super::net::NetInput;
 use crate::error::{RlError, check_length};
 use crate::unroll::Unroll;
@@ -57,6 +57,11 @@ impl<'a> UnrollBatch<'a> {
     }
 }
 
+/// What is decided at step `t` of an unroll.
+pub(super) fn deciding(unroll: &Unroll, t: usize) -> Deciding {
+    Deciding { task: unroll.task, layer: unroll.layer[t], even_ratio: unroll.even_ratio[t] }
+}
+
 fn push_step(frame: &Frame, input: &mut NetInput, unroll: &Unroll, t: usize) -> Result<(), RlError> {
     let n_steps = unroll.n_steps();
     if t > n_steps {
@@ -67,7 +72,7 @@ fn push_step(frame: &Frame, input: &mut NetInput, unroll: &Unroll, t: usize) -> 
         return Ok(());
     }
     let observation = &unroll.observation[t * frame.n_features..(t + 1) * frame.n_features];
-    frame.push_features(&mut input.features, observation, unroll.even_ratio[t]);
+    frame.push_features(&mut input.features, observation, deciding(unroll, t));
     input.last.extend([unroll.last_action[t], unroll.last_reward[t]]);
     // The step after the last may describe a walk that does not exist.
     input.table_row.push(if t < n_steps { frame.table_row(unroll.task, unroll.layer[t])? } else { 0 });

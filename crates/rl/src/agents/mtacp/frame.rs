@@ -1,15 +1,28 @@
 //! What policy and learner share and never change.
 
+use super::errors::{N_ERROR_FEATURES, error_features};
 use super::net::NetShape;
-use super::settings::MtacpSettings;
+use super::settings::{MtacpSettings, ObserveRule, StartRule};
 use crate::error::RlError;
+use crate::nn::squash::shifted;
+use crate::task_plan::{TaskPlan, TaskPlans};
 
 /// Added to softplus, which can round to 0.
 pub(super) const VARIANCE_MIN: f32 = 1e-6;
 
+/// What is decided, and what the budget leaves for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deciding {
+    pub(super) task: u32,
+    pub(super) layer: u32,
+    pub(super) even_ratio: f32,
+}
+
 /// What policy and learner share and never change.
 pub(super) struct Frame {
     pub(super) settings: MtacpSettings,
+    /// What is known of the tasks, if the settings ask for it.
+    pub(super) plans: Option<TaskPlans>,
     pub(super) net: NetShape,
     pub(super) n_features: usize,
     pub(super) n_tasks: usize,
@@ -19,10 +32,32 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn push_features(&self, features: &mut Vec<f32>, observation: &[f32], even_ratio: f32) {
+    pub(super) fn push_features(&self, features: &mut Vec<f32>, observation: &[f32], at: Deciding) {
         features.extend(observation);
         if self.settings.table_gain != 0.0 {
-            features.push(even_ratio);
+            features.push(at.even_ratio);
+        }
+        if self.settings.observe == ObserveRule::Errors {
+            let plan = self.plan(at.task).filter(|plan| (at.layer as usize) < plan.n_groups());
+            features.extend(plan.map_or([0.0; N_ERROR_FEATURES], |plan| error_features(plan, at.layer as usize)));
+        }
+    }
+
+    fn plan(&self, task: u32) -> Option<&TaskPlan> {
+        self.plans.as_ref()?.all().get(task as usize)
+    }
+
+    /// The keep ratio that a raw action of 0 stands for.
+    fn centre(&self, at: Deciding) -> f32 {
+        let place = at.layer as usize;
+        match (self.settings.start, self.plan(at.task)) {
+            (StartRule::Knapsack, Some(plan)) if place < plan.n_groups() => {
+                let group = &plan.widths.groups[place];
+                let planned = plan.knapsack[place] as f32 / group.n_channels as f32;
+                let even = [at.even_ratio, plan.even_ratios[place]];
+                shifted(planned, even, self.keep_ratio_min)
+            }
+            _ => at.even_ratio,
         }
     }
 
@@ -37,11 +72,21 @@ impl Frame {
         Ok((task * self.walk_length_max + layer) as u32)
     }
 
-    pub(super) fn keep_ratio(&self, raw_action: f32, even_ratio: f32) -> f32 {
-        self.settings.squash.keep_ratio(raw_action, even_ratio, self.keep_ratio_min)
+    pub(super) fn keep_ratio(&self, raw_action: f32, at: Deciding) -> f32 {
+        let centre = self.centre(at);
+        // Without an offset these are the planned widths, whole groups included.
+        if raw_action == 0.0 && self.settings.start == StartRule::Knapsack {
+            return centre;
+        }
+        self.settings.squash.keep_ratio(raw_action, centre, self.keep_ratio_min)
     }
 
-    pub(super) fn raw_action(&self, keep_ratio: f32, even_ratio: f32) -> f32 {
-        self.settings.squash.raw_action(keep_ratio, even_ratio, self.keep_ratio_min)
+    pub(super) fn raw_action(&self, keep_ratio: f32, at: Deciding) -> f32 {
+        self.settings.squash.raw_action(keep_ratio, self.centre(at), self.keep_ratio_min)
+    }
+
+    /// Whether a walk keeps the policy's means although it may explore: the first, where they are the planned widths.
+    pub(super) fn keeps_plan(&self, walk: u64) -> bool {
+        walk == 0 && self.settings.start == StartRule::Knapsack
     }
 }

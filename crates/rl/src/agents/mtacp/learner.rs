@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::batch::UnrollBatch;
+use super::errors;
 use super::frame::Frame;
 use super::loss::{Loss, LossInput};
 use super::memory::{self, TaskMemory};
@@ -16,6 +17,7 @@ use crate::interface::{LearnReport, Learner, Policy};
 use crate::nn::params::{Params, flat_gradient};
 use crate::optim::{Optimizer, clip_gradient_norm};
 use crate::state::{StateReader, StateWriter};
+use crate::task_plan::TaskPlans;
 use crate::unroll::Unroll;
 
 /// What changes, and is saved.
@@ -43,9 +45,21 @@ impl MtacpLearner {
     /// # Errors
     /// A failure to copy the initial weights.
     pub fn new(settings: MtacpSettings, agent: &EnvironmentSpec) -> Result<Self, RlError> {
+        Self::with_plans(settings, agent, None)
+    }
+
+    /// As [`Self::new`], in a run whose tasks have these plans, if the settings ask for them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_plans(
+        settings: MtacpSettings,
+        agent: &EnvironmentSpec,
+        plans: Option<TaskPlans>,
+    ) -> Result<Self, RlError> {
         let has_table = settings.table_gain != 0.0;
         let net = NetShape {
-            n_inputs: agent.n_features + usize::from(has_table),
+            n_inputs: agent.n_features + usize::from(has_table) + errors::n_features(settings.observe),
             trunk: settings.trunk.clone(),
             n_hidden: settings.lstm_units,
             n_table: if has_table { agent.n_tasks * agent.walk_length_max } else { 0 },
@@ -63,6 +77,7 @@ impl MtacpLearner {
         let batch_size = if settings.batch_size == 0 { agent.n_actors.max(1) } else { settings.batch_size };
         let frame = Arc::new(Frame {
             settings,
+            plans,
             net,
             n_features: agent.n_features,
             n_tasks: agent.n_tasks,

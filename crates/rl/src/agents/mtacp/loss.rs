@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, Var};
 
-use super::batch::UnrollBatch;
+use super::batch::{UnrollBatch, deciding};
 use super::frame::{Frame, VARIANCE_MIN};
 use super::memory::TaskMemory;
 use super::net::forward;
@@ -81,7 +81,7 @@ impl LossInput<'_> {
             return unroll.raw_action[t];
         }
         // What was realised is what earned the reward, whatever the wall made of the sample.
-        self.frame.raw_action(unroll.keep_ratio[t], unroll.even_ratio[t])
+        self.frame.raw_action(unroll.keep_ratio[t], deciding(unroll, t))
     }
 
     fn tensor(&self, values: &[f32]) -> candle_core::Result<Tensor> {

@@ -6,6 +6,7 @@
 //! departs further: see [`MtacpSettings`].
 
 mod batch;
+mod errors;
 mod frame;
 mod learner;
 mod loss;
@@ -18,11 +19,12 @@ mod settings;
 mod tests;
 
 pub use learner::MtacpLearner;
-pub use settings::{MtacpSettings, SigmaRule, UnrollRule};
+pub use settings::{MtacpSettings, ObserveRule, SigmaRule, StartRule, UnrollRule};
 
-use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, Profile};
+use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, Profile};
 use crate::error::RlError;
 use crate::setting::BadSetting;
+use crate::task_plan::TaskPlans;
 
 impl AgentKind for MtacpSettings {
     const ENTRY: AgentEntry = AgentEntry {
@@ -30,6 +32,7 @@ impl AgentKind for MtacpSettings {
         word: "mtacp",
         about: "multi-task actor-critic (IMPALA, V-trace, LSTM)",
         learns: true,
+        shows_policy: true,
         candidates: Some(300),
     };
 }
@@ -37,6 +40,15 @@ impl AgentKind for MtacpSettings {
 impl AgentSettings for MtacpSettings {
     fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
         Ok(Agent::Learning(Box::new(MtacpLearner::new(self.clone(), environment)?)))
+    }
+
+    fn plan_weights(&self) -> Option<ErrorWeights> {
+        let asks = self.start == StartRule::Knapsack || self.observe == ObserveRule::Errors;
+        asks.then(ErrorWeights::default)
+    }
+
+    fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
+        Ok(Agent::Learning(Box::new(MtacpLearner::with_plans(self.clone(), environment, Some(plans.clone()))?)))
     }
 
     fn profile(&self) -> Profile {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::frame::{Frame, VARIANCE_MIN};
+use super::frame::{Deciding, Frame, VARIANCE_MIN};
 use super::net::{NetInput, forward};
 use super::settings::SigmaRule;
 use crate::error::{During, RlError, check_finite, check_length};
@@ -23,6 +23,10 @@ pub(super) struct MtacpPolicy {
     pub(super) weights: Vec<Tensor>,
     /// Standard deviation under [`SigmaRule::Annealed`].
     pub(super) sigma: f32,
+}
+
+const fn deciding(request: &ActRequest) -> Deciding {
+    Deciding { task: request.task, layer: request.layer, even_ratio: request.even_ratio }
 }
 
 impl Policy for MtacpPolicy {
@@ -52,10 +56,11 @@ impl MtacpPolicy {
                 SigmaRule::Learned => (softplus(spread[row]) + VARIANCE_MIN).sqrt(),
                 SigmaRule::Annealed { .. } => self.sigma,
             };
-            let raw_action = if request.explore { mean[row] + sigma * self.noise(request) } else { mean[row] };
+            let explores = request.explore && !self.frame.keeps_plan(request.walk);
+            let raw_action = if explores { mean[row] + sigma * self.noise(request) } else { mean[row] };
             let state = row * n_hidden..(row + 1) * n_hidden;
             let decision = Decision {
-                keep_ratio: self.frame.keep_ratio(raw_action, request.even_ratio),
+                keep_ratio: self.frame.keep_ratio(raw_action, deciding(request)),
                 raw_action,
                 log_prob: log_prob(raw_action, mean[row], sigma),
                 value: value[row],
@@ -84,7 +89,7 @@ impl MtacpPolicy {
                 "even_ratio, last_action, last_reward",
                 &[request.even_ratio, request.last_action, request.last_reward],
             )?;
-            frame.push_features(&mut input.features, &request.observation, request.even_ratio);
+            frame.push_features(&mut input.features, &request.observation, deciding(request));
             input.last.extend([request.last_action, request.last_reward]);
             input.table_row.push(frame.table_row(request.task, request.layer)?);
             if request.recurrent.is_empty() {

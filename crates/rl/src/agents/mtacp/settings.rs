@@ -39,6 +39,26 @@ pub enum UnrollRule {
     Walk,
 }
 
+/// Which widths an action of 0 stands for, with [`Squash::AroundEven`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StartRule {
+    /// The keep ratio that every group that is left can share.
+    Even,
+    /// The width of least weighted layer error, all shifted alike as far as earlier groups departed from theirs. The
+    /// first walk of a task keeps just these.
+    Knapsack,
+}
+
+/// What is observed of a group, beside what the simulation tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObserveRule {
+    /// Nothing: its shape, and where the walk stands.
+    Shapes,
+    /// Its error curve, what its next width would bring, its width of least weighted error, and the price of the
+    /// budget.
+    Errors,
+}
+
 profiled_settings! {
     /// Everything that tells one IMPALA-like agent from another.
     pub struct MtacpSettings {
@@ -53,6 +73,10 @@ profiled_settings! {
         zero_mean: bool,
         /// From raw action to keep ratio.
         squash: Squash,
+        /// Where the search starts.
+        start: StartRule,
+        /// What is observed of a group.
+        observe: ObserveRule,
         /// Exploration.
         sigma: SigmaRule,
         /// Steps of an unroll.
@@ -100,6 +124,10 @@ impl MtacpSettings {
         }
         ranges.count("lstm_units", self.lstm_units, 1..=UNITS_MAX);
         ranges.number("table_gain", self.table_gain, 0.0..=NUMBER_MAX);
+        if (self.start, self.squash) == (StartRule::Knapsack, Squash::Absolute) {
+            let expected = "Even where `squash` is Absolute, which starts at the middle of the range";
+            ranges.add(BadSetting::new("start", self.start, expected));
+        }
         if let SigmaRule::Annealed { first, last } = self.sigma {
             ranges.positive("sigma.first", first, NUMBER_MAX);
             ranges.positive("sigma.last", last, NUMBER_MAX);
@@ -138,6 +166,8 @@ impl MtacpSettings {
             table_gain: 0.0,
             zero_mean: false,
             squash: Squash::Absolute,
+            start: StartRule::Even,
+            observe: ObserveRule::Shapes,
             sigma: SigmaRule::Learned,
             unroll: UnrollRule::Fixed(60),
             batch_size: 4,
@@ -165,6 +195,8 @@ impl MtacpSettings {
             table_gain: 15.0,
             zero_mean: true,
             squash: Squash::AroundEven,
+            start: StartRule::Even,
+            observe: ObserveRule::Shapes,
             sigma: SigmaRule::Annealed { first: 0.6, last: 0.2 },
             unroll: UnrollRule::Walk,
             batch_size: 0,

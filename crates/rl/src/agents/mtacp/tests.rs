@@ -219,3 +219,32 @@ fn reward_statistics_are_the_mean_and_variance_of_few_rewards() {
     assert!((stats.standardise(0.6)).abs() < 1e-12);
     assert!((stats.standardise(0.7) - 0.1 / (0.02f64 / 3.0).sqrt()).abs() < 1e-9);
 }
+
+/// Widths 16, 15 and 6 of 16 are planned.
+#[test]
+fn a_search_that_starts_at_the_knapsack_keeps_it_and_shifts_it_with_the_budget() {
+    let mut plan = crate::task_plan::hand_made::curved(&[16, 16, 16], &[1, 2, 4], 70);
+    plan.even_ratios = vec![0.6, 0.55, 0.5];
+    let plans = TaskPlans::new(vec![plan]);
+    let settings = MtacpSettings { start: StartRule::Knapsack, ..MtacpSettings::of(Profile::Tuned) };
+    assert_eq!(settings.plan_weights(), Some(ErrorWeights::Probed));
+    assert_eq!(MtacpSettings::of(Profile::Tuned).check(), []);
+    let environment = EnvironmentSpec { walk_length_max: 3, keep_ratio_min: 0.1, ..AGENT };
+    let agent = settings.build_planned(&environment, &plans).unwrap();
+    let keeps = |layer: u32, even_ratio: f32| {
+        let request = crate::interface::ActRequest {
+            layer,
+            n_layers: 3,
+            observation: vec![0.5; 3],
+            even_ratio,
+            explore: true,
+            ..crate::interface::ActRequest::default()
+        };
+        agent.policy().act(&[request]).unwrap()[0].keep_ratio
+    };
+    let planned = [keeps(0, 0.6), keeps(1, 0.55), keeps(2, 0.5)];
+    assert_eq!(planned, [1.0, 15.0 / 16.0, 6.0 / 16.0], "the first walk keeps what was planned");
+    assert!(keeps(2, 0.4) < planned[2] && keeps(2, 0.6) > planned[2], "what the budget leaves moves it");
+    let wrong = MtacpSettings { start: StartRule::Knapsack, ..MtacpSettings::of(Profile::Paper) };
+    assert_eq!(wrong.check()[0].path, "start");
+}
