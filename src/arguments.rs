@@ -14,6 +14,7 @@ use secateur_run::scene::{Device, SIDES};
 use crate::bench::BenchArgs;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
 use crate::plan::{BudgetArg, DatasetArg, budget, dataset};
+use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -122,6 +123,9 @@ pub(crate) enum Command {
     /// Measure a network's top-1 accuracy
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+    /// Train a network further, with another one as its teacher
+    #[command(after_help = TUNE_EXAMPLES)]
+    Tune(TuneArgs),
     /// Tell which of two networks is better on the same images, or that these are too few to tell
     #[command(after_help = COMPARE_NETWORKS_EXAMPLES)]
     CompareNetworks(CompareNetworksArgs),

@@ -9,7 +9,7 @@ use secateur_sim::PruningPlugin;
 
 use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
-use crate::{Failure, bench, check, compare_networks, doctor, eval, inspect, plan, run_command, screen};
+use crate::{Failure, bench, check, compare_networks, doctor, eval, inspect, plan, run_command, screen, tune};
 
 /// The program, ready to run.
 #[derive(Default)]
@@ -69,6 +69,7 @@ impl Cli {
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Plan(arguments) => plan::plan_scene(&arguments, &self.extensions),
             Command::Eval(arguments) => eval::eval(&arguments),
+            Command::Tune(arguments) => tune::tune(&arguments),
             Command::CompareNetworks(arguments) => compare_networks::compare_networks(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),

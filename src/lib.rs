@@ -73,6 +73,7 @@ mod progress;
 mod run_command;
 mod screen;
 mod table;
+mod tune;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;

@@ -29,6 +29,15 @@ Examples:
   secateur bench kernels --all-isas
   secateur bench kernels --device gpu --all-isas --all-tiles --candidates 8 --peak-tflops 67";
 
+const BENCH_TRAIN_EXAMPLES: &str = "\
+Examples:
+  secateur bench train --network resnet20 --batch 128 --threads 2 --json train.json
+  secateur bench train --network resnet56 --keep 0.5
+  secateur bench train --network mobilenet_v1 --isa avx2
+
+A step is forward, cross-entropy, backward and gradient descent with Nesterov momentum; BatchNorm normalises with the batch's
+statistics. The rate is the median over steps after two to warm up; images are random, as speed does not depend on them.";
+
 const BENCH_SCHEDULERS_EXAMPLES: &str = "\
 Examples:
   secateur bench schedulers --threads 2 --actors 4,8,16 --json schedulers.json
@@ -50,6 +59,9 @@ pub(crate) enum Bench {
     /// One row per layer shape, on one core or on the card
     #[command(after_help = BENCH_KERNELS_EXAMPLES)]
     Kernels(BenchKernelsArgs),
+    /// Training one network: images per second
+    #[command(after_help = BENCH_TRAIN_EXAMPLES)]
+    Train(BenchTrainArgs),
     /// Every scheduler on the same work: a scene, or a synthetic environment
     #[command(after_help = BENCH_SCHEDULERS_EXAMPLES)]
     Schedulers(BenchSchedulersArgs),
@@ -174,6 +186,33 @@ pub(crate) struct BenchKernelsArgs {
     /// Write the measurements as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchTrainArgs {
+    /// A path, a name under the model root, or an architecture (with random weights)
+    #[arg(long, default_value = "resnet20")]
+    pub(crate) network: PathBuf,
+    /// Share of the channels inside each block that are kept
+    #[arg(long, default_value = "1", value_parser = share)]
+    pub(crate) keep: f64,
+    /// Images of a step
+    #[arg(long, value_name = "B", default_value = "128")]
+    pub(crate) batch: NonZeroUsize,
+    /// Steps of which the median is taken
+    #[arg(long, value_name = "N", default_value = "12")]
+    pub(crate) steps: NonZeroUsize,
+    /// Instructions that compute it [default: the best of this processor]
+    #[arg(long, value_parser = one_of(&Isa::ALL, Isa::name))]
+    pub(crate) isa: Option<Isa>,
+    /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_root: Option<PathBuf>,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
 }
 
 #[derive(Args, Debug)]

@@ -14,6 +14,7 @@ mod report;
 mod schedulers;
 mod synthetic;
 mod timed;
+mod train;
 
 use anyhow::anyhow;
 
@@ -30,6 +31,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
     json::check(match what {
         Bench::Eval(arguments) => arguments.json.as_deref(),
         Bench::Kernels(arguments) => arguments.json.as_deref(),
+        Bench::Train(arguments) => arguments.json.as_deref(),
         Bench::Schedulers(arguments) => arguments.json.as_deref(),
     })?;
     match what {
@@ -54,6 +56,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
                 Device::Gpu => kernels_on_card::kernels(arguments),
             }
         }
+        Bench::Train(arguments) => train::train(arguments),
         Bench::Schedulers(arguments) => schedulers::schedulers(arguments, extensions),
     }
 }

@@ -345,3 +345,16 @@ fn the_card_is_measured_only_where_there_is_one_and_against_a_peak_that_can_be()
         assert!(String::from_utf8_lossy(&output.stderr).contains("secateur doctor"));
     }
 }
+
+#[test]
+fn training_is_measured() {
+    let how = ["--network", "resnet20", "--keep", "0.5", "--batch", "20", "--steps", "2", "--threads", "2"];
+    let (text, report) = measured("train", &how);
+    assert!(text.contains("train_images_per_s"));
+    assert_eq!((number(&report, "batch"), number(&report, "threads")), (20.0, 2.0));
+    let rate = number(&report, "train_images_per_s");
+    assert!((rate * number(&report, "step_s") - 20.0).abs() < 1e-6);
+    assert!(number(&report, "macs") < 0.6 * 40_551_040.0 && number(&report, "memory_bytes") > 1e6);
+    let output = bench("train", &["--network", "nothing"]);
+    assert_eq!(output.status.code(), Some(2));
+}

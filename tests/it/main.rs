@@ -27,5 +27,6 @@ mod run_directory;
 mod scenes;
 mod searches;
 mod tidy;
+mod tune;
 mod unlabelled;
 mod users_images;

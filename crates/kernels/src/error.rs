@@ -100,6 +100,54 @@ pub enum KernelError {
         /// Which computation.
         what: String,
     },
+    /// An operation that cannot be trained through.
+    #[error(
+        "node '{node}': training has no gradient of {op}; train a network without it, or keep what is in front of it as it is"
+    )]
+    NoGradient {
+        /// The node.
+        node: String,
+        /// Its operation.
+        op: &'static str,
+    },
+    /// A network without a trainable parameter that its output depends on.
+    #[error(
+        "the network has no weights to train: none of its {n_nodes} nodes has parameters that its output depends on"
+    )]
+    NothingToTrain {
+        /// Nodes of the network.
+        n_nodes: usize,
+    },
+    /// More images than a training plan was made for.
+    #[error("a training step takes from 1 to {most} images, got {got}")]
+    BatchSize {
+        /// Largest batch of the plan.
+        most: usize,
+        /// Images given.
+        got: usize,
+    },
+    /// A label that is no class.
+    #[error(
+        "image {image}: its label is {label}, the network has {n_classes} outputs; is it made for another data set?"
+    )]
+    LabelRange {
+        /// Index of the first such image.
+        image: usize,
+        /// Its label.
+        label: u16,
+        /// Outputs of the network.
+        n_classes: usize,
+    },
+    /// A setting out of its range.
+    #[error("{name} is {value}, expected {range}")]
+    Setting {
+        /// Which one.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        range: &'static str,
+    },
     /// Surgery or parameters that do not fit.
     #[error(transparent)]
     Net(#[from] secateur_net::NetError),

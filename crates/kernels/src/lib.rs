@@ -5,9 +5,9 @@
 //! vector, so that every number of channels fills the lanes. Everything is f32, unless [`Precision::Bf16`] is asked
 //! for. The plain loops of [`run_reference`] define every operation; all other paths are tested against them.
 //!
-//! Three floors, each of which uses only those below it: `simd` has vectors and instruction sets, `engine` runs
-//! networks ([`Plan`], [`NodeKernel`]), `fit` solves least squares ([`calibrate`], [`repair`], [`SequentialRefit`]).
-//! Words are explained in [`secateur_net::glossary`].
+//! Four floors, each of which uses only those below it: `simd` has vectors and instruction sets, `engine` runs
+//! networks ([`Plan`], [`NodeKernel`]), `fit` solves least squares ([`calibrate`], [`repair`], [`SequentialRefit`]),
+//! `grad` trains ([`TrainPlan`]). Words are explained in [`secateur_net::glossary`].
 //!
 //! # Example
 //! ```
@@ -30,6 +30,7 @@
 mod engine;
 mod error;
 mod fit;
+mod grad;
 mod simd;
 
 pub use engine::arithmetic::{Arithmetic, Precision};
@@ -50,5 +51,8 @@ pub use fit::refit::{RefitData, SequentialRefit};
 pub use fit::repair::{Refit, repair, write_refit};
 pub use fit::target::{Effort, OutputAim, RefitAim};
 pub use fit::wide::{wide_nodes, wide_refit_bytes, wide_rows_max};
+pub use grad::loss::{StepReport, TrainLoss, WeightedLoss};
+pub use grad::parameters::{ParameterKind, TrainedParameter};
+pub use grad::train_plan::TrainPlan;
 pub use simd::interleave::{interleave, separate};
 pub use simd::isa::Isa;

@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use secateur_kernels::{Plan, Precision};
+use secateur_kernels::{Isa, Plan, Precision, TrainLoss, TrainPlan, WeightedLoss};
 use secateur_net::random::with_random_weights;
 use secateur_net::{Shape, arch, fold_batch_norm};
 
@@ -61,4 +61,22 @@ fn check(plan: &Plan, n_nodes: usize, n_threads: usize, context: &str) {
             assert!(n <= 2 + n_threads * n_nodes, "{context}");
         }
     }
+}
+
+#[test]
+fn a_training_step_allocates_next_to_nothing() {
+    let shape = Shape { c: 3, h: 8, w: 8 };
+    let network = with_random_weights(arch::build("resnet20", shape, 10).unwrap(), 3);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let images: Vec<f32> = (0..64 * shape.len()).map(|i| (i % 19) as f32 / 19.0).collect();
+    let losses = [WeightedLoss { loss: TrainLoss::CrossEntropy { labels: &[1; 64], smoothing: 0.0 }, weight: 1.0 }];
+    let mut plan = TrainPlan::compile(&network, Isa::detect(), 64).unwrap();
+    let mut count = || {
+        let before = N_ALLOCATIONS.load(Ordering::Relaxed);
+        plan.step(&pool, &images, &losses).unwrap();
+        N_ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    // The least of several steps: buffers grow in the first ones, and the other test runs beside this one.
+    let n = (0..20).map(|_| count()).min().unwrap();
+    assert!(n <= 4, "{n} allocations");
 }

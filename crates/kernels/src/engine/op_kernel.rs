@@ -150,6 +150,20 @@ impl OpKernel {
         Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
     }
 
+    /// Takes other parameters of the same shapes, and allocates nothing: a convolution's weight and bias, or slopes (as
+    /// `weight`). Operations without parameters stay as they are.
+    pub(crate) fn set_weights(&mut self, weight: &[f32], bias: Option<&[f32]>) {
+        match &mut self.work {
+            Form::Conv(kernel) => kernel.set_weights(weight, bias),
+            Form::Winograd(kernel) => kernel.set_weights(weight, bias),
+            Form::Depthwise(kernel) => kernel.set_weights(weight, bias),
+            Form::Slopes(slopes) => {
+                slopes.chunks_exact_mut(self.lanes).zip(weight).for_each(|(to, &slope)| to.fill(slope));
+            }
+            _ => {}
+        }
+    }
+
     /// A transposed convolution with weights `[in, out / groups, kh, kw]` and no bias.
     pub(crate) fn transposed(isa: Isa, conv: &ConvTranspose2d, shapes: [Shape; 2], weight: &[f32]) -> Self {
         let work = Form::Transposed(Box::new(TransposedKernel::new(isa, conv, shapes, weight, None)));

@@ -29,6 +29,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn sums(vectors: *const f32) -> Self::V;
     /// `low` where `v < low`, `high` where `v > high`, else `v`: NaN stays NaN.
     unsafe fn clamp(v: Self::V, low: Self::V, high: Self::V) -> Self::V;
+    /// `v` where `low < x < high`, else 0.
+    unsafe fn inside(v: Self::V, x: Self::V, low: Self::V, high: Self::V) -> Self::V;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -104,6 +106,14 @@ mod x86 {
             // SAFETY: trait contract. max and min return their second operand when either is NaN.
             unsafe { _mm512_min_ps(high, _mm512_max_ps(low, v)) }
         }
+        #[inline(always)]
+        unsafe fn inside(v: __m512, x: __m512, low: __m512, high: __m512) -> __m512 {
+            // SAFETY: trait contract.
+            unsafe {
+                let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, low);
+                _mm512_maskz_mov_ps(_mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, x, high), v)
+            }
+        }
     }
 
     /// 8 lanes.
@@ -164,6 +174,14 @@ mod x86 {
             // SAFETY: trait contract. max and min return their second operand when either is NaN.
             unsafe { _mm256_min_ps(high, _mm256_max_ps(low, v)) }
         }
+        #[inline(always)]
+        unsafe fn inside(v: __m256, x: __m256, low: __m256, high: __m256) -> __m256 {
+            // SAFETY: trait contract.
+            unsafe {
+                let within = _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(x, low), _mm256_cmp_ps::<_CMP_LT_OQ>(x, high));
+                _mm256_and_ps(v, within)
+            }
+        }
     }
 }
 
@@ -212,5 +230,9 @@ unsafe impl Lanes for Portable {
             let raised = if v[i] < low[i] { low[i] } else { v[i] };
             if raised > high[i] { high[i] } else { raised }
         })
+    }
+    #[inline(always)]
+    unsafe fn inside(v: [f32; 8], x: [f32; 8], low: [f32; 8], high: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if low[i] < x[i] && x[i] < high[i] { v[i] } else { 0.0 })
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use secateur_net::{Conv2d, Shape};
 
 use crate::engine::arithmetic::pack_filters;
-use crate::engine::conv::direct::{Epilogue, valid_taps};
+use crate::engine::conv::direct::{Epilogue, set_bias, valid_taps};
 use crate::engine::conv::tile::Finish;
 use crate::simd::isa::Isa;
 #[cfg(target_arch = "x86_64")]
@@ -54,10 +54,6 @@ impl DepthwiseKernel {
     /// Packs `weight` `[channels, 1, kh, kw]` and `bias` `[channels]`.
     pub(crate) fn new(isa: Isa, conv: &Conv2d, shapes: [Shape; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
         let [input, output] = shapes;
-        let n_taps = conv.kernel[0] * conv.kernel[1];
-        assert_eq!(weight.len(), input.c * n_taps, "depthwise weight length");
-        let mut weights = vec![0.0; weight.len()];
-        pack_filters(weight, [1, n_taps], input.c, &mut weights);
         let run = match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => run_avx512,
@@ -65,15 +61,25 @@ impl DepthwiseKernel {
             Isa::Avx2 => run_avx2,
             _ => run_portable as DepthwiseFn,
         };
-        Self {
+        let mut kernel = Self {
             conv: conv.clone(),
             shapes,
             lanes: isa.lanes(),
             valid: [valid_taps(conv, 0, input.h, output.h), valid_taps(conv, 1, input.w, output.w)],
-            weights,
-            bias: bias.map_or_else(|| vec![0.0; input.c], <[f32]>::to_vec),
+            weights: vec![0.0; input.c * conv.kernel[0] * conv.kernel[1]],
+            bias: vec![0.0; input.c],
             run,
-        }
+        };
+        kernel.set_weights(weight, bias);
+        kernel
+    }
+
+    /// Packs other weights and another bias, of the same shapes; allocates nothing.
+    pub(crate) fn set_weights(&mut self, weight: &[f32], bias: Option<&[f32]>) {
+        let n_taps = self.conv.kernel[0] * self.conv.kernel[1];
+        assert_eq!(weight.len(), self.weights.len(), "depthwise weight length");
+        pack_filters(weight, [1, n_taps], self.shapes[0].c, &mut self.weights);
+        set_bias(&mut self.bias, bias);
     }
 
     /// Bytes that [`Self::new`] allocates.

@@ -105,19 +105,15 @@ impl ConvKernel {
         let [input, output] = shapes;
         let in_group = conv.in_channels / conv.groups;
         let out_group = conv.out_channels / conv.groups;
-        assert_eq!(weight.len(), conv.out_channels * in_group * taps(conv), "convolution weight length");
         let valid = [valid_taps(conv, 0, input.h, output.h), valid_taps(conv, 1, input.w, output.w)];
         let inner = [0, 1].map(|axis| inner_outputs(valid[axis].iter().cloned(), conv.kernel[axis]));
         let sizes = channel_blocks(arithmetic, out_group, inner[1].len().max(1));
         let mut blocks = Vec::with_capacity(conv.groups * sizes.len());
         let in_words = arithmetic.words(in_group);
-        let mut weights = AlignedVec::zeros(conv.out_channels * in_words * taps(conv));
         for group in 0..conv.groups {
             let mut first_output = group * out_group;
             for &n_channels in &sizes {
                 let weights_at = first_output * in_words * taps(conv);
-                let filters = &weight[first_output * in_group * taps(conv)..][..n_channels * in_group * taps(conv)];
-                arithmetic.pack_filters(filters, [in_group, taps(conv)], n_channels, &mut weights[weights_at..]);
                 let runs = |n: usize| pixel_runs(arithmetic, n_channels, n).0;
                 blocks.push(ChannelBlock {
                     n_channels,
@@ -130,8 +126,25 @@ impl ConvKernel {
                 first_output += n_channels;
             }
         }
-        let bias = bias.map_or_else(|| vec![0.0; conv.out_channels], <[f32]>::to_vec);
-        Self { conv: conv.clone(), shapes, arithmetic, valid, inner, blocks, weights, bias }
+        let weights = AlignedVec::zeros(conv.out_channels * in_words * taps(conv));
+        let bias_zeros = vec![0.0; conv.out_channels];
+        let mut kernel =
+            Self { conv: conv.clone(), shapes, arithmetic, valid, inner, blocks, weights, bias: bias_zeros };
+        kernel.set_weights(weight, bias);
+        kernel
+    }
+
+    /// Packs other weights and another bias, of the same shapes; allocates nothing.
+    pub(crate) fn set_weights(&mut self, weight: &[f32], bias: Option<&[f32]>) {
+        let in_group = self.conv.in_channels / self.conv.groups;
+        let n_taps = taps(&self.conv);
+        assert_eq!(weight.len(), self.conv.out_channels * in_group * n_taps, "convolution weight length");
+        for block in &self.blocks {
+            let filters = &weight[block.first_output * in_group * n_taps..][..block.n_channels * in_group * n_taps];
+            let to = &mut self.weights[block.weights_at..];
+            self.arithmetic.pack_filters(filters, [in_group, n_taps], block.n_channels, to);
+        }
+        set_bias(&mut self.bias, bias);
     }
 
     /// Bytes that [`Self::new`] allocates; it builds nothing as large.
@@ -245,6 +258,14 @@ impl ConvKernel {
             // packed for it; `out` is borrowed exclusively.
             unsafe { (run.run)(&job, run.n_tiles) }
         }
+    }
+}
+
+/// `bias`, or zeros where there is none.
+pub(crate) fn set_bias(to: &mut [f32], bias: Option<&[f32]>) {
+    match bias {
+        Some(bias) => to.copy_from_slice(bias),
+        None => to.fill(0.0),
     }
 }
 

@@ -11,7 +11,7 @@ use super::geometry::{POINTS, TILE};
 use super::jobs::{InputJob, OutputJob};
 use super::transforms::Transforms;
 use crate::engine::arithmetic::Arithmetic;
-use crate::engine::conv::direct::Epilogue;
+use crate::engine::conv::direct::{Epilogue, set_bias};
 use crate::engine::conv::tile::TileJob;
 use crate::engine::conv::tiling::{PixelRun, channel_blocks, pixel_runs, runs_bytes};
 use crate::simd::aligned::AlignedVec;
@@ -41,6 +41,7 @@ pub(crate) struct WinogradKernel {
 #[derive(Clone, Debug)]
 struct TileBlock {
     first_output: usize,
+    n_channels: usize,
     weights_at: usize,
     /// By number of tiles less one: how they are cut.
     runs: Vec<Vec<PixelRun>>,
@@ -86,35 +87,45 @@ impl WinogradKernel {
         bias: Option<&[f32]>,
     ) -> Self {
         let [input, output] = shapes;
-        assert_eq!(weight.len(), output.c * input.c * 9, "convolution weight length");
         let n_tiles = [output.h.div_ceil(TILE), output.w.div_ceil(TILE)];
         let tiles = TILES.min(n_tiles[0] * n_tiles[1]);
         let sizes = channel_blocks(arithmetic, output.c, tiles);
         let in_words = arithmetic.words(input.c);
-        let mut weights = AlignedVec::zeros(POINTS * output.c * in_words);
         let mut blocks = Vec::with_capacity(sizes.len());
         let mut first_output = 0;
         for n_channels in sizes {
             let weights_at = first_output * in_words;
-            let filters = &weight[first_output * input.c * 9..][..n_channels * input.c * 9];
-            let sizes = [input.c, n_channels];
-            pack_transformed(arithmetic, filters, sizes, output.c * in_words, &mut weights[weights_at..]);
             let runs = (1..=tiles).map(|n| pixel_runs(arithmetic, n_channels, n).0).collect();
-            blocks.push(TileBlock { first_output, weights_at, runs });
+            blocks.push(TileBlock { first_output, n_channels, weights_at, runs });
             first_output += n_channels;
         }
-        Self {
+        let mut kernel = Self {
             shapes,
             padding: conv.padding,
             arithmetic,
             n_tiles,
             tiles,
             blocks,
-            weights,
-            bias: bias.map_or_else(|| vec![0.0; output.c], <[f32]>::to_vec),
+            weights: AlignedVec::zeros(POINTS * output.c * in_words),
+            bias: vec![0.0; output.c],
             zeros: AlignedVec::zeros(input.c.max(output.c) * arithmetic.lanes()),
             transforms: Transforms::of(arithmetic),
+        };
+        kernel.set_weights(weight, bias);
+        kernel
+    }
+
+    /// Transforms other weights, and takes another bias, of the same shapes; allocates nothing.
+    pub(crate) fn set_weights(&mut self, weight: &[f32], bias: Option<&[f32]>) {
+        let [input, output] = self.shapes;
+        assert_eq!(weight.len(), output.c * input.c * 9, "convolution weight length");
+        let point_step = output.c * self.arithmetic.words(input.c);
+        for block in &self.blocks {
+            let filters = &weight[block.first_output * input.c * 9..][..block.n_channels * input.c * 9];
+            let sizes = [input.c, block.n_channels];
+            pack_transformed(self.arithmetic, filters, sizes, point_step, &mut self.weights[block.weights_at..]);
         }
+        set_bias(&mut self.bias, bias);
     }
 
     /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run`].

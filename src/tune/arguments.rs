@@ -1,0 +1,77 @@
+//! What `tune` is told on the command line.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use secateur_formats::{DatasetSource, dataset_usage};
+
+use crate::arguments::NetworkArgs;
+use crate::options::ThreadArgs;
+
+pub(crate) const TUNE_EXAMPLES: &str = "\
+Examples:
+  secateur tune runs/plan/tasks/resnet20/model.safetensors --teacher resnet20 --dataset cifar10 --epochs 5 --out tuned.safetensors
+  secateur tune resnet20 --dataset cifar10 --epochs 1 --rate 0.001 --out dense.safetensors --json dense.json
+
+Losses are cross-entropy and distillation; BatchNorm, where there is one, is trained and folded at the end. What is written is
+an average of the last steps' weights. Test images are looked at before and after, and choose nothing.";
+
+#[derive(Args, Debug)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// The network whose outputs are to be matched, usually the one that was pruned
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) teacher: Option<PathBuf>,
+    /// The data set
+    #[arg(long, help = dataset_usage())]
+    pub(crate) dataset: DatasetSource,
+    /// Times that all training images are seen
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: NonZeroUsize,
+    /// The file to write; its certificate and, until it is done, a checkpoint lie beside it
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub(crate) out: PathBuf,
+    /// Go on from the checkpoint beside --out, with the same result as if it had never stopped
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Images of a step
+    #[arg(long, value_name = "B", default_value = "64")]
+    pub(crate) batch: NonZeroUsize,
+    /// Highest learning rate; it rises over a tenth of the steps, then falls to 0
+    #[arg(long, default_value = "0.005")]
+    pub(crate) rate: f32,
+    /// Share of distillation in the loss, where there is a teacher; the rest is cross-entropy with the labels
+    #[arg(long, value_name = "SHARE", default_value = "0.9")]
+    pub(crate) distillation: f32,
+    /// What outputs are divided by for distillation
+    #[arg(long, default_value = "4")]
+    pub(crate) temperature: f32,
+    /// Longest gradient; longer ones are shortened
+    #[arg(long, value_name = "NORM", default_value = "5")]
+    pub(crate) clip: f32,
+    /// Most pixels that images are moved by
+    #[arg(long, value_name = "PIXELS", default_value = "4")]
+    pub(crate) crop: usize,
+    /// Mirror no images
+    #[arg(long)]
+    pub(crate) no_flip: bool,
+    /// Training images that are not learned from, only watched
+    #[arg(long, value_name = "N", default_value = "2000")]
+    pub(crate) held_out: NonZeroUsize,
+    /// Only so many of the training images
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroUsize>,
+    /// Of the order of images, of how they are moved, and of those held out
+    #[arg(long, default_value = "1")]
+    pub(crate) seed: u64,
+    /// Folder of data sets [default: $SECATEUR_DATA, else ./data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_root: Option<PathBuf>,
+    /// Write what was done as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+}
