@@ -7,9 +7,9 @@ use secateur_net::random::SplitMix;
 use secateur_sim::{IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds};
 
 use crate::card::Card;
-use crate::inputs::images::dataset_for;
+use crate::inputs::images::{ResolvedDataset, dataset_for};
 use crate::inputs::load::LoadedNetwork;
-use crate::inputs::resolve::{Resolved, ResolvedDataset};
+use crate::inputs::resolve::Resolved;
 use crate::observer::StageKind;
 use crate::reporter::Reporter;
 use crate::scene::{Scene, TaskSpec};

@@ -2,12 +2,25 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use secateur_formats::{Dataset, FormatError, ImageNeeds};
 
 use super::load::LoadedNetwork;
-use super::resolve::ResolvedDataset;
 use crate::cache_files;
+
+/// Both splits of a data set.
+#[derive(Clone, Debug)]
+pub struct ResolvedDataset {
+    /// Name in the scene.
+    pub name: String,
+    /// Training images: reward, calibration and refit images are drawn from these.
+    pub train: Arc<Dataset>,
+    /// Held-out images, looked at once, at the end.
+    pub test: Arc<Dataset>,
+    /// Whether their classes are known and to be used.
+    pub has_labels: bool,
+}
 
 /// Folder of decoded images, beside the compiled pipelines of cards.
 fn decoded_images() -> Option<PathBuf> {

@@ -13,7 +13,7 @@ use secateur_sim::{KeepRange, WidthRules, observation_len};
 use super::agent_fit::misfits;
 use super::bare_weights::size_advice;
 use super::budgets::{ResolvedBudget, resolve_budget};
-use super::images::dataset_for;
+use super::images::{ResolvedDataset, dataset_for};
 use super::keep::{NamedGroups, keep_ranges};
 use super::load::{LoadedNetwork, NetworkChoices, load_network_as};
 use super::memory::{Evaluation, MemoryBound};
@@ -62,19 +62,6 @@ fn width_rules(scene: &Scene, keep: &BTreeMap<GroupId, KeepRange>) -> WidthRules
 
 /// What a network can be pruned to at most, and its groups that keep a share of their own.
 type LeastNetwork = (Reachable, BTreeMap<GroupId, KeepRange>);
-
-/// Both splits of a data set.
-#[derive(Clone, Debug)]
-pub struct ResolvedDataset {
-    /// Name in the scene.
-    pub name: String,
-    /// Training images: reward, calibration and refit images are drawn from these.
-    pub train: Arc<Dataset>,
-    /// Held-out images, looked at once, at the end.
-    pub test: Arc<Dataset>,
-    /// Whether their classes are known and to be used.
-    pub has_labels: bool,
-}
 
 /// Loads what `scene` names and checks that all of it fits together.
 ///

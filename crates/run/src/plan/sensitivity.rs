@@ -86,7 +86,8 @@ impl Ranked<'_> {
                 shares.iter().zip(scores).map(|(&s, score)| (error(s), lost(score))).collect();
             Sensitivity::fit(&probes)
         };
-        let known: Vec<Option<Sensitivity>> = scores.chunks(shares.len()).enumerate().map(|(place, scores)| fit(place, scores)).collect();
+        let known: Vec<Option<Sensitivity>> =
+            scores.chunks(shares.len()).enumerate().map(|(place, scores)| fit(place, scores)).collect();
         // A probe without error says nothing.
         let mut sorted: Vec<f64> = known.iter().flatten().map(|known| known.weight).collect();
         sorted.sort_by(f64::total_cmp);

@@ -75,8 +75,7 @@ impl PlannedNetwork {
         let powers: Vec<f64> = sensitivities.iter().map(|known| known.power).collect();
         let allocate = move |weights: &[f64]| {
             let weighted = weights.iter().zip(&powers);
-            let weights: Vec<Sensitivity> =
-                weighted.map(|(&weight, &power)| Sensitivity { weight, power }).collect();
+            let weights: Vec<Sensitivity> = weighted.map(|(&weight, &power)| Sensitivity { weight, power }).collect();
             let found = planned
                 .ranked()
                 .allocate(&planned.scene, &weights, std::slice::from_ref(&budget))

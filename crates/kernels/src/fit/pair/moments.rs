@@ -89,12 +89,7 @@ impl<'a> MapMoments<'a> {
     }
 
     /// The inputs with a channel of ones, zero where there is no image.
-    fn write_ones<'b>(
-        &self,
-        place: GroupOfImages<'_>,
-        x: &[f32],
-        buffers: &'b mut MomentBuffers,
-    ) -> &'b [f32] {
+    fn write_ones<'b>(&self, place: GroupOfImages<'_>, x: &[f32], buffers: &'b mut MomentBuffers) -> &'b [f32] {
         let (lanes, n_in) = (self.isa.lanes(), self.channels.len());
         let len = x.len() / n_in * (n_in + 1);
         buffers.x.grow(len);

@@ -167,7 +167,11 @@ impl<'a> GroupPass<'a> {
         let activations = self.problem.activations;
         let n_hidden = self.maps[1].shapes()[0].len() * activations.images().lanes();
         let first = [activations.whole(self.source, group), &brought_back[..n_sums]];
-        visit(GroupOfImages { images: activations.images(), group }, [first, [&hidden[..n_hidden], &residual[..n_out]]], moments);
+        visit(
+            GroupOfImages { images: activations.images(), group },
+            [first, [&hidden[..n_hidden], &residual[..n_out]]],
+            moments,
+        );
     }
 
     /// What the direction of either map changes of the second's outputs, to first order; zero where that is hidden.
