@@ -291,32 +291,6 @@ class Cutting(unittest.TestCase):
             # `stem` runs twice in the first: that comes before anything else.
             self.assert_refused("runs twice" if written is Written else "written in its code", module=made(written()))
 
-    def test_numbers_that_modules_keep_become_those_that_are_left(self):
-        class Parts(nn.Module):
-            """Its code splits by a list, a number and a share of a number."""
-
-            def __init__(self):
-                super().__init__()
-                self.sizes, self.width, self.seen, self.heads = [6, 10], 16, 3, 3
-                self.stem = nn.Conv2d(3, 16, 3, padding=1)
-                self.first, self.second = nn.Conv2d(6, 8, 3, padding=1), nn.Conv2d(10, 12, 1)
-                self.expand, self.expanded = nn.Conv2d(20, 12, 1), 12
-                self.left, self.right = nn.Conv2d(6, 10, 1), nn.Conv2d(6, 10, 1)
-
-            def forward(self, x):
-                x = F.relu(self.stem(x)).view(-1, self.width, *x.shape[2:])
-                first, second = torch.split(x, self.sizes, 1)
-                x = F.relu(self.expand(torch.cat([self.first(first), self.second(second)], 1)))
-                first, second = x.split(self.expanded // 2, 1)
-                return F.relu(self.left(first) + self.right(second)).mean((2, 3))
-
-        folder = self.prune("parts", made(Parts()))
-        module = made(Parts())
-        self.assert_agrees(module, folder)
-        self.assertEqual((sum(module.sizes), module.width, module.heads), (module.stem.out_channels, module.stem.out_channels, 3))
-        self.assertLess(module.width, 16)
-        self.assertEqual(module.expanded, module.expand.out_channels)
-
     def test_missing_and_damaged_files_are_refused(self):
         empty = pathlib.Path(tempfile.mkdtemp(dir=self.root.name))
         self.assert_refused("plan.json", "No such file", folder=empty)

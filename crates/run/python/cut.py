@@ -12,9 +12,8 @@ chosen so that both together compute what the pruned network does. So the module
 afterwards: parameters are new ones. Then the module is run on the images of the plan, and must give the stored outputs to 1e-5.
 
 The module's layers are found by running it once: by the names of the plan, else by the weights that they had, else by the order in which they
-run. Numbers of channels that modules keep as attributes (sizes of splits) are set to what is left. Where something does not fit, CutError says
-what, and the module is what it was. What cannot be cut: layers that run twice, parametrised weights, code that has numbers of channels
-written in it.
+run. Where something does not fit, CutError says what, and the module is what it was. What cannot be cut: layers that run twice, parametrised
+weights, code that has numbers of channels written in it.
 """
 
 import contextlib
@@ -62,8 +61,7 @@ def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
     before = [(m, {**vars(m)}, {**m._parameters}, {**m._buffers}) for m in module.modules()]
     module.eval()
     try:
-        with counting(module) as counts:
-            calls, _ = run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")
+        calls, _ = run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")
         pairs = pair_all(plan["layers"], calls, goes_on=plan["check"]["output"] is None)
         of_pairs = [layer for pair in pairs for layer in pair.affine]
         constants = [(layer, *found) for layer in plan["layers"] if layer not in of_pairs for found in find_constants(layer, module)]
@@ -72,7 +70,7 @@ def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
                 cut_constant(layer, owner, key, op)
             for pair in pairs:
                 pair.cut(weights)
-        check_or_adapt(module, plan, pairs, tolerance, counts)
+        compare(module, plan, pairs, tolerance)
     except BaseException:
         restore(before)
         raise
@@ -546,87 +544,6 @@ def cut_constant(layer, owner, key, op):
         owner.register_parameter(key, nn.Parameter(value.clone(), requires_grad=getattr(owner, key).requires_grad))
     else:
         setattr(owner, key, value.clone())
-
-
-# Numbers of channels that modules keep for their code, such as `torch.split(x, self.sizes, 1)`.
-
-
-def first_channels(value):
-    """Channels of a tensor, or of the first one of several arguments."""
-    value = value[0] if isinstance(value, (list, tuple)) and value else value
-    return value.shape[1] if isinstance(value, torch.Tensor) and value.dim() > 1 else None
-
-
-@contextlib.contextmanager
-def counting(module):
-    """How many channels every module reads and makes while this runs."""
-    reads, makes = {}, {}
-
-    def note(m, images, output):
-        reads[m], makes[m] = first_channels(images), first_channels(output)
-
-    hooks = [m.register_forward_hook(note) for m in module.modules()]
-    try:
-        yield reads, makes
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def check_or_adapt(module, plan, pairs, tolerance, counts):
-    """Compares the module with the plan; where it does not fit, once more with the numbers that its parts keep set to what is left."""
-    try:
-        compare(module, plan, pairs, tolerance)
-    except CutError as problem:
-        if not adapt(module, plan, *counts):
-            raise
-        try:
-            compare(module, plan, pairs, tolerance)
-        except CutError:
-            raise problem from None
-
-
-def adapt(module, plan, reads, makes):
-    """Sets attributes that are numbers of channels to those that are left: of what a part reads, of what a part of it makes, and lists of what
-    its parts read. Whether there are any. What they were is known from before; that the right ones were set is seen by what the module computes."""
-    owners = {child: m for m in module.modules() for child in m.children() if not isinstance(m, LAYERS)}
-    changed = []
-
-    def set_numbers(owner, old, new):
-        for key, value in [*vars(owner).items()]:
-            if type(value) is int and value == old != new and None not in (old, new):
-                setattr(owner, key, new)
-                changed.append(key)
-
-    def set_lists(owner):
-        layers = [m for m in owner.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-        old = [reads.get(layer) for layer in layers]
-        new = [layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features for layer in layers]
-        for key, value in [*vars(owner).items()]:
-            n = len(value) if isinstance(value, (list, tuple)) else 0
-            of_layers = [new[i : i + n] for i in range(len(layers) - n + 1) if n > 1 and old[i : i + n] == [*value]]
-            if of_layers and of_layers[0] != [*value]:
-                setattr(owner, key, of_layers[0] if isinstance(value, list) else tuple(of_layers[0]))
-                changed.append(key)
-
-    def before(m, images):
-        if not isinstance(m, LAYERS):
-            set_numbers(m, reads.get(m), first_channels(images))
-            set_lists(m)
-
-    def behind(m, _, output):
-        if m in owners:
-            set_numbers(owners[m], makes.get(m), first_channels(output))
-
-    hooks = [hook for m in module.modules() for hook in (m.register_forward_pre_hook(before), m.register_forward_hook(behind))]
-    try:
-        run(module, plan, "")
-    except CutError:
-        pass
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return changed
 
 
 # Whether it worked.
