@@ -24,11 +24,14 @@ fn filters(of: &RankedGroup<'_>) -> Vec<Vec<f32>> {
     filters
 }
 
-/// The absolute cosine of the angle between two filters; 1 if one of them is zero.
+/// The absolute cosine of the angle between two filters: a zero filter is like every other, and none is like it.
 fn likeness(a: &[f32], b: &[f32]) -> f64 {
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let norms = (product(a, a) * product(b, b)).sqrt();
-    if norms > 0.0 { product(a, b).abs() / norms } else { 1.0 }
+    match [product(a, a), product(b, b)] {
+        [0.0, _] => 1.0,
+        [_, 0.0] => 0.0,
+        squares => product(a, b).abs() / squares.iter().product::<f64>().sqrt(),
+    }
 }
 
 impl Criterion for NearestTwin {

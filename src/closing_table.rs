@@ -38,14 +38,11 @@ fn what_is_told(summary: &Summary) -> String {
     if summary.tasks.iter().any(has_accuracy) {
         told.push("test accuracy is before any fine-tuning, gains in points".to_owned());
     }
-    let is_chance = |control: &ControlSummary| {
-        control.test_paired.is_some_and(|paired| !paired.is_distinguishable)
-            || control.test_paired_error.is_some_and(|paired| !paired.is_distinguishable)
-    };
-    if summary.controls.iter().any(is_chance) {
-        told.push(
-            "~: not distinguishable on the test images (McNemar, p >= 0.05, or a 95 % interval around 0)".to_owned(),
-        );
+    let any = |is_chance: fn(&ControlSummary) -> bool| summary.controls.iter().any(is_chance);
+    if any(|control| control.test_paired.is_some_and(|paired| !paired.is_distinguishable)) {
+        told.push("~: not distinguishable on the test images (McNemar, p >= 0.05)".to_owned());
+    } else if any(|control| control.test_paired_error.is_some_and(|paired| !paired.is_distinguishable)) {
+        told.push("~: not distinguishable on the test images (their bootstrap interval holds 0)".to_owned());
     }
     if summary.tasks.iter().any(|task| task.test_output_error.is_some()) {
         let RewardSummary { kind, formula, .. } = &summary.reward;

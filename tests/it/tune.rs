@@ -13,9 +13,10 @@ const NETWORK: &str = "scenes/quickstart/shapes.safetensors";
 fn tune(dir: &Path, extra: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
     let [out, json] = ["tuned.safetensors", "report.json"].map(|name| dir.join(name));
-    let common = ["--dataset", "shapes", "--limit", "300", "--held-out", "100", "--batch", "32", "--no-flip"];
+    let common = ["--dataset", "shapes", "--limit", "300", "--batch", "32", "--no-flip"];
+    let held_out = if extra.contains(&"--held-out") { &[][..] } else { &["--held-out", "100"] };
     command.current_dir(env!("CARGO_MANIFEST_DIR")).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
-    command.args(["tune", NETWORK]).args(common).args(extra);
+    command.args(["tune", NETWORK]).args(common).args(held_out).args(extra);
     command.arg("--out").arg(out).arg("--json").arg(json).output().unwrap()
 }
 
