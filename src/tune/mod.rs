@@ -21,6 +21,7 @@ use secateur_tune::{
 use serde::{Deserialize, Serialize};
 
 use crate::eval::requested_network;
+use crate::screen::Progress;
 use crate::{Failure, screen};
 use arguments::TuneArgs;
 
@@ -236,6 +237,7 @@ impl<'a> Tuning<'a> {
         let order = epoch_order(self.arguments.seed, epoch as u64, self.train.len());
         let order: Vec<usize> = order.into_iter().map(|at| self.train[at]).collect();
         let (mut loss, mut n_correct, mut n) = (0.0, 0, 0);
+        let mut progress = Progress::new((self.steps_per_epoch() * batch) as u64);
         for indices in order.chunks_exact(batch) {
             let (images, labels) = self.batch(epoch, indices)?;
             let teacher = self.teacher.as_ref().map(|plan| plan.logits(&self.pool, &images)).transpose()?;
@@ -244,7 +246,9 @@ impl<'a> Tuning<'a> {
             loss += report.loss;
             n_correct += report.n_correct;
             n += labels.len();
+            progress.set(n as u64);
         }
+        drop(progress);
         let images_per_s = n as f64 / start.elapsed().as_secs_f64();
         let network = fold_batch_norm(&trainer.network()?)?;
         Ok(EpochReport {
