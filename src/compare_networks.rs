@@ -138,7 +138,7 @@ fn sentences(verdict: &Verdict) -> String {
         Verdict::Accuracy(test) => {
             let [low, high] = test.gain_interval.map(|end| 100.0 * end);
             format!(
-                "of {} images only the first gets {} right, only the second {}\n{}: the first is right about {:+.2} points more, 95 % \
+                "of {} images only the first gets {} right, only the second {}\n{}: accuracy of the first less the second's {:+.2} points, 95 % \
                  interval {low:+.2} to {high:+.2}, p = {:.2e} (McNemar)",
                 test.images,
                 test.only_first,
@@ -151,7 +151,7 @@ fn sentences(verdict: &Verdict) -> String {
         Verdict::Error(test) => {
             let [low, high] = test.gain_interval;
             format!(
-                "{} images\n{}: the first loses {:+.5} less of the outputs' variance, 95 % interval {low:+.5} to {high:+.5} (paired \
+                "{} images\n{}: error of the second less the first's {:+.5} of the outputs' variance, 95 % interval {low:+.5} to {high:+.5} (paired \
                  bootstrap)",
                 test.images,
                 better(test.is_distinguishable, test.gain),

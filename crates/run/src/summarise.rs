@@ -6,7 +6,7 @@ use secateur_rl::agents::random::RandomSettings;
 use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
-use crate::finish::{Finished, TestScore};
+use crate::finish::Finished;
 use crate::inputs::budgets::{ResolvedBudget, Whole};
 use crate::inputs::reachable::{full_cost, full_costs};
 use crate::learning::{AgainstRandom, mean, standard_error};
@@ -186,8 +186,8 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
         test_paired: agent
             .and_then(|f| Some(PairedAccuracy::of(f.test.correct.as_deref()?, finished.test.correct.as_deref()?))),
         test_paired_error: agent.and_then(|f| {
-            let errors = |test: &'_ TestScore| test.agreement.as_ref().map(|agreement| agreement.image_errors.clone());
-            Some(PairedError::of(&errors(&f.test)?, &errors(&finished.test)?))
+            let [ours, theirs] = [&f.test, &finished.test].map(|test| test.agreement.as_ref());
+            Some(PairedError::of(&ours?.image_errors, &theirs?.image_errors))
         }),
         walk_reward_mean: mean(rewards),
         walk_reward_standard_error: standard_error(rewards),
