@@ -28,7 +28,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// One test: a second one beside it would allocate while this one counts.
 #[test]
+fn a_compiled_plan_reuses_its_buffers() {
+    evaluating_allocates_the_logits_and_a_task_per_thread();
+    a_training_step_allocates_next_to_nothing();
+}
+
 fn evaluating_allocates_the_logits_and_a_task_per_thread() {
     for name in ["resnet20", "mobilenet_v1"] {
         let network = with_random_weights(arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap(), 3);
@@ -63,7 +69,6 @@ fn check(plan: &Plan, n_nodes: usize, n_threads: usize, context: &str) {
     }
 }
 
-#[test]
 fn a_training_step_allocates_next_to_nothing() {
     let shape = Shape { c: 3, h: 8, w: 8 };
     let network = with_random_weights(arch::build("resnet20", shape, 10).unwrap(), 3);
@@ -76,7 +81,7 @@ fn a_training_step_allocates_next_to_nothing() {
         plan.step(&pool, &images, &losses).unwrap();
         N_ALLOCATIONS.load(Ordering::Relaxed) - before
     };
-    // The least of several steps: buffers grow in the first ones, and the other test runs beside this one.
+    // The least of several steps: buffers grow in the first ones.
     let n = (0..20).map(|_| count()).min().unwrap();
     assert!(n <= 4, "{n} allocations");
 }
