@@ -17,11 +17,13 @@ Examples:
   secateur bench eval --network resnet56 --keep 0.5 --json eval.json
   secateur bench eval --network vgg16 --keep 0.5        random weights where there is no such file
   secateur bench eval --network resnet20 --keep 1 --threads 1 --isa avx2
+  secateur bench eval --network model.onnx --keep 1 --images 16 --batch 16 --layers
   secateur bench eval --device gpu --candidates 64 --images 1000 --peak-tflops 67
 
 Rates are medians of five runs after one to warm up; images are random, as speed does not depend on them. peak_share is the
 share of one core's highest rate of multiply-adds, in the same numbers and instructions, times the threads: give it no more
-threads than there are physical cores.";
+threads than there are physical cores. --layers lists the steps that a candidate is computed in, each a layer with the addition and
+the activation that are fused to it: the rates count the plain convolution's work, so they may exceed the peak.";
 
 const BENCH_KERNELS_EXAMPLES: &str = "\
 Examples:
@@ -93,6 +95,9 @@ pub(crate) struct BenchEvalArgs {
     /// Images of the refit behind a walk, which the processor does
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) repair_images: NonZeroUsize,
+    /// List how long each layer takes, and at what rate it computes
+    #[arg(long)]
+    pub(crate) layers: bool,
     /// Folder of networks [default: $SECATEUR_MODELS, else ./models]
     #[arg(long, value_name = "DIR")]
     pub(crate) model_root: Option<PathBuf>,

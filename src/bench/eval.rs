@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::arguments::BenchEvalArgs;
 use super::arithmetic::arithmetic;
 use super::json;
+use super::layers::{self, LayerScale, LayerTime};
 use crate::{Failure, screen};
 
 /// Runs of which the median is taken, after one that is not counted.
@@ -51,6 +52,9 @@ struct EvalRates {
     /// takes a physical core for every thread; above 1 where fewer multiplications than the convolution's are needed.
     peak_share: f64,
     peak_gflops_per_core: f64,
+    /// In the order of computation, where they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<LayerTime>,
 }
 
 pub(super) fn eval(arguments: &BenchEvalArgs) -> Result<(), Failure> {
@@ -81,7 +85,11 @@ fn print(measured: &EvalRates) -> Result<(), Failure> {
     row("repair: Sequential (default)", refit(measured.repair_s, measured.plan_and_repair_share))?;
     row("repair: Original", refit(measured.repair_original_s, measured.plan_and_repair_original_share))?;
     let peak = format!("peak_share {:.2} of {:.0} a core", measured.peak_share, measured.peak_gflops_per_core);
-    Ok(row("gflops", format!("{:.0} ({peak})", measured.gflops))?)
+    row("gflops", format!("{:.0} ({peak})", measured.gflops))?;
+    if measured.layers.is_empty() {
+        return Ok(());
+    }
+    Ok(screen::result(layers::table(&measured.layers))?)
 }
 
 /// A network under the model root or at a path, else an architecture with random weights.
@@ -151,6 +159,14 @@ impl Workload<'_> {
         })
     }
 
+    /// Of the candidate that is measured; `peak` is one core's, in GFLOP/s.
+    fn layer_times(&self, peak: f64) -> anyhow::Result<Vec<LayerTime>> {
+        let compact = prune(self.network, &self.groups, &self.kept)?;
+        let n_images = self.images.len() / compact.graph().input().len();
+        let peak = peak * self.pool.current_num_threads() as f64;
+        layers::times(compact.graph(), &self.compile(&compact)?, self.pool, self.images, LayerScale { n_images, peak })
+    }
+
     fn refitting(&self) -> anyhow::Result<RefitTimes> {
         let Self { network, groups, kept, pool, repair_images, .. } = self;
         let data = RefitData::new(pool, network, groups, repair_images, Effort::Quick)?;
@@ -199,6 +215,7 @@ impl Workload<'_> {
             gflops,
             peak_share: gflops / (peak * threads as f64),
             peak_gflops_per_core: peak,
+            layers: if arguments.layers { self.layer_times(peak)? } else { Vec::new() },
         })
     }
 }

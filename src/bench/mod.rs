@@ -8,6 +8,7 @@ mod eval_on_card;
 mod json;
 mod kernels;
 mod kernels_on_card;
+mod layers;
 mod measure;
 mod queue;
 mod report;
@@ -42,6 +43,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
                 ("--batch", arguments.batch.get() != 1000),
                 ("--repair-images", arguments.repair_images.get() != 128),
                 ("--precision bf16", is_bf16),
+                ("--layers", arguments.layers),
             ];
             refuse(&arguments.card, &of_processor, &[])?;
             match arguments.card.device {

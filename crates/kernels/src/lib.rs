@@ -37,7 +37,7 @@ pub use engine::arithmetic::{Arithmetic, Precision};
 pub use engine::node_kernel::NodeKernel;
 pub use engine::op_kernel::Scratch;
 pub use engine::peak::peak_gflops;
-pub use engine::plan::Plan;
+pub use engine::plan::{Plan, StepTime};
 pub use engine::plan_needs::PlanNeeds;
 pub use engine::reference::run_reference;
 pub use error::KernelError;

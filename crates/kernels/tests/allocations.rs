@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secateur_kernels::{Isa, Plan, Precision, TrainLoss, TrainPlan, WeightedLoss};
 use secateur_net::random::with_random_weights;
-use secateur_net::{Shape, arch, fold_batch_norm};
+use secateur_net::{Graph, Shape, arch, fold_batch_norm};
 
 struct Counting;
 
@@ -36,24 +36,27 @@ fn a_compiled_plan_reuses_its_buffers() {
 }
 
 fn evaluating_allocates_the_logits_and_a_task_per_thread() {
-    for name in ["resnet20", "mobilenet_v1"] {
-        let network = with_random_weights(arch::build(name, Shape { c: 3, h: 32, w: 32 }, 10).unwrap(), 3);
+    // The larger images have channels in the lanes of a vector.
+    for (name, side) in [("resnet20", 32), ("mobilenet_v1", 32), ("resnet20", 96), ("mobilenet_v1", 96)] {
+        let network = with_random_weights(arch::build(name, Shape { c: 3, h: side, w: side }, 10).unwrap(), 3);
         let network = fold_batch_norm(&network).unwrap();
         for precision in [Precision::F32, Precision::Bf16].into_iter().filter(|p| p.is_available()) {
             let plan = Plan::compile(&network, precision).unwrap();
             for n_threads in [1, 2] {
-                check(&plan, network.graph().nodes().len(), n_threads, &format!("{name} {precision:?}"));
+                let context = format!("{name} at {side} {precision:?}");
+                check(&plan, network.graph(), n_threads, &context);
             }
         }
     }
 }
 
-fn check(plan: &Plan, n_nodes: usize, n_threads: usize, context: &str) {
+fn check(plan: &Plan, graph: &Graph, n_threads: usize, context: &str) {
+    let (n_nodes, len) = (graph.nodes().len(), graph.input().len());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
-    let images = vec![0.5; 100 * 3072];
+    let images = vec![0.5; 100 * len];
     let count = |n: usize| {
         let before = N_ALLOCATIONS.load(Ordering::Relaxed);
-        plan.logits(&pool, &images[..n * 3072]).unwrap();
+        plan.logits(&pool, &images[..n * len]).unwrap();
         N_ALLOCATIONS.load(Ordering::Relaxed) - before
     };
     for n_images in [1, 16, 33, 100] {

@@ -28,6 +28,8 @@ pub(crate) fn activate_all(function: Pointwise, values: &mut [f32]) {
         Pointwise::LeakyRelu { slope } => replace(values, |x| if x < 0.0 { slope * x } else { x }),
         Pointwise::HardSigmoid { alpha, beta } => replace(values, |x| clamp(alpha * x + beta, 0.0, 1.0)),
         Pointwise::Affine { scale, shift } => replace(values, |x| scale * x + shift),
+        Pointwise::Sigmoid => replace(values, |x| 1.0 / (1.0 + exp(-x))),
+        Pointwise::Silu => replace(values, |x| x / (1.0 + exp(-x))),
         Pointwise::HardSwish => replace(values, |x| x * clamp(x + 3.0, 0.0, 6.0) / 6.0),
         _ => match clamp_bounds(function) {
             Some([low, high]) => replace(values, |x| clamp(x, low, high)),
@@ -39,6 +41,27 @@ pub(crate) fn activate_all(function: Pointwise, values: &mut [f32]) {
 #[inline(always)]
 fn replace(values: &mut [f32], function: impl Fn(f32) -> f32) {
     values.iter_mut().for_each(|x| *x = function(*x));
+}
+
+/// e^x within three units in the last place, without a branch: 2^n times a polynomial of the rest (Cody and Waite 1980,
+/// "Software Manual for the Elementary Functions", chapter 6; coefficients of Cephes' `expf`). Not below 1e-38.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // Adding it leaves a whole number in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    // Of the logarithm of 2: a part of few bits, whose multiples are exact, and what is left.
+    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const FIRST: f32 = 1.987_569_1e-4;
+    const OTHERS: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5];
+    let raised = if x < -87.0 { -87.0 } else { x };
+    let shifted = raised * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let rest = (raised - n * LN_2[0]) - n * LN_2[1];
+    let polynomial = OTHERS.iter().fold(FIRST, |sum, &c| sum * rest + c);
+    let power = polynomial * rest * rest + rest + 1.0;
+    let scaled = f32::from_bits(power.to_bits().wrapping_add(shifted.to_bits() << 23));
+    let finite = if x > 88.7 { f32::INFINITY } else { scaled };
+    if x.is_nan() { x } else { finite }
 }
 
 #[inline(always)]
@@ -79,6 +102,38 @@ pub(crate) fn softmax(x: &[f32], c: usize, lanes: usize, out: &mut [f32]) {
             let max = values().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f32 = values().map(|x| (x - max).exp()).sum();
             to[lane..].iter_mut().step_by(lanes).zip(values()).for_each(|(t, x)| *t = (x - max).exp() / sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_e_are_exact_to_three_units_in_the_last_place() {
+        for i in 0..=2_000_000 {
+            let x = -87.0 + i as f32 * (88.6 + 87.0) / 2e6;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(error < 3.0 * f64::from(f32::EPSILON) / 2.0, "exp({x}): {error:e}");
+        }
+        assert_eq!([exp(0.0), exp(1e30), exp(f32::INFINITY)], [1.0, f32::INFINITY, f32::INFINITY]);
+        assert!(exp(f32::NEG_INFINITY) < 2e-38 && exp(-1e30) < 2e-38);
+        assert!(exp(f32::NAN).is_nan() && exp(f32::from_bits(0x7fc0_01ff)).is_nan());
+    }
+
+    #[test]
+    fn activations_of_many_values_are_those_of_each() {
+        let values: Vec<f32> = (-3000..3000).map(|i| i as f32 * 0.02).chain([1e30, -1e30, f32::NAN, 0.0]).collect();
+        for function in Pointwise::EACH {
+            let mut got = values.clone();
+            activate_all(function, &mut got);
+            for (&x, got) in values.iter().zip(got) {
+                let expected = activate(function, x);
+                let close = (got - expected).abs() <= 1e-6 * expected.abs().max(1e-3);
+                assert!(close || got == expected || got.is_nan() && expected.is_nan(), "{function:?}({x}): {got}");
+            }
         }
     }
 }

@@ -10,6 +10,9 @@ const FUSION: Fusion = Fusion {
     is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
 };
 
+/// The same where the lanes are channels: pixels of the same channel lie apart.
+pub(crate) const BY_CHANNEL: Fusion = Fusion { is_flat: |shape| shape.h * shape.w == 1, ..FUSION };
+
 /// The steps of `graph`, and its buffers in values per image.
 pub(crate) fn schedule(graph: &Graph) -> Schedule {
     Schedule::new(graph, FUSION, |node| graph.shape(node).len())

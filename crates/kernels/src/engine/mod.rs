@@ -2,6 +2,7 @@
 
 pub(crate) mod arithmetic;
 pub(crate) mod bf16_kernel;
+pub(crate) mod channels;
 pub(crate) mod conv;
 pub(crate) mod conv_way;
 pub(crate) mod elementwise;

@@ -86,10 +86,21 @@ impl OpKernel {
     /// # Errors
     /// A missing or misshapen parameter, or an output that is too large.
     pub(crate) fn new(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa) -> Result<Self, KernelError> {
+        Self::in_lanes(graph, weights, id, isa, isa.lanes())
+    }
+
+    /// Prepares node `id`, which is no convolution, for one image `[H, W, C]` at a time.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn of_one_image(graph: &Graph, weights: &Weights, id: NodeId) -> Result<Self, KernelError> {
+        Self::in_lanes(graph, weights, id, Isa::Portable, 1)
+    }
+
+    fn in_lanes(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa, lanes: usize) -> Result<Self, KernelError> {
         let node = graph.node(id);
         let in_shapes: Vec<Shape> = node.inputs.iter().map(|&i| graph.shape(i)).collect();
         let shapes = [in_shapes.first().copied().unwrap_or(graph.input()), graph.shape(id)];
-        let lanes = isa.lanes();
         check_size(&node.name, shapes[1])?;
         let parameters = Parameters { node: &node.name, weights };
         let work = match &node.op {
@@ -184,6 +195,27 @@ impl OpKernel {
         };
         let in_shapes = self.in_shapes.iter().map(half).collect::<Option<_>>()?;
         Some(Self { work, in_shapes, out_shape: half(&self.out_shape)?, lanes: self.lanes })
+    }
+
+    /// The same on pixels with more channels, `[input(i), out]` with them, where all channels are treated alike, each
+    /// on its own; `None` where they are not.
+    pub(crate) fn on_whole_pixels(&self, input: impl Fn(usize) -> Shape, out: Shape) -> Option<Self> {
+        let is_by_channel = match &self.work {
+            Form::Activate(_)
+            | Form::Add
+            | Form::Combine(_)
+            | Form::Pool(..)
+            | Form::GlobalAverage
+            | Form::GlobalMax
+            | Form::Resize { .. } => true,
+            &Form::Pad { channels, .. } => channels == [0, 0],
+            Form::Copy => self.in_shapes.first() == Some(&self.out_shape),
+            _ => false,
+        };
+        let in_shapes: Vec<Shape> = (0..self.in_shapes.len()).map(input).collect();
+        let is_same =
+            in_shapes.iter().all(|shape| shape.c == out.c) && self.in_shapes.iter().all(|s| s.c == self.out_shape.c);
+        (is_by_channel && is_same).then(|| Self { in_shapes, out_shape: out, ..self.clone() })
     }
 
     /// Shapes of the inputs, one image each.
@@ -330,7 +362,7 @@ impl OpKernel {
 /// Largest output of one operation for one image, in values.
 const MAX_VALUES: u128 = 1 << 26;
 
-fn check_size(node: &str, shape: Shape) -> Result<(), KernelError> {
+pub(super) fn check_size(node: &str, shape: Shape) -> Result<(), KernelError> {
     let shape = [shape.h, shape.w, shape.c];
     if shape.iter().fold(1, |n: u128, &d| n.saturating_mul(d as u128)) > MAX_VALUES {
         return Err(KernelError::OutputTooLarge { node: node.into(), shape });

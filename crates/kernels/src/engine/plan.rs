@@ -2,12 +2,15 @@
 //! passes through the whole network together; groups are spread over a thread pool.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use rayon::ThreadPool;
 use secateur_net::{FusedStep, Graph, Location, Network, NodeId, Operand, Pointwise, Schedule, Shape};
 
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::bf16_kernel::{Bf16Kernel, Bf16Scratch, StepContext};
+use crate::engine::channels::plan::ChannelPlan;
+use crate::engine::channels::schedule::ChannelSchedule;
 use crate::engine::fusion::schedule;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
 use crate::simd::aligned::AlignedVec;
@@ -35,6 +38,33 @@ use crate::{Isa, KernelError};
 /// ```
 #[derive(Debug)]
 pub struct Plan {
+    lanes: PlanLanes,
+    /// What each step computes.
+    step_nodes: Vec<NodeId>,
+    image_len: usize,
+    n_classes: usize,
+}
+
+/// How long a step of a [`Plan`] took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepTime {
+    /// The node that it computes; what was fused to it comes with it.
+    pub node: NodeId,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// What lies in the lanes of a vector.
+#[derive(Debug)]
+enum PlanLanes {
+    Images(ImagePlan),
+    /// Of one image.
+    Channels(ChannelPlan),
+}
+
+/// A network whose vectors are images.
+#[derive(Debug)]
+struct ImagePlan {
     steps: Vec<PlanStep>,
     buffer_lens: Vec<usize>,
     image_len: usize,
@@ -92,20 +122,21 @@ impl Plan {
     pub fn compile(net: &Network, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
         let arithmetic = arithmetic.into().checked()?;
         let graph = net.graph();
-        let schedule = schedule(graph);
-        let steps = match arithmetic {
-            Arithmetic::F32(isa) => f32_steps(net, &schedule, isa)?,
-            Arithmetic::Bf16 => bf16_steps(net, &schedule)?,
+        let large = match arithmetic {
+            Arithmetic::F32(isa) => ChannelSchedule::if_large(graph, isa).map(|schedule| (schedule, isa)),
+            Arithmetic::Bf16 => None,
         };
-        Ok(Self {
-            steps,
-            buffer_lens: schedule.buffer_sizes,
-            image_len: graph.input().len(),
-            n_classes: graph.n_classes(),
-            packed_channels: (arithmetic == Arithmetic::Bf16).then_some(graph.input().c),
-            lanes: arithmetic.lanes(),
-            idle: Mutex::new(Vec::new()),
-        })
+        let nodes = |steps: &[FusedStep]| steps.iter().map(|step| step.node).collect();
+        let (step_nodes, lanes) = match large {
+            Some((schedule, isa)) => {
+                (nodes(&schedule.steps), PlanLanes::Channels(ChannelPlan::compile(net, schedule, isa)?))
+            }
+            None => {
+                let schedule = schedule(graph);
+                (nodes(&schedule.steps), PlanLanes::Images(ImagePlan::compile(net, &schedule, arithmetic)?))
+            }
+        };
+        Ok(Self { lanes, step_nodes, image_len: graph.input().len(), n_classes: graph.n_classes() })
     }
 
     /// Length of the network's output for one image.
@@ -121,23 +152,28 @@ impl Plan {
     pub fn logits(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<f32>, KernelError> {
         let n_images = self.n_images(images)?;
         let mut logits = vec![0.0; n_images * self.n_classes];
-        let n_chunks = n_images.div_ceil(self.lanes);
-        // Too few images for all threads: their rows are shared out as well.
-        let n_parts = (pool.current_num_threads() / n_chunks.max(1)).max(1);
-        let images = images.chunks(self.lanes * self.image_len);
-        let chunks = Mutex::new(images.zip(logits.chunks_mut(self.lanes * self.n_classes)));
-        let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let work = || {
-            let mut worker = self.take_worker(n_parts);
-            while let Some((images, logits)) = next() {
-                self.run(images, logits, &mut worker, n_parts);
-            }
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
-        };
-        pool.scope(|scope| {
-            (0..n_chunks.min(pool.current_num_threads())).for_each(|_| scope.spawn(|_| work()));
-        });
+        match &self.lanes {
+            PlanLanes::Images(plan) => plan.logits(pool, images, &mut logits),
+            PlanLanes::Channels(plan) => plan.logits(pool, images, &mut logits),
+        }
         Ok(logits)
+    }
+
+    /// How long each step takes for all of `images`, in the order of computation: a node with what was fused to it.
+    /// The threads of `pool` share the rows of each step.
+    ///
+    /// # Errors
+    /// As [`Plan::logits`].
+    pub fn step_times(&self, pool: &ThreadPool, images: &[f32]) -> Result<Vec<StepTime>, KernelError> {
+        self.n_images(images)?;
+        let mut seconds = vec![0.0; self.step_nodes.len()];
+        let mut add = |step: usize, time: f64| seconds[step] += time;
+        pool.install(|| match &self.lanes {
+            PlanLanes::Images(plan) => plan.run_timed(images, &mut add),
+            PlanLanes::Channels(plan) => plan.run_timed(images, &mut add),
+        });
+        let times = self.step_nodes.iter().zip(seconds);
+        Ok(times.map(|(&node, seconds)| StepTime { node, seconds }).collect())
     }
 
     /// Index of the largest logit of every image; of equal ones the first.
@@ -180,6 +216,45 @@ impl Plan {
         }
         Ok(images.len() / self.image_len)
     }
+}
+
+impl ImagePlan {
+    fn compile(net: &Network, schedule: &Schedule, arithmetic: Arithmetic) -> Result<Self, KernelError> {
+        let graph = net.graph();
+        let steps = match arithmetic {
+            Arithmetic::F32(isa) => f32_steps(net, schedule, isa)?,
+            Arithmetic::Bf16 => bf16_steps(net, schedule)?,
+        };
+        Ok(Self {
+            steps,
+            buffer_lens: schedule.buffer_sizes.clone(),
+            image_len: graph.input().len(),
+            n_classes: graph.n_classes(),
+            packed_channels: (arithmetic == Arithmetic::Bf16).then_some(graph.input().c),
+            lanes: arithmetic.lanes(),
+            idle: Mutex::new(Vec::new()),
+        })
+    }
+
+    fn logits(&self, pool: &ThreadPool, images: &[f32], logits: &mut [f32]) {
+        let n_images = images.len() / self.image_len;
+        let n_chunks = n_images.div_ceil(self.lanes);
+        // Too few images for all threads: their rows are shared out as well.
+        let n_parts = (pool.current_num_threads() / n_chunks.max(1)).max(1);
+        let images = images.chunks(self.lanes * self.image_len);
+        let chunks = Mutex::new(images.zip(logits.chunks_mut(self.lanes * self.n_classes)));
+        let next = || chunks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            let mut worker = self.take_worker(n_parts);
+            while let Some((images, logits)) = next() {
+                self.run(images, logits, &mut worker, n_parts, &mut |_, _| ());
+            }
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+        };
+        pool.scope(|scope| {
+            (0..n_chunks.min(pool.current_num_threads())).for_each(|_| scope.spawn(|_| work()));
+        });
+    }
 
     /// Working memory for a group of images whose rows are computed in `n_parts` parts.
     fn take_worker(&self, n_parts: usize) -> Worker {
@@ -197,15 +272,34 @@ impl Plan {
         worker
     }
 
-    /// Runs up to `lanes` images, rows in `n_parts` parts side by side.
-    fn run(&self, images: &[f32], logits: &mut [f32], worker: &mut Worker, n_parts: usize) {
+    /// Runs all `images`, a group after the other, and tells the time of each step.
+    fn run_timed(&self, images: &[f32], timed: &mut dyn FnMut(usize, f64)) {
+        let n_parts = rayon::current_num_threads();
+        let mut worker = self.take_worker(n_parts);
+        let mut logits = vec![0.0; self.lanes * self.n_classes];
+        for images in images.chunks(self.lanes * self.image_len) {
+            let n_logits = images.len() / self.image_len * self.n_classes;
+            self.run(images, &mut logits[..n_logits], &mut worker, n_parts, timed);
+        }
+    }
+
+    /// Runs up to `lanes` images, rows in `n_parts` parts side by side, and tells the time of each step.
+    fn run(
+        &self,
+        images: &[f32],
+        logits: &mut [f32],
+        worker: &mut Worker,
+        n_parts: usize,
+        timed: &mut dyn FnMut(usize, f64),
+    ) {
         interleave(images, self.image_len, self.lanes, &mut worker.images);
         if let Some(channels) = self.packed_channels {
             let n_words = worker.images.len() / channels * channels.div_ceil(2);
             worker.packed_images.reset(n_words);
             pairs::pack(&worker.images, channels, &mut worker.packed_images);
         }
-        for step in &self.steps {
+        for (at, step) in self.steps.iter().enumerate() {
+            let start = Instant::now();
             let mut out = std::mem::take(&mut worker.buffers[step.out_buffer]);
             let images = if self.packed_channels.is_some() { &worker.packed_images } else { &worker.images };
             let buffers = &worker.buffers;
@@ -222,6 +316,7 @@ impl Plan {
                 StepKernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
             }
             worker.buffers[step.out_buffer] = out;
+            timed(at, start.elapsed().as_secs_f64());
         }
         let last = &self.steps[self.steps.len() - 1];
         separate(&worker.buffers[last.out_buffer][..last.out_len * self.lanes], last.out_len, self.lanes, logits);

@@ -5,6 +5,8 @@ use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Tap, Window};
 
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::bf16_kernel::{Bf16Kernel, StepContext};
+use crate::engine::channels::needs::ChannelNeeds;
+use crate::engine::channels::schedule::{ChannelSchedule, MAX_GROUP, group_len};
 use crate::engine::conv::depthwise::DepthwiseKernel;
 use crate::engine::conv::direct::{ConvKernel, taps_inside};
 use crate::engine::conv_way::ConvWay;
@@ -39,6 +41,8 @@ pub struct PlanNeeds {
     /// Operations of one image, in multiply-accumulates of a convolution: those beside the image left out, each tap of
     /// a pool, which takes about that much longer, counted as eight.
     pub operations: u64,
+    /// Of a plan whose vectors are channels.
+    by_channel: Option<ChannelNeeds>,
     lanes: usize,
     n_classes: usize,
 }
@@ -50,7 +54,10 @@ impl PlanNeeds {
     /// When this processor lacks the instructions.
     pub fn of(graph: &Graph, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
         Ok(match arithmetic.into().checked()? {
-            Arithmetic::F32(isa) => Self::in_f32(graph, isa),
+            Arithmetic::F32(isa) => match ChannelSchedule::if_large(graph, isa) {
+                Some(schedule) => Self::by_channel(graph, &schedule, isa),
+                None => Self::in_f32(graph, isa),
+            },
             Arithmetic::Bf16 => Self::in_bf16(graph),
         })
     }
@@ -58,11 +65,13 @@ impl PlanNeeds {
     /// Peak bytes of a plan, compiling included, that is given `n_images` images at a time on `n_threads` threads; the
     /// images given and the logits returned are the caller's.
     pub fn bytes(&self, n_images: usize, n_threads: usize) -> u64 {
-        let n_groups = n_images.div_ceil(self.lanes);
+        let group = self.by_channel.map_or(self.lanes, |_| group_len(n_images, n_threads));
+        let n_groups = n_images.div_ceil(group);
         let n_workers = n_groups.min(n_threads) as u64;
         // Where threads outnumber groups they share the rows of one, each with scratch of its own.
         let n_scratch = n_workers.saturating_mul((n_threads / n_groups.max(1)).max(1) as u64);
-        let activations = self.activations.saturating_mul(n_workers);
+        let of_worker = self.by_channel.map_or(self.activations, |needs| needs.activations(n_images, n_threads));
+        let activations = of_worker.saturating_mul(n_workers);
         self.kernels.saturating_add(activations).saturating_add(self.scratch.saturating_mul(n_scratch))
     }
 
@@ -74,6 +83,19 @@ impl PlanNeeds {
     /// Bytes of the logits of `n_images` images.
     pub fn logits_bytes(&self, n_images: usize) -> u64 {
         (n_images as u64).saturating_mul(self.n_classes as u64).saturating_mul(4)
+    }
+
+    fn by_channel(graph: &Graph, schedule: &ChannelSchedule, isa: Isa) -> Self {
+        let needs = ChannelNeeds::of(graph, schedule, isa);
+        Self {
+            kernels: needs.kernels,
+            activations: needs.activations(MAX_GROUP, 1),
+            scratch: needs.scratch,
+            operations: all_operations(graph),
+            by_channel: Some(needs),
+            lanes: MAX_GROUP,
+            n_classes: graph.n_classes(),
+        }
     }
 
     fn in_f32(graph: &Graph, isa: Isa) -> Self {
@@ -113,12 +135,12 @@ impl PlanNeeds {
         let aligned = |values: usize| AlignedVec::bytes((values as u64).saturating_mul(lanes as u64));
         let buffers = schedule.buffer_sizes.iter().fold(0u64, |sum, &len| sum.saturating_add(aligned(len)));
         let steps: u64 = schedule.steps.iter().map(step_bytes).sum();
-        let operations = (1..graph.nodes().len()).fold(0u64, |sum, node| sum.saturating_add(operations(graph, node)));
         Self {
             kernels: steps,
             activations: aligned(graph.input().len()).saturating_add(buffers),
             scratch: 0,
-            operations,
+            operations: all_operations(graph),
+            by_channel: None,
             lanes,
             n_classes: graph.n_classes(),
         }
@@ -131,7 +153,7 @@ fn step_bytes(step: &FusedStep) -> u64 {
 }
 
 /// Each piece of working memory becomes as large as the largest that any node wants.
-fn widen<const N: usize>(most: &mut [u64; N], wanted: [u64; N]) {
+pub(super) fn widen<const N: usize>(most: &mut [u64; N], wanted: [u64; N]) {
     most.iter_mut().zip(wanted).for_each(|(most, wanted)| *most = wanted.max(*most));
 }
 
@@ -150,7 +172,7 @@ fn f32_bytes(graph: &Graph, id: NodeId, isa: Isa) -> (u64, Working) {
         return (kernel + size_of::<TransposedKernel>() as u64, [one, two, spread]);
     }
     let conv = node.op.as_conv2d();
-    conv.map_or_else(|| (constants(&node.op, isa), [0; 3]), |conv| convolution_bytes(&conv, shapes, isa))
+    conv.map_or_else(|| (constants(&node.op, isa.lanes()), [0; 3]), |conv| convolution_bytes(&conv, shapes, isa))
 }
 
 fn convolution_bytes(conv: &Conv2d, shapes: [Shape; 2], isa: Isa) -> (u64, Working) {
@@ -167,11 +189,11 @@ fn convolution_bytes(conv: &Conv2d, shapes: [Shape; 2], isa: Isa) -> (u64, Worki
     }
 }
 
-/// Bytes of the parameters and tables of what is no convolution.
-fn constants(op: &Op, isa: Isa) -> u64 {
+/// Bytes of the parameters and tables of what is no convolution, `lanes` images at a time.
+pub(super) fn constants(op: &Op, lanes: usize) -> u64 {
     match op {
-        Op::BatchNorm { channels, .. } => 2 * 4 * *channels as u64 * isa.lanes() as u64,
-        Op::PRelu { channels } => 4 * *channels as u64 * isa.lanes() as u64,
+        Op::BatchNorm { channels, .. } => 2 * 4 * *channels as u64 * lanes as u64,
+        Op::PRelu { channels } => 4 * *channels as u64 * lanes as u64,
         Op::LayerNorm { channels, .. } | Op::GroupNorm { channels, .. } => 2 * 4 * *channels as u64,
         Op::ChannelConv { taps, .. } => 4 * *taps as u64,
         Op::Resize { rows, cols } => ((rows.len() + cols.len()) * size_of::<Tap>()) as u64,
@@ -261,6 +283,10 @@ impl Bf16Working {
             self.out = bytes(out).max(self.out);
         }
     }
+}
+
+fn all_operations(graph: &Graph) -> u64 {
+    (1..graph.nodes().len()).fold(0u64, |sum, node| sum.saturating_add(operations(graph, node)))
 }
 
 /// Operations of a node for one image; what only moves or maps values counts each value read and written.

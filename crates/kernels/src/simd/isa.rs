@@ -1,4 +1,5 @@
 //! Instruction sets, one of which is chosen at run time.
+#![allow(unsafe_code)]
 
 /// Instruction set of the inner kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,20 @@ impl Isa {
             Self::Avx2 | Self::Portable => 8,
         }
     }
+    /// Runs `work`, whose plain loops, as far as they are inlined, are compiled for this instruction set: the same
+    /// results, a few times faster.
+    #[inline]
+    pub(crate) fn vectorized<R>(self, work: impl FnOnce() -> R) -> R {
+        match self {
+            // SAFETY: of a processor without the instructions, no plan or kernel is made for them.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { with_avx512(work) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { with_avx2(work) },
+            _ => work(),
+        }
+    }
     /// Whether this processor has it.
     pub fn is_available(self) -> bool {
         match self {
@@ -50,4 +65,16 @@ impl Isa {
             Self::Portable => true,
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn with_avx512<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
 }

@@ -23,7 +23,7 @@ pub(crate) struct OutputJob {
     pub point_step: usize,
     /// Channels of each point.
     pub n_channels: usize,
-    /// `[n_channels]`
+    /// `[n_channels]`, or `[n_channels, LANES]` where lanes are channels.
     pub bias: *const f32,
     /// Rows and columns of the tile that are part of the output.
     pub size: [usize; 2],

@@ -74,20 +74,21 @@ unsafe fn transform_input<L: Lanes>(job: &InputJob) {
     }
 }
 
+/// Lanes are images, to which one bias is common, or, `BY_CHANNEL`, channels, each with its own.
 #[inline(always)]
-unsafe fn transform_output<L: Lanes>(job: &OutputJob) {
+unsafe fn transform_output<L: Lanes, const BY_CHANNEL: bool>(job: &OutputJob) {
     // SAFETY: the caller's promise (`OutputFn`). The sizes given are the job's, as constants where the tile is whole.
     unsafe {
         if job.size == [TILE, TILE] {
-            transform_output_of::<L>(job, [TILE, TILE]);
+            transform_output_of::<L, BY_CHANNEL>(job, [TILE, TILE]);
         } else {
-            transform_output_of::<L>(job, job.size);
+            transform_output_of::<L, BY_CHANNEL>(job, job.size);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn transform_output_of<L: Lanes>(job: &OutputJob, size: [usize; 2]) {
+unsafe fn transform_output_of<L: Lanes, const BY_CHANNEL: bool>(job: &OutputJob, size: [usize; 2]) {
     for channel in 0..job.n_channels {
         let at = channel * L::LANES;
         // SAFETY: the caller's promise (`OutputFn`) covers this channel of all points and of `size` output pixels.
@@ -100,7 +101,7 @@ unsafe fn transform_output_of<L: Lanes>(job: &OutputJob, size: [usize; 2]) {
                 }
                 columns[j] = output_line::<L>(m);
             }
-            let bias = L::splat(*job.bias.add(channel));
+            let bias = if BY_CHANNEL { L::load(job.bias.add(at)) } else { L::splat(*job.bias.add(channel)) };
             for i in 0..size[0] {
                 let mut m = [L::splat(0.0); 6];
                 for j in 0..6 {
@@ -117,7 +118,7 @@ unsafe fn transform_output_of<L: Lanes>(job: &OutputJob, size: [usize; 2]) {
 }
 
 macro_rules! transforms {
-    ($input:ident, $output:ident, $lanes:ty $(, $feature:literal)?) => {
+    ($input:ident, $output:ident, $output_by_channel:ident, $lanes:ty $(, $feature:literal)?) => {
         $(#[target_feature(enable = $feature)])?
         pub(super) unsafe fn $input(job: &InputJob) {
             // SAFETY: same contract, and this function enables the instructions.
@@ -126,13 +127,18 @@ macro_rules! transforms {
         $(#[target_feature(enable = $feature)])?
         pub(super) unsafe fn $output(job: &OutputJob) {
             // SAFETY: same contract, and this function enables the instructions.
-            unsafe { transform_output::<$lanes>(job) }
+            unsafe { transform_output::<$lanes, false>(job) }
+        }
+        $(#[target_feature(enable = $feature)])?
+        pub(super) unsafe fn $output_by_channel(job: &OutputJob) {
+            // SAFETY: same contract, and this function enables the instructions.
+            unsafe { transform_output::<$lanes, true>(job) }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-transforms!(input_avx512, output_avx512, Avx512, "avx512f");
+transforms!(input_avx512, output_avx512, output_by_channel_avx512, Avx512, "avx512f");
 #[cfg(target_arch = "x86_64")]
-transforms!(input_avx2, output_avx2, Avx2, "avx2,fma");
-transforms!(input_portable, output_portable, Portable);
+transforms!(input_avx2, output_avx2, output_by_channel_avx2, Avx2, "avx2,fma");
+transforms!(input_portable, output_portable, output_by_channel_portable, Portable);

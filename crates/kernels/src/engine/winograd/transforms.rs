@@ -5,7 +5,6 @@ use super::jobs::{InputFn, OutputFn};
 use super::transform_bf16;
 use super::transform_f32;
 use crate::engine::arithmetic::Arithmetic;
-#[cfg(target_arch = "x86_64")]
 use crate::simd::isa::Isa;
 
 /// The transforms for one instruction set.
@@ -33,5 +32,18 @@ impl Transforms {
             }
             _ => Self { input: transform_f32::input_portable, output: transform_f32::output_portable },
         }
+    }
+
+    /// Those for maps whose vectors are channels of one image: an `InputJob`'s words and an `OutputJob`'s channels are
+    /// vectors of channels, the bias is `[n_channels, LANES]`.
+    pub(crate) fn by_channel(isa: Isa) -> Self {
+        let output = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => transform_f32::output_by_channel_avx512,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => transform_f32::output_by_channel_avx2,
+            _ => transform_f32::output_by_channel_portable as OutputFn,
+        };
+        Self { output, ..Self::of(Arithmetic::F32(isa)) }
     }
 }

@@ -1,0 +1,138 @@
+//! Convolutions without groups on maps whose vectors are channels, as products of pixels and filters: of the map itself
+//! where the kernel is one pixel, else of what lies under each kernel, gathered for a strip of output pixels at a time.
+
+use std::ops::Range;
+
+use secateur_net::Conv2d;
+
+use super::maps::ChannelMap;
+use super::product::{PackedFilters, PixelRows, ProductOutput};
+use crate::engine::conv::direct::{Epilogue, set_bias};
+use crate::simd::aligned::AlignedVec;
+use crate::simd::isa::Isa;
+
+/// Values of a strip's pixels: a part of a second-level cache, where they stay while all filters pass.
+const STRIP: usize = 64 << 10;
+/// Output pixels of a strip are a multiple of this, which all larger register tiles divide...
+const STRIP_STEP: usize = 24;
+/// ... and at least so many: filters are read once for each strip.
+const MIN_STRIP: usize = 48;
+
+/// A convolution without groups, its weights packed.
+#[derive(Clone, Debug)]
+pub(crate) struct ChannelConvKernel {
+    conv: Conv2d,
+    maps: [ChannelMap; 2],
+    filters: PackedFilters,
+    /// `[pitch]`
+    bias: Vec<f32>,
+    /// Output pixels that are computed together.
+    strip: usize,
+}
+
+/// Values that are multiplied for an output.
+const fn n_products(conv: &Conv2d) -> usize {
+    conv.kernel[0] * conv.kernel[1] * conv.in_channels
+}
+
+/// Output pixels that are computed together.
+fn strip_len(k: usize) -> usize {
+    (STRIP / k).next_multiple_of(STRIP_STEP).max(MIN_STRIP)
+}
+
+/// Whether an output pixel reads the input's pixel of the same place alone.
+fn is_plain(conv: &Conv2d) -> bool {
+    conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0, 0]
+}
+
+impl ChannelConvKernel {
+    /// Packs `weight` `[out, in, kh, kw]` and `bias` `[out]`.
+    pub(crate) fn new(isa: Isa, conv: &Conv2d, maps: [ChannelMap; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
+        let (k, n_out) = (n_products(conv), conv.out_channels);
+        let n_taps = conv.kernel[0] * conv.kernel[1];
+        assert_eq!(weight.len(), n_out * k, "convolution weight length");
+        let mut filters = PackedFilters::zeros(isa, k, n_out, 1);
+        for (tap, i) in (0..n_taps).flat_map(|tap| (0..conv.in_channels).map(move |i| (tap, i))) {
+            filters.set(0, tap * conv.in_channels + i, |filter| weight[filter * k + i * n_taps + tap]);
+        }
+        let mut of_output = vec![0.0; maps[1].pitch];
+        set_bias(&mut of_output[..n_out], bias);
+        Self { conv: conv.clone(), maps, filters, bias: of_output, strip: strip_len(k) }
+    }
+
+    /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run_rows`].
+    pub(crate) fn bytes(isa: Isa, conv: &Conv2d, output: ChannelMap) -> (u64, u64) {
+        let k = n_products(conv);
+        let filters = PackedFilters::bytes(isa, k, conv.out_channels, 1);
+        let gathered = if is_plain(conv) { 0 } else { AlignedVec::bytes((strip_len(k) * k) as u64) };
+        (filters + 4 * output.pitch as u64, gathered)
+    }
+
+    /// Computes the output rows `rows` of a group of images, counted through all of them. `x` is the whole group, `out`
+    /// and the residual are these rows alone. `finish(values)` is called for each strip of them, for what no clamp is.
+    pub(crate) fn run_rows(
+        &self,
+        x: &[f32],
+        rows: Range<usize>,
+        epilogue: Epilogue,
+        out: &mut [f32],
+        gathered: &mut AlignedVec,
+        finish: impl Fn(&mut [f32]),
+    ) {
+        let [input, output] = &self.maps;
+        let (pitch, w) = (output.pitch, output.shape.w);
+        assert!(x.len().is_multiple_of(input.len()), "convolution input length");
+        assert!(rows.end <= x.len() / input.len() * output.shape.h, "convolution output rows");
+        assert_eq!(out.len(), rows.len() * w * pitch, "convolution output length");
+        let k = n_products(&self.conv);
+        let plain = is_plain(&self.conv);
+        if !plain {
+            gathered.grow(self.strip * k);
+        }
+        let first_pixel = rows.start * w;
+        for (strip, out) in out.chunks_mut(self.strip * pitch).enumerate() {
+            let (first, n) = (first_pixel + strip * self.strip, out.len() / pitch);
+            let epilogue = epilogue.part(strip * self.strip * pitch..strip * self.strip * pitch + out.len());
+            let pixels = if plain {
+                PixelRows { values: &x[first * input.pitch..], step: input.pitch, n }
+            } else {
+                for (at, into) in gathered[..n * k].chunks_exact_mut(k).enumerate() {
+                    self.gather(x, first + at, into);
+                }
+                PixelRows { values: &gathered[..], step: k, n }
+            };
+            let mut to = ProductOutput { values: out, step: pitch, epilogue: Some(epilogue) };
+            self.filters.multiply(0, pixels, &self.bias, &mut to);
+            finish(to.values);
+        }
+    }
+
+    /// What lies under the kernel of output pixel `at`, counted through all images, `[kh, kw, in]`; zeros beside the
+    /// image.
+    fn gather(&self, x: &[f32], at: usize, into: &mut [f32]) {
+        let (conv, [input, output]) = (&self.conv, &self.maps);
+        let (c, [kh, kw]) = (conv.in_channels, conv.kernel);
+        let (w, h) = (output.shape.w, output.shape.h);
+        let (image, y, x_out) = (at / (w * h), at / w % h, at % w);
+        let x = &x[image * input.len()..][..input.len()];
+        let left = (x_out * conv.stride[1]).wrapping_sub(conv.padding[1]);
+        let is_run = input.pitch == c && conv.dilation[1] == 1 && left < input.shape.w && left + kw <= input.shape.w;
+        for (ky, into) in into.chunks_exact_mut(kw * c).enumerate().take(kh) {
+            let row = (y * conv.stride[0] + ky * conv.dilation[0]).wrapping_sub(conv.padding[0]);
+            if row >= input.shape.h {
+                into.fill(0.0);
+            } else if is_run {
+                into.copy_from_slice(&x[(row * input.shape.w + left) * c..][..kw * c]);
+            } else {
+                for (kx, into) in into.chunks_exact_mut(c).enumerate() {
+                    let column = left.wrapping_add(kx * conv.dilation[1]);
+                    if column < input.shape.w {
+                        into.copy_from_slice(&x[(row * input.shape.w + column) * input.pitch..][..c]);
+                    } else {
+                        into.fill(0.0);
+                    }
+                }
+            }
+        }
+    }
+}
