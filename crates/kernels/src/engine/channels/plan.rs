@@ -157,8 +157,9 @@ impl ChannelPlan {
         let start = Instant::now();
         let step = &self.steps[at];
         let mut out = std::mem::take(&mut buffers[step.out_buffer]);
-        let read = reader(images, n_images, buffers);
-        let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(&read));
+        let others = &*buffers;
+        let read = |input: ChannelInput| input.of(images, n_images, others);
+        let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
         step.run(&input, residual, &mut out[..n_images * step.out.len()], scratch);
         buffers[step.out_buffer] = out;
         timed(at, start.elapsed().as_secs_f64());
@@ -180,8 +181,9 @@ impl ChannelPlan {
             let start = Instant::now();
             let step = &self.steps[at];
             let mut out = std::mem::take(&mut buffers[step.out_buffer]);
-            let read = reader(image, 1, buffers);
-            let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(&read));
+            let others = &*buffers;
+            let read = |input: ChannelInput| input.of(image, 1, others);
+            let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
             step.run_band(&input, residual, rows.clone(), &mut out[..step.out.len()], scratch);
             buffers[step.out_buffer] = out;
             timed(at, start.elapsed().as_secs_f64());
@@ -189,11 +191,13 @@ impl ChannelPlan {
     }
 }
 
-/// Finds what steps read of a group of images.
-fn reader<'a>(images: &'a [f32], n_images: usize, buffers: &'a [AlignedVec]) -> impl Fn(ChannelInput) -> &'a [f32] {
-    move |input| match input.location {
-        Location::Image => images,
-        Location::Buffer(buffer) => &buffers[buffer][..n_images * input.map.len()],
+impl ChannelInput {
+    /// The value of a group of images.
+    fn of<'a>(&self, images: &'a [f32], n_images: usize, buffers: &'a [AlignedVec]) -> &'a [f32] {
+        match self.location {
+            Location::Image => images,
+            Location::Buffer(buffer) => &buffers[buffer][..n_images * self.map.len()],
+        }
     }
 }
 
