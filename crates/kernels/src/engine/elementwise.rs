@@ -22,6 +22,7 @@ pub(crate) const fn clamp_bounds(function: Pointwise) -> Option<[f32; 2]> {
 }
 
 /// Applies `function` to every value in place.
+#[inline(always)]
 pub(crate) fn activate_all(function: Pointwise, values: &mut [f32]) {
     match function {
         // Each in a loop of its own with its parameters outside, which becomes vector instructions.
@@ -71,6 +72,7 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
 }
 
 /// `out += x`
+#[inline(always)]
 pub(crate) fn add_to(out: &mut [f32], x: &[f32]) {
     out.iter_mut().zip(x).for_each(|(o, x)| *o += x);
 }

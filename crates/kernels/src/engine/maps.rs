@@ -36,6 +36,7 @@ impl<'a> GroupValue<'a> {
 
 /// `out = x` (`how` is `None`), or `out` combined with `x`, where `x` may have one row, column or channel for all of
 /// `to`, the shape of `out`.
+#[inline(always)]
 pub(crate) fn combine(how: Option<Combination>, x: GroupValue<'_>, out: &mut [f32], to: Shape) {
     let into = |out: &mut [f32], x: &[f32]| match how {
         None => out.copy_from_slice(x),
@@ -118,6 +119,7 @@ fn between(first: f32, second: f32, share: f32) -> f32 {
 }
 
 /// Largest value of every channel over all pixels; NaN wins.
+#[inline(always)]
 pub(crate) fn global_max(x: &[f32], pixel: usize, out: &mut [f32]) {
     out.fill(f32::NEG_INFINITY);
     for x in x.chunks_exact(pixel) {

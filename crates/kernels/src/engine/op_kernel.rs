@@ -51,6 +51,7 @@ pub(crate) struct OpKernel {
     in_shapes: Vec<Shape>,
     out_shape: Shape,
     lanes: usize,
+    isa: Isa,
 }
 
 #[derive(Clone, Debug)]
@@ -93,8 +94,8 @@ impl OpKernel {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub(crate) fn of_one_image(graph: &Graph, weights: &Weights, id: NodeId) -> Result<Self, KernelError> {
-        Self::in_lanes(graph, weights, id, Isa::Portable, 1)
+    pub(crate) fn of_one_image(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa) -> Result<Self, KernelError> {
+        Self::in_lanes(graph, weights, id, isa, 1)
     }
 
     fn in_lanes(graph: &Graph, weights: &Weights, id: NodeId, isa: Isa, lanes: usize) -> Result<Self, KernelError> {
@@ -146,7 +147,7 @@ impl OpKernel {
             // Channels of a pixel lie side by side.
             Op::Input | Op::Identity | Op::FlattenPixels => Form::Copy,
         };
-        Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes })
+        Ok(Self { work, in_shapes, out_shape: graph.shape(id), lanes, isa })
     }
 
     /// A convolution with weights `[out, in / groups, kh, kw]` and bias `[out]`.
@@ -158,7 +159,7 @@ impl OpKernel {
         bias: Option<&[f32]>,
     ) -> Self {
         let work = convolution_work(isa, conv, shapes, weight, bias);
-        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
+        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes(), isa }
     }
 
     /// Takes other parameters of the same shapes, and allocates nothing: a convolution's weight and bias, or slopes (as
@@ -178,7 +179,7 @@ impl OpKernel {
     /// A transposed convolution with weights `[in, out / groups, kh, kw]` and no bias.
     pub(crate) fn transposed(isa: Isa, conv: &ConvTranspose2d, shapes: [Shape; 2], weight: &[f32]) -> Self {
         let work = Form::Transposed(Box::new(TransposedKernel::new(isa, conv, shapes, weight, None)));
-        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes() }
+        Self { work, in_shapes: vec![shapes[0]], out_shape: shapes[1], lanes: isa.lanes(), isa }
     }
 
     /// The same on words that hold two channels each, where all that is done is to move whole words.
@@ -194,7 +195,7 @@ impl OpKernel {
             _ => return None,
         };
         let in_shapes = self.in_shapes.iter().map(half).collect::<Option<_>>()?;
-        Some(Self { work, in_shapes, out_shape: half(&self.out_shape)?, lanes: self.lanes })
+        Some(Self { work, in_shapes, out_shape: half(&self.out_shape)?, lanes: self.lanes, isa: self.isa })
     }
 
     /// The same on pixels with more channels, `[input(i), out]` with them, where all channels are treated alike, each
@@ -260,12 +261,12 @@ impl OpKernel {
             Form::Transposed(kernel) => return kernel.run(input(0), tail, out, scratch),
             _ => {
                 self.run_unfused(input, out);
-                tail.residual.into_iter().for_each(|r| elementwise::add_to(out, r));
+                tail.residual.into_iter().for_each(|r| self.isa.vectorized(|| elementwise::add_to(out, r)));
                 false
             }
         };
         if let Some(function) = tail.activation.filter(|_| !(is_fused && clamp.is_some())) {
-            elementwise::activate_all(function, out);
+            self.isa.vectorized(|| elementwise::activate_all(function, out));
         }
     }
 
@@ -312,12 +313,12 @@ impl OpKernel {
         match &self.work {
             Form::Add => {
                 out.copy_from_slice(input(0));
-                (1..self.in_shapes.len()).for_each(|i| elementwise::add_to(out, input(i)));
+                (1..self.in_shapes.len()).for_each(|i| self.isa.vectorized(|| elementwise::add_to(out, input(i))));
             }
             Form::Combine(how) => {
                 for (i, &from) in self.in_shapes.iter().enumerate() {
                     let x = GroupValue { values: input(i), shape: from, lanes };
-                    maps::combine((i > 0).then_some(*how), x, out, self.out_shape);
+                    self.isa.vectorized(|| maps::combine((i > 0).then_some(*how), x, out, self.out_shape));
                 }
             }
             Form::Shuffle(n_groups) => maps::shuffle(first(), *n_groups, out),
@@ -327,7 +328,7 @@ impl OpKernel {
             Form::Resize { rows, cols } => maps::resize(first(), rows, cols, out),
             Form::LayerNorm(norm) => norm.run(input(0), lanes, out),
             Form::Mix(mixing) => mixing.run(first(), out),
-            Form::GlobalMax => maps::global_max(input(0), shape.c, out),
+            Form::GlobalMax => self.isa.vectorized(|| maps::global_max(input(0), shape.c, out)),
             Form::Concat => {
                 let mut at = 0;
                 for (i, shape) in self.in_shapes.iter().enumerate() {
@@ -339,10 +340,12 @@ impl OpKernel {
             Form::Slopes(slopes) => elementwise::slopes(input(0), slopes, out),
             Form::Activate(function) => {
                 out.copy_from_slice(input(0));
-                elementwise::activate_all(*function, out);
+                self.isa.vectorized(|| elementwise::activate_all(*function, out));
             }
-            Form::Pool(kind, window) => pool::pool(*kind, window, input(0), shape, out_shape, out),
-            Form::GlobalAverage => pool::global_average(input(0), shape, out),
+            Form::Pool(kind, window) => {
+                self.isa.vectorized(|| pool::pool(*kind, window, input(0), shape, out_shape, out));
+            }
+            Form::GlobalAverage => self.isa.vectorized(|| pool::global_average(input(0), shape, out)),
             Form::Flatten => layout::flatten(input(0), narrow, lanes, out),
             Form::Pad { channels, rows, cols } => {
                 layout::pad(input(0), shape, channels.map(|c| c * lanes), *rows, *cols, out);

@@ -12,6 +12,7 @@ pub(crate) enum Pooling {
 }
 
 /// Pools one image of `shape` into one of `out_shape`.
+#[inline(always)]
 pub(crate) fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_shape: Shape, out: &mut [f32]) {
     for (at, to) in out.chunks_exact_mut(shape.c).enumerate() {
         let [row, col] = [at / out_shape.w, at % out_shape.w];
@@ -35,6 +36,7 @@ pub(crate) fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_
 }
 
 /// Mean over all pixels of one image, per channel.
+#[inline(always)]
 pub(crate) fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
     out.fill(0.0);
     x.chunks_exact(shape.c).for_each(|from| accumulate(Pooling::Average, from, out));
@@ -50,6 +52,7 @@ fn mend_overflow(averages: &mut [f32], n: usize, sum: impl Fn(usize) -> f64) {
     overflown.for_each(|(c, average)| *average = (sum(c) / n as f64) as f32);
 }
 
+#[inline(always)]
 fn accumulate(kind: Pooling, from: &[f32], to: &mut [f32]) {
     let pairs = to.iter_mut().zip(from);
     match kind {

@@ -319,7 +319,7 @@ impl ChannelStep {
                 let tail = Tail { residual: None, activation: self.activation };
                 for (image, out) in out.chunks_exact_mut(self.out.len()).enumerate() {
                     let input = |i: usize| &input(i)[image * map(i).len()..][..map(i).len()];
-                    self.isa.vectorized(|| kernel.run(&input, tail, out, &mut scratch.common));
+                    kernel.run(&input, tail, out, &mut scratch.common);
                 }
                 return;
             }
@@ -365,10 +365,10 @@ impl ChannelStep {
         let tail = Tail { residual: None, activation: self.activation };
         let (c, pitch) = (self.out.shape.c, self.out.pitch);
         if c == pitch {
-            self.isa.vectorized(|| kernel.run(&input, tail, out, common));
+            kernel.run(&input, tail, out, common);
         } else {
             last.reset(self.out.shape.len());
-            self.isa.vectorized(|| kernel.run(&input, tail, last, common));
+            kernel.run(&input, tail, last, common);
             maps::copy_channels(last, out, c, [0, 0], [c, pitch]);
         }
     }
@@ -395,7 +395,7 @@ fn form(
             }
         });
     }
-    let kernel = OpKernel::of_one_image(graph, weights, step.node)?;
+    let kernel = OpKernel::of_one_image(graph, weights, step.node, isa)?;
     Ok(match graph.node(step.node).op {
         Op::Concat => ChannelForm::Concat,
         Op::Slice { channels, step: [1, 1] } => ChannelForm::Slice(channels[0]),
