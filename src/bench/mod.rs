@@ -11,6 +11,7 @@ mod kernels_on_card;
 mod measure;
 mod queue;
 mod report;
+mod rewards;
 mod schedulers;
 mod synthetic;
 mod timed;
@@ -32,6 +33,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
         Bench::Eval(arguments) => arguments.json.as_deref(),
         Bench::Kernels(arguments) => arguments.json.as_deref(),
         Bench::Train(arguments) => arguments.json.as_deref(),
+        Bench::Rewards(arguments) => arguments.json.as_deref(),
         Bench::Schedulers(arguments) => arguments.json.as_deref(),
     })?;
     match what {
@@ -57,6 +59,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
             }
         }
         Bench::Train(arguments) => train::train(arguments),
+        Bench::Rewards(arguments) => rewards::rewards(arguments, extensions),
         Bench::Schedulers(arguments) => schedulers::schedulers(arguments, extensions),
     }
 }

@@ -211,7 +211,11 @@ impl Run<'_> {
             return Ok(winner.clone());
         }
         let finalist = finalist(searches, field.search, field.task, walk)?;
-        Ok(refitting.run(&self.job.tasks[field.task].name, finalist)?)
+        let mut winner = refitting.run(&self.job.tasks[field.task].name, finalist)?;
+        if field.walks.len() > 1 {
+            self.judge(field.task, &mut winner)?;
+        }
+        Ok(winner)
     }
 
     /// Replaces the reward of a finalist on the reward images, which the search chose it on, by that on images that

@@ -77,6 +77,7 @@ pub use observer::{Observer, Stage, StageKind};
 pub use paired::{PairedAccuracy, PairedError};
 pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
 pub use plan::plan;
+pub use plan::ranking::{N_TOP, RankingReport, RewardRanking, TaskRanking, rank_rewards};
 pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
