@@ -78,7 +78,9 @@ impl Checker<'_> {
         let agent = self.agent();
         let paper = agent.as_ref().is_some_and(|agent| agent.settings.profile() == Profile::Paper);
         self.numbers(&file);
-        self.weights(&file.reward);
+        if let Some(reward) = &file.reward {
+            self.weights(reward);
+        }
         let datasets = self.datasets(file.datasets);
         let networks = self.networks(file.networks, &datasets);
         let budgets = self.budgets(&file.budgets);
@@ -103,7 +105,7 @@ impl Checker<'_> {
             refit_in_pairs: file.refit_in_pairs.unwrap_or(!paper),
             // The walks' images are the first of the refit's.
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
-            reward: file.reward,
+            reward: file.reward.unwrap_or(if paper { RewardChoice::Accuracy } else { RewardChoice::Kl }),
             device: file.device,
             precision: file.precision,
             agent: agent?,

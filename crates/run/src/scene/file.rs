@@ -61,9 +61,9 @@ pub struct SceneFile {
     /// Training images per purpose.
     #[serde(default)]
     pub images: Images,
-    /// What a walk is paid for.
-    #[serde(default)]
-    pub reward: RewardChoice,
+    /// What a walk is paid for; default `Kl`, and `Accuracy` for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardChoice>,
     /// Where walks are scored.
     #[serde(default)]
     pub device: Device,

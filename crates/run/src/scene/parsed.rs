@@ -304,7 +304,7 @@ impl SceneData {
             spend_leftover: Some(self.spend_leftover),
             refit_in_pairs: Some(self.refit_in_pairs),
             images: self.images,
-            reward: self.reward.clone(),
+            reward: Some(self.reward.clone()),
             device: self.device,
             precision: self.precision,
             agent: raw(&self.agent.to_ron()),
