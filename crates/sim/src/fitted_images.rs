@@ -10,8 +10,8 @@ pub struct FittedImages {
 }
 
 impl FittedImages {
-    /// The first `n_calibration` of `values` are those of the calibration images, the first `n_refit` those of the final
-    /// refit; all of them where there are fewer.
+    /// The first `n_calibration` of `values` are those of the calibration images, the first `n_refit` those of the
+    /// final refit; all of them where there are fewer.
     pub fn new(values: Vec<f32>, n_calibration: usize, n_refit: usize) -> Self {
         let [n_calibration, n_refit] = [n_calibration, n_refit].map(|n| n.min(values.len()));
         Self { values, n_calibration, n_refit }

@@ -132,12 +132,10 @@ impl ImageFiles {
         fill: impl Fn(&[u8], &mut [f32]) + Sync,
     ) -> Result<Vec<bool>, FormatError> {
         let places = indices.par_iter().zip(out.par_chunks_exact_mut(to.len().max(1)));
-        let decode = |workspace: &mut Workspace, (&index, place): (&usize, &mut [f32])| {
-            self.decode_one(index, to, workspace)?;
-            fill(&workspace.fitted, place);
-            Ok(())
-        };
-        let decoded: Vec<Result<(), FormatError>> = places.map_init(Workspace::default, decode).collect();
+        let decode = places.map_init(Workspace::default, |workspace, (&index, place)| {
+            self.decode_one(index, to, workspace).map(|()| fill(&workspace.fitted, place))
+        });
+        let decoded: Vec<Result<(), FormatError>> = decode.collect();
         for (&index, image) in indices.iter().zip(&decoded) {
             match (image, self.listing.on_error) {
                 (Ok(()), _) => {}
