@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::recipes::{PolishFile, Tune};
 use super::choices::{Device, Images, LabelUse, RewardChoice};
 
 /// The one version of the scene format that this program reads and writes.
@@ -58,6 +59,12 @@ pub struct SceneFile {
     /// Whether hidden channels of the winners are refitted as well; default true, and false for profile `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refit_in_pairs: Option<bool>,
+    /// How winners are refined towards the dense network, without labels; for profile `Paper` they are not.
+    #[serde(default, skip_serializing_if = "PolishFile::is_unsaid")]
+    pub polish: PolishFile,
+    /// How winners are fine-tuned; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
     /// Training images per purpose.
     #[serde(default)]
     pub images: Images,
