@@ -75,10 +75,8 @@ pub(crate) fn tune(arguments: &TuneArgs) -> Result<(), Failure> {
     let read = |split| read_data(arguments, &network, split).map_err(Failure::BadArguments);
     let (data, test) = (read(Split::Train)?, read(Split::Test)?);
     let work = Tuning::new(arguments, &network, &data).map_err(Failure::BadArguments)?;
-    let mut training = work
-        .training()
-        .with_context(|| format!("network '{}'", network.name))
-        .map_err(Failure::BadArguments)?;
+    let mut training =
+        work.training().with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
     let all_test: Vec<usize> = (0..test.len()).collect();
     let accuracy = |data, indices: &[usize]| work.accuracy(&network.folded, data, indices);
     let before = [accuracy(&data, &work.held_out)?, accuracy(&test, &all_test)?];
@@ -197,8 +195,9 @@ impl<'a> Tuning<'a> {
             let report = self.train_epoch(training).with_context(|| self.last_checkpoint())?;
             curve.push(report.clone());
             let bytes = postcard::to_stdvec(&(training.save(), &curve)).context("checkpoint")?;
-            write_atomic(&self.checkpoint(), &bytes)
-                .with_context(|| format!("checkpoint '{}'; the one before it is still there", self.checkpoint().display()))?;
+            write_atomic(&self.checkpoint(), &bytes).with_context(|| {
+                format!("checkpoint '{}'; the one before it is still there", self.checkpoint().display())
+            })?;
             let left = start.elapsed().as_secs_f64() / (epoch + 1 - n_before) as f64 * (n_epochs - epoch - 1) as f64;
             screen::result(format_args!(
                 "epoch {:>3}/{n_epochs}  loss {:.4}  train {:.4}  held-out {:.4}  {:.0} images/s  {:.0} s left",

@@ -119,7 +119,9 @@ pub enum KernelError {
         n_nodes: usize,
     },
     /// A value that cannot be held against a teacher's.
-    #[error("the value of node '{node}' cannot be matched: a plan does not keep it, or both networks have it in other shapes")]
+    #[error(
+        "the value of node '{node}' cannot be matched: a plan does not keep it, or both networks have it in other shapes"
+    )]
     NoMatch {
         /// The node.
         node: String,

@@ -165,8 +165,8 @@ impl Trainer {
             (None, Some(_)) => 1.0,
             (_, None) => 0.0,
         };
-        let cross_entropy =
-            labels.map(|labels| WeightedLoss { loss: TrainLoss::CrossEntropy { labels, smoothing }, weight: 1.0 - share });
+        let cross_entropy = labels
+            .map(|labels| WeightedLoss { loss: TrainLoss::CrossEntropy { labels, smoothing }, weight: 1.0 - share });
         let divergence =
             teacher.map(|teacher| WeightedLoss { loss: TrainLoss::Divergence { teacher, temperature }, weight: share });
         let report = match (cross_entropy, divergence) {

@@ -4,7 +4,9 @@
 use secateur_kernels::Isa;
 use secateur_net::random::with_random_weights;
 use secateur_net::{Network, Shape, arch};
-use secateur_tune::{Decay, LossSettings, OptimiserSettings, SgdSettings, StepTargets, Trainer, TrainerSettings, TrainerState, TuneError};
+use secateur_tune::{
+    Decay, LossSettings, OptimiserSettings, SgdSettings, StepTargets, Trainer, TrainerSettings, TrainerState, TuneError,
+};
 
 const IMAGE: Shape = Shape { c: 3, h: 8, w: 8 };
 const N_STEPS: usize = 24;
@@ -42,8 +44,9 @@ fn train(trainer: &mut Trainer, until: usize, n_threads: usize) -> Vec<f64> {
     let teacher: Vec<f32> = (0..200).map(|i| if i % 10 == i / 10 % 10 { 4.0 } else { 0.0 }).collect();
     let mut losses = Vec::new();
     while trainer.n_done() < until {
-        losses
-            .push(trainer.step(&pool, &images, StepTargets { labels: Some(&labels), teacher: Some(&teacher) }).unwrap().loss);
+        losses.push(
+            trainer.step(&pool, &images, StepTargets { labels: Some(&labels), teacher: Some(&teacher) }).unwrap().loss,
+        );
     }
     losses
 }

@@ -168,7 +168,12 @@ fn check_targets(what: &str, targets: &[f32], expected: usize) -> Result<(), Ker
     Ok(())
 }
 
-pub(crate) fn check_setting(name: &'static str, value: f32, is_sound: bool, range: &'static str) -> Result<(), KernelError> {
+pub(crate) fn check_setting(
+    name: &'static str,
+    value: f32,
+    is_sound: bool,
+    range: &'static str,
+) -> Result<(), KernelError> {
     if is_sound { Ok(()) } else { Err(KernelError::Setting { name, value: value.to_string(), range }) }
 }
 

@@ -11,8 +11,8 @@ use crate::grad::loss::{BatchLoss, StepReport, WeightedLoss};
 use crate::grad::norm::TrainedNorm;
 use crate::grad::parameters::TrainedParameter;
 use crate::grad::placement::Placement;
-use crate::grad::teacher::Teacher;
 use crate::grad::program::{TrainProgram, TrainWork, TrainedKernel};
+use crate::grad::teacher::Teacher;
 use crate::simd::isa::Isa;
 use crate::{Arithmetic, KernelError};
 

@@ -96,10 +96,8 @@ fn a_teacher_in_the_plan_is_as_good_as_its_outputs() {
         values: Vec::new(),
     };
     let labels: Vec<u16> = (0..20).map(|i| i % 4).collect();
-    let cross_entropy =
-        WeightedLoss { loss: TrainLoss::CrossEntropy { labels: &labels, smoothing: 0.0 }, weight: 0.3 };
-    let divergence =
-        WeightedLoss { loss: TrainLoss::Divergence { teacher: &outputs, temperature: 2.0 }, weight: 0.7 };
+    let cross_entropy = WeightedLoss { loss: TrainLoss::CrossEntropy { labels: &labels, smoothing: 0.0 }, weight: 0.3 };
+    let divergence = WeightedLoss { loss: TrainLoss::Divergence { teacher: &outputs, temperature: 2.0 }, weight: 0.7 };
     let mut inside = TrainPlan::compile_with_teacher(&student, &teacher, Isa::detect(), 20).unwrap();
     let mut outside = TrainPlan::compile(&student, Isa::detect(), 20).unwrap();
     let one = inside.step(&pool(2), &images, &[cross_entropy]).unwrap();
@@ -128,11 +126,8 @@ fn what_a_plan_takes_is_known_before_and_what_cannot_be_matched_is_named() {
         assert_eq!(error, KernelError::NoMatch { node: name.into() });
     }
     let other = network([8, 5], false, 1);
-    let narrow = Teacher {
-        network: &other,
-        outputs: OutputMatch::SquaredError { parts: vec![(3, 1.0)] },
-        values: Vec::new(),
-    };
+    let narrow =
+        Teacher { network: &other, outputs: OutputMatch::SquaredError { parts: vec![(3, 1.0)] }, values: Vec::new() };
     let error = TrainPlan::compile_with_teacher(&student, &narrow, isa, 4).unwrap_err().to_string();
     assert!(error.contains("stretches of the outputs: expected 4 values, got 3"), "{error}");
 }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::entries::{FileId, make_folder, open_to_read};
 use crate::card::CardRecord;
 use crate::refits::SavedRefits;
-use crate::training::trained::Trainings;
 use crate::saved_search::{CurrentSearch, FinishedSearch};
+use crate::training::trained::Trainings;
 
 /// Version of the files' content.
 const FORMAT: u32 = 6;

@@ -14,7 +14,7 @@ use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::choices::{Device, Images, RewardChoice};
 use super::file::{DatasetFile, NetworkFile, SceneFile};
 use super::parsed::{BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
-use super::recipes::{Polish, PolishFile, Tune};
+use super::recipes::{Polish, Tune};
 use super::tasks::{TASKS_MAX, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
@@ -85,11 +85,7 @@ impl Checker<'_> {
         let budgets = self.budgets(&file.budgets);
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
-        let polish = match file.polish {
-            PolishFile::Unsaid => (!paper).then(Polish::default),
-            PolishFile::Said(polish) => polish,
-        };
-        polish.iter().for_each(|polish| self.polish(polish));
+        file.polish.iter().for_each(|polish| self.polish(polish));
         file.tune.iter().for_each(|tune| self.tune(tune));
         let controls = self.controls(file.controls.len());
         let tasks = self.tasks(&networks, &datasets, &budgets);
@@ -108,7 +104,7 @@ impl Checker<'_> {
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
             refit_in_pairs: file.refit_in_pairs.unwrap_or(!paper),
-            polish,
+            polish: file.polish,
             tune: file.tune,
             // The walks' images are the first of the refit's.
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },

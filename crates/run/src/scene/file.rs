@@ -13,8 +13,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::recipes::{PolishFile, Tune};
 use super::choices::{Device, Images, LabelUse, RewardChoice};
+use super::recipes::{Polish, Tune};
 
 /// The one version of the scene format that this program reads and writes.
 pub const SCENE_VERSION: u32 = 1;
@@ -59,9 +59,9 @@ pub struct SceneFile {
     /// Whether hidden channels of the winners are refitted as well; default true, and false for profile `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refit_in_pairs: Option<bool>,
-    /// How winners are refined towards the dense network, without labels; for profile `Paper` they are not.
-    #[serde(default, skip_serializing_if = "PolishFile::is_unsaid")]
-    pub polish: PolishFile,
+    /// How winners are refined towards the dense network, without labels; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polish: Option<Polish>,
     /// How winners are fine-tuned; none: they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tune: Option<Tune>,

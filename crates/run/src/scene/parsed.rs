@@ -14,7 +14,7 @@ use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
 use super::choices::{Device, Images, LabelUse, RewardChoice};
 use super::file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
-use super::recipes::{Polish, PolishFile, Tune};
+use super::recipes::{Polish, Tune};
 use super::template::template;
 
 /// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.
@@ -308,7 +308,7 @@ impl SceneData {
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
             refit_in_pairs: Some(self.refit_in_pairs),
-            polish: PolishFile::Said(self.polish),
+            polish: self.polish,
             tune: self.tune,
             images: self.images,
             reward: self.reward.clone(),

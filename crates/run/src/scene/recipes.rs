@@ -1,6 +1,6 @@
 //! How the winners of a run are trained.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// Refinement of a winner towards the dense network, without labels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Polish {
 
 impl Default for Polish {
     fn default() -> Self {
-        Self { epochs: 5, images: None, batch: 64, rate: 0.001, crop: 2, flip: true, controls: false }
+        Self { epochs: 5, images: None, batch: 64, rate: 0.0002, crop: 2, flip: true, controls: false }
     }
 }
 
@@ -61,7 +61,7 @@ impl Default for Tune {
         Self {
             epochs: 20,
             batch: 64,
-            rate: 0.01,
+            rate: 0.005,
             optimiser: TuneOptimiser::Sgd,
             distillation: 0.9,
             temperature: 4.0,
@@ -81,36 +81,4 @@ pub enum TuneOptimiser {
     Sgd,
     /// Adam with betas 0.9 and 0.999.
     Adam,
-}
-
-/// What a scene says of polishing: nothing, so that the agent's profile decides; that there is none; or how.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum PolishFile {
-    /// Nothing.
-    #[default]
-    Unsaid,
-    /// None, or how.
-    Said(Option<Polish>),
-}
-
-impl PolishFile {
-    /// Whether the field is left out.
-    pub fn is_unsaid(&self) -> bool {
-        *self == Self::Unsaid
-    }
-}
-
-impl<'de> Deserialize<'de> for PolishFile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Option::deserialize(deserializer).map(Self::Said)
-    }
-}
-
-impl Serialize for PolishFile {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Unsaid => serializer.serialize_none(),
-            Self::Said(polish) => polish.serialize(serializer),
-        }
-    }
 }

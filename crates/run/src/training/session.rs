@@ -63,13 +63,19 @@ impl<'a> Training<'a> {
         uses_labels: bool,
     ) -> anyhow::Result<Self> {
         let (n, batch) = (images.places.len(), trainer.settings().batch);
-        ensure!(n >= batch, "{n} images to learn from do not fill a step of {batch}; take a smaller batch or more images");
+        ensure!(
+            n >= batch,
+            "{n} images to learn from do not fill a step of {batch}; take a smaller batch or more images"
+        );
         if uses_labels {
             let (labels, n_outputs) = (images.data.labels()?, trainer.n_outputs());
             if let Some(&place) = images.places.iter().find(|&&place| usize::from(labels[place]) >= n_outputs) {
                 let name = &images.data.name;
                 let label = labels[place];
-                anyhow::bail!("image {place} of {name} has label {label}, the network has outputs 0 to {}", n_outputs - 1);
+                anyhow::bail!(
+                    "image {place} of {name} has label {label}, the network has outputs 0 to {}",
+                    n_outputs - 1
+                );
             }
         }
         let order = (0, images.order(0));

@@ -9,7 +9,8 @@ use secateur_kernels::{Arithmetic, Isa, Plan, Teacher, TrainPlan};
 use secateur_net::Network;
 use secateur_sim::{Prepared, RewardKind, Winner};
 use secateur_tune::{
-    AdamSettings, Augmentation, Decay, LossSettings, OptimiserSettings, SgdSettings, Trainer, TrainerSettings, TuneError,
+    AdamSettings, Augmentation, Decay, LossSettings, OptimiserSettings, SgdSettings, Trainer, TrainerSettings,
+    TuneError,
 };
 
 use super::images::TrainingImages;
@@ -98,12 +99,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn train_winner(
-        &mut self,
-        key: TrainingKey,
-        winner: &Winner,
-        searches: &[SearchOutcome],
-    ) -> Result<(), RunError> {
+    fn train_winner(&mut self, key: TrainingKey, winner: &Winner, searches: &[SearchOutcome]) -> Result<(), RunError> {
         let prepared = self.job.networks[self.job.tasks[key.task].network].clone();
         let Some(recipe) = self.recipe(key.stage, key.search, &prepared) else { return Ok(()) };
         let before = self.trained_before(key, winner)?;
@@ -135,12 +131,7 @@ impl Run<'_> {
         Ok(winner_with(winner, network))
     }
 
-    fn note_trained(
-        &mut self,
-        key: TrainingKey,
-        trained: Trained,
-        searches: &[SearchOutcome],
-    ) -> Result<(), RunError> {
+    fn note_trained(&mut self, key: TrainingKey, trained: Trained, searches: &[SearchOutcome]) -> Result<(), RunError> {
         let (name, agent) = (&self.job.tasks[key.task].name, searches[key.search].agent);
         if let Some(why) = &trained.failure {
             let warning = format!("{} of {name} ({agent}): {why}", key.stage.name());
