@@ -228,7 +228,8 @@ impl<'a> Tuning<'a> {
         }
         let what = || format!("checkpoint '{}'", path.display());
         let bytes = read_regular_file(&path, CHECKPOINT_MAX).with_context(what)?;
-        let (saved, curve): (SavedTraining, Vec<EpochReport>) = postcard::from_bytes(&bytes).with_context(what)?;
+        let saved: (SavedTraining, Vec<EpochReport>) = postcard::from_bytes(&bytes).with_context(what)?;
+        let (saved, curve) = saved;
         training.resume(saved).with_context(what)?;
         ensure!(
             training.n_done() == curve.len() * training.steps_per_epoch(),

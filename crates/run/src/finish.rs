@@ -331,7 +331,7 @@ impl Run<'_> {
             let mut finished = Vec::new();
             for (task, winner) in of_search {
                 let test = self.test_score(task, &winner.network)?;
-                let trained = self.test_trained((search, task), &winner.network)?;
+                let trained = self.test_trained(search, task, &winner.network)?;
                 finished.push(Finished { task, winner, test, trained });
                 done += 1;
                 self.journal.reporter.progress(done);
@@ -348,11 +348,7 @@ impl Run<'_> {
     }
 
     /// What came of the trainings of a winner.
-    fn test_trained(
-        &self,
-        (search, task): (usize, usize),
-        winner: &Network,
-    ) -> Result<Vec<FinishedTraining>, RunError> {
+    fn test_trained(&self, search: usize, task: usize, winner: &Network) -> Result<Vec<FinishedTraining>, RunError> {
         let (mut before, mut out) = (winner.clone(), Vec::new());
         for stage in TrainingStage::ALL {
             let Some(trained) = self.trainings.done.get(&TrainingKey { stage, search, task }) else { continue };

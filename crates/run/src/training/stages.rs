@@ -172,6 +172,7 @@ impl Run<'_> {
         let has_classes = dataset.has_labels && prepared.reward.kind != RewardKind::OutputError;
         let judges = finalist_images(&scene.images, &data);
         let order = shuffled(data.len(), scene.images.seed);
+        let n_paid = scene.images.reward + data.failures().len();
         let work = TrainingTask {
             recipe,
             pool: &pool.0,
@@ -180,7 +181,7 @@ impl Run<'_> {
             data: &data,
             has_classes,
             held_out: held_out(recipe, &judges, &order),
-            places: places(recipe, &order, judges.len(), (scene.images.reward + data.failures().len(), &prepared)),
+            places: places(recipe, &order, judges.len(), n_paid, &prepared),
             seed: scene.seed,
         };
         let mut training = match work.training(winner, self.job.memory) {
@@ -195,15 +196,16 @@ impl Run<'_> {
             }
             None => work.judge(&winner.network)?,
         };
-        self.go_on_training(key, (&work, &mut training), (winner, before), searches)
+        self.go_on_training(key, &work, &mut training, before, searches)
     }
 
     /// Steps until the training is over, or the observer asks to stop.
     fn go_on_training(
         &mut self,
         key: TrainingKey,
-        (work, training): (&TrainingTask<'_>, &mut Training<'_>),
-        (winner, before): (&Winner, f64),
+        work: &TrainingTask<'_>,
+        training: &mut Training<'_>,
+        before: f64,
         searches: &[SearchOutcome],
     ) -> Result<TrainingEnd, RunError> {
         let (name, agent) = (self.job.tasks[key.task].name.clone(), searches[key.search].agent);
@@ -236,7 +238,7 @@ impl Run<'_> {
                         accuracy: means.accuracy,
                         held_out,
                     })?;
-                    let text = noted.line(&name, &means, held_out, (done(training), batch * training.n_steps() as u64));
+                    let text = noted.line(&name, &means, held_out, done(training), batch * training.n_steps() as u64);
                     text.iter().for_each(|text| self.journal.reporter.note(text));
                 }
                 Ok(None) => {}
@@ -262,8 +264,6 @@ impl Run<'_> {
         });
         let n_epochs = training.n_done() / training.steps_per_epoch();
         let values = kept.then(|| values_of(&network));
-        // Kept as what its values make of the graph it came from, so that a resumed run has the same.
-        debug_assert_eq!(network.graph(), winner.network.graph());
         Ok(TrainingEnd::Done(Trained { values, n_images, n_epochs, held_out: [before, after], failure }))
     }
 
@@ -294,13 +294,7 @@ impl Progressed {
     }
 
     /// A line on an epoch, if the last is long enough ago or there is more to tell than its loss.
-    fn line(
-        &mut self,
-        task: &str,
-        means: &EpochMeans,
-        held_out: Option<f64>,
-        (done, total): (u64, u64),
-    ) -> Option<String> {
+    fn line(&mut self, task: &str, means: &EpochMeans, held_out: Option<f64>, done: u64, total: u64) -> Option<String> {
         if self.last.elapsed() < NOTE_EVERY {
             return None;
         }
@@ -327,7 +321,7 @@ fn held_out(recipe: Recipe, judges: &[usize], order: &[usize]) -> Vec<usize> {
 
 /// Images to learn from: of polishing none that a walk was paid on, or that finalists, or polished networks, are judged
 /// on.
-fn places(recipe: Recipe, order: &[usize], n_judges: usize, (n_paid, prepared): (usize, &Prepared)) -> Vec<usize> {
+fn places(recipe: Recipe, order: &[usize], n_judges: usize, n_paid: usize, prepared: &Prepared) -> Vec<usize> {
     match recipe {
         Recipe::Polish(polish) => {
             let of_step = full_cost(&prepared.network, Cost::Macs).saturating_mul(1 + TIMES_FORWARD).max(1);
