@@ -100,8 +100,8 @@ pub struct TaskSummary {
     /// Top-1 on the test split, after the final refit and before any fine-tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy_before_tuning: Option<f64>,
-    /// Top-1 on the test split after polishing (gradients, no labels); absent where the network was not polished, or stayed
-    /// as it was.
+    /// Top-1 on the test split after polishing (gradients, no labels); absent where the network was not polished, or
+    /// stayed as it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy_after_polish: Option<f64>,
     /// How it was polished.
@@ -321,7 +321,8 @@ pub struct ControlSummary {
     /// Top-1 on the test split after fine-tuning, where controls are tuned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy_after_tuning: Option<f64>,
-    /// The run's agent against this control on the images of the test split, both behind the last stage that trained both.
+    /// The run's agent against this control on the images of the test split, both behind the last stage that trained
+    /// both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_paired_after_training: Option<PairedAccuracy>,
     /// Output error on the reward images, as in [`TaskSummary`].

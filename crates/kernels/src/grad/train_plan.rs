@@ -81,8 +81,8 @@ impl TrainPlan {
     /// the step is given, if any.
     ///
     /// # Errors
-    /// As [`Self::compile`], or a teacher of other images or outputs, or a value that a plan does not keep or of another
-    /// shape, by the name of its node.
+    /// As [`Self::compile`], or a teacher of other images or outputs, or a value that a plan does not keep, or of
+    /// another shape, by the name of its node.
     pub fn compile_with_teacher(
         network: &Network,
         teacher: &Teacher<'_>,
