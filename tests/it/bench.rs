@@ -363,7 +363,7 @@ fn training_is_measured() {
 fn rewards_are_ranked_by_the_images_that_nothing_else_uses() {
     let scene = concat!(env!("CARGO_MANIFEST_DIR"), "/scenes/quickstart.ron");
     let dataset = "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 900, test: 20)), \
-                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 200, test: 20))]";
+                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 900, test: 20))]";
     let sets =
         [dataset, "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\", datasets: [\"shapes\"])]"];
     let few = "images=(reward: 100, calibration: 200, refit: 200, walk: 50)";

@@ -134,7 +134,7 @@ impl Ranked<'_> {
         let mut found: Vec<Vec<usize>> = Vec::with_capacity(n);
         for draw in 0..N_DRAWS * n {
             // As many of the first draws, which are near to one another, as of the last.
-            if found.len() > (draw + 1) / N_DRAWS {
+            if found.len() > draw / N_DRAWS {
                 continue;
             }
             let spread = SPREAD * draw as f64 / (N_DRAWS * n) as f64;
