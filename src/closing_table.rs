@@ -37,6 +37,9 @@ fn what_is_told(summary: &Summary) -> String {
     let mut told = Vec::new();
     if summary.tasks.iter().any(has_accuracy) {
         told.push("test accuracy is before any fine-tuning, gains in points".to_owned());
+        if summary.tasks.iter().any(|task| task.test_accuracy_after_polish.is_some()) {
+            told.push("polished: by gradients without labels, on the test split".to_owned());
+        }
     }
     let any = |is_chance: fn(&ControlSummary) -> bool| summary.controls.iter().any(is_chance);
     if any(|control| control.test_paired.is_some_and(|paired| !paired.is_distinguishable)) {
@@ -75,6 +78,10 @@ fn tasks(summary: &Summary) -> Table {
     let with_memory = summary.tasks.iter().any(bounds_memory);
     header.extend(with_memory.then_some(">activation bytes"));
     header.extend(with.then_some([">reward %", ">test % dense", ">test % pruned"]).into_iter().flatten());
+    let polished = summary.tasks.iter().any(|task| task.test_accuracy_after_polish.is_some());
+    let tuned = summary.tasks.iter().any(|task| task.test_accuracy_after_tuning.is_some());
+    header.extend(polished.then_some(">polished"));
+    header.extend(tuned.then_some(">tuned"));
     header.extend(error.then_some([">output error: reward", ">test"]).into_iter().flatten());
     header.extend(same_class.then_some(">test % same class"));
     header.extend(over.iter().map(String::as_str));
@@ -89,6 +96,8 @@ fn tasks(summary: &Summary) -> Table {
             row.push(format!("{}{of}", percent(task.reward_accuracy)));
             row.extend([task.test_accuracy_original, task.test_accuracy_before_tuning].map(percent));
         }
+        row.extend(polished.then(|| percent(task.test_accuracy_after_polish)));
+        row.extend(tuned.then(|| percent(task.test_accuracy_after_tuning)));
         row.extend([task.reward_output_error, task.test_output_error].into_iter().filter(|_| error).map(number));
         row.extend(same_class.then(|| percent(task.test_same_class)));
         row.extend(agents.iter().map(|agent| gains(summary, task, agent)));

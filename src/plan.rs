@@ -29,7 +29,8 @@ pub(crate) fn plan_scene(arguments: &PlanArgs, extensions: &Extensions) -> Resul
     let Some(out) = &arguments.write else { return Ok(()) };
     let agent = format!("agent=Knapsack(weights: {:?})", arguments.weights);
     let finalists = ["controls=[]", "finalists=1", "walks_per_task=1", &agent].map(str::to_owned);
-    let sets = spec.sets.iter().cloned().chain(finalists).collect();
+    let polish = arguments.polish.then(|| "polish=()".to_owned());
+    let sets = spec.sets.iter().cloned().chain(finalists).chain(polish).collect();
     let written = run(&RunSpec { sets, out: Some(out.clone()), ..spec }, &extensions.plugins, &mut progress)?;
     match arguments.json {
         true => screen::note(format_args!("the networks are in '{}'", written.directory.display())),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use secateur_gpu::{CONV_BLOCK_MAX, CONV_TILES, ConvVariant, GpuOptions};
 use secateur_kernels::{Isa, Precision};
-use secateur_run::RunSpec;
 use secateur_run::scene::Device;
+use secateur_run::{N_TOP, RunSpec};
 use secateur_train::{Executor, Scheduler};
 
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, bytes, one_of};
@@ -40,6 +40,16 @@ Examples:
 A step is forward, cross-entropy, backward and gradient descent with Nesterov momentum; BatchNorm normalises with the batch's
 statistics. The rate is the median over steps after two to warm up; images are random, as speed does not depend on them.";
 
+const BENCH_REWARDS_EXAMPLES: &str = "\
+Examples:
+  secateur bench rewards scenes/quickstart.ron
+  secateur bench rewards scenes/cifar10_resnet20.ron --candidates 64 --images 250,500,1000,2000,4000 --json rewards.json
+
+Candidates within each budget are scored on the first of the reward images, once for every number of them, and on the
+images that a run keeps for its finalists (`images.finalists`), which tell their true order. Kendall's tau is 1 where the
+reward has the same order, 0 where it knows nothing; the regret is the accuracy that the candidate of highest reward lacks
+to the best. Take the reward and the number of images that rank well enough for the time: `reward` and `images.reward`.";
+
 const BENCH_SCHEDULERS_EXAMPLES: &str = "\
 Examples:
   secateur bench schedulers --threads 2 --actors 4,8,16 --json schedulers.json
@@ -64,6 +74,9 @@ pub(crate) enum Bench {
     /// Training one network: images per second
     #[command(after_help = BENCH_TRAIN_EXAMPLES)]
     Train(BenchTrainArgs),
+    /// Which reward, on how many images, ranks a scene's candidates best for the time it takes
+    #[command(after_help = BENCH_REWARDS_EXAMPLES)]
+    Rewards(BenchRewardsArgs),
     /// Every scheduler on the same work: a scene, or a synthetic environment
     #[command(after_help = BENCH_SCHEDULERS_EXAMPLES)]
     Schedulers(BenchSchedulersArgs),
@@ -218,6 +231,49 @@ pub(crate) struct BenchTrainArgs {
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchRewardsArgs {
+    /// The scene: networks, data sets, budgets, and how candidates are refitted
+    #[arg(value_name = "SCENE.ron")]
+    pub(crate) scene: PathBuf,
+    /// Candidates of each task, more than 8
+    #[arg(long, value_name = "N", default_value = "48", value_parser = candidates)]
+    pub(crate) candidates: usize,
+    /// Numbers of reward images
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_value = "125,250,500,1000")]
+    pub(crate) images: Vec<NonZeroUsize>,
+    /// Write the measurements as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) roots: RootArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    /// Change the scene for this measurement; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+fn candidates(text: &str) -> Result<usize, String> {
+    let expected = || format!("expected a whole number above {N_TOP}");
+    text.parse().ok().filter(|n| (N_TOP + 1..=100_000).contains(n)).ok_or_else(expected)
+}
+
+impl BenchRewardsArgs {
+    /// The scene, with as many reward images as the most that are asked for.
+    pub(crate) fn spec(&self) -> RunSpec {
+        let most = self.images.iter().map(|n| n.get()).max().unwrap_or(1);
+        let reward_images = format!("images.reward={most}");
+        RunSpec {
+            sets: self.set.iter().cloned().chain([reward_images]).collect(),
+            data_root: self.roots.data_root.clone(),
+            model_root: self.roots.model_root.clone(),
+            threads: self.threads.threads,
+            ..RunSpec::new(&self.scene)
+        }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -12,6 +12,7 @@ mod layers;
 mod measure;
 mod queue;
 mod report;
+mod rewards;
 mod schedulers;
 mod synthetic;
 mod timed;
@@ -33,6 +34,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
         Bench::Eval(arguments) => arguments.json.as_deref(),
         Bench::Kernels(arguments) => arguments.json.as_deref(),
         Bench::Train(arguments) => arguments.json.as_deref(),
+        Bench::Rewards(arguments) => arguments.json.as_deref(),
         Bench::Schedulers(arguments) => arguments.json.as_deref(),
     })?;
     match what {
@@ -59,6 +61,7 @@ pub(crate) fn bench(what: &Bench, extensions: &Extensions) -> Result<(), Failure
             }
         }
         Bench::Train(arguments) => train::train(arguments),
+        Bench::Rewards(arguments) => rewards::rewards(arguments, extensions),
         Bench::Schedulers(arguments) => schedulers::schedulers(arguments, extensions),
     }
 }

@@ -13,8 +13,8 @@ use secateur_net::{
 use secateur_rl::rng::RngStream;
 use secateur_rl::{ActRequest, Decision, LearnReport, Learner, Policy, RlError, Unroll};
 use secateur_sim::{
-    Build, CostBound, Evaluate, IndexOf, Inputs, PluginList, Prepared, Repair, RewardInputs, Score, Selection,
-    TaskSetup,
+    Build, CostBound, Evaluate, FittedImages, IndexOf, Inputs, PluginList, Prepared, Repair, RewardInputs, Score,
+    Selection, TaskSetup,
 };
 
 /// Groups to decide, hence steps of a walk.
@@ -87,8 +87,7 @@ pub(super) fn prepared(pool: &rayon::ThreadPool, n_reward: usize) -> anyhow::Res
         repair: Repair::Off,
         walk_images: 0,
         precision: Precision::F32,
-        calibration: images(16),
-        refit: images(1),
+        fitted: FittedImages::new(images(17), 16 * 48, 48),
         reward: RewardInputs::labelled(images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect()),
     };
     Ok(Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {})?))

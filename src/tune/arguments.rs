@@ -7,7 +7,7 @@ use clap::Args;
 use secateur_formats::{DatasetSource, dataset_usage};
 
 use crate::arguments::NetworkArgs;
-use crate::options::ThreadArgs;
+use crate::options::{MemoryArgs, ThreadArgs};
 
 pub(crate) const TUNE_EXAMPLES: &str = "\
 Examples:
@@ -42,6 +42,9 @@ pub(crate) struct TuneArgs {
     /// Highest learning rate; it rises over a tenth of the steps, then falls to 0
     #[arg(long, default_value = "0.005")]
     pub(crate) rate: f32,
+    /// What moves the weights: gradient descent with Nesterov momentum and weight decay, or Adam (rates about 0.001)
+    #[arg(long, value_enum, default_value = "sgd")]
+    pub(crate) optimiser: OptimiserArg,
     /// Share of distillation in the loss, where there is a teacher; the rest is cross-entropy with the labels
     #[arg(long, value_name = "SHARE", default_value = "0.9")]
     pub(crate) distillation: f32,
@@ -74,4 +77,13 @@ pub(crate) struct TuneArgs {
     pub(crate) json: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+}
+
+/// What moves the weights.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum OptimiserArg {
+    Sgd,
+    Adam,
 }

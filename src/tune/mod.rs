@@ -8,25 +8,25 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow, ensure};
 use rayon::ThreadPool;
-use rayon::prelude::*;
 use secateur_certify::certify;
 use secateur_formats::{Dataset, Split, read_regular_file, write_atomic, write_network};
-use secateur_kernels::{Arithmetic, Isa, Plan};
-use secateur_net::{Network, fold_batch_norm};
-use secateur_run::{LoadedNetwork, Roots, check_fit, dataset_for, load_network, thread_pool};
+use secateur_kernels::{Arithmetic, Isa, Plan, TrainPlan};
+use secateur_net::Network;
+use secateur_run::{
+    FirstImages, LoadedNetwork, MemoryBound, Roots, SavedTraining, Training, TrainingImages, check_fit, correct_images,
+    dataset_for, load_network, thread_pool,
+};
 use secateur_tune::{
-    Augmentation, Decay, ImageDraw, LossSettings, Picture, SgdSettings, StepTargets, Trainer, TrainerSettings,
-    TrainerState, epoch_order,
+    AdamSettings, Augmentation, Decay, LossSettings, OptimiserSettings, SgdSettings, Trainer, TrainerSettings,
+    epoch_order,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::eval::requested_network;
 use crate::screen::Progress;
 use crate::{Failure, screen};
-use arguments::TuneArgs;
+use arguments::{OptimiserArg, TuneArgs};
 
-/// Images that are evaluated at a time.
-const CHUNK: usize = 512;
 /// Largest checkpoint that is read, in bytes.
 const CHECKPOINT_MAX: u64 = 1 << 34;
 
@@ -63,7 +63,6 @@ struct Tuning<'a> {
     arguments: &'a TuneArgs,
     network: &'a LoadedNetwork,
     data: &'a Dataset,
-    teacher: Option<Plan>,
     pool: ThreadPool,
     /// Images to learn from, and those that are only watched.
     train: Vec<usize>,
@@ -76,15 +75,14 @@ pub(crate) fn tune(arguments: &TuneArgs) -> Result<(), Failure> {
     let read = |split| read_data(arguments, &network, split).map_err(Failure::BadArguments);
     let (data, test) = (read(Split::Train)?, read(Split::Test)?);
     let work = Tuning::new(arguments, &network, &data).map_err(Failure::BadArguments)?;
-    let mut trainer = Trainer::new(&network.original, Isa::detect(), work.settings())
-        .with_context(|| format!("network '{}'", network.name))
-        .map_err(Failure::BadArguments)?;
+    let mut training =
+        work.training().with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
     let all_test: Vec<usize> = (0..test.len()).collect();
     let accuracy = |data, indices: &[usize]| work.accuracy(&network.folded, data, indices);
     let before = [accuracy(&data, &work.held_out)?, accuracy(&test, &all_test)?];
     screen::result(format_args!("before         held-out {:.4}, test {:.4}", before[0], before[1]))?;
-    let curve = work.train_epochs(&mut trainer)?;
-    let tuned = fold_batch_norm(&trainer.network().map_err(anyhow::Error::from)?).map_err(anyhow::Error::from)?;
+    let curve = work.train_epochs(&mut training)?;
+    let tuned = training.network()?;
     let test_accuracy_after = work.accuracy(&tuned, &test, &all_test)?;
     let (macs, params) = write(&arguments.out, &tuned, &network)?;
     let _ = fs::remove_file(work.checkpoint());
@@ -131,21 +129,42 @@ impl<'a> Tuning<'a> {
             "{n} training images, of which --held-out {n_held_out} are only watched, do not fill a batch of {batch}"
         );
         let pool = thread_pool(arguments.threads.threads).map_err(|failure| anyhow!("{failure}"))?;
+        let [held_out, train] = [order[..n_held_out].to_vec(), order[n_held_out..n].to_vec()];
+        Ok(Self { arguments, network, data, pool, train, held_out })
+    }
+
+    fn training(&self) -> anyhow::Result<Training<'a>> {
+        let Self { arguments, network, data, pool, train, .. } = self;
         let teacher =
             arguments.teacher.as_deref().map(|teacher| teacher_plan(arguments, teacher, network)).transpose()?;
-        let [held_out, train] = [order[..n_held_out].to_vec(), order[n_held_out..n].to_vec()];
-        Ok(Self { arguments, network, data, teacher, pool, train, held_out })
+        let (isa, settings) = (Isa::detect(), self.settings());
+        let sizes = [settings.batch, pool.current_num_threads()];
+        let needed = TrainPlan::bytes_needed(&network.original, None, isa, sizes)?;
+        let memory = MemoryBound::new(arguments.memory.memory, pool.current_num_threads());
+        memory.check_training(&network.original, needed, settings.batch)?;
+        let trainer = Trainer::new(&network.original, isa, settings)?;
+        let images = TrainingImages {
+            data,
+            preprocessing: &network.preprocessing,
+            places: train.clone(),
+            augmentation: Augmentation { crop: arguments.crop, flip: !arguments.no_flip },
+            seed: arguments.seed,
+        };
+        Training::new(images, trainer, teacher, true)
     }
 
     fn settings(&self) -> TrainerSettings {
         let arguments = self.arguments;
         TrainerSettings {
             batch: arguments.batch.get(),
-            n_steps: arguments.epochs.get() * self.steps_per_epoch(),
+            n_steps: arguments.epochs.get() * (self.train.len() / arguments.batch.get()),
             rate: arguments.rate,
             warm_up: 0.1,
             decay: Decay::Linear,
-            sgd: SgdSettings::default(),
+            optimiser: match arguments.optimiser {
+                OptimiserArg::Sgd => OptimiserSettings::Sgd(SgdSettings::default()),
+                OptimiserArg::Adam => OptimiserSettings::Adam(AdamSettings::default()),
+            },
             clip: arguments.clip,
             half_life: 0.05,
             loss: LossSettings {
@@ -156,23 +175,12 @@ impl<'a> Tuning<'a> {
         }
     }
 
-    /// The rest of a batch is left out; every epoch it is another one.
-    fn steps_per_epoch(&self) -> usize {
-        self.train.len() / self.arguments.batch.get()
-    }
-
     /// Share of the images at `indices` that are predicted as their label.
     fn accuracy(&self, network: &Network, data: &Dataset, indices: &[usize]) -> anyhow::Result<f64> {
-        let plan = Plan::compile(network, Arithmetic::default())?;
-        let labels = data.labels()?;
-        let (mut n, mut n_correct) = (0, 0);
-        for chunk in indices.chunks(CHUNK) {
-            let loaded = data.load_first(chunk.len(), chunk, &self.network.preprocessing, &self.pool)?;
-            let labels: Vec<u16> = loaded.indices.iter().map(|&index| labels[index]).collect();
-            n_correct += plan.n_correct(&self.pool, &loaded.images, &labels)?;
-            n += labels.len();
-        }
-        Ok(n_correct as f64 / n.max(1) as f64)
+        let (preprocessing, n) = (&self.network.preprocessing, indices.len());
+        let images = FirstImages { data, preprocessing, order: Some(indices), n };
+        let correct = correct_images(network, images, &self.pool, |_| {})?;
+        Ok(correct.iter().filter(|&&is_correct| is_correct).count() as f64 / correct.len().max(1) as f64)
     }
 
     fn checkpoint(&self) -> PathBuf {
@@ -180,15 +188,16 @@ impl<'a> Tuning<'a> {
     }
 
     /// Trains the epochs that are not done yet; a checkpoint follows each.
-    fn train_epochs(&self, trainer: &mut Trainer) -> anyhow::Result<Vec<EpochReport>> {
-        let mut curve = if self.arguments.resume { self.resume(trainer)? } else { Vec::new() };
+    fn train_epochs(&self, training: &mut Training<'_>) -> anyhow::Result<Vec<EpochReport>> {
+        let mut curve = if self.arguments.resume { self.resume(training)? } else { Vec::new() };
         let (start, n_before, n_epochs) = (Instant::now(), curve.len(), self.arguments.epochs.get());
         for epoch in n_before..n_epochs {
-            let report = self.train_epoch(trainer, epoch).with_context(|| self.last_checkpoint())?;
+            let report = self.train_epoch(training).with_context(|| self.last_checkpoint())?;
             curve.push(report.clone());
-            let state = (trainer.state(), &curve);
-            let bytes = postcard::to_stdvec(&state).context("checkpoint")?;
-            write_atomic(&self.checkpoint(), &bytes).context("checkpoint")?;
+            let bytes = postcard::to_stdvec(&(training.save(), &curve)).context("checkpoint")?;
+            write_atomic(&self.checkpoint(), &bytes).with_context(|| {
+                format!("checkpoint '{}'; the one before it is still there", self.checkpoint().display())
+            })?;
             let left = start.elapsed().as_secs_f64() / (epoch + 1 - n_before) as f64 * (n_epochs - epoch - 1) as f64;
             screen::result(format_args!(
                 "epoch {:>3}/{n_epochs}  loss {:.4}  train {:.4}  held-out {:.4}  {:.0} images/s  {:.0} s left",
@@ -211,7 +220,7 @@ impl<'a> Tuning<'a> {
         }
     }
 
-    fn resume(&self, trainer: &mut Trainer) -> anyhow::Result<Vec<EpochReport>> {
+    fn resume(&self, training: &mut Training<'_>) -> anyhow::Result<Vec<EpochReport>> {
         let path = self.checkpoint();
         if !path.exists() {
             screen::note(format_args!("no checkpoint '{}': starting afresh", path.display()));
@@ -219,64 +228,37 @@ impl<'a> Tuning<'a> {
         }
         let what = || format!("checkpoint '{}'", path.display());
         let bytes = read_regular_file(&path, CHECKPOINT_MAX).with_context(what)?;
-        let saved: (TrainerState, Vec<EpochReport>) = postcard::from_bytes(&bytes).with_context(what)?;
-        let (state, curve) = saved;
-        trainer.resume(state).with_context(what)?;
+        let saved: (SavedTraining, Vec<EpochReport>) = postcard::from_bytes(&bytes).with_context(what)?;
+        let (saved, curve) = saved;
+        training.resume(saved).with_context(what)?;
         ensure!(
-            trainer.n_done() == curve.len() * self.steps_per_epoch(),
+            training.n_done() == curve.len() * training.steps_per_epoch(),
             "{}: {} steps are done, but {} epochs; start afresh without --resume",
             what(),
-            trainer.n_done(),
+            training.n_done(),
             curve.len()
         );
         Ok(curve)
     }
 
-    fn train_epoch(&self, trainer: &mut Trainer, epoch: usize) -> anyhow::Result<EpochReport> {
+    fn train_epoch(&self, training: &mut Training<'_>) -> anyhow::Result<EpochReport> {
         let (start, batch) = (Instant::now(), self.arguments.batch.get());
-        let order = epoch_order(self.arguments.seed, epoch as u64, self.train.len());
-        let order: Vec<usize> = order.into_iter().map(|at| self.train[at]).collect();
-        let (mut loss, mut n_correct, mut n) = (0.0, 0, 0);
-        let mut progress = Progress::new((self.steps_per_epoch() * batch) as u64);
-        for indices in order.chunks_exact(batch) {
-            let (images, labels) = self.batch(epoch, indices)?;
-            let teacher = self.teacher.as_ref().map(|plan| plan.logits(&self.pool, &images)).transpose()?;
-            let report =
-                trainer.step(&self.pool, &images, StepTargets { labels: &labels, teacher: teacher.as_deref() })?;
-            loss += report.loss;
-            n_correct += report.n_correct;
-            n += labels.len();
-            progress.set(n as u64);
-        }
+        let n = training.steps_per_epoch() * batch;
+        let (mut progress, first) = (Progress::new(n as u64), training.n_done());
+        let means = loop {
+            if let Some(means) = training.step(&self.pool)? {
+                break means;
+            }
+            progress.set(((training.n_done() - first) * batch) as u64);
+        };
         drop(progress);
         let images_per_s = n as f64 / start.elapsed().as_secs_f64();
-        let network = fold_batch_norm(&trainer.network()?)?;
         Ok(EpochReport {
-            loss: loss / self.steps_per_epoch() as f64,
-            train_accuracy: n_correct as f64 / n as f64,
-            held_out_accuracy: self.accuracy(&network, self.data, &self.held_out)?,
+            loss: means.loss,
+            train_accuracy: means.accuracy.unwrap_or_default(),
+            held_out_accuracy: self.accuracy(&training.network()?, self.data, &self.held_out)?,
             images_per_s,
         })
-    }
-
-    /// Images of a step, moved and mirrored, and their labels.
-    fn batch(&self, epoch: usize, indices: &[usize]) -> anyhow::Result<(Vec<f32>, Vec<u16>)> {
-        let (preprocessing, shape) = (&self.network.preprocessing, self.network.original.graph().input());
-        let loaded = self.data.load_first(indices.len(), indices, preprocessing, &self.pool)?;
-        ensure!(!loaded.indices.is_empty(), "none of the {} images of a step could be read", indices.len());
-        let black: Vec<f32> =
-            preprocessing.mean.iter().zip(&preprocessing.std).map(|(mean, std)| -mean / std).collect();
-        let how = Augmentation { crop: self.arguments.crop, flip: !self.arguments.no_flip };
-        let mut images = vec![0.0; loaded.images.len()];
-        let pairs = images.par_chunks_exact_mut(shape.len()).zip(loaded.images.par_chunks_exact(shape.len()));
-        self.pool.install(|| {
-            pairs.zip(&loaded.indices).for_each(|((out, image), &index)| {
-                let draw = ImageDraw { seed: self.arguments.seed, epoch: epoch as u64, image: index as u64 };
-                how.apply(draw, Picture { values: image, shape, black: &black }, out);
-            });
-        });
-        let labels = self.data.labels()?;
-        Ok((images, loaded.indices.iter().map(|&index| labels[index]).collect()))
     }
 }
 

@@ -358,3 +358,41 @@ fn training_is_measured() {
     let output = bench("train", &["--network", "nothing"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[test]
+fn rewards_are_ranked_by_the_images_that_nothing_else_uses() {
+    let scene = concat!(env!("CARGO_MANIFEST_DIR"), "/scenes/quickstart.ron");
+    let dataset = "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 900, test: 20)), \
+                   (name: \"textures\", source: Procedural(kind: Textures, seed: 2, train: 900, test: 20))]";
+    let sets =
+        [dataset, "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\", datasets: [\"shapes\"])]"];
+    let few = "images=(reward: 100, calibration: 200, refit: 200, walk: 50)";
+    let mut arguments = vec![scene, "--candidates", "10", "--images", "25,400", "--set", few];
+    sets.iter().for_each(|set| arguments.extend(["--set", set]));
+    let (text, report) = measured("rewards", &arguments);
+    assert!(text.contains("Kendall's tau") && text.contains("top-8 recall"), "{text}");
+    let tasks = report["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 2);
+    for task in tasks {
+        // 900 images less 400 of the reward and 200 of the refit.
+        assert_eq!((number(task, "candidates"), number(task, "held_back_images")), (10.0, 300.0));
+        assert!(number(task, "best_accuracy") >= number(task, "median_accuracy"));
+        let rows = task["rows"].as_array().unwrap();
+        let which: Vec<(&str, f64)> =
+            rows.iter().map(|row| (row["reward"].as_str().unwrap(), number(row, "images"))).collect();
+        assert_eq!(which, [("Accuracy", 25.0), ("Kl", 25.0), ("Accuracy", 400.0), ("Kl", 400.0)]);
+        for row in rows {
+            assert!((-1.0..=1.0).contains(&number(row, "kendall")) && number(row, "regret") >= 0.0, "{row}");
+            // Of 10 candidates at least six of any eight are among any other eight.
+            assert!(number(row, "top_recall") >= 6.0 / 8.0 && number(row, "candidate_s") > 0.0, "{row}");
+        }
+    }
+    for (bad, why) in [
+        (["--set", "images=(reward: 100, calibration: 200, refit: 500, walk: 50)"], "no labelled training images"),
+        (["--candidates", "8"], "above 8"),
+    ] {
+        let output = bench("rewards", &[&arguments[..1], &arguments[3..], &bad].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(why), "{error}");
+    }
+}

@@ -27,6 +27,7 @@ mod run_directory;
 mod scenes;
 mod searches;
 mod tidy;
+mod training;
 mod tune;
 mod unlabelled;
 mod users_images;

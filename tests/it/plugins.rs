@@ -20,7 +20,8 @@ use serde_json::Value;
 mod nearest_twin;
 
 /// Two tasks, few walks and images.
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 7] = [
+    "reward=Accuracy",
     "budgets=[Macs(ratio: 0.6)]",
     "walks_per_task=12",
     "actors_per_task=2",

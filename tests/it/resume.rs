@@ -12,11 +12,13 @@ use secateur::net::random::SplitMix;
 use serde_json::Value;
 
 /// Two tasks, few walks and images: seconds in the dev profile, most of them in the search.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 9] = [
     "budgets=[Macs(ratio: 0.6)]",
     "walks_per_task=30",
     "actors_per_task=2",
     "finalists=1",
+    "polish=(epochs: 2, batch: 32)",
+    "tune=(epochs: 3, batch: 32)",
     "images=(reward: 100, calibration: 100, walk: 30, refit: 60)",
     "controls=[Uniform, Random(candidates: 6)]",
     "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 300, test: 100)),

@@ -194,7 +194,11 @@ fn the_example_plugin_changes_rewards_through_the_whole_command_line() {
     let program = example("activation_penalty");
     let rewards = |out: &str, extra: &[&str]| -> Vec<(f64, f64)> {
         let out = dir.path().join(out);
-        let output = run(&program, &out, &[&["--set", "agent=Random", "--set", "controls=[]"], extra].concat());
+        let output = run(
+            &program,
+            &out,
+            &[&["--set", "agent=Random", "--set", "controls=[]", "--set", "reward=Accuracy"], extra].concat(),
+        );
         assert!(output.status.success(), "{}", stderr(&output));
         let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
         let lines = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());

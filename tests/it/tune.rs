@@ -55,6 +55,7 @@ fn a_network_is_tuned_certified_and_the_same_when_it_is_stopped_on_the_way() {
 fn what_cannot_be_tuned_is_refused() {
     for (extra, code, part) in [
         (&["--epochs", "1", "--held-out", "280"][..], 2, "do not fill a batch of 32"),
+        (&["--epochs", "1", "--memory", "1M"], 2, "training it in steps of 32 images takes"),
         (&["--epochs", "1", "--rate", "0"], 2, "learning rate is 0, expected above 0"),
         (&["--epochs", "1", "--distillation", "1.5"], 2, "share of distillation is 1.5, expected from 0 to 1"),
         (&["--epochs", "1", "--teacher", "nothing.safetensors"], 2, "nothing.safetensors"),

@@ -8,7 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use peak_alloc::PeakAlloc;
-use secateur_formats::{DatasetSource, Split, read_cifar10, read_weights};
+use secateur_formats::{DatasetSource, ImageNeeds, Preprocessing, Split, read_cifar10, read_weights};
+use secateur_net::Shape;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -176,9 +177,32 @@ fn images_without_pixels_are_refused() {
     }
 }
 
+/// Of 400 listed images 30 are asked for: what is held are these and what two threads decode at the time.
+fn no_more_images_are_held_than_are_asked_for() {
+    const SIDE: usize = 224;
+    let dir = tempfile::tempdir().unwrap();
+    let picture = image::RgbImage::from_fn(500, 375, |x, y| image::Rgb([(x % 256) as u8, (y % 256) as u8, 7]));
+    let mut png = Vec::new();
+    picture.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+    (0..400).for_each(|i| fs::write(dir.path().join(format!("{i}.png")), &png).unwrap());
+    let source: DatasetSource = format!("images:{},labels=none,cache=off", dir.path().display()).parse().unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    MEMORY.reset_peak_usage();
+    let data = source.read(dir.path(), Split::Train).unwrap();
+    let input = Shape { c: 3, h: SIDE, w: SIDE };
+    let data = data.for_network(&ImageNeeds { input, outputs: 1, cache: None }).unwrap();
+    let order: Vec<usize> = (0..data.len()).collect();
+    let loaded = data.load_first(30, &order, &Preprocessing::imagenet(), &pool).unwrap();
+    let (held, peak) = ((loaded.images.len() * 4) as f32 / f32::from(1u16 << 10) / 1024.0, MEMORY.peak_usage_as_mb());
+    assert_eq!((loaded.indices.len(), loaded.images.len()), (30, 30 * input.len()));
+    // A decoded image takes 0.5 MiB, and may be copied on its way.
+    assert!(peak < held + 2.0 * 3.0, "{peak} MiB for images of {held} MiB");
+}
+
 #[test]
 fn claimed_sizes_are_not_believed() {
     // One after the other: the peak is that of the process.
+    no_more_images_are_held_than_are_asked_for();
     arrays_that_unfold_are_refused();
     images_without_pixels_are_refused();
     giants_are_refused_by_their_ends();

@@ -118,6 +118,14 @@ pub enum KernelError {
         /// Nodes of the network.
         n_nodes: usize,
     },
+    /// A value that cannot be held against a teacher's.
+    #[error(
+        "the value of node '{node}' cannot be matched: a plan does not keep it, or both networks have it in other shapes"
+    )]
+    NoMatch {
+        /// The node.
+        node: String,
+    },
     /// More images than a training plan was made for.
     #[error("a training step takes from 1 to {most} images, got {got}")]
     BatchSize {

@@ -53,6 +53,7 @@ pub use fit::target::{Effort, OutputAim, RefitAim};
 pub use fit::wide::{wide_nodes, wide_refit_bytes, wide_rows_max};
 pub use grad::loss::{StepReport, TrainLoss, WeightedLoss};
 pub use grad::parameters::{ParameterKind, TrainedParameter};
+pub use grad::teacher::{MatchedValue, OutputMatch, Teacher};
 pub use grad::train_plan::TrainPlan;
 pub use simd::interleave::{interleave, separate};
 pub use simd::isa::Isa;

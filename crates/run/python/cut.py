@@ -13,7 +13,8 @@ afterwards: parameters are new ones. Then the module is run on the images of the
 
 The module's layers are found by running it once: by the names of the plan, else by the weights that they had, else by the order in which they
 run. Where something does not fit, CutError says what, and the module is what it was. What cannot be cut: layers that run twice, parametrised
-weights, code that has numbers of channels written in it.
+weights, code that has numbers of channels written in it, which it can take from what is there instead: `x.split(x.shape[1] // 2, 1)`,
+`x.split([layer.in_channels for layer in self.branches], 1)`.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ import itertools
 import json
 import math
 import pathlib
+import traceback
 
 import torch
 from torch import nn
@@ -248,10 +250,18 @@ def run(module, plan, problem):
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, CutError):
             raise
-        raise CutError(f"{problem} ({str(error).splitlines()[0]})") from error
+        raise CutError(f"{problem} ({str(error).splitlines()[0]}{place(error)})") from error
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def place(error):
+    """Which lines of the module's own code an error came up in, the outer one first."""
+    foreign = (str(pathlib.Path(torch.__file__).parent), __file__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(foreign)]
+    lines = [f"'{frame.filename}', line {frame.lineno}, `{frame.line}`" for frame in frames[-2:]]
+    return f", at {', then '.join(lines)}" if lines else ""
 
 
 @contextlib.contextmanager
@@ -570,7 +580,12 @@ def unequal(plan):
 def compare(module, plan, pairs, tolerance):
     """Raises CutError unless the module computes what the plan says, with the first layer that does not."""
     check = plan["check"]
-    calls, output = run(module, plan, f"the module does not run without the channels that the plan removes{unequal(plan)}: are numbers of channels written in its code?")
+    calls, output = run(
+        module,
+        plan,
+        f"the module does not run without the channels that the plan removes{unequal(plan)}; it seems that numbers of channels are written in its code: take them"
+        " from tensors and layers there, as in `x.shape[1] // 2` or `self.conv.in_channels`, and cut again, or spare these channels in the scene with `keep`",
+    )
     outputs = [tensor for tensor in tensors_of(output) if tensor.dim() > 0 and tensor.shape[0] == check["images"][0]]
     found = torch.cat([tensor.detach().cpu().double().flatten(1) for tensor in outputs], 1) if outputs else torch.zeros(1, 0)
     if check["logits"] is not None and found.shape[1] == len(check["logits"][0]):

@@ -116,6 +116,44 @@ pub enum RunEvent<'a> {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         bounds: Vec<BoundSummary>,
     },
+    /// An epoch of the training of a winner ended.
+    Epoch {
+        /// `polish` or `tune`.
+        stage: &'a str,
+        /// Name of the agent whose winner it is.
+        agent: &'a str,
+        /// Name of the task.
+        task: &'a str,
+        /// Epochs that are done.
+        epoch: usize,
+        /// Mean over the epoch's images.
+        loss: f64,
+        /// Share of the epoch's images, as they were moved, that were told right; absent without labels.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
+        /// Reward on held-out training images; absent where these are not looked at.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        held_out: Option<f64>,
+    },
+    /// The training of a winner ended.
+    Trained {
+        /// `polish` or `tune`.
+        stage: &'a str,
+        /// Name of the agent whose winner it is.
+        agent: &'a str,
+        /// Name of the task.
+        task: &'a str,
+        /// Images that were learned from.
+        images: usize,
+        /// Times that each was seen.
+        epochs: usize,
+        /// Reward on held-out training images before.
+        held_out_before: f64,
+        /// After.
+        held_out_after: f64,
+        /// Whether the trained network is used.
+        kept: bool,
+    },
 }
 
 /// A score; what is not known is absent.

@@ -27,6 +27,7 @@ use crate::split_accuracy::{FirstImages, correct_images};
 use crate::split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 use crate::summarise::{bounds, summarise};
 use crate::summary::RunResult;
+use crate::training::trained::{Trained, TrainingKey, TrainingStage, winner_with};
 
 /// The result of one agent on one task.
 pub(crate) struct Finished {
@@ -34,6 +35,30 @@ pub(crate) struct Finished {
     pub(crate) task: usize,
     pub(crate) winner: Winner,
     pub(crate) test: TestScore,
+    /// Its trainings, in the order of stages.
+    pub(crate) trained: Vec<FinishedTraining>,
+}
+
+/// What came of a training of a winner.
+pub(crate) struct FinishedTraining {
+    pub(crate) stage: TrainingStage,
+    pub(crate) trained: Trained,
+    /// The trained network and what it does on the test split; none where the network stays as it was.
+    pub(crate) result: Option<(Network, TestScore)>,
+}
+
+impl Finished {
+    /// The winner as it is written.
+    pub(crate) fn written(&self) -> Winner {
+        let last = self.trained.iter().rev().find_map(|trained| trained.result.as_ref());
+        last.map_or_else(|| self.winner.clone(), |(network, _)| winner_with(&self.winner, network.clone()))
+    }
+
+    /// What the winner does on the test split after a stage; none if that changed nothing.
+    pub(crate) fn test_after(&self, stage: TrainingStage) -> Option<&TestScore> {
+        let trained = self.trained.iter().find(|trained| trained.stage == stage);
+        trained.and_then(|trained| trained.result.as_ref()).map(|(_, test)| test)
+    }
 }
 
 /// What a network does on the test split.
@@ -57,7 +82,7 @@ fn share(correct: &[bool]) -> f64 {
 }
 
 /// Winners of one search, by task.
-type Winners = BTreeMap<usize, Winner>;
+pub(crate) type Winners = BTreeMap<usize, Winner>;
 
 /// The refit of one network's finalists in one round, prepared when the first of them needs it.
 struct RefitRound<'a> {
@@ -113,6 +138,7 @@ impl Run<'_> {
             }
         }
         winners[0].append(&mut self.whole_networks()?);
+        self.train_winners(&winners, searches)?;
         self.test(winners)
     }
 
@@ -211,7 +237,11 @@ impl Run<'_> {
             return Ok(winner.clone());
         }
         let finalist = finalist(searches, field.search, field.task, walk)?;
-        Ok(refitting.run(&self.job.tasks[field.task].name, finalist)?)
+        let mut winner = refitting.run(&self.job.tasks[field.task].name, finalist)?;
+        if field.walks.len() > 1 {
+            self.judge(field.task, &mut winner)?;
+        }
+        Ok(winner)
     }
 
     /// Replaces the reward of a finalist on the reward images, which the search chose it on, by that on images that
@@ -253,7 +283,7 @@ impl Run<'_> {
     }
 
     /// Writes the network of a task of the run's agent, and records it once.
-    fn emit(&mut self, task: usize, winner: &Winner) -> Result<(), RunError> {
+    pub(crate) fn emit(&mut self, task: usize, winner: &Winner) -> Result<(), RunError> {
         let network = self.job.scene.tasks[task].network;
         let (loaded, prepared) =
             (&self.job.resolved.networks[network], &self.job.networks[self.job.tasks[task].network]);
@@ -289,7 +319,7 @@ impl Run<'_> {
 
     /// Once the user asks to stop, writes down what is known before anything is decided among fewer finalists than
     /// there are.
-    fn save_if_stopping(&mut self, searches: &[SearchOutcome]) {
+    pub(crate) fn save_if_stopping(&mut self, searches: &[SearchOutcome]) {
         if self.must_stop() && std::mem::take(&mut self.searched_all) {
             self.checkpoint(searches);
             self.journal.wait_for_checkpoint();
@@ -301,18 +331,37 @@ impl Run<'_> {
         self.journal.reporter.begin(StageKind::Test, "test split", total, 0);
         let mut out = Vec::new();
         let mut done = 0;
-        for of_search in winners {
+        for (search, of_search) in winners.into_iter().enumerate() {
             let mut finished = Vec::new();
             for (task, winner) in of_search {
-                let correct = self.test_correct(task, &winner.network)?;
-                let test = TestScore { correct, agreement: self.test_agreement(task, &winner.network)? };
-                finished.push(Finished { task, winner, test });
+                let test = self.test_score(task, &winner.network)?;
+                let trained = self.test_trained(search, task, &winner.network)?;
+                finished.push(Finished { task, winner, test, trained });
                 done += 1;
                 self.journal.reporter.progress(done);
             }
             out.push(finished);
         }
         self.journal.reporter.end();
+        Ok(out)
+    }
+
+    fn test_score(&self, task: usize, network: &Network) -> Result<TestScore, RunError> {
+        let correct = self.test_correct(task, network)?;
+        Ok(TestScore { correct, agreement: self.test_agreement(task, network)? })
+    }
+
+    /// What came of the trainings of a winner.
+    fn test_trained(&self, search: usize, task: usize, winner: &Network) -> Result<Vec<FinishedTraining>, RunError> {
+        let (mut before, mut out) = (winner.clone(), Vec::new());
+        for stage in TrainingStage::ALL {
+            let Some(trained) = self.trainings.done.get(&TrainingKey { stage, search, task }) else { continue };
+            let network = trained.network(&before).context("--resume")?;
+            let tested = |network: Network| Ok::<_, RunError>((self.test_score(task, &network)?, network));
+            let result = network.map(tested).transpose()?.map(|(test, network)| (network, test));
+            before = result.as_ref().map_or(before, |(network, _)| network.clone());
+            out.push(FinishedTraining { stage, trained: trained.clone(), result });
+        }
         Ok(out)
     }
 

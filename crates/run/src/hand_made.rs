@@ -5,7 +5,9 @@ use std::sync::Arc;
 use secateur_kernels::Precision;
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Pointwise, Protocol, Shape, fold_batch_norm};
-use secateur_sim::{CostBound, IndexOf, Inputs, PluginList, Prepared, Repair, RewardInputs, Selection, TaskSetup};
+use secateur_sim::{
+    CostBound, FittedImages, IndexOf, Inputs, PluginList, Prepared, Repair, RewardInputs, Selection, TaskSetup,
+};
 
 /// Groups of the network.
 const N_LAYERS: usize = 8;
@@ -46,8 +48,7 @@ pub(crate) fn prepared_for(
         repair: Repair::Off,
         walk_images: 0,
         precision: Precision::F32,
-        calibration: images(16),
-        refit: images(1),
+        fitted: FittedImages::new(images(17), 16 * 48, 48),
         reward: change(RewardInputs::labelled(images(n_reward), (0..n_reward as u16).map(|i| i % 2).collect())),
     };
     Arc::new(Prepared::new(pool, inputs, |_| 1, |_, _| {}).unwrap())

@@ -66,6 +66,13 @@ impl<'o> Journal<'o> {
         Ok(self.directory.flush()?)
     }
 
+    /// One event.
+    pub(crate) fn record_event(&mut self, event: &RunEvent<'_>) -> Result<(), RunError> {
+        self.directory.append(event)?;
+        self.reporter.event(event);
+        Ok(self.directory.flush()?)
+    }
+
     /// The result of a task.
     pub(crate) fn record_result(
         &mut self,
@@ -73,10 +80,7 @@ impl<'o> Journal<'o> {
         winner: &Winner,
         bounds: Vec<BoundSummary>,
     ) -> Result<(), RunError> {
-        let event = RunEvent::result(task, winner, bounds);
-        self.directory.append(&event)?;
-        self.reporter.event(&event);
-        Ok(self.directory.flush()?)
+        self.record_event(&RunEvent::result(task, winner, bounds))
     }
 
     /// Whether enough time has passed since the last checkpoint.

@@ -50,6 +50,7 @@ mod split_error;
 mod summarise;
 mod summary;
 mod threads;
+mod training;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,15 +78,18 @@ pub use observer::{Observer, Stage, StageKind};
 pub use paired::{PairedAccuracy, PairedError};
 pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
 pub use plan::plan;
+pub use plan::ranking::{N_TOP, RankingReport, RewardRanking, TaskRanking, rank_rewards};
 pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 pub use summary::{
     BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary,
-    RunResult, Summary, TaskSummary,
+    RunResult, Summary, TaskSummary, TrainingSummary,
 };
 pub use threads::{n_threads, thread_pool};
+pub use training::images::TrainingImages;
+pub use training::session::{EpochMeans, SavedTraining, Training};
 
 use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
@@ -141,6 +145,7 @@ pub(crate) fn run_on(
     }
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
+    let trainings = std::mem::take(&mut state.trainings);
     let job = Job {
         scene: &scene,
         resolved: &resolved,
@@ -150,8 +155,9 @@ pub(crate) fn run_on(
         networks,
         tasks,
         probed: ProbedWeights::default(),
+        memory: spec.memory_bound()?,
     };
-    let mut run = Run { job, journal, refits, searched_all: false, is_stopping: false };
+    let mut run = Run { job, journal, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
     run.conclude(searches, &finished)

@@ -72,6 +72,8 @@ pub enum StageKind {
     Search,
     /// Refits of finalists.
     Refit,
+    /// Training of winners; units are images.
+    Train,
     /// The test split.
     Test,
 }

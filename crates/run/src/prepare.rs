@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_net::random::SplitMix;
-use secateur_sim::{IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds};
+use secateur_sim::{
+    FittedImages, IndexOf, Inputs, OutputPart, PluginList, Pool, Prepared, RewardInputs, TaskSetup, WidthBounds,
+};
 
 use crate::card::Card;
 use crate::inputs::images::{ResolvedDataset, dataset_for};
@@ -125,9 +127,7 @@ pub(crate) fn inputs(
     let others = load(n_others, &order[reward.n_tried..])?;
     let (n, needed) = (reward.indices.len() + others.indices.len(), wanted.reward + n_others);
     ensure!(n == needed, "only {n} training images can be read, `images` asks for {needed}; ask for fewer");
-    let mut refit = others.images;
-    let calibration = refit[..wanted.calibration * data.shape.len()].to_vec();
-    refit.truncate(wanted.refit * data.shape.len());
+    let [n_calibration, n_refit] = [wanted.calibration, wanted.refit].map(|n| n * data.shape.len());
     let (labels, protocol) = (data.labels.as_ref().filter(|_| *has_labels), scene.protocol);
     let norm_orders =
         card.zip(scene.selection.norm()).map(|(card, norm)| card.norm_orders(&loaded.folded, protocol, norm));
@@ -143,8 +143,7 @@ pub(crate) fn inputs(
         repair: scene.repair,
         walk_images: scene.images.walk,
         precision: scene.precision,
-        calibration,
-        refit,
+        fitted: FittedImages::new(others.images, n_calibration, n_refit),
         reward: RewardInputs {
             labels: labels.map(|labels| reward.indices.iter().map(|&i| labels[i]).collect()),
             images: reward.images,

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 use crate::card::Card;
+use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
 use crate::plan::task_plans::ProbedWeights;
 use crate::refits::Refits;
 use crate::scene::Scene;
+use crate::training::trained::Trainings;
 
 /// What all searches of a run work on.
 pub(crate) struct Job<'a> {
@@ -22,6 +24,7 @@ pub(crate) struct Job<'a> {
     pub(crate) networks: Vec<Arc<Prepared>>,
     pub(crate) tasks: Vec<TaskSetup>,
     pub(crate) probed: ProbedWeights,
+    pub(crate) memory: MemoryBound,
 }
 
 /// A run on its way.
@@ -30,6 +33,8 @@ pub(crate) struct Run<'a> {
     pub(crate) journal: Journal<'a>,
     /// Refits of finalists, those of earlier processes included.
     pub(crate) refits: Refits,
+    /// Trainings of winners, likewise.
+    pub(crate) trainings: Trainings,
     /// Whether every search came to its end, so that a checkpoint may go on behind them.
     pub(crate) searched_all: bool,
     /// Whether the observer asked the run to stop.

@@ -239,6 +239,7 @@ impl Run<'_> {
             finished: before.iter().map(finished_search).collect(),
             current,
             refits: self.refits.save(),
+            trainings: self.trainings.save(),
             card: self.job.card.as_ref().map(Card::record),
             ..RunState::default()
         };

@@ -6,7 +6,7 @@ use secateur_rl::agents::random::RandomSettings;
 use secateur_sim::{OutputPart, Score};
 
 use crate::card::Card;
-use crate::finish::Finished;
+use crate::finish::{Finished, FinishedTraining, TestScore};
 use crate::inputs::budgets::{ResolvedBudget, Whole};
 use crate::inputs::reachable::{full_cost, full_costs};
 use crate::learning::{AgainstRandom, mean, standard_error};
@@ -17,8 +17,9 @@ use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;
 use crate::summary::{
     BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary, Summary,
-    TaskSummary, model_file,
+    TaskSummary, TrainingSummary, model_file,
 };
+use crate::training::trained::TrainingStage;
 
 /// `finished` has the winners of each search, `original_test` the top-1 of each task's original on the test split.
 pub(crate) fn summarise(
@@ -80,7 +81,7 @@ fn task_summary(
     let prepared = &job.networks[job.tasks[finished.task].network];
     let original = &job.resolved.networks[spec.network].original;
     let (winner, agreement) = (&finished.winner, finished.test.agreement.as_ref());
-    let emitted = winner.emitted();
+    let emitted = finished.written().emitted();
     let costs = |network: &Network| full_costs(network, [Cost::Macs, Cost::Params, Cost::ActivationBytes]);
     let [macs, params, activation_bytes] = costs(&emitted);
     let setup = &job.tasks[finished.task];
@@ -104,7 +105,10 @@ fn task_summary(
         reward_accuracy_original: prepared.original_score.accuracy,
         test_accuracy_original: original_test,
         test_accuracy_before_tuning: finished.test.accuracy(),
-        test_accuracy_after_tuning: None,
+        test_accuracy_after_polish: accuracy_after(finished, TrainingStage::Polish),
+        polish: training_summary(finished, TrainingStage::Polish),
+        test_accuracy_after_tuning: accuracy_after(finished, TrainingStage::Tune),
+        tuning: training_summary(finished, TrainingStage::Tune),
         reward_output_error: winner.score.output_error,
         reward_divergence: unlabelled_divergence(&winner.score),
         test_output_error: agreement.map(|agreement| agreement.error),
@@ -120,6 +124,44 @@ fn task_summary(
         onnx_file: None,
         plan_file: None,
     }
+}
+
+fn accuracy_after(finished: &Finished, stage: TrainingStage) -> Option<f64> {
+    finished.test_after(stage).and_then(TestScore::accuracy)
+}
+
+/// What a training of a winner came to, against what that was before.
+fn training_summary(finished: &Finished, stage: TrainingStage) -> Option<TrainingSummary> {
+    let at = finished.trained.iter().position(|trained| trained.stage == stage)?;
+    let FinishedTraining { trained, result, .. } = &finished.trained[at];
+    let earlier = finished.trained[..at].iter().rev().find_map(|trained| trained.result.as_ref());
+    let before = earlier.map_or(&finished.test, |(_, test)| test);
+    let after = result.as_ref().map(|(_, test)| test);
+    let [held_out_before, held_out_after] = trained.held_out;
+    Some(TrainingSummary {
+        images: trained.n_images,
+        epochs: trained.n_epochs,
+        held_out_before,
+        held_out_after,
+        kept: result.is_some(),
+        failure: trained.failure.clone(),
+        test_output_error: after.and_then(|test| Some(test.agreement.as_ref()?.error)),
+        test_paired: after
+            .and_then(|test| Some(PairedAccuracy::of(test.correct.as_deref()?, before.correct.as_deref()?))),
+        test_paired_error: after.and_then(|test| {
+            let [after, before] = [test, before].map(|test| test.agreement.as_ref());
+            Some(PairedError::of(&after?.image_errors, &before?.image_errors))
+        }),
+    })
+}
+
+/// The run's agent against a control on the test images, both behind the last stage that trained both.
+fn paired_after_training(agent: &Finished, control: &Finished) -> Option<PairedAccuracy> {
+    let of_stage = |stage: &TrainingStage| {
+        let [ours, theirs] = [agent, control].map(|finished| finished.test_after(*stage));
+        Some(PairedAccuracy::of(ours?.correct.as_deref()?, theirs?.correct.as_deref()?))
+    };
+    TrainingStage::ALL.iter().rev().find_map(of_stage)
 }
 
 /// What a network makes of each of several bounds.
@@ -173,6 +215,9 @@ fn control_summary(job: &Job<'_>, search: &SearchOutcome, finished: &Finished, a
         candidates_scored: stats.n_ended - stats.n_cache_hits + probes(job, search.agent, finished.task),
         reward_accuracy: finished.winner.score.accuracy,
         test_accuracy_before_tuning: finished.test.accuracy(),
+        test_accuracy_after_polish: accuracy_after(finished, TrainingStage::Polish),
+        test_accuracy_after_tuning: accuracy_after(finished, TrainingStage::Tune),
+        test_paired_after_training: agent.and_then(|agent| paired_after_training(agent, finished)),
         reward_output_error: finished.winner.score.output_error,
         test_output_error: finished.test.agreement.as_ref().map(|agreement| agreement.error),
         macs: finished.winner.macs,

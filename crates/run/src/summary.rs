@@ -100,8 +100,18 @@ pub struct TaskSummary {
     /// Top-1 on the test split, after the final refit and before any fine-tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy_before_tuning: Option<f64>,
-    /// Top-1 on the test split after fine-tuning; null without it.
+    /// Top-1 on the test split after polishing (gradients, no labels); absent where the network was not polished, or
+    /// stayed as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy_after_polish: Option<f64>,
+    /// How it was polished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polish: Option<TrainingSummary>,
+    /// Top-1 on the test split after fine-tuning; null without it, and where the network stayed as it was.
     pub test_accuracy_after_tuning: Option<f64>,
+    /// How it was tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<TrainingSummary>,
     /// Output error on the reward images, after the final refit: the squared error of every output against the dense
     /// network's, as a share of what it is relative to (see `outputs`), mean by weight. Absent, as all that compares
     /// with the dense network, where labels say all that was asked for.
@@ -139,6 +149,33 @@ pub struct TaskSummary {
     /// where it could not be written.
     #[serde(default)]
     pub plan_file: Option<String>,
+}
+
+/// What a training of a task's network came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSummary {
+    /// Training images that were learned from.
+    pub images: usize,
+    /// Times that each was seen.
+    pub epochs: usize,
+    /// Reward on held-out training images before.
+    pub held_out_before: f64,
+    /// After.
+    pub held_out_after: f64,
+    /// Whether the trained network is the one that was written: only if that reward is higher.
+    pub kept: bool,
+    /// Why there was no training, or no whole one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Output error on the test split after it, as in [`TaskSummary`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_output_error: Option<f64>,
+    /// The trained network against what it was before on the images of the test split, the trained one first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired: Option<PairedAccuracy>,
+    /// The same of the errors of their outputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired_error: Option<PairedError>,
 }
 
 /// What walks were paid for, and how to read it.
@@ -278,6 +315,16 @@ pub struct ControlSummary {
     /// Top-1 on the test split, before any fine-tuning; absent without labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy_before_tuning: Option<f64>,
+    /// Top-1 on the test split after polishing, where controls are polished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy_after_polish: Option<f64>,
+    /// Top-1 on the test split after fine-tuning, where controls are tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy_after_tuning: Option<f64>,
+    /// The run's agent against this control on the images of the test split, both behind the last stage that trained
+    /// both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_paired_after_training: Option<PairedAccuracy>,
     /// Output error on the reward images, as in [`TaskSummary`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward_output_error: Option<f64>,

@@ -44,7 +44,7 @@ pub use augmentation::{Augmentation, ImageDraw, Picture, epoch_order};
 pub use average::WeightAverage;
 pub use clip::clip_norm;
 pub use error::TuneError;
-pub use optimiser::Optimiser;
+pub use optimiser::{Optimiser, OptimiserSettings};
 pub use schedule::{Decay, RateSchedule};
 pub use sgd::{Sgd, SgdSettings};
 pub use trainer::{LossSettings, StepTargets, Trainer, TrainerSettings, TrainerState};

@@ -1,12 +1,12 @@
 //! A training in progress: losses, steps, and what is kept to go on later.
 
 use rayon::ThreadPool;
-use secateur_kernels::{Isa, StepReport, TrainLoss, TrainPlan, WeightedLoss};
+use secateur_kernels::{Isa, StepReport, Teacher, TrainLoss, TrainPlan, WeightedLoss};
 use secateur_net::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::error::checked;
-use crate::{Decay, Optimiser, RateSchedule, Sgd, SgdSettings, TuneError, WeightAverage, clip_norm};
+use crate::{Decay, Optimiser, OptimiserSettings, RateSchedule, TuneError, WeightAverage, clip_norm};
 
 /// What is minimised.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,8 +32,8 @@ pub struct TrainerSettings {
     pub warm_up: f32,
     /// How it falls.
     pub decay: Decay,
-    /// Gradient descent.
-    pub sgd: SgdSettings,
+    /// What moves the weights.
+    pub optimiser: OptimiserSettings,
     /// Longest gradient; longer ones are shortened.
     pub clip: f32,
     /// Half-life of the average of weights, as a share of all steps.
@@ -65,10 +65,10 @@ pub struct TrainerState {
 }
 
 /// What the network should say of the images of a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StepTargets<'a> {
-    /// `[N]`
-    pub labels: &'a [u16],
+    /// `[N]`; without them there is no cross-entropy.
+    pub labels: Option<&'a [u16]>,
     /// Outputs of a teacher, `[N, outputs]`.
     pub teacher: Option<&'a [f32]>,
 }
@@ -79,18 +79,34 @@ impl Trainer {
     /// # Errors
     /// A setting out of range, or as [`TrainPlan::compile`].
     pub fn new(network: &Network, isa: Isa, settings: TrainerSettings) -> Result<Self, TuneError> {
+        Self::of(TrainPlan::compile(network, isa, settings.batch)?, settings)
+    }
+
+    /// A training of `network` that brings it closer to `teacher`, which computes beside it; steps need no targets.
+    ///
+    /// # Errors
+    /// A setting out of range, or as [`TrainPlan::compile_with_teacher`].
+    pub fn with_teacher(
+        network: &Network,
+        teacher: &Teacher<'_>,
+        isa: Isa,
+        settings: TrainerSettings,
+    ) -> Result<Self, TuneError> {
+        Self::of(TrainPlan::compile_with_teacher(network, teacher, isa, settings.batch)?, settings)
+    }
+
+    fn of(plan: TrainPlan, settings: TrainerSettings) -> Result<Self, TuneError> {
         let schedule = RateSchedule::new(settings.rate, settings.warm_up, settings.decay)?;
         let LossSettings { distillation, .. } = settings.loss;
         checked("share of distillation", distillation, (0.0..=1.0).contains(&distillation), "from 0 to 1")?;
         checked("longest gradient", settings.clip, settings.clip > 0.0, "above 0")?;
-        let plan = TrainPlan::compile(network, isa, settings.batch)?;
         let n_values = plan.values().len();
         let progress = TrainerState {
             settings,
             step: 0,
             values: Vec::new(),
             statistics: Vec::new(),
-            optimiser: Optimiser::Sgd(Sgd::new(plan.parameters(), settings.sgd)?),
+            optimiser: Optimiser::new(plan.parameters(), settings.optimiser)?,
             average: WeightAverage::new(n_values, (settings.half_life * settings.n_steps as f32).max(1.0))?,
         };
         Ok(Self { settings, schedule, plan, scaled: vec![0.0; n_values], progress })
@@ -117,6 +133,16 @@ impl Trainer {
         TrainerState { values, statistics, ..self.progress.clone() }
     }
 
+    /// How it is done.
+    pub const fn settings(&self) -> &TrainerSettings {
+        &self.settings
+    }
+
+    /// Outputs of the network for one image that losses are of.
+    pub const fn n_outputs(&self) -> usize {
+        self.plan.n_outputs()
+    }
+
     /// Steps that are done.
     pub const fn n_done(&self) -> usize {
         self.progress.step
@@ -134,13 +160,19 @@ impl Trainer {
         StepTargets { labels, teacher }: StepTargets<'_>,
     ) -> Result<StepReport, TuneError> {
         let LossSettings { distillation, temperature, smoothing } = self.settings.loss;
-        let share = if teacher.is_some() { distillation } else { 0.0 };
-        let cross_entropy = WeightedLoss { loss: TrainLoss::CrossEntropy { labels, smoothing }, weight: 1.0 - share };
+        let share = match (labels, teacher) {
+            (Some(_), Some(_)) => distillation,
+            (None, Some(_)) => 1.0,
+            (_, None) => 0.0,
+        };
+        let cross_entropy = labels
+            .map(|labels| WeightedLoss { loss: TrainLoss::CrossEntropy { labels, smoothing }, weight: 1.0 - share });
         let divergence =
             teacher.map(|teacher| WeightedLoss { loss: TrainLoss::Divergence { teacher, temperature }, weight: share });
-        let report = match divergence {
-            Some(divergence) => self.plan.step(pool, images, &[cross_entropy, divergence])?,
-            None => self.plan.step(pool, images, &[cross_entropy])?,
+        let report = match (cross_entropy, divergence) {
+            (Some(cross_entropy), Some(divergence)) => self.plan.step(pool, images, &[cross_entropy, divergence])?,
+            (Some(only), None) | (None, Some(only)) => self.plan.step(pool, images, &[only])?,
+            (None, None) => self.plan.step(pool, images, &[])?,
         };
         let step = self.progress.step;
         let rate = self.schedule.rate(step, self.settings.n_steps);

@@ -4,7 +4,9 @@
 use secateur_kernels::Isa;
 use secateur_net::random::with_random_weights;
 use secateur_net::{Network, Shape, arch};
-use secateur_tune::{Decay, LossSettings, SgdSettings, StepTargets, Trainer, TrainerSettings, TrainerState, TuneError};
+use secateur_tune::{
+    Decay, LossSettings, OptimiserSettings, SgdSettings, StepTargets, Trainer, TrainerSettings, TrainerState, TuneError,
+};
 
 const IMAGE: Shape = Shape { c: 3, h: 8, w: 8 };
 const N_STEPS: usize = 24;
@@ -20,7 +22,7 @@ fn settings(rate: f32) -> TrainerSettings {
         rate,
         warm_up: 0.1,
         decay: Decay::Linear,
-        sgd: SgdSettings::default(),
+        optimiser: OptimiserSettings::Sgd(SgdSettings::default()),
         clip: 5.0,
         half_life: 0.1,
         loss: LossSettings { distillation: 0.5, temperature: 2.0, smoothing: 0.0 },
@@ -42,8 +44,9 @@ fn train(trainer: &mut Trainer, until: usize, n_threads: usize) -> Vec<f64> {
     let teacher: Vec<f32> = (0..200).map(|i| if i % 10 == i / 10 % 10 { 4.0 } else { 0.0 }).collect();
     let mut losses = Vec::new();
     while trainer.n_done() < until {
-        losses
-            .push(trainer.step(&pool, &images, StepTargets { labels: &labels, teacher: Some(&teacher) }).unwrap().loss);
+        losses.push(
+            trainer.step(&pool, &images, StepTargets { labels: Some(&labels), teacher: Some(&teacher) }).unwrap().loss,
+        );
     }
     losses
 }
@@ -83,7 +86,7 @@ fn a_loss_that_is_not_finite_names_the_step_and_a_lower_rate_and_changes_nothing
     broken[100] = f32::NAN;
     let labels = [0; 20];
     let error =
-        trainer.step(&pool(1), &broken, StepTargets { labels: &labels, teacher: None }).unwrap_err().to_string();
+        trainer.step(&pool(1), &broken, StepTargets { labels: Some(&labels), teacher: None }).unwrap_err().to_string();
     assert_eq!(error, "step 3: the loss or its gradient is not finite; the learning rate rises to 0.05, try 0.0125");
     let after = trainer.state();
     // All but the running statistics, which the images have reached.

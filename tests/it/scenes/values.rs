@@ -7,7 +7,7 @@ use secateur::rl::agents::mtacp::{MtacpSettings, SigmaRule, UnrollRule};
 use secateur::rl::agents::random::RandomSettings;
 use secateur::rl::agents::swap_evolution::SwapEvolutionSettings;
 use secateur::rl::agents::uniform::UniformSettings;
-use secateur::scene::{AgentSpec, BudgetBound, ControlSpec, Cost, DatasetSource, Images, Scene};
+use secateur::scene::{AgentSpec, BudgetBound, ControlSpec, Cost, DatasetSource, Images, RewardChoice, Scene};
 use serde::Deserialize;
 
 const SHORT: &str = r#"(version: 1, seed: 7, networks: [(name: "resnet20", file: "resnet20.safetensors")],
@@ -73,16 +73,17 @@ fn what_a_short_scene_leaves_out_has_the_documented_defaults() {
         ControlSpec { agent: AgentSpec::new(SwapEvolutionSettings::default()), candidates: 100 },
     ];
     assert_eq!(scene.controls, controls);
+    assert_eq!(scene.reward, RewardChoice::Kl);
     assert!(scene.plugins.is_empty());
 }
 
 #[test]
-fn the_paper_profile_changes_two_defaults_but_not_what_is_written() {
+fn the_paper_profile_changes_defaults_but_not_what_is_written() {
     let with = |more: &str| Scene::parse("s.ron", &SHORT.replace("seed: 7,", &format!("seed: 7, {more},"))).unwrap();
     let paper = with("agent: Mtacp(profile: Paper)");
-    assert_eq!((paper.keep_ratio_min, paper.spend_leftover), (0.2, false));
-    let written = with("agent: Mtacp(profile: Paper), keep_ratio_min: 0.1, spend_leftover: true");
-    assert_eq!((written.keep_ratio_min, written.spend_leftover), (0.1, true));
+    assert_eq!((paper.keep_ratio_min, paper.spend_leftover, &paper.reward), (0.2, false, &RewardChoice::Accuracy));
+    let written = with("agent: Mtacp(profile: Paper), keep_ratio_min: 0.1, spend_leftover: true, reward: Kl");
+    assert_eq!((written.keep_ratio_min, written.spend_leftover, &written.reward), (0.1, true, &RewardChoice::Kl));
     let empty = with("agent: Mtacp(), controls: []");
     assert_eq!((empty.agent.clone(), empty.controls.len()), (AgentSpec::new(MtacpSettings::of(Profile::Tuned)), 0));
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use image::{ExtendedColorType, ImageEncoder, RgbImage, codecs::png::PngEncoder};
 use secateur_formats::{
-    DatasetSource, DecodedImage, ImageLabels, ImageNeeds, Interpolation, OnError, Preprocessing, Resize, Split,
-    Transform, decode_image,
+    Dataset, DatasetSource, DecodedImage, ImageLabels, ImageNeeds, Interpolation, OnError, Preprocessing, Resize,
+    Split, Transform, decode_image,
 };
 use secateur_net::Shape;
 
@@ -89,8 +89,8 @@ fn write_png(path: &Path, picture: &RgbImage) {
     PngEncoder::new(file).write_image(picture, w, h, ExtendedColorType::Rgb8).unwrap();
 }
 
-/// Pixels `[H, W, C]` that a network reading `input` gets of the only image of a folder.
-fn read_through(folder: &Path, transform: Transform, input: Shape) -> Vec<u8> {
+/// Every image of a folder.
+fn all_of(folder: &Path, transform: Transform, input: Shape) -> Dataset {
     let source = DatasetSource::Images {
         dir: folder.to_str().unwrap().into(),
         test: Some(folder.to_str().unwrap().into()),
@@ -101,11 +101,36 @@ fn read_through(folder: &Path, transform: Transform, input: Shape) -> Vec<u8> {
         cache: false,
     };
     let data = source.read(folder, Split::Test).unwrap();
-    let data = data.for_network(&ImageNeeds { input, outputs: 7, cache: None }).unwrap();
+    data.for_network(&ImageNeeds { input, outputs: 7, cache: None }).unwrap().into_owned()
+}
+
+/// Pixels `[H, W, C]` that a network reading `input` gets of the images at `places`, one thread decoding all.
+fn read_at(data: &Dataset, places: &[usize], input: Shape) -> Vec<u8> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let prep = Preprocessing::new(vec![0.0; input.c], vec![1.0; input.c]).unwrap();
-    let loaded = data.load_first(9, &[0], &prep, &pool).unwrap();
+    let loaded = data.load_first(places.len(), places, &prep, &pool).unwrap();
     loaded.images.iter().map(|x| (x * 255.0).round() as u8).collect()
+}
+
+/// Pixels of the only image of a folder.
+fn read_through(folder: &Path, transform: Transform, input: Shape) -> Vec<u8> {
+    read_at(&all_of(folder, transform, input), &[0], input)
+}
+
+/// Memory is used again for the next image: nothing of one may show in another, of whatever size and kind they are.
+#[test]
+fn images_decoded_one_after_the_other_are_those_decoded_alone() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/images");
+    for c in [1, 3] {
+        let input = Shape { c, h: 20, w: 24 };
+        let data = all_of(&seeds, Transform::default(), input);
+        let forth: Vec<usize> = (0..data.len()).collect();
+        let back: Vec<usize> = forth.iter().rev().copied().collect();
+        let alone: Vec<Vec<u8>> = forth.iter().map(|&place| read_at(&data, &[place], input)).collect();
+        assert!(alone.len() == 9 && alone.iter().collect::<std::collections::BTreeSet<_>>().len() > 6);
+        assert_eq!(read_at(&data, &forth, input), alone.concat());
+        assert_eq!(read_at(&data, &back, input), alone.iter().rev().flatten().copied().collect::<Vec<u8>>());
+    }
 }
 
 #[test]

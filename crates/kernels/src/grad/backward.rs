@@ -5,7 +5,7 @@ use secateur_net::{FusedStep, NodeId, Op};
 use crate::KernelError;
 use crate::engine::elementwise::clamp_bounds;
 use crate::grad::op_gradient::{OpGradient, sources};
-use crate::grad::program::{Builder, TrainWork, ValueId};
+use crate::grad::program::{Builder, MatchedPair, TrainWork, ValueId};
 
 impl Builder<'_> {
     /// Appends the loss and all gradients of `steps`, which stand in order.
@@ -15,8 +15,10 @@ impl Builder<'_> {
     pub(super) fn backward(&mut self, steps: &[FusedStep]) -> Result<(), KernelError> {
         let last = steps.last().expect("a graph with parameters has steps").value;
         let outputs = self.value(last);
-        self.gradient_of[last] = Some(self.push(TrainWork::Loss, vec![outputs], self.program.n_outputs, 0));
+        let reads = [outputs].into_iter().chain(self.teacher_outputs).collect();
+        self.gradient_of[last] = Some(self.push(TrainWork::Loss, reads, self.program.n_outputs, 0));
         for step in steps.iter().rev() {
+            self.match_value(step.value);
             // Some depend on no parameter, and the outputs of some are read by nothing.
             let Some(gradient) = self.gradient_of[step.value].take() else { continue };
             let (g, seen) = self.before_activation(step, gradient);
@@ -29,6 +31,15 @@ impl Builder<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Adds the gradient of a matched value to that of its node.
+    fn match_value(&mut self, node: NodeId) {
+        let Some(&MatchedPair { matched, of_teacher }) = self.matched_at.get(&node) else { return };
+        if self.is_trained[node] {
+            let reads = vec![self.value(node), of_teacher];
+            self.push_gradient(node, TrainWork::Match { matched }, reads, 0);
+        }
     }
 
     /// The gradient of what a step's activation reads; and of a BatchNorm, the phase in which its sums are made.

@@ -7,6 +7,7 @@ use crate::grad::loss::{BatchLoss, StepReport};
 use crate::grad::op_gradient::{GradientSum, add_slope_gradient};
 use crate::grad::placement::{Placement, ValuePlace};
 use crate::grad::program::{Instruction, TrainProgram, TrainWork, ValueId};
+use crate::grad::teacher::MatchedGroup;
 use crate::grad::weight_gradient::{ProductScratch, add_bias_gradient};
 use crate::simd::aligned::AlignedVec;
 use crate::simd::interleave::interleave;
@@ -43,9 +44,7 @@ pub(crate) struct TrainWorker {
     scratch: GradientScratch,
     products: ProductScratch,
     sums: ChannelSums,
-    outputs: Vec<f64>,
-    output_gradient: Vec<f64>,
-    loss_room: [Vec<f64>; 2],
+    loss: LossRoom,
 }
 
 impl TrainWorker {
@@ -109,7 +108,7 @@ impl TrainContext<'_> {
                 scratch: &mut worker.scratch,
                 products: &mut worker.products,
                 channel_sums: &mut worker.sums,
-                loss: (&mut worker.outputs, &mut worker.output_gradient, &mut worker.loss_room),
+                loss: &mut worker.loss,
                 gradient,
             };
             match out.as_mut() {
@@ -151,7 +150,18 @@ impl TrainContext<'_> {
                 let how = Normalising { scale: &norm.scale, shift: &norm.shift, residual: behind(1), clamp };
                 channels::normalise(self.isa, read(0), how, out);
             }
-            TrainWork::Loss => self.take_loss(read(0), out, rest),
+            TrainWork::Loss => self.take_loss(read(0), behind(1), out, rest),
+            TrainWork::Match { matched } => {
+                let (matched, n_teacher_channels) = &self.program.matched[matched];
+                let group = MatchedGroup {
+                    matched,
+                    values: [read(0), read(1)],
+                    n_teacher_channels: *n_teacher_channels,
+                    lanes: self.isa.lanes(),
+                    n_images: [self.loss.n_images, self.n_present(rest.index)],
+                };
+                rest.report.loss += group.run(behind(2), out);
+            }
             TrainWork::StopAtBounds { bounds } => {
                 if instruction.write != Some(instruction.reads[0]) {
                     out.copy_from_slice(read(0));
@@ -266,22 +276,39 @@ impl TrainContext<'_> {
         }
     }
 
-    fn take_loss(&self, outputs: &[f32], out: &mut [f32], rest: &mut Rest<'_>) {
+    fn take_loss(&self, outputs: &[f32], teacher: Option<&[f32]>, out: &mut [f32], rest: &mut Rest<'_>) {
         let lanes = self.isa.lanes();
-        let (row, gradient, room) = &mut rest.loss;
+        let LossRoom { outputs: row, gradient, teacher: teacher_row, logs } = &mut *rest.loss;
         *rest.report = StepReport::default();
         out.fill(0.0);
-        for lane in 0..self.n_present(rest.index) {
+        let lane_of = |values: &[f32], lane: usize, row: &mut Vec<f64>| {
             row.clear();
-            row.extend(outputs[lane..].iter().step_by(lanes).map(|&x| f64::from(x)));
+            row.extend(values[lane..].iter().step_by(lanes).map(|&x| f64::from(x)));
+        };
+        for lane in 0..self.n_present(rest.index) {
+            lane_of(outputs, lane, row);
             gradient.clear();
             gradient.resize(row.len(), 0.0);
-            let (loss, is_correct) = self.loss.of_image(rest.index * lanes + lane, row, gradient, room);
+            let (loss, is_correct) = self.loss.of_image(rest.index * lanes + lane, row, gradient, logs);
             rest.report.loss += loss;
             rest.report.n_correct += usize::from(is_correct);
+            if let (Some(teacher), Some(how)) = (teacher, &self.program.output_match) {
+                lane_of(teacher, lane, teacher_row);
+                rest.report.loss += how.of_image([row, teacher_row], self.loss.n_images, gradient, logs);
+            }
             out[lane..].iter_mut().step_by(lanes).zip(&**gradient).for_each(|(to, &g)| *to = g as f32);
         }
     }
+}
+
+/// Working memory of losses.
+#[derive(Debug, Default)]
+struct LossRoom {
+    /// Of one image.
+    outputs: Vec<f64>,
+    gradient: Vec<f64>,
+    teacher: Vec<f64>,
+    logs: [Vec<f64>; 2],
 }
 
 /// All that an instruction may use beside the values that it reads and writes.
@@ -292,6 +319,6 @@ struct Rest<'a> {
     scratch: &'a mut GradientScratch,
     products: &'a mut ProductScratch,
     channel_sums: &'a mut ChannelSums,
-    loss: (&'a mut Vec<f64>, &'a mut Vec<f64>, &'a mut [Vec<f64>; 2]),
+    loss: &'a mut LossRoom,
     gradient: &'a mut [f32],
 }

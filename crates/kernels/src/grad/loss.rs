@@ -113,15 +113,9 @@ impl<'a> BatchLoss<'a> {
                     is_correct = first_largest(outputs) == label;
                 }
                 TrainLoss::Divergence { teacher, temperature } => {
-                    let t = f64::from(temperature);
-                    let [of_student, of_teacher] = room;
-                    log_softmax(outputs.iter().map(|x| x / t), of_student);
-                    log_softmax(teacher[image * n..][..n].iter().map(|&x| f64::from(x) / t), of_teacher);
-                    for ((g, log_p), log_q) in gradient.iter_mut().zip(&*of_student).zip(&*of_teacher) {
-                        let q = log_q.exp();
-                        total += if q > 0.0 { weight * t * t * q * (log_q - log_p) } else { 0.0 };
-                        *g += factor * t * (log_p.exp() - q);
-                    }
+                    let teacher = teacher[image * n..][..n].iter().map(|&x| f64::from(x));
+                    let outputs = DivergingOutputs { outputs, temperature: f64::from(temperature) };
+                    total += outputs.from_teacher(teacher, [weight, factor], gradient, room);
                 }
                 TrainLoss::SquaredError { targets } => {
                     for ((g, y), &target) in gradient.iter_mut().zip(outputs).zip(&targets[image * n..][..n]) {
@@ -136,6 +130,34 @@ impl<'a> BatchLoss<'a> {
     }
 }
 
+/// One image's outputs, to be held against a teacher's.
+pub(crate) struct DivergingOutputs<'a> {
+    pub outputs: &'a [f64],
+    pub temperature: f64,
+}
+
+impl DivergingOutputs<'_> {
+    /// The divergence, times the first of `weights`; adds its gradient, times the second, to `gradient`.
+    pub(crate) fn from_teacher(
+        &self,
+        teacher: impl Iterator<Item = f64>,
+        [weight, factor]: [f64; 2],
+        gradient: &mut [f64],
+        room: &mut [Vec<f64>; 2],
+    ) -> f64 {
+        let t = self.temperature;
+        let ([of_student, of_teacher], mut total) = (room, 0.0);
+        log_softmax(self.outputs.iter().map(|x| x / t), of_student);
+        log_softmax(teacher.map(|x| x / t), of_teacher);
+        for ((g, log_p), log_q) in gradient.iter_mut().zip(&*of_student).zip(&*of_teacher) {
+            let q = log_q.exp();
+            total += if q > 0.0 { weight * t * t * q * (log_q - log_p) } else { 0.0 };
+            *g += factor * t * (log_p.exp() - q);
+        }
+        total
+    }
+}
+
 fn check_targets(what: &str, targets: &[f32], expected: usize) -> Result<(), KernelError> {
     if targets.len() != expected {
         return Err(KernelError::Length { what: what.into(), expected, got: targets.len() });
@@ -146,7 +168,12 @@ fn check_targets(what: &str, targets: &[f32], expected: usize) -> Result<(), Ker
     Ok(())
 }
 
-fn check_setting(name: &'static str, value: f32, is_sound: bool, range: &'static str) -> Result<(), KernelError> {
+pub(crate) fn check_setting(
+    name: &'static str,
+    value: f32,
+    is_sound: bool,
+    range: &'static str,
+) -> Result<(), KernelError> {
     if is_sound { Ok(()) } else { Err(KernelError::Setting { name, value: value.to_string(), range }) }
 }
 

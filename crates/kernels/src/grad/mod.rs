@@ -11,6 +11,7 @@ pub(crate) mod op_gradient;
 pub(crate) mod parameters;
 pub(crate) mod placement;
 pub(crate) mod program;
+pub(crate) mod teacher;
 pub(crate) mod train_plan;
 pub(crate) mod weight_gradient;
 pub(crate) mod winograd_weights;

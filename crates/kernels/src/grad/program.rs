@@ -1,6 +1,7 @@
 //! A training step as a list of instructions: the network forward, the loss, and backward. Where BatchNorm needs sums
 //! over the whole batch, the list is cut into phases; within one, each group of images goes its way alone.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use secateur_net::{Conv2d, FusedStep, Fusion, Graph, Network, NodeId, Op, Pointwise, Schedule, Shape};
@@ -12,6 +13,7 @@ use crate::grad::input_gradient::InputGradient;
 use crate::grad::norm::{NormSettings, TrainedNorm};
 use crate::grad::op_gradient::OpGradient;
 use crate::grad::parameters::{TrainedParameter, trained_parameters};
+use crate::grad::teacher::{MatchedValue, OutputMatch, Teacher};
 use crate::grad::weight_gradient::WeightGradient;
 use crate::simd::isa::Isa;
 
@@ -29,8 +31,10 @@ pub(crate) enum TrainWork {
     Statistics { norm: usize },
     /// BatchNorm forward; reads its input, and the residual if there is one.
     Normalise { norm: usize, clamp: [f32; 2] },
-    /// Reads the outputs, writes their gradient.
+    /// Reads the outputs, and the teacher's if there is one; writes their gradient.
     Loss,
+    /// Gradient of a matched value; reads it, the teacher's, then what others added before.
+    Match { matched: usize },
     /// Gradient of a clamp; reads the gradient of its output and the output.
     StopAtBounds { bounds: [f32; 2] },
     /// `StopAtBounds` in front of a BatchNorm, and `NormSums`; reads the BatchNorm's input, too.
@@ -89,6 +93,9 @@ pub(crate) struct TrainProgram {
     /// Their values at the start.
     pub values: Vec<f32>,
     pub n_outputs: usize,
+    /// What is made of a teacher's outputs, and of its values, each with the teacher's number of channels.
+    pub output_match: Option<OutputMatch>,
+    pub matched: Vec<(MatchedValue, usize)>,
 }
 
 /// Clamps whose gradient follows from their output go with the operation in front.
@@ -115,14 +122,25 @@ pub(crate) struct Builder<'a> {
     pub(super) kernel_of: Vec<usize>,
     /// By value: the first phase in which it may be read.
     pub(super) ready: Vec<usize>,
+    /// The teacher's outputs; by node, the matched value there and the teacher's.
+    pub(super) teacher_outputs: Option<ValueId>,
+    pub(super) matched_at: BTreeMap<NodeId, MatchedPair>,
+}
+
+/// A matched value's place in the program, and what it is held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MatchedPair {
+    pub(super) matched: usize,
+    pub(super) of_teacher: ValueId,
 }
 
 impl TrainProgram {
-    /// Of `network`, for one instruction set. A softmax at its end is left out: losses are of what it reads.
+    /// Of `network`, for one instruction set, with its teacher, if there is one. A softmax at their ends is left out:
+    /// losses are of what it reads.
     ///
     /// # Errors
-    /// An operation without a gradient, nothing to train, or as [`OpKernel::new`].
-    pub(crate) fn new(network: &Network, isa: Isa) -> Result<Self, KernelError> {
+    /// An operation without a gradient, nothing to train, a teacher that does not fit, or as [`OpKernel::new`].
+    pub(crate) fn new(network: &Network, isa: Isa, teacher: Option<&Teacher<'_>>) -> Result<Self, KernelError> {
         let graph = without_last_softmax(network.graph())?;
         let n_nodes = graph.nodes().len();
         let (parameters, values) = trained_parameters(network, |id| id < n_nodes);
@@ -140,6 +158,8 @@ impl TrainProgram {
             parameters,
             values,
             n_outputs: graph.n_classes(),
+            output_match: None,
+            matched: Vec::new(),
         };
         let mut builder = Builder {
             network,
@@ -152,9 +172,15 @@ impl TrainProgram {
             is_trained,
             kernel_of: vec![usize::MAX; n_nodes],
             ready: Vec::new(),
+            teacher_outputs: None,
+            matched_at: BTreeMap::new(),
         };
+        let images = builder.push(TrainWork::Images, vec![], graph.input().len(), 0);
+        builder.value_of[0] = Some(images);
         let steps = Schedule::new(&graph, FUSION, |node| graph.shape(node).len()).steps;
+        teacher.map(|teacher| builder.teacher_forward(teacher, images)).transpose()?;
         builder.forward(&steps)?;
+        builder.check_matched()?;
         builder.backward(&steps)?;
         let mut program = builder.program;
         program.instructions.sort_by_key(|instruction| instruction.phase);
@@ -198,9 +224,59 @@ impl Builder<'_> {
         self.value_of[node].expect("steps stand behind those they read")
     }
 
+    /// Appends the teacher, which nothing is trained of, and notes what it leaves behind.
+    fn teacher_forward(&mut self, teacher: &Teacher<'_>, images: ValueId) -> Result<(), KernelError> {
+        let graph = without_last_softmax(teacher.network.graph())?;
+        let sizes = |of: &Graph| [of.input().len(), of.n_classes()];
+        for (what, (expected, got)) in ["images of the teacher", "outputs of the teacher"]
+            .into_iter()
+            .zip(sizes(self.graph).into_iter().zip(sizes(&graph)))
+        {
+            if expected != got {
+                return Err(KernelError::Length { what: what.into(), expected, got });
+            }
+        }
+        teacher.outputs.check(graph.n_classes())?;
+        let mut values: BTreeMap<NodeId, ValueId> = [(0, images)].into();
+        for step in Schedule::new(&graph, FUSION, |node| graph.shape(node).len()).steps {
+            let kernel = OpKernel::new(&graph, teacher.network.weights(), step.node, self.isa)?;
+            let (weight, bias, weight_gradient, input_gradient) = (None, None, None, None);
+            self.program.kernels.push(TrainedKernel { kernel, weight, bias, weight_gradient, input_gradient });
+            let kernel = self.program.kernels.len() - 1;
+            let reads = step.inputs.iter().chain(&step.residual).map(|operand| values[&operand.node]).collect();
+            let (activation, has_residual) = (step.activation, step.residual.is_some());
+            let work = TrainWork::Operation { kernel, activation, has_residual };
+            values.insert(step.value, self.push(work, reads, graph.shape(step.value).len(), 0));
+        }
+        self.teacher_outputs = values.last_key_value().map(|(_, &value)| value);
+        self.program.output_match = Some(teacher.outputs.clone());
+        for matched in &teacher.values {
+            let [node, of_teacher] = matched.nodes;
+            let no_value = || KernelError::NoMatch { node: node_name(&graph, of_teacher) };
+            let value = *values.get(&of_teacher).ok_or_else(no_value)?;
+            let shape = graph.shape(of_teacher);
+            let own = (node < self.graph.nodes().len()).then(|| self.graph.shape(node)).ok_or_else(no_value)?;
+            let fits = [own.h, own.w, own.c] == [shape.h, shape.w, matched.channels.len()]
+                && matched.channels.iter().all(|&channel| channel < shape.c);
+            if !fits {
+                return Err(no_value());
+            }
+            self.program.matched.push((matched.clone(), shape.c));
+            let pair = MatchedPair { matched: self.program.matched.len() - 1, of_teacher: value };
+            self.matched_at.insert(node, pair);
+        }
+        Ok(())
+    }
+
+    /// Every matched value is left behind by a step of the network.
+    fn check_matched(&self) -> Result<(), KernelError> {
+        match self.matched_at.keys().find(|&&node| self.value_of[node].is_none()) {
+            Some(&node) => Err(KernelError::NoMatch { node: node_name(self.graph, node) }),
+            None => Ok(()),
+        }
+    }
+
     fn forward(&mut self, steps: &[FusedStep]) -> Result<(), KernelError> {
-        let images = self.push(TrainWork::Images, vec![], self.graph.input().len(), 0);
-        self.value_of[0] = Some(images);
         for step in steps {
             let operands = step.inputs.iter().chain(&step.residual);
             let reads: Vec<ValueId> = operands.map(|operand| self.value(operand.node)).collect();
@@ -262,6 +338,10 @@ impl Builder<'_> {
     pub(super) fn shapes(&self, id: NodeId) -> [Shape; 2] {
         [self.graph.shape(self.graph.node(id).inputs[0]), self.graph.shape(id)]
     }
+}
+
+fn node_name(graph: &Graph, node: NodeId) -> String {
+    graph.nodes().get(node).map_or_else(|| format!("number {node}"), |node| node.name.clone())
 }
 
 fn without_last_softmax(graph: &Graph) -> Result<Graph, KernelError> {

@@ -12,6 +12,7 @@ use crate::grad::norm::TrainedNorm;
 use crate::grad::parameters::TrainedParameter;
 use crate::grad::placement::Placement;
 use crate::grad::program::{TrainProgram, TrainWork, TrainedKernel};
+use crate::grad::teacher::Teacher;
 use crate::simd::isa::Isa;
 use crate::{Arithmetic, KernelError};
 
@@ -73,11 +74,35 @@ impl TrainPlan {
     /// When an operation in front of which there are parameters has no gradient, when there is nothing to train, when
     /// this processor lacks `isa`, or as [`crate::Plan::compile`].
     pub fn compile(network: &Network, isa: Isa, most_images: usize) -> Result<Self, KernelError> {
+        Self::compile_within(network, None, isa, most_images)
+    }
+
+    /// As [`Self::compile`], for a network that is brought closer to `teacher` in every step, beside the losses that
+    /// the step is given, if any.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], or a teacher of other images or outputs, or a value that a plan does not keep, or of
+    /// another shape, by the name of its node.
+    pub fn compile_with_teacher(
+        network: &Network,
+        teacher: &Teacher<'_>,
+        isa: Isa,
+        most_images: usize,
+    ) -> Result<Self, KernelError> {
+        Self::compile_within(network, Some(teacher), isa, most_images)
+    }
+
+    fn compile_within(
+        network: &Network,
+        teacher: Option<&Teacher<'_>>,
+        isa: Isa,
+        most_images: usize,
+    ) -> Result<Self, KernelError> {
         Arithmetic::F32(isa).checked()?;
         if most_images == 0 {
             return Err(KernelError::BatchSize { most: 0, got: 0 });
         }
-        let program = TrainProgram::new(network, isa)?;
+        let program = TrainProgram::new(network, isa, teacher)?;
         let placement = Placement::new(&program.instructions, &program.value_lens);
         let (lanes, n_values) = (isa.lanes(), program.values.len());
         let n_groups = most_images.div_ceil(lanes);
@@ -120,11 +145,24 @@ impl TrainPlan {
 
     /// Bytes of activations, gradients and sums on a pool of `n_threads` threads.
     pub fn bytes(&self, n_threads: usize) -> u64 {
-        let sum = |lens: &[usize]| lens.iter().map(|&len| len as u64).sum::<u64>() * self.isa.lanes() as u64 * 4;
         let n_groups: usize = self.shards.iter().map(|shard| shard.groups.len()).sum();
-        let of_parameters = (self.shards.len() as u64 + 2) * self.values.len() as u64 * 4;
-        let placement = &self.placement;
-        n_groups as u64 * sum(&placement.group_lens) + n_threads as u64 * sum(&placement.worker_lens) + of_parameters
+        bytes(&self.placement, self.values.len(), self.isa, [n_groups, self.shards.len(), n_threads])
+    }
+
+    /// What [`Self::bytes`] would say of a plan, before any of it is taken.
+    ///
+    /// # Errors
+    /// As [`Self::compile_with_teacher`].
+    pub fn bytes_needed(
+        network: &Network,
+        teacher: Option<&Teacher<'_>>,
+        isa: Isa,
+        [most_images, n_threads]: [usize; 2],
+    ) -> Result<u64, KernelError> {
+        let program = TrainProgram::new(network, isa, teacher)?;
+        let placement = Placement::new(&program.instructions, &program.value_lens);
+        let n_groups = most_images.div_ceil(isa.lanes());
+        Ok(bytes(&placement, program.values.len(), isa, [n_groups, SHARDS.min(n_groups), n_threads]))
     }
 
     /// Computes the gradient of the sum of `losses`, a mean over `images` `[N, H, W, C]`, in training mode.
@@ -298,4 +336,12 @@ impl TrainPlan {
             }
         });
     }
+}
+
+fn bytes(placement: &Placement, n_values: usize, isa: Isa, [n_groups, n_shards, n_threads]: [usize; 3]) -> u64 {
+    let sum = |lens: &[usize]| lens.iter().fold(0u64, |sum, &len| sum.saturating_add(4 * (len * isa.lanes()) as u64));
+    let of_parameters = (n_shards as u64 + 2).saturating_mul(4 * n_values as u64);
+    let of_groups = (n_groups as u64).saturating_mul(sum(&placement.group_lens));
+    let of_threads = (n_threads as u64).saturating_mul(sum(&placement.worker_lens));
+    of_groups.saturating_add(of_threads).saturating_add(of_parameters)
 }

@@ -4,6 +4,7 @@
 mod operations;
 mod plans;
 mod reference;
+mod teachers;
 
 use reference::{Case, Target};
 use secateur_kernels::{Isa, TrainLoss, TrainPlan, WeightedLoss};

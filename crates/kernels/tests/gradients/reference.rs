@@ -12,6 +12,16 @@ pub enum Target<'a> {
     CrossEntropy(&'a [u16], f64),
     /// Teacher and temperature.
     Divergence(&'a [f32], f64),
+    /// Squared differences from a teacher's outputs, not a mean over them, and from its values on the way.
+    Values(&'a TeacherValues),
+}
+
+/// What a teacher makes of the images.
+pub struct TeacherValues {
+    /// `[N, outputs]`
+    pub outputs: Vec<f32>,
+    /// Of nodes of the trained network: what is held against them, `[N, H, W, C]`.
+    pub nodes: Vec<(usize, Vec<f32>)>,
 }
 
 /// A network, images and a loss.
@@ -83,7 +93,18 @@ impl<'a> Case<'a> {
         }
         let outputs = values.last().unwrap();
         let rows = outputs.values.chunks_exact(outputs.shape.len()).enumerate();
-        rows.map(|(image, row)| self.loss_of(image, row)).sum::<f64>() / n as f64
+        let of_outputs = rows.map(|(image, row)| self.loss_of(image, row)).sum::<f64>() / n as f64;
+        let Target::Values(teacher) = self.target else { return of_outputs };
+        let of_node = |(node, targets): &(usize, Vec<f32>)| {
+            let len = values[*node].shape.len();
+            let images = values[*node].values.chunks_exact(len).zip(targets.chunks_exact(len));
+            let of_image = |(y, t): (&[f64], &[f32])| {
+                let error: f64 = y.iter().zip(t).map(|(y, &t)| (y - f64::from(t)).powi(2)).sum();
+                error / t.iter().map(|&t| f64::from(t).powi(2)).sum::<f64>()
+            };
+            images.map(of_image).sum::<f64>() / n as f64
+        };
+        of_outputs + teacher.nodes.iter().map(of_node).sum::<f64>()
     }
 
     fn loss_of(&self, image: usize, outputs: &[f64]) -> f64 {
@@ -96,6 +117,9 @@ impl<'a> Case<'a> {
             Target::SquaredError(targets) => {
                 let pairs = outputs.iter().zip(&targets[image * k..]);
                 pairs.map(|(y, &t)| (y - f64::from(t)).powi(2)).sum::<f64>() / k as f64
+            }
+            Target::Values(TeacherValues { outputs: targets, .. }) => {
+                outputs.iter().zip(&targets[image * k..]).map(|(y, &t)| (y - f64::from(t)).powi(2)).sum()
             }
             Target::CrossEntropy(labels, smoothing) => {
                 let p = softmax(outputs.to_vec());

@@ -12,6 +12,7 @@ pub mod random;
 pub mod spdy;
 pub mod swap_evolution;
 pub mod uniform;
+pub mod value_of_error;
 
 use crate::agent::{AgentEntry, AgentKind, AgentVisitor};
 
@@ -39,6 +40,7 @@ agents! {
     spdy::SpdySettings,
     swap_evolution::SwapEvolutionSettings,
     evolution::EvolutionSettings,
+    value_of_error::ValueOfErrorSettings,
 }
 
 #[cfg(test)]

@@ -19,9 +19,10 @@ use super::entries::{FileId, make_folder, open_to_read};
 use crate::card::CardRecord;
 use crate::refits::SavedRefits;
 use crate::saved_search::{CurrentSearch, FinishedSearch};
+use crate::training::trained::Trainings;
 
 /// Version of the files' content.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;
@@ -58,6 +59,8 @@ pub(crate) struct RunState {
     pub(crate) current: Option<CurrentSearch>,
     /// Refits of finalists that ended.
     pub(crate) refits: SavedRefits,
+    /// Trainings of winners.
+    pub(crate) trainings: Trainings,
     /// State of the card, where one scores.
     pub(crate) card: Option<CardRecord>,
     /// Length of `metrics.jsonl`.

@@ -36,6 +36,11 @@ pub(crate) fn plausible(state: &RunState, scene: &Scene, resolved: &Resolved, me
     }
     check_time(state.wall_s)?;
     ensure!(state.refits.is_empty() || n_finished == n_searches, "it has refits of searches that did not end");
+    ensure!(
+        state.trainings.is_empty() || n_finished == n_searches,
+        "it has trainings behind searches that did not end"
+    );
+    state.trainings.check(n_searches, scene.tasks.len())?;
     state.refits.check(&state.finished, &rules)?;
     let recorded = count_metrics(metrics, state.metrics_bytes)?;
     check_recorded(&recorded, counted(state, scene, &plans))?;

@@ -226,6 +226,8 @@ impl RunDirectory {
         self.note_written(&file, &bytes);
         self.note_written(&certificate_file, text.as_bytes());
         beside.iter().for_each(|beside| self.note_written(&file.with_file_name(beside.name), &beside.bytes));
+        // Written again after a training.
+        self.over_budget.retain(|name| *name != spec.name);
         if !certificate.holds() {
             self.over_budget.push(spec.name.clone());
         }

@@ -18,6 +18,8 @@ use available::available;
 const PER_THREAD: u64 = 768 << 20;
 /// Times the bytes of a network's parameters that are allowed beside it: Winograd's filters alone take four.
 const TIMES_WEIGHTS: u64 = 8;
+/// A training may take what so many threads may.
+const TRAINING_THREADS: usize = 4;
 /// Operations of one image beyond which a network is no network but a mistake: a hundred times a large classifier's.
 const MAX_OPERATIONS: u64 = 1 << 40;
 
@@ -89,6 +91,24 @@ impl MemoryBound {
             (0..graph.nodes().len()).map(|id| graph.shape(id).c as u64).sum::<u64>(),
             largest(graph, |id| graph.shape(id).c).0,
             largest(graph, |id| graph.shape(id).c).1,
+            advice(needed)
+        );
+        Ok(())
+    }
+
+    /// Refuses a training that takes `needed` bytes with steps of `batch` images, if that is too much.
+    ///
+    /// # Errors
+    /// What it would take, what is allowed, and what to do.
+    pub fn check_training(&self, network: &Network, needed: u64, batch: usize) -> anyhow::Result<()> {
+        let images = (batch as u64).saturating_mul(4 * network.graph().input().len() as u64);
+        // What is kept for the way back grows with the batch, not with the threads.
+        let allowed = self.allowed(self.n_threads.max(TRAINING_THREADS), weight_bytes(network), images);
+        ensure!(
+            needed <= allowed,
+            "training it in steps of {batch} images takes {} of memory, more than the {} allowed; take a smaller batch, or {}",
+            Bytes(needed),
+            Bytes(allowed),
             advice(needed)
         );
         Ok(())

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use anyhow::ensure;
 use secateur_formats::Dataset;
 use secateur_net::{ChannelGroups, Protocol};
-use secateur_sim::{IndexOf, Inputs, Repair, RewardInputs, RewardKind};
+use secateur_sim::{FittedImages, IndexOf, Inputs, Repair, RewardInputs, RewardKind};
 use serde::{Deserialize, Serialize};
 
 use super::allocate::is_measured;
@@ -104,8 +104,7 @@ pub fn error_curves(spec: &CurvesSpec<'_>, observer: &mut dyn Observer) -> anyho
         repair: Repair::Off,
         walk_images: 0,
         precision: defaults.precision,
-        calibration: loaded.images,
-        refit: Vec::new(),
+        fitted: FittedImages::new(loaded.images, usize::MAX, 0),
         reward: RewardInputs { images: Vec::new(), labels: None, kind: RewardKind::Accuracy, outputs: Vec::new() },
     };
     let settings = settings(&defaults);

@@ -4,6 +4,7 @@
 pub(crate) mod allocate;
 pub(crate) mod curves;
 pub(crate) mod planner;
+pub(crate) mod ranking;
 pub(crate) mod report;
 mod saved;
 pub(crate) mod sensitivity;

@@ -153,7 +153,8 @@ impl<'a> Planner<'a> {
         widths.iter().filter_map(|widths| scores?.get(widths).copied()).collect()
     }
 
-    fn prepare(&mut self, reporter: &mut Reporter<'_>) -> anyhow::Result<()> {
+    /// Gathers what candidates are refitted by, if that was not done.
+    pub(super) fn prepare(&mut self, reporter: &mut Reporter<'_>) -> anyhow::Result<()> {
         let Some(inputs) = self.inputs.take() else { return Ok(()) };
         let name = format!("{} on {}", self.names[0], self.names[1]);
         reporter.begin(StageKind::Prepare, &format!("preparing {name}"), 100, 0);
@@ -163,6 +164,11 @@ impl<'a> Planner<'a> {
         });
         self.prepared = Some(prepared.with_context(|| format!("preparing {name}"))?);
         Ok(())
+    }
+
+    /// What candidates are refitted by, once [`Self::prepare`] gathered it.
+    pub(super) const fn prepared(&self) -> Option<&Prepared> {
+        self.prepared.as_ref()
     }
 
     /// Keeps the scores for the next process.

@@ -104,14 +104,14 @@ impl CacheFile {
             hasher.update(format!("{name} {:?}", tensor.shape()).as_bytes());
             hash_numbers(&mut hasher, tensor.data());
         }
-        hash_numbers(&mut hasher, &inputs.calibration);
+        hash_numbers(&mut hasher, inputs.fitted.calibration());
         let paths = hasher.finalize().to_hex();
         let Inputs { repair, walk_images, precision, reward, .. } = inputs;
         let text = format!("{repair:?} {walk_images} {n_probe} {precision:?} {:?}", reward.labels);
         hasher.update(format!("{:?} {:?}", inputs.reward.kind, inputs.reward.outputs).as_bytes());
         hasher.update(text.as_bytes());
         let n_walk = inputs.walk_images * inputs.network.graph().input().len();
-        hash_numbers(&mut hasher, &inputs.refit[..n_walk.min(inputs.refit.len())]);
+        hash_numbers(&mut hasher, &inputs.fitted.refit()[..n_walk.min(inputs.fitted.refit().len())]);
         hash_numbers(&mut hasher, &inputs.reward.images);
         let scores = hasher.finalize().to_hex();
         [format!("{paths}.curves"), format!("{scores}.scores")].map(|name| Self { folder: cache_files::folder(), name })

@@ -14,6 +14,7 @@ use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::choices::{Device, Images, RewardChoice};
 use super::file::{DatasetFile, NetworkFile, SceneFile};
 use super::parsed::{BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
+use super::recipes::{Polish, Tune};
 use super::tasks::{TASKS_MAX, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
@@ -78,12 +79,16 @@ impl Checker<'_> {
         let agent = self.agent();
         let paper = agent.as_ref().is_some_and(|agent| agent.settings.profile() == Profile::Paper);
         self.numbers(&file);
-        self.weights(&file.reward);
+        if let Some(reward) = &file.reward {
+            self.weights(reward);
+        }
         let datasets = self.datasets(file.datasets);
         let networks = self.networks(file.networks, &datasets);
         let budgets = self.budgets(&file.budgets);
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
+        file.polish.iter().for_each(|polish| self.polish(polish));
+        file.tune.iter().for_each(|tune| self.tune(tune));
         let controls = self.controls(file.controls.len());
         let tasks = self.tasks(&networks, &datasets, &budgets);
         self.actors(tasks.len(), file.actors_per_task);
@@ -101,9 +106,11 @@ impl Checker<'_> {
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
             refit_in_pairs: file.refit_in_pairs.unwrap_or(!paper),
+            polish: file.polish,
+            tune: file.tune,
             // The walks' images are the first of the refit's.
             images: Images { walk: file.images.walk.min(file.images.refit), ..file.images },
-            reward: file.reward,
+            reward: file.reward.unwrap_or(if paper { RewardChoice::Accuracy } else { RewardChoice::Kl }),
             device: file.device,
             precision: file.precision,
             agent: agent?,
@@ -246,6 +253,36 @@ impl Checker<'_> {
             self.at_least_one(path, count as u64);
         }
         self.range("walks_per_task", walks_per_task as usize, 1..=WALKS_MAX);
+    }
+
+    fn polish(&mut self, polish: &Polish) {
+        for (path, count) in [
+            ("polish.epochs", polish.epochs),
+            ("polish.images", polish.images.unwrap_or(1)),
+            ("polish.batch", polish.batch),
+        ] {
+            self.at_least_one(path, count as u64);
+        }
+        self.above_zero("polish.rate", polish.rate);
+    }
+
+    fn tune(&mut self, tune: &Tune) {
+        for (path, count) in
+            [("tune.epochs", tune.epochs), ("tune.batch", tune.batch), ("tune.held_out", tune.held_out)]
+        {
+            self.at_least_one(path, count as u64);
+        }
+        self.above_zero("tune.rate", tune.rate);
+        self.above_zero("tune.temperature", tune.temperature);
+        if !(0.0..=1.0).contains(&tune.distillation) {
+            self.problem("tune.distillation", format!("is {}, expected a share from 0 to 1", tune.distillation));
+        }
+    }
+
+    fn above_zero(&mut self, path: &str, value: f32) {
+        if !(value > 0.0 && value.is_finite()) {
+            self.problem(path, format!("is {value}, expected a finite number > 0"));
+        }
     }
 
     fn agent(&mut self) -> Option<AgentSpec> {

@@ -29,13 +29,13 @@ impl Device {
 }
 
 /// What a walk is paid for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Reward")]
 pub enum RewardChoice {
     /// Top-1 accuracy; needs labels.
-    #[default]
     Accuracy,
-    /// Divergence from the dense network's class probabilities; needs logits, but no labels.
+    /// Divergence from the dense network's class probabilities; needs logits, but no labels. Ranks candidates better than
+    /// accuracy on as many images (`secateur bench rewards`): every image tells how much, not only whether.
     Kl,
     /// Squared error of every output against the dense network's, relative to its variance; needs no labels.
     OutputError {

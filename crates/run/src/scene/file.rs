@@ -14,6 +14,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::choices::{Device, Images, LabelUse, RewardChoice};
+use super::recipes::{Polish, Tune};
 
 /// The one version of the scene format that this program reads and writes.
 pub const SCENE_VERSION: u32 = 1;
@@ -58,12 +59,18 @@ pub struct SceneFile {
     /// Whether hidden channels of the winners are refitted as well; default true, and false for profile `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refit_in_pairs: Option<bool>,
+    /// How winners are refined towards the dense network, without labels; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polish: Option<Polish>,
+    /// How winners are fine-tuned; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
     /// Training images per purpose.
     #[serde(default)]
     pub images: Images,
-    /// What a walk is paid for.
-    #[serde(default)]
-    pub reward: RewardChoice,
+    /// What a walk is paid for; default `Kl`, and `Accuracy` for profile `Paper`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<RewardChoice>,
     /// Where walks are scored.
     #[serde(default)]
     pub device: Device,

@@ -10,6 +10,7 @@ mod check;
 mod choices;
 mod file;
 mod parsed;
+mod recipes;
 mod tasks;
 mod template;
 
@@ -25,4 +26,5 @@ pub use parsed::{
     BoundSpec, BudgetBound, BudgetSpec, DatasetSpec, KeepSpec, NetworkSpec, SIDES, Scene, SceneData, TaskSpec,
     apply_set,
 };
+pub use recipes::{Polish, Tune, TuneOptimiser};
 pub use template::template;

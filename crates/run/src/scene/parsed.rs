@@ -14,6 +14,7 @@ use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
 use super::choices::{Device, Images, LabelUse, RewardChoice};
 use super::file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
+use super::recipes::{Polish, Tune};
 use super::template::template;
 
 /// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.
@@ -53,6 +54,10 @@ pub struct SceneData {
     /// Whether hidden channels of the winners are refitted as well, see
     /// [`secateur_kernels::SequentialRefit::run_in_pairs`].
     pub refit_in_pairs: bool,
+    /// How winners are refined without labels, if they are.
+    pub polish: Option<Polish>,
+    /// How winners are fine-tuned, if they are.
+    pub tune: Option<Tune>,
     /// Training images per purpose, each at least 1.
     pub images: Images,
     /// What a walk is paid for; weights of outputs are finite and at least 0.
@@ -303,8 +308,10 @@ impl SceneData {
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
             refit_in_pairs: Some(self.refit_in_pairs),
+            polish: self.polish,
+            tune: self.tune,
             images: self.images,
-            reward: self.reward.clone(),
+            reward: Some(self.reward.clone()),
             device: self.device,
             precision: self.precision,
             agent: raw(&self.agent.to_ron()),

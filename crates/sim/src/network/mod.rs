@@ -27,6 +27,7 @@ pub(crate) use self::geometric_median::GeometricMedian;
 use self::refit_cache::RefitCache;
 use self::removal::Ranking;
 use crate::error::SimError;
+use crate::fitted_images::FittedImages;
 use crate::observation::GroupShape;
 use crate::reward_images::{RewardImages, RewardInputs};
 use crate::score::{RewardKind, Score};
@@ -85,10 +86,8 @@ pub struct Inputs {
     pub walk_images: usize,
     /// Numbers that walks are scored in.
     pub precision: Precision,
-    /// Calibration images `[N, H, W, C]`.
-    pub calibration: Vec<f32>,
-    /// Images of the final refit `[N, H, W, C]`.
-    pub refit: Vec<f32>,
+    /// Calibration images, and those of the final refit.
+    pub fitted: FittedImages,
     /// Reward images, and what is paid for.
     pub reward: RewardInputs,
 }
@@ -195,7 +194,7 @@ impl Prepared {
         let network = &inputs.network;
         let model = Arc::new(CostModel::new(network.graph(), &groups));
         let n_walk_values = inputs.walk_images * network.graph().input().len();
-        let walk_images = &inputs.refit[..n_walk_values.min(inputs.refit.len())];
+        let walk_images = &inputs.fitted.refit()[..n_walk_values.min(inputs.fitted.refit().len())];
         let reward = RewardImages::new(pool, network, inputs.reward)?;
         let original_score = reward.score(pool, network, Precision::F32)?;
         let shape = |&group: &GroupId| GroupShape::of(network.graph(), &groups, &model, group);
@@ -218,7 +217,7 @@ impl Prepared {
             paths,
             precision: inputs.precision,
             reselect: inputs.criterion.is_none(),
-            refit_images: inputs.refit,
+            refit_images: inputs.fitted.into_refit(),
             reward,
             original_score,
         })
@@ -319,8 +318,8 @@ fn calibrated(
     groups: &ChannelGroups,
     progress: &mut impl FnMut(&str, f64),
 ) -> Result<Calibration, SimError> {
-    let n_images = inputs.calibration.len() / inputs.network.graph().input().len();
-    Ok(calibrate(pool, &inputs.network, groups, &inputs.calibration, |done| {
+    let n_images = inputs.fitted.calibration().len() / inputs.network.graph().input().len();
+    Ok(calibrate(pool, &inputs.network, groups, inputs.fitted.calibration(), |done| {
         progress("calibrating", done as f64 / n_images.max(1) as f64);
     })?)
 }
@@ -335,7 +334,7 @@ fn ranked(
 ) -> Result<Vec<Arc<RemovalPath>>, SimError> {
     let (network_name, criterion) = (inputs.network_name.as_str(), inputs.criterion.as_deref());
     let ranking = Ranking { pool, network_name, criterion, known: &inputs.norm_orders };
-    let (network, images) = (&inputs.network, &inputs.calibration);
+    let (network, images) = (&inputs.network, inputs.fitted.calibration());
     let of = RankedGroup { network, groups, group: 0, place: 0, calibration, images };
     ranking.paths(of, n_kept_min, |share| progress("ranking channels", share))
 }

@@ -8,10 +8,10 @@ use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
     Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, CostBound,
-    Criterion, EventLog, FeatureScale, Finalists, IndexOf, Inputs, Kept, LateScores, Macs, MadeBy, N_FEATURES,
-    NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair, Reward,
-    RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent, TaskStats,
-    TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
+    Criterion, EventLog, FeatureScale, Finalists, FittedImages, IndexOf, Inputs, Kept, LateScores, Macs, MadeBy,
+    N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair,
+    Reward, RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent,
+    TaskStats, TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -76,8 +76,7 @@ pub fn prepared_by(criterion: Option<Arc<dyn Criterion>>) -> Result<Prepared, Si
         repair: Repair::Off,
         walk_images: 0,
         precision: Precision::F32,
-        calibration: vec![0.5, -1.0, 2.0, 0.25],
-        refit: vec![0.5, -1.0, 2.0, 0.25],
+        fitted: FittedImages::new(vec![0.5, -1.0, 2.0, 0.25], 4, 4),
         reward: RewardInputs::labelled(vec![1.0, 2.0, 3.0, 4.0], vec![0]),
     };
     Prepared::new(&pool().0, inputs, |_| 1, |_, _| {})

@@ -16,8 +16,8 @@ use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
 use secateur_scene::PluginConfig;
 use secateur_sim::{
-    CostBound, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin, Repair,
-    RewardInputs, RewardKind, Settings, TaskSetup,
+    CostBound, FittedImages, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin,
+    Repair, RewardInputs, RewardKind, Settings, TaskSetup,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup, TaskResult};
 
@@ -73,7 +73,7 @@ pub fn prepared(pool: &Pool) -> Arc<Prepared> {
 pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
     let mut rng = SplitMix(9);
     let mut images = |n: usize| (0..n * 72).map(|_| rng.signed()).collect::<Vec<f32>>();
-    let (calibration, refit, reward) = (images(40), images(40), images(60));
+    let (fitted, reward) = (FittedImages::new(images(80), 40 * 72, 80 * 72), images(60));
     // The labels are what the dense network says, so a candidate's accuracy is its agreement with it.
     let plan = secateur_kernels::Plan::compile(&network, secateur_kernels::Arithmetic::default()).unwrap();
     let labels = plan.predictions(&pool.0, &reward).unwrap();
@@ -89,8 +89,7 @@ pub fn prepared_of(pool: &Pool, network: Network) -> Arc<Prepared> {
         repair: Repair::Sequential,
         walk_images: 20,
         precision: secateur_kernels::Precision::F32,
-        calibration,
-        refit,
+        fitted,
         reward: RewardInputs::labelled(reward, labels),
     };
     Arc::new(Prepared::new(&pool.0, inputs, |_| 1, |_, _| {}).unwrap())

@@ -86,7 +86,8 @@ impl DecodedCache {
             failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
             failure.get_or_insert_with(|| {
                 format!(
-                    "decoded images are not kept in '{}': {error}; the images are decoded anew each time",
+                    "decoded images are not kept in '{}': {error}; the images are decoded anew each time: free some space \
+                     there, or say `cache: false`",
                     self.folder.display()
                 )
             });

@@ -53,9 +53,15 @@ pub struct DecodedImage {
 /// # Errors
 /// Bytes of another format, damaged or truncated ones, an image of no or of too many pixels.
 pub fn decode_image(bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
+    decode_reusing(Vec::new(), bytes)
+}
+
+/// As [`decode_image`]; pixels may be put where those of an image before lay, whose values do not matter: memory that
+/// is given back to the system and taken anew for every photograph costs about as much as resizing it.
+pub(crate) fn decode_reusing(memory: Vec<u8>, bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
     match bytes {
         [] => Err(FileProblem::Empty),
-        [0xff, 0xd8, ..] => jpeg(bytes),
+        [0xff, 0xd8, ..] => jpeg(memory, bytes),
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => {
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), Limits::no_limits());
             by_image("PNG", bytes.len(), decoder, |_| png_mode(bytes))
@@ -103,7 +109,7 @@ fn check_size(format: &'static str, size: [u64; 2], n_bytes: usize) -> Result<()
 }
 
 /// Read strictly: the missing half of a truncated file would be grey otherwise.
-fn jpeg(bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
+fn jpeg(memory: Vec<u8>, bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
     let fail = |error: zune_jpeg::errors::DecodeErrors| {
         FileProblem::malformed("JPEG", error.to_string().trim_end().replace('\n', "; "))
     };
@@ -122,7 +128,11 @@ fn jpeg(bytes: &[u8]) -> Result<DecodedImage, FileProblem> {
         _ => (ColorSpace::RGB, "RGB"),
     };
     decoder.set_options(decoder.options().jpeg_set_out_colorspace(wanted));
-    let mut pixels = decoder.decode().map_err(fail)?;
+    let mut pixels = memory;
+    // All of it is written anew: nothing of an image before may show where a decoder stops early.
+    pixels.clear();
+    pixels.resize(decoder.output_buffer_size().unwrap_or_default(), 0);
+    decoder.decode_into(&mut pixels).map_err(fail)?;
     if wanted == ColorSpace::CMYK {
         pixels = pixels.as_chunks::<4>().0.iter().flat_map(|&[c, m, y, k]| [c, m, y].map(|x| times(x, k))).collect();
     }

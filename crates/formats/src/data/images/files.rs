@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fast_image_resize::Resizer;
 use rayon::prelude::*;
 use secateur_net::Shape;
 
 use super::cache::{BYTES_MAX as CACHE_BYTES_MAX, CacheKey, DecodedCache};
 use super::choices::OnError;
-use super::decode::decode_image;
+use super::decode::decode_reusing;
 use super::listing::PathList;
 use super::transform::{Resize, Transform};
 use crate::file_bytes::read_regular_file;
@@ -32,6 +33,16 @@ pub(crate) struct ImageListing {
     /// Whether labels are the numbers of outputs.
     pub(crate) is_numbered: bool,
     pub(crate) notes: Vec<String>,
+}
+
+/// What one thread decodes an image after the other in.
+#[derive(Default)]
+struct Workspace {
+    /// Memory for a decoded image.
+    decoded: Vec<u8>,
+    /// What a network reads, `[H, W, C]`.
+    fitted: Vec<u8>,
+    resizer: Resizer,
 }
 
 /// The files of one split. Copies share what was found out about them.
@@ -121,8 +132,10 @@ impl ImageFiles {
         fill: impl Fn(&[u8], &mut [f32]) + Sync,
     ) -> Result<Vec<bool>, FormatError> {
         let places = indices.par_iter().zip(out.par_chunks_exact_mut(to.len().max(1)));
-        let decoded: Vec<Result<(), FormatError>> =
-            places.map(|(&index, place)| self.decode_one(index, to).map(|pixels| fill(&pixels, place))).collect();
+        let decode = places.map_init(Workspace::default, |workspace, (&index, place)| {
+            self.decode_one(index, to, workspace).map(|()| fill(&workspace.fitted, place))
+        });
+        let decoded: Vec<Result<(), FormatError>> = decode.collect();
         for (&index, image) in indices.iter().zip(&decoded) {
             match (image, self.listing.on_error) {
                 (Ok(()), _) => {}
@@ -137,20 +150,24 @@ impl ImageFiles {
         Ok(decoded.iter().map(Result::is_ok).collect())
     }
 
-    fn decode_one(&self, index: usize, to: Shape) -> Result<Vec<u8>, FormatError> {
+    /// Makes the image at `index` what a network reads of `to`, in `workspace.fitted`.
+    fn decode_one(&self, index: usize, to: Shape, workspace: &mut Workspace) -> Result<(), FormatError> {
+        let Workspace { decoded, fitted, resizer } = workspace;
         let path = self.listing.folder.join(self.listing.paths.get(index));
         let bytes = read_regular_file(&path, BYTES_MAX)?;
         let cache = self.cache.as_ref().map(|cache| (cache, CacheKey::new(&bytes, &self.listing.transform, to)));
         if let Some(pixels) = cache.as_ref().and_then(|(cache, key)| cache.get(key, to.len())) {
-            return Ok(pixels);
+            *fitted = pixels;
+            return Ok(());
         }
-        let image = decode_image(&bytes).map_err(|problem| problem.at(&path))?;
-        let pixels = self.listing.transform.apply(image, to);
-        let pixels = pixels.map_err(|problem| FileProblem::malformed("resizing", problem).at(&path))?;
+        let image = decode_reusing(std::mem::take(decoded), &bytes).map_err(|problem| problem.at(&path))?;
+        let is_fitted = self.listing.transform.apply(&image, to, resizer, fitted);
+        is_fitted.map_err(|problem| FileProblem::malformed("resizing", problem).at(&path))?;
+        *decoded = image.pixels;
         if let Some((cache, key)) = &cache {
-            cache.put(key, &pixels);
+            cache.put(key, fitted);
         }
-        Ok(pixels)
+        Ok(())
     }
 
     fn unreadable(&self) -> MutexGuard<'_, BTreeMap<usize, String>> {

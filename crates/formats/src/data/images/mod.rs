@@ -79,8 +79,7 @@ impl ImageSource<'_> {
             Some(labels) if is_numbered => labels.iter().max().map_or(0, |&label| usize::from(label) + 1),
             _ => classes.len(),
         };
-        // That of the data set, not of a split's folder.
-        let name = Path::new(self.dir).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = self.name(data_root)?;
         let (transform, on_error, cache) = (self.transform, self.on_error, self.cache);
         let listing = ImageListing { folder, paths, transform, on_error, cache, is_numbered, notes };
         let images = Pixels::InFiles(ImageFiles::new(listing));
@@ -109,6 +108,14 @@ impl ImageSource<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Name of the data set: that of its whole folder, not of a split's; of `.` the folder's own.
+    fn name(&self, data_root: &Path) -> Result<String, FormatError> {
+        let whole = locate(self.dir, data_root)?;
+        let known = whole.file_name().map(ToOwned::to_owned);
+        let own = || whole.canonicalize().ok().and_then(|path| path.file_name().map(ToOwned::to_owned));
+        Ok(known.or_else(own).map_or_else(|| self.dir.to_owned(), |name| name.to_string_lossy().into_owned()))
     }
 
     /// The folder of a split, and which part of its images belong to it.

@@ -1,5 +1,7 @@
 //! From an image of any size to what a network reads, as torchvision's `Resize` and `CenterCrop` do it on PIL images.
 
+use std::borrow::Cow;
+
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use secateur_net::Shape;
@@ -75,32 +77,43 @@ impl Transform {
         }
     }
 
-    /// `image` as a network expects it that reads `to`, one or three channels: `[H, W, C]`.
+    /// `image` as a network expects it that reads `to`, one or three channels: `[H, W, C]`, put into `out` in place of
+    /// what was there.
     ///
     /// # Errors
     /// A size that cannot be resized.
-    pub(crate) fn apply(&self, image: DecodedImage, to: Shape) -> Result<Vec<u8>, String> {
-        let image = if to.c == 1 { grey(image) } else { image };
-        let size = self.resized(image.shape, to);
-        let (c, cut) = (image.shape.c, self.middle(image, size, to)?);
-        Ok(match (c, to.c, self.channels) {
-            (1, 3, _) => cut.into_iter().flat_map(|x| [x; 3]).collect(),
-            (3, 3, ChannelOrder::Bgr) => cut.as_chunks::<3>().0.iter().flat_map(|&[r, g, b]| [b, g, r]).collect(),
-            _ => cut,
-        })
+    pub(crate) fn apply(
+        &self,
+        image: &DecodedImage,
+        to: Shape,
+        resizer: &mut Resizer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        let image = if to.c == 1 { grey(image) } else { Cow::Borrowed(image) };
+        let c = image.shape.c;
+        self.middle(&image, to, resizer, out)?;
+        match (c, to.c, self.channels) {
+            (1, 3, _) => *out = out.iter().flat_map(|&x| [x; 3]).collect(),
+            (3, 3, ChannelOrder::Bgr) => out.as_chunks_mut::<3>().0.iter_mut().for_each(|pixel| pixel.swap(0, 2)),
+            _ => {}
+        }
+        Ok(())
     }
 
-    /// The middle, of the rows and columns of `to`, of what `image` is when it is resized to `size`; nothing else of
-    /// that is computed.
-    fn middle(&self, image: DecodedImage, size: Shape, to: Shape) -> Result<Vec<u8>, String> {
+    /// The middle, of the rows and columns of `to`, of what `image` is when it is resized; nothing else of that is
+    /// computed.
+    fn middle(&self, image: &DecodedImage, to: Shape, resizer: &mut Resizer, out: &mut Vec<u8>) -> Result<(), String> {
         let DecodedImage { shape, pixels, .. } = image;
+        let (shape, size) = (*shape, self.resized(*shape, to));
         let corner = [middle_of(size.h, to.h), middle_of(size.w, to.w)];
+        out.clear();
         if shape == size {
-            return Ok(part(&pixels, shape, corner, to));
+            out.extend(part(pixels, shape, corner, to));
+            return Ok(());
         }
         let kind = if shape.c == 1 { PixelType::U8 } else { PixelType::U8x3 };
         let side = |n: usize| u32::try_from(n).map_err(|_| format!("resizing to {} x {}: too large", size.h, size.w));
-        let source = ImageRef::new(side(shape.w)?, side(shape.h)?, &pixels, kind).map_err(|e| e.to_string())?;
+        let source = ImageRef::new(side(shape.w)?, side(shape.h)?, pixels, kind).map_err(|e| e.to_string())?;
         let algorithm = match self.interpolation {
             Interpolation::Nearest => ResizeAlg::Nearest,
             Interpolation::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
@@ -112,10 +125,14 @@ impl Transform {
         let is_whole = self.interpolation == Interpolation::Nearest;
         let computed = if is_whole { size } else { Shape { c: shape.c, ..to } };
         let options = if computed == size { options } else { places_of(options, [shape, size, to], corner) };
-        let mut out = Image::new(side(computed.w)?, side(computed.h)?, kind);
-        Resizer::new().resize(&source, &mut out, &options).map_err(|e| e.to_string())?;
-        let out = out.into_vec();
-        Ok(if computed == size { part(&out, size, corner, to) } else { out })
+        out.resize(computed.len(), 0);
+        let (w, h) = (side(computed.w)?, side(computed.h)?);
+        let mut target = Image::from_slice_u8(w, h, out, kind).map_err(|e| e.to_string())?;
+        resizer.resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
+        if computed == size {
+            *out = part(out, size, corner, to);
+        }
+        Ok(())
     }
 }
 
@@ -133,15 +150,15 @@ fn places_of(options: ResizeOptions, [of, resized, to]: [Shape; 3], corner: [usi
 }
 
 /// Luma of ITU-R 601, as PIL's `convert("L")` computes it.
-fn grey(image: DecodedImage) -> DecodedImage {
+fn grey(image: &DecodedImage) -> Cow<'_, DecodedImage> {
     if image.shape.c == 1 {
-        return image;
+        return Cow::Borrowed(image);
     }
     let luma = |&[r, g, b]: &[u8; 3]| {
         ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
     };
     let pixels = image.pixels.as_chunks::<3>().0.iter().map(luma).collect();
-    DecodedImage { shape: Shape { c: 1, ..image.shape }, pixels, mode: image.mode }
+    Cow::Owned(DecodedImage { shape: Shape { c: 1, ..image.shape }, pixels, mode: image.mode })
 }
 
 /// Where the middle begins; of two middles the one that Python's `round` takes, which rounds halves to even.

@@ -195,7 +195,7 @@ impl MtacpSettings {
             table_gain: 15.0,
             zero_mean: true,
             squash: Squash::AroundEven,
-            start: StartRule::Even,
+            start: StartRule::Knapsack,
             observe: ObserveRule::Shapes,
             sigma: SigmaRule::Annealed { first: 0.6, last: 0.2 },
             unroll: UnrollRule::Walk,

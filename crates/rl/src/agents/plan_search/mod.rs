@@ -2,10 +2,12 @@
 //! was published of the walks before; later groups read it from the recurrent state. A plan is a list of *genes*, one
 //! number for each group, and the widths that they stand for, which the budget always allows.
 
+mod swap;
 mod tried;
 
 use std::sync::Arc;
 
+pub(super) use self::swap::swapped;
 use self::tried::TriedPlans;
 use crate::agent::{Agent, EnvironmentSpec};
 use crate::error::{RlError, check_length};

@@ -1,0 +1,171 @@
+//! Non-negative linear regression of losses on errors, and draws from what it leaves possible.
+//!
+//! A draw is the fit to losses and a prior that are themselves drawn (randomise, then optimise; Bardsley and others
+//! 2014): exactly the posterior of a linear model with normal errors, but for the bound at zero, which the fit keeps.
+//! Errors count relative to the loss: what tells good candidates apart is what is to be learned.
+
+use crate::rng::RngStream;
+
+/// Sweeps of coordinate descent at most.
+const SWEEPS_MAX: usize = 100;
+/// Ends when no coefficient moved by more of its prior deviation.
+const MOVED_MIN: f64 = 1e-4;
+/// Bounds of the relative deviation of losses from the model.
+const NOISE: [f64; 2] = [0.02, 0.5];
+/// A loss below this share of the mean says no more than one of that share.
+const LOSS_MIN_SHARE: f64 = 0.01;
+/// Weights below this share of the mean weight have a prior as wide as those of that share.
+const WEIGHT_MIN_SHARE: f64 = 0.01;
+
+/// A candidate that was scored.
+#[derive(Clone, Debug)]
+pub(super) struct Scored {
+    /// Of every group.
+    pub(super) errors: Vec<f64>,
+    /// At least 0.
+    pub(super) loss: f64,
+}
+
+/// What is known before anything is scored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Prior<'a> {
+    /// Of every group, up to a common factor; at least 0.
+    pub(super) weights: &'a [f64],
+    /// Standard deviation of the coefficients' logarithms.
+    pub(super) spread: f64,
+}
+
+/// A draw of what one unit of each group's error costs, up to a common factor; without candidates one of the prior.
+pub(super) fn draw(scored: &[Scored], prior: &Prior<'_>, rng: &mut RngStream) -> Vec<f64> {
+    let n = prior.weights.len();
+    let least = WEIGHT_MIN_SHARE * prior.weights.iter().sum::<f64>() / n.max(1) as f64;
+    let weights: Vec<f64> = prior.weights.iter().map(|weight| weight.max(least)).collect();
+    let means: Vec<f64> = weights.iter().map(|weight| weight * libm::exp(prior.spread * rng.normal())).collect();
+    let Some(scale) = scale(scored, prior.weights) else { return means };
+    let deviations: Vec<f64> = weights.iter().map(|weight| scale * weight * prior.spread).collect();
+    let mean_loss = scored.iter().map(|candidate| candidate.loss).sum::<f64>() / scored.len() as f64;
+    let loss = |candidate: &Scored| candidate.loss.max(LOSS_MIN_SHARE * mean_loss);
+    // Every row as shares of its loss, which the model is to give as 1; the last column is what no error explains.
+    let rows: Vec<Vec<f64>> = scored
+        .iter()
+        .map(|candidate| candidate.errors.iter().chain([&1.0]).map(|error| error / loss(candidate)).collect())
+        .collect();
+    let deviations: Vec<f64> = deviations.into_iter().chain([mean_loss]).collect();
+    let fit = |means: &[f64], ones: &[f64], noise: f64| {
+        let means: Vec<f64> = means.iter().map(|mean| scale * mean).chain([0.0]).collect();
+        non_negative_fit(&rows, ones, noise, &means, &deviations)
+    };
+    // How well the model can do decides how much of it is taken for true.
+    let ones = vec![1.0; rows.len()];
+    let likely = fit(&weights, &ones, NOISE[0]);
+    let residual = |row: &Vec<f64>| row.iter().zip(&likely).map(|(x, c)| x * c).sum::<f64>() - 1.0;
+    let squares = rows.iter().map(|row| residual(row) * residual(row)).sum::<f64>() / rows.len() as f64;
+    let noise = squares.sqrt().clamp(NOISE[0], NOISE[1]);
+    let ones: Vec<f64> = ones.iter().map(|one| one + noise * rng.normal()).collect();
+    let mut drawn = fit(&means, &ones, noise);
+    drawn.truncate(n);
+    // A group that costs nothing at all would lose everything for the sake of a rounding error.
+    drawn
+        .iter_mut()
+        .zip(&weights)
+        .for_each(|(coefficient, weight)| *coefficient = coefficient.max(1e-3 * scale * weight));
+    drawn
+}
+
+/// The factor by which the prior weights explain the losses best; none where they explain nothing.
+fn scale(scored: &[Scored], weights: &[f64]) -> Option<f64> {
+    let share = |candidate: &Scored| {
+        let sum: f64 = candidate.errors.iter().zip(weights).map(|(error, weight)| error * weight).sum();
+        (candidate.loss > 0.0).then(|| sum / candidate.loss)
+    };
+    let shares: Vec<f64> = scored.iter().filter_map(share).collect();
+    let squares: f64 = shares.iter().map(|x| x * x).sum();
+    (squares > 0.0).then(|| shares.iter().sum::<f64>() / squares).filter(|scale| scale.is_finite())
+}
+
+/// The coefficients `c >= 0` of least `|rows c - targets|² / noise² + sum ((c - means) / deviations)²`, by coordinate
+/// descent.
+fn non_negative_fit(rows: &[Vec<f64>], targets: &[f64], noise: f64, means: &[f64], deviations: &[f64]) -> Vec<f64> {
+    let n = means.len();
+    let precision: Vec<f64> = deviations.iter().map(|deviation| 1.0 / (deviation * deviation)).collect();
+    let per_row = 1.0 / (noise * noise);
+    let mut gram = vec![0.0; n * n];
+    let mut right: Vec<f64> = means.iter().zip(&precision).map(|(mean, precision)| mean * precision).collect();
+    for (row, target) in rows.iter().zip(targets) {
+        for (i, x) in row.iter().enumerate() {
+            right[i] += per_row * x * target;
+            gram[i * n..][..n].iter_mut().zip(row).for_each(|(sum, y)| *sum += per_row * x * y);
+        }
+    }
+    precision.iter().enumerate().for_each(|(i, precision)| gram[i * n + i] += precision);
+    let mut c: Vec<f64> = means.iter().map(|mean| mean.max(0.0)).collect();
+    for _ in 0..SWEEPS_MAX {
+        let mut moved = 0.0f64;
+        for i in 0..n {
+            let row = &gram[i * n..][..n];
+            let others: f64 = row.iter().zip(&c).map(|(x, c)| x * c).sum::<f64>() - row[i] * c[i];
+            let next = ((right[i] - others) / row[i]).max(0.0);
+            moved = moved.max((next - c[i]).abs() / deviations[i]);
+            c[i] = next;
+        }
+        if moved < MOVED_MIN {
+            break;
+        }
+    }
+    c
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two coefficients, worked out by hand: minimise (c0 + c1 - 1)² + (c0 - 1)² + (c1 - 1)²; and with a bound.
+    #[test]
+    fn the_fit_is_that_worked_out_by_hand_and_never_negative() {
+        let fit =
+            |targets: f64, means: [f64; 2]| non_negative_fit(&[vec![1.0, 1.0]], &[targets], 1.0, &means, &[1.0; 2]);
+        // By symmetry c: 2 (2c - 1) + 2 (c - 1) = 0, so c = 2/3.
+        for c in fit(1.0, [1.0, 1.0]) {
+            assert!((c - 2.0 / 3.0).abs() < 1e-3, "{c}");
+        }
+        // Without the bound c1 would be below 0; then c0 = (1 + 2) / 2.
+        let bounded = fit(1.0, [2.0, -5.0]);
+        assert!((bounded[0] - 1.5).abs() < 1e-3 && bounded[1] == 0.0, "{bounded:?}");
+    }
+
+    /// Losses of known coefficients: draws come near them as candidates are scored, and spread before.
+    #[test]
+    fn draws_narrow_down_to_the_coefficients_that_losses_are_made_of() {
+        let truth = [4.0, 0.5, 1.0, 2.0];
+        let mut rng = RngStream::new(5, 0, 0, 0);
+        let candidate = |rng: &mut RngStream| {
+            let errors: Vec<f64> = truth.iter().map(|_| 0.1 + rng.uniform()).collect();
+            let loss = errors.iter().zip(&truth).map(|(error, c)| error * c).sum();
+            Scored { errors, loss }
+        };
+        let scored: Vec<Scored> = (0..40).map(|_| candidate(&mut rng)).collect();
+        let prior = Prior { weights: &[1.0; 4], spread: 0.7 };
+        let deviation = |scored: &[Scored], rng: &mut RngStream| {
+            let off = |c: &[f64]| {
+                (0..4).map(|i| libm::log(c[i] / c.iter().sum::<f64>() / (truth[i] / 7.5)).abs()).sum::<f64>()
+            };
+            (0..20).map(|_| off(&draw(scored, &prior, rng))).sum::<f64>() / 80.0
+        };
+        let by_number = [0, 4, 12, 40].map(|n| deviation(&scored[..n], &mut rng));
+        assert!(by_number[3] < 0.15 && by_number[3] < 0.5 * by_number[2] + 0.1, "{by_number:?}");
+        assert!(by_number[0] > 0.4 && by_number[2] < by_number[0], "{by_number:?}");
+    }
+
+    #[test]
+    fn what_says_nothing_leaves_the_prior_and_nothing_is_ever_not_finite() {
+        let prior = Prior { weights: &[1.0, 0.0], spread: 0.5 };
+        let mut rng = RngStream::new(1, 0, 0, 0);
+        let none = Scored { errors: vec![0.0, 0.0], loss: 0.0 };
+        let huge = Scored { errors: vec![1e3, 1e3], loss: 14.0 };
+        let free = Scored { errors: vec![0.5, 0.5], loss: 0.0 };
+        for scored in [vec![], vec![none.clone()], vec![free.clone()], vec![none, huge, free]] {
+            let drawn = draw(&scored, &prior, &mut rng);
+            assert!(drawn.len() == 2 && drawn.iter().all(|c| c.is_finite() && *c > 0.0), "{scored:?}: {drawn:?}");
+        }
+    }
+}

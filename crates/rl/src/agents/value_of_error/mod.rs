@@ -1,0 +1,233 @@
+//! Learns what the error of each group costs: the loss of a candidate, the logarithm of one over its reward, is taken
+//! for a sum of the groups' errors with coefficients that are not negative. Walks are planned for coefficients that are
+//! drawn from what the candidates so far leave possible (Thompson 1933), or swap width around the best plan where the
+//! drawn coefficients see a gain.
+//!
+//! Source: our own, after the knapsack over measured errors (SPDY; Frantar and Alistarh 2022), Thompson sampling for
+//! linear losses (Agrawal and Goyal 2013), and elitist swaps (EvoPress; Sieberling and others 2025).
+
+mod coefficients;
+
+use serde::{Deserialize, Serialize};
+
+use self::coefficients::{Prior, Scored, draw};
+use super::plan_search::{BestPlan, PlanRule, PlanSearch, finite, swapped};
+use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
+use crate::error::RlError;
+use crate::rng::RngStream;
+use crate::setting::{BadSetting, RangeCheck};
+use crate::state::{StateReader, StateWriter};
+use crate::task_plan::{TaskPlan, TaskPlans};
+
+/// Candidates that are learned from: the last so many.
+const SCORED_MAX: usize = 1024;
+/// A reward below this is taken for it: its logarithm must be finite.
+const REWARD_MIN: f64 = 1e-6;
+
+/// Settings of the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValueOfErrorSettings {
+    /// How the errors of groups are weighed before anything is scored.
+    pub weights: ErrorWeights,
+    /// How far the coefficients may be from those weights: standard deviation of their logarithms' difference.
+    pub spread: f32,
+    /// Share of the walks that swap width around the best plan; the others are planned anew.
+    pub swap_share: f32,
+    /// Most swaps of a walk; how many it has is the smaller of two dice of so many sides.
+    pub swaps: usize,
+    /// Swapped plans among which the drawn coefficients choose one.
+    pub proposals: usize,
+}
+
+impl Default for ValueOfErrorSettings {
+    fn default() -> Self {
+        Self { weights: ErrorWeights::default(), spread: 0.7, swap_share: 0.5, swaps: 3, proposals: 8 }
+    }
+}
+
+impl AgentSettings for ValueOfErrorSettings {
+    fn check(&self) -> Vec<BadSetting> {
+        let mut ranges = RangeCheck::default();
+        ranges.number("spread", self.spread, 0.01..=10.0);
+        ranges.number("swap_share", self.swap_share, 0.0..=1.0);
+        ranges.count("swaps", self.swaps, 1..=100);
+        ranges.count("proposals", self.proposals, 1..=10_000);
+        ranges.finish()
+    }
+
+    fn build(&self, environment: &EnvironmentSpec) -> Result<Agent, RlError> {
+        Ok(self.search(environment, None))
+    }
+
+    fn plan_weights(&self) -> Option<ErrorWeights> {
+        Some(self.weights)
+    }
+
+    fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
+        Ok(self.search(environment, Some(plans)))
+    }
+}
+
+impl ValueOfErrorSettings {
+    fn search(&self, environment: &EnvironmentSpec, plans: Option<&TaskPlans>) -> Agent {
+        PlanSearch::agent(environment, plans, |n_groups| ValuedErrors {
+            settings: *self,
+            n_groups,
+            widths: Vec::new(),
+            rewards: Vec::new(),
+            best: BestPlan::default(),
+        })
+    }
+}
+
+impl AgentKind for ValueOfErrorSettings {
+    const ENTRY: AgentEntry = AgentEntry::searching(
+        "ValueOfError",
+        "value_of_error",
+        "learns what the error of each group costs, and plans by it; from the knapsack's widths on",
+    );
+}
+
+/// Genes are widths.
+#[derive(Clone)]
+struct ValuedErrors {
+    settings: ValueOfErrorSettings,
+    n_groups: usize,
+    /// Of the candidates that were scored, one behind the other.
+    widths: Vec<f32>,
+    /// What they earned.
+    rewards: Vec<f32>,
+    best: BestPlan,
+}
+
+impl ValuedErrors {
+    /// Coefficients that what was scored leaves possible.
+    fn coefficients(&self, task: &TaskPlan, rng: &mut RngStream) -> Vec<f64> {
+        let scored: Vec<Scored> = (self.widths.chunks_exact(self.n_groups.max(1)).zip(&self.rewards))
+            .map(|(widths, &reward)| Scored {
+                errors: widths.iter().enumerate().map(|(place, &width)| task.error(place, width as usize)).collect(),
+                loss: -libm::log(f64::from(reward).clamp(REWARD_MIN, 1.0)),
+            })
+            .collect();
+        draw(&scored, &Prior { weights: &task.weights, spread: self.settings.spread.into() }, rng)
+    }
+
+    /// Of some plans around the best one, that of the least loss.
+    fn swap(&self, task: &TaskPlan, coefficients: &[f64], rng: &mut RngStream) -> Vec<usize> {
+        let best: Vec<usize> = self.best.genes.iter().map(|&gene| gene as usize).collect();
+        let loss = |widths: &[usize]| {
+            let of = |(place, &width): (usize, &usize)| coefficients[place] * task.error(place, width);
+            widths.iter().enumerate().map(of).sum::<f64>()
+        };
+        let mut propose = || {
+            let mut widths = best.clone();
+            swapped(task, &mut widths, self.settings.swaps, rng);
+            widths
+        };
+        let proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
+        let least = proposals.into_iter().filter(|widths| *widths != best).min_by(|a, b| loss(a).total_cmp(&loss(b)));
+        least.unwrap_or(best)
+    }
+}
+
+impl PlanRule for ValuedErrors {
+    fn propose(&self, task: &TaskPlan, walk: u64, rng: &mut RngStream) -> Vec<f32> {
+        let genes = |widths: Vec<usize>| widths.into_iter().map(|width| width as f32).collect();
+        if walk == 0 {
+            return genes(task.knapsack.clone());
+        }
+        let coefficients = self.coefficients(task, rng);
+        let swaps = !self.best.genes.is_empty() && rng.uniform() < f64::from(self.settings.swap_share);
+        match swaps {
+            true => genes(self.swap(task, &coefficients, rng)),
+            // The knapsack's own where the drawn coefficients cannot be allocated: its budget can be.
+            false => genes(task.allocate(&coefficients).unwrap_or_else(|_| task.knapsack.clone())),
+        }
+    }
+
+    fn widths(&self, _task: &TaskPlan, genes: &[f32]) -> Result<Vec<usize>, RlError> {
+        Ok(genes.iter().map(|&gene| gene as usize).collect())
+    }
+
+    fn learn(&mut self, genes: &[f32], reward: f32) {
+        self.best.offer(genes, reward);
+        self.widths.extend_from_slice(genes);
+        self.rewards.push(reward);
+        let n_too_many = self.rewards.len().saturating_sub(SCORED_MAX);
+        self.rewards.drain(..n_too_many);
+        self.widths.drain(..n_too_many * self.n_groups);
+    }
+
+    fn best_reward(&self) -> Option<f32> {
+        self.best.reward()
+    }
+
+    fn save(&self, prefix: &str, writer: &mut StateWriter) {
+        self.best.save(prefix, writer);
+        writer.put_f32(format!("{prefix}.widths"), &self.widths);
+        writer.put_f32(format!("{prefix}.rewards"), &self.rewards);
+    }
+
+    fn load(&mut self, prefix: &str, reader: &StateReader<'_>) -> Result<(), RlError> {
+        let best = BestPlan::load(prefix, self.n_groups, reader)?;
+        let widths = finite(&format!("{prefix}.widths"), reader)?;
+        let rewards = finite(&format!("{prefix}.rewards"), reader)?;
+        if widths.len() != rewards.len() * self.n_groups {
+            let what = format!("{prefix}.widths: expected {} for each of {} rewards", self.n_groups, rewards.len());
+            return Err(RlError::State { what });
+        }
+        *self = Self { widths, rewards, best, ..self.clone() };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan_search::tests::{best_of_search, check_search};
+    use super::*;
+    use crate::task_plan::hand_made;
+
+    /// What a plan earns is its error with the fourth group's counted nine times and the first's not at all.
+    #[test]
+    fn it_learns_what_errors_cost_from_few_walks() {
+        let plan = hand_made::curved(&[12, 12, 12, 12], &[1, 2, 3, 2], 50);
+        let truth = [0.0, 1.0, 2.0, 9.0];
+        let wanted = plan.allocate(&truth).unwrap();
+        let errors = plan.clone();
+        let earns = move |widths: &[usize]| {
+            let loss: f64 = (0..4).map(|i| truth[i] * errors.error(i, widths[i])).sum();
+            libm::exp(-0.2 * loss) as f32
+        };
+        let settings = ValueOfErrorSettings { swap_share: 0.0, ..ValueOfErrorSettings::default() };
+        let best = best_of_search(&settings, &plan, 24, &earns);
+        assert_eq!(best.first, plan.knapsack);
+        assert!(earns(&best.widths) >= 0.999 * earns(&wanted), "{:?}, wanted {wanted:?}", best.widths);
+        assert!(earns(&best.first) < 0.99 * earns(&wanted), "the knapsack must not be the answer already");
+    }
+
+    /// The optimum is no knapsack of the errors, whatever their coefficients: swaps must find it.
+    #[test]
+    fn swaps_find_what_no_coefficients_say() {
+        let plan = hand_made::curved(&[16, 16, 16], &[1, 2, 4], 70);
+        let best = best_of_search(&ValueOfErrorSettings::default(), &plan, 160, |widths| {
+            let away = [6.0, 14.0, 9.0].iter().zip(widths).map(|(best, &w)| (w as f32 - best).powi(2)).sum::<f32>();
+            (-0.01 * away).exp()
+        });
+        assert_eq!(best.widths, [6, 14, 9]);
+        check_search(&ValueOfErrorSettings::default(), &plan);
+    }
+
+    #[test]
+    fn only_the_last_candidates_are_learned_from() {
+        let mut rule = ValuedErrors {
+            settings: ValueOfErrorSettings::default(),
+            n_groups: 2,
+            widths: Vec::new(),
+            rewards: Vec::new(),
+            best: BestPlan::default(),
+        };
+        (0..SCORED_MAX + 5).for_each(|i| rule.learn(&[i as f32, 1.0], 0.5));
+        assert_eq!((rule.rewards.len(), rule.widths.len(), rule.widths[0]), (SCORED_MAX, 2 * SCORED_MAX, 5.0));
+    }
+}
