@@ -291,8 +291,8 @@ impl PackedFilters {
                     finish: out.epilogue.map(|epilogue| epilogue.from(to)),
                 };
                 // SAFETY: the instructions were checked when the plan was compiled. The cut's tiles are among the
-                // `x.n` pixels, whose values, outputs and residuals lie within the slices (asserted); weights hold `k` steps of the block's vectors;
-                // `out` is borrowed exclusively.
+                // `x.n` pixels, whose values, outputs and residuals lie within the slices (asserted); weights hold
+                // `k` steps of the block's vectors; `out` is borrowed exclusively.
                 unsafe { run(&job, n_tiles) }
             });
         }

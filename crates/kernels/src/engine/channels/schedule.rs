@@ -66,8 +66,8 @@ pub(crate) struct CarriedValue {
     pub len: usize,
 }
 
-/// Whether at least half of the convolutions are those that Winograd's tiles compute: sixteen images at a time they are a
-/// third faster than with channels in lanes (ResNet-18 at 224x224).
+/// Whether at least half of the convolutions are those that Winograd's tiles compute: sixteen images at a time they are
+/// a third faster than with channels in lanes (ResNet-18 at 224x224).
 fn is_mostly_filtered(graph: &Graph) -> bool {
     let mut counts = [0, 0];
     for node in graph.nodes() {
@@ -178,8 +178,8 @@ fn n_weights(graph: &Graph, step: &FusedStep, maps: &StepMaps, lanes: usize) -> 
     })
 }
 
-/// How many steps images pass one by one: where the fewest values move, those of weights once for each image or once for
-/// a group, those of maps where a group of them leaves the cache.
+/// How many steps images pass one by one: where the fewest values move, those of weights once for each image or once
+/// for a group, those of maps where a group of them leaves the cache.
 fn cheapest_cut(maps: &[StepMaps], weights: &[usize]) -> usize {
     let of_step = |(maps, &weights): (&StepMaps, &usize)| {
         let values = maps.out.len() + maps.inputs.iter().map(|input| input.map.len()).sum::<usize>();
