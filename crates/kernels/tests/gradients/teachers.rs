@@ -10,7 +10,8 @@ use crate::reference::{Case, Target, TeacherValues};
 use crate::{numbers, pool};
 
 const IMAGE: Shape = Shape { c: 3, h: 5, w: 6 };
-/// The residual addition, which a plan fuses with the convolution in front and the rectifier behind, and that rectifier.
+/// The residual addition, which a plan fuses with the convolution in front and the rectifier behind, and that
+/// rectifier.
 const SUM: usize = 6;
 const RECTIFIED: usize = 7;
 

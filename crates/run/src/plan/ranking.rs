@@ -156,10 +156,10 @@ struct Trial<'a> {
     planner: &'a Planner<'a>,
     held_back: FirstImages<'a>,
     n_images: &'a [usize],
-    candidates: Vec<Scored>,
+    candidates: Vec<RankedScores>,
 }
 
-struct Scored {
+struct RankedScores {
     /// On each of the numbers of images, with the seconds that it took.
     scores: Vec<(Score, f64)>,
     refit_s: f64,
@@ -182,7 +182,7 @@ impl Trial<'_> {
         let correct = correct_images(&network, self.held_back, self.pool, |_| {})?;
         let n_correct = correct.iter().filter(|&&is_correct| is_correct).count();
         let accuracy = n_correct as f64 / correct.len().max(1) as f64;
-        self.candidates.push(Scored { scores, refit_s, accuracy });
+        self.candidates.push(RankedScores { scores, refit_s, accuracy });
         Ok(())
     }
 

@@ -34,8 +34,8 @@ impl Device {
 pub enum RewardChoice {
     /// Top-1 accuracy; needs labels.
     Accuracy,
-    /// Divergence from the dense network's class probabilities; needs logits, but no labels. Ranks candidates better than
-    /// accuracy on as many images (`secateur bench rewards`): every image tells how much, not only whether.
+    /// Divergence from the dense network's class probabilities; needs logits, but no labels. Ranks candidates better
+    /// than accuracy on as many images (`secateur bench rewards`): every image tells how much, not only whether.
     Kl,
     /// Squared error of every output against the dense network's, relative to its variance; needs no labels.
     OutputError {

@@ -10,7 +10,7 @@ const PAIRS_MAX: usize = 16;
 const STEP_LOG2: [f64; 2] = [3.0, 6.0];
 
 /// One swap or several: as many as the smaller of two dice of `most` sides shows.
-pub(in super::super) fn swapped(task: &TaskPlan, widths: &mut [usize], most: usize, rng: &mut RngStream) {
+pub(crate) fn swapped(task: &TaskPlan, widths: &mut [usize], most: usize, rng: &mut RngStream) {
     let n_swaps = 1 + below(rng, most).min(below(rng, most));
     (0..n_swaps).for_each(|_| swap(task, widths, rng));
 }

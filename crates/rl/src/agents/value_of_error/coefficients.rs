@@ -19,7 +19,7 @@ const WEIGHT_MIN_SHARE: f64 = 0.01;
 
 /// A candidate that was scored.
 #[derive(Clone, Debug)]
-pub(super) struct Scored {
+pub(super) struct ScoredErrors {
     /// Of every group.
     pub(super) errors: Vec<f64>,
     /// At least 0.
@@ -36,7 +36,7 @@ pub(super) struct Prior<'a> {
 }
 
 /// A draw of what one unit of each group's error costs, up to a common factor; without candidates one of the prior.
-pub(super) fn draw(scored: &[Scored], prior: &Prior<'_>, rng: &mut RngStream) -> Vec<f64> {
+pub(super) fn draw(scored: &[ScoredErrors], prior: &Prior<'_>, rng: &mut RngStream) -> Vec<f64> {
     let n = prior.weights.len();
     let least = WEIGHT_MIN_SHARE * prior.weights.iter().sum::<f64>() / n.max(1) as f64;
     let weights: Vec<f64> = prior.weights.iter().map(|weight| weight.max(least)).collect();
@@ -44,7 +44,7 @@ pub(super) fn draw(scored: &[Scored], prior: &Prior<'_>, rng: &mut RngStream) ->
     let Some(scale) = scale(scored, prior.weights) else { return means };
     let deviations: Vec<f64> = weights.iter().map(|weight| scale * weight * prior.spread).collect();
     let mean_loss = scored.iter().map(|candidate| candidate.loss).sum::<f64>() / scored.len() as f64;
-    let loss = |candidate: &Scored| candidate.loss.max(LOSS_MIN_SHARE * mean_loss);
+    let loss = |candidate: &ScoredErrors| candidate.loss.max(LOSS_MIN_SHARE * mean_loss);
     // Every row as shares of its loss, which the model is to give as 1; the last column is what no error explains.
     let rows: Vec<Vec<f64>> = scored
         .iter()
@@ -73,8 +73,8 @@ pub(super) fn draw(scored: &[Scored], prior: &Prior<'_>, rng: &mut RngStream) ->
 }
 
 /// The factor by which the prior weights explain the losses best; none where they explain nothing.
-fn scale(scored: &[Scored], weights: &[f64]) -> Option<f64> {
-    let share = |candidate: &Scored| {
+fn scale(scored: &[ScoredErrors], weights: &[f64]) -> Option<f64> {
+    let share = |candidate: &ScoredErrors| {
         let sum: f64 = candidate.errors.iter().zip(weights).map(|(error, weight)| error * weight).sum();
         (candidate.loss > 0.0).then(|| sum / candidate.loss)
     };
@@ -141,11 +141,11 @@ mod tests {
         let candidate = |rng: &mut RngStream| {
             let errors: Vec<f64> = truth.iter().map(|_| 0.1 + rng.uniform()).collect();
             let loss = errors.iter().zip(&truth).map(|(error, c)| error * c).sum();
-            Scored { errors, loss }
+            ScoredErrors { errors, loss }
         };
-        let scored: Vec<Scored> = (0..40).map(|_| candidate(&mut rng)).collect();
+        let scored: Vec<ScoredErrors> = (0..40).map(|_| candidate(&mut rng)).collect();
         let prior = Prior { weights: &[1.0; 4], spread: 0.7 };
-        let deviation = |scored: &[Scored], rng: &mut RngStream| {
+        let deviation = |scored: &[ScoredErrors], rng: &mut RngStream| {
             let off = |c: &[f64]| {
                 (0..4).map(|i| libm::log(c[i] / c.iter().sum::<f64>() / (truth[i] / 7.5)).abs()).sum::<f64>()
             };
@@ -160,9 +160,9 @@ mod tests {
     fn what_says_nothing_leaves_the_prior_and_nothing_is_ever_not_finite() {
         let prior = Prior { weights: &[1.0, 0.0], spread: 0.5 };
         let mut rng = RngStream::new(1, 0, 0, 0);
-        let none = Scored { errors: vec![0.0, 0.0], loss: 0.0 };
-        let huge = Scored { errors: vec![1e3, 1e3], loss: 14.0 };
-        let free = Scored { errors: vec![0.5, 0.5], loss: 0.0 };
+        let none = ScoredErrors { errors: vec![0.0, 0.0], loss: 0.0 };
+        let huge = ScoredErrors { errors: vec![1e3, 1e3], loss: 14.0 };
+        let free = ScoredErrors { errors: vec![0.5, 0.5], loss: 0.0 };
         for scored in [vec![], vec![none.clone()], vec![free.clone()], vec![none, huge, free]] {
             let drawn = draw(&scored, &prior, &mut rng);
             assert!(drawn.len() == 2 && drawn.iter().all(|c| c.is_finite() && *c > 0.0), "{scored:?}: {drawn:?}");

@@ -10,7 +10,7 @@ mod coefficients;
 
 use serde::{Deserialize, Serialize};
 
-use self::coefficients::{Prior, Scored, draw};
+use self::coefficients::{Prior, ScoredErrors, draw};
 use super::plan_search::{BestPlan, PlanRule, PlanSearch, finite, swapped};
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
 use crate::error::RlError;
@@ -104,8 +104,8 @@ struct ValuedErrors {
 impl ValuedErrors {
     /// Coefficients that what was scored leaves possible.
     fn coefficients(&self, task: &TaskPlan, rng: &mut RngStream) -> Vec<f64> {
-        let scored: Vec<Scored> = (self.widths.chunks_exact(self.n_groups.max(1)).zip(&self.rewards))
-            .map(|(widths, &reward)| Scored {
+        let scored: Vec<ScoredErrors> = (self.widths.chunks_exact(self.n_groups.max(1)).zip(&self.rewards))
+            .map(|(widths, &reward)| ScoredErrors {
                 errors: widths.iter().enumerate().map(|(place, &width)| task.error(place, width as usize)).collect(),
                 loss: -libm::log(f64::from(reward).clamp(REWARD_MIN, 1.0)),
             })
@@ -117,8 +117,7 @@ impl ValuedErrors {
     fn swap(&self, task: &TaskPlan, coefficients: &[f64], rng: &mut RngStream) -> Vec<usize> {
         let best: Vec<usize> = self.best.genes.iter().map(|&gene| gene as usize).collect();
         let loss = |widths: &[usize]| {
-            let of = |(place, &width): (usize, &usize)| coefficients[place] * task.error(place, width);
-            widths.iter().enumerate().map(of).sum::<f64>()
+            (0..widths.len()).map(|place| coefficients[place] * task.error(place, widths[place])).sum::<f64>()
         };
         let mut propose = || {
             let mut widths = best.clone();
