@@ -44,7 +44,8 @@ pub(super) fn times(
     let of_step = |step: usize| median(runs.iter().map(|run| run[step].seconds).collect());
     let seconds: Vec<f64> = (0..runs[0].len()).map(of_step).collect();
     let total: f64 = seconds.iter().sum();
-    let layer = |(step, &seconds): (usize, &f64)| {
+    let layer = |step: usize| {
+        let seconds = seconds[step];
         let node = runs[0][step].node;
         let gflops = 2e-9 * macs(graph, node) as f64 * scale.n_images as f64 / seconds;
         LayerTime {
@@ -56,7 +57,7 @@ pub(super) fn times(
             peak_share: gflops / scale.peak,
         }
     };
-    Ok(seconds.iter().enumerate().map(layer).collect())
+    Ok((0..seconds.len()).map(layer).collect())
 }
 
 /// One row for each layer.

@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 use secateur_net::{Location, Network};
 
 use super::maps::ChannelMap;
-use super::schedule::{CarriedValue, ChannelSchedule, MAX_GROUP, Segment, group_len};
+use super::schedule::{BandSegment, CarriedValue, ChannelSchedule, MAX_GROUP, group_len};
 use super::step::{ChannelInput, ChannelScratch, ChannelStep};
 use crate::KernelError;
 use crate::simd::aligned::AlignedVec;
@@ -18,7 +18,7 @@ use crate::simd::isa::Isa;
 pub(crate) struct ChannelPlan {
     steps: Vec<ChannelStep>,
     n_alone: usize,
-    segments: Vec<Segment>,
+    segments: Vec<BandSegment>,
     alone: Vec<usize>,
     together: Vec<usize>,
     carried: Vec<CarriedValue>,
@@ -168,7 +168,7 @@ impl ChannelPlan {
     /// Runs the steps of a segment in turns, some rows of each.
     fn run_bands(
         &self,
-        segment: &Segment,
+        segment: &BandSegment,
         image: &[f32],
         buffers: &mut [AlignedVec],
         scratch: &mut ChannelScratch,

@@ -16,7 +16,7 @@ use crate::simd::lanes::{Lanes, Portable};
 
 /// `V` vectors of output channels of consecutive pixels. Steps are in values.
 #[derive(Debug)]
-struct ProductJob {
+struct PixelProductJob {
     /// First pixel, `K` values.
     x: *const f32,
     /// From one pixel to the next.
@@ -40,7 +40,7 @@ struct ProductJob {
 /// # Safety
 /// The processor must have the function's instruction set; every address the job names must be valid for `n_tiles * P`
 /// pixels: reads of pixels, weights, bias and residual, writes of output; output must not overlap the rest.
-type ProductFn = unsafe fn(&ProductJob, n_tiles: usize);
+type ProductFn = unsafe fn(&PixelProductJob, n_tiles: usize);
 
 /// A size of register tile and what computes it.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ struct ProductTile {
 }
 
 #[inline(always)]
-unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &ProductJob, n_tiles: usize) {
+unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &PixelProductJob, n_tiles: usize) {
     for first in (0..n_tiles).map(|t| t * P) {
         // SAFETY: the caller's promise (`ProductFn`) covers these P pixels.
         unsafe {
@@ -97,7 +97,7 @@ unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &ProductJob, 
 macro_rules! product_table {
     ($name:ident, $run:ident, $lanes:ty, $([$feature:literal],)? $( $v:literal: [$($p:literal),*] ),*) => {
         $(#[target_feature(enable = $feature)])?
-        unsafe fn $run<const P: usize, const V: usize>(job: &ProductJob, n_tiles: usize) {
+        unsafe fn $run<const P: usize, const V: usize>(job: &PixelProductJob, n_tiles: usize) {
             // SAFETY: same contract, and this function enables the instructions.
             unsafe { run_tiles::<$lanes, P, V>(job, n_tiles) }
         }
@@ -280,7 +280,7 @@ impl PackedFilters {
             let weights = &of_set[first * self.k * lanes..];
             self.cuts[n_vectors - 1].for_each(x.n, |run, at, n_tiles| {
                 let to = at * out.step + first * lanes;
-                let job = ProductJob {
+                let job = PixelProductJob {
                     x: x.values[at * x.step..].as_ptr(),
                     x_step: x.step,
                     k: self.k,

@@ -38,7 +38,7 @@ pub(crate) struct ChannelSchedule {
     /// Steps that images pass one by one.
     pub n_alone: usize,
     /// These steps, cut into segments.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<BandSegment>,
     /// Values of every buffer there.
     pub alone: Vec<usize>,
     /// Values of every buffer behind them, for each image of a group.
@@ -49,7 +49,7 @@ pub(crate) struct ChannelSchedule {
 
 /// Steps that are computed band by band.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub(crate) struct BandSegment {
     pub steps: Range<usize>,
     /// Rows of every step, for every band; none where the steps are computed whole.
     pub bands: Vec<Vec<Range<usize>>>,
@@ -181,12 +181,13 @@ fn n_weights(graph: &Graph, step: &FusedStep, maps: &StepMaps, lanes: usize) -> 
 /// How many steps images pass one by one: where the fewest values move, those of weights once for each image or once
 /// for a group, those of maps where a group of them leaves the cache.
 fn cheapest_cut(maps: &[StepMaps], weights: &[usize]) -> usize {
-    let of_step = |(maps, &weights): (&StepMaps, &usize)| {
+    let of_step = |at: usize| {
+        let (maps, weights) = (&maps[at], weights[at]);
         let values = maps.out.len() + maps.inputs.iter().map(|input| input.map.len()).sum::<usize>();
         let leaving = if values * MAX_GROUP > CACHE { values } else { 0 };
         [if weights > CACHE / 2 { weights } else { 0 }, weights / MAX_GROUP + leaving]
     };
-    let costs: Vec<[usize; 2]> = maps.iter().zip(weights).map(of_step).collect();
+    let costs: Vec<[usize; 2]> = (0..maps.len()).map(of_step).collect();
     let sum = |costs: &[[usize; 2]], way: usize| costs.iter().map(|cost| cost[way]).sum::<usize>();
     // The logits are always those of a group.
     let cost = |n_alone: usize| sum(&costs[..n_alone], 0) + sum(&costs[n_alone..], 1);
@@ -194,7 +195,7 @@ fn cheapest_cut(maps: &[StepMaps], weights: &[usize]) -> usize {
 }
 
 /// Cuts steps into segments: each step reads rows of the one before, and all their weights stay in the cache.
-fn segments(steps: &[FusedStep], maps: &[StepMaps], weights: &[usize]) -> Vec<Segment> {
+fn segments(steps: &[FusedStep], maps: &[StepMaps], weights: &[usize]) -> Vec<BandSegment> {
     let mut segments = Vec::new();
     let mut start = 0;
     for at in 0..steps.len() {
@@ -207,7 +208,7 @@ fn segments(steps: &[FusedStep], maps: &[StepMaps], weights: &[usize]) -> Vec<Se
             !continues || weights[start..=at + 1].iter().sum::<usize>() > CACHE / 2
         };
         if is_last {
-            segments.push(Segment { steps: start..at + 1, bands: bands(&steps[start..=at], &maps[start..=at]) });
+            segments.push(BandSegment { steps: start..at + 1, bands: bands(&steps[start..=at], &maps[start..=at]) });
             start = at + 1;
         }
     }
