@@ -13,7 +13,7 @@
 //! use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Protocol, Shape, fold_batch_norm};
 //! use secateur_rl::agents::random::RandomSettings;
 //! use secateur_sim::{
-//!     CostBound, IndexOf, Inputs, RewardInputs, NoiseFree, PluginList, Pool, Prepared, Repair, RewardKind,
+//!     CostBound, FittedImages, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, Repair, RewardInputs, RewardKind,
 //!     Settings, TaskSetup,
 //! };
 //! use secateur_train::{Executor, Scheduler, Search, SearchSetup};
@@ -41,8 +41,7 @@
 //!         repair: Repair::Sequential,
 //!         walk_images: 20,
 //!         precision: Precision::F32,
-//!         calibration: images(20),
-//!         refit: images(20),
+//!         fitted: FittedImages::new(images(20), 20 * 16, 20 * 16),
 //!         reward: RewardInputs::labelled(images(10), vec![0; 10]),
 //!     },
 //!     |_| 1,
