@@ -51,7 +51,7 @@ fn exp(x: f32) -> f32 {
     // Adding it leaves a whole number in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // Of the logarithm of 2: a part of few bits, whose multiples are exact, and what is left.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     const FIRST: f32 = 1.987_569_1e-4;
     const OTHERS: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5];
     let raised = if x < -87.0 { -87.0 } else { x };

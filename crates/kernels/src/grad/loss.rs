@@ -115,7 +115,7 @@ impl<'a> BatchLoss<'a> {
                 TrainLoss::Divergence { teacher, temperature } => {
                     let teacher = teacher[image * n..][..n].iter().map(|&x| f64::from(x));
                     let outputs = DivergingOutputs { outputs, temperature: f64::from(temperature) };
-                    total += outputs.from_teacher(teacher, [weight, factor], gradient, room);
+                    total += outputs.divergence(teacher, [weight, factor], gradient, room);
                 }
                 TrainLoss::SquaredError { targets } => {
                     for ((g, y), &target) in gradient.iter_mut().zip(outputs).zip(&targets[image * n..][..n]) {
@@ -137,8 +137,8 @@ pub(crate) struct DivergingOutputs<'a> {
 }
 
 impl DivergingOutputs<'_> {
-    /// The divergence, times the first of `weights`; adds its gradient, times the second, to `gradient`.
-    pub(crate) fn from_teacher(
+    /// The divergence from the teacher's outputs, times the first of `weights`; adds its gradient, times the second, to `gradient`.
+    pub(crate) fn divergence(
         &self,
         teacher: impl Iterator<Item = f64>,
         [weight, factor]: [f64; 2],

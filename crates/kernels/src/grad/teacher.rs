@@ -85,7 +85,7 @@ impl OutputMatch {
             Self::Divergence { temperature, weight } => {
                 let outputs = DivergingOutputs { outputs, temperature: f64::from(*temperature) };
                 let weight = f64::from(*weight);
-                outputs.from_teacher(teacher.iter().copied(), [weight, weight / n_images as f64], gradient, room)
+                outputs.divergence(teacher.iter().copied(), [weight, weight / n_images as f64], gradient, room)
             }
             Self::SquaredError { parts } => {
                 let (mut from, mut total) = (0, 0.0);

@@ -69,9 +69,8 @@ impl ChannelTilesKernel {
                 }
                 *into = transform_filters(&taps, points);
             }
-            for point in 0..POINTS {
-                filters.set(point, i, |filter| transformed[filter / FILTERS][point][filter % FILTERS]);
-            }
+            let value = |point: usize, filter: usize| transformed[filter / FILTERS][point][filter % FILTERS];
+            (0..POINTS).for_each(|point| filters.set(point, i, |filter| value(point, filter)));
         }
         let mut of_output = vec![0.0; output.pitch];
         set_bias(&mut of_output[..n_out], bias);
