@@ -17,7 +17,7 @@ pub const CHUNK_IMAGES: usize = 512;
 #[derive(Debug)]
 pub enum Engine {
     /// The processor, with the network compiled for it.
-    Cpu(Plan),
+    Cpu(Box<Plan>),
     /// The card.
     Gpu(Box<Session>),
 }
@@ -37,7 +37,7 @@ impl Engine {
     /// # Errors
     /// As [`Plan::compile`].
     pub fn cpu(network: &Network) -> Result<Self, KernelError> {
-        Plan::compile(network, Arithmetic::default()).map(Self::Cpu)
+        Plan::compile(network, Arithmetic::default()).map(|plan| Self::Cpu(Box::new(plan)))
     }
 
     /// Hands images to the card, if one computes, and returns while that is busy.
@@ -77,7 +77,7 @@ impl Engine {
                 tell(CountEvent::Note(format!("{error}; going on on the CPU")));
                 let plan = Plan::compile(network, Arithmetic::default())?;
                 let n_correct = plan.n_correct(pool, &chunk.images, &chunk.labels)?;
-                *self = Self::Cpu(plan);
+                *self = Self::Cpu(Box::new(plan));
                 Ok(n_correct)
             }
         }
