@@ -137,7 +137,8 @@ pub(crate) struct DivergingOutputs<'a> {
 }
 
 impl DivergingOutputs<'_> {
-    /// The divergence from the teacher's outputs, times the first of `weights`; adds its gradient, times the second, to `gradient`.
+    /// The divergence from the teacher's outputs, times the first of `weights`; adds its gradient, times the second, to
+    /// `gradient`.
     pub(crate) fn divergence(
         &self,
         teacher: impl Iterator<Item = f64>,

@@ -396,13 +396,17 @@ fn form(
         });
     }
     let kernel = OpKernel::of_one_image(graph, weights, step.node, isa)?;
-    Ok(match graph.node(step.node).op {
-        Op::Concat => ChannelForm::Concat,
-        Op::Slice { channels, step: [1, 1] } => ChannelForm::Slice(channels[0]),
-        Op::ChannelShuffle { groups } => ChannelForm::Shuffle(groups),
-        _ => match kernel.on_whole_pixels(|i| maps.inputs[i].map.whole(), maps.out.whole()) {
+    let op = &graph.node(step.node).op;
+    Ok(if matches!(op, Op::Concat) {
+        ChannelForm::Concat
+    } else if let Op::Slice { channels, step: [1, 1] } = op {
+        ChannelForm::Slice(channels[0])
+    } else if let Op::ChannelShuffle { groups } = op {
+        ChannelForm::Shuffle(*groups)
+    } else {
+        match kernel.on_whole_pixels(|i| maps.inputs[i].map.whole(), maps.out.whole()) {
             Some(kernel) => ChannelForm::Whole(kernel),
             None => ChannelForm::Dense(kernel),
-        },
+        }
     })
 }
