@@ -388,7 +388,9 @@ fn rewards_are_ranked_by_the_images_that_nothing_else_uses() {
         }
     }
     for (bad, why) in [
-        (["--set", "images=(reward: 100, calibration: 200, refit: 500, walk: 50)"], "no labelled training images"),
+        (["--set", "images=(reward: 100, calibration: 200, refit: 500, walk: 50)"], "no training images are left"),
+        (["--set", "reward=OutputError()"], "`reward` is OutputError"),
+        (["--set", "datasets[0].labels=None"], "without labels"),
         (["--candidates", "8"], "above 8"),
     ] {
         let output = bench("rewards", &[&arguments[..1], &arguments[3..], &bad].concat());

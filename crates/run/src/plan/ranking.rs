@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow, ensure};
 use secateur_kernels::{KernelError, Precision};
-use secateur_net::Network;
 use secateur_net::random::SplitMix;
-use secateur_sim::{CostBound, Evaluate, PluginList, RefitAndScore, RewardKind, Score};
+use secateur_sim::{CostBound, Evaluate, PluginList, RefitAndScore, RewardImages, RewardKind, Score};
 use serde::{Deserialize, Serialize};
 
 use super::allocate::Ranked;
@@ -17,6 +16,7 @@ use crate::check;
 use crate::error::RunError;
 use crate::finalist_images::finalist_images;
 use crate::inputs::images::dataset_for;
+use crate::inputs::resolve::Resolved;
 use crate::observer::{Observer, StageKind};
 use crate::prepare::{self, Computes, NetworkOnData};
 use crate::reporter::Reporter;
@@ -94,13 +94,14 @@ pub fn rank_rewards(
     let pool = thread_pool(spec.threads)?;
     let mut reporter = Reporter::new(observer);
     let tasks = prepare::tasks(&scene, &resolved);
+    check_rankable(&scene, &resolved)?;
     let mut report = RankingReport { scene: scene.origin().to_owned(), tasks: Vec::new() };
     for pair in prepare::pairs(&scene) {
         let loaded = &resolved.networks[pair.network];
         let data = dataset_for(loaded, &resolved.datasets[pair.dataset].train).context("the training split")?;
         let order = finalist_images(&scene.images, &data);
-        if order.is_empty() || data.labels.is_none() {
-            let why = "no labelled training images are left to tell the true order by; ask for fewer in `images`";
+        if order.is_empty() {
+            let why = "no training images are left to tell the true order by; ask for fewer in `images`";
             return Err(scene.error_at("images", why.to_owned(), None).into());
         }
         let held_back =
@@ -109,10 +110,13 @@ pub fn rank_rewards(
         let rules = resolved.width_rules(&scene, pair.network);
         let mut planner = Planner::new(&pool, &scene, PlanInputs { inputs, rules }, &mut reporter)?;
         planner.prepare(&mut reporter)?;
+        let reward = planner.prepared().map(|prepared| &prepared.reward);
+        let images: Vec<RewardImages> = n_images.iter().filter_map(|&n| reward.map(|reward| reward.first(n))).collect();
         let of_pair = |task: usize| NetworkOnData::of(&scene.tasks[task]) == pair && tasks[task].is_searched;
         for task in (0..tasks.len()).filter(|&task| of_pair(task)) {
             let widths = planner.ranked().spread_candidates(&scene, &tasks[task].budget, n_candidates)?;
-            let mut trial = Trial { pool: &pool, planner: &planner, held_back, n_images, candidates: Vec::new() };
+            let mut trial =
+                Trial { pool: &pool, planner: &planner, held_back, images: &images, candidates: Vec::new() };
             reporter.begin(StageKind::Prepare, &format!("ranking {}", tasks[task].name), widths.len() as u64, 0);
             for (done, widths) in widths.iter().enumerate() {
                 trial.add(widths).with_context(|| format!("candidate {done} of {}", tasks[task].name))?;
@@ -123,6 +127,23 @@ pub fn rank_rewards(
     }
     reporter.end();
     Ok(report)
+}
+
+/// Refuses scenes whose candidates have no accuracy or no divergence.
+fn check_rankable(scene: &Scene, resolved: &Resolved) -> Result<(), RunError> {
+    if scene.reward.kind() == RewardKind::OutputError {
+        let why = "is OutputError, which is not compared: rewards are compared by what they say of classes";
+        return Err(scene.error_at("reward", format!("`reward` {why}"), None).into());
+    }
+    let unlabelled = resolved.datasets.iter().position(|dataset| !dataset.has_labels);
+    match unlabelled {
+        None => Ok(()),
+        Some(at) => {
+            let name = &resolved.datasets[at].name;
+            let why = format!("data set '{name}' is used without labels, by which the true order is told");
+            Err(scene.error_at(&format!("datasets[{at}]"), why, None).into())
+        }
+    }
 }
 
 impl Ranked<'_> {
@@ -155,7 +176,8 @@ struct Trial<'a> {
     pool: &'a rayon::ThreadPool,
     planner: &'a Planner<'a>,
     held_back: FirstImages<'a>,
-    n_images: &'a [usize],
+    /// The first of the reward images, for every number of them.
+    images: &'a [RewardImages],
     candidates: Vec<RankedScores>,
 }
 
@@ -172,13 +194,12 @@ impl Trial<'_> {
         let start = Instant::now();
         let network = RefitAndScore.begin(self.pool, prepared)?(&prepared.select(widths))?;
         let refit_s = start.elapsed().as_secs_f64();
-        let score = |n: usize, network: &Network| -> Result<(Score, f64), KernelError> {
-            let images = prepared.reward.first(n);
+        let score = |images: &RewardImages| -> Result<(Score, f64), KernelError> {
             let start = Instant::now();
-            let score = images.score(self.pool, network, Precision::F32)?;
+            let score = images.score(self.pool, &network, Precision::F32)?;
             Ok((score, start.elapsed().as_secs_f64()))
         };
-        let scores = self.n_images.iter().map(|&n| score(n, &network)).collect::<Result<_, _>>()?;
+        let scores = self.images.iter().map(score).collect::<Result<_, _>>()?;
         let correct = correct_images(&network, self.held_back, self.pool, |_| {})?;
         let n_correct = correct.iter().filter(|&&is_correct| is_correct).count();
         let accuracy = n_correct as f64 / correct.len().max(1) as f64;
@@ -193,14 +214,14 @@ impl Trial<'_> {
             let seconds = self.candidates.iter().map(|c| c.refit_s + c.scores[place].1).collect();
             RewardRanking {
                 reward: kind.name().to_owned(),
-                images: self.n_images[place],
+                images: self.images[place].n_images,
                 kendall: kendall(&rewards, &truth),
                 top_recall: top_recall(&rewards, &truth),
                 regret: regret(&rewards, &truth),
                 candidate_s: median(seconds),
             }
         };
-        let rows = (0..self.n_images.len()).flat_map(|place| REWARDS.map(|kind| row(place, kind)));
+        let rows = (0..self.images.len()).flat_map(|place| REWARDS.map(|kind| row(place, kind)));
         TaskRanking {
             name: name.to_owned(),
             candidates: truth.len(),
