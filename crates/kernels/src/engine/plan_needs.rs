@@ -6,7 +6,7 @@ use secateur_net::{Conv2d, FusedStep, Graph, NodeId, Op, Shape, Tap, Window};
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::bf16_kernel::{Bf16Kernel, StepContext};
 use crate::engine::channels::needs::ChannelNeeds;
-use crate::engine::channels::schedule::{ChannelSchedule, MAX_GROUP, group_len};
+use crate::engine::channels::schedule::{ChannelSchedule, group_len};
 use crate::engine::conv::depthwise::DepthwiseKernel;
 use crate::engine::conv::direct::{ConvKernel, taps_inside};
 use crate::engine::conv_way::ConvWay;
@@ -65,7 +65,7 @@ impl PlanNeeds {
     /// Peak bytes of a plan, compiling included, that is given `n_images` images at a time on `n_threads` threads; the
     /// images given and the logits returned are the caller's.
     pub fn bytes(&self, n_images: usize, n_threads: usize) -> u64 {
-        let group = self.by_channel.map_or(self.lanes, |_| group_len(n_images, n_threads));
+        let group = self.by_channel.map_or(self.lanes, |needs| group_len(n_images, n_threads, needs.max_group));
         let n_groups = n_images.div_ceil(group);
         let n_workers = n_groups.min(n_threads) as u64;
         // Where threads outnumber groups they share the rows of one, each with scratch of its own.
@@ -89,11 +89,11 @@ impl PlanNeeds {
         let needs = ChannelNeeds::of(graph, schedule, isa);
         Self {
             kernels: needs.kernels,
-            activations: needs.activations(MAX_GROUP, 1),
+            activations: needs.activations(needs.max_group, 1),
             scratch: needs.scratch,
             operations: all_operations(graph),
             by_channel: Some(needs),
-            lanes: MAX_GROUP,
+            lanes: needs.max_group,
             n_classes: graph.n_classes(),
         }
     }

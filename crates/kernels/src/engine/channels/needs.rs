@@ -21,6 +21,8 @@ pub(crate) struct ChannelNeeds {
     pub alone: u64,
     /// Bytes of the others, for each image of a group.
     pub together: u64,
+    /// Images of a group at most.
+    pub max_group: usize,
     /// Bytes of other working memory.
     pub scratch: u64,
 }
@@ -30,8 +32,13 @@ impl ChannelNeeds {
     pub(crate) fn of(graph: &Graph, schedule: &ChannelSchedule, isa: Isa) -> Self {
         let bytes =
             |lens: &[usize]| lens.iter().fold(0u64, |sum, &len| sum.saturating_add(AlignedVec::bytes(len as u64)));
-        let mut needs =
-            Self { kernels: 0, alone: bytes(&schedule.alone), together: bytes(&schedule.together), scratch: 0 };
+        let mut needs = Self {
+            kernels: 0,
+            alone: bytes(&schedule.alone),
+            together: bytes(&schedule.together),
+            max_group: schedule.max_group(),
+            scratch: 0,
+        };
         let mut working = [0; 4];
         let band = size_of::<std::ops::Range<usize>>();
         let bands = schedule.segments.iter().map(|segment| segment.bands.len() * segment.steps.len() * band);
@@ -54,8 +61,8 @@ impl ChannelNeeds {
 
     /// Bytes of the activations of each thread that computes a share of `n_images` on `n_threads` threads.
     pub(crate) fn activations(&self, n_images: usize, n_threads: usize) -> u64 {
-        let group = group_len(n_images, n_threads) as u64;
-        self.alone.saturating_add(self.together.saturating_mul(group))
+        let group = group_len(n_images, n_threads, self.max_group);
+        self.alone.saturating_add(self.together.saturating_mul(group as u64))
     }
 }
 

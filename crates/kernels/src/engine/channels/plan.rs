@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 use secateur_net::{Location, Network};
 
 use super::maps::ChannelMap;
-use super::schedule::{BandSegment, CarriedValue, ChannelSchedule, MAX_GROUP, group_len};
+use super::schedule::{BandSegment, CarriedValue, ChannelSchedule, group_len};
 use super::step::{ChannelInput, ChannelScratch, ChannelStep};
 use crate::KernelError;
 use crate::simd::aligned::AlignedVec;
@@ -22,6 +22,7 @@ pub(crate) struct ChannelPlan {
     alone: Vec<usize>,
     together: Vec<usize>,
     carried: Vec<CarriedValue>,
+    max_group: usize,
     image_len: usize,
     out: ChannelMap,
     /// Buffers of finished workers, for the next call.
@@ -44,6 +45,7 @@ impl ChannelPlan {
     /// A missing or misshapen parameter, or an output that is too large.
     pub(crate) fn compile(net: &Network, schedule: ChannelSchedule, isa: Isa) -> Result<Self, KernelError> {
         let graph = net.graph();
+        let max_group = schedule.max_group();
         let ChannelSchedule { steps, n_alone, segments, alone, together, carried } = schedule;
         let steps = steps.iter().map(|step| ChannelStep::new(graph, net.weights(), step, isa));
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
@@ -56,6 +58,7 @@ impl ChannelPlan {
             alone,
             together,
             carried,
+            max_group,
             idle: Mutex::new(Vec::new()),
         })
     }
@@ -64,7 +67,7 @@ impl ChannelPlan {
     pub(crate) fn logits(&self, pool: &ThreadPool, images: &[f32], logits: &mut [f32]) {
         let n_images = images.len() / self.image_len;
         let n_threads = pool.current_num_threads();
-        let group = group_len(n_images, n_threads);
+        let group = group_len(n_images, n_threads, self.max_group);
         let n_groups = n_images.div_ceil(group);
         // Too few images for all threads: their rows are shared out as well.
         let n_parts = (n_threads / n_groups.max(1)).max(1);
@@ -86,7 +89,7 @@ impl ChannelPlan {
     /// Runs all `images`, a group after the other, and tells the time of each step.
     pub(crate) fn run_timed(&self, images: &[f32], timed: &mut dyn FnMut(usize, f64)) {
         let n_parts = rayon::current_num_threads();
-        let group = (images.len() / self.image_len).clamp(1, MAX_GROUP);
+        let group = (images.len() / self.image_len).clamp(1, self.max_group);
         let mut worker = self.take_worker(group, n_parts);
         let mut logits = vec![0.0; group * self.out.shape.len()];
         for images in images.chunks(group * self.image_len) {

@@ -12,11 +12,14 @@ use crate::engine::winograd::geometry::POINTS;
 use crate::simd::isa::Isa;
 
 /// Images of a group at most: weights are then read once for eight images.
-pub(crate) const MAX_GROUP: usize = 8;
+const MAX_GROUP: usize = 8;
 
-/// Images that pass together when `n_images` are shared out to `n_threads`.
-pub(crate) fn group_len(n_images: usize, n_threads: usize) -> usize {
-    n_images.div_ceil(n_threads).clamp(1, MAX_GROUP)
+/// Values that the buffers of a group may have, one image always being let in: 256 MiB.
+const MAX_GROUP_VALUES: usize = 64 << 20;
+
+/// Images that pass together, at most `max_group`, when `n_images` are shared out to `n_threads`.
+pub(crate) fn group_len(n_images: usize, n_threads: usize, max_group: usize) -> usize {
+    n_images.div_ceil(n_threads).clamp(1, max_group)
 }
 
 /// Values that a second-level cache has room for, and the part of them that a band's rows may take.
@@ -80,6 +83,12 @@ fn is_mostly_filtered(graph: &Graph) -> bool {
 }
 
 impl ChannelSchedule {
+    /// Images of a group at most: fewer where each has maps of many values to keep.
+    pub(crate) fn max_group(&self) -> usize {
+        let of_image = self.together.iter().fold(0usize, |sum, &len| sum.saturating_add(len));
+        (MAX_GROUP_VALUES / of_image.max(1)).clamp(1, MAX_GROUP)
+    }
+
     /// Of a network that is to be computed with channels in lanes; `None` for others.
     pub(crate) fn if_large(graph: &Graph, isa: Isa) -> Option<Self> {
         let is_large = graph.input().h * graph.input().w >= MIN_PIXELS;
