@@ -12,8 +12,10 @@ use secateur_run::RunSpec;
 use secateur_run::scene::{Device, SIDES};
 
 use crate::bench::BenchArgs;
+use crate::compare::{COMPARE_EXAMPLES, CompareArgs};
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
 use crate::plan::{BudgetArg, DatasetArg, budget, dataset};
+use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
 use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
 
 const RUN_EXAMPLES: &str = "\
@@ -126,6 +128,12 @@ pub(crate) enum Command {
     /// Train a network further, with another one as its teacher
     #[command(after_help = TUNE_EXAMPLES)]
     Tune(TuneArgs),
+    /// Answer budgets that were not in a run's scene by the policy that it learned, in seconds
+    #[command(after_help = RETARGET_EXAMPLES)]
+    Retarget(RetargetArgs),
+    /// Run several agents on one scene at equal cost, over several seeds, and rank them
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
     /// Tell which of two networks is better on the same images, or that these are too few to tell
     #[command(after_help = COMPARE_NETWORKS_EXAMPLES)]
     CompareNetworks(CompareNetworksArgs),

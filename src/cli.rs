@@ -9,7 +9,9 @@ use secateur_sim::PruningPlugin;
 
 use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
-use crate::{Failure, bench, check, compare_networks, doctor, eval, inspect, plan, run_command, screen, tune};
+use crate::{
+    Failure, bench, check, compare, compare_networks, doctor, eval, inspect, plan, retarget, run_command, screen, tune,
+};
 
 /// The program, ready to run.
 #[derive(Default)]
@@ -70,6 +72,8 @@ impl Cli {
             Command::Plan(arguments) => plan::plan_scene(&arguments, &self.extensions),
             Command::Eval(arguments) => eval::eval(&arguments),
             Command::Tune(arguments) => tune::tune(&arguments),
+            Command::Retarget(arguments) => retarget::retarget_run(&arguments, &self.extensions),
+            Command::Compare(arguments) => compare::compare_agents(&arguments, &self.extensions),
             Command::CompareNetworks(arguments) => compare_networks::compare_networks(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),

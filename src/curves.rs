@@ -11,6 +11,7 @@ use crate::eval::requested_network;
 use crate::inspect::show;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+use crate::svg::escaped;
 use crate::table::Table;
 use crate::{Failure, screen};
 
@@ -117,11 +118,6 @@ fn svg(report: &CurvesReport) -> String {
         );
     }
     out + "</svg>\n"
-}
-
-fn escaped(text: &str) -> String {
-    let printable = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    printable.collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

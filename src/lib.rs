@@ -57,6 +57,7 @@ mod bench;
 mod check;
 mod cli;
 mod closing_table;
+mod compare;
 mod compare_networks;
 mod curves;
 mod doctor;
@@ -70,8 +71,10 @@ mod interrupt;
 mod options;
 mod plan;
 mod progress;
+mod retarget;
 mod run_command;
 mod screen;
+mod svg;
 mod table;
 mod tune;
 

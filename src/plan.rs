@@ -138,7 +138,7 @@ pub(crate) fn dataset(text: &str) -> Result<DatasetArg, String> {
 /// A budget of the command line, which becomes a task: `macs=0.5` is a share of the original, `macs=20000000` a number,
 /// `0.5` a share of the MACs; `macs=0.5,params=0.4` are bounds that hold at once.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct BudgetArg(BudgetFile);
+pub(crate) struct BudgetArg(pub(crate) BudgetFile);
 
 pub(crate) fn budget(text: &str) -> Result<BudgetArg, String> {
     let bounds: Vec<(&str, BudgetFile)> = text.split(',').map(bound).collect::<Result<_, _>>()?;

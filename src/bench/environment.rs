@@ -9,7 +9,8 @@ use secateur_rl::{Agent, AgentSettings};
 use secateur_run::scene::{Device, Scene};
 use secateur_run::{Resolved, prepared};
 use secateur_sim::{
-    Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process, measure_steps,
+    EndsAfter, Evaluator, NoiseFree, PluginList, Pool, Prepared, RewardKind, Settings, TaskSetup, add_process,
+    measure_steps,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 
@@ -155,6 +156,7 @@ impl<'a> Environment<'a> {
                 finalists: 1,
                 actors_per_task,
                 walks_per_task,
+                ends_after: EndsAfter::Walks,
                 noise_free,
             },
             EnvironmentKind::Scene { scene, .. } => Settings {
@@ -165,6 +167,7 @@ impl<'a> Environment<'a> {
                 finalists: scene.finalists,
                 actors_per_task,
                 walks_per_task,
+                ends_after: EndsAfter::Walks,
                 noise_free,
             },
         }

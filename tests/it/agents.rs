@@ -13,6 +13,8 @@ use secateur::scene::{AgentList, Scene};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::timeless;
+
 /// One task, few images.
 const SMALL: [&str; 5] = [
     "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\")]",
@@ -51,10 +53,7 @@ fn stderr(output: &Output) -> String {
 
 /// The summary without times, and the events without them.
 fn results(out: &Path) -> (Value, Vec<Value>) {
-    let mut summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
-    summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
-    let metrics = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    (summary, metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    (timeless::summary(out), timeless::events(out))
 }
 
 #[test]

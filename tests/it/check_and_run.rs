@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 /// Values of every field, extreme ones and ones that no scene may have among them. The first are sound; one scene takes
 /// most fields from them, so that not all scenes are refused.
-const FIELDS: [(&str, &[&str], &[&str]); 19] = [
+const FIELDS: [(&str, &[&str], &[&str]); 20] = [
     ("keep_ratio_min", &["0.1", "0.5", "0.2"], &["1.0", "0.999999999", "1e-300", "0.0", "-1.0", "1.5", "NaN", "inf"]),
     ("channel_multiple", &["1", "2", "3"], &["64", "0", "65", "7"]),
     ("protocol", &["Inner", "Full"], &["Outer"]),
@@ -25,6 +25,7 @@ const FIELDS: [(&str, &[&str], &[&str]); 19] = [
     ("agent", &["Uniform", "Random", "Mtacp()"], &["Mtacp(profile: Paper)"]),
     ("actors_per_task", &["1", "2", "3"], &["200", "0", "4097"]),
     ("walks_per_task", &["1", "2", "3"], &["0", "1000000001"]),
+    ("ends_after", &["Walks", "Scored"], &["Candidates"]),
     ("scheduler", &["Lockstep", "Async", "BoundedLag(max: 0)"], &["BoundedLag(max: 1000)", "BoundedLag(max: 1001)"]),
     ("executor", &["Single", "Multi"], &["Single"]),
     ("queue_capacity", &["1", "2", "64"], &["0", "1000001"]),

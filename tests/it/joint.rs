@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use secateur::run::{PlanReport, Summary};
 use serde_json::Value;
 
+use crate::timeless;
+
 /// Three bounds that bind, two groups with a share of their own, few images and walks.
 const SMALL: [&str; 10] = [
     "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\", datasets: [\"shapes\"],
@@ -129,11 +131,10 @@ fn check_metrics(metrics: &Path, summary: &Summary) {
 }
 
 /// What must not depend on how often a run was stopped.
-fn results(out: &Path) -> (Value, String, Vec<u8>) {
-    let mut summary = json(&out.join("summary.json"));
-    summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
+fn results(out: &Path) -> (Value, Vec<Value>, Vec<u8>) {
+    let summary = timeless::summary(out);
     let model = out.join(summary["tasks"][0]["model_file"].as_str().unwrap());
-    (summary, fs::read_to_string(out.join("metrics.jsonl")).unwrap(), fs::read(model).unwrap())
+    (summary, timeless::events(out), fs::read(model).unwrap())
 }
 
 #[test]

@@ -15,6 +15,8 @@ use secateur::scene::{PluginConfig, SceneError};
 use secateur::sim::{PluginList, PruningPlugin, Step, Tick};
 use secateur::train::{CurrentPolicy, LearnerStats, Trajectory, collect_steps};
 
+use crate::timeless;
+
 /// Makes trajectories that cannot be learned from after the second update; once `healed`, gives those that wait what
 /// they should have had.
 struct Cosmic {
@@ -76,8 +78,7 @@ fn summary(out: &Path) -> serde_json::Value {
 
 /// Every line of the metrics; the order of those of one tick may differ.
 fn metrics(out: &Path) -> Vec<String> {
-    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = timeless::events(out).iter().map(ToString::to_string).collect();
     lines.sort();
     lines
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use secateur::net::random::SplitMix;
 use serde_json::Value;
 
+use crate::timeless;
+
 /// Two tasks, few walks and images: seconds in the dev profile, most of them in the search.
 const SMALL: [&str; 9] = [
     "budgets=[Macs(ratio: 0.6)]",
@@ -45,15 +47,14 @@ fn stderr(output: &Output) -> String {
 
 /// All that must not depend on how often a run was stopped: the summary without its times, metrics, networks,
 /// certificates.
-fn results(out: &Path) -> (Value, String, Vec<Vec<u8>>) {
-    let mut summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
-    summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
+fn results(out: &Path) -> (Value, Vec<Value>, Vec<Vec<u8>>) {
+    let summary = timeless::summary(out);
     let files = summary["tasks"].as_array().unwrap().iter().flat_map(|task| {
         let model = out.join(task["model_file"].as_str().unwrap());
         [fs::read(&model).unwrap(), fs::read(model.with_file_name("certificate.json")).unwrap()]
     });
     let files = files.collect();
-    (summary, fs::read_to_string(out.join("metrics.jsonl")).unwrap(), files)
+    (summary, timeless::events(out), files)
 }
 
 /// Checkpoint files, newest first.
@@ -315,9 +316,8 @@ fn a_killed_run_with_a_learner_on_its_own_thread_goes_on_and_counts_every_walk_o
         let output = run(&out, &[&args[1..], &["--resume"]].concat());
         assert!(output.status.success() && stderr(&output).contains("going on"), "{}", stderr(&output));
         assert!(stderr(&output).contains("need not end as if it had never stopped"), "{}", stderr(&output));
-        let (summary, metrics, _) = results(&out);
+        let (summary, lines, _) = results(&out);
         assert_eq!(summary["walks"], 60, "{scheduler}");
-        let lines: Vec<Value> = metrics.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         let of_agent = |event: &'static str| lines.iter().filter(move |l| l["event"] == event && l["agent"] == "mtacp");
         let mut ended: Vec<(String, u64)> =
             of_agent("candidate").map(|l| (l["task"].to_string(), l["walk"].as_u64().unwrap())).collect();

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::timeless;
+
 /// One task, few walks and images: below a second in the dev profile.
 const SMALL: [&str; 6] = [
     "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\")]",
@@ -450,10 +452,8 @@ fn sigterm_at_any_moment_ends_a_run_within_seconds_and_resume_gives_the_undistur
     assert!(run(&undisturbed, &sets).status.success());
     let took = start.elapsed();
     let results = |out: &Path| {
-        let mut summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
-        summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
         let tasks: Vec<Vec<u8>> = content(&out.join("tasks")).into_iter().map(|(_, bytes)| bytes).collect();
-        (summary, fs::read_to_string(out.join("metrics.jsonl")).unwrap(), tasks)
+        (timeless::summary(out), timeless::events(out), tasks)
     };
     let expected = results(&undisturbed);
     let mut n_stopped = 0;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::error::RlError;
+use crate::inheritance::Inheritance;
 use crate::unroll::Unroll;
 
 /// One decision to take: the state of one actor before one group.
@@ -105,4 +106,12 @@ pub trait Learner: Send {
     /// # Errors
     /// [`RlError::State`] if the bytes are damaged or belong to other settings; the learner is unchanged then.
     fn load(&mut self, bytes: &[u8]) -> Result<(), RlError>;
+
+    /// Begins with the policy that one of its kind, under the same settings, learned on other tasks.
+    ///
+    /// # Errors
+    /// [`RlError::State`] for an agent that cannot, and as [`Self::load`]; the learner is unchanged then.
+    fn inherit(&mut self, _from: &Inheritance<'_>) -> Result<(), RlError> {
+        Err(RlError::State { what: "this agent cannot take over what was learned on other tasks".to_owned() })
+    }
 }

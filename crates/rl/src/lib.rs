@@ -45,6 +45,7 @@
 pub mod agent;
 pub mod agents;
 mod error;
+mod inheritance;
 mod interface;
 pub mod nn;
 pub mod optim;
@@ -61,6 +62,7 @@ pub use agent::{
 };
 pub use agents::{AGENTS, visit_agents};
 pub use error::RlError;
+pub use inheritance::{Inheritance, TaskOrigin};
 pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy};
 pub use setting::{BadSetting, RangeCheck};
 pub use task_plan::{GroupWidths, TaskPlan, TaskPlans, TaskWidths};

@@ -52,6 +52,8 @@ pub enum RunEvent<'a> {
         spent: &'a BTreeMap<usize, usize>,
         /// Whether it is the best of its task so far.
         is_best: bool,
+        /// Seconds of the search until then, earlier processes included.
+        search_s: f64,
     },
     /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or
     /// scored.
@@ -189,9 +191,9 @@ impl<N: AsRef<str>> Serialize for Numbers<'_, N> {
 
 impl<'a> RunEvent<'a> {
     /// An event of a search by `agent`.
-    pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a SearchEvent) -> Self {
+    pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a SearchEvent, search_s: f64) -> Self {
         match event {
-            SearchEvent::Process(event) => Self::of_process(agent, tasks, event),
+            SearchEvent::Process(event) => Self::of_process(agent, tasks, event, search_s),
             SearchEvent::Learned { n_updates, numbers, .. } => {
                 Self::Learned { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
             }
@@ -201,7 +203,7 @@ impl<'a> RunEvent<'a> {
         }
     }
 
-    fn of_process(agent: &'a str, tasks: &'a [TaskSetup], event: &'a ProcessEvent) -> Self {
+    fn of_process(agent: &'a str, tasks: &'a [TaskSetup], event: &'a ProcessEvent, search_s: f64) -> Self {
         let name = |task: &usize| tasks[*task].name.as_str();
         match event {
             ProcessEvent::Candidate {
@@ -231,6 +233,7 @@ impl<'a> RunEvent<'a> {
                 widths,
                 spent,
                 is_best: *is_best,
+                search_s,
             },
             ProcessEvent::Restarted { task, actor, walk, message } => {
                 Self::Restarted { agent, task: name(task), actor: *actor, walk: *walk, message }

@@ -55,11 +55,17 @@ impl<'o> Journal<'o> {
         Ok(self.directory.flush()?)
     }
 
-    /// The events of a tick of a search by `agent`.
-    pub(crate) fn record(&mut self, agent: &str, tasks: &[TaskSetup], events: &[SearchEvent]) -> Result<(), RunError> {
+    /// The events of a tick of a search by `agent`, `search_s` seconds after its start.
+    pub(crate) fn record(
+        &mut self,
+        agent: &str,
+        tasks: &[TaskSetup],
+        events: &[SearchEvent],
+        search_s: f64,
+    ) -> Result<(), RunError> {
         self.directory.look()?;
         for event in events {
-            let event = RunEvent::of_search(agent, tasks, event);
+            let event = RunEvent::of_search(agent, tasks, event, search_s);
             self.directory.append(&event)?;
             self.reporter.event(&event);
         }

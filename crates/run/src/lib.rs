@@ -23,6 +23,7 @@
 
 mod cache_files;
 mod card;
+mod compare;
 mod directory;
 mod error;
 mod events;
@@ -32,6 +33,7 @@ mod finish;
 mod hand_made;
 mod inputs;
 mod journal;
+mod learned_policy;
 mod learning;
 mod observer;
 mod paired;
@@ -40,6 +42,7 @@ mod plans;
 mod prepare;
 mod refits;
 mod reporter;
+mod retarget;
 mod run;
 mod saved_search;
 pub mod scene;
@@ -59,6 +62,10 @@ use anyhow::Context;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
+pub use compare::{
+    AgentRanking, AgentScores, CompareSpec, Comparison, CurvePoint, PairedCounts, Spread, TaskScores, compare,
+    scene_seed,
+};
 pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, PlannedLayer, PlannedSplit};
 pub use error::{Incomplete, RunError};
@@ -80,6 +87,8 @@ pub use plan::curves::{CurvesReport, CurvesSpec, GroupErrors, error_curves};
 pub use plan::plan;
 pub use plan::ranking::{N_TOP, RankingReport, RewardRanking, TaskRanking, rank_rewards};
 pub use plan::report::{PlanReport, PlannedGroup, PlannedTask};
+pub use retarget::retarget;
+pub use saved_search::SearchTimes;
 pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
@@ -95,6 +104,7 @@ use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;
 use journal::Journal;
+use learned_policy::LearnedPolicy;
 use plan::task_plans::ProbedWeights;
 use refits::Refits;
 use reporter::Reporter;
@@ -108,15 +118,16 @@ use scene::Scene;
 /// what there is, for a run that was stopped, a search that failed, or a certificate that does not hold;
 /// [`RunError::Failed`] for all else.
 pub fn run(spec: &RunSpec, plugins: &PluginList, observer: &mut dyn Observer) -> Result<RunResult, RunError> {
-    run_on(spec, plugins, observer, Card::of)
+    run_on(spec, plugins, observer, Card::of, None)
 }
 
-/// As [`run`], on the device that `card` opens.
+/// As [`run`], on the device that `card` opens, the scene's agent acting by `policy` if there is one.
 pub(crate) fn run_on(
     spec: &RunSpec,
     plugins: &PluginList,
     observer: &mut dyn Observer,
     card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
+    policy: Option<LearnedPolicy>,
 ) -> Result<RunResult, RunError> {
     let start = Instant::now();
     let (scene, resolved) = check(spec, plugins)?;
@@ -156,6 +167,7 @@ pub(crate) fn run_on(
         tasks,
         probed: ProbedWeights::default(),
         memory: spec.memory_bound()?,
+        policy,
     };
     let mut run = Run { job, journal, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;

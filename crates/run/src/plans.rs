@@ -17,6 +17,8 @@ pub(crate) struct SearchPlan<'a> {
     pub(crate) settings: &'a dyn AgentSettings,
     pub(crate) walks_per_task: u64,
     pub(crate) noise_free: NoiseFree,
+    /// Whether the policy is one that an earlier run learned, and stays as it is.
+    pub(crate) is_frozen: bool,
 }
 
 impl<'a> SearchPlan<'a> {
@@ -28,7 +30,7 @@ impl<'a> SearchPlan<'a> {
             true => NoiseFree { every: CURVE_EVERY, last: LAST_NOISE_FREE.min(walks_per_task / 4) },
             false => NoiseFree { every: 0, last: 0 },
         };
-        Self { agent: entry, settings: &*agent.settings, walks_per_task, noise_free }
+        Self { agent: entry, settings: &*agent.settings, walks_per_task, noise_free, is_frozen: false }
     }
 }
 
@@ -36,4 +38,11 @@ impl<'a> SearchPlan<'a> {
 pub(crate) fn plans(scene: &Scene) -> Vec<SearchPlan<'_>> {
     let controls = scene.controls.iter().map(|control| SearchPlan::new(&control.agent, control.candidates as u64));
     std::iter::once(SearchPlan::new(&scene.agent, scene.walks_per_task)).chain(controls).collect()
+}
+
+/// The scene's agent, acting by a policy that is learned already: its last walk of each task is free of noise.
+pub(crate) fn frozen_plan(scene: &Scene) -> SearchPlan<'_> {
+    let plan = SearchPlan::new(&scene.agent, scene.walks_per_task);
+    let agent = AgentEntry { learns: false, ..plan.agent };
+    SearchPlan { agent, noise_free: NoiseFree { every: 0, last: 1 }, is_frozen: true, ..plan }
 }

@@ -8,6 +8,7 @@ use crate::card::Card;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
+use crate::learned_policy::LearnedPolicy;
 use crate::plan::task_plans::ProbedWeights;
 use crate::refits::Refits;
 use crate::scene::Scene;
@@ -25,6 +26,8 @@ pub(crate) struct Job<'a> {
     pub(crate) tasks: Vec<TaskSetup>,
     pub(crate) probed: ProbedWeights,
     pub(crate) memory: MemoryBound,
+    /// What acts in place of the scene's agent, and does not learn.
+    pub(crate) policy: Option<LearnedPolicy>,
 }
 
 /// A run on its way.

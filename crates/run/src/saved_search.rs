@@ -12,6 +12,15 @@ pub(crate) struct WalkRewards {
     pub(crate) noise_free: Vec<f64>,
 }
 
+/// Seconds that a search took, in all its processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SearchTimes {
+    /// From its start to its end.
+    pub wall: f64,
+    /// Of them, those in which candidates were repaired and scored.
+    pub evaluation: f64,
+}
+
 /// A search that ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FinishedSearch {
@@ -19,7 +28,7 @@ pub(crate) struct FinishedSearch {
     pub(crate) env_steps: u64,
     pub(crate) learner_updates: u64,
     pub(crate) rewards: Vec<WalkRewards>,
-    pub(crate) wall_s: f64,
+    pub(crate) times: SearchTimes,
 }
 
 /// A search that was going on.
@@ -30,5 +39,5 @@ pub(crate) struct CurrentSearch {
     pub(crate) plugins: Vec<Vec<u8>>,
     pub(crate) rewards: Vec<WalkRewards>,
     pub(crate) n_ended: u64,
-    pub(crate) wall_s: f64,
+    pub(crate) times: SearchTimes,
 }

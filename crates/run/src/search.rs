@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::{AgentEntry, EnvironmentSpec, build_planned};
-use secateur_sim::{ProcessEvent, Score, Settings, TaskSetup};
+use secateur_sim::{EndsAfter, ProcessEvent, Score, Settings, Step, StepTimes, TaskSetup, TaskStats, measure_steps};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
 use crate::card::Card;
@@ -12,10 +12,13 @@ use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
 use crate::observer::StageKind;
 use crate::plan::task_plans::task_plans;
-use crate::plans::{SearchPlan, plans};
+use crate::plans::{SearchPlan, frozen_plan, plans};
 use crate::run::{Job, Run};
-use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
+use crate::saved_search::{CurrentSearch, FinishedSearch, SearchTimes, WalkRewards};
 use crate::scene::Scene;
+
+/// Steps in which candidates are built and scored.
+const EVALUATION: [Step; 3] = [Step::Repair, Step::Score, Step::Wait];
 
 /// What a search found.
 pub(crate) struct SearchOutcome {
@@ -27,7 +30,7 @@ pub(crate) struct SearchOutcome {
     pub(crate) rewards: Vec<WalkRewards>,
     /// What stopped it before its end.
     pub(crate) failure: Option<TrainError>,
-    pub(crate) wall_s: f64,
+    pub(crate) times: SearchTimes,
 }
 
 /// A search on its way.
@@ -35,8 +38,10 @@ pub(crate) struct Ongoing {
     search: Search,
     rewards: Vec<WalkRewards>,
     n_ended: u64,
+    /// Of them, those that count towards the end of the search.
+    n_counted: u64,
     /// Time it took before this process.
-    wall_before_s: f64,
+    before: SearchTimes,
     start: Instant,
 }
 
@@ -51,8 +56,13 @@ enum Ended {
 }
 
 impl Ongoing {
-    fn wall_s(&self) -> f64 {
-        self.wall_before_s + self.start.elapsed().as_secs_f64()
+    fn times(&mut self) -> SearchTimes {
+        let spent = self.search.world_mut().get_resource::<StepTimes>().map(|times| times.spent);
+        let of = |step: &Step| spent.map_or(0.0, |spent| spent[*step as usize].as_secs_f64());
+        SearchTimes {
+            wall: self.before.wall + self.start.elapsed().as_secs_f64(),
+            evaluation: self.before.evaluation + EVALUATION.iter().map(of).sum::<f64>(),
+        }
     }
 }
 
@@ -60,7 +70,10 @@ impl Run<'_> {
     /// The scene's agent, then the controls, until the observer asks to stop, or a failure; `state` is where an earlier
     /// process got to.
     pub(crate) fn search_all(&mut self, state: RunState) -> Result<Vec<SearchOutcome>, RunError> {
-        let plans = plans(self.job.scene);
+        let plans = match self.job.policy {
+            Some(_) => vec![frozen_plan(self.job.scene)],
+            None => plans(self.job.scene),
+        };
         let mut searches = Vec::new();
         for (plan, finished) in plans.iter().zip(state.finished) {
             searches.push(finished_before(&self.job, plan.agent, finished)?);
@@ -93,8 +106,12 @@ impl Run<'_> {
     ) -> Result<(SearchOutcome, bool), RunError> {
         let mut ongoing = begin(&self.job, plan, saved)?;
         let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
-        let stage = format!("{} walks", plan.agent.word);
-        self.journal.reporter.begin(StageKind::Search, &stage, n_walks, ongoing.n_ended);
+        let what = match self.job.scene.ends_after {
+            EndsAfter::Walks => "walks",
+            EndsAfter::Scored => "candidates",
+        };
+        let stage = format!("{} {what}", plan.agent.word);
+        self.journal.reporter.begin(StageKind::Search, &stage, n_walks, ongoing.n_counted);
         let mut ended = self.go_on(plan, before, &mut ongoing)?;
         self.journal.reporter.end();
         let saves = match &ended {
@@ -108,7 +125,11 @@ impl Run<'_> {
                 Some(failed) => ended = failed,
             }
         }
-        let wall_s = ongoing.wall_s();
+        if matches!(ended, Ended::Finished) && before.is_empty() && plan.agent.learns {
+            let learner = ongoing.search.save().map_err(|error| RunError::Failed(error.into()))?.learner;
+            learner.map_or(Ok(()), |learner| self.journal.directory.write_policy(&learner.state))?;
+        }
+        let times = ongoing.times();
         let Ongoing { mut search, rewards, .. } = ongoing;
         let outcome = SearchOutcome {
             agent: plan.agent.word,
@@ -116,7 +137,7 @@ impl Run<'_> {
             env_steps: search.env_steps(),
             learner_updates: search.learner_updates(),
             rewards,
-            wall_s,
+            times,
             failure: None,
         };
         Ok(match ended {
@@ -139,7 +160,7 @@ impl Run<'_> {
                     return Ok(self.failed(plan, error));
                 }
             }
-            self.journal.reporter.progress(ongoing.n_ended);
+            self.journal.reporter.progress(ongoing.n_counted);
             if ended {
                 return Ok(Ended::Finished);
             }
@@ -163,9 +184,11 @@ impl Run<'_> {
         let news = self.job.card.iter().flat_map(Card::news);
         news.for_each(|warning| self.journal.reporter.note(&warning));
         for event in events {
-            if let SearchEvent::Process(ProcessEvent::Candidate { task, walk, noise_free, reward, .. }) = event {
+            if let SearchEvent::Process(ProcessEvent::Candidate { task, walk, noise_free, cached, reward, .. }) = event
+            {
                 ongoing.n_ended += 1;
-                let is_last = walk + plan.noise_free.last >= plan.walks_per_task;
+                ongoing.n_counted += u64::from(!cached || self.job.scene.ends_after == EndsAfter::Walks);
+                let is_last = plan.noise_free.is_last(*walk, plan.walks_per_task);
                 match (noise_free, is_last) {
                     (false, _) => ongoing.rewards[*task].noisy.push(f64::from(*reward)),
                     (true, true) => ongoing.rewards[*task].noise_free.push(f64::from(*reward)),
@@ -174,7 +197,8 @@ impl Run<'_> {
             }
             self.tell(&plan.agent, event);
         }
-        self.journal.record(plan.agent.word, &self.job.tasks, events)
+        let search_s = ongoing.times().wall;
+        self.journal.record(plan.agent.word, &self.job.tasks, events, search_s)
     }
 
     /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
@@ -221,7 +245,7 @@ impl Run<'_> {
                 plugins: self.job.plugins.save(&self.job.scene.plugins, ongoing.search.world_mut()),
                 rewards: ongoing.rewards.clone(),
                 n_ended: ongoing.n_ended,
-                wall_s: ongoing.wall_s(),
+                times: ongoing.times(),
             },
             Err(error) => return Ok(Some(self.failed(plan, error))),
         };
@@ -266,6 +290,7 @@ fn settings(scene: &Scene, plan: SearchPlan) -> Settings {
         finalists: scene.finalists,
         actors_per_task: scene.actors_per_task,
         walks_per_task: plan.walks_per_task,
+        ends_after: scene.ends_after,
         noise_free: plan.noise_free,
     }
 }
@@ -285,28 +310,41 @@ fn begin(job: &Job<'_>, plan: SearchPlan, saved: Option<CurrentSearch>) -> Resul
         executor: scene.executor,
     };
     let mut app = job.plugins.app(&scene.plugins)?;
+    measure_steps(&mut app);
     if let Some(card) = &job.card {
         card.join(&mut app, &job.pool);
     }
     let plans = task_plans(job, plan.settings)?;
-    let build = |environment: &EnvironmentSpec| build_planned(plan.settings, environment, plans.as_ref());
+    let build = |environment: &EnvironmentSpec| {
+        let agent = build_planned(plan.settings, environment, plans.as_ref())?;
+        match job.policy.as_ref().filter(|_| plan.is_frozen) {
+            Some(policy) => policy.freeze(agent, &job.tasks, &job.networks),
+            None => Ok(agent),
+        }
+    };
     let mut search = Search::with_agent(app, &setup, build).map_err(|error| RunError::Failed(error.into()))?;
     let start = Instant::now();
     let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);
     let Some(saved) = saved else {
         let rewards = vec![WalkRewards::default(); job.tasks.len()];
-        return Ok(Ongoing { search, rewards, n_ended: 0, wall_before_s: 0.0, start });
+        return Ok(Ongoing { search, rewards, n_ended: 0, n_counted: 0, before: SearchTimes::default(), start });
     };
-    let mut before = saved.search;
+    let mut saved_search = saved.search;
+    let counted = |stats: &TaskStats| match scene.ends_after {
+        EndsAfter::Walks => stats.n_ended,
+        EndsAfter::Scored => stats.n_scored(),
+    };
+    let n_counted = saved_search.tasks.iter().map(|task| counted(&task.stats)).sum();
     if forgets_scores {
-        before.scores.clear();
+        saved_search.scores.clear();
     }
-    search.restore(before).context("--resume")?;
+    search.restore(saved_search).context("--resume")?;
     job.plugins.load(&scene.plugins, search.world_mut(), &saved.plugins).context("--resume")?;
     if saved.rewards.len() != job.tasks.len() {
         return Err(anyhow!("--resume: the checkpoint has rewards of other tasks").into());
     }
-    Ok(Ongoing { search, rewards: saved.rewards, n_ended: saved.n_ended, wall_before_s: saved.wall_s, start })
+    let CurrentSearch { rewards, n_ended, times: before, .. } = saved;
+    Ok(Ongoing { search, rewards, n_ended, n_counted, before, start })
 }
 
 /// A search that an earlier process finished.
@@ -324,7 +362,7 @@ fn finished_before(job: &Job<'_>, agent: AgentEntry, saved: FinishedSearch) -> R
         learner_updates: saved.learner_updates,
         rewards: saved.rewards,
         failure: None,
-        wall_s: saved.wall_s,
+        times: saved.times,
     })
 }
 
@@ -334,6 +372,6 @@ fn finished_search(outcome: &SearchOutcome) -> FinishedSearch {
         env_steps: outcome.env_steps,
         learner_updates: outcome.learner_updates,
         rewards: outcome.rewards.clone(),
-        wall_s: outcome.wall_s,
+        times: outcome.times,
     }
 }

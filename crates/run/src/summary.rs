@@ -1,6 +1,7 @@
 //! `summary.json`: what a run found. Accuracies are fractions; only keys that end in `_s` may differ between equal
 //! runs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use secateur_net::Cost;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::inputs::budgets::{ResolvedBound, ResolvedBudget};
 use crate::learning::AgainstRandom;
 use crate::paired::{PairedAccuracy, PairedError};
+use crate::saved_search::SearchTimes;
 
 /// What a run found and where it wrote it.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +50,8 @@ pub struct Summary {
     pub wall_s: f64,
     /// Seconds that the agent's search took.
     pub search_wall_s: f64,
+    /// Seconds of every search, by the name of its agent.
+    pub search_times_s: BTreeMap<String, SearchTimes>,
     /// Walks of the run's agent.
     pub walks: u64,
     /// Decisions of the agent.

@@ -81,8 +81,46 @@ pub struct TaskStats {
     pub n_ended: u64,
     /// Candidates whose score was in the cache.
     pub n_cache_hits: u64,
-    /// Walks to do.
+    /// Walks to do, or candidates to score, as [`EndsAfter`] says.
     pub n_wanted: u64,
+}
+
+/// What is counted until a task has no walks left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndsAfter {
+    /// Walks, whether or not their candidates were known.
+    #[default]
+    Walks,
+    /// Candidates that were scored: those known already cost next to nothing. A task has five times as many walks at
+    /// most, for a policy may propose nothing new any more.
+    Scored,
+}
+
+impl EndsAfter {
+    /// Walks of a task at most, where `n_wanted` of what is counted are wanted.
+    pub const fn walks_at_most(self, n_wanted: u64) -> u64 {
+        match self {
+            Self::Walks => n_wanted,
+            Self::Scored => n_wanted.saturating_mul(5),
+        }
+    }
+}
+
+impl TaskStats {
+    /// Candidates that were scored.
+    pub const fn n_scored(&self) -> u64 {
+        self.n_ended - self.n_cache_hits
+    }
+
+    /// Whether another walk may begin. Each walk on its way counts as one that will be scored: if it is not, its actor
+    /// goes on.
+    pub const fn has_walks_left(&self, ends_after: EndsAfter) -> bool {
+        let n_counted = match ends_after {
+            EndsAfter::Walks => self.n_begun,
+            EndsAfter::Scored => self.n_begun - self.n_cache_hits,
+        };
+        n_counted < self.n_wanted && self.n_begun < ends_after.walks_at_most(self.n_wanted)
+    }
 }
 
 /// The best distinct candidates of a task so far, best first.

@@ -91,7 +91,7 @@ pub fn begin_walks(
         restarts.of_walk = 0;
         point.0 = None;
         **reward = StepReward::default();
-        if stats.n_begun == stats.n_wanted {
+        if !stats.has_walks_left(settings.ends_after) {
             **readiness = Readiness::Retired;
             continue;
         }

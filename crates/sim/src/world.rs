@@ -31,8 +31,10 @@ pub struct Settings {
     pub finalists: usize,
     /// Actors per task.
     pub actors_per_task: usize,
-    /// Walks per task.
+    /// Walks, or candidates to score, per task.
     pub walks_per_task: u64,
+    /// Which of them.
+    pub ends_after: EndsAfter,
     /// Which walks are free of noise.
     pub noise_free: NoiseFree,
 }
@@ -45,27 +47,35 @@ impl Settings {
     }
 }
 
-/// Which walks of a task act without exploration noise: every `every`-th, for the learning curve, and the last `last`.
+/// Which walks of a task act without exploration noise: every `every`-th, for the learning curve, and the last `last`
+/// of those that are planned. Walks beyond these, of a search that ends after so many scored candidates, explore again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoiseFree {
     /// Every so many walks; 0 for none.
     pub every: u64,
-    /// The last so many walks.
+    /// The last so many of the walks that are planned.
     pub last: u64,
 }
 
 impl NoiseFree {
-    /// Whether walk `number` of `n_walks` is free of noise.
+    /// Whether walk `number` is free of noise where `n_walks` are planned.
     pub const fn holds(self, number: u64, n_walks: u64) -> bool {
-        (self.every > 0 && (number + 1).is_multiple_of(self.every)) || number + self.last >= n_walks
+        (self.every > 0 && (number + 1).is_multiple_of(self.every)) || self.is_last(number, n_walks)
     }
 
-    /// Of the first `number` of `n_walks` walks: those with noise, and those of the last that have none.
+    /// Whether walk `number` is one of the last of `n_walks`.
+    pub const fn is_last(self, number: u64, n_walks: u64) -> bool {
+        number < n_walks && number + self.last >= n_walks
+    }
+
+    /// Of the first `number` walks, where `n_walks` are planned: those with noise, and those of the last without.
     pub fn split(self, number: u64, n_walks: u64) -> (u64, u64) {
-        let of_curve = number.min(n_walks.saturating_sub(self.last));
-        let of_last = number - of_curve;
-        let noise_free = of_curve.checked_div(self.every).unwrap_or(0);
-        (of_curve - noise_free, of_last)
+        let of_curve = |n: u64| n.checked_div(self.every).unwrap_or(0);
+        let planned = number.min(n_walks);
+        let before_last = planned.min(n_walks.saturating_sub(self.last));
+        let noise_free = of_curve(before_last) + of_curve(number) - of_curve(planned);
+        let of_last = planned - before_last;
+        (number - of_last - noise_free, of_last)
     }
 }
 
@@ -189,7 +199,7 @@ fn spawn_actor(world: &mut World, actor: Actor, settings: Settings) {
     let mut task = world.entity_mut(actor.task);
     let widths = task.get::<Budget>().map(|b| b.0.least_widths().to_vec()).unwrap_or_default();
     let number = match task.get_mut::<TaskStats>() {
-        Some(mut stats) if stats.n_begun < stats.n_wanted => {
+        Some(mut stats) if stats.has_walks_left(settings.ends_after) => {
             stats.n_begun += 1;
             Some(stats.n_begun - 1)
         }
@@ -209,9 +219,9 @@ mod tests {
     fn walks_are_split_as_each_of_them_is_told() {
         for (every, last, n_walks) in [(0, 0, 7), (3, 2, 20), (25, 8, 40), (1, 0, 5), (4, 9, 6), (5, 5, 5)] {
             let rule = NoiseFree { every, last };
-            for number in 0..=n_walks {
+            for number in 0..=3 * n_walks {
                 let noisy = (0..number).filter(|&n| !rule.holds(n, n_walks)).count() as u64;
-                let of_last = (0..number).filter(|n| n + last >= n_walks).count() as u64;
+                let of_last = (0..number.min(n_walks)).filter(|n| n + last >= n_walks).count() as u64;
                 assert_eq!(rule.split(number, n_walks), (noisy, of_last), "{rule:?} {number} of {n_walks}");
             }
         }

@@ -61,6 +61,7 @@
 //!         finalists: 3,
 //!         actors_per_task: 2,
 //!         walks_per_task: 10,
+//!         ends_after: EndsAfter::Walks,
 //!         noise_free: NoiseFree { every: 0, last: 0 },
 //!     },
 //!     networks: &[Arc::new(prepared)],

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use secateur_sim::{BudgetWall, NoiseFree, Readiness, Score};
+use secateur_sim::{BudgetWall, EndsAfter, NoiseFree, Readiness, Score};
 
 use crate::error::TrainError;
 use crate::save::check_walk;
@@ -17,8 +17,10 @@ use crate::saved::{SavedActor, SavedEnd, SavedLearner, SavedSearch, SavedTask, c
 pub struct TaskRules {
     /// Its budget.
     pub wall: Arc<BudgetWall>,
-    /// Walks to do.
+    /// Walks to do, or candidates to score.
     pub n_walks: u64,
+    /// Which of them.
+    pub ends_after: EndsAfter,
     /// Which of them are free of noise.
     pub noise_free: NoiseFree,
     /// Most candidates that are remembered.
@@ -87,7 +89,7 @@ impl SavedTask {
     pub fn check(&self, rules: &TaskRules) -> Result<(), TrainError> {
         let stats = &self.stats;
         check(stats.n_wanted == rules.n_walks, "walks wanted of a task", rules.n_walks, stats.n_wanted)?;
-        within("walks begun of a task", 0..=stats.n_wanted, stats.n_begun)?;
+        within("walks begun of a task", 0..=rules.ends_after.walks_at_most(rules.n_walks), stats.n_begun)?;
         within("walks ended of a task", 0..=stats.n_begun, stats.n_ended)?;
         within("cache hits of a task", 0..=stats.n_ended, stats.n_cache_hits)?;
         let n_finalists = self.finalists.len() as u64;

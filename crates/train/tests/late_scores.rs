@@ -257,6 +257,7 @@ fn waiting() -> (Options, SavedSearch, SearchRules) {
     let rules = tasks.into_iter().map(|(_, wall)| TaskRules {
         wall,
         n_walks: options.n_walks,
+        ends_after: options.ends_after,
         noise_free: NoiseFree { every: 10, last: 2 },
         n_finalists: 3,
         is_exact: true,

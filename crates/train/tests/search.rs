@@ -8,7 +8,7 @@ use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_rl::Profile;
 use secateur_scene::{PluginConfig, SceneError};
-use secateur_sim::{PruningPlugin, Reward, Step, Tick, write_reward};
+use secateur_sim::{EndsAfter, PruningPlugin, Reward, Step, Tick, write_reward};
 use secateur_train::{SavedSearch, SearchEvent, TaskResult};
 use tiny::{MTACP, N_TASKS, N_WALKS, Options, TestAgent, go_on, rewards, run, search, with_plugin};
 
@@ -43,6 +43,24 @@ fn uniform_is_scored_once_and_then_known() {
     for result in results {
         assert_eq!(result.stats.n_cache_hits, N_WALKS - 1);
     }
+}
+
+#[test]
+fn a_search_that_counts_scored_candidates_scores_exactly_so_many_and_walks_on_in_vain_five_times_as_long() {
+    let scored = |agent, n_walks| {
+        let (events, results, _) = run(&Options { n_walks, ends_after: EndsAfter::Scored, ..Options::new(agent) });
+        assert_eq!(rewards(&events).len() as u64, results.iter().map(|r| r.stats.n_ended).sum::<u64>());
+        results.iter().map(|r| (r.stats.n_scored(), r.stats.n_begun, r.stats.n_ended)).collect::<Vec<_>>()
+    };
+    // Ten candidates are all there are.
+    for (n_wanted, n_found) in [(6, 6), (30, 10)] {
+        for (n_scored, n_begun, n_ended) in scored(TestAgent::Random, n_wanted) {
+            assert_eq!((n_scored, n_begun), (n_found, n_ended));
+            assert!(if n_wanted == n_found { n_ended <= 30 } else { n_ended == 5 * n_wanted }, "{n_ended}");
+        }
+    }
+    assert_eq!(scored(TestAgent::Uniform, 7), [(1, 35, 35); N_TASKS]);
+    assert_eq!(scored(TestAgent::Uniform, 1), [(1, 1, 1); N_TASKS]);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use secateur_kernels::{KernelError, channel_norms};
 use secateur_net::KeptChannels;
 use secateur_rl::agents::random::RandomSettings;
-use secateur_sim::{Build, Evaluate, Evaluator, NoiseFree, PluginList, Pool, ProcessEvent, RewardKind, Settings};
+use secateur_sim::{
+    Build, EndsAfter, Evaluate, Evaluator, NoiseFree, PluginList, Pool, ProcessEvent, RewardKind, Settings,
+};
 use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup};
 
 use super::*;
@@ -222,6 +224,7 @@ fn search(card: &Card, n_threads: usize) -> (Vec<Score>, Vec<usize>) {
         finalists: 1,
         actors_per_task: 6,
         walks_per_task: 12,
+        ends_after: EndsAfter::Walks,
         noise_free: NoiseFree { every: 0, last: 0 },
     };
     let setup = SearchSetup {
@@ -333,7 +336,7 @@ fn run(
         resume: resumes,
         ..RunSpec::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenes/quickstart.ron"))
     };
-    crate::run_on(&spec, &PluginList::default(), &mut (), |_| open()).unwrap();
+    crate::run_on(&spec, &PluginList::default(), &mut (), |_| open(), None).unwrap();
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     (serde_json::from_str(&read("summary.json")).unwrap(), read("log.txt"))
 }

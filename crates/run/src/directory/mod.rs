@@ -3,7 +3,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod claim;
 pub(crate) mod cut_plan;
-mod entries;
+pub(crate) mod entries;
 mod lock;
 mod metrics_counts;
 pub(crate) mod onnx_files;

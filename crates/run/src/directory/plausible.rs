@@ -14,7 +14,7 @@ use super::metrics_counts::{MetricsCounts, count_metrics};
 use crate::inputs::resolve::Resolved;
 use crate::plans::{SearchPlan, plans};
 use crate::prepare;
-use crate::saved_search::{CurrentSearch, FinishedSearch, WalkRewards};
+use crate::saved_search::{CurrentSearch, FinishedSearch, SearchTimes, WalkRewards};
 use crate::scene::Scene;
 
 /// Refuses a checkpoint with numbers that no run of the scene could have come to.
@@ -128,6 +128,7 @@ fn rules(plan: &SearchPlan<'_>, scene: &Scene, walls: &[(Arc<BudgetWall>, bool)]
     let task = |(wall, is_searched): &(Arc<BudgetWall>, bool)| TaskRules {
         wall: wall.clone(),
         n_walks: if *is_searched { plan.walks_per_task } else { 0 },
+        ends_after: scene.ends_after,
         noise_free: plan.noise_free,
         n_finalists: scene.finalists,
         is_exact: scene.plugins.is_empty(),
@@ -149,11 +150,12 @@ fn check_finished(search: &FinishedSearch, rules: &SearchRules) -> anyhow::Resul
     );
     for (task, rules) in search.tasks.iter().zip(&rules.tasks) {
         task.check(rules)?;
-        let n_ended = task.stats.n_ended;
-        ensure!(n_ended == rules.n_walks, "a finished search has {n_ended} walks of {}", rules.n_walks);
+        let stats = &task.stats;
+        let is_over = stats.n_ended == stats.n_begun && !stats.has_walks_left(rules.ends_after);
+        ensure!(is_over, "a finished search has {} walks of {}", stats.n_ended, rules.n_walks);
     }
     ensure!(rules.learns || search.learner_updates == 0, "it has updates of an agent that does not learn");
-    check_time(search.wall_s)?;
+    check_times(search.times)?;
     check_rewards(&search.rewards, &search.tasks, rules, |_| Vec::new())
 }
 
@@ -162,7 +164,7 @@ fn check_current(current: &CurrentSearch, rules: &SearchRules) -> anyhow::Result
     search.check(rules)?;
     let n_ended = search.tasks.iter().fold(0u64, |sum, task| sum.saturating_add(task.stats.n_ended));
     ensure!(current.n_ended == n_ended, "it tells of {} walks, its tasks of {n_ended}", current.n_ended);
-    check_time(current.wall_s)?;
+    check_times(current.times)?;
     let open = |task: usize| search.acting(task).map(|actor| actor.walk.number).collect();
     check_rewards(&current.rewards, &search.tasks, rules, open)
 }
@@ -181,7 +183,7 @@ fn check_rewards(
         let (mut noisy, mut last) = noise_free.split(saved.stats.n_begun, n_walks);
         for number in open(task) {
             noisy -= u64::from(!noise_free.holds(number, n_walks));
-            last -= u64::from(number + noise_free.last >= n_walks);
+            last -= u64::from(noise_free.is_last(number, n_walks));
         }
         let got = (rewards.noisy.len() as u64, rewards.noise_free.len() as u64);
         ensure!(
@@ -192,6 +194,11 @@ fn check_rewards(
         ensure!(is_finite, "it has a reward that is no finite number");
     }
     Ok(())
+}
+
+fn check_times(times: SearchTimes) -> anyhow::Result<()> {
+    check_time(times.wall)?;
+    check_time(times.evaluation)
 }
 
 fn check_time(wall_s: f64) -> anyhow::Result<()> {

@@ -13,7 +13,8 @@ use secateur_rl::{Unroll, save_unrolls};
 use secateur_sim::Winner;
 
 use super::entries::{
-    BESIDE_NETWORK, FileId, ONNX_FILE, PLAN_FILE, TaskFile, make_folder, open_to_read, open_to_write, remove_temporary,
+    BESIDE_NETWORK, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, TaskFile, make_folder, open_to_read, open_to_write,
+    remove_temporary,
 };
 use super::lock::RunLock;
 use super::onnx_files::OnnxFiles;
@@ -252,6 +253,11 @@ impl RunDirectory {
     /// Tasks whose certificates do not hold.
     pub(crate) fn over_budget(&self) -> &[String] {
         &self.over_budget
+    }
+
+    /// Writes what the agent has learned.
+    pub(crate) fn write_policy(&mut self, state: &[u8]) -> anyhow::Result<()> {
+        self.write_whole(&self.path().join(POLICY_FILE), state)
     }
 
     /// Writes the summary, which comes last.

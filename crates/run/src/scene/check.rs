@@ -116,6 +116,7 @@ impl Checker<'_> {
             agent: agent?,
             actors_per_task: file.actors_per_task,
             walks_per_task: file.walks_per_task,
+            ends_after: file.ends_after,
             scheduler: file.scheduler,
             executor: file.executor,
             queue_capacity: file.queue_capacity,

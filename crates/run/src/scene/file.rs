@@ -7,7 +7,7 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::Protocol;
 use secateur_scene::RawValue;
-use secateur_sim::{Repair, Selection};
+use secateur_sim::{EndsAfter, Repair, Selection};
 use secateur_train::{Executor, Scheduler};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
@@ -86,6 +86,9 @@ pub struct SceneFile {
     /// Walks each task gets.
     #[serde(default = "default_walks_per_task")]
     pub walks_per_task: u64,
+    /// Whether walks are counted, or candidates that are scored.
+    #[serde(default)]
+    pub ends_after: EndsAfter,
     /// How actors and learners share time.
     #[serde(default)]
     pub scheduler: Scheduler,

@@ -7,7 +7,7 @@ use secateur_formats::DatasetSource;
 use secateur_kernels::Precision;
 use secateur_net::{Cost, Protocol};
 use secateur_scene::{Document, Format, PluginConfig, Problem, RawValue, SceneError, to_ron_pretty};
-use secateur_sim::{KeepRange, Repair, Selection};
+use secateur_sim::{EndsAfter, KeepRange, Repair, Selection};
 use secateur_train::{Executor, Scheduler};
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
@@ -70,8 +70,10 @@ pub struct SceneData {
     pub agent: AgentSpec,
     /// Actors that work on each task, 1..=4096.
     pub actors_per_task: usize,
-    /// Walks each task gets, at least 1.
+    /// Walks each task gets, or candidates that are scored for it, at least 1.
     pub walks_per_task: u64,
+    /// Which of them, for the agent and the controls.
+    pub ends_after: EndsAfter,
     /// How actors and learners share time.
     pub scheduler: Scheduler,
     /// What runs the ECS systems of a tick.
@@ -317,6 +319,7 @@ impl SceneData {
             agent: raw(&self.agent.to_ron()),
             actors_per_task: self.actors_per_task,
             walks_per_task: self.walks_per_task,
+            ends_after: self.ends_after,
             scheduler: self.scheduler,
             executor: self.executor,
             queue_capacity: self.queue_capacity,

@@ -8,9 +8,9 @@ use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
     Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, CostBound,
-    Criterion, EventLog, FeatureScale, Finalists, FittedImages, IndexOf, Inputs, Kept, LateScores, Macs, MadeBy,
-    N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask, Repair,
-    Reward, RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent,
+    Criterion, EndsAfter, EventLog, FeatureScale, Finalists, FittedImages, IndexOf, Inputs, Kept, LateScores, Macs,
+    MadeBy, N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask,
+    Repair, Reward, RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent,
     TaskStats, TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
 };
 
@@ -121,6 +121,7 @@ impl Process {
             finalists: 2,
             actors_per_task: 1,
             walks_per_task: 10,
+            ends_after: EndsAfter::Walks,
             noise_free: NoiseFree { every: 0, last: 0 },
         });
         let network = spawn_network(&mut world, 0, &Arc::new(prepared));

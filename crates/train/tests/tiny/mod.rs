@@ -16,8 +16,8 @@ use secateur_rl::agents::uniform::UniformSettings;
 use secateur_rl::{Agent, AgentSettings, EnvironmentSpec, Profile, RlError};
 use secateur_scene::PluginConfig;
 use secateur_sim::{
-    CostBound, FittedImages, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, ProcessEvent, PruningPlugin,
-    Repair, RewardInputs, RewardKind, Settings, TaskSetup,
+    CostBound, EndsAfter, FittedImages, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, ProcessEvent,
+    PruningPlugin, Repair, RewardInputs, RewardKind, Settings, TaskSetup,
 };
 use secateur_train::{Executor, Scheduler, Search, SearchEvent, SearchSetup, TaskResult};
 
@@ -102,6 +102,7 @@ pub struct Options {
     pub scheduler: Scheduler,
     pub executor: Executor,
     pub n_walks: u64,
+    pub ends_after: EndsAfter,
     pub n_actors: usize,
     pub spend_leftover: bool,
     pub plugins: PluginList,
@@ -117,6 +118,7 @@ impl Options {
             scheduler: Scheduler::Lockstep,
             executor: Executor::Single,
             n_walks: N_WALKS,
+            ends_after: EndsAfter::Walks,
             n_actors: 3,
             spend_leftover: true,
             plugins: PluginList::default(),
@@ -161,6 +163,7 @@ pub fn search_on(
         finalists: 3,
         actors_per_task: options.n_actors,
         walks_per_task: options.n_walks,
+        ends_after: options.ends_after,
         noise_free: NoiseFree { every: 10, last: 2 },
     };
     let app = options.plugins.app(&options.configs).unwrap();

@@ -13,6 +13,7 @@ use super::report::GradientStepSums;
 use super::settings::{MtacpSettings, SigmaRule, UnrollRule};
 use crate::agent::EnvironmentSpec;
 use crate::error::{During, RlError, check_finite};
+use crate::inheritance::Inheritance;
 use crate::interface::{LearnReport, Learner, Policy};
 use crate::nn::params::{Params, flat_gradient};
 use crate::optim::{Optimizer, clip_gradient_norm};
@@ -220,6 +221,39 @@ impl Learner for MtacpLearner {
         state.optimizer.restore(reader.f32("optimizer.mean")?, reader.f32("optimizer.square")?, n_steps)?;
         let n_best = self.frame.settings.imitated_walks;
         state.memories = memory::load(self.frame.n_tasks, n_best, self.frame.n_features, &reader)?;
+        self.policy = Arc::new(publish(&self.frame, &state, self.walks_planned)?);
+        self.state = state;
+        Ok(())
+    }
+
+    /// The weights, and for the table's row of a group the mean of the rows that it is like. The exploration is that of
+    /// the end of a search; what was remembered of tasks and walks stays behind.
+    fn inherit(&mut self, from: &Inheritance<'_>) -> Result<(), RlError> {
+        let reader = StateReader::new(from.state)?;
+        let mut values = reader.f32("weights")?;
+        let n_table = self.frame.net.n_table;
+        let n_table_then = if n_table == 0 { 0 } else { from.n_tasks_then.saturating_mul(from.walk_length_max_then) };
+        let n_others = self.state.params.values().len() - n_table;
+        if values.len() != n_others + n_table_then {
+            let (got, expected) = (values.len(), n_others + n_table_then);
+            return Err(RlError::State {
+                what: format!(
+                    "it has {got} weights, expected {expected}: other settings, or other numbers of networks or data sets"
+                ),
+            });
+        }
+        let table = values.split_off(n_others);
+        let row = |task: usize, group: usize| table.get(task * from.walk_length_max_then + group).copied();
+        for origin in from.origins.iter().filter(|_| n_table > 0) {
+            for group in 0..self.frame.walk_length_max {
+                let then = origin.group_then(group.min(origin.walk_length.saturating_sub(1)));
+                let rows = origin.shares.iter().map(|&(task, share)| Some(share * row(task, then)?));
+                let sum = rows.sum::<Option<f32>>();
+                values.push(sum.ok_or_else(|| RlError::State { what: "it has no row of such a task".to_owned() })?);
+            }
+        }
+        let mut state = State { n_walks: self.walks_planned, ..self.state.clone() };
+        state.params.restore(values)?;
         self.policy = Arc::new(publish(&self.frame, &state, self.walks_planned)?);
         self.state = state;
         Ok(())
