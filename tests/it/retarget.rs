@@ -30,7 +30,9 @@ fn run(out: &Path, extra: &[&str]) {
     ];
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
     command.arg("run").arg(scene).arg("--out").arg(out).arg("--quiet");
-    sets.iter().chain(extra).for_each(|set| drop(command.args(["--set", set])));
+    for set in sets.iter().chain(extra) {
+        command.args(["--set", set]);
+    }
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
 }

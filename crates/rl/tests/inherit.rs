@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "the helpers of these tests fail by panicking")]
 
+#[expect(dead_code, reason = "other tests need the rest")]
 mod synthetic;
 
 use secateur_rl::agents::evolution::EvolutionSettings;
