@@ -211,15 +211,6 @@ fn best_walks_are_kept_in_order_without_repeats() {
     assert_eq!(memory.best.len(), 3, "two walks in one unroll are not remembered");
 }
 
-#[test]
-fn reward_statistics_are_the_mean_and_variance_of_few_rewards() {
-    let mut stats = memory::RewardStats::default();
-    [0.5, 0.7, 0.6].into_iter().for_each(|reward| stats.add(reward));
-    // Mean .6, population variance .02 / 3.
-    assert!((stats.standardise(0.6)).abs() < 1e-12);
-    assert!((stats.standardise(0.7) - 0.1 / (0.02f64 / 3.0).sqrt()).abs() < 1e-9);
-}
-
 /// Widths 16, 15 and 6 of 16 are planned.
 #[test]
 fn a_search_that_starts_at_the_knapsack_keeps_it_and_shifts_it_with_the_budget() {
