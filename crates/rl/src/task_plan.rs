@@ -162,8 +162,8 @@ impl TaskPlan {
         self.widths.groups.len()
     }
 
-    /// Share of its channels that the knapsack keeps of the group at `place`, moved with what earlier groups left of the
-    /// budget: by as many logits as lie between `even_ratio` and the one that was planned for.
+    /// Share of its channels that the knapsack keeps of the group at `place`, moved with what earlier groups left of
+    /// the budget: by as many logits as lie between `even_ratio` and the one that was planned for.
     pub(crate) fn shifted_ratio(&self, place: usize, even_ratio: f32, keep_ratio_min: f32) -> f32 {
         let planned = self.knapsack[place] as f32 / self.widths.groups[place].n_channels as f32;
         shifted(planned, [even_ratio, self.even_ratios[place]], keep_ratio_min)

@@ -1,15 +1,16 @@
-//! AMC (He, Lin, Liu, Wang, Li and Han, ECCV 2018): DDPG, one search for each task. Tasks of one scene share nothing: each
-//! has actor, critic, replay ring and baseline of its own.
+//! AMC (He, Lin, Liu, Wang, Li and Han, ECCV 2018): DDPG, one search for each task. Tasks of one scene share nothing:
+//! each has actor, critic, replay ring and baseline of its own.
 //!
-//! Profile Paper has the published settings where they are known, else those of the released code: 300 units twice, Adam
-//! 1e-4 and 1e-3, batches of 64 steps, discount 1, targets that follow at 0.01, noise of deviation 0.5 that falls by 0.95
-//! a walk behind a warm-up (100 of 400 walks: a quarter), a baseline that moves half way with each batch, and the reward
-//! of a walk copied to each of its steps. The ring has 100 walks (released code; the paper's 2,000 steps are as many
-//! on a network with 20 groups). The least keep ratio, the refit and the leftover budget are those of every agent's
-//! profile Paper. What departs from the released code, and why, stands with [`DdpgSettings`] and its module.
+//! Profile Paper has the published settings where they are known, else those of the released code: 300 units twice,
+//! Adam 1e-4 and 1e-3, batches of 64 steps, discount 1, targets that follow at 0.01, noise of deviation 0.5 that falls
+//! by 0.95 a walk behind a warm-up (100 of 400 walks: a quarter), a baseline that moves half way with each batch, and
+//! the reward of a walk copied to each of its steps. The ring has 100 walks (released code; the paper's 2,000 steps are
+//! as many on a network with 20 groups). The least keep ratio, the refit and the leftover budget are those of every
+//! agent's profile Paper. What departs from the released code, and why, stands with [`DdpgSettings`] and its module.
 //!
-//! Profile Tuned acts around the knapsack's widths, remembers what was realised, and learns from rewards in units of
-//! their deviation, with a smaller network that takes larger steps.
+//! Profile Tuned acts around the knapsack's widths, remembers what the budget made of an action, sees which group it
+//! decides, learns from rewards in units of their deviation, imitates the best walks, and takes one larger gradient step
+//! a walk with a smaller network. On the synthetic tasks of this crate's tests imitation and the place bring most of it.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -43,8 +44,7 @@ impl<'de> Deserialize<'de> for AmcSettings {
 }
 
 impl AgentKind for AmcSettings {
-    const ENTRY: AgentEntry =
-        AgentEntry::learning("Amc", "amc", "DDPG with replay, one search for each task");
+    const ENTRY: AgentEntry = AgentEntry::learning("Amc", "amc", "DDPG with replay, one search for each task");
 }
 
 impl AgentSettings for AmcSettings {

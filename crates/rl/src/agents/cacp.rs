@@ -1,20 +1,20 @@
-//! CACP (Liu, Guo, Guo, Jiang and Chen, IEEE SPL 2021): DDPG, one network for all tasks. It sees the budget, so one search
-//! learns several; rewards are taken against the mean of their budget.
+//! CACP (Liu, Guo, Guo, Jiang and Chen, IEEE SPL 2021): DDPG, one network for all tasks. It sees the budget, so one
+//! search learns several; rewards are taken against the mean of their budget.
 //!
-//! Profile Paper is AMC's with what CACP changes: 300 of 800 walks are warm-up; a walk's reward is divided among its steps;
-//! it counts against a baseline of its task (that is, of budget, network and data set), which moves by 0.001 with each
-//! walk (released code); a walk without noise is chosen by beam. What departs:
-//! * The beam is one step deep. The paper samples whole walks around the learned policy and keeps the best of a beam;
-//!   a policy here sees one group at a time, and cannot walk ahead, as walls and widths are the simulation's. So of each
-//!   group's actions, the actor's and some drawn near it, it takes the one that the critic values most. The draws differ
-//!   from walk to walk, and the best of the noise-free walks at the end of a search is kept, as of a beam.
+//! Profile Paper is AMC's with what CACP changes: 300 of 800 walks are warm-up; a walk's reward is divided among its
+//! steps; it counts against a baseline of its task (that is, of budget, network and data set), which moves by 0.001
+//! with each walk (released code); a walk without noise is chosen by beam. What departs:
+//! * The beam is one step deep. The paper samples whole walks around the learned policy and keeps the best of a beam; a
+//!   policy here sees one group at a time, and cannot walk ahead, as walls and widths are the simulation's. So of each
+//!   group's actions, the actor's and some drawn near it, it takes the one that the critic values most. The draws
+//!   differ from walk to walk, and the best of the noise-free walks at the end of a search is kept, as of a beam.
 //! * Budgets come in turn, as many walks of each, where the paper draws one for each walk.
 //! * As many gradient steps as the walk had (released code), where the paper's algorithm 1 has one a walk.
 //! * The mean of a budget starts as that of its first walks, where the released code has constants for its network.
 //! * Noise falls with the walks of each task, so that several budgets are explored as long as one.
 //!
-//! What departs from the released code of DDPG stands with [`DdpgSettings`] and its module. Profile Tuned is AMC's, on one
-//! network for all tasks.
+//! What departs from the released code of DDPG stands with [`DdpgSettings`] and its module. Profile Tuned is AMC's, on
+//! one network for all tasks.
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -1,5 +1,5 @@
-//! IMPALA (Espeholt et al., ICML 2018) as the ablation of MTACP's Table III: MTACP's network and learner without the LSTM,
-//! and without what is done against sparse rewards.
+//! IMPALA (Espeholt et al., ICML 2018) as the ablation of MTACP's Table III: MTACP's network and learner without the
+//! LSTM, and without what is done against sparse rewards.
 //!
 //! Of profile Tuned's remedies, a discount of 1 and imitation of the best walks go; rewards stay in units of their
 //! standard deviation, which only keeps one learning rate right for every task. The table names no other difference.
@@ -39,11 +39,8 @@ impl<'de> Deserialize<'de> for ImpalaSettings {
 }
 
 impl AgentKind for ImpalaSettings {
-    const ENTRY: AgentEntry = AgentEntry::learning(
-        "Impala",
-        "impala",
-        "multi-task actor-critic with V-trace alone: no LSTM, no imitation",
-    );
+    const ENTRY: AgentEntry =
+        AgentEntry::learning("Impala", "impala", "multi-task actor-critic with V-trace alone: no LSTM, no imitation");
 }
 
 impl AgentSettings for ImpalaSettings {

@@ -1,5 +1,5 @@
-//! PPO (Schulman, Wolski, Dhariwal, Radford and Klimov 2017) as the ablation of MTACP's Table III: MTACP's network without
-//! the LSTM, the clipped surrogate in place of V-trace, unrolls of one walk, several passes over each batch.
+//! PPO (Schulman, Wolski, Dhariwal, Radford and Klimov 2017) as the ablation of MTACP's Table III: MTACP's network
+//! without the LSTM, the clipped surrogate in place of V-trace, unrolls of one walk, several passes over each batch.
 //!
 //! The table tells no settings of its PPO. Profile Paper takes those of the PPO paper: Adam 3e-4, 10 passes, discount
 //! 0.99 and lambda 0.95 (its table 3), value and entropy coefficients 1 and 0.01 for a network that both share (its

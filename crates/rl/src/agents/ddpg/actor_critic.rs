@@ -123,6 +123,8 @@ pub(super) struct ActorCritic {
     pub(super) actor: Followed,
     pub(super) critic: Followed,
     pub(super) replay: Replay,
+    /// The best walks of each task.
+    pub(super) best: Replay,
     /// Moving mean of the batches' mean rewards; none before the first.
     pub(super) baseline: Option<f64>,
     /// Walks learned from.
@@ -139,6 +141,7 @@ impl ActorCritic {
             // Another seed: the first weights of two networks of one shape would else be the same.
             critic: Followed::new(Params::new(frame.sizes.critic(), seed ^ u64::MAX)),
             replay: Replay::default(),
+            best: Replay::default(),
             baseline: None,
             n_walks: 0,
             n_gradient_steps: 0,
@@ -167,7 +170,13 @@ impl ActorCritic {
         let targets = self.targets(&batch, baseline)?;
         let (critic, gradient) = critic_loss(&self.critic.now, &batch, &targets)?;
         self.critic.step(&gradient, settings.critic_rate)?;
-        let (actor, gradient) = actor_loss(&self.actor.now, &self.critic.now, &batch)?;
+        let best: Vec<PastStep<'_>> = self.best.all().collect();
+        let imitated = match &best[..] {
+            [] => None,
+            best => Some(StepBatch::new(settings, frame.sizes.n_features, best, rewards)?),
+        };
+        let imitated = imitated.as_ref().map(|batch| (batch, settings.imitation_weight));
+        let (actor, gradient) = actor_loss(&self.actor.now, &self.critic.now, &batch, imitated)?;
         self.actor.step(&gradient, settings.actor_rate)?;
         self.actor.follow(settings.target_rate);
         self.critic.follow(settings.target_rate);
@@ -190,16 +199,16 @@ impl ActorCritic {
         let next = actor(&of_actor, &batch.next_features)
             .and_then(|actions| critic(&of_critic, &batch.next_features, &actions)?.to_vec1::<f32>())
             .during("targets")?;
-        let target = |((reward, discount), next): ((&f64, &f64), f32)| {
-            (reward - baseline + discount * f64::from(next)) as f32
-        };
-        Ok(batch.rewards.iter().zip(&batch.discounts).zip(next).map(target).collect())
+        let target =
+            |step: usize| (batch.rewards[step] - baseline + batch.discounts[step] * f64::from(next[step])) as f32;
+        Ok((0..next.len()).map(target).collect())
     }
 
     pub(super) fn save(&self, prefix: &str, writer: &mut StateWriter) {
         self.actor.save(&format!("{prefix}.actor"), writer);
         self.critic.save(&format!("{prefix}.critic"), writer);
         self.replay.save(&format!("{prefix}.replay"), writer);
+        self.best.save(&format!("{prefix}.best"), writer);
         writer.put_f64(format!("{prefix}.baseline"), self.baseline.as_slice());
         writer.put_u64(format!("{prefix}.counts"), &[self.n_walks, self.n_gradient_steps]);
     }
@@ -208,8 +217,12 @@ impl ActorCritic {
     pub(super) fn load(&mut self, frame: &DdpgFrame, prefix: &str, reader: &StateReader) -> Result<(), RlError> {
         self.actor.load(&format!("{prefix}.actor"), reader)?;
         self.critic.load(&format!("{prefix}.critic"), reader)?;
-        let limits = [frame.environment.n_tasks, frame.settings.replay_walks, frame.sizes.n_features];
-        self.replay = Replay::load(&format!("{prefix}.replay"), limits, reader)?;
+        let (n_tasks, n_features) = (frame.environment.n_tasks, frame.sizes.n_features);
+        let ring = |name: &str, n_walks: usize| {
+            Replay::load(&format!("{prefix}.{name}"), [n_tasks, n_walks, n_features], reader)
+        };
+        self.replay = ring("replay", frame.settings.replay_walks)?;
+        self.best = ring("best", n_tasks.saturating_mul(frame.settings.imitated_walks))?;
         self.baseline = match reader.f64(&format!("{prefix}.baseline"))?[..] {
             [] => None,
             [baseline] if baseline.is_finite() => Some(baseline),
@@ -237,11 +250,7 @@ fn with_gradient(what: &'static str, loss: &Tensor, variables: &[Var]) -> Result
 }
 
 /// Mean of `(Q(s, a) - y)^2` over the batch, and its gradient in the critic's weights.
-pub(super) fn critic_loss(
-    of_critic: &Params,
-    batch: &StepBatch,
-    targets: &[f32],
-) -> Result<(f64, Vec<f32>), RlError> {
+pub(super) fn critic_loss(of_critic: &Params, batch: &StepBatch, targets: &[f32]) -> Result<(f64, Vec<f32>), RlError> {
     let variables = of_critic.variables()?;
     let loss = Tensor::from_slice(targets, targets.len(), &Device::Cpu)
         .and_then(|y| (critic(&tensors_of(&variables), &batch.features, &batch.actions)? - y)?.sqr()?.mean_all())
@@ -249,16 +258,23 @@ pub(super) fn critic_loss(
     with_gradient("critic loss", &loss, &variables)
 }
 
-/// Mean of `-Q(s, mu(s))` over the batch, and its gradient in the actor's weights.
+/// Mean of `-Q(s, mu(s))` over the batch, plus the mean of `(mu(s) - a)^2` over imitated steps times their weight, and
+/// its gradient in the actor's weights.
 pub(super) fn actor_loss(
     of_actor: &Params,
     of_critic: &Params,
     batch: &StepBatch,
+    imitated: Option<(&StepBatch, f64)>,
 ) -> Result<(f64, Vec<f32>), RlError> {
     let variables = of_actor.variables()?;
-    let of_critic = of_critic.tensors()?;
-    let loss = actor(&tensors_of(&variables), &batch.features)
+    let (of_actor, of_critic) = (tensors_of(&variables), of_critic.tensors()?);
+    let mut loss = actor(&of_actor, &batch.features)
         .and_then(|actions| critic(&of_critic, &batch.features, &actions)?.mean_all()?.neg())
         .during("actor loss")?;
+    if let Some((best, weight)) = imitated {
+        loss = actor(&of_actor, &best.features)
+            .and_then(|actions| &loss + ((actions - &best.actions)?.sqr()?.mean_all()? * weight)?)
+            .during("actor loss")?;
+    }
     with_gradient("actor loss", &loss, &variables)
 }

@@ -49,8 +49,10 @@ impl DdpgFrame {
         plans: Option<TaskPlans>,
     ) -> Self {
         let is_central = settings.action != ActionRule::KeepRatio;
-        let n_features = environment.n_features + usize::from(is_central) + n_features(settings.observe);
-        let sizes = NetSizes { n_features, hidden: settings.hidden.clone(), starts_central: is_central };
+        let n_places = if settings.sees_place { environment.walk_length_max } else { 0 };
+        let n_seen = environment.n_features + usize::from(is_central) + n_features(settings.observe);
+        let sizes =
+            NetSizes { n_features: n_seen + n_places, hidden: settings.hidden.clone(), starts_central: is_central };
         Self { settings, scope, environment: *environment, plans, sizes }
     }
 
@@ -74,8 +76,8 @@ impl DdpgFrame {
         })
     }
 
-    /// Appends what the networks see: the observation, what the budget leaves if actions are around it, and error curves
-    /// if they are observed.
+    /// Appends what the networks see: the observation, what the budget leaves if actions are around it, error curves if
+    /// they are observed, and the place if it is seen.
     pub(super) fn push_features(
         &self,
         features: &mut Vec<f32>,
@@ -92,6 +94,10 @@ impl DdpgFrame {
         if self.settings.observe == ObserveRule::Errors {
             let plan = self.plan(at);
             features.extend(plan.map_or([0.0; N_ERROR_FEATURES], |plan| error_features(plan, at.layer as usize)));
+        }
+        if self.settings.sees_place {
+            let n_places = self.environment.walk_length_max as u32;
+            features.extend((0..n_places).map(|place| if place == at.layer { 1.0 } else { 0.0 }));
         }
         Ok(())
     }

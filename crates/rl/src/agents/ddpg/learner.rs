@@ -6,7 +6,7 @@ use super::actor_critic::{ActorCritic, StepLosses};
 use super::frame::{Choice, DdpgFrame, SearchScope};
 use super::policy::{DdpgPolicy, SearchPolicy};
 use super::replay::PastWalk;
-use super::settings::{DdpgSettings, StoredAction};
+use super::settings::{DdpgSettings, StoredAction, UpdateRule};
 use super::task_reward::TaskReward;
 use crate::agent::EnvironmentSpec;
 use crate::error::RlError;
@@ -98,12 +98,19 @@ impl DdpgLearner {
             let n_steps = walk.actions.len();
             self.state.rewards[walk.task as usize].add(walk.reward.into(), settings.reward_scale);
             let search = &mut self.state.searches[place];
+            if settings.imitated_walks > 0 {
+                search.best.keep_best(&walk, settings.imitated_walks);
+            }
             search.replay.push(walk, settings.replay_walks);
             search.n_walks += 1;
             if search.n_walks <= frame.warmup_walks() {
                 continue;
             }
-            for _ in 0..settings.passes * n_steps {
+            let n_updates = match settings.updates {
+                UpdateRule::PerStep(n) => n * n_steps,
+                UpdateRule::PerWalk(n) => n,
+            };
+            for _ in 0..n_updates {
                 losses.extend(search.gradient_step(&frame, place, &self.state.rewards)?);
             }
         }

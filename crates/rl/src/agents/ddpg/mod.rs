@@ -1,9 +1,9 @@
-//! DDPG (Lillicrap et al., ICLR 2016) with the replay, noise and baseline of AMC's released code, which CACP shares: what
-//! the agents `amc` and `cacp` are made of. `amc` has one search for each task, `cacp` one for all.
+//! DDPG (Lillicrap et al., ICLR 2016) with the replay, noise and baseline of AMC's released code, which CACP shares:
+//! what the agents `amc` and `cacp` are made of. `amc` has one search for each task, `cacp` one for all.
 //!
-//! Of a search: an actor (features to an action in [0, 1]), a critic (features and action, which enters the first layer,
-//! to a value), their targets, which follow softly, a ring of the last walks, and a moving baseline. After each walk it
-//! takes as many gradient steps as the walk had, each on a batch from the ring.
+//! Of a search: an actor (features to an action in [0, 1]), a critic (features and action, which enters the first
+//! layer, to a value), their targets, which follow softly, a ring of the last walks, and a moving baseline. After each
+//! walk it takes as many gradient steps as the walk had, each on a batch from the ring.
 //!
 //! What departs from the released code, whatever the settings say:
 //! * A walk is appended as a whole before its gradient steps, not step by step between them.
@@ -28,4 +28,4 @@ mod tests;
 
 pub(super) use frame::SearchScope;
 pub(super) use learner::DdpgLearner;
-pub use settings::{ActionRule, CreditRule, DdpgSettings, RewardScale, SigmaDecay, StoredAction};
+pub use settings::{ActionRule, CreditRule, DdpgSettings, RewardScale, SigmaDecay, StoredAction, UpdateRule};

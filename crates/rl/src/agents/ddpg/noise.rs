@@ -31,7 +31,8 @@ mod tests {
 
     #[test]
     fn draws_have_the_moments_of_the_truncated_normal_and_never_leave_it() {
-        for (place, (mean, sigma)) in [(0.5, 0.5), (0.0, 0.5), (0.95, 0.1), (1.0, 1.0), (0.3, 0.001)].iter().enumerate() {
+        for (place, (mean, sigma)) in [(0.5, 0.5), (0.0, 0.5), (0.95, 0.1), (1.0, 1.0), (0.3, 0.001)].iter().enumerate()
+        {
             let mut rng = RngStream::new(4, place as u64, 0, 0);
             let draws: Vec<f64> = (0..40_000).map(|_| truncated_normal(*mean, *sigma, &mut rng).into()).collect();
             assert!(draws.iter().all(|x| (0.0..=1.0).contains(x)));

@@ -68,23 +68,18 @@ impl DdpgPolicy {
         let means = Tensor::from_slice(&features, (ROWS, n_features), &Device::Cpu)
             .and_then(|features| actor(&search.actor, &features)?.to_vec1::<f32>())
             .during("actor")?;
-        let decide = |((request, &mean), features): ((&&ActRequest, &f32), &[f32])| {
+        let decide = |row: usize| {
+            let (request, mean) = (rows[row], means[row]);
             check_finite("act", "action", &[mean])?;
-            let action = self.action(search, request, mean, features)?;
+            let action = self.action(search, request, mean, &features[row * n_features..(row + 1) * n_features])?;
             let keep_ratio = self.frame.keep_ratio(action, choice(request));
             Ok(Decision { keep_ratio, raw_action: action, ..Decision::default() })
         };
-        rows.iter().zip(&means).zip(features.chunks_exact(n_features)).map(decide).collect()
+        (0..rows.len()).map(decide).collect()
     }
 
     /// The action of a decision whose actor says `mean`.
-    fn action(
-        &self,
-        search: &SearchPolicy,
-        request: &ActRequest,
-        mean: f32,
-        features: &[f32],
-    ) -> Result<f32, RlError> {
+    fn action(&self, search: &SearchPolicy, request: &ActRequest, mean: f32, features: &[f32]) -> Result<f32, RlError> {
         let settings = &self.frame.settings;
         if request.explore && self.frame.keeps_plan(request.walk) {
             return Ok(CENTRE);

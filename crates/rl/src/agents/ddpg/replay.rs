@@ -40,6 +40,27 @@ impl Replay {
         }
     }
 
+    /// Takes a walk in if it is among the `n_best` of its task; of equals the earlier stay. The same actions again are
+    /// no other walk.
+    pub(super) fn keep_best(&mut self, walk: &PastWalk, n_best: usize) {
+        let is_known = |known: &Arc<PastWalk>| known.task == walk.task && known.actions == walk.actions;
+        if self.0.iter().any(is_known) {
+            return;
+        }
+        self.0.push_back(Arc::new(walk.clone()));
+        let of_task: Vec<usize> = (0..self.0.len()).filter(|&place| self.0[place].task == walk.task).collect();
+        // The last of the worst.
+        let worst = |&a: &usize, &b: &usize| self.0[b].reward.total_cmp(&self.0[a].reward).then(a.cmp(&b));
+        if let Some(worst) = of_task.iter().copied().max_by(worst).filter(|_| of_task.len() > n_best) {
+            self.0.remove(worst);
+        }
+    }
+
+    /// Every step.
+    pub(super) fn all(&self) -> impl Iterator<Item = PastStep<'_>> {
+        self.0.iter().flat_map(|walk| (0..walk.actions.len()).map(move |step| PastStep { walk, step }))
+    }
+
     /// Steps that may be sampled.
     pub(super) fn n_steps(&self, skip_first: bool) -> usize {
         (0..self.0.len()).map(|place| self.n_steps_of(place, skip_first)).sum()
@@ -193,6 +214,19 @@ mod tests {
         let few = ring(1, 3);
         assert_eq!(few.sample(7, false, &mut RngStream::new(1, 0, 0, 0)).len(), 7, "too few are drawn again");
         assert!(Replay::default().sample(7, false, &mut RngStream::new(1, 0, 0, 0)).is_empty());
+    }
+
+    #[test]
+    fn the_best_walks_of_each_task_are_kept_without_repeats() {
+        let walk = |task, action, reward| PastWalk { task, features: vec![0.0], actions: vec![action], reward };
+        let mut best = Replay::default();
+        for (task, action, reward) in
+            [(0, 0.1, 0.5), (0, 0.2, 0.7), (1, 0.1, 0.1), (0, 0.3, 0.6), (0, 0.2, 0.7), (0, 0.4, 0.6), (0, 0.5, 0.2)]
+        {
+            best.keep_best(&walk(task, action, reward), 2);
+        }
+        let kept: Vec<(u32, f32)> = best.all().map(|past| (past.walk.task, past.walk.actions[past.step])).collect();
+        assert_eq!(kept, [(0, 0.2), (1, 0.1), (0, 0.3)]);
     }
 
     #[test]

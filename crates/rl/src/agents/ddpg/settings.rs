@@ -51,6 +51,15 @@ pub enum RewardScale {
     Standardised,
 }
 
+/// How many gradient steps a walk is followed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateRule {
+    /// So many for each of its steps (AMC, and the released code of CACP: one).
+    PerStep(usize),
+    /// So many (CACP's algorithm 1: one).
+    PerWalk(usize),
+}
+
 /// What of a walk's reward each of its steps gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CreditRule {
@@ -69,8 +78,11 @@ profiled_settings! {
         action: ActionRule,
         /// What is observed of a group.
         observe: ObserveRule,
-        /// Share of the walks that are only remembered: no gradient steps. Their actions are drawn evenly from [0, 1] if
-        /// these are keep ratios, else around where the search starts.
+        /// Whether the networks also see which group of the walk it is, one input for each: groups then need not be
+        /// told apart by their features alone.
+        sees_place: bool,
+        /// Share of the walks that are only remembered: no gradient steps. Their actions are drawn evenly from [0, 1]
+        /// if these are keep ratios, else around where the search starts.
         warmup: f64,
         /// Standard deviation of the normal distribution, truncated to [0, 1], that actions are drawn from.
         sigma: f32,
@@ -84,8 +96,8 @@ profiled_settings! {
         stored: StoredAction,
         /// Steps per gradient step.
         batch: usize,
-        /// Gradient steps for each step of a walk.
-        passes: usize,
+        /// Gradient steps behind each walk.
+        updates: UpdateRule,
         /// Discount inside a walk.
         discount: f64,
         /// Share by which targets follow at each gradient step.
@@ -100,6 +112,10 @@ profiled_settings! {
         reward_scale: RewardScale,
         /// What each step gets of it.
         credit: CreditRule,
+        /// Best walks remembered per task, to be imitated; 0 for none.
+        imitated_walks: usize,
+        /// Weight of the actor's mean squared distance from their actions.
+        imitation_weight: f64,
         /// Actions among which the critic chooses in walks without noise; 1 for the actor's alone.
         beam: usize,
         /// Standard deviation of those that are not the actor's.
@@ -123,7 +139,8 @@ impl DdpgSettings {
         }
         ranges.count("replay_walks", self.replay_walks, 1..=100_000);
         ranges.count("batch", self.batch, 1..=4096);
-        ranges.count("passes", self.passes, 1..=1000);
+        let (UpdateRule::PerStep(n) | UpdateRule::PerWalk(n)) = self.updates;
+        ranges.count("updates[0]", n, 1..=1000);
         ranges.number("discount", self.discount, 0.0..=1.0);
         ranges.positive("target_rate", self.target_rate, 1.0);
         ranges.positive("actor_rate", self.actor_rate, 1.0);
@@ -132,6 +149,8 @@ impl DdpgSettings {
         if let RewardScale::AboveMean(rate) = self.reward_scale {
             ranges.number("reward_scale[0]", rate, 0.0..=1.0);
         }
+        ranges.count("imitated_walks", self.imitated_walks, 0..=1000);
+        ranges.number("imitation_weight", self.imitation_weight, 0.0..=1e6);
         ranges.count("beam", self.beam, 1..=1024);
         ranges.positive("beam_sigma", self.beam_sigma, 1.0);
         ranges.finish()
@@ -156,6 +175,7 @@ impl DdpgSettings {
             hidden: vec![300, 300],
             action: ActionRule::KeepRatio,
             observe: ObserveRule::Shapes,
+            sees_place: false,
             warmup: 0.25,
             sigma: 0.5,
             decay: SigmaDecay::PerWalk(0.95),
@@ -163,7 +183,7 @@ impl DdpgSettings {
             skip_first_steps: false,
             stored: StoredAction::Chosen,
             batch: 64,
-            passes: 1,
+            updates: UpdateRule::PerStep(1),
             discount: 1.0,
             target_rate: 0.01,
             actor_rate: 1e-4,
@@ -171,6 +191,8 @@ impl DdpgSettings {
             baseline_rate: 0.5,
             reward_scale: RewardScale::AsPaid,
             credit: CreditRule::Copied,
+            imitated_walks: 0,
+            imitation_weight: 0.0,
             beam: 1,
             beam_sigma: 0.05,
         }
@@ -182,21 +204,24 @@ impl DdpgSettings {
             hidden: vec![64, 64],
             action: ActionRule::AroundKnapsack,
             observe: ObserveRule::Shapes,
+            sees_place: true,
             warmup: 0.1,
-            sigma: 0.15,
+            sigma: 0.2,
             decay: SigmaDecay::Until(0.03),
             replay_walks: 1000,
             skip_first_steps: false,
             stored: StoredAction::Realised,
             batch: 64,
-            passes: 2,
+            updates: UpdateRule::PerWalk(1),
             discount: 1.0,
             target_rate: 0.01,
-            actor_rate: 1e-3,
+            actor_rate: 5e-3,
             critic_rate: 3e-3,
             baseline_rate: 0.0,
             reward_scale: RewardScale::Standardised,
             credit: CreditRule::Divided,
+            imitated_walks: 4,
+            imitation_weight: 30.0,
             beam: 1,
             beam_sigma: 0.05,
         }

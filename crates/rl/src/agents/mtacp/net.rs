@@ -119,12 +119,7 @@ fn forward_candle(shape: &NetShape, weights: &[Tensor], input: &NetInput) -> can
 type Unrolled = (Vec<Tensor>, Option<[Tensor; 2]>);
 
 /// The LSTM over all steps.
-fn unrolled(
-    shape: &NetShape,
-    weights: &[Tensor],
-    lstm: &[Tensor],
-    input: &NetInput,
-) -> candle_core::Result<Unrolled> {
+fn unrolled(shape: &NetShape, weights: &[Tensor], lstm: &[Tensor], input: &NetInput) -> candle_core::Result<Unrolled> {
     let (n_steps, n_batch, n_hidden) = (input.n_steps, input.n_batch, shape.n_hidden);
     let first = Tensor::from_slice(&input.first_recurrent, (n_batch, 2 * n_hidden), &Device::Cpu)?;
     let mut h = first.narrow(1, 0, n_hidden)?.contiguous()?;
@@ -143,8 +138,9 @@ fn unrolled(
     Ok((outputs, Some([h, c])))
 }
 
-/// The trunk's output at step `t`, last action and last reward, `[B, trunk + 2]`. Step by step rather than for all steps
-/// at once: candle splits elementwise work on 65,536 numbers or more over spinning threads, which starves the actors.
+/// The trunk's output at step `t`, last action and last reward, `[B, trunk + 2]`. Step by step rather than for all
+/// steps at once: candle splits elementwise work on 65,536 numbers or more over spinning threads, which starves the
+/// actors.
 fn head_input(shape: &NetShape, weights: &[Tensor], input: &NetInput, t: usize) -> candle_core::Result<Tensor> {
     let (n_batch, n_inputs) = (input.n_batch, shape.n_inputs);
     let slice = |values: &[f32], width: usize| {
@@ -174,8 +170,7 @@ mod tests {
     use crate::rng::RngStream;
 
     fn small(n_hidden: usize) -> (NetShape, Params) {
-        let shape =
-            NetShape { n_inputs: 3, trunk: vec![4], n_hidden, n_table: 0, table_gain: 1.0, zero_mean: false };
+        let shape = NetShape { n_inputs: 3, trunk: vec![4], n_hidden, n_table: 0, table_gain: 1.0, zero_mean: false };
         let params = Params::new(shape.specs(), 11);
         (shape, params)
     }
