@@ -9,8 +9,9 @@
 //! agent's profile Paper. What departs from the released code, and why, stands with [`DdpgSettings`] and its module.
 //!
 //! Profile Tuned acts around the knapsack's widths, remembers what the budget made of an action, sees which group it
-//! decides, learns from rewards in units of their deviation, imitates the best walks, and takes one larger gradient step
-//! a walk with a smaller network. On the synthetic tasks of this crate's tests imitation and the place bring most of it.
+//! decides, learns from rewards in units of their deviation, imitates the best walks, and takes one larger gradient
+//! step a walk with a smaller network. On the synthetic tasks of this crate's tests imitation and the place bring most
+//! of it.
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -16,7 +16,7 @@ pub(super) const CENTRE: f32 = 0.5;
 
 /// Which tasks have a search in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::agents) enum SearchScope {
+pub(crate) enum SearchScope {
     /// None: each has networks, replay and baseline of its own.
     EachTask,
     /// All.

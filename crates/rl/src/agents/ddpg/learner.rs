@@ -26,7 +26,7 @@ pub(super) struct DdpgState {
 }
 
 /// The learning half of DDPG.
-pub(in crate::agents) struct DdpgLearner {
+pub(crate) struct DdpgLearner {
     pub(super) frame: Arc<DdpgFrame>,
     pub(super) state: DdpgState,
     policy: Arc<DdpgPolicy>,
@@ -37,7 +37,7 @@ impl DdpgLearner {
     ///
     /// # Errors
     /// A failure to copy the initial weights.
-    pub(in crate::agents) fn new(
+    pub(crate) fn new(
         settings: DdpgSettings,
         scope: SearchScope,
         environment: &EnvironmentSpec,

@@ -125,7 +125,7 @@ profiled_settings! {
 
 impl DdpgSettings {
     /// Every setting that is out of its range.
-    pub(in crate::agents) fn out_of_range(&self) -> Vec<BadSetting> {
+    pub(crate) fn out_of_range(&self) -> Vec<BadSetting> {
         let mut ranges = RangeCheck::default();
         ranges.count("hidden", self.hidden.len(), 1..=LAYERS_MAX);
         for (i, &units) in self.hidden.iter().enumerate().take(LAYERS_MAX) {
@@ -157,7 +157,7 @@ impl DdpgSettings {
     }
 
     /// Whether the plans of the tasks are needed.
-    pub(in crate::agents) fn asks_for_plans(&self) -> bool {
+    pub(crate) fn asks_for_plans(&self) -> bool {
         self.action == ActionRule::AroundKnapsack || self.observe == ObserveRule::Errors
     }
 
