@@ -26,7 +26,8 @@ const ALL: [&str; 3] = [
     "walks_per_task=12",
     "controls=[Knapsack(), EqualError, GlobalNorm(normalisation: Lamp), Fixed(widths: {\"conv*\": 0.4, \"conv2a\": 5}),
         Spdy(candidates: 12), ValueOfError(candidates: 12), Evolution(candidates: 12, population: 5, elites: 2),
-        Mtacp(candidates: 12, start: Knapsack, observe: Errors)]",
+        Mtacp(candidates: 12, start: Knapsack, observe: Errors), Impala(candidates: 12), Ppo(candidates: 12),
+        Amc(candidates: 12, observe: Errors), Cacp(candidates: 12)]",
 ];
 
 fn command(out: &Path, sets: &[&str]) -> Command {
@@ -71,7 +72,7 @@ fn every_search_and_plan_gives_the_same_for_any_number_of_threads_and_searches_b
     assert_eq!(run("3"), (summary.clone(), events.clone()));
     let knapsack = widths(&events, "knapsack");
     assert_eq!(knapsack.len(), 1);
-    for agent in ["swap_evolution", "spdy", "value_of_error", "evolution", "mtacp"] {
+    for agent in ["swap_evolution", "spdy", "value_of_error", "evolution", "mtacp", "impala", "ppo", "amc", "cacp"] {
         let walks = widths(&events, agent);
         assert_eq!((walks.len(), walks[0]), (12, knapsack[0]), "{agent}");
     }
@@ -95,7 +96,15 @@ fn every_search_and_plan_gives_the_same_for_any_number_of_threads_and_searches_b
 #[test]
 fn a_search_that_is_killed_goes_on_as_if_it_had_not_been() {
     let dir = tempfile::tempdir().unwrap();
-    for agent in ["SwapEvolution()", "Spdy(patience: 5)", "ValueOfError()", "Evolution(population: 10)"] {
+    for agent in [
+        "SwapEvolution()",
+        "Spdy(patience: 5)",
+        "ValueOfError()",
+        "Evolution(population: 10)",
+        "Amc(updates: PerStep(1))",
+        "Cacp()",
+        "Ppo()",
+    ] {
         let folder = dir.path().join(agent.split('(').next().unwrap());
         let (killed, whole) = (folder.join("killed"), folder.join("whole"));
         let agent = format!("agent={agent}");
@@ -137,6 +146,9 @@ fn widths_that_cannot_be_kept_are_refused_with_what_could_before_anything_is_wri
         ("agent=ValueOfError(swap_share: 1.5)", ["`agent.swap_share` is 1.5", "[0"]),
         ("agent=SwapEvolution(swaps: 0)", ["`agent.swaps` is 0", "1..=100"]),
         ("agent=Mtacp(profile: Paper, start: Knapsack)", ["`agent.start` is Knapsack", "`squash` is Absolute"]),
+        ("agent=Ppo(unroll: Fixed(9))", ["`agent.unroll` is Fixed(9)", "Walk where `objective` is Clipped"]),
+        ("agent=Amc(warmup: 1.0)", ["`agent.warmup` is 1", "[0"]),
+        ("agent=Cacp(hiden: [8])", ["hiden", "did you mean `hidden`?"]),
         ("agent=GlobalNorm(normalisation: Max)", ["`Mean`", "`Lamp`"]),
     ] {
         let output = command(&out, &[set, "channel_multiple=4"]).output().unwrap();

@@ -60,7 +60,8 @@ impl RangeCheck {
 }
 
 /// Declares the settings of an agent that has both profiles. Serde reads `profile` first; what is given replaces that
-/// profile's defaults. The type needs a function `of(Profile)` that returns them.
+/// profile's defaults. The type needs a function `of(Profile)` that returns them; another agent with the same settings
+/// reads them over defaults of its own, by `deserialize_over`.
 macro_rules! profiled_settings {
     ($(#[$about:meta])* pub struct $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$about])*
@@ -73,6 +74,16 @@ macro_rules! profiled_settings {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize_over(deserializer, Self::of)
+            }
+        }
+
+        impl $name {
+            pub(crate) fn deserialize_over<'de, D: serde::Deserializer<'de>>(
+                deserializer: D,
+                defaults: impl Fn($crate::agent::Profile) -> Self,
+            ) -> Result<Self, D::Error> {
+                use serde::Deserialize as _;
                 #[derive(serde::Deserialize)]
                 #[serde(deny_unknown_fields)]
                 struct Given {
@@ -81,7 +92,7 @@ macro_rules! profiled_settings {
                     $(#[serde(default)] $field: Option<$type>,)*
                 }
                 let given = Given::deserialize(deserializer)?;
-                let mut settings = $name::of(given.profile);
+                let mut settings = defaults(given.profile);
                 $(if let Some(value) = given.$field { settings.$field = value; })*
                 Ok(settings)
             }

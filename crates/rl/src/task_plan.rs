@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::RlError;
+use crate::nn::squash::shifted;
 
 /// A channel group and the widths that it may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +160,13 @@ impl TaskPlan {
     /// Groups of the task.
     pub fn n_groups(&self) -> usize {
         self.widths.groups.len()
+    }
+
+    /// Share of its channels that the knapsack keeps of the group at `place`, moved with what earlier groups left of
+    /// the budget: by as many logits as lie between `even_ratio` and the one that was planned for.
+    pub(crate) fn shifted_ratio(&self, place: usize, even_ratio: f32, keep_ratio_min: f32) -> f32 {
+        let planned = self.knapsack[place] as f32 / self.widths.groups[place].n_channels as f32;
+        shifted(planned, [even_ratio, self.even_ratios[place]], keep_ratio_min)
     }
 
     /// The widths within the budget that lose least, the error of each group times its weight.

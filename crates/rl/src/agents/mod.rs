@@ -1,13 +1,18 @@
 //! The agents, one folder or file each. A new one needs its folder and its line in the list below.
 
+pub mod amc;
+pub mod cacp;
+pub mod ddpg;
 pub mod equal_error;
 pub mod evolution;
 pub mod fixed;
 pub mod global_norm;
+pub mod impala;
 pub mod knapsack;
 pub mod mtacp;
 mod plan_search;
 mod planned;
+pub mod ppo;
 pub mod random;
 pub mod spdy;
 pub mod swap_evolution;
@@ -41,6 +46,10 @@ agents! {
     swap_evolution::SwapEvolutionSettings,
     evolution::EvolutionSettings,
     value_of_error::ValueOfErrorSettings,
+    amc::AmcSettings,
+    cacp::CacpSettings,
+    impala::ImpalaSettings,
+    ppo::PpoSettings,
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
-//! Value targets and advantages, one file each.
+//! Value targets, advantages and statistics of rewards, one file each.
 
+pub mod reward_stats;
 pub mod vtrace;

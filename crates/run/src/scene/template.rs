@@ -39,14 +39,22 @@ mod tests {
         assert_eq!(Scene::parse("template.ron", &joint).unwrap().budgets[0].bounds.len(), 2);
     }
 
+    /// How the lines of settings begin.
+    const MTACP: &str = "//   ";
+    const DDPG: &str = "//  * ";
+
     #[test]
     fn every_agent_and_every_setting_of_it_is_explained() {
         let agents = AgentList::default();
         for entry in agents.entries() {
             assert!(template().contains(entry.name), "the template does not tell of {}", entry.name);
             for setting in agents.settings_of(entry.name) {
-                // Mtacp's have a line each.
-                let before = if entry.name == "Mtacp" { "//   " } else { "; " };
+                // Those of networks have a line each.
+                let before = match entry.name {
+                    "Mtacp" | "Impala" | "Ppo" => MTACP,
+                    "Amc" | "Cacp" => DDPG,
+                    _ => "; ",
+                };
                 let is_told = template().contains(&format!("{before}{setting}: ")) || *setting == "profile";
                 assert!(is_told, "the template does not tell of {}'s setting {setting}", entry.name);
             }
@@ -56,7 +64,12 @@ mod tests {
     /// The defaults that the comments state, for both profiles, are the profiles' defaults.
     #[test]
     fn the_defaults_that_are_told_are_the_defaults() {
-        let told = template().lines().filter_map(|line| line.trim().strip_prefix("//   ")?.split_once(": "));
+        defaults_are_told("Mtacp", MTACP);
+        defaults_are_told("Amc", DDPG);
+    }
+
+    fn defaults_are_told(name: &str, before: &str) {
+        let told = template().lines().filter_map(|line| line.trim().strip_prefix(before)?.split_once(": "));
         let sides: Vec<(&str, [&str; 2])> = told
             .map(|(name, text)| {
                 // What explains stands behind several blanks, or is absent.
@@ -66,10 +79,10 @@ mod tests {
             })
             .collect();
         // All but the profile itself.
-        assert_eq!(sides.len() + 1, AgentList::default().settings_of("Mtacp").len());
+        assert_eq!(sides.len() + 1, AgentList::default().settings_of(name).len());
         for (i, profile) in ["Tuned", "Paper"].into_iter().enumerate() {
             let agent = |settings: String| {
-                let text = template().replace("agent: Mtacp(profile: Tuned)", &format!("agent: Mtacp({settings})"));
+                let text = template().replace("agent: Mtacp(profile: Tuned)", &format!("agent: {name}({settings})"));
                 Scene::parse("template.ron", &text).unwrap_or_else(|error| panic!("{error}")).agent.clone()
             };
             let all: String = sides.iter().map(|(name, values)| format!("{name}: {}, ", values[i])).collect();

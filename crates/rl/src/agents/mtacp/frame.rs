@@ -4,7 +4,6 @@ use super::errors::{N_ERROR_FEATURES, error_features};
 use super::net::NetShape;
 use super::settings::{MtacpSettings, ObserveRule, StartRule};
 use crate::error::RlError;
-use crate::nn::squash::shifted;
 use crate::task_plan::{TaskPlan, TaskPlans};
 
 /// Added to softplus, which can round to 0.
@@ -52,10 +51,7 @@ impl Frame {
         let place = at.layer as usize;
         match (self.settings.start, self.plan(at.task)) {
             (StartRule::Knapsack, Some(plan)) if place < plan.n_groups() => {
-                let group = &plan.widths.groups[place];
-                let planned = plan.knapsack[place] as f32 / group.n_channels as f32;
-                let even = [at.even_ratio, plan.even_ratios[place]];
-                shifted(planned, even, self.keep_ratio_min)
+                plan.shifted_ratio(place, at.even_ratio, self.keep_ratio_min)
             }
             _ => at.even_ratio,
         }

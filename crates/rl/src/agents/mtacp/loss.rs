@@ -6,15 +6,17 @@ use super::batch::{UnrollBatch, deciding};
 use super::frame::{Frame, VARIANCE_MIN};
 use super::memory::TaskMemory;
 use super::net::forward;
-use super::settings::SigmaRule;
+use super::settings::{PolicyObjective, SigmaRule};
 use crate::error::{During, RlError, check_finite};
 use crate::nn::gaussian::{entropy_tensor, log_prob_tensor, softplus_tensor};
 use crate::returns::vtrace::{VtraceInput, VtraceReturns, vtrace};
 
 /// Constants of the loss, `[T+1, B]` each; 0 where a step does not count.
 pub(super) struct Targets {
-    /// Weight of each step's log-probability: the V-trace advantage.
+    /// Weight of each step's log-probability, or ratio of densities.
     advantage: Vec<f32>,
+    /// Log-probability of each step when it was taken; only ratios of densities need it.
+    behaviour: Vec<f32>,
     /// Target of each step's value.
     value: Vec<f32>,
     /// 1 where a step of the fresh batch stands.
@@ -101,7 +103,7 @@ impl LossInput<'_> {
         let n_steps = targets.fresh.iter().sum::<f32>().max(1.0);
         let n_imitated = targets.imitated.iter().sum::<f32>().max(1.0);
         let fresh = self.tensor(&targets.fresh)?;
-        let policy = (log_prob * self.tensor(&targets.advantage)?)?.sum_all()?.neg()?;
+        let policy = self.policy_loss(targets, log_prob)?;
         let error = ((value - self.tensor(&targets.value)?)? * &fresh)?;
         let value = (error.sqr()?.sum_all()? * 0.5)?;
         let entropy = (entropy_tensor(variance)? * &fresh)?.sum_all()?;
@@ -123,6 +125,19 @@ impl LossInput<'_> {
         })
     }
 
+    fn policy_loss(&self, targets: &Targets, log_prob: &Tensor) -> candle_core::Result<Tensor> {
+        let advantage = self.tensor(&targets.advantage)?;
+        let gain = match self.frame.settings.objective {
+            PolicyObjective::Vtrace => (log_prob * advantage)?,
+            PolicyObjective::Clipped { range } => {
+                let ratio = (log_prob - self.tensor(&targets.behaviour)?)?.exp()?;
+                let clipped = ratio.clamp(1.0 - range, 1.0 + range)?;
+                (ratio * &advantage)?.minimum(&(clipped * &advantage)?)?
+            }
+        };
+        gain.sum_all()?.neg()
+    }
+
     pub(super) fn targets(&self, heads: &Heads) -> Result<Targets, RlError> {
         let read = |t: &Tensor| t.to_vec1::<f32>().during("read heads");
         let (log_prob, value) = (read(&heads.log_prob)?, read(&heads.value)?);
@@ -137,16 +152,24 @@ impl LossInput<'_> {
             let behaviour: Vec<f64> = unroll.log_prob.iter().map(|&l| f64::from(l)).collect();
             importance += target.iter().zip(&behaviour).map(|(t, b)| libm::exp(t - b)).sum::<f64>();
             n_steps += n as f64;
+            let stored: Vec<f64> = unroll.value.iter().map(|&v| f64::from(v)).collect();
+            let is_stored = matches!(self.frame.settings.objective, PolicyObjective::Clipped { .. });
+            let value_now = column(&value, n, b);
             let input = VtraceInput {
                 n_batch: 1,
                 behaviour_log_prob: &behaviour,
-                target_log_prob: &target,
+                target_log_prob: if is_stored { &behaviour } else { &target },
                 discount: &self.discounts(b),
                 reward: &self.rewards(b),
-                value: &column(&value, n, b),
+                value: if is_stored { &stored } else { &value_now },
                 bootstrap_value: &[f64::from(value[self.batch.index(n, b)])],
             };
-            returns.push(vtrace(&input, self.frame.settings.clip)?);
+            let mut of_unroll = vtrace(&input, self.frame.settings.clip)?;
+            if is_stored {
+                // Of its own policy, V-trace is the value plus the generalised advantage.
+                of_unroll.advantage = of_unroll.vs.iter().zip(&stored).map(|(vs, value)| vs - value).collect();
+            }
+            returns.push(of_unroll);
         }
         Ok(self.scatter(&returns, importance / f64::max(n_steps, 1.0)))
     }
@@ -156,6 +179,7 @@ impl LossInput<'_> {
         let fresh = |t: usize, b: usize| if b < self.n_fresh { Some((&returns[b], t)) } else { None };
         Targets {
             advantage: self.batch.spread(|t, b| fresh(t, b).map_or(0.0, |(r, t)| (scale * r.advantage[t]) as f32)),
+            behaviour: self.batch.spread(|t, b| self.batch.unrolls[b].log_prob[t]),
             value: self.batch.spread(|t, b| fresh(t, b).map_or(0.0, |(r, t)| r.vs[t] as f32)),
             fresh: self.batch.spread(|t, b| if fresh(t, b).is_some() { 1.0 } else { 0.0 }),
             imitated: self.batch.spread(|t, b| if fresh(t, b).is_some() { 0.0 } else { 1.0 }),

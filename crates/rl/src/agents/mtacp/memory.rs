@@ -1,36 +1,9 @@
 //! What the learner remembers of past walks: reward statistics and the best walks, per task.
 
 use crate::error::RlError;
+use crate::returns::reward_stats::RewardStats;
 use crate::state::{StateReader, StateWriter};
 use crate::unroll::Unroll;
-
-/// Running mean and variance of a task's rewards.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct RewardStats {
-    count: f64,
-    mean: f64,
-    variance: f64,
-}
-
-/// The mean forgets rewards older than about this many walks, because the policy that earned them is gone.
-const MEMORY_WALKS: f64 = 64.0;
-/// Least standard deviation assumed, in accuracy: one image of a thousand.
-const SIGMA_MIN: f64 = 1e-3;
-
-impl RewardStats {
-    pub(super) fn add(&mut self, reward: f64) {
-        self.count += 1.0;
-        let rate = self.count.min(MEMORY_WALKS).recip();
-        let deviation = reward - self.mean;
-        self.mean += rate * deviation;
-        self.variance = (1.0 - rate) * (self.variance + rate * deviation * deviation);
-    }
-
-    /// The reward of a walk's end in units of standard deviations from the mean.
-    pub(super) fn standardise(&self, reward: f64) -> f64 {
-        (reward - self.mean) / self.variance.sqrt().max(SIGMA_MIN)
-    }
-}
 
 /// One task's past.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,8 +43,7 @@ fn is_whole_walk(unroll: &Unroll) -> bool {
 
 pub(super) fn save(memories: &[TaskMemory], writer: &mut StateWriter) {
     for (task, memory) in memories.iter().enumerate() {
-        let stats = &memory.stats;
-        writer.put_f64(format!("task.{task}.stats"), &[stats.count, stats.mean, stats.variance]);
+        memory.stats.save(&format!("task.{task}.stats"), writer);
         writer.put_u64(format!("task.{task}.n_best"), &[memory.best.len() as u64]);
         for (i, walk) in memory.best.iter().enumerate() {
             walk.save(&format!("task.{task}.best.{i}"), writer);
@@ -87,12 +59,7 @@ pub(super) fn load(
 ) -> Result<Vec<TaskMemory>, RlError> {
     let mut memories = Vec::with_capacity(n_tasks);
     for task in 0..n_tasks {
-        let stats = match reader.f64(&format!("task.{task}.stats"))?[..] {
-            [count, mean, variance] if [count, mean, variance].iter().all(|x| x.is_finite()) => {
-                RewardStats { count, mean, variance }
-            }
-            _ => return Err(RlError::State { what: format!("task.{task}.stats: expected three finite numbers") }),
-        };
+        let stats = RewardStats::load(&format!("task.{task}.stats"), reader)?;
         let n = match reader.u64(&format!("task.{task}.n_best"))?[..] {
             [n] if n <= n_best as u64 => n,
             _ => return Err(RlError::State { what: format!("task.{task}.n_best: expected at most {n_best}") }),

@@ -6,7 +6,7 @@
 //! departs further: see [`MtacpSettings`].
 
 mod batch;
-mod errors;
+pub(super) mod errors;
 mod frame;
 mod learner;
 mod loss;
@@ -19,7 +19,7 @@ mod settings;
 mod tests;
 
 pub use learner::MtacpLearner;
-pub use settings::{MtacpSettings, ObserveRule, SigmaRule, StartRule, UnrollRule};
+pub use settings::{MtacpSettings, ObserveRule, PolicyObjective, SigmaRule, StartRule, UnrollRule};
 
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, Profile};
 use crate::error::RlError;

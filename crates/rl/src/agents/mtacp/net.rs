@@ -1,4 +1,5 @@
-//! The actor-critic network of MTACP: fully connected trunk, LSTM, three heads.
+//! The actor-critic network of MTACP: fully connected trunk, LSTM, three heads. Without LSTM units the heads read what
+//! the LSTM would: the trunk's output, last action and last reward.
 //!
 //! Axes: `T` steps, `B` unrolls, `F` inputs, `H` LSTM units. The recurrent state of a row is `[2H]`: h, then c.
 
@@ -14,7 +15,7 @@ pub struct NetShape {
     pub n_inputs: usize,
     /// Units of the trunk's layers, each followed by ReLU.
     pub trunk: Vec<usize>,
-    /// LSTM units, `H`.
+    /// LSTM units, `H`; 0 for no LSTM.
     pub n_hidden: usize,
     /// Rows of the table added to the mean, one per (task, layer); 0 for none.
     pub n_table: usize,
@@ -31,7 +32,7 @@ impl NetShape {
     }
 
     /// The weights in order: trunk (weight `[in, out]`, bias), LSTM (input and hidden weights, bias; gates in the
-    /// order input, forget, cell, output), heads mean, spread and value (`[H, 1]`, bias), table.
+    /// order input, forget, cell, output) if there is one, heads mean, spread and value (`[H, 1]`, bias), table.
     /// Spreads are PyTorch's defaults.
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = Vec::new();
@@ -42,10 +43,13 @@ impl NetShape {
             specs.push(ParamSpec::new(format!("trunk.{i}.bias"), &[n_out], spread));
             n_in = n_out;
         }
-        let (n_hidden, spread) = (self.n_hidden, (self.n_hidden as f32).sqrt().recip());
-        specs.push(ParamSpec::new("lstm.input", &[n_in + 2, 4 * n_hidden], spread));
-        specs.push(ParamSpec::new("lstm.hidden", &[n_hidden, 4 * n_hidden], spread));
-        specs.push(ParamSpec::new("lstm.bias", &[4 * n_hidden], spread));
+        let n_hidden = if self.n_hidden == 0 { n_in + 2 } else { self.n_hidden };
+        let spread = (n_hidden as f32).sqrt().recip();
+        if self.n_hidden > 0 {
+            specs.push(ParamSpec::new("lstm.input", &[n_in + 2, 4 * n_hidden], spread));
+            specs.push(ParamSpec::new("lstm.hidden", &[n_hidden, 4 * n_hidden], spread));
+            specs.push(ParamSpec::new("lstm.bias", &[4 * n_hidden], spread));
+        }
         for head in ["mean", "spread", "value"] {
             let spread = if head == "mean" && self.zero_mean { 0.0 } else { spread };
             specs.push(ParamSpec::new(format!("{head}.weight"), &[n_hidden, 1], spread));
@@ -83,10 +87,8 @@ pub(crate) struct NetOutput {
     pub(crate) spread: Tensor,
     /// Value.
     pub(crate) value: Tensor,
-    /// `h` after the last step, `[B, H]`.
-    pub(crate) h: Tensor,
-    /// `c` after the last step, `[B, H]`.
-    pub(crate) c: Tensor,
+    /// `h` and `c` after the last step, `[B, H]` each; none without LSTM.
+    pub(crate) recurrent: Option<[Tensor; 2]>,
 }
 
 /// Runs the network over `[T, B]`; `weights` in the order of [`NetShape::specs`].
@@ -95,8 +97,30 @@ pub(crate) fn forward(shape: &NetShape, weights: &[Tensor], input: &NetInput) ->
 }
 
 fn forward_candle(shape: &NetShape, weights: &[Tensor], input: &NetInput) -> candle_core::Result<NetOutput> {
+    let (lstm, heads) = weights[2 * shape.trunk.len()..].split_at(if shape.n_hidden > 0 { 3 } else { 0 });
+    let (outputs, recurrent) = match lstm {
+        [] => ((0..input.n_steps).map(|t| head_input(shape, weights, input, t)).collect::<Result<_, _>>()?, None),
+        lstm => unrolled(shape, weights, lstm, input)?,
+    };
+    let hidden = Tensor::cat(&outputs, 0)?;
+    let weight = Tensor::cat(&[&heads[0], &heads[2], &heads[4]], 1)?;
+    let bias = Tensor::cat(&[&heads[1], &heads[3], &heads[5]], 0)?;
+    let values = hidden.matmul(&weight)?.broadcast_add(&bias)?;
+    let head = |i: usize| values.narrow(1, i, 1)?.squeeze(D::Minus1);
+    let mut mean = head(0)?;
+    if shape.n_table > 0 {
+        let rows = Tensor::from_slice(&input.table_row, input.n_steps * input.n_batch, &Device::Cpu)?;
+        mean = (mean + (heads[6].index_select(&rows, 0)?.squeeze(D::Minus1)? * shape.table_gain)?)?;
+    }
+    Ok(NetOutput { mean, spread: head(1)?, value: head(2)?, recurrent })
+}
+
+/// `h` after every step, and the last `h` and `c`.
+type Unrolled = (Vec<Tensor>, Option<[Tensor; 2]>);
+
+/// The LSTM over all steps.
+fn unrolled(shape: &NetShape, weights: &[Tensor], lstm: &[Tensor], input: &NetInput) -> candle_core::Result<Unrolled> {
     let (n_steps, n_batch, n_hidden) = (input.n_steps, input.n_batch, shape.n_hidden);
-    let lstm = &weights[2 * shape.trunk.len()..];
     let first = Tensor::from_slice(&input.first_recurrent, (n_batch, 2 * n_hidden), &Device::Cpu)?;
     let mut h = first.narrow(1, 0, n_hidden)?.contiguous()?;
     let mut c = first.narrow(1, n_hidden, n_hidden)?.contiguous()?;
@@ -107,26 +131,17 @@ fn forward_candle(shape: &NetShape, weights: &[Tensor], input: &NetInput) -> can
             let keep = Tensor::from_slice(keep, (n_batch, 1), &Device::Cpu)?;
             (h, c) = (h.broadcast_mul(&keep)?, c.broadcast_mul(&keep)?);
         }
-        let gates = gates_from_input(shape, weights, input, t)?;
+        let gates = head_input(shape, weights, input, t)?.matmul(&lstm[0])?.broadcast_add(&lstm[2])?;
         (h, c) = lstm_step(&(gates + h.matmul(&lstm[1])?)?, &c, n_hidden)?;
         outputs.push(h.clone());
     }
-    let hidden = Tensor::cat(&outputs, 0)?;
-    let weight = Tensor::cat(&[&lstm[3], &lstm[5], &lstm[7]], 1)?;
-    let bias = Tensor::cat(&[&lstm[4], &lstm[6], &lstm[8]], 0)?;
-    let heads = hidden.matmul(&weight)?.broadcast_add(&bias)?;
-    let head = |i: usize| heads.narrow(1, i, 1)?.squeeze(D::Minus1);
-    let mut mean = head(0)?;
-    if shape.n_table > 0 {
-        let rows = Tensor::from_slice(&input.table_row, n_steps * n_batch, &Device::Cpu)?;
-        mean = (mean + (lstm[9].index_select(&rows, 0)?.squeeze(D::Minus1)? * shape.table_gain)?)?;
-    }
-    Ok(NetOutput { mean, spread: head(1)?, value: head(2)?, h, c })
+    Ok((outputs, Some([h, c])))
 }
 
-/// What step `t`'s input adds to the gates, `[B, 4H]`. Step by step rather than for all steps at once: candle
-/// splits elementwise work on 65,536 numbers or more over spinning threads, which starves the actors.
-fn gates_from_input(shape: &NetShape, weights: &[Tensor], input: &NetInput, t: usize) -> candle_core::Result<Tensor> {
+/// The trunk's output at step `t`, last action and last reward, `[B, trunk + 2]`. Step by step rather than for all
+/// steps at once: candle splits elementwise work on 65,536 numbers or more over spinning threads, which starves the
+/// actors.
+fn head_input(shape: &NetShape, weights: &[Tensor], input: &NetInput, t: usize) -> candle_core::Result<Tensor> {
     let (n_batch, n_inputs) = (input.n_batch, shape.n_inputs);
     let slice = |values: &[f32], width: usize| {
         let step = n_batch * width;
@@ -136,8 +151,7 @@ fn gates_from_input(shape: &NetShape, weights: &[Tensor], input: &NetInput, t: u
     for layer in 0..shape.trunk.len() {
         x = x.matmul(&weights[2 * layer])?.broadcast_add(&weights[2 * layer + 1])?.relu()?;
     }
-    let lstm = &weights[2 * shape.trunk.len()..];
-    Tensor::cat(&[&x, &slice(&input.last, 2)?], 1)?.matmul(&lstm[0])?.broadcast_add(&lstm[2])
+    Tensor::cat(&[&x, &slice(&input.last, 2)?], 1)
 }
 
 /// `gates` `[B, 4H]` before their nonlinearities, `c` `[B, H]`; returns the new (h, c).
@@ -155,9 +169,8 @@ mod tests {
     use crate::nn::params::Params;
     use crate::rng::RngStream;
 
-    fn small() -> (NetShape, Params) {
-        let shape =
-            NetShape { n_inputs: 3, trunk: vec![4], n_hidden: 2, n_table: 0, table_gain: 1.0, zero_mean: false };
+    fn small(n_hidden: usize) -> (NetShape, Params) {
+        let shape = NetShape { n_inputs: 3, trunk: vec![4], n_hidden, n_table: 0, table_gain: 1.0, zero_mean: false };
         let params = Params::new(shape.specs(), 11);
         (shape, params)
     }
@@ -197,7 +210,7 @@ mod tests {
 
     #[test]
     fn network_equals_plain_loops() {
-        let (shape, params) = small();
+        let (shape, params) = small(2);
         let mut rng = RngStream::new(5, 0, 0, 0);
         let (n_steps, n_batch) = (3, 2);
         let input = NetInput {
@@ -224,8 +237,36 @@ mod tests {
                     assert!((f64::from(head[row]) - expected).abs() < 1e-5, "step {t}, unroll {b}");
                 }
             }
-            let h = output.h.to_vec2::<f32>().unwrap();
+            let h = output.recurrent.as_ref().unwrap()[0].to_vec2::<f32>().unwrap();
             assert!((f64::from(h[b][1]) - state[1]).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn without_lstm_the_heads_read_the_trunk_and_what_was_last_done() {
+        let (shape, params) = small(0);
+        let mut rng = RngStream::new(6, 0, 0, 0);
+        let input = NetInput {
+            n_steps: 2,
+            n_batch: 2,
+            features: draw(&mut rng, 12),
+            last: draw(&mut rng, 8),
+            keep_state: vec![1.0, 1.0, 0.0, 1.0],
+            ..NetInput::default()
+        };
+        let tensors = params.tensors().unwrap();
+        let output = forward(&shape, &tensors, &input).unwrap();
+        assert!(output.recurrent.is_none() && shape.n_recurrent() == 0);
+        let weights: Vec<Vec<f32>> = tensors.iter().map(|t| t.flatten_all().unwrap().to_vec1().unwrap()).collect();
+        let heads = [output.mean, output.spread, output.value].map(|t| t.to_vec1::<f32>().unwrap());
+        for row in 0..4 {
+            let features: Vec<f64> = input.features[3 * row..3 * row + 3].iter().map(|&x| x.into()).collect();
+            let mut x: Vec<f64> = linear(&features, &weights[0], &weights[1]).iter().map(|x| x.max(0.0)).collect();
+            x.extend(input.last[2 * row..2 * row + 2].iter().map(|&x| f64::from(x)));
+            for (head, values) in heads.iter().enumerate() {
+                let expected = linear(&x, &weights[2 + 2 * head], &weights[3 + 2 * head])[0];
+                assert!((f64::from(values[row]) - expected).abs() < 1e-5, "row {row}, head {head}");
+            }
         }
     }
 }

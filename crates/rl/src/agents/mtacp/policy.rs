@@ -49,7 +49,10 @@ impl MtacpPolicy {
         let output = forward(&self.frame.net, &self.weights, &input)?;
         let read = |tensor: &Tensor| tensor.flatten_all().and_then(|t| t.to_vec1::<f32>()).during("read decisions");
         let (mean, spread, value) = (read(&output.mean)?, read(&output.spread)?, read(&output.value)?);
-        let (h, c) = (read(&output.h)?, read(&output.c)?);
+        let recurrent = match &output.recurrent {
+            Some([h, c]) => Some([read(h)?, read(c)?]),
+            None => None,
+        };
         let n_hidden = self.frame.net.n_hidden;
         for (row, request) in rows.iter().enumerate() {
             let sigma = match self.frame.settings.sigma {
@@ -59,12 +62,13 @@ impl MtacpPolicy {
             let explores = request.explore && !self.frame.keeps_plan(request.walk);
             let raw_action = if explores { mean[row] + sigma * self.noise(request) } else { mean[row] };
             let state = row * n_hidden..(row + 1) * n_hidden;
+            let state_of = |[h, c]: &[Vec<f32>; 2]| [&h[state.clone()], &c[state.clone()]].concat();
             let decision = Decision {
                 keep_ratio: self.frame.keep_ratio(raw_action, deciding(request)),
                 raw_action,
                 log_prob: log_prob(raw_action, mean[row], sigma),
                 value: value[row],
-                recurrent: [&h[state.clone()], &c[state]].concat(),
+                recurrent: recurrent.as_ref().map_or_else(Vec::new, state_of),
             };
             check_finite("act", "decision", &[decision.raw_action, decision.log_prob, decision.value])?;
             decisions.push(decision);

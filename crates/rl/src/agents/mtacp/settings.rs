@@ -39,6 +39,22 @@ pub enum UnrollRule {
     Walk,
 }
 
+/// What gradient steps on a batch maximise.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum PolicyObjective {
+    /// Log-probabilities times V-trace advantages, which every pass computes anew (IMPALA).
+    Vtrace,
+    /// The smaller of ratio times advantage and clipped ratio times advantage (PPO; Schulman, Wolski, Dhariwal, Radford
+    /// and Klimov 2017, equation 7). The ratio is that of the action's densities under the policy that learns and the
+    /// one that acted; advantages come from the values that were stored when it acted, the same for every pass
+    /// (equation 11, lambda is that of `clip`). Unrolls must be whole walks.
+    Clipped {
+        /// The ratio is clipped to 1 plus or minus this, epsilon.
+        range: f64,
+    },
+}
+
 /// Which widths an action of 0 stands for, with [`Squash::AroundEven`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartRule {
@@ -64,7 +80,7 @@ profiled_settings! {
     pub struct MtacpSettings {
         /// Units of the trunk.
         trunk: Vec<usize>,
-        /// LSTM units.
+        /// LSTM units; 0 for no LSTM.
         lstm_units: usize,
         /// If not 0, the network also sees the even ratio, and a table of (task, layer) times this is added to its
         /// mean: layers then need not be told apart by their features alone.
@@ -87,7 +103,9 @@ profiled_settings! {
         passes: usize,
         /// Discount inside a walk.
         discount: f64,
-        /// Truncation of the importance weights.
+        /// What is maximised.
+        objective: PolicyObjective,
+        /// Truncation of the importance weights, and lambda.
         clip: VtraceClip,
         /// The optimiser.
         optimizer: OptimizerRule,
@@ -122,7 +140,7 @@ impl MtacpSettings {
         for (i, &units) in self.trunk.iter().enumerate().take(LAYERS_MAX) {
             ranges.count(&format!("trunk[{i}]"), units, 1..=UNITS_MAX);
         }
-        ranges.count("lstm_units", self.lstm_units, 1..=UNITS_MAX);
+        ranges.count("lstm_units", self.lstm_units, 0..=UNITS_MAX);
         ranges.number("table_gain", self.table_gain, 0.0..=NUMBER_MAX);
         if (self.start, self.squash) == (StartRule::Knapsack, Squash::Absolute) {
             let expected = "Even where `squash` is Absolute, which starts at the middle of the range";
@@ -134,6 +152,13 @@ impl MtacpSettings {
         }
         if let UnrollRule::Fixed(n_steps) = self.unroll {
             ranges.count("unroll[0]", n_steps, 1..=100_000);
+        }
+        if let PolicyObjective::Clipped { range } = self.objective {
+            ranges.positive("objective.range", range, NUMBER_MAX);
+            if self.unroll != UnrollRule::Walk {
+                let expected = "Walk where `objective` is Clipped, whose advantages end with a walk";
+                ranges.add(BadSetting::new("unroll", self.unroll, expected));
+            }
         }
         ranges.count("batch_size", self.batch_size, 0..=65_536);
         ranges.count("passes", self.passes, 1..=1000);
@@ -173,6 +198,7 @@ impl MtacpSettings {
             batch_size: 4,
             passes: 1,
             discount: 0.99,
+            objective: PolicyObjective::Vtrace,
             clip: VtraceClip::default(),
             optimizer: OptimizerRule::MTACP,
             learning_rate: 4.8e-4,
@@ -202,6 +228,7 @@ impl MtacpSettings {
             batch_size: 0,
             passes: 4,
             discount: 1.0,
+            objective: PolicyObjective::Vtrace,
             clip: VtraceClip::default(),
             optimizer: OptimizerRule::ADAM,
             learning_rate: 3e-3,

@@ -3,7 +3,7 @@
 use super::batch::UnrollBatch;
 use super::learner::loss_and_gradient;
 use super::loss::LossInput;
-use super::memory::{self, TaskMemory};
+use super::memory::TaskMemory;
 use super::*;
 use crate::interface::Learner;
 use crate::nn::params::Params;
@@ -83,8 +83,15 @@ fn with_loss(settings: MtacpSettings, unrolls: &[Unroll], check: impl Fn(&Params
 
 #[test]
 fn gradient_equals_finite_differences_of_the_loss() {
-    for sigma in [SigmaRule::Learned, SigmaRule::Annealed { first: 0.5, last: 0.5 }] {
-        let settings = MtacpSettings { sigma, entropy_weight: 0.3, ..tiny() };
+    let annealed = SigmaRule::Annealed { first: 0.5, last: 0.5 };
+    let clipped = PolicyObjective::Clipped { range: 0.4 };
+    for (sigma, objective, lstm_units) in [
+        (SigmaRule::Learned, PolicyObjective::Vtrace, 4),
+        (annealed, PolicyObjective::Vtrace, 4),
+        (annealed, PolicyObjective::Vtrace, 0),
+        (annealed, clipped, 0),
+    ] {
+        let settings = MtacpSettings { sigma, objective, lstm_units, entropy_weight: 0.3, ..tiny() };
         with_loss(settings, &[unroll(&[3], 1), unroll(&[2, 2], 2)], |params, input| {
             let variables = params.variables().unwrap();
             let targets = input.targets(&input.heads(&variables).unwrap()).unwrap();
@@ -107,6 +114,43 @@ fn gradient_equals_finite_differences_of_the_loss() {
             }
         });
     }
+}
+
+/// Two steps with values 0.5 and 0.2 that were stored, a reward of 1 at the end, discount 0.5, lambda 0.5: the second
+/// step's advantage is 1 - 0.2 = 0.8, the first one's 0 + 0.5 * 0.2 - 0.5 + 0.5 * 0.5 * 0.8 = -0.2. Ratios are e^0.5,
+/// clipped to 1.2, and e^-0.1 = 0.904837; the smaller product of the first is e^0.5 * -0.2, as it must not be clipped.
+#[test]
+fn the_clipped_surrogate_is_that_of_generalised_advantages_of_stored_values() {
+    let clip = crate::returns::vtrace::VtraceClip { lambda: 0.5, ..Default::default() };
+    let objective = PolicyObjective::Clipped { range: 0.2 };
+    let settings = MtacpSettings { objective, clip, discount: 0.5, ..tiny() };
+    let mut walk = unroll(&[2], 3);
+    walk.value = vec![0.5, 0.2];
+    walk.reward = vec![0.0, 1.0];
+    for (behaviour, expected) in [
+        ([-0.5, 0.1], 0.2 * 0.5f64.exp() - 0.8 * (-0.1f64).exp()),
+        // The second ratio is e^0.5, which an advantage above 0 has clipped.
+        ([0.0, -0.5], 0.2 - 0.8 * 1.2),
+    ] {
+        with_loss(settings.clone(), std::slice::from_ref(&walk), |params, input| {
+            let now = input.heads(&params.variables().unwrap()).unwrap().log_prob.to_vec1::<f32>().unwrap();
+            let mut stored = walk.clone();
+            stored.log_prob = vec![now[0] + behaviour[0], now[1] + behaviour[1]];
+            let batch = UnrollBatch::new(input.frame, vec![&stored]).unwrap();
+            let input = LossInput { batch: &batch, frame: input.frame, memories: input.memories, ..*input };
+            let loss = input.loss(&params.variables().unwrap()).unwrap();
+            // Parts are means over two steps.
+            assert!((2.0 * loss.policy - expected).abs() < 1e-5, "{}, expected {expected}", 2.0 * loss.policy);
+        });
+    }
+}
+
+#[test]
+fn clipped_ratios_need_whole_walks() {
+    let objective = PolicyObjective::Clipped { range: 0.2 };
+    let wrong = MtacpSettings { objective, unroll: UnrollRule::Fixed(4), ..tiny() };
+    assert_eq!(wrong.check()[0].path, "unroll");
+    assert_eq!(MtacpSettings { unroll: UnrollRule::Walk, ..wrong }.check(), []);
 }
 
 #[test]
@@ -209,15 +253,6 @@ fn best_walks_are_kept_in_order_without_repeats() {
     assert_eq!(memory.best, [walk(2, 0.7), walk(5, 0.7), walk(3, 0.6)]);
     memory.add(&unroll(&[2, 1], 9), 3);
     assert_eq!(memory.best.len(), 3, "two walks in one unroll are not remembered");
-}
-
-#[test]
-fn reward_statistics_are_the_mean_and_variance_of_few_rewards() {
-    let mut stats = memory::RewardStats::default();
-    [0.5, 0.7, 0.6].into_iter().for_each(|reward| stats.add(reward));
-    // Mean .6, population variance .02 / 3.
-    assert!((stats.standardise(0.6)).abs() < 1e-12);
-    assert!((stats.standardise(0.7) - 0.1 / (0.02f64 / 3.0).sqrt()).abs() < 1e-9);
 }
 
 /// Widths 16, 15 and 6 of 16 are planned.
