@@ -63,17 +63,19 @@ impl Allocator {
         curves: &[GroupCurve],
         costs: &[Cost],
     ) -> Result<Self, AllocError> {
+        let levels = all_levels(groups, curves)?;
         let order = groups.prunable();
-        for (place, &group) in order.iter().enumerate() {
-            let fault = |what: String| AllocError::Curve { group: groups.group(group).name.clone(), what };
-            match curves.get(place) {
-                Some(curve) if curve.group == group => check_curve(groups, curve)?,
-                _ => return Err(fault(format!("is not at place {place} of the {} curves", curves.len()))),
-            }
-        }
-        let levels = curves.iter().take(order.len()).map(levels).collect();
         let forms = costs.iter().map(|&cost| (cost, CostForm::new(groups, model, cost))).collect();
         Ok(Self { forms, order, full: groups.full_widths(), levels })
+    }
+
+    /// The same network and costs with other curves: far cheaper than a new one, as the costs' formulas are kept.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_curves(&self, groups: &ChannelGroups, curves: &[GroupCurve]) -> Result<Self, AllocError> {
+        let levels = all_levels(groups, curves)?;
+        Ok(Self { forms: self.forms.clone(), order: self.order.clone(), full: self.full.clone(), levels })
     }
 
     /// The widths of least error that are within each of `limits`, pairs of a cost that was prepared and the most that
@@ -101,6 +103,19 @@ impl Allocator {
         let costs = limits.iter().map(|(cost, _)| self.forms[cost].at(&chosen)).collect();
         Ok(Allocation { widths, costs, error: instance.error(&choice), lower_bound })
     }
+}
+
+/// Levels of every group that may be pruned, in their order.
+fn all_levels(groups: &ChannelGroups, curves: &[GroupCurve]) -> Result<Vec<Vec<Level>>, AllocError> {
+    let order = groups.prunable();
+    for (place, &group) in order.iter().enumerate() {
+        let fault = |what: String| AllocError::Curve { group: groups.group(group).name.clone(), what };
+        match curves.get(place) {
+            Some(curve) if curve.group == group => check_curve(groups, curve)?,
+            _ => return Err(fault(format!("is not at place {place} of the {} curves", curves.len()))),
+        }
+    }
+    Ok(curves.iter().take(order.len()).map(levels).collect())
 }
 
 fn check_curve(groups: &ChannelGroups, curve: &GroupCurve) -> Result<(), AllocError> {

@@ -8,6 +8,7 @@ pub mod knapsack;
 pub mod mtacp;
 mod plan_search;
 mod planned;
+pub mod qmix_fp;
 pub mod random;
 pub mod spdy;
 pub mod swap_evolution;
@@ -41,6 +42,7 @@ agents! {
     swap_evolution::SwapEvolutionSettings,
     evolution::EvolutionSettings,
     value_of_error::ValueOfErrorSettings,
+    qmix_fp::QmixFpSettings,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::settings::ObserveRule;
 use crate::task_plan::TaskPlan;
 
 /// Errors at three shares of the channels, what the next width would bring, the planned share, the price of the budget.
-pub(super) const N_ERROR_FEATURES: usize = 6;
+pub(in crate::agents) const N_ERROR_FEATURES: usize = 6;
 /// Shares of the channels whose errors are observed.
 const SHARES: [f64; 3] = [0.25, 0.5, 0.75];
 /// Logarithms of errors are divided by this, and smaller errors are none.
@@ -15,7 +15,7 @@ const PRICE_LOG_SCALE: f64 = 30.0;
 const PRICE_MIN: f64 = 1e-15;
 
 /// How many of them an agent observes.
-pub(super) const fn n_features(rule: ObserveRule) -> usize {
+pub(in crate::agents) const fn n_features(rule: ObserveRule) -> usize {
     match rule {
         ObserveRule::Shapes => 0,
         ObserveRule::Errors => N_ERROR_FEATURES,
@@ -23,7 +23,7 @@ pub(super) const fn n_features(rule: ObserveRule) -> usize {
 }
 
 /// Those of the group at `place` of the walk, each within about [-1, 1].
-pub(super) fn error_features(plan: &TaskPlan, place: usize) -> [f32; N_ERROR_FEATURES] {
+pub(in crate::agents) fn error_features(plan: &TaskPlan, place: usize) -> [f32; N_ERROR_FEATURES] {
     let group = &plan.widths.groups[place];
     let log = |error: f64| (libm::log(error.max(ERROR_MIN)) / LOG_SCALE) as f32;
     let at = |share: f64| log(plan.error(place, group.nearest(share * group.n_channels as f64)));

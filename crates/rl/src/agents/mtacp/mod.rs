@@ -6,7 +6,7 @@
 //! departs further: see [`MtacpSettings`].
 
 mod batch;
-mod errors;
+pub(super) mod errors;
 mod frame;
 mod learner;
 mod loss;
