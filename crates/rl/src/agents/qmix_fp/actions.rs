@@ -143,8 +143,10 @@ mod tests {
         assert!(first.level_of(plan.knapsack[0]).is_some(), "{first:?}, {:?}", plan.knapsack);
         // Errors 1 - root(w / 16): 0.75 at 1, 0.032 at 15. Steps of a quarter of log(0.75 / 0.032) = 3.16:
         // at most 0.341 from width 7 on, 0.155 from 12 on, 0.070 from 14 on.
-        let levels = super::levels(&TaskPlan { knapsack: vec![7, 1], ..plan.clone() }, 0, &(1..=16).collect::<Vec<_>>(), 5);
-        assert_eq!(levels, [1, 7, 12, 14, 16]);
+        let mut seven = plan;
+        seven.knapsack = vec![7, 1];
+        let found = levels(&seven, 0, &(1..=16).collect::<Vec<_>>(), 5);
+        assert_eq!(found, [1, 7, 12, 14, 16]);
         assert!((0..5).all(|action| first.is_available(16, action, true)) && !first.is_available(16, 5, true));
         assert_eq!(first.after(3, 4), 16, "levels do not depend on the width before");
     }
@@ -155,7 +157,11 @@ mod tests {
         let mut plan = hand_made::curved(&[20], &[1], 9);
         plan.widths.groups[0].allowed = vec![4, 6, 8, 9, 10, 12, 16, 20];
         let choices = AgentChoices::new(&ActionRule::Removals(vec![0.0, 0.1, 0.3, 0.6]), &plan, 0);
-        assert_eq!([0, 1, 2, 3].map(|action| choices.after(10, action)), [10, 9, 8, 4], "8 is nearer to 7 than 6 is not");
+        assert_eq!(
+            [0, 1, 2, 3].map(|action| choices.after(10, action)),
+            [10, 9, 8, 4],
+            "8 is nearer to 7 than 6 is not"
+        );
         let available = |width, is_last| [0, 1, 2, 3].map(|action| choices.is_available(width, action, is_last));
         assert_eq!(available(10, false), [true, true, true, true]);
         assert_eq!(available(10, true), [false, true, true, true], "10 are over the budget");

@@ -47,7 +47,7 @@ pub(super) fn fixed(rule: ObserveRule, plan: &TaskPlan, place: usize) -> Vec<f32
 
 /// Where an episode stands before an iteration.
 #[derive(Clone, Debug)]
-pub(super) struct Stage {
+pub(super) struct TeamStage {
     pub(super) task: u32,
     pub(super) iteration: usize,
     pub(super) widths: Vec<usize>,
@@ -56,7 +56,7 @@ pub(super) struct Stage {
     pub(super) cost_share: f32,
 }
 
-impl Stage {
+impl TeamStage {
     /// The whole network.
     pub(super) fn first(team: &Team, task: u32) -> Self {
         Self { task, iteration: 0, widths: team.whole(), last_actions: Vec::new(), cost_share: 1.0 }
@@ -84,7 +84,7 @@ pub(super) struct Seen {
 }
 
 /// What is seen at a stage.
-pub(super) fn seen(frame: &TeamFrame, team: &Team, stage: &Stage) -> Seen {
+pub(super) fn seen(frame: &TeamFrame, team: &Team, stage: &TeamStage) -> Seen {
     let (n_agents, n_actions) = (frame.shape.n_agents, frame.shape.n_actions);
     let n_observed = n_observed(frame.settings.observe);
     let is_last = frame.is_last(stage.iteration);
@@ -138,7 +138,8 @@ mod tests {
             plan.budget_share = 0.5;
             plan
         };
-        let (one, other) = (fixed(ObserveRule::Shapes, &plan(&[8, 16]), 0), fixed(ObserveRule::Shapes, &plan(&[8, 64]), 0));
+        let (one, other) =
+            (fixed(ObserveRule::Shapes, &plan(&[8, 16]), 0), fixed(ObserveRule::Shapes, &plan(&[8, 64]), 0));
         assert_eq!(one, other);
         assert_eq!((one.len(), one[2], one[0]), (N_FIXED, 0.25, 0.5));
         let with_errors = fixed(ObserveRule::Errors, &plan(&[8, 16]), 1);

@@ -95,18 +95,19 @@ impl Offered<'_> {
     }
 
     fn knapsack(&self, weights: &[f64]) -> Result<Vec<u8>, RlError> {
-        let weigh = |(agent, &weight): (usize, &f64)| {
+        let weigh = |agent: usize| {
             let mut widths = self.widths_of(agent);
-            widths.iter_mut().for_each(|offer| offer.loss *= weight);
+            widths.iter_mut().for_each(|offer| offer.loss *= weights[agent]);
             widths
         };
-        let offered: Vec<Vec<WidthLoss>> = weights.iter().enumerate().map(weigh).collect();
+        let offered: Vec<Vec<WidthLoss>> = (0..weights.len()).map(weigh).collect();
         let chosen = self.team.plan.choose(&offered)?;
-        let action = |(agent, &width): (usize, &usize)| {
+        let action = |agent: usize| {
+            let width = chosen[agent];
             let leads = |&action: &usize| self.team.choices[agent].after(self.widths[agent], action) == width;
             let value = |&action: &usize| self.value(agent, action);
             self.actions(agent).rev().filter(leads).max_by(|a, b| value(a).total_cmp(&value(b))).unwrap_or(0) as u8
         };
-        Ok(chosen.iter().enumerate().map(action).collect())
+        Ok((0..chosen.len()).map(action).collect())
     }
 }

@@ -124,8 +124,9 @@ impl QmixFpLearner {
         self.state.optimizer.step(self.state.live.values_mut(), &gradient, settings.learning_rate as f32)?;
         if let TargetRule::Soft(share) = settings.targets {
             let live = self.state.live.values();
-            let follow = |(target, &live): (&mut f32, &f32)| *target += share * (live - *target);
-            self.state.target.values_mut().iter_mut().zip(live).for_each(follow);
+            for (target, &live) in self.state.target.values_mut().iter_mut().zip(live) {
+                *target += share * (live - *target);
+            }
         }
         self.state.n_steps += 1;
         sums.n += 1;

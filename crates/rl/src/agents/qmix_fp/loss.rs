@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::features::{Seen, Stage, seen};
+use super::features::{Seen, TeamStage, seen};
 use super::joint::Offered;
 use super::net::{AgentInput, MixingWeights};
 use super::replay::{Episode, ScoreSpread};
-use super::settings::{Mixing, TeamReward};
+use super::settings::{TeamReward, ValueMixing};
 use super::team::TeamFrame;
 use crate::error::{During, RlError};
 
@@ -17,7 +17,7 @@ pub(super) struct EpisodeBatch<'a> {
     frame: &'a TeamFrame,
     episodes: &'a [Arc<Episode>],
     /// `[T][B]`.
-    stages: Vec<Vec<Stage>>,
+    stages: Vec<Vec<TeamStage>>,
     seen: Vec<Vec<Seen>>,
     /// `[T][B]`.
     rewards: Vec<Vec<f32>>,
@@ -100,8 +100,8 @@ impl<'a> EpisodeBatch<'a> {
     /// The mean of squared errors: `[B]`, or `[B, N]` of agents that learn alone, of which absent ones do not count.
     fn counted(&self, squares: Tensor) -> candle_core::Result<Tensor> {
         match self.frame.settings.mixing {
-            Mixing::Independent => (squares * &self.present)?.sum_all()?.broadcast_div(&self.present.sum_all()?),
-            Mixing::Qmix | Mixing::Vdn => squares.mean_all(),
+            ValueMixing::Independent => (squares * &self.present)?.sum_all()?.broadcast_div(&self.present.sum_all()?),
+            ValueMixing::Qmix | ValueMixing::Vdn => squares.mean_all(),
         }
     }
 
@@ -127,7 +127,7 @@ impl<'a> EpisodeBatch<'a> {
 
     fn one_return(&self, t: usize, next: Option<Tensor>) -> candle_core::Result<Tensor> {
         let mut wanted = Tensor::from_slice(&self.rewards[t], self.rewards[t].len(), &Device::Cpu)?;
-        if self.frame.settings.mixing == Mixing::Independent {
+        if self.frame.settings.mixing == ValueMixing::Independent {
             wanted = wanted.unsqueeze(D::Minus1)?.broadcast_as(self.present.dims())?;
         }
         match next {
@@ -176,9 +176,9 @@ impl<'a> EpisodeBatch<'a> {
         let chosen = values.gather(&taken, 1)?.reshape((actions.len(), n_agents))?;
         let chosen = (chosen * &self.present)?;
         match (self.frame.settings.mixing, mixing) {
-            (Mixing::Qmix, Some(mixing)) => mixing.mix(&chosen),
-            (Mixing::Independent, _) => Ok(chosen),
-            (Mixing::Vdn | Mixing::Qmix, _) => chosen.sum(D::Minus1),
+            (ValueMixing::Qmix, Some(mixing)) => mixing.mix(&chosen),
+            (ValueMixing::Independent, _) => Ok(chosen),
+            (ValueMixing::Vdn | ValueMixing::Qmix, _) => chosen.sum(D::Minus1),
         }
     }
 
@@ -202,7 +202,7 @@ impl<'a> EpisodeBatch<'a> {
 }
 
 /// What the team is paid at each iteration.
-pub(super) fn rewards(frame: &TeamFrame, episode: &Episode, stages: &[Stage], spread: ScoreSpread) -> Vec<f32> {
+pub(super) fn rewards(frame: &TeamFrame, episode: &Episode, stages: &[TeamStage], spread: ScoreSpread) -> Vec<f32> {
     let costs: Vec<f32> = stages.iter().map(|stage| stage.cost_share).chain([episode.cost_share]).collect();
     let score = match frame.settings.standardise {
         true => ((f64::from(episode.score) - spread.mean) / spread.sigma) as f32,

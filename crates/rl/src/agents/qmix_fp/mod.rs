@@ -19,11 +19,11 @@
 //! * Networks are not fine-tuned between iterations; winners can be fine-tuned with distillation (`tune` in a scene).
 //! * [`Profile::Paper`] is meant with `selection: L2` and `repair: Off` in the scene.
 //!
-//! QMIX promises that each agent's own best action is the team's best. A budget that all share takes that away: the best
-//! actions together may cost too much. [`BudgetRule::Wall`] lets the environment cut what is over, in layer order.
-//! [`BudgetRule::Knapsack`] takes the joint action of most value *within* the budget: with [`Mixing::Vdn`], whose value
-//! is the plain sum, that is exactly a knapsack over the agents' values; with [`Mixing::Qmix`] it is one over values
-//! weighed by the slope of the team's value at the joint action before, begun at the greedy one and repeated.
+//! QMIX promises that each agent's own best action is the team's best. A budget that all share takes that away: the
+//! best actions together may cost too much. [`BudgetRule::Wall`] lets the environment cut what is over, in layer order.
+//! [`BudgetRule::Knapsack`] takes the joint action of most value *within* the budget: with [`ValueMixing::Vdn`], whose
+//! value is the plain sum, that is exactly a knapsack over the agents' values; with [`ValueMixing::Qmix`] it is one over
+//! values weighed by the slope of the team's value at the joint action before, begun at the greedy one and repeated.
 
 mod actions;
 mod features;
@@ -39,7 +39,7 @@ mod team;
 mod tests;
 
 pub use learner::QmixFpLearner;
-pub use settings::{ActionRule, BudgetRule, Exploration, Mixing, QmixFpSettings, TargetRule, TeamReward};
+pub use settings::{ActionRule, BudgetRule, Exploration, QmixFpSettings, TargetRule, TeamReward, ValueMixing};
 
 #[cfg(doc)]
 use crate::agent::Profile;

@@ -40,9 +40,9 @@ const GATES: [&str; 3] = ["reset", "update", "new"];
 
 impl TeamShape {
     /// The weights in order: the agents' first layer (weight `[in, out]`, bias); for each gate of the GRU its input
-    /// weight and bias, hidden weight and bias; head; logarithm of the prior's factor; hypernetworks of the first mixing
-    /// weights, the second, the first bias and the last. Spreads are PyTorch's defaults; with a prior the head begins at
-    /// zero.
+    /// weight and bias, hidden weight and bias; head; hypernetworks of the first mixing weights and the second, of the
+    /// first bias and the last; logarithm of the prior's factor. Spreads are PyTorch's defaults; with a prior the head
+    /// begins at zero.
     pub(super) fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = Vec::new();
         let mut linear = |name: &str, n_in: usize, n_out: usize, gain: f32| {
@@ -193,7 +193,8 @@ impl StageMixer {
     pub(super) fn slopes(&self, values: &[f64]) -> Vec<f64> {
         let n_units = self.second.len();
         let unit_slope = |unit: usize| {
-            let weighted = values.iter().enumerate().map(|(i, value)| value * f64::from(self.first[i * n_units + unit]));
+            let weighted =
+                values.iter().enumerate().map(|(i, value)| value * f64::from(self.first[i * n_units + unit]));
             let sum = weighted.sum::<f64>() + f64::from(self.bias[unit]);
             f64::from(self.second[unit]) * if sum > 0.0 { 1.0 } else { libm::exp(sum) }
         };
@@ -294,7 +295,10 @@ mod tests {
                 n_rises += usize::from(at(rise) > before + tolerance);
                 assert!(slopes[agent] >= 0.0);
                 let slope = f64::from(at(1e-2) - at(-1e-2)) / 2e-2;
-                assert!((slopes[agent] - slope).abs() < 0.02 * slope.abs() + 0.02 * f64::from(gain), "{slopes:?}, {slope}");
+                assert!(
+                    (slopes[agent] - slope).abs() < 0.02 * slope.abs() + 0.02 * f64::from(gain),
+                    "{slopes:?}, {slope}"
+                );
             }
         }
         assert!(n_rises > 400, "values must matter: {n_rises} of 600");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::super::plan_search::{TriedPlans, below};
-use super::features::{Seen, Stage, seen};
+use super::features::{Seen, TeamStage, seen};
 use super::joint::Offered;
 use super::net::{AgentInput, StageMixer};
 use super::replay::Episode;
@@ -15,8 +15,8 @@ use crate::error::{During, RlError, check_finite, check_length};
 use crate::interface::{ActRequest, Decision, Policy};
 use crate::rng::RngStream;
 
-/// A published policy: it decides for all agents of a walk before the walk's first group, and later groups read from the
-/// recurrent state what theirs decided: keep ratios of all groups, then the codes of their agents' actions.
+/// A published policy: it decides for all agents of a walk before the walk's first group, and later groups read from
+/// the recurrent state what theirs decided: keep ratios of all groups, then the codes of their agents' actions.
 #[derive(Clone)]
 pub(super) struct TeamPolicy {
     pub(super) version: u64,
@@ -74,7 +74,8 @@ impl TeamPolicy {
     fn decide(&self, request: &ActRequest) -> Result<Vec<f32>, RlError> {
         let team = self.frame.team("act", request.task)?;
         check_length("act", "groups of the plan", team.n_agents(), request.n_layers as usize)?;
-        let plan = if request.explore { self.explored(team, request)? } else { self.joint_plan(team, request.task, None)? };
+        let plan =
+            if request.explore { self.explored(team, request)? } else { self.joint_plan(team, request.task, None)? };
         let mut numbers = team.plan.widths.keep_ratios(&plan.widths);
         numbers.extend(Episode::codes(&plan.actions, self.frame.shape.n_actions));
         Ok(numbers)
@@ -108,8 +109,8 @@ impl TeamPolicy {
         if !matches!(self.frame.settings.actions, ActionRule::Levels(_)) {
             return None;
         }
-        let level = |(choices, &width): (&super::actions::AgentChoices, &usize)| Some(choices.level_of(width)? as u8);
-        let actions = team.choices.iter().zip(&team.plan.knapsack).map(level).collect::<Option<Vec<u8>>>()?;
+        let level = |agent: usize| Some(team.choices[agent].level_of(team.plan.knapsack[agent])? as u8);
+        let actions = (0..team.n_agents()).map(level).collect::<Option<Vec<u8>>>()?;
         Some(vec![actions; self.frame.settings.iterations])
     }
 
@@ -121,7 +122,7 @@ impl TeamPolicy {
         mut exploring: Option<&mut Exploring<'_>>,
     ) -> Result<JointPlan, RlError> {
         let shape = &self.frame.shape;
-        let mut stage = Stage::first(team, task);
+        let mut stage = TeamStage::first(team, task);
         let mut hidden = shape.no_hidden(shape.n_agents)?;
         let mut actions = Vec::with_capacity(self.frame.settings.iterations);
         for iteration in 0..self.frame.settings.iterations {
@@ -150,7 +151,7 @@ impl TeamPolicy {
 /// What the agents say of a stage.
 struct Valued<'a> {
     team: &'a Team,
-    stage: &'a Stage,
+    stage: &'a TeamStage,
     seen: &'a Seen,
     values: &'a [f32],
     mixer: Option<&'a StageMixer>,
@@ -202,18 +203,18 @@ impl Exploring<'_> {
     fn moves(&mut self, frame: &TeamFrame, available: &[bool], centre: &[u8]) -> Vec<Option<u8>> {
         let n_actions = frame.shape.n_actions;
         let near = frame.settings.exploration.near;
-        let mut of = |(agent, &now): (usize, &u8)| {
+        let mut of = |agent: usize| {
             let explores = self.rng.uniform() < self.explores.chance || self.explores.forced == Some(agent);
             if !explores {
                 return None;
             }
-            let now = usize::from(now);
+            let now = usize::from(centre[agent]);
             let is_near = |action: usize| near == 0 || (action != now && action.abs_diff(now) <= near);
             let is_choice = |&action: &usize| available[agent * n_actions + action] && is_near(action);
             let choices: Vec<usize> = (0..n_actions).filter(is_choice).collect();
             (!choices.is_empty()).then(|| choices[below(self.rng, choices.len())] as u8)
         };
-        centre.iter().enumerate().map(&mut of).collect()
+        (0..centre.len()).map(&mut of).collect()
     }
 
     /// What each agent may choose from.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::actions::{decode, encode};
-use super::features::Stage;
+use super::features::TeamStage;
 use super::team::{Team, TeamFrame};
 use crate::error::{RlError, check_length};
 use crate::rng::RngStream;
@@ -57,9 +57,8 @@ impl Episode {
         let episode = Self { task, actions, score: numbers[0], cost_share: numbers[1] };
         for (stage, actions) in episode.stages(frame, team).iter().zip(&episode.actions) {
             let is_last = frame.is_last(stage.iteration);
-            let available = |agent: usize| {
-                team.choices[agent].is_available(stage.widths[agent], actions[agent].into(), is_last)
-            };
+            let available =
+                |agent: usize| team.choices[agent].is_available(stage.widths[agent], actions[agent].into(), is_last);
             if let Some(agent) = (0..codes.len()).find(|&agent| !available(agent)) {
                 return Err(refused(agent, codes[agent]));
             }
@@ -68,8 +67,8 @@ impl Episode {
     }
 
     /// Where the episode stood before each iteration.
-    pub(super) fn stages(&self, frame: &TeamFrame, team: &Team) -> Vec<Stage> {
-        let mut stage = Stage::first(team, self.task);
+    pub(super) fn stages(&self, frame: &TeamFrame, team: &Team) -> Vec<TeamStage> {
+        let mut stage = TeamStage::first(team, self.task);
         let mut stages = Vec::with_capacity(self.actions.len());
         for actions in &self.actions {
             let next = stage.after(team, actions);
@@ -181,14 +180,15 @@ impl Replay {
                 return Err(wrong("expected a finite score and cost for each episode"));
             }
             let mut rest = &codes[..];
-            let mut episode = |(&task, numbers): (&u64, &[f32])| {
-                let task = u32::try_from(task).map_err(|_| wrong("a task of another run"))?;
+            let mut episode = |place: usize| {
+                let task = u32::try_from(tasks[place]).map_err(|_| wrong("a task of another run"))?;
                 let n_agents = frame.team("load", task).map_err(RlError::state)?.n_agents();
                 let codes = rest.get(..n_agents).ok_or_else(|| wrong("expected a code for each agent"))?;
                 rest = &rest[n_agents..];
-                Episode::of_codes(frame, task, codes, [numbers[0], numbers[1]]).map_err(RlError::state)
+                Episode::of_codes(frame, task, codes, [numbers[2 * place], numbers[2 * place + 1]])
+                    .map_err(RlError::state)
             };
-            let episodes = tasks.iter().zip(numbers.chunks_exact(2)).map(&mut episode).collect::<Result<_, _>>()?;
+            let episodes = (0..tasks.len()).map(&mut episode).collect::<Result<_, _>>()?;
             if rest.is_empty() { Ok(episodes) } else { Err(wrong("expected a code for each agent, got more")) }
         };
         let mut replay = Self::new(frame.environment.n_tasks);

@@ -16,7 +16,7 @@ const SEQUENCES_MAX: f64 = 16_777_216.0;
 
 /// How the values of the agents make one of the team.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mixing {
+pub enum ValueMixing {
     /// A network that rises with each of them, its weights made of the joint state (Rashid and others 2018).
     Qmix,
     /// Their sum (value decomposition networks; Sunehag and others 2018).
@@ -90,7 +90,7 @@ profiled_settings! {
     /// Everything that tells one team of Q-learning agents from another.
     pub struct QmixFpSettings {
         /// How the values of the agents make one of the team.
-        mixing: Mixing,
+        mixing: ValueMixing,
         /// How the joint action comes within the budget.
         budget: BudgetRule,
         /// What an agent chooses from.
@@ -197,7 +197,7 @@ impl QmixFpSettings {
     fn paper() -> Self {
         Self {
             profile: Profile::Paper,
-            mixing: Mixing::Qmix,
+            mixing: ValueMixing::Qmix,
             budget: BudgetRule::Wall,
             actions: ActionRule::Removals(vec![0.0, 0.05, 0.1, 0.15, 0.2, 0.3]),
             iterations: 5,
@@ -233,7 +233,7 @@ impl QmixFpSettings {
     fn tuned() -> Self {
         Self {
             profile: Profile::Tuned,
-            mixing: Mixing::Qmix,
+            mixing: ValueMixing::Qmix,
             budget: BudgetRule::Knapsack,
             actions: ActionRule::Levels(12),
             iterations: 1,

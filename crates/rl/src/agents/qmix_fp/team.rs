@@ -3,7 +3,7 @@
 use super::actions::AgentChoices;
 use super::features;
 use super::net::TeamShape;
-use super::settings::{ActionRule, BudgetRule, Mixing, QmixFpSettings};
+use super::settings::{ActionRule, BudgetRule, QmixFpSettings, ValueMixing};
 use crate::agent::EnvironmentSpec;
 use crate::error::RlError;
 use crate::task_plan::{TaskPlan, TaskPlans};
@@ -19,7 +19,7 @@ pub(super) struct Team {
 }
 
 impl Team {
-    fn new(settings: &QmixFpSettings, plan: &TaskPlan) -> Self {
+    pub(super) fn new(settings: &QmixFpSettings, plan: &TaskPlan) -> Self {
         let n = plan.n_groups();
         let loss: f64 = (0..n).map(|place| plan.weights[place] * plan.error(place, plan.knapsack[place])).sum();
         Self {
@@ -75,7 +75,7 @@ impl TeamFrame {
             n_state: features::n_state(n_observed, n_agents, environment.n_tasks),
             n_mixer: settings.mixer_units,
             n_hyper: settings.hyper_units,
-            mixes: settings.mixing == Mixing::Qmix,
+            mixes: settings.mixing == ValueMixing::Qmix,
             has_prior: settings.prior > 0.0,
         };
         let plans = plans.map_or(&[][..], TaskPlans::all);
