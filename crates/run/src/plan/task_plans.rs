@@ -111,12 +111,15 @@ impl PlannedNetwork {
             }
             let curves: Vec<GroupCurve> = order.iter().zip(offered).map(|(&group, all)| curve(group, all)).collect();
             let costs: Vec<Cost> = budget.iter().map(|bound| bound.cost).collect();
-            let begin = || Allocator::new(groups, model, &curves, &costs).map_err(|e| e.to_string());
+            let nothing = |curve: &GroupCurve| GroupCurve { errors: vec![0.0; curve.errors.len()], ..curve.clone() };
+            let begin = || {
+                let curves: Vec<GroupCurve> = curves.iter().map(nothing).collect();
+                Allocator::new(groups, model, &curves, &costs).map_err(|e| e.to_string())
+            };
             let allocator = allocator.get_or_init(begin).as_ref().map_err(Clone::clone)?;
             let limits: Vec<(Cost, u64)> = budget.iter().map(|bound| (bound.cost, bound.max)).collect();
-            let found = allocator.with_curves(groups, &curves).and_then(|all| all.within(&limits));
-            let found = found.map_err(|e| e.to_string())?;
-            Ok(order.iter().zip(offered).map(|(&group, offered)| best_below(offered, found.widths[group])).collect())
+            let found = allocator.least_loss(groups, &curves, &limits).map_err(|e| e.to_string())?;
+            Ok(order.iter().map(|&group| found.widths[group]).collect())
         }
     }
 
@@ -132,18 +135,10 @@ impl PlannedNetwork {
     }
 }
 
-/// What is offered, its losses counted from the least of the group: curves have none below 0.
+/// What is offered for a group.
 fn curve(group: GroupId, offered: &[WidthLoss]) -> GroupCurve {
-    let least = offered.iter().map(|offer| offer.loss).fold(f64::INFINITY, f64::min);
-    let (widths, errors) = offered.iter().map(|offer| (offer.width, offer.loss - least)).unzip();
+    let (widths, errors) = offered.iter().map(|offer| (offer.width, offer.loss)).unzip();
     GroupCurve { group, widths, errors }
-}
-
-/// Of the widths up to the one that was allocated, that of least loss: curves count a narrower width's smaller loss for
-/// the wider ones, too.
-fn best_below(offered: &[WidthLoss], width: usize) -> usize {
-    let below = offered.iter().filter(|offer| offer.width <= width);
-    below.min_by(|a, b| a.loss.total_cmp(&b.loss)).map_or(width, |offer| offer.width)
 }
 
 /// A group as agents are told of it.
