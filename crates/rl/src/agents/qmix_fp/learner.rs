@@ -117,6 +117,8 @@ impl QmixFpLearner {
         let variables = self.state.live.variables()?;
         let live: Vec<Tensor> = variables.iter().map(|variable| variable.as_tensor().clone()).collect();
         let loss = batch.loss(&live, &self.state.target.tensors()?)?;
+        let error = loss.total.to_scalar::<f32>().during("read loss")?;
+        check_finite("learn", "loss", &[error])?;
         let gradients = loss.total.backward().during("backward pass")?;
         let mut gradient = flat_gradient(&variables, &gradients)?;
         check_finite("learn", "gradient", &gradient)?;
@@ -130,7 +132,7 @@ impl QmixFpLearner {
         }
         self.state.n_steps += 1;
         sums.n += 1;
-        sums.loss += f64::from(loss.total.to_scalar::<f32>().during("read loss")?);
+        sums.loss += f64::from(error);
         sums.value += loss.value_mean;
         sums.norm += norm;
         Ok(())

@@ -16,6 +16,8 @@
 //!   widths become a candidate, so there is one score for each episode. Differences of scores between iterations, which
 //!   would be its dense reward, have the same sum but for a constant, and are paid at the last; what the iterations save
 //!   in cost is paid at each. The score is no part of the mixer's state for the same reason.
+//! * What levels leave of the budget is spent on the groups whose error falls most by it; the actions learned from are
+//!   those that were chosen.
 //! * Networks are not fine-tuned between iterations; winners can be fine-tuned with distillation (`tune` in a scene).
 //! * [`Profile::Paper`] is meant with `selection: L2` and `repair: Off` in the scene.
 //!

@@ -144,7 +144,11 @@ impl TeamPolicy {
             stage = stage.after(team, &joint);
             actions.push(joint);
         }
-        Ok(JointPlan { actions, widths: stage.widths })
+        let mut widths = stage.widths;
+        if self.frame.keeps_budget(self.frame.settings.iterations - 1) {
+            team.spend(&mut widths);
+        }
+        Ok(JointPlan { actions, widths })
     }
 }
 

@@ -45,6 +45,29 @@ impl Team {
         (0..self.n_agents()).map(of).collect()
     }
 
+    /// Widens groups as long as the budget allows a next width, each time the one whose weighted error falls most: what
+    /// levels leave of the budget. Without, most walks would be told apart by what the environment then evens out.
+    pub(super) fn spend(&self, widths: &mut [usize]) {
+        let next = |place: usize, width: usize| {
+            let allowed = &self.plan.widths.groups[place].allowed;
+            allowed.get(allowed.partition_point(|&allowed| allowed <= width)).copied()
+        };
+        loop {
+            let mut best: Option<(f32, usize, usize)> = None;
+            for place in 0..self.n_agents() {
+                let Some(wider) = next(place, widths[place]) else { continue };
+                let gain = self.error_saved(place, wider) - self.error_saved(place, widths[place]);
+                let now = std::mem::replace(&mut widths[place], wider);
+                if self.plan.widths.fits(widths) && best.is_none_or(|(most, ..)| gain > most) {
+                    best = Some((gain, place, wider));
+                }
+                widths[place] = now;
+            }
+            let Some((_, place, wider)) = best else { return };
+            widths[place] = wider;
+        }
+    }
+
     /// How much less error than the knapsack's width an action leaves, as a share of the knapsack's whole error.
     pub(super) fn error_saved(&self, place: usize, width: usize) -> f32 {
         let error = |width: usize| self.plan.weights[place] * self.plan.error(place, width);

@@ -392,10 +392,18 @@ fn no_walk_takes_an_action_that_is_not_available() {
 fn walks_begin_at_the_knapsack_and_explore_around_it() {
     let plan = hand_made::curved(&[16, 16, 16], &[1, 2, 4], 70);
     let mut learner = learner(&of(Profile::Tuned), std::slice::from_ref(&plan), 40);
-    let all = search(&mut learner, std::slice::from_ref(&plan), 0..8, &|_| 0.5);
+    let all = search(&mut learner, std::slice::from_ref(&plan), 0..20, &|_| 0.5);
     assert_eq!(all[0][0], plan.knapsack);
     let different: std::collections::BTreeSet<&Vec<usize>> = all[0].iter().collect();
-    assert!(different.len() >= 6, "{all:?}");
+    assert!(different.len() >= 14, "{all:?}");
+    for widths in different {
+        let could_widen = (0..3).any(|place| {
+            let mut wider = widths.clone();
+            wider[place] += 1;
+            wider[place] <= 16 && plan.widths.fits(&wider)
+        });
+        assert!(!could_widen, "{widths:?} leave some of the budget");
+    }
 }
 
 /// Three groups that must be narrow together: what a group's channels are worth depends on the others, and the summed
