@@ -14,7 +14,7 @@
 //! Departures and how it fits a walk:
 //! * The pruning iterations of an episode happen on widths, inside the decision of a walk's first group; only the last
 //!   widths become a candidate, so there is one score for each episode. Differences of scores between iterations, which
-//!   would be its dense reward, have the same sum but for a constant, and are paid at the last; what the iterations save
+//!   would be its dense reward, have the same sum but for a constant, and are paid at the last; what iterations save
 //!   in cost is paid at each. The score is no part of the mixer's state for the same reason.
 //! * What levels leave of the budget is spent on the groups whose error falls most by it; the actions learned from are
 //!   those that were chosen.
@@ -23,9 +23,10 @@
 //!
 //! QMIX promises that each agent's own best action is the team's best. A budget that all share takes that away: the
 //! best actions together may cost too much. [`BudgetRule::Wall`] lets the environment cut what is over, in layer order.
-//! [`BudgetRule::Knapsack`] takes the joint action of most value *within* the budget: with [`ValueMixing::Vdn`], whose
-//! value is the plain sum, that is exactly a knapsack over the agents' values; with [`ValueMixing::Qmix`] it is one over
-//! values weighed by the slope of the team's value at the joint action before, begun at the greedy one and repeated.
+//! [`BudgetRule::Knapsack`] takes the joint action of most value *within* the budget. With [`ValueMixing::Vdn`], whose
+//! value is the plain sum, that is exactly a knapsack over the agents' values. With [`ValueMixing::Qmix`] it is one
+//! over values weighed by the slope of the team's value at the joint action before, begun at the greedy one and
+//! repeated; with [`ValueMixing::Independent`] that of the plain sum, although no value says so.
 
 mod actions;
 mod features;
