@@ -27,7 +27,7 @@ const ALL: [&str; 3] = [
     "controls=[Knapsack(), EqualError, GlobalNorm(normalisation: Lamp), Fixed(widths: {\"conv*\": 0.4, \"conv2a\": 5}),
         Spdy(candidates: 12), ValueOfError(candidates: 12), Evolution(candidates: 12, population: 5, elites: 2),
         Mtacp(candidates: 12, start: Knapsack, observe: Errors), Impala(candidates: 12), Ppo(candidates: 12),
-        Amc(candidates: 12, observe: Errors), Cacp(candidates: 12)]",
+        QmixFp(candidates: 12, batch: 4), Amc(candidates: 12, observe: Errors), Cacp(candidates: 12)]",
 ];
 
 fn command(out: &Path, sets: &[&str]) -> Command {
@@ -72,7 +72,9 @@ fn every_search_and_plan_gives_the_same_for_any_number_of_threads_and_searches_b
     assert_eq!(run("3"), (summary.clone(), events.clone()));
     let knapsack = widths(&events, "knapsack");
     assert_eq!(knapsack.len(), 1);
-    for agent in ["swap_evolution", "spdy", "value_of_error", "evolution", "mtacp", "impala", "ppo", "amc", "cacp"] {
+    for agent in
+        ["swap_evolution", "spdy", "value_of_error", "evolution", "mtacp", "impala", "ppo", "amc", "cacp", "qmix_fp"]
+    {
         let walks = widths(&events, agent);
         assert_eq!((walks.len(), walks[0]), (12, knapsack[0]), "{agent}");
     }
@@ -104,6 +106,7 @@ fn a_search_that_is_killed_goes_on_as_if_it_had_not_been() {
         "Amc(updates: PerStep(1))",
         "Cacp()",
         "Ppo()",
+        "QmixFp(batch: 4)",
     ] {
         let folder = dir.path().join(agent.split('(').next().unwrap());
         let (killed, whole) = (folder.join("killed"), folder.join("whole"));
@@ -144,6 +147,8 @@ fn widths_that_cannot_be_kept_are_refused_with_what_could_before_anything_is_wri
         ("agent=Spdy(spread: 0.5)", ["`agent.spread` is 0.5", "expected a number in [1.0"]),
         ("agent=Evolution(population: 4)", ["`agent.elites` is 5", "expected 1..=4"]),
         ("agent=ValueOfError(swap_share: 1.5)", ["`agent.swap_share` is 1.5", "[0"]),
+        ("agent=QmixFp(mixing: Sum)", ["`Qmix`", "`Vdn`"]),
+        ("agent=QmixFp(batch: 16, replay: 8)", ["`agent.batch` is 16", "1..=8"]),
         ("agent=SwapEvolution(swaps: 0)", ["`agent.swaps` is 0", "1..=100"]),
         ("agent=Mtacp(profile: Paper, start: Knapsack)", ["`agent.start` is Knapsack", "`squash` is Absolute"]),
         ("agent=Ppo(unroll: Fixed(9))", ["`agent.unroll` is Fixed(9)", "Walk where `objective` is Clipped"]),

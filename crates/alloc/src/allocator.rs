@@ -63,15 +63,8 @@ impl Allocator {
         curves: &[GroupCurve],
         costs: &[Cost],
     ) -> Result<Self, AllocError> {
+        let levels = all_levels(groups, curves)?;
         let order = groups.prunable();
-        for (place, &group) in order.iter().enumerate() {
-            let fault = |what: String| AllocError::Curve { group: groups.group(group).name.clone(), what };
-            match curves.get(place) {
-                Some(curve) if curve.group == group => check_curve(groups, curve)?,
-                _ => return Err(fault(format!("is not at place {place} of the {} curves", curves.len()))),
-            }
-        }
-        let levels = curves.iter().take(order.len()).map(levels).collect();
         let forms = costs.iter().map(|&cost| (cost, CostForm::new(groups, model, cost))).collect();
         Ok(Self { forms, order, full: groups.full_widths(), levels })
     }
@@ -82,7 +75,48 @@ impl Allocator {
     /// # Errors
     /// [`AllocError::Unreachable`] when the least widths exceed one of them, [`AllocError::Unprepared`].
     pub fn within(&self, limits: &[(Cost, u64)]) -> Result<Allocation, AllocError> {
-        let least: Vec<u64> = self.levels.iter().map(|levels| levels[0].width).collect();
+        self.solve(&self.levels, limits)
+    }
+
+    /// The widths of least summed loss that are within each of `limits`, for other losses than the curves': any finite
+    /// numbers, whether they rise or fall with the width. Of equal losses of a group the narrowest width. `losses` has
+    /// one entry for every group that may be pruned, in their order, and holds losses for errors; errors and bound of
+    /// what is returned are sums of losses. Cheaper than a new allocator, whose cost formulas are kept.
+    ///
+    /// # Errors
+    /// As [`Self::new`] and [`Self::within`].
+    pub fn least_loss(
+        &self,
+        groups: &ChannelGroups,
+        losses: &[GroupCurve],
+        limits: &[(Cost, u64)],
+    ) -> Result<Allocation, AllocError> {
+        let least = |curve: &GroupCurve| curve.errors.iter().copied().fold(f64::INFINITY, f64::min);
+        let shifted = |curve: &GroupCurve| {
+            let least = least(curve);
+            let errors = curve.errors.iter().map(|loss| loss - least).collect();
+            GroupCurve { group: curve.group, widths: curve.widths.clone(), errors }
+        };
+        let curves: Vec<GroupCurve> = losses.iter().map(shifted).collect();
+        let mut found = self.solve(&all_levels(groups, &curves)?, limits)?;
+        let shift: f64 = losses.iter().map(least).sum();
+        found.lower_bound = found.lower_bound.map(|bound| bound + shift);
+        found.error += shift;
+        // Levels count a narrower width's smaller loss for the wider ones, too.
+        for curve in losses {
+            let below =
+                curve.widths.iter().zip(&curve.errors).filter(|(width, _)| **width <= found.widths[curve.group]);
+            if let Some((&width, _)) = below.min_by(|a, b| a.1.total_cmp(b.1)) {
+                found.widths[curve.group] = width;
+            }
+        }
+        let chosen: Vec<u64> = self.order.iter().map(|&group| found.widths[group] as u64).collect();
+        found.costs = limits.iter().map(|(cost, _)| self.forms[cost].at(&chosen)).collect();
+        Ok(found)
+    }
+
+    fn solve(&self, all: &[Vec<Level>], limits: &[(Cost, u64)]) -> Result<Allocation, AllocError> {
+        let least: Vec<u64> = all.iter().map(|levels| levels[0].width).collect();
         let mut bounds: BTreeMap<Cost, u64> = BTreeMap::new();
         for &(cost, max) in limits {
             let form = self.forms.get(&cost).ok_or(AllocError::Unprepared { cost: cost.name() })?;
@@ -93,7 +127,7 @@ impl Allocator {
             bounds.entry(cost).and_modify(|known| *known = max.min(*known)).or_insert(max);
         }
         let bounds: Vec<(&CostForm, u64)> = bounds.iter().map(|(cost, &max)| (&self.forms[cost], max)).collect();
-        let instance = Instance::new(&bounds, self.levels.clone());
+        let instance = Instance::new(&bounds, all.to_vec());
         let (choice, lower_bound) = solve(&instance);
         let chosen = instance.widths(&choice);
         let mut widths = self.full.clone();
@@ -101,6 +135,19 @@ impl Allocator {
         let costs = limits.iter().map(|(cost, _)| self.forms[cost].at(&chosen)).collect();
         Ok(Allocation { widths, costs, error: instance.error(&choice), lower_bound })
     }
+}
+
+/// Levels of every group that may be pruned, in their order.
+fn all_levels(groups: &ChannelGroups, curves: &[GroupCurve]) -> Result<Vec<Vec<Level>>, AllocError> {
+    let order = groups.prunable();
+    for (place, &group) in order.iter().enumerate() {
+        let fault = |what: String| AllocError::Curve { group: groups.group(group).name.clone(), what };
+        match curves.get(place) {
+            Some(curve) if curve.group == group => check_curve(groups, curve)?,
+            _ => return Err(fault(format!("is not at place {place} of the {} curves", curves.len()))),
+        }
+    }
+    Ok(curves.iter().take(order.len()).map(levels).collect())
 }
 
 fn check_curve(groups: &ChannelGroups, curve: &GroupCurve) -> Result<(), AllocError> {

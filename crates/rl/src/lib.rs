@@ -65,5 +65,5 @@ pub use error::RlError;
 pub use inheritance::{Inheritance, TaskOrigin};
 pub use interface::{ActRequest, Decision, LearnReport, Learner, Policy};
 pub use setting::{BadSetting, RangeCheck};
-pub use task_plan::{GroupWidths, TaskPlan, TaskPlans, TaskWidths};
+pub use task_plan::{GroupLook, GroupWidths, TaskPlan, TaskPlans, TaskWidths, WidthLoss};
 pub use unroll::{Unroll, UnrollState, UnrollStep, save_unrolls};

@@ -34,6 +34,10 @@ impl GroupWidths {
 type Fits = Arc<dyn Fn(&[usize]) -> bool + Send + Sync>;
 /// The widths of least summed error within a budget, the error of each group times its weight.
 type Allocate = Arc<dyn Fn(&[f64]) -> Result<Vec<usize>, String> + Send + Sync>;
+/// The widths within a budget whose losses have the least sum, each of those that are offered for its group.
+type Choose = Arc<dyn Fn(&[Vec<WidthLoss>]) -> Result<Vec<usize>, String> + Send + Sync>;
+/// What widths cost, as a share of what the whole network does.
+type CostShare = Arc<dyn Fn(&[usize]) -> f64 + Send + Sync>;
 /// What widths cost and may cost, for people.
 type Tell = Arc<dyn Fn(&[usize]) -> String + Send + Sync>;
 
@@ -102,6 +106,32 @@ impl TaskWidths {
     }
 }
 
+/// A width that a group may take, and what that loses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WidthLoss {
+    /// One of the group's allowed widths.
+    pub width: usize,
+    /// Any finite number, the less the better.
+    pub loss: f64,
+}
+
+/// What tells a group from others, at full width.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct GroupLook {
+    /// Output channels of the first layer that reads it.
+    pub n_outputs: usize,
+    /// Rows of that layer's input.
+    pub rows: usize,
+    /// Columns of that layer's input.
+    pub columns: usize,
+    /// Rows of that layer's kernel.
+    pub kernel: usize,
+    /// Its row stride.
+    pub stride: usize,
+    /// Multiply-accumulates of every operation that touches the group, as a share of the network's.
+    pub macs_share: f64,
+}
+
 /// What is known of a task before it is searched. All lists are in walk order.
 #[derive(Clone)]
 pub struct TaskPlan {
@@ -119,7 +149,13 @@ pub struct TaskPlan {
     pub even_ratios: Vec<f32>,
     /// The largest drop of weighted error, per unit of the bounded cost, that the next width of any group would bring.
     pub shadow_price: f64,
+    /// What tells the groups apart.
+    pub looks: Vec<GroupLook>,
+    /// What the first bound allows, as a share of what the whole network costs.
+    pub budget_share: f64,
     allocate: Allocate,
+    choose: Choose,
+    cost_share: CostShare,
 }
 
 impl fmt::Debug for TaskPlan {
@@ -150,11 +186,28 @@ impl TaskPlan {
             knapsack: Vec::new(),
             even_ratios: Vec::new(),
             shadow_price: 0.0,
+            looks: Vec::new(),
+            budget_share: 1.0,
             allocate: Arc::new(allocate),
+            choose: Arc::new(|_| Err("what widths cost is not known".to_owned())),
+            cost_share: Arc::new(|_| 1.0),
         };
         plan.knapsack = plan.allocate(&weights)?;
         plan.weights = weights;
         Ok(plan)
+    }
+
+    /// The plan with what its widths cost: `choose` finds the widths of least summed loss within the budget,
+    /// `cost_share` the first bounded cost of widths as a share of the whole network's.
+    #[must_use]
+    pub fn with_costs(
+        mut self,
+        choose: impl Fn(&[Vec<WidthLoss>]) -> Result<Vec<usize>, String> + Send + Sync + 'static,
+        cost_share: impl Fn(&[usize]) -> f64 + Send + Sync + 'static,
+    ) -> Self {
+        self.choose = Arc::new(choose);
+        self.cost_share = Arc::new(cost_share);
+        self
     }
 
     /// Groups of the task.
@@ -175,6 +228,20 @@ impl TaskPlan {
     /// [`RlError::Plan`] where there are none.
     pub fn allocate(&self, weights: &[f64]) -> Result<Vec<usize>, RlError> {
         (self.allocate)(weights).map_err(|what| RlError::Plan { task: self.widths.name.clone(), what })
+    }
+
+    /// The widths within the budget whose losses have the least sum. For each group there are some of its widths,
+    /// ascending; those of least width together must be within the budget. Of equal losses the narrower width.
+    ///
+    /// # Errors
+    /// [`RlError::Plan`] where no widths are within the budget, or a loss is not finite.
+    pub fn choose(&self, offered: &[Vec<WidthLoss>]) -> Result<Vec<usize>, RlError> {
+        (self.choose)(offered).map_err(|what| RlError::Plan { task: self.widths.name.clone(), what })
+    }
+
+    /// The first bounded cost of widths, as a share of what the whole network costs.
+    pub fn cost_share(&self, widths: &[usize]) -> f64 {
+        (self.cost_share)(widths)
     }
 
     /// Error of a group at one of its widths.
@@ -216,7 +283,7 @@ impl TaskPlans {
 /// Small tasks for tests, worked out by hand.
 #[cfg(test)]
 pub(crate) mod hand_made {
-    use super::{GroupWidths, TaskPlan, TaskWidths};
+    use super::{GroupLook, GroupWidths, TaskPlan, TaskWidths, WidthLoss};
 
     /// Groups `a`, `b`, … of so many channels, every width allowed; a channel of group `i` costs `costs[i]`, and all
     /// may cost `max`.
@@ -239,7 +306,31 @@ pub(crate) mod hand_made {
     /// As [`widths`], the error of each group one less the root of the share that it keeps, all of one weight.
     pub(crate) fn curved(channels: &[usize], costs: &'static [usize], max: usize) -> TaskPlan {
         let errors = channels.iter().map(|&n| (1..=n).map(|w| 1.0 - (w as f64 / n as f64).sqrt()).collect()).collect();
-        plan(widths(channels, costs, max), errors, vec![1.0; channels.len()])
+        let mut plan = plan(widths(channels, costs, max), errors, vec![1.0; channels.len()]);
+        let cost = move |widths: &[usize]| widths.iter().zip(costs).map(|(width, cost)| width * cost).sum::<usize>();
+        let full = cost(channels) as f64;
+        plan.budget_share = max as f64 / full;
+        let look = |&n: &usize| GroupLook { n_outputs: n, rows: 8, columns: 8, kernel: 3, stride: 1, macs_share: 0.1 };
+        plan.looks = channels.iter().map(look).collect();
+        let of = plan.widths.clone();
+        plan.with_costs(move |offered| cheapest(&of, offered), move |widths| cost(widths) as f64 / full)
+    }
+
+    /// Tries everything that is offered.
+    fn cheapest(task: &TaskWidths, offered: &[Vec<WidthLoss>]) -> Result<Vec<usize>, String> {
+        let mut best: Option<(f64, Vec<usize>)> = None;
+        let mut at = vec![0; offered.len()];
+        loop {
+            let widths: Vec<usize> = at.iter().zip(offered).map(|(&i, offered)| offered[i].width).collect();
+            let loss: f64 = at.iter().zip(offered).map(|(&i, offered)| offered[i].loss).sum();
+            if task.fits(&widths) && best.as_ref().is_none_or(|(least, _)| loss < *least) {
+                best = Some((loss, widths));
+            }
+            let Some(i) = (0..at.len()).find(|&i| at[i] + 1 < offered[i].len()) else { break };
+            at[i] += 1;
+            at[..i].fill(0);
+        }
+        best.map(|(_, widths)| widths).ok_or_else(|| "nothing that is offered fits".to_owned())
     }
 
     /// As [`widths`], with these errors; allocates by trying everything.

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use secateur_alloc::{Allocator, GroupCurve};
-use secateur_net::random::{random_graph, random_graph_of_every_operation};
+use secateur_net::random::{SplitMix, random_graph, random_graph_of_every_operation};
 use secateur_net::{ChannelGroups, Cost, GraphBuilder, Op, Protocol, Shape, arch};
 
 mod ground;
@@ -123,6 +123,50 @@ fn curves_that_cannot_be_used_are_refused_with_group_and_width() {
         let message = with(change).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     }
+}
+
+/// Losses below 0, and such as rise with the width, come from what was learned, not measured.
+#[test]
+fn any_losses_get_the_optimum_of_all_widths() {
+    let (mut n_checked, mut n_narrower) = (0, 0);
+    for seed in 0..40 {
+        for graph in [random_graph(seed), chain(&[6, 5, 7])] {
+            let n = ChannelGroups::derive(&graph, Protocol::Full).prunable().len();
+            let Some(n_widths) = widths_for(n) else { continue };
+            let Some(mut ground) = Ground::new(&graph, Protocol::Full, n_widths, seed) else { continue };
+            let allocator = Allocator::new(&ground.groups, &ground.model, &ground.curves, &COSTS).unwrap();
+            let mut rng = SplitMix(seed);
+            for curve in &mut ground.curves {
+                curve.errors.iter_mut().for_each(|loss| *loss = 3.0 * f64::from(rng.signed()));
+            }
+            let all = ground.all();
+            for cost in COSTS {
+                let counted: Vec<u64> = all.iter().map(|(widths, _)| ground.model.count(cost, widths)).collect();
+                let (least, most) = (counted.iter().min().unwrap(), counted.iter().max().unwrap());
+                for percent in [0, 30, 60, 100] {
+                    let max = least + (most - least) * percent / 100;
+                    let within = all.iter().zip(&counted).filter(|(_, count)| **count <= max);
+                    let best = within.map(|((_, loss), _)| *loss).fold(f64::INFINITY, f64::min);
+                    let found = allocator.least_loss(&ground.groups, &ground.curves, &[(cost, max)]).unwrap();
+                    let of = |curve: &GroupCurve| {
+                        curve.errors[curve.widths.binary_search(&found.widths[curve.group]).unwrap()]
+                    };
+                    let loss: f64 = ground.curves.iter().map(of).sum();
+                    assert!((loss - best).abs() < 1e-9, "seed {seed}, {cost:?}, {percent} %: {loss} for {best}");
+                    assert!((found.error - best).abs() < 1e-9 && found.costs[0] <= max);
+                    assert_eq!(found.costs, [ground.model.count(cost, &found.widths)]);
+                    n_checked += 1;
+                    n_narrower += usize::from(percent == 100 && found.costs[0] < *most);
+                }
+            }
+        }
+    }
+    assert!(n_checked > 200 && n_narrower > 50, "{n_checked}, of which {n_narrower} gain by less width");
+    let ground = Ground::new(&chain(&[4, 4]), Protocol::Inner, 64, 1).unwrap();
+    let allocator = Allocator::new(&ground.groups, &ground.model, &ground.curves, &[Cost::Macs]).unwrap();
+    let mut nan = ground.curves.clone();
+    nan[1].errors[0] = f64::NAN;
+    assert!(allocator.least_loss(&ground.groups, &nan, &[(Cost::Macs, 1_000_000)]).is_err());
 }
 
 /// A wider group that loses more than a narrower one is a fault of measuring.

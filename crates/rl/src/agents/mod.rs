@@ -13,6 +13,7 @@ pub mod mtacp;
 mod plan_search;
 mod planned;
 pub mod ppo;
+pub mod qmix_fp;
 pub mod random;
 pub mod spdy;
 pub mod swap_evolution;
@@ -50,6 +51,7 @@ agents! {
     cacp::CacpSettings,
     impala::ImpalaSettings,
     ppo::PpoSettings,
+    qmix_fp::QmixFpSettings,
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! What agents are told of their tasks before they act.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, anyhow};
+use secateur_alloc::{Allocator, GroupCurve};
 use secateur_kernels::{Norm, channel_norms};
-use secateur_rl::{AgentSettings, ErrorWeights, TaskPlan, TaskPlans, TaskWidths};
-use secateur_sim::{BudgetWall, CostBound, Prepared, Score, TaskSetup, WidthRules};
+use secateur_net::{Cost, GroupId};
+use secateur_rl::{AgentSettings, ErrorWeights, GroupLook, TaskPlan, TaskPlans, TaskWidths, WidthLoss};
+use secateur_sim::{BudgetWall, CostBound, GroupShape, Prepared, Score, TaskSetup, WidthRules};
 
 use super::allocate::{Ranked, is_measured};
 use super::planner::{probe_images, score};
@@ -84,11 +86,65 @@ impl PlannedNetwork {
             Ok(planned.prepared.groups.prunable().iter().map(of).collect())
         };
         let mut plan = TaskPlan::new(widths, errors, weights, allocate)?;
+        plan = plan.with_costs(self.choose(task), self.cost_share(&wall));
+        if let Some(&CostBound { cost, max }) = wall.limits().first() {
+            plan.budget_share = max as f64 / model.count(cost, &groups.full_widths()).max(1) as f64;
+        }
+        let macs_full = self.prepared.model.count(Cost::Macs, &groups.full_widths()).max(1) as f64;
+        plan.looks = self.prepared.shapes.iter().map(|shape| look(shape, macs_full)).collect();
         plan.norms = order.iter().map(|&group| channel_norms(network, groups, group, Norm::L2)).collect();
         plan.even_ratios = even_ratios(&self.scene, &wall, &plan.knapsack);
         plan.shadow_price = shadow_price(&ranked, &wall, &plan.knapsack, &sensitivities);
         Ok(plan)
     }
+
+    /// The widths of least summed loss within the task's budget, of those that are offered.
+    fn choose(&self, task: &TaskSetup) -> impl Fn(&[Vec<WidthLoss>]) -> Result<Vec<usize>, String> + use<> {
+        let (prepared, budget) = (self.prepared.clone(), task.budget.clone());
+        // What costs are formulas of takes longer to find than what they allow.
+        let allocator: OnceLock<Result<Allocator, String>> = OnceLock::new();
+        move |offered| {
+            let Prepared { groups, model, .. } = &*prepared;
+            let order = groups.prunable();
+            if offered.len() != order.len() {
+                return Err(format!("widths of {} groups are offered, expected {}", offered.len(), order.len()));
+            }
+            let curves: Vec<GroupCurve> = order.iter().zip(offered).map(|(&group, all)| curve(group, all)).collect();
+            let costs: Vec<Cost> = budget.iter().map(|bound| bound.cost).collect();
+            let nothing = |curve: &GroupCurve| GroupCurve { errors: vec![0.0; curve.errors.len()], ..curve.clone() };
+            let begin = || {
+                let curves: Vec<GroupCurve> = curves.iter().map(nothing).collect();
+                Allocator::new(groups, model, &curves, &costs).map_err(|e| e.to_string())
+            };
+            let allocator = allocator.get_or_init(begin).as_ref().map_err(Clone::clone)?;
+            let limits: Vec<(Cost, u64)> = budget.iter().map(|bound| (bound.cost, bound.max)).collect();
+            let found = allocator.least_loss(groups, &curves, &limits).map_err(|e| e.to_string())?;
+            Ok(order.iter().map(|&group| found.widths[group]).collect())
+        }
+    }
+
+    fn cost_share(&self, wall: &BudgetWall) -> impl Fn(&[usize]) -> f64 + use<> {
+        let (prepared, wall) = (self.prepared.clone(), wall.clone());
+        move |widths| {
+            let Some(&CostBound { cost, .. }) = wall.limits().first() else { return 1.0 };
+            let mut of_all = wall.least_widths().to_vec();
+            wall.order().iter().zip(widths).for_each(|(&group, &width)| of_all[group] = width);
+            let Prepared { groups, model, .. } = &*prepared;
+            model.count(cost, &of_all) as f64 / model.count(cost, &groups.full_widths()).max(1) as f64
+        }
+    }
+}
+
+/// What is offered for a group.
+fn curve(group: GroupId, offered: &[WidthLoss]) -> GroupCurve {
+    let (widths, errors) = offered.iter().map(|offer| (offer.width, offer.loss)).unzip();
+    GroupCurve { group, widths, errors }
+}
+
+/// A group as agents are told of it.
+fn look(shape: &GroupShape, macs_full: f64) -> GroupLook {
+    let &GroupShape { n, h, w, kernel, stride, macs, .. } = shape;
+    GroupLook { n_outputs: n, rows: h, columns: w, kernel, stride, macs_share: macs as f64 / macs_full }
 }
 
 /// What every later group can share at each step of a walk that keeps these widths.

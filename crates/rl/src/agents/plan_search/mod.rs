@@ -8,7 +8,7 @@ mod tried;
 use std::sync::Arc;
 
 pub(super) use self::swap::swapped;
-use self::tried::TriedPlans;
+pub(super) use self::tried::TriedPlans;
 use crate::agent::{Agent, EnvironmentSpec};
 use crate::error::{RlError, check_length};
 use crate::interface::{ActRequest, Decision, LearnReport, Learner, Policy};
