@@ -196,8 +196,8 @@ impl TaskPlan {
         Ok(plan)
     }
 
-    /// The plan with what its widths cost: `choose` finds the widths of least summed loss within the budget, `cost_share`
-    /// the first bounded cost of widths as a share of the whole network's.
+    /// The plan with what its widths cost: `choose` finds the widths of least summed loss within the budget,
+    /// `cost_share` the first bounded cost of widths as a share of the whole network's.
     #[must_use]
     pub fn with_costs(
         mut self,
