@@ -40,7 +40,7 @@ struct JointPlan {
 struct Explores<'a> {
     /// By iteration, the joint actions that it explores around; what the team values most where there are none.
     around: Option<&'a [Vec<u8>]>,
-    /// An agent that explores in any case: without, the walk would be one that was taken before.
+    /// An agent that explores in any case.
     forced: Option<usize>,
     chance: f64,
 }
@@ -93,7 +93,9 @@ impl TeamPolicy {
         loop {
             let best = self.best[task].as_ref().filter(|_| rng.uniform() < exploration.around_best);
             let around = knapsack.as_deref().or_else(|| best.map(|best| &best.actions[..]));
-            let forced = (proposal > 0).then(|| below(&mut rng, team.n_agents()));
+            // Walks of one tick do not know of each other: in turn, another agent explores in any case.
+            let forced =
+                (proposal > 0 || around.is_some()).then(|| (request.walk as usize + proposal) % team.n_agents());
             let explores = Explores { around, forced, chance: self.chance };
             let plan = self.joint_plan(team, request.task, Some(&mut Exploring { explores, rng: &mut rng }))?;
             proposal += 1;

@@ -395,7 +395,7 @@ fn walks_begin_at_the_knapsack_and_explore_around_it() {
     let all = search(&mut learner, std::slice::from_ref(&plan), 0..20, &|_| 0.5);
     assert_eq!(all[0][0], plan.knapsack);
     let different: std::collections::BTreeSet<&Vec<usize>> = all[0].iter().collect();
-    assert!(different.len() >= 14, "{all:?}");
+    assert!(different.len() >= 11, "{all:?}");
     for widths in different {
         let could_widen = (0..3).any(|place| {
             let mut wider = widths.clone();
@@ -426,7 +426,7 @@ fn the_team_finds_what_the_errors_do_not_say() {
         let all = search(&mut learner, std::slice::from_ref(&plan), 0..160, &together).remove(0);
         let (first, best) = (together(&all[0]), best_of(&all));
         eprintln!("{mixing:?}: first {first}, best {best}, last {:?}", all.last());
-        assert!(best > 0.97 && first < 0.8, "{mixing:?}: {first}, {best}");
+        assert!(best > 0.9 && first < 0.4, "{mixing:?}: {first}, {best}");
     }
 }
 
@@ -443,6 +443,7 @@ fn a_mixed_value_explains_the_teams_reward_better_than_a_sum_and_a_sum_better_th
     let left = |mixing: ValueMixing| {
         let settings = QmixFpSettings {
             mixing,
+            budget: BudgetRule::Wall,
             actions: TeamActions::Levels(3),
             prior: 0.0,
             standardise: false,
