@@ -7,6 +7,7 @@ use secateur_net::{Fusion, Graph, Op, Schedule};
 const FUSION: Fusion = Fusion {
     adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }),
     activates: |_, _| true,
+    scales: |_| false,
     is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
 };
 
