@@ -49,8 +49,8 @@ pub struct FusedStep {
     pub residual: Option<Operand>,
     /// The fused activation.
     pub activation: Option<Pointwise>,
-    /// The node whose output is left behind: `node` itself, or the Add that was fused to it; what an activation that was
-    /// fused makes of it lies there instead.
+    /// The node whose output is left behind, `node` itself or the Add that was fused to it; a fused activation is
+    /// applied to it.
     pub value: NodeId,
     /// The buffer that it is left in; never one that the step reads.
     pub buffer: usize,

@@ -76,8 +76,8 @@ impl ChannelConvKernel {
     }
 
     /// Computes the output rows `rows` of a group of images, counted through all of them. The map is the whole group's,
-    /// `out` and the residual are these rows alone. `finish(values)` is called for each strip of them, for what no clamp
-    /// is.
+    /// `out` and the residual are these rows alone. `finish(values)` is called for each strip of them, for what
+    /// no clamp is.
     pub(crate) fn run_rows(
         &self,
         map: ScaledMap<'_>,
