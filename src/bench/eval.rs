@@ -141,7 +141,8 @@ struct RefitTimes {
 
 impl Workload<'_> {
     fn compile(&self, network: &Network) -> anyhow::Result<Plan> {
-        Plan::compile(network, self.arithmetic).context("compiling")
+        let n_images = self.batch_len / network.graph().input().len();
+        Plan::compile_for_calls(network, self.arithmetic, n_images).context("compiling")
     }
 
     fn evaluate(&self, plan: &Plan) -> anyhow::Result<()> {

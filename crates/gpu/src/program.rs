@@ -12,6 +12,7 @@ use crate::layout::{Candidate, Uniforms, quads};
 const FUSION: Fusion = Fusion {
     adds: has_weights,
     activates: |op, function| has_weights(op) && activation(Some(function)).0 < RARE || matches!(op, Op::Add),
+    scales: |_| false,
     is_flat: |shape| shape.h * shape.w == 1,
 };
 

@@ -4,7 +4,7 @@
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use secateur_kernels::{Isa, Plan, run_reference};
 use secateur_net::random::{SplitMix, with_random_weights};
-use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Window};
+use secateur_net::{Conv2d, GraphBuilder, Network, Op, Pointwise, Shape, Window, arch, fold_batch_norm};
 
 fn pool(n_threads: usize) -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap()
@@ -36,7 +36,8 @@ fn network() -> Network {
     let wide = act(&mut b, "wide silu", Pointwise::Silu, wide);
     let depthwise = Conv2d { groups: 75, ..square(75, 75, 5, 2, 2) };
     let deep = conv(&mut b, "deep", depthwise, wide);
-    let deep = act(&mut b, "deep silu", Pointwise::Silu, deep);
+    let sigmoid = act(&mut b, "deep sigmoid", Pointwise::Sigmoid, deep);
+    let deep = b.push("deep silu", Op::Mul, &[deep, sigmoid]);
     let mean = b.push("squeeze", Op::GlobalAvgPool, &[deep]);
     let gate = conv(&mut b, "gate down", square(75, 6, 1, 1, 0), mean);
     let gate = act(&mut b, "gate silu", Pointwise::Silu, gate);
@@ -75,6 +76,26 @@ fn a_large_image_agrees_with_the_reference_alone_among_others_and_on_any_number_
         for (i, image) in images.chunks(len).enumerate() {
             let alone = plan.logits(&pool(1 + i % 3), image).unwrap();
             assert_eq!(alone, together[i * 11..(i + 1) * 11], "{isa:?}: image {i} alone");
+        }
+    }
+}
+
+#[test]
+fn a_network_of_plain_convolutions_in_small_calls_agrees_with_the_reference_however_many_images_come() {
+    let shape = Shape { c: 3, h: 96, w: 97 };
+    let net = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10).unwrap(), 4)).unwrap();
+    let (images, len) = (images(&net, 11), shape.len());
+    let expected: Vec<f32> = images.chunks(len).flat_map(|x| run_reference(&net, x).unwrap().pop().unwrap()).collect();
+    let scale = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    for isa in Isa::available() {
+        let plan = Plan::compile_for_calls(&net, isa, 2).unwrap();
+        let together = plan.logits(&pool(2), &images).unwrap();
+        for (i, (got, expected)) in together.iter().zip(&expected).enumerate() {
+            assert!((got - expected).abs() <= 1e-4 * scale, "{isa:?}, value {i}: got {got}, expected {expected}");
+        }
+        for (i, pair) in images.chunks(2 * len).enumerate() {
+            let alone = plan.logits(&pool(1 + i % 3), pair).unwrap();
+            assert_eq!(alone, together[i * 20..i * 20 + alone.len()], "{isa:?}: images from {} on", 2 * i);
         }
     }
 }

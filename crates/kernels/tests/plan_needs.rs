@@ -22,14 +22,14 @@ fn taken(network: &Network, precision: Precision, n_images: usize, n_threads: us
     pool.broadcast(|_| ());
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
-    let plan = Plan::compile(network, precision).unwrap();
+    let plan = Plan::compile_for_calls(network, precision, n_images).unwrap();
     plan.logits(&pool, &images).unwrap();
     (MEMORY.peak_usage() - before) as u64 - 4 * (n_images * plan.n_classes()) as u64
 }
 
 fn check(network: &Network, n_images: usize, context: &str) {
     for precision in [Precision::F32, Precision::Bf16].into_iter().filter(|p| p.is_available()) {
-        let needs = PlanNeeds::of(network.graph(), precision).unwrap();
+        let needs = PlanNeeds::for_calls(network.graph(), precision, n_images).unwrap();
         for n_threads in [1, 3] {
             let (said, took) = (needs.bytes(n_images, n_threads), taken(network, precision, n_images, n_threads));
             let context =

@@ -12,6 +12,8 @@ pub struct Fusion {
     pub adds: fn(&Op) -> bool,
     /// Whether a kernel can end in an activation.
     pub activates: fn(&Op, Pointwise) -> bool,
+    /// Whether a kernel can multiply each channel of its input by a factor first.
+    pub scales: fn(&Op) -> bool,
     /// Whether values of a shape lie in memory as Flatten would put them.
     pub is_flat: fn(Shape) -> bool,
 }
@@ -34,18 +36,21 @@ pub struct Operand {
     pub location: Location,
 }
 
-/// One node with what was fused to it: `activation(node(inputs) + residual)`.
+/// One node with what was fused to it: `activation(node(inputs) + residual)`. Of `x * sigmoid(x)` the activation is
+/// [`Pointwise::Silu`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct FusedStep {
     /// The node that is computed.
     pub node: NodeId,
-    /// What it reads, as the node lists it.
+    /// What it reads, as the node lists it; where a Mul in front was fused, the value instead of it, and behind it the
+    /// factors `[1, 1, C]` of the value's channels.
     pub inputs: Vec<Operand>,
     /// The other operand of a fused addition.
     pub residual: Option<Operand>,
     /// The fused activation.
     pub activation: Option<Pointwise>,
-    /// The node whose output is left behind: `node` itself, or the Add or the activation that was fused to it.
+    /// The node whose output is left behind, `node` itself or the Add that was fused to it; a fused activation is
+    /// applied to it.
     pub value: NodeId,
     /// The buffer that it is left in; never one that the step reads.
     pub buffer: usize,
@@ -59,7 +64,12 @@ pub struct FusedStep {
 ///
 /// let graph = arch::build("resnet20", Shape { c: 3, h: 32, w: 32 }, 10)?;
 /// // An engine whose convolutions add a residual, and whose kernels end in any activation.
-/// let fusion = Fusion { adds: |op| matches!(op, Op::Conv2d(_)), activates: |_, _| true, is_flat: |_| false };
+/// let fusion = Fusion {
+///     adds: |op| matches!(op, Op::Conv2d(_)),
+///     activates: |_, _| true,
+///     scales: |_| false,
+///     is_flat: |_| false,
+/// };
 /// let schedule = Schedule::new(&graph, fusion, |node| graph.shape(node).len());
 /// assert!(schedule.steps.len() < graph.nodes().len());
 /// assert!(schedule.buffer_sizes.len() <= 3);
@@ -96,6 +106,17 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
             }
         }
     }
+    // The Mul in front of a kernel that multiplies by its factors itself.
+    let mut scaled = vec![None; graph.nodes().len()];
+    for id in 1..graph.nodes().len() {
+        if let Some([value, factors]) = channel_scale(graph, id)
+            && let [reader] = consumers[id][..]
+            && (fusion.scales)(&graph.node(reader).op)
+        {
+            scaled[reader] = Some([value, factors]);
+            is_absorbed[id] = true;
+        }
+    }
     // The node under whose index each node's value is kept.
     let mut value_of: Vec<NodeId> = (0..graph.nodes().len()).collect();
     // The step that leaves each node's value behind.
@@ -107,27 +128,61 @@ fn fuse(graph: &Graph, fusion: Fusion) -> Vec<FusedStep> {
             continue;
         }
         let last = step_of[input];
-        let takes = |at: usize, function: Pointwise| {
+        let takes = |at: usize, function: Pointwise, n_readers: usize| {
             let step: &FusedStep = &steps[at];
             let activates = || (fusion.activates)(&graph.node(step.node).op, function);
-            consumers[input].len() == 1 && step.activation.is_none() && activates()
+            consumers[input].len() == n_readers && step.activation.is_none() && activates()
         };
         if is_alias(graph, id, fusion) && !(id == graph.output() && value_of[input] == 0) {
             value_of[id] = value_of[input];
         } else if let (&Op::Pointwise(f), Some(at)) = (&node.op, last)
-            && takes(at, f)
+            && takes(at, f, 1)
         {
             steps[at].activation = Some(f);
             value_of[id] = input;
+        } else if let Some((product, f)) = gate(graph, &consumers, id)
+            && let Some(at) = last
+            && takes(at, f, 2)
+        {
+            steps[at].activation = Some(f);
+            value_of[product] = input;
+            is_absorbed[product] = true;
         } else {
             let (node, residual) = absorbed[id].map_or((id, None), |(conv, other)| (conv, Some(value_of[other])));
-            let inputs = graph.node(node).inputs.iter().map(|&i| unplaced(value_of[i])).collect();
+            let read = scaled[node].as_ref().map_or(&graph.node(node).inputs[..], |both| &both[..]);
+            let inputs = read.iter().map(|&i| unplaced(value_of[i])).collect();
             let residual = residual.map(unplaced);
             step_of[id] = Some(steps.len());
             steps.push(FusedStep { node, inputs, residual, activation: None, value: id, buffer: 0 });
         }
     }
     steps
+}
+
+/// Value and factors of a Mul that multiplies the channels of a value.
+fn channel_scale(graph: &Graph, id: NodeId) -> Option<[NodeId; 2]> {
+    let node = graph.node(id);
+    let whole = graph.shape(id);
+    let (Op::Mul, &[a, b], true) = (&node.op, &node.inputs[..], whole.h * whole.w > 1) else { return None };
+    let is_scale =
+        |x: NodeId, factors: NodeId| graph.shape(x) == whole && graph.shape(factors) == Shape { h: 1, w: 1, ..whole };
+    [[a, b], [b, a]].into_iter().find(|&[x, factors]| is_scale(x, factors))
+}
+
+/// Of a node that is the gate of `x * gate(x)` and nothing else: the product, and it as one function of `x`.
+fn gate(graph: &Graph, consumers: &[Vec<NodeId>], id: NodeId) -> Option<(NodeId, Pointwise)> {
+    let node = graph.node(id);
+    let function = match node.op {
+        Op::Pointwise(Pointwise::Sigmoid) => Pointwise::Silu,
+        Op::Pointwise(Pointwise::HardSigmoid { alpha, beta: 0.5 }) if (alpha - 1.0 / 6.0).abs() < 1e-6 => {
+            Pointwise::HardSwish
+        }
+        _ => return None,
+    };
+    let [product] = consumers[id][..] else { return None };
+    let factors = &graph.node(product).inputs;
+    let is_gated = factors.len() == 2 && factors.contains(&id) && factors.contains(&node.inputs[0]);
+    (is_gated && graph.node(product).op == Op::Mul).then_some((product, function))
 }
 
 /// A value whose buffer is not chosen yet.
@@ -223,6 +278,7 @@ mod tests {
     const ALL: Fusion = Fusion {
         adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. }),
         activates: |_, _| true,
+        scales: |op| matches!(op, Op::Conv2d(_)),
         is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
     };
 
@@ -260,7 +316,7 @@ mod tests {
 
     #[test]
     fn an_engine_without_fusion_computes_every_node() {
-        let nothing = Fusion { adds: |_| false, activates: |_, _| false, is_flat: |_| false };
+        let nothing = Fusion { adds: |_| false, activates: |_, _| false, scales: |_| false, is_flat: |_| false };
         let graph = residual_block();
         let s = schedule(&graph, nothing);
         assert_eq!(s.steps.iter().map(|s| s.node).collect::<Vec<_>>(), (1..graph.nodes().len()).collect::<Vec<_>>());
@@ -276,6 +332,48 @@ mod tests {
         let s = schedule(&b.finish().unwrap(), ALL);
         assert_eq!(s.steps.len(), 3);
         assert!(s.steps.iter().all(|s| s.residual.is_none() && s.activation.is_none()));
+    }
+
+    /// input -> conv -> (* sigmoid) -> (* sigmoid(conv(mean))) -> conv
+    fn gated_block() -> Graph {
+        let mut b = GraphBuilder::new(Shape { c: 4, h: 5, w: 5 });
+        let first = b.push("first", conv(4), &[0]);
+        let gate = b.push("gate", Op::Pointwise(Pointwise::Sigmoid), &[first]);
+        let silu = b.push("silu", Op::Mul, &[first, gate]);
+        let mean = b.push("mean", Op::GlobalAvgPool, &[silu]);
+        let squeezed = b.push("squeezed", Op::Conv2d(Conv2d::square(4, 4, 1, 1, 0)), &[mean]);
+        let factors = b.push("factors", Op::Pointwise(Pointwise::Sigmoid), &[squeezed]);
+        let scaled = b.push("scaled", Op::Mul, &[factors, silu]);
+        b.push("last", conv(4), &[scaled]);
+        b.finish().unwrap()
+    }
+
+    #[test]
+    fn a_value_times_its_own_gate_and_channels_times_factors_are_no_steps() {
+        let s = schedule(&gated_block(), ALL);
+        assert_eq!(s.steps.iter().map(|s| s.node).collect::<Vec<_>>(), [1, 4, 5, 8]);
+        let activations: Vec<_> = s.steps.iter().map(|s| s.activation).collect();
+        assert_eq!(activations, [Some(Pointwise::Silu), None, Some(Pointwise::Sigmoid), None]);
+        assert_eq!(s.steps[3].inputs.iter().map(|operand| operand.node).collect::<Vec<_>>(), [1, 5]);
+        // The image's first map stays until the last step has read it.
+        assert_eq!(s.steps[3].inputs[0].location, Location::Buffer(s.steps[0].buffer));
+        let unfused = schedule(&gated_block(), Fusion { scales: |_| false, activates: |_, _| false, ..ALL });
+        assert_eq!(unfused.steps.iter().map(|s| s.node).collect::<Vec<_>>(), (1..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_gate_of_something_else_stays_a_step() {
+        for (gate, factor, is_read_again) in [(0.3, 1, false), (1.0 / 6.0, 0, false), (1.0 / 6.0, 1, true)] {
+            let mut b = GraphBuilder::new(Shape { c: 2, h: 3, w: 3 });
+            let x = b.push("x", conv(2), &[0]);
+            let gate = b.push("gate", Op::Pointwise(Pointwise::HardSigmoid { alpha: gate, beta: 0.5 }), &[x]);
+            let product = b.push("product", Op::Mul, &[gate, [0, x][factor]]);
+            if is_read_again {
+                b.push("sum", Op::Max, &[product, gate]);
+            }
+            let s = schedule(&b.finish().unwrap(), ALL);
+            assert!(s.steps.iter().all(|s| s.activation != Some(Pointwise::HardSwish)));
+        }
     }
 
     #[test]

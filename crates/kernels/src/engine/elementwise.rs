@@ -2,6 +2,8 @@
 
 use secateur_net::Pointwise;
 
+use crate::simd::isa::Isa;
+
 /// The function of an activation node. Unlike `f32::max`, rectifiers let NaN through, as PyTorch does: a broken image
 /// must not look sound.
 pub(crate) fn activate(function: Pointwise, x: f32) -> f32 {
@@ -22,26 +24,27 @@ pub(crate) const fn clamp_bounds(function: Pointwise) -> Option<[f32; 2]> {
 }
 
 /// Applies `function` to every value in place.
-#[inline(always)]
-pub(crate) fn activate_all(function: Pointwise, values: &mut [f32]) {
+pub(crate) fn activate_all(isa: Isa, function: Pointwise, values: &mut [f32]) {
     match function {
         // Each in a loop of its own with its parameters outside, which becomes vector instructions.
-        Pointwise::LeakyRelu { slope } => replace(values, |x| if x < 0.0 { slope * x } else { x }),
-        Pointwise::HardSigmoid { alpha, beta } => replace(values, |x| clamp(alpha * x + beta, 0.0, 1.0)),
-        Pointwise::Affine { scale, shift } => replace(values, |x| scale * x + shift),
-        Pointwise::Sigmoid => replace(values, |x| 1.0 / (1.0 + exp(-x))),
-        Pointwise::Silu => replace(values, |x| x / (1.0 + exp(-x))),
-        Pointwise::HardSwish => replace(values, |x| x * clamp(x + 3.0, 0.0, 6.0) / 6.0),
+        Pointwise::LeakyRelu { slope } => replace(isa, values, |x| if x < 0.0 { slope * x } else { x }),
+        Pointwise::HardSigmoid { alpha, beta } => replace(isa, values, |x| clamp(alpha * x + beta, 0.0, 1.0)),
+        Pointwise::Affine { scale, shift } => replace(isa, values, |x| scale * x + shift),
+        Pointwise::Sigmoid => replace(isa, values, |x| 1.0 / (1.0 + exp(-x))),
+        Pointwise::Silu => replace(isa, values, |x| x / (1.0 + exp(-x))),
+        Pointwise::HardSwish => replace(isa, values, |x| x * clamp(x + 3.0, 0.0, 6.0) / 6.0),
         _ => match clamp_bounds(function) {
-            Some([low, high]) => replace(values, |x| clamp(x, low, high)),
-            None => replace(values, |x| function.apply(x)),
+            Some([low, high]) => replace(isa, values, |x| clamp(x, low, high)),
+            None => replace(isa, values, |x| function.apply(x)),
         },
     }
 }
 
+/// One short loop for each instruction set: a longer one, of all functions, would not be inlined there and keep the
+/// instructions of any processor.
 #[inline(always)]
-fn replace(values: &mut [f32], function: impl Fn(f32) -> f32) {
-    values.iter_mut().for_each(|x| *x = function(*x));
+fn replace(isa: Isa, values: &mut [f32], function: impl Fn(f32) -> f32) {
+    isa.vectorized(|| values.iter_mut().for_each(|x| *x = function(*x)));
 }
 
 /// e^x within three units in the last place, without a branch: 2^n times a polynomial of the rest (Cody and Waite 1980,
@@ -128,9 +131,9 @@ mod tests {
     #[test]
     fn activations_of_many_values_are_those_of_each() {
         let values: Vec<f32> = (-3000..3000).map(|i| i as f32 * 0.02).chain([1e30, -1e30, f32::NAN, 0.0]).collect();
-        for function in Pointwise::EACH {
+        for (isa, function) in Isa::available().into_iter().flat_map(|isa| Pointwise::EACH.map(|f| (isa, f))) {
             let mut got = values.clone();
-            activate_all(function, &mut got);
+            activate_all(isa, function, &mut got);
             for (&x, got) in values.iter().zip(got) {
                 let expected = activate(function, x);
                 let close = (got - expected).abs() <= 1e-6 * expected.abs().max(1e-3);

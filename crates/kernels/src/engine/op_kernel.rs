@@ -266,7 +266,7 @@ impl OpKernel {
             }
         };
         if let Some(function) = tail.activation.filter(|_| !(is_fused && clamp.is_some())) {
-            self.isa.vectorized(|| elementwise::activate_all(function, out));
+            elementwise::activate_all(self.isa, function, out);
         }
     }
 
@@ -340,12 +340,12 @@ impl OpKernel {
             Form::Slopes(slopes) => elementwise::slopes(input(0), slopes, out),
             Form::Activate(function) => {
                 out.copy_from_slice(input(0));
-                self.isa.vectorized(|| elementwise::activate_all(*function, out));
+                elementwise::activate_all(self.isa, *function, out);
             }
             Form::Pool(kind, window) => {
                 self.isa.vectorized(|| pool::pool(*kind, window, input(0), shape, out_shape, out));
             }
-            Form::GlobalAverage => self.isa.vectorized(|| pool::global_average(input(0), shape, out)),
+            Form::GlobalAverage => pool::global_average(self.isa, input(0), shape, out),
             Form::Flatten => layout::flatten(input(0), narrow, lanes, out),
             Form::Pad { channels, rows, cols } => {
                 layout::pad(input(0), shape, channels.map(|c| c * lanes), *rows, *cols, out);

@@ -120,10 +120,25 @@ impl Plan {
     /// # Errors
     /// When this processor lacks the instructions, or an output would be too large, naming the node.
     pub fn compile(net: &Network, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
+        Self::compile_for_calls(net, arithmetic, usize::MAX)
+    }
+
+    /// As [`Plan::compile`], for calls of at most `n_images` images each: networks of plain 3x3 convolutions on large
+    /// images are several times faster with channels in the lanes of a vector when their images are too few to fill
+    /// them. More images are computed all the same. Logits may differ from those of [`Plan::compile`] in the last bits,
+    /// never with the number of images in a call.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn compile_for_calls(
+        net: &Network,
+        arithmetic: impl Into<Arithmetic>,
+        n_images: usize,
+    ) -> Result<Self, KernelError> {
         let arithmetic = arithmetic.into().checked()?;
         let graph = net.graph();
         let large = match arithmetic {
-            Arithmetic::F32(isa) => ChannelSchedule::if_large(graph, isa).map(|schedule| (schedule, isa)),
+            Arithmetic::F32(isa) => ChannelSchedule::if_large(graph, isa, n_images).map(|schedule| (schedule, isa)),
             Arithmetic::Bf16 => None,
         };
         let nodes = |steps: &[FusedStep]| steps.iter().map(|step| step.node).collect();

@@ -53,8 +53,17 @@ impl PlanNeeds {
     /// # Errors
     /// When this processor lacks the instructions.
     pub fn of(graph: &Graph, arithmetic: impl Into<Arithmetic>) -> Result<Self, KernelError> {
+        Self::for_calls(graph, arithmetic, usize::MAX)
+    }
+
+    /// Of the plan that [`crate::Plan::compile_for_calls`] makes of `graph` for `arithmetic` and calls of at most
+    /// `n_images` images.
+    ///
+    /// # Errors
+    /// When this processor lacks the instructions.
+    pub fn for_calls(graph: &Graph, arithmetic: impl Into<Arithmetic>, n_images: usize) -> Result<Self, KernelError> {
         Ok(match arithmetic.into().checked()? {
-            Arithmetic::F32(isa) => match ChannelSchedule::if_large(graph, isa) {
+            Arithmetic::F32(isa) => match ChannelSchedule::if_large(graph, isa, n_images) {
                 Some(schedule) => Self::by_channel(graph, &schedule, isa),
                 None => Self::in_f32(graph, isa),
             },

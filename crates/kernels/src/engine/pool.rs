@@ -2,6 +2,8 @@
 
 use secateur_net::{Shape, Window};
 
+use crate::simd::isa::Isa;
+
 /// Which mean or maximum a window yields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pooling {
@@ -36,10 +38,9 @@ pub(crate) fn pool(kind: Pooling, window: &Window, x: &[f32], shape: Shape, out_
 }
 
 /// Mean over all pixels of one image, per channel.
-#[inline(always)]
-pub(crate) fn global_average(x: &[f32], shape: Shape, out: &mut [f32]) {
+pub(crate) fn global_average(isa: Isa, x: &[f32], shape: Shape, out: &mut [f32]) {
     out.fill(0.0);
-    x.chunks_exact(shape.c).for_each(|from| accumulate(Pooling::Average, from, out));
+    isa.vectorized(|| x.chunks_exact(shape.c).for_each(|from| accumulate(Pooling::Average, from, out)));
     let scale = 1.0 / (shape.h * shape.w) as f32;
     out.iter_mut().for_each(|t| *t *= scale);
     mend_overflow(out, shape.h * shape.w, |c| x.iter().skip(c).step_by(shape.c).map(|&v| f64::from(v)).sum());

@@ -7,7 +7,7 @@ use secateur_net::{Network, NodeId, Op, Pointwise};
 
 use crate::engine::elementwise;
 use crate::simd::aligned::AlignedVec;
-use crate::{KernelError, NodeKernel, Scratch};
+use crate::{Isa, KernelError, NodeKernel, Scratch};
 
 /// Nodes `nodes` of a network, ready to run.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Segment {
         for (i, node) in self.nodes.clone().enumerate() {
             if let Some(function) = self.in_place[i] {
                 let out = &mut buffers.slots[self.slots[i]][..self.kernels[i].out_len()];
-                elementwise::activate_all(function, out);
+                elementwise::activate_all(Isa::detect(), function, out);
                 visit(node, out, out);
                 continue;
             }

@@ -102,6 +102,7 @@ pub(crate) struct TrainProgram {
 const FUSION: Fusion = Fusion {
     adds: |op| matches!(op, Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm { .. }),
     activates: |_, function| matches!(function, Pointwise::Relu | Pointwise::Relu6),
+    scales: |_| false,
     is_flat: |shape| shape.h * shape.w == 1 || shape.c == 1,
 };
 

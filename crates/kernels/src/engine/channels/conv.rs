@@ -8,6 +8,7 @@ use secateur_net::Conv2d;
 use super::maps::ChannelMap;
 use super::product::{PackedFilters, PixelRows, ProductOutput};
 use crate::engine::conv::direct::{Epilogue, set_bias};
+use crate::engine::fusion::is_of_pixels;
 use crate::simd::aligned::AlignedVec;
 use crate::simd::isa::Isa;
 
@@ -18,9 +19,19 @@ const STRIP_STEP: usize = 24;
 /// ... and at least so many: filters are read once for each strip.
 const MIN_STRIP: usize = 48;
 
+/// The map of a group of images that a convolution reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScaledMap<'a> {
+    /// Of all images.
+    pub values: &'a [f32],
+    /// By which channels are multiplied first, `[images, pitch]`; only where the kernel is one pixel.
+    pub factors: Option<&'a [f32]>,
+}
+
 /// A convolution without groups, its weights packed.
 #[derive(Clone, Debug)]
 pub(crate) struct ChannelConvKernel {
+    isa: Isa,
     conv: Conv2d,
     maps: [ChannelMap; 2],
     filters: PackedFilters,
@@ -40,11 +51,6 @@ fn strip_len(k: usize) -> usize {
     (STRIP / k).next_multiple_of(STRIP_STEP).max(MIN_STRIP)
 }
 
-/// Whether an output pixel reads the input's pixel of the same place alone.
-fn is_plain(conv: &Conv2d) -> bool {
-    conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.padding == [0, 0]
-}
-
 impl ChannelConvKernel {
     /// Packs `weight` `[out, in, kh, kw]` and `bias` `[out]`.
     pub(crate) fn new(isa: Isa, conv: &Conv2d, maps: [ChannelMap; 2], weight: &[f32], bias: Option<&[f32]>) -> Self {
@@ -57,22 +63,24 @@ impl ChannelConvKernel {
         }
         let mut of_output = vec![0.0; maps[1].pitch];
         set_bias(&mut of_output[..n_out], bias);
-        Self { conv: conv.clone(), maps, filters, bias: of_output, strip: strip_len(k) }
+        Self { isa, conv: conv.clone(), maps, filters, bias: of_output, strip: strip_len(k) }
     }
 
-    /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run_rows`].
-    pub(crate) fn bytes(isa: Isa, conv: &Conv2d, output: ChannelMap) -> (u64, u64) {
+    /// Bytes that [`Self::new`] allocates, and those of the working memory of [`Self::run_rows`], with factors or
+    /// without.
+    pub(crate) fn bytes(isa: Isa, conv: &Conv2d, output: ChannelMap, is_scaled: bool) -> (u64, u64) {
         let k = n_products(conv);
         let filters = PackedFilters::bytes(isa, k, conv.out_channels, 1);
-        let gathered = if is_plain(conv) { 0 } else { AlignedVec::bytes((strip_len(k) * k) as u64) };
+        let gathered = if is_of_pixels(conv) && !is_scaled { 0 } else { AlignedVec::bytes((strip_len(k) * k) as u64) };
         (filters + 4 * output.pitch as u64, gathered)
     }
 
-    /// Computes the output rows `rows` of a group of images, counted through all of them. `x` is the whole group, `out`
-    /// and the residual are these rows alone. `finish(values)` is called for each strip of them, for what no clamp is.
+    /// Computes the output rows `rows` of a group of images, counted through all of them. The map is the whole group's,
+    /// `out` and the residual are these rows alone. `finish(values)` is called for each strip of them, for what
+    /// no clamp is.
     pub(crate) fn run_rows(
         &self,
-        x: &[f32],
+        map: ScaledMap<'_>,
         rows: Range<usize>,
         epilogue: Epilogue,
         out: &mut [f32],
@@ -80,12 +88,13 @@ impl ChannelConvKernel {
         finish: impl Fn(&mut [f32]),
     ) {
         let [input, output] = &self.maps;
-        let (pitch, w) = (output.pitch, output.shape.w);
+        let (pitch, w, x) = (output.pitch, output.shape.w, map.values);
         assert!(x.len().is_multiple_of(input.len()), "convolution input length");
         assert!(rows.end <= x.len() / input.len() * output.shape.h, "convolution output rows");
         assert_eq!(out.len(), rows.len() * w * pitch, "convolution output length");
         let k = n_products(&self.conv);
-        let plain = is_plain(&self.conv);
+        assert!(map.factors.is_none() || is_of_pixels(&self.conv), "factors of a convolution of several pixels");
+        let plain = is_of_pixels(&self.conv) && map.factors.is_none();
         if !plain {
             gathered.grow(self.strip * k);
         }
@@ -96,14 +105,33 @@ impl ChannelConvKernel {
             let pixels = if plain {
                 PixelRows { values: &x[first * input.pitch..], step: input.pitch, n }
             } else {
-                for (at, into) in gathered[..n * k].chunks_exact_mut(k).enumerate() {
-                    self.gather(x, first + at, into);
+                let gathered = &mut gathered[..n * k];
+                match map.factors {
+                    Some(factors) => self.scale(x, factors, first, gathered),
+                    None => {
+                        for (at, into) in gathered.chunks_exact_mut(k).enumerate() {
+                            self.gather(x, first + at, into);
+                        }
+                    }
                 }
-                PixelRows { values: &gathered[..], step: k, n }
+                PixelRows { values: gathered, step: k, n }
             };
             let mut to = ProductOutput { values: out, step: pitch, epilogue: Some(epilogue) };
             self.filters.multiply(0, pixels, &self.bias, &mut to);
             finish(to.values);
+        }
+    }
+
+    /// Pixels from `first` on, counted through all images, each channel multiplied by its image's factor.
+    fn scale(&self, x: &[f32], factors: &[f32], first: usize, into: &mut [f32]) {
+        let [input, output] = &self.maps;
+        let (k, per_image) = (self.conv.in_channels, output.shape.h * output.shape.w);
+        let of_image = factors.len() / (x.len() / input.len());
+        let pixels = x[first * input.pitch..].chunks_exact(input.pitch);
+        for ((at, into), pixel) in (first..).zip(into.chunks_exact_mut(k)).zip(pixels) {
+            let factors = &factors[at / per_image * of_image..][..k];
+            let values = into.iter_mut().zip(pixel).zip(factors);
+            self.isa.vectorized(|| values.for_each(|((into, value), factor)| *into = value * factor));
         }
     }
 

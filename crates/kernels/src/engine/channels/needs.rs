@@ -120,7 +120,7 @@ fn step_bytes(graph: &Graph, step: &FusedStep, maps: &StepMaps, isa: Isa, workin
     };
     let (form, kernel) = match ChannelWay::of(&conv, pair, isa.lanes()).expect("`has_forms` was true") {
         ChannelWay::Product => {
-            let (kernel, gathered) = ChannelConvKernel::bytes(isa, &conv, maps.out);
+            let (kernel, gathered) = ChannelConvKernel::bytes(isa, &conv, maps.out, maps.inputs.len() > 1);
             widen(working, [gathered, 0, 0, 0]);
             (size_of::<ChannelConvKernel>(), kernel)
         }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use secateur_net::{Conv2d, FusedStep, Graph, Location, Op, Pointwise, Shape, Weights};
 
-use super::conv::ChannelConvKernel;
+use super::conv::{ChannelConvKernel, ScaledMap};
 use super::depthwise::ChannelDepthwiseKernel;
 use super::maps::{self, ChannelMap};
 use super::tiles::ChannelTilesKernel;
@@ -214,7 +214,7 @@ impl ChannelStep {
         let per_image = h.div_ceil(align);
         let (n_units, n_parts) = (n_images * per_image, scratch.len());
         let row = |unit: usize| unit / per_image * h + (unit % per_image * align).min(h);
-        let x = input(0);
+        let x = self.map_read(input);
         if n_parts == 1 {
             return self.run_rows(x, 0..n_images * h, residual, out, &mut scratch[0]);
         }
@@ -233,10 +233,15 @@ impl ChannelStep {
         });
     }
 
+    /// What a convolution reads.
+    fn map_read<'a>(&self, input: &(dyn Fn(usize) -> &'a [f32] + '_)) -> ScaledMap<'a> {
+        ScaledMap { values: input(0), factors: (self.inputs.len() > 1).then(|| input(1)) }
+    }
+
     /// Computes some rows, counted through all images; `out` and the residual are these rows alone.
     fn run_rows(
         &self,
-        x: &[f32],
+        map: ScaledMap<'_>,
         rows: Range<usize>,
         residual: Option<&[f32]>,
         out: &mut [f32],
@@ -247,12 +252,13 @@ impl ChannelStep {
         let function = self.activation.filter(|_| clamp.is_none());
         let finish = |values: &mut [f32]| {
             if let Some(function) = function {
-                self.isa.vectorized(|| elementwise::activate_all(function, values));
+                elementwise::activate_all(self.isa, function, values);
             }
         };
+        let x = map.values;
         match &self.form {
             ChannelForm::Product(kernel) => {
-                kernel.run_rows(x, rows, epilogue, out, &mut scratch.gathered, finish);
+                kernel.run_rows(map, rows, epilogue, out, &mut scratch.gathered, finish);
             }
             ChannelForm::Tiles(kernel) => {
                 let [inputs, sums] = &mut scratch.points;
@@ -291,7 +297,7 @@ impl ChannelStep {
         match &self.form {
             ChannelForm::Product(_) | ChannelForm::Tiles(_) | ChannelForm::Depthwise(_) => {
                 let residual = residual.map(|r| &r[part(self.out)]);
-                self.run_rows(input(0), rows, residual, out, scratch);
+                self.run_rows(self.map_read(input), rows, residual, out, scratch);
             }
             _ => self.run_whole(&|i| &input(i)[part(self.inputs[i].map)], out, scratch),
         }
@@ -335,7 +341,7 @@ impl ChannelStep {
             }
         }
         if let Some(function) = self.activation {
-            self.isa.vectorized(|| elementwise::activate_all(function, out));
+            elementwise::activate_all(self.isa, function, out);
         }
     }
 
