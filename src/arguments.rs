@@ -12,9 +12,10 @@ use secateur_run::RunSpec;
 use secateur_run::scene::{Device, SIDES};
 
 use crate::bench::BenchArgs;
+use crate::budget_argument::{BudgetArg, budget};
 use crate::compare::{COMPARE_EXAMPLES, CompareArgs};
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
-use crate::plan::{BudgetArg, DatasetArg, budget, dataset};
+use crate::plan::{DatasetArg, dataset};
 use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
 use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
 

@@ -54,6 +54,7 @@ pub use secateur_train as train;
 
 mod arguments;
 mod bench;
+mod budget_argument;
 mod check;
 mod cli;
 mod closing_table;

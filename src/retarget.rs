@@ -8,11 +8,11 @@ use clap::Args;
 use secateur_run::{RunSpec, retarget};
 use secateur_scene::to_ron;
 
+use crate::budget_argument::{BudgetArg, budget};
 use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs};
-use crate::plan::{BudgetArg, budget};
 use crate::progress::RunProgress;
 use crate::{Failure, screen};
 

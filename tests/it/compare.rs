@@ -1,5 +1,7 @@
 //! `compare`: agents side by side, through the whole command line.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

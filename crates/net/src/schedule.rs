@@ -172,12 +172,13 @@ fn channel_scale(graph: &Graph, id: NodeId) -> Option<[NodeId; 2]> {
 /// Of a node that is the gate of `x * gate(x)` and nothing else: the product, and it as one function of `x`.
 fn gate(graph: &Graph, consumers: &[Vec<NodeId>], id: NodeId) -> Option<(NodeId, Pointwise)> {
     let node = graph.node(id);
-    let function = match node.op {
-        Op::Pointwise(Pointwise::Sigmoid) => Pointwise::Silu,
-        Op::Pointwise(Pointwise::HardSigmoid { alpha, beta: 0.5 }) if (alpha - 1.0 / 6.0).abs() < 1e-6 => {
-            Pointwise::HardSwish
-        }
-        _ => return None,
+    let is_sixth = |alpha: f32| (alpha - 1.0 / 6.0).abs() < 1e-6;
+    let function = if node.op == Op::Pointwise(Pointwise::Sigmoid) {
+        Pointwise::Silu
+    } else if matches!(node.op, Op::Pointwise(Pointwise::HardSigmoid { alpha, beta: 0.5 }) if is_sixth(alpha)) {
+        Pointwise::HardSwish
+    } else {
+        return None;
     };
     let [product] = consumers[id][..] else { return None };
     let factors = &graph.node(product).inputs;
