@@ -15,6 +15,8 @@ use secateur::net::{ChannelGroups, Conv2d, GraphBuilder, Network, Op, Protocol, 
 use secateur::sim::{Criterion, RankedGroup};
 use serde_json::Value;
 
+use crate::timeless;
+
 #[expect(dead_code, reason = "the whole program, of which the criterion is tested here")]
 #[path = "../../examples/nearest_twin.rs"]
 mod nearest_twin;
@@ -224,11 +226,7 @@ fn a_run_asked_to_stop_while_the_last_batches_are_learned_from_goes_on_behind_th
     let dir = tempfile::tempdir().unwrap();
     let (out, undisturbed) = (dir.path().join("stopped"), dir.path().join("undisturbed"));
     let program = program("plugins_for_tests");
-    let results = |out: &Path| {
-        let mut summary = json(&out.join("summary.json"));
-        summary.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
-        (summary, fs::read_to_string(out.join("metrics.jsonl")).unwrap())
-    };
+    let results = |out: &Path| (timeless::summary(out), timeless::events(out));
     // Five walks of two tasks do not make whole batches.
     let sets = ["walks_per_task=5", "controls=[Uniform]"];
     assert!(run(&program, &undisturbed, &sets).status.success());

@@ -13,6 +13,8 @@ use secateur::formats::{Dataset, Split};
 use secateur::run::scene::DatasetSource;
 use serde_json::Value;
 
+use crate::timeless;
+
 const DRAWN: &str = "Procedural(kind: Shapes, seed: 1, train: 160, test: 60)";
 const REST: &str = "budgets: [Macs(ratio: 0.6)], walks_per_task: 6, actors_per_task: 2, finalists: 1, controls: [Uniform], \
                     images: (reward: 60, calibration: 60, walk: 20, refit: 60)";
@@ -88,13 +90,13 @@ impl Place {
     }
 
     /// What must not depend on where images came from: the bytes of the network and the numbers of its task.
-    fn results(&self, out: &str) -> (Value, Vec<u8>, String) {
+    fn results(&self, out: &str) -> (Value, Vec<u8>, Vec<Value>) {
         let out = self.path(out);
         let summary: Value = serde_json::from_slice(&fs::read(out.join("summary.json")).unwrap()).unwrap();
         let mut task = summary["tasks"][0].clone();
         task.as_object_mut().unwrap().retain(|key, _| !key.ends_with("_s"));
         let model = fs::read(out.join(task["model_file"].as_str().unwrap())).unwrap();
-        (task, model, fs::read_to_string(out.join("metrics.jsonl")).unwrap())
+        (task, model, timeless::events(&out))
     }
 }
 
@@ -125,7 +127,7 @@ fn image_files_and_arrays_lead_to_the_same_networks_as_the_data_set_they_were_wr
     for out in ["files", "arrays"] {
         let (task, model, metrics) = place.results(out);
         assert_eq!(task, expected.0, "{out}");
-        assert!(model == expected.1 && metrics.lines().count() == expected.2.lines().count(), "{out}");
+        assert!(model == expected.1 && metrics.len() == expected.2.len(), "{out}");
     }
 }
 
