@@ -13,8 +13,8 @@
 //! use secateur_net::{Conv2d, Cost, GraphBuilder, Op, Protocol, Shape, fold_batch_norm};
 //! use secateur_rl::agents::random::RandomSettings;
 //! use secateur_sim::{
-//!     CostBound, EndsAfter, FittedImages, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, Repair, RewardInputs,
-//!     RewardKind, Settings, TaskSetup,
+//!     CostBound, EndsAfter, FittedImages, IndexOf, Inputs, NoiseFree, PluginList, Pool, Prepared, Repair,
+//!     RewardInputs, RewardKind, Settings, TaskSetup,
 //! };
 //! use secateur_train::{Executor, Scheduler, Search, SearchSetup};
 //!
