@@ -25,7 +25,7 @@ Examples:
 
 The policy that the run learned acts, and learns nothing any more: its own answer, and as many more as --candidates says,
 sampled around it. The best is refitted as the run's scene says, written and certified. A budget between two of the run's begins
-between them. Agents whose policy can do this: mtacp.";
+between them. Agents whose policy can do this: mtacp, impala and ppo.";
 
 #[derive(Args, Debug)]
 pub(crate) struct RetargetArgs {

@@ -82,10 +82,13 @@ pub fn compare(spec: &CompareSpec, plugins: &PluginList, observer: &mut dyn Obse
     let mut records = Vec::new();
     for (at, &seed) in spec.seeds.iter().enumerate() {
         let of_seed = directory.join(format!("seed-{seed}"));
-        if !SeedRecords::is_complete(&of_seed) {
+        // A search that failed leaves a summary, too, so what is complete is noted here.
+        let done = directory.join(format!("seed-{seed}.done"));
+        if !done.exists() {
             observer.note(&format!("seed {seed}, {} of {}: '{}'", at + 1, spec.seeds.len(), of_seed.display()));
             let run_spec = seed_spec(spec, &compared, seed, of_seed.clone());
             run(&RunSpec { resume: of_seed.exists(), ..run_spec }, plugins, observer)?;
+            write_atomic(&done, b"").map_err(anyhow::Error::from)?;
         }
         records.push(SeedRecords::read(&of_seed, spec.candidates)?);
     }

@@ -36,11 +36,6 @@ struct Line {
 }
 
 impl SeedRecords {
-    /// Whether a run came to its end there.
-    pub(super) fn is_complete(directory: &Path) -> bool {
-        read_summary(directory).is_ok_and(|summary| !summary.interrupted)
-    }
-
     /// Reads a run that came to its end; of every search the first `candidates` scored ones of each task count.
     pub(super) fn read(directory: &Path, candidates: usize) -> anyhow::Result<Self> {
         let summary = read_summary(directory)?;
