@@ -1,7 +1,7 @@
 //! IMPALA (Espeholt et al., ICML 2018) as the ablation of MTACP's Table III: MTACP's network and learner without the
 //! LSTM, and without what is done against sparse rewards.
 //!
-//! Of profile Tuned's remedies, a discount of 1 and imitation of the best walks go; rewards stay in units of their
+//! Of profile Tuned's remedies, a discount of 1 and imitation of the best walks and planned walks go; rewards stay in units of their
 //! standard deviation, which only keeps one learning rate right for every task. The table names no other difference.
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -25,7 +25,13 @@ impl ImpalaSettings {
 }
 
 fn defaults(profile: Profile) -> MtacpSettings {
-    let base = MtacpSettings { lstm_units: 0, imitated_walks: 0, imitation_weight: 0.0, ..MtacpSettings::of(profile) };
+    let base = MtacpSettings {
+        lstm_units: 0,
+        imitated_walks: 0,
+        imitation_weight: 0.0,
+        planned_share: 0.0,
+        ..MtacpSettings::of(profile)
+    };
     match profile {
         Profile::Paper => base,
         Profile::Tuned => MtacpSettings { discount: 0.99, ..base },

@@ -2,7 +2,7 @@
 
 use super::frame::{Deciding, Frame};
 use super::net::NetInput;
-use crate::error::{RlError, check_length};
+use crate::error::RlError;
 use crate::unroll::Unroll;
 
 /// Unrolls side by side, `[T+1, B]`.
@@ -28,8 +28,7 @@ impl<'a> UnrollBatch<'a> {
             if unroll.first_recurrent.is_empty() {
                 input.first_recurrent.resize(input.first_recurrent.len() + n_recurrent, 0.0);
             } else {
-                check_length("unroll", "first_recurrent", n_recurrent, unroll.first_recurrent.len())?;
-                input.first_recurrent.extend(&unroll.first_recurrent);
+                input.first_recurrent.extend(frame.lstm_state(&unroll.first_recurrent)?);
             }
         }
         Ok(Self { unrolls, input, n_steps })

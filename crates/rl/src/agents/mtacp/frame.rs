@@ -3,11 +3,15 @@
 use super::errors::{N_ERROR_FEATURES, error_features};
 use super::net::NetShape;
 use super::settings::{MtacpSettings, ObserveRule, StartRule};
-use crate::error::RlError;
+use crate::error::{RlError, check_length};
 use crate::task_plan::{TaskPlan, TaskPlans};
 
 /// Added to softplus, which can round to 0.
 pub(super) const VARIANCE_MIN: f32 = 1e-6;
+
+/// Log-probability of what was planned. A plan is one of few, so its density is a spike: its importance weight is 0, and
+/// neither policy nor value learns from it as from a sample of the policy.
+pub(super) const PLANNED_LOG_PROB: f32 = 1e4;
 
 /// What is decided, and what the budget leaves for it.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +46,7 @@ impl Frame {
         }
     }
 
-    fn plan(&self, task: u32) -> Option<&TaskPlan> {
+    pub(super) fn plan(&self, task: u32) -> Option<&TaskPlan> {
         self.plans.as_ref()?.all().get(task as usize)
     }
 
@@ -79,6 +83,13 @@ impl Frame {
 
     pub(super) fn raw_action(&self, keep_ratio: f32, at: Deciding) -> f32 {
         self.settings.squash.raw_action(keep_ratio, self.centre(at), self.keep_ratio_min)
+    }
+
+    /// Of a recurrent state the LSTM's; behind it stand the keep ratios of a walk that was planned.
+    pub(super) fn lstm_state<'a>(&self, recurrent: &'a [f32]) -> Result<&'a [f32], RlError> {
+        let n_recurrent = self.net.n_recurrent();
+        check_length("mtacp", "recurrent", n_recurrent, recurrent.len().min(n_recurrent))?;
+        Ok(&recurrent[..n_recurrent])
     }
 
     /// Whether a walk keeps the policy's means although it may explore: the first, where they are the planned widths.

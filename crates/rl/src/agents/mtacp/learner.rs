@@ -8,6 +8,7 @@ use super::frame::Frame;
 use super::loss::{Loss, LossInput};
 use super::memory::{self, TaskMemory};
 use super::net::NetShape;
+use super::planned_walks::PlannedWalks;
 use super::policy::MtacpPolicy;
 use super::report::GradientStepSums;
 use super::settings::{MtacpSettings, SigmaRule, UnrollRule};
@@ -27,6 +28,7 @@ pub(super) struct State {
     pub(super) params: Params,
     pub(super) optimizer: Optimizer,
     pub(super) memories: Vec<TaskMemory>,
+    pub(super) planned: PlannedWalks,
     pub(super) n_updates: u64,
     pub(super) n_walks: u64,
 }
@@ -67,14 +69,6 @@ impl MtacpLearner {
             table_gain: settings.table_gain,
             zero_mean: settings.zero_mean,
         };
-        let params = Params::new(net.specs(), agent.seed);
-        let state = State {
-            optimizer: Optimizer::new(settings.optimizer, params.values().len()),
-            params,
-            memories: vec![TaskMemory::default(); agent.n_tasks],
-            n_updates: 0,
-            n_walks: 0,
-        };
         let batch_size = if settings.batch_size == 0 { agent.n_actors.max(1) } else { settings.batch_size };
         let frame = Arc::new(Frame {
             settings,
@@ -86,6 +80,15 @@ impl MtacpLearner {
             keep_ratio_min: agent.keep_ratio_min,
             seed: agent.seed,
         });
+        let params = Params::new(frame.net.specs(), agent.seed);
+        let state = State {
+            optimizer: Optimizer::new(frame.settings.optimizer, params.values().len()),
+            params,
+            memories: vec![TaskMemory::default(); agent.n_tasks],
+            planned: PlannedWalks::new(&frame),
+            n_updates: 0,
+            n_walks: 0,
+        };
         let walks_planned = agent.walks_planned;
         let policy = Arc::new(publish(&frame, &state, walks_planned)?);
         Ok(Self { frame, walks_planned, batch_size, state, policy })
@@ -121,6 +124,7 @@ impl MtacpLearner {
             unroll.check(frame.n_features)?;
             frame.table_row(unroll.task, 0)?;
             self.state.memories[unroll.task as usize].add(unroll, n_best);
+            self.state.planned.add(&frame, unroll);
         }
         let memories = self.state.memories.clone();
         let remembered = memories.iter().flat_map(|memory| &memory.best);
@@ -167,6 +171,7 @@ fn publish(frame: &Arc<Frame>, state: &State, walks_planned: u64) -> Result<Mtac
         frame: Arc::clone(frame),
         weights: state.params.tensors()?,
         sigma: sigma(frame, state.n_walks, walks_planned),
+        planned: state.planned.clone(),
     })
 }
 
@@ -208,6 +213,7 @@ impl Learner for MtacpLearner {
         writer.put_f32("optimizer.mean", mean);
         writer.put_f32("optimizer.square", square);
         memory::save(&state.memories, &mut writer);
+        state.planned.save(&mut writer);
         writer.finish()
     }
 
@@ -221,6 +227,7 @@ impl Learner for MtacpLearner {
         state.optimizer.restore(reader.f32("optimizer.mean")?, reader.f32("optimizer.square")?, n_steps)?;
         let n_best = self.frame.settings.imitated_walks;
         state.memories = memory::load(self.frame.n_tasks, n_best, self.frame.n_features, &reader)?;
+        state.planned.load(&reader)?;
         self.policy = Arc::new(publish(&self.frame, &state, self.walks_planned)?);
         self.state = state;
         Ok(())

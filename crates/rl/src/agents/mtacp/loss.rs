@@ -3,13 +3,14 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::batch::{UnrollBatch, deciding};
-use super::frame::{Frame, VARIANCE_MIN};
+use super::frame::{Frame, PLANNED_LOG_PROB, VARIANCE_MIN};
 use super::memory::TaskMemory;
 use super::net::forward;
 use super::settings::{PolicyObjective, SigmaRule};
 use crate::error::{During, RlError, check_finite};
 use crate::nn::gaussian::{entropy_tensor, log_prob_tensor, softplus_tensor};
 use crate::returns::vtrace::{VtraceInput, VtraceReturns, vtrace};
+use crate::unroll::Unroll;
 
 /// Constants of the loss, `[T+1, B]` each; 0 where a step does not count.
 pub(super) struct Targets {
@@ -150,8 +151,10 @@ impl LossInput<'_> {
             let n = unroll.n_steps();
             let target = column(&log_prob, n, b);
             let behaviour: Vec<f64> = unroll.log_prob.iter().map(|&l| f64::from(l)).collect();
-            importance += target.iter().zip(&behaviour).map(|(t, b)| libm::exp(t - b)).sum::<f64>();
-            n_steps += n as f64;
+            if !is_planned(unroll) {
+                importance += target.iter().zip(&behaviour).map(|(t, b)| libm::exp(t - b)).sum::<f64>();
+                n_steps += n as f64;
+            }
             let stored: Vec<f64> = unroll.value.iter().map(|&v| f64::from(v)).collect();
             let is_stored = matches!(self.frame.settings.objective, PolicyObjective::Clipped { .. });
             let value_now = column(&value, n, b);
@@ -175,7 +178,8 @@ impl LossInput<'_> {
     }
 
     fn scatter(&self, returns: &[VtraceReturns], importance_mean: f64) -> Targets {
-        let scale = self.advantage_scale(returns.iter().flat_map(|r| &r.advantage));
+        let sampled = returns.iter().zip(&self.batch.unrolls).filter(|(_, unroll)| !is_planned(unroll));
+        let scale = self.advantage_scale(sampled.flat_map(|(r, _)| &r.advantage));
         let fresh = |t: usize, b: usize| if b < self.n_fresh { Some((&returns[b], t)) } else { None };
         Targets {
             advantage: self.batch.spread(|t, b| fresh(t, b).map_or(0.0, |(r, t)| (scale * r.advantage[t]) as f32)),
@@ -216,4 +220,9 @@ impl LossInput<'_> {
             })
             .collect()
     }
+}
+
+/// Whether an unroll begins with what was planned, not sampled.
+fn is_planned(unroll: &Unroll) -> bool {
+    unroll.log_prob.first() == Some(&PLANNED_LOG_PROB)
 }

@@ -37,7 +37,8 @@ fn score(walk: &Unroll) -> f32 {
     walk.reward.last().copied().unwrap_or(f32::NEG_INFINITY)
 }
 
-fn is_whole_walk(unroll: &Unroll) -> bool {
+/// Whether an unroll is one walk from its first to its last step.
+pub(super) fn is_whole_walk(unroll: &Unroll) -> bool {
     unroll.starts_walk.first() == Some(&true) && unroll.ends_walk.iter().position(|&e| e) == Some(unroll.n_steps() - 1)
 }
 

@@ -12,6 +12,7 @@ mod learner;
 mod loss;
 mod memory;
 mod net;
+mod planned_walks;
 mod policy;
 mod report;
 mod settings;
@@ -43,8 +44,8 @@ impl AgentSettings for MtacpSettings {
     }
 
     fn plan_weights(&self) -> Option<ErrorWeights> {
-        let asks = self.start == StartRule::Knapsack || self.observe == ObserveRule::Errors;
-        asks.then(ErrorWeights::default)
+        let asks = self.start == StartRule::Knapsack || self.observe == ObserveRule::Errors || self.planned_share > 0.0;
+        asks.then_some(self.planning.weights)
     }
 
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {

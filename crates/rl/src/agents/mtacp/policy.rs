@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::frame::{Deciding, Frame, VARIANCE_MIN};
+use super::frame::{Deciding, Frame, PLANNED_LOG_PROB, VARIANCE_MIN};
 use super::net::{NetInput, forward};
+use super::planned_walks::PlannedWalks;
 use super::settings::SigmaRule;
 use crate::error::{During, RlError, check_finite, check_length};
 use crate::interface::{ActRequest, Decision, Policy};
@@ -23,6 +24,7 @@ pub(super) struct MtacpPolicy {
     pub(super) weights: Vec<Tensor>,
     /// Standard deviation under [`SigmaRule::Annealed`].
     pub(super) sigma: f32,
+    pub(super) planned: PlannedWalks,
 }
 
 const fn deciding(request: &ActRequest) -> Deciding {
@@ -59,21 +61,34 @@ impl MtacpPolicy {
                 SigmaRule::Learned => (softplus(spread[row]) + VARIANCE_MIN).sqrt(),
                 SigmaRule::Annealed { .. } => self.sigma,
             };
-            let explores = request.explore && !self.frame.keeps_plan(request.walk);
-            let raw_action = if explores { mean[row] + sigma * self.noise(request) } else { mean[row] };
             let state = row * n_hidden..(row + 1) * n_hidden;
             let state_of = |[h, c]: &[Vec<f32>; 2]| [&h[state.clone()], &c[state.clone()]].concat();
-            let decision = Decision {
-                keep_ratio: self.frame.keep_ratio(raw_action, deciding(request)),
-                raw_action,
-                log_prob: log_prob(raw_action, mean[row], sigma),
-                value: value[row],
-                recurrent: recurrent.as_ref().map_or_else(Vec::new, state_of),
+            let mut next_recurrent = recurrent.as_ref().map_or_else(Vec::new, state_of);
+            let plan = self.plan(request)?;
+            let (keep_ratio, raw_action, log_prob) = match plan.get(request.layer as usize) {
+                Some(&ratio) => (ratio, self.frame.raw_action(ratio, deciding(request)), PLANNED_LOG_PROB),
+                None => {
+                    let explores = request.explore && !self.frame.keeps_plan(request.walk);
+                    let raw_action = if explores { mean[row] + sigma * self.noise(request) } else { mean[row] };
+                    let keep_ratio = self.frame.keep_ratio(raw_action, deciding(request));
+                    (keep_ratio, raw_action, log_prob(raw_action, mean[row], sigma))
+                }
             };
+            next_recurrent.extend(plan);
+            let decision = Decision { keep_ratio, raw_action, log_prob, value: value[row], recurrent: next_recurrent };
             check_finite("act", "decision", &[decision.raw_action, decision.log_prob, decision.value])?;
             decisions.push(decision);
         }
         Ok(())
+    }
+
+    /// The keep ratios of the walk if it is planned, else none: drawn before its first layer, then carried along behind
+    /// the LSTM's state.
+    fn plan(&self, request: &ActRequest) -> Result<Vec<f32>, RlError> {
+        if request.layer == 0 {
+            return Ok(self.planned.draw(&self.frame, request)?.unwrap_or_default());
+        }
+        Ok(request.recurrent.get(self.frame.net.n_recurrent()..).unwrap_or_default().to_vec())
     }
 
     fn noise(&self, request: &ActRequest) -> f32 {
@@ -99,9 +114,8 @@ impl MtacpPolicy {
             if request.recurrent.is_empty() {
                 input.first_recurrent.resize(input.first_recurrent.len() + n_recurrent, 0.0);
             } else {
-                check_length("act", "recurrent", n_recurrent, request.recurrent.len())?;
                 check_finite("act", "recurrent", &request.recurrent)?;
-                input.first_recurrent.extend(&request.recurrent);
+                input.first_recurrent.extend(frame.lstm_state(&request.recurrent)?);
             }
         }
         input.features.resize(ROWS * frame.net.n_inputs, 0.0);

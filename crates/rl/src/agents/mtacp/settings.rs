@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Profile;
+use crate::agents::value_of_error::ValueOfErrorSettings;
 use crate::nn::squash::Squash;
 use crate::optim::OptimizerRule;
 use crate::returns::vtrace::VtraceClip;
@@ -127,6 +128,10 @@ profiled_settings! {
         imitated_walks: usize,
         /// Weight of their negative log-likelihood.
         imitation_weight: f64,
+        /// Share of the walks that the policy leaves to `planning`, and learns from by imitation alone.
+        planned_share: f64,
+        /// How those are planned, from all walks of the task that came whole.
+        planning: ValueOfErrorSettings,
     }
 }
 
@@ -172,6 +177,8 @@ impl MtacpSettings {
         ranges.number("entropy_weight", self.entropy_weight, 0.0..=NUMBER_MAX);
         ranges.count("imitated_walks", self.imitated_walks, 0..=10_000);
         ranges.number("imitation_weight", self.imitation_weight, 0.0..=NUMBER_MAX);
+        ranges.number("planned_share", self.planned_share, 0.0..=1.0);
+        self.planning.check_ranges("planning.", &mut ranges);
         ranges.finish()
     }
 
@@ -210,6 +217,8 @@ impl MtacpSettings {
             standardise: false,
             imitated_walks: 0,
             imitation_weight: 0.0,
+            planned_share: 0.0,
+            planning: ValueOfErrorSettings::default(),
         }
     }
 
@@ -240,6 +249,8 @@ impl MtacpSettings {
             standardise: true,
             imitated_walks: 8,
             imitation_weight: 0.3,
+            planned_share: 0.5,
+            planning: ValueOfErrorSettings::default(),
         }
     }
 }

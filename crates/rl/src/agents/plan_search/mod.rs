@@ -89,17 +89,32 @@ impl<R: PlanRule> PlanSearch<R> {
         let (task, place) = (plans.of(request.task)?, request.task as usize);
         check_length("act", "groups of the plan", task.n_groups(), request.n_layers as usize)?;
         let mut rng = RngStream::new(self.environment.seed, request.task.into(), request.walk, 0);
-        let (mut ratios, mut genes) = (Vec::new(), Vec::new());
-        for _ in 0..PROPOSALS_MAX {
-            genes = self.rules[place].propose(task, request.walk, &mut rng);
-            ratios = task.widths.keep_ratios(&self.rules[place].widths(task, &genes)?);
-            if request.walk == 0 || !self.tried[place].contains(&ratios) {
-                break;
-            }
-        }
+        let (mut ratios, genes) = untried(&self.rules[place], &self.tried[place], task, request.walk, &mut rng)?;
         ratios.extend(genes);
         Ok(ratios)
     }
+}
+
+/// Keep ratios and genes of a plan that was not tried before, if a few proposals find one.
+pub(super) fn untried<R: PlanRule>(
+    rule: &R,
+    tried: &TriedPlans,
+    task: &TaskPlan,
+    walk: u64,
+    rng: &mut RngStream,
+) -> Result<(Vec<f32>, Vec<f32>), RlError> {
+    let mut propose = || {
+        let genes = rule.propose(task, walk, rng);
+        Ok((task.widths.keep_ratios(&rule.widths(task, &genes)?), genes))
+    };
+    let mut plan = propose()?;
+    for _ in 1..PROPOSALS_MAX {
+        if walk == 0 || !tried.contains(&plan.0) {
+            break;
+        }
+        plan = propose()?;
+    }
+    Ok(plan)
 }
 
 impl<R: PlanRule> Policy for PlanSearch<R> {

@@ -35,41 +35,79 @@ pub(super) struct Prior<'a> {
     pub(super) spread: f64,
 }
 
+/// What is taken for true of losses: a sum of errors and of what no error explains.
+pub(super) struct Trend {
+    /// What one unit of each group's error costs, at least 0, and a constant behind.
+    coefficients: Vec<f64>,
+}
+
+impl Trend {
+    /// The loss of a candidate of these errors.
+    pub(super) fn loss(&self, errors: &[f64]) -> f64 {
+        errors.iter().chain([&1.0]).zip(&self.coefficients).map(|(error, c)| error * c).sum()
+    }
+}
+
+/// The coefficients that the candidates and the prior together make likeliest; none where the candidates say nothing.
+pub(super) fn likely(scored: &[ScoredErrors], prior: &Prior<'_>) -> Option<Trend> {
+    let regression = Regression::new(scored, prior)?;
+    let coefficients = regression.fit(&regression.weights, &vec![1.0; regression.rows.len()], NOISE[0]);
+    Some(Trend { coefficients })
+}
+
 /// A draw of what one unit of each group's error costs, up to a common factor; without candidates one of the prior.
 pub(super) fn draw(scored: &[ScoredErrors], prior: &Prior<'_>, rng: &mut RngStream) -> Vec<f64> {
-    let n = prior.weights.len();
-    let least = WEIGHT_MIN_SHARE * prior.weights.iter().sum::<f64>() / n.max(1) as f64;
-    let weights: Vec<f64> = prior.weights.iter().map(|weight| weight.max(least)).collect();
-    let means: Vec<f64> = weights.iter().map(|weight| weight * libm::exp(prior.spread * rng.normal())).collect();
-    let Some(scale) = scale(scored, prior.weights) else { return means };
-    let deviations: Vec<f64> = weights.iter().map(|weight| scale * weight * prior.spread).collect();
-    let mean_loss = scored.iter().map(|candidate| candidate.loss).sum::<f64>() / scored.len() as f64;
-    let loss = |candidate: &ScoredErrors| candidate.loss.max(LOSS_MIN_SHARE * mean_loss);
-    // Every row as shares of its loss, which the model is to give as 1; the last column is what no error explains.
-    let rows: Vec<Vec<f64>> = scored
-        .iter()
-        .map(|candidate| candidate.errors.iter().chain([&1.0]).map(|error| error / loss(candidate)).collect())
-        .collect();
-    let deviations: Vec<f64> = deviations.into_iter().chain([mean_loss]).collect();
-    let fit = |means: &[f64], ones: &[f64], noise: f64| {
-        let means: Vec<f64> = means.iter().map(|mean| scale * mean).chain([0.0]).collect();
-        non_negative_fit(&rows, ones, noise, &means, &deviations)
-    };
+    let means: Vec<f64> =
+        prior_weights(prior).iter().map(|weight| weight * libm::exp(prior.spread * rng.normal())).collect();
+    let Some(regression) = Regression::new(scored, prior) else { return means };
     // How well the model can do decides how much of it is taken for true.
-    let ones = vec![1.0; rows.len()];
-    let likely = fit(&weights, &ones, NOISE[0]);
+    let ones = vec![1.0; regression.rows.len()];
+    let likely = regression.fit(&regression.weights, &ones, NOISE[0]);
     let residual = |row: &Vec<f64>| row.iter().zip(&likely).map(|(x, c)| x * c).sum::<f64>() - 1.0;
-    let squares = rows.iter().map(|row| residual(row) * residual(row)).sum::<f64>() / rows.len() as f64;
+    let squares = regression.rows.iter().map(|row| residual(row) * residual(row)).sum::<f64>() / ones.len() as f64;
     let noise = squares.sqrt().clamp(NOISE[0], NOISE[1]);
     let ones: Vec<f64> = ones.iter().map(|one| one + noise * rng.normal()).collect();
-    let mut drawn = fit(&means, &ones, noise);
-    drawn.truncate(n);
+    let mut drawn = regression.fit(&means, &ones, noise);
+    drawn.truncate(means.len());
     // A group that costs nothing at all would lose everything for the sake of a rounding error.
+    let least = regression.weights.iter().map(|weight| 1e-3 * regression.scale * weight);
+    drawn.iter_mut().zip(least).for_each(|(coefficient, least)| *coefficient = coefficient.max(least));
     drawn
-        .iter_mut()
-        .zip(&weights)
-        .for_each(|(coefficient, weight)| *coefficient = coefficient.max(1e-3 * scale * weight));
-    drawn
+}
+
+/// Weights of a prior, none of them 0.
+fn prior_weights(prior: &Prior<'_>) -> Vec<f64> {
+    let least = WEIGHT_MIN_SHARE * prior.weights.iter().sum::<f64>() / prior.weights.len().max(1) as f64;
+    prior.weights.iter().map(|weight| weight.max(least)).collect()
+}
+
+/// The candidates as rows of a linear model of which each is to give 1.
+struct Regression {
+    weights: Vec<f64>,
+    scale: f64,
+    /// Errors, and 1 for what no error explains, as shares of the candidate's loss.
+    rows: Vec<Vec<f64>>,
+    deviations: Vec<f64>,
+}
+
+impl Regression {
+    /// None where the candidates say nothing.
+    fn new(scored: &[ScoredErrors], prior: &Prior<'_>) -> Option<Self> {
+        let scale = scale(scored, prior.weights)?;
+        let weights = prior_weights(prior);
+        let mean_loss = scored.iter().map(|candidate| candidate.loss).sum::<f64>() / scored.len() as f64;
+        let loss = |candidate: &ScoredErrors| candidate.loss.max(LOSS_MIN_SHARE * mean_loss);
+        let row = |candidate: &ScoredErrors| {
+            candidate.errors.iter().chain([&1.0]).map(|error| error / loss(candidate)).collect()
+        };
+        let deviations = weights.iter().map(|weight| scale * weight * prior.spread).chain([mean_loss]).collect();
+        Some(Self { rows: scored.iter().map(row).collect(), deviations, weights, scale })
+    }
+
+    fn fit(&self, means: &[f64], ones: &[f64], noise: f64) -> Vec<f64> {
+        let means: Vec<f64> = means.iter().map(|mean| self.scale * mean).chain([0.0]).collect();
+        non_negative_fit(&self.rows, ones, noise, &means, &self.deviations)
+    }
 }
 
 /// The factor by which the prior weights explain the losses best; none where they explain nothing.

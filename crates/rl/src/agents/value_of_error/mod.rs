@@ -1,16 +1,19 @@
 //! Learns what the error of each group costs: the loss of a candidate, the logarithm of one over its reward, is taken
 //! for a sum of the groups' errors with coefficients that are not negative. Walks are planned for coefficients that are
 //! drawn from what the candidates so far leave possible (Thompson 1933), or swap width around the best plan where the
-//! drawn coefficients see a gain.
+//! most is to be expected of them: what the sum of errors does not explain is learned by a Gaussian process over widths.
 //!
 //! Source: our own, after the knapsack over measured errors (SPDY; Frantar and Alistarh 2022), Thompson sampling for
-//! linear losses (Agrawal and Goyal 2013), and elitist swaps (EvoPress; Sieberling and others 2025).
+//! linear losses (Agrawal and Goyal 2013), elitist swaps (EvoPress; Sieberling and others 2025), and expected improvement
+//! under a Gaussian process with a trend (Jones, Schonlau and Welch 1998).
 
 mod coefficients;
+mod residuals;
 
 use serde::{Deserialize, Serialize};
 
-use self::coefficients::{Prior, ScoredErrors, draw};
+use self::coefficients::{Prior, ScoredErrors, draw, likely};
+use self::residuals::{Residual, Residuals, expected_improvement};
 use super::plan_search::{BestPlan, PlanRule, PlanSearch, finite, swapped};
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
 use crate::error::RlError;
@@ -24,6 +27,11 @@ const SCORED_MAX: usize = 1024;
 /// A reward below this is taken for it: its logarithm must be finite.
 const REWARD_MIN: f64 = 1e-6;
 
+/// A loss below this is taken for it: its logarithm must be finite.
+const LOSS_MIN: f64 = 1e-6;
+/// Candidates that the Gaussian process is given: its cost grows with their cube.
+const TELLING_MAX: usize = 192;
+
 /// Settings of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,23 +44,30 @@ pub struct ValueOfErrorSettings {
     pub swap_share: f32,
     /// Most swaps of a walk; how many it has is the smaller of two dice of so many sides.
     pub swaps: usize,
-    /// Swapped plans among which the drawn coefficients choose one.
+    /// Swapped plans among which one is chosen.
     pub proposals: usize,
+    /// How: by the improvement to be expected, what errors do not explain being learned, too; else by the drawn
+    /// coefficients alone.
+    pub residuals: bool,
 }
 
 impl Default for ValueOfErrorSettings {
     fn default() -> Self {
-        Self { weights: ErrorWeights::default(), spread: 0.7, swap_share: 0.5, swaps: 3, proposals: 8 }
+        Self {
+            weights: ErrorWeights::default(),
+            spread: 0.7,
+            swap_share: 0.5,
+            swaps: 3,
+            proposals: 64,
+            residuals: true,
+        }
     }
 }
 
 impl AgentSettings for ValueOfErrorSettings {
     fn check(&self) -> Vec<BadSetting> {
         let mut ranges = RangeCheck::default();
-        ranges.number("spread", self.spread, 0.01..=10.0);
-        ranges.number("swap_share", self.swap_share, 0.0..=1.0);
-        ranges.count("swaps", self.swaps, 1..=100);
-        ranges.count("proposals", self.proposals, 1..=10_000);
+        self.check_ranges("", &mut ranges);
         ranges.finish()
     }
 
@@ -70,14 +85,16 @@ impl AgentSettings for ValueOfErrorSettings {
 }
 
 impl ValueOfErrorSettings {
+    /// `prefix` stands in front of the settings' names.
+    pub(super) fn check_ranges(&self, prefix: &str, ranges: &mut RangeCheck) {
+        ranges.number(&format!("{prefix}spread"), self.spread, 0.01..=10.0);
+        ranges.number(&format!("{prefix}swap_share"), self.swap_share, 0.0..=1.0);
+        ranges.count(&format!("{prefix}swaps"), self.swaps, 1..=100);
+        ranges.count(&format!("{prefix}proposals"), self.proposals, 1..=10_000);
+    }
+
     fn search(&self, environment: &EnvironmentSpec, plans: Option<&TaskPlans>) -> Agent {
-        PlanSearch::agent(environment, plans, |n_groups| ValuedErrors {
-            settings: *self,
-            n_groups,
-            widths: Vec::new(),
-            rewards: Vec::new(),
-            best: BestPlan::default(),
-        })
+        PlanSearch::agent(environment, plans, |n_groups| ValuedErrors::new(*self, n_groups))
     }
 }
 
@@ -91,7 +108,7 @@ impl AgentKind for ValueOfErrorSettings {
 
 /// Genes are widths.
 #[derive(Clone)]
-struct ValuedErrors {
+pub(super) struct ValuedErrors {
     settings: ValueOfErrorSettings,
     n_groups: usize,
     /// Of the candidates that were scored, one behind the other.
@@ -102,32 +119,96 @@ struct ValuedErrors {
 }
 
 impl ValuedErrors {
-    /// Coefficients that what was scored leaves possible.
-    fn coefficients(&self, task: &TaskPlan, rng: &mut RngStream) -> Vec<f64> {
-        let scored: Vec<ScoredErrors> = (self.widths.chunks_exact(self.n_groups.max(1)).zip(&self.rewards))
+    /// For a task of so many groups, of which nothing is known yet.
+    pub(super) fn new(settings: ValueOfErrorSettings, n_groups: usize) -> Self {
+        Self { settings, n_groups, widths: Vec::new(), rewards: Vec::new(), best: BestPlan::default() }
+    }
+
+    /// What was scored.
+    fn scored(&self, task: &TaskPlan) -> Vec<ScoredErrors> {
+        (self.widths.chunks_exact(self.n_groups.max(1)).zip(&self.rewards))
             .map(|(widths, &reward)| ScoredErrors {
                 errors: widths.iter().enumerate().map(|(place, &width)| task.error(place, width as usize)).collect(),
                 loss: -libm::log(f64::from(reward).clamp(REWARD_MIN, 1.0)),
             })
-            .collect();
-        draw(&scored, &Prior { weights: &task.weights, spread: self.settings.spread.into() }, rng)
+            .collect()
     }
 
-    /// Of some plans around the best one, that of the least loss.
-    fn swap(&self, task: &TaskPlan, coefficients: &[f64], rng: &mut RngStream) -> Vec<usize> {
+    /// Of some plans around the best one that were not scored, the most promising; the best where there is none.
+    fn swap(&self, task: &TaskPlan, scored: &[ScoredErrors], drawn: &[f64], rng: &mut RngStream) -> Vec<usize> {
         let best: Vec<usize> = self.best.genes.iter().map(|&gene| gene as usize).collect();
-        let loss = |widths: &[usize]| {
-            (0..widths.len()).map(|place| coefficients[place] * task.error(place, widths[place])).sum::<f64>()
-        };
         let mut propose = || {
             let mut widths = best.clone();
             swapped(task, &mut widths, self.settings.swaps, rng);
             widths
         };
         let proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
-        let least = proposals.into_iter().filter(|widths| *widths != best).min_by(|a, b| loss(a).total_cmp(&loss(b)));
-        least.unwrap_or(best)
+        let fresh = proposals.into_iter().filter(|widths| !self.is_scored(widths));
+        let promise = self.promise(task, scored, drawn);
+        fresh.max_by(|a, b| promise(a).total_cmp(&promise(b))).unwrap_or(best)
     }
+
+    fn is_scored(&self, widths: &[usize]) -> bool {
+        let mut known = self.widths.chunks_exact(self.n_groups.max(1));
+        known.any(|known| known.iter().zip(widths).all(|(known, &width)| *known as usize == width))
+    }
+
+    /// What tells promising widths from others, the more the better.
+    fn promise<'a>(
+        &'a self,
+        task: &'a TaskPlan,
+        scored: &[ScoredErrors],
+        drawn: &'a [f64],
+    ) -> Box<dyn Fn(&[usize]) -> f64 + 'a> {
+        let errors =
+            |widths: &[usize]| (0..widths.len()).map(|place| task.error(place, widths[place])).collect::<Vec<_>>();
+        let (Some(trend), true) = (likely(scored, &self.prior(task)), self.settings.residuals) else {
+            return self.least_loss(task, drawn);
+        };
+        let shares = |widths: &[usize]| {
+            let groups = task.widths.groups.iter().zip(widths);
+            groups.map(|(group, &width)| width as f64 / group.n_channels as f64).collect::<Vec<_>>()
+        };
+        let residual = |index: usize| {
+            let widths = &self.widths[index * self.n_groups..][..self.n_groups];
+            let widths: Vec<usize> = widths.iter().map(|&width| width as usize).collect();
+            let value = log_loss(scored[index].loss) - log_loss(trend.loss(&scored[index].errors));
+            Residual { shares: shares(&widths), value }
+        };
+        let residuals: Vec<Residual> = self.telling().into_iter().map(residual).collect();
+        let Some(process) = Residuals::given(&residuals) else { return self.least_loss(task, drawn) };
+        let best = log_loss(scored.iter().map(|candidate| candidate.loss).fold(f64::INFINITY, f64::min));
+        Box::new(move |widths| {
+            let (mean, deviation) = process.at(&shares(widths));
+            expected_improvement(best, (log_loss(trend.loss(&errors(widths))) + mean, deviation))
+        })
+    }
+
+    /// The loss by the drawn coefficients, negative.
+    fn least_loss<'a>(&self, task: &'a TaskPlan, drawn: &'a [f64]) -> Box<dyn Fn(&[usize]) -> f64 + 'a> {
+        Box::new(|widths| -(0..widths.len()).map(|i| drawn[i] * task.error(i, widths[i])).sum::<f64>())
+    }
+
+    /// Which candidates the process is given: the best ones and the last ones, ascending.
+    fn telling(&self) -> Vec<usize> {
+        let n = self.rewards.len();
+        let mut by_reward: Vec<usize> = (0..n).collect();
+        by_reward.sort_by(|&a, &b| self.rewards[b].total_cmp(&self.rewards[a]).then(a.cmp(&b)));
+        by_reward.truncate(TELLING_MAX / 2);
+        let mut telling: Vec<usize> = (n.saturating_sub(TELLING_MAX / 2)..n).chain(by_reward).collect();
+        telling.sort_unstable();
+        telling.dedup();
+        telling
+    }
+
+    fn prior<'a>(&self, task: &'a TaskPlan) -> Prior<'a> {
+        Prior { weights: &task.weights, spread: self.settings.spread.into() }
+    }
+}
+
+/// Losses are positive and differ by factors.
+fn log_loss(loss: f64) -> f64 {
+    libm::log(loss.max(LOSS_MIN))
 }
 
 impl PlanRule for ValuedErrors {
@@ -136,10 +217,11 @@ impl PlanRule for ValuedErrors {
         if walk == 0 {
             return genes(task.knapsack.clone());
         }
-        let coefficients = self.coefficients(task, rng);
+        let scored = self.scored(task);
+        let coefficients = draw(&scored, &self.prior(task), rng);
         let swaps = !self.best.genes.is_empty() && rng.uniform() < f64::from(self.settings.swap_share);
         match swaps {
-            true => genes(self.swap(task, &coefficients, rng)),
+            true => genes(self.swap(task, &scored, &coefficients, rng)),
             // The knapsack's own where the drawn coefficients cannot be allocated: its budget can be.
             false => genes(task.allocate(&coefficients).unwrap_or_else(|_| task.knapsack.clone())),
         }
@@ -219,13 +301,7 @@ mod tests {
 
     #[test]
     fn only_the_last_candidates_are_learned_from() {
-        let mut rule = ValuedErrors {
-            settings: ValueOfErrorSettings::default(),
-            n_groups: 2,
-            widths: Vec::new(),
-            rewards: Vec::new(),
-            best: BestPlan::default(),
-        };
+        let mut rule = ValuedErrors::new(ValueOfErrorSettings::default(), 2);
         (0..SCORED_MAX + 5).for_each(|i| rule.learn(&[i as f32, 1.0], 0.5));
         assert_eq!((rule.rewards.len(), rule.widths.len(), rule.widths[0]), (SCORED_MAX, 2 * SCORED_MAX, 5.0));
     }
