@@ -16,7 +16,7 @@ use crate::arrays::ImageArray;
 use crate::errors::{of_argument, of_work};
 
 /// A network, with all of its channels or some.
-#[pyclass(name = "Network", module = "secateur", frozen, subclass)]
+#[pyclass(name = "Network", module = "secateur._secateur", frozen, subclass)]
 pub struct PyNetwork {
     pruned: WidthPruned,
     protocol: Protocol,

@@ -116,7 +116,7 @@ impl PyScore {
 
 /// Scores candidates of a scene. Pickled, it is the scene's text and paths; the process that it comes to prepares
 /// networks and images when it scores its first candidate.
-#[pyclass(name = "Evaluator", module = "secateur", frozen)]
+#[pyclass(name = "Evaluator", module = "secateur._secateur", frozen)]
 pub struct PyEvaluator {
     spec: PySpec,
     ready: Mutex<Option<CandidateEvaluator>>,
@@ -163,7 +163,7 @@ impl PyEvaluator {
 type Best = (String, PyCandidate, PyScore, f32);
 
 /// The search of a scene's agent, whose candidates others score.
-#[pyclass(name = "Search", module = "secateur", frozen)]
+#[pyclass(name = "Search", module = "secateur._secateur", frozen)]
 pub struct PySearch {
     spec: PySpec,
     search: AskTell,

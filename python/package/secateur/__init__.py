@@ -304,8 +304,13 @@ class Evaluator:
         made._inner = inner
         return made
 
+    @classmethod
+    def _of_spec(cls, spec):
+        return cls._of(_Evaluator(spec))
+
     def __reduce__(self):
-        return (Evaluator._of, (self._inner,))
+        _, arguments = self._inner.__reduce__()
+        return (Evaluator._of_spec, arguments)
 
 
 @dataclass(frozen=True)
