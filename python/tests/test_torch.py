@@ -35,7 +35,7 @@ def make(name, size):
     module = torchvision.models.get_model(name, weights=None, **options).eval()
     if name.startswith("vgg"):
         export.narrow_head(module, 512)
-    export.fill_at_random(module, torch.randn(8, 3, size, size))
+    export.fill_at_random(module.eval(), torch.randn(8, 3, size, size))
     return module
 
 
@@ -167,7 +167,7 @@ def test_bad_modules_and_tensors_are_refused_by_what_is_wrong(small, tmp_path):
         def forward(self, x):
             return super().forward(x), x
 
-    refused(secateur.SecateurError, "", Pair().eval(), EXAMPLE)
+    refused(secateur.ModuleError, "returns a tuple, expected one tensor", Pair().eval(), EXAMPLE)
 
 
 def test_a_strided_example_is_made_contiguous(small):

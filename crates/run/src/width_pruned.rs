@@ -87,7 +87,12 @@ impl WidthPruned {
         let Self { source, groups, kept, network } = self;
         let pruned = Compacted { folded: &source.folded, groups, kept, network };
         let (document, original) = match &source.document {
-            Some(document) => (document.pruned(&pruned, NormNodes::Kept)?, Some(document.document())),
+            Some(document) => {
+                // A document has places for the biases of zero that the network needs no more.
+                let network = prune(&source.folded, groups, kept)?;
+                let pruned = Compacted { network: &network, ..pruned };
+                (document.pruned(&pruned, NormNodes::Kept)?, Some(document.document()))
+            }
             None => (OnnxDocument::of_network(network, &source.name)?, None),
         };
         let plan = CutPlan::new(source, &pruned, pool)?.to_json()?;

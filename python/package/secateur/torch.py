@@ -29,13 +29,13 @@ def from_module(module, example_input, *, mean=None, std=None, protocol="full", 
     import torch
 
     example = _check(torch, module, example_input)
-    channels = example.shape[1]
+    channels, expected = example.shape[1], _outputs(torch, module, example).numpy()
     with tempfile.TemporaryDirectory(prefix="secateur-torch-") as folder:
         path = pathlib.Path(folder) / "module.onnx"
         traced_code = _export(torch, module, example, path)
         choices = {"mean": mean or [0.0] * channels, "std": std or [1.0] * channels, "protocol": protocol, "threads": threads}
         network = secateur.Network.load(path, **choices)
-        _check_outputs(torch, network, module, example, tolerance, traced_code)
+        _check_outputs(network, module, example, expected, tolerance, traced_code)
     return network
 
 
@@ -162,8 +162,7 @@ def _outputs(torch, module, images):
     return output.flatten(1)
 
 
-def _check_outputs(torch, network, module, example, tolerance, decision):
-    expected = _outputs(torch, module, example).numpy()
+def _check_outputs(network, module, example, expected, tolerance, decision):
     found = network.logits(example.numpy())
     if expected.shape != found.shape:
         raise ModuleError(f"the network has outputs of shape {list(found.shape)}, the module {list(expected.shape)}")
