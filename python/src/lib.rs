@@ -1,5 +1,5 @@
-//! Secateur from Python: what the package's own Python files are made of. Everything long runs without the interpreter's
-//! lock, and looks for Ctrl-C a few times a second.
+//! Secateur from Python: what the package's own Python files are made of. Everything long runs without the
+//! interpreter's lock, and looks for Ctrl-C a few times a second.
 
 mod arrays;
 mod errors;

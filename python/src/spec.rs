@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::errors::{Ran, of_argument, of_run, ran};
 use crate::watching::Watching;
 
-/// A scene and the means to run it: what the command line's arguments say. Can be pickled: it has the text of the scene,
-/// and networks and data by their paths.
+/// A scene and the means to run it: what the command line's arguments say. Can be pickled: it has the text of the
+/// scene, and networks and data by their paths.
 #[pyclass(name = "Spec", module = "secateur._secateur", frozen, from_py_object)]
 #[derive(Clone, Serialize, Deserialize)]
 pub struct PySpec {

@@ -46,8 +46,8 @@ impl Watching {
         self.last.elapsed() >= EVERY
     }
 
-    /// `work` without the interpreter's lock. What the callback raised, and Ctrl-C, come before all else; `failed` makes
-    /// an exception of an error, of which an interrupted run has its results.
+    /// `work` without the interpreter's lock. What the callback raised, and Ctrl-C, come before all else; `failed`
+    /// makes an exception of an error, of which an interrupted run has its results.
     pub(crate) fn run<T: Send, E: Send>(
         py: Python<'_>,
         told: Option<Py<PyAny>>,

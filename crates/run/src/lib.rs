@@ -126,8 +126,8 @@ pub fn run(spec: &RunSpec, plugins: &PluginList, observer: &mut dyn Observer) ->
     run_on(spec, plugins, observer, Card::of, None, None)
 }
 
-/// As [`run`], on the device that `card` opens, the scene's agent acting by `policy` if there is one; `scored` is what is
-/// there before it begins.
+/// As [`run`], on the device that `card` opens, the scene's agent acting by `policy` if there is one;
+/// `scored` is what is there before it begins.
 pub(crate) fn run_on(
     spec: &RunSpec,
     plugins: &PluginList,

@@ -37,8 +37,8 @@ impl WidthPruned {
         Self::keep(source, groups, kept)
     }
 
-    /// The network with so many channels of each group that is named, those of the largest L2 norm over all weights that
-    /// would go with them (the group norm of DepGraph, Fang et al. 2023), and all of the others.
+    /// The network with so many channels of each group that is named, those of the largest L2 norm over all weights
+    /// that would go with them (the group norm of DepGraph, Fang et al. 2023), and all of the others.
     ///
     /// # Errors
     /// A group that there is not, or that cannot be pruned; a width that is 0 or more than there are channels.
@@ -76,8 +76,8 @@ impl WidthPruned {
         Ok(Self { source, groups, kept, network })
     }
 
-    /// Writes what a run writes for a task, but for a certificate: `model.safetensors`, `model.onnx`, and `plan.json` with
-    /// `cut.py`, which cuts the PyTorch module that the network came from. Its check is computed on `pool`.
+    /// Writes what a run writes for a task, but for a certificate: `model.safetensors`, `model.onnx`, and `plan.json`
+    /// with `cut.py`, which cuts the PyTorch module that the network came from. Its check is computed on `pool`.
     ///
     /// # Errors
     /// A folder that cannot be written to; a network that no ONNX file holds.

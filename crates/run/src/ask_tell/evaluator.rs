@@ -17,9 +17,9 @@ use crate::reporter::Reporter;
 use crate::spec::RunSpec;
 use crate::threads::thread_pool;
 
-/// Scores candidates that an [`AskTell`](super::AskTell) of the same scene asks for. A score depends on the network, the data,
-/// the images of the scene and what the candidate keeps, and on nothing else: any evaluator of the scene gives the same,
-/// bit for bit, in whatever order and on however many threads.
+/// Scores candidates that an [`AskTell`](super::AskTell) of the same scene asks for. A score depends on the network, the
+/// data, the images of the scene and what the candidate keeps, and on nothing else: any evaluator of the scene gives the
+/// same, bit for bit, in whatever order and on however many threads.
 #[derive(Clone)]
 pub struct CandidateEvaluator {
     pub(super) search: Arc<str>,

@@ -20,12 +20,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What stands between a search and those who score its candidates.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
-    state: Mutex<State>,
+    state: Mutex<ExchangeState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ExchangeState {
     /// Made, and not yet handed out.
     made: VecDeque<AskedCandidate>,
     /// Handed out, and not yet told.
@@ -42,7 +42,7 @@ struct State {
 }
 
 impl Exchange {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ExchangeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -162,12 +162,12 @@ pub(crate) struct ToldScores {
     /// Scores by walk, with what their candidates kept.
     known: Arc<BTreeMap<CandidateId, ToldScore>>,
     /// Who is asked for the others; without anybody they are computed by the search.
-    asks: Option<Asking>,
+    asks: Option<AskedElsewhere>,
 }
 
 /// Who is asked for scores, and by which name of the search.
 #[derive(Clone)]
-struct Asking {
+struct AskedElsewhere {
     exchange: Arc<Exchange>,
     search: Arc<str>,
 }
@@ -181,7 +181,7 @@ impl ToldScores {
 
     /// All others are asked for.
     pub(crate) fn asking(self, exchange: Arc<Exchange>, search: &str) -> Self {
-        Self { asks: Some(Asking { exchange, search: search.into() }), ..self }
+        Self { asks: Some(AskedElsewhere { exchange, search: search.into() }), ..self }
     }
 
     /// Adds the systems that give new candidates the scores that are known, and ask for the others.
@@ -200,7 +200,8 @@ type New<'w> = (Entity, &'w CandidateId, &'w MadeBy, &'w OnTask, &'w Kept, &'w M
 fn take_from_told(
     mut commands: Commands,
     told: Res<ToldScores>,
-    (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
+    tasks: Query<&PruneTask>,
+    networks: Query<&PrunedNetwork>,
     fresh: Query<New<'_>, ToBuild>,
 ) {
     let mut fresh: Vec<_> = fresh.iter().collect();
@@ -209,7 +210,7 @@ fn take_from_told(
     for (entity, id, _, on, kept, macs) in fresh {
         let known = told.known.get(id).filter(|known| known.kept == kept_digest(kept.0.lists()));
         if let Some(known) = known {
-            if let Some(Asking { exchange, .. }) = &told.asks {
+            if let Some(AskedElsewhere { exchange, .. }) = &told.asks {
                 exchange.remember(known.clone());
             }
             commands.entity(entity).insert((ScoredElsewhere, known.score));
@@ -240,7 +241,7 @@ fn take_arrived(
     waiting: Query<(Entity, &CandidateId), Awaited>,
     mut failure: ResMut<TickFailure>,
 ) {
-    let Some(Asking { exchange, .. }) = &told.asks else { return };
+    let Some(AskedElsewhere { exchange, .. }) = &told.asks else { return };
     if exchange.is_given_up() {
         if let Some((_, id)) = waiting.iter().next() {
             failure.note(SimError::NoScore { task: format!("number {}", id.task), walk: id.walk });

@@ -83,7 +83,7 @@ struct SavedTold {
 }
 
 /// What the thread of a search works on.
-struct Inputs {
+struct WalkingInputs {
     spec: RunSpec,
     scene: Scene,
     resolved: Resolved,
@@ -137,7 +137,7 @@ impl AskTell {
         let evaluator =
             CandidateEvaluator { search: search.clone(), networks: networks.clone().into(), pool: pool.clone() };
         let (exchange, kind) = (Arc::new(Exchange::default()), scene.reward.kind());
-        let inputs = Inputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search };
+        let inputs = WalkingInputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search };
         let theirs = exchange.clone();
         let walk = move || {
             let scores = ToldScores::known(told).asking(theirs.clone(), &inputs.search);
@@ -269,8 +269,8 @@ fn read(file: &Path) -> anyhow::Result<SavedTold> {
 }
 
 /// The whole search of the scene's agent.
-fn walk_all(inputs: &Inputs, scores: &ToldScores, exchange: &Exchange) -> Result<(), RunError> {
-    let Inputs { spec, scene, resolved, networks, tasks, pool, search } = inputs;
+fn walk_all(inputs: &WalkingInputs, scores: &ToldScores, exchange: &Exchange) -> Result<(), RunError> {
+    let WalkingInputs { spec, scene, resolved, networks, tasks, pool, search } = inputs;
     let plugins = PluginList::default();
     let job = Job {
         scene,
@@ -292,18 +292,16 @@ fn walk_all(inputs: &Inputs, scores: &ToldScores, exchange: &Exchange) -> Result
         let is_best =
             |event: &SearchEvent| matches!(event, SearchEvent::Process(ProcessEvent::Candidate { is_best: true, .. }));
         if events.iter().any(is_best) {
-            for (task, result) in walking.results().iter().enumerate() {
-                note_best((task, &tasks[task]), result, search, exchange);
-            }
+            note_best(tasks, &walking.results(), search, exchange);
         }
     }
     Ok(())
 }
 
-fn note_best((task, setup): (usize, &TaskSetup), result: &TaskResult, search: &str, exchange: &Exchange) {
-    let Some(best) = result.finalists.first() else { return };
-    exchange.set_best(BestCandidate {
-        candidate: AskedCandidate {
+fn note_best(tasks: &[TaskSetup], results: &[TaskResult], search: &str, exchange: &Exchange) {
+    for (task, (setup, result)) in tasks.iter().zip(results).enumerate() {
+        let Some(best) = result.finalists.first() else { continue };
+        let candidate = AskedCandidate {
             search: search.to_owned(),
             task_name: setup.name.clone(),
             task,
@@ -311,8 +309,7 @@ fn note_best((task, setup): (usize, &TaskSetup), result: &TaskResult, search: &s
             network: setup.network,
             kept: best.kept.lists().to_vec(),
             macs: best.macs,
-        },
-        score: best.score,
-        reward: best.reward,
-    });
+        };
+        exchange.set_best(BestCandidate { candidate, score: best.score, reward: best.reward });
+    }
 }
