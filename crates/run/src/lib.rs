@@ -104,7 +104,7 @@ pub use training::images::TrainingImages;
 pub use training::session::{EpochMeans, SavedTraining, Training};
 pub use width_pruned::WidthPruned;
 
-use ask_tell::ScoredBefore;
+use ask_tell::exchange::ScoredBefore;
 use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;

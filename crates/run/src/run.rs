@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
-use crate::ask_tell::ToldScores;
+use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;

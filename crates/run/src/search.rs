@@ -7,7 +7,7 @@ use secateur_rl::{AgentEntry, EnvironmentSpec, build_planned};
 use secateur_sim::{EndsAfter, ProcessEvent, Score, Settings, Step, StepTimes, TaskSetup, TaskStats, measure_steps};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
-use crate::ask_tell::ToldScores;
+use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;

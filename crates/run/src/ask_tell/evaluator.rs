@@ -5,21 +5,22 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, ensure};
 use secateur_net::KeptChannels;
 use secateur_sim::{Evaluate, PluginList, Pool, Prepared, RefitAndScore, Score};
+use secateur_train::Scheduler;
 
 use super::candidate::AskedCandidate;
-use super::check_asked;
 use crate::check;
 use crate::directory::claim;
 use crate::error::RunError;
 use crate::observer::Observer;
 use crate::prepare;
 use crate::reporter::Reporter;
+use crate::scene::{Device, Scene};
 use crate::spec::RunSpec;
 use crate::threads::thread_pool;
 
-/// Scores candidates that an [`AskTell`](super::AskTell) of the same scene asks for. A score depends on the network, the
-/// data, the images of the scene and what the candidate keeps, and on nothing else: any evaluator of the scene gives the
-/// same, bit for bit, in whatever order and on however many threads.
+/// Scores candidates that an [`AskTell`](super::AskTell) of the same scene asks for. A score depends on the network,
+/// the data, the images of the scene and what the candidate keeps, and on nothing else: any evaluator of the scene
+/// gives the same, bit for bit, in whatever order and on however many threads.
 #[derive(Clone)]
 pub struct CandidateEvaluator {
     pub(super) search: Arc<str>,
@@ -78,4 +79,19 @@ pub(super) fn of_another(theirs: &str, ours: &str) -> String {
         short(theirs),
         short(ours)
     )
+}
+
+/// # Errors
+/// A scene whose candidates cannot be scored elsewhere.
+pub(super) fn check_asked(scene: &Scene) -> Result<(), RunError> {
+    if scene.scheduler != Scheduler::Lockstep {
+        let what = "candidates whose scores are told need the scheduler Lockstep, under which results do not depend on \
+                    when they arrive";
+        return Err(scene.error_at("scheduler", what, Some("set `scheduler: Lockstep`".to_owned())).into());
+    }
+    if scene.device != Device::Cpu {
+        let what = "candidates that are asked for are scored on the processor";
+        return Err(scene.error_at("device", what, Some("set `device: Cpu`".to_owned())).into());
+    }
+    Ok(())
 }

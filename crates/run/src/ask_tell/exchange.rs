@@ -8,8 +8,8 @@ use anyhow::{anyhow, bail, ensure};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_sim::{
-    Awaited, CandidateId, Kept, Macs, MadeBy, OnTask, PruneTask, PrunedNetwork, RewardKind, Score, ScoreArrivals,
-    ScoredElsewhere, SimError, Step, Tick, TickFailure, ToBuild, recall_scores, repair_candidates,
+    Awaited, CandidateId, Kept, Macs, MadeBy, OnTask, Prepared, PruneTask, PrunedNetwork, RewardKind, Score,
+    ScoreArrivals, ScoredElsewhere, SimError, Step, Tick, TickFailure, ToBuild, recall_scores, repair_candidates,
 };
 
 use super::candidate::{AskedCandidate, BestCandidate, ToldScore, kept_digest};
@@ -154,6 +154,14 @@ impl Exchange {
         }
         std::mem::take(&mut state.arrived)
     }
+}
+
+/// What is there of a run before it begins.
+pub(crate) struct ScoredBefore {
+    /// Networks, ready to be pruned.
+    pub(crate) networks: Vec<Arc<Prepared>>,
+    /// Scores of the candidates of the scene's agent.
+    pub(crate) scores: ToldScores,
 }
 
 /// Where a search takes scores from before it computes any.

@@ -6,7 +6,7 @@
 
 mod candidate;
 mod evaluator;
-mod exchange;
+pub(crate) mod exchange;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub use candidate::{AskedCandidate, BestCandidate};
 pub use evaluator::CandidateEvaluator;
 use secateur_formats::{read_regular_file, write_atomic};
 use secateur_sim::{PluginList, Pool, Prepared, ProcessEvent, RewardKind, Score, TaskSetup};
-use secateur_train::{Scheduler, SearchEvent, TaskResult};
+use secateur_train::{SearchEvent, TaskResult};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
@@ -32,15 +32,14 @@ use crate::prepare;
 use crate::reporter::Reporter;
 use crate::run::Job;
 use crate::run_on;
-use crate::scene::{Device, Scene};
+use crate::scene::Scene;
 use crate::search::begin;
 use crate::spec::RunSpec;
 use crate::summary::RunResult;
 use crate::threads::thread_pool;
 use candidate::ToldScore;
-use evaluator::of_another;
-use exchange::Exchange;
-pub(crate) use exchange::ToldScores;
+use evaluator::{check_asked, of_another};
+use exchange::{Exchange, ScoredBefore, ToldScores};
 
 /// Version of the file that [`AskTell::save`] writes.
 const FORMAT: u32 = 1;
@@ -237,29 +236,6 @@ impl Drop for AskTell {
     fn drop(&mut self) {
         self.exchange.give_up();
     }
-}
-
-/// What is there of a run before it begins.
-pub(crate) struct ScoredBefore {
-    /// Networks, ready to be pruned.
-    pub(crate) networks: Vec<Arc<Prepared>>,
-    /// Scores of the candidates of the scene's agent.
-    pub(crate) scores: ToldScores,
-}
-
-/// # Errors
-/// A scene whose candidates cannot be scored elsewhere.
-pub(crate) fn check_asked(scene: &Scene) -> Result<(), RunError> {
-    if scene.scheduler != Scheduler::Lockstep {
-        let what = "candidates whose scores are told need the scheduler Lockstep, under which results do not depend on \
-                    when they arrive";
-        return Err(scene.error_at("scheduler", what, Some("set `scheduler: Lockstep`".to_owned())).into());
-    }
-    if scene.device != Device::Cpu {
-        let what = "candidates that are asked for are scored on the processor";
-        return Err(scene.error_at("device", what, Some("set `device: Cpu`".to_owned())).into());
-    }
-    Ok(())
 }
 
 fn read(file: &Path) -> anyhow::Result<SavedTold> {
