@@ -1,6 +1,7 @@
 //! Tests of the whole program, in one binary, since each of them links everything.
 
 mod agents;
+mod ask_tell;
 mod bad_input;
 mod bad_onnx;
 mod bench;

@@ -21,6 +21,7 @@
 //!
 //! Words are explained in [`secateur_net::glossary`].
 
+mod ask_tell;
 mod cache_files;
 mod card;
 mod compare;
@@ -54,6 +55,7 @@ mod summarise;
 mod summary;
 mod threads;
 mod training;
+mod width_pruned;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -61,6 +63,7 @@ use std::time::Instant;
 use anyhow::Context;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
+pub use ask_tell::{AskTell, AskedCandidate, BestCandidate, CandidateEvaluator};
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
 pub use compare::{
     AgentRanking, AgentScores, CompareSpec, Comparison, CurvePoint, PairedCounts, Spread, TaskScores, compare,
@@ -99,7 +102,9 @@ pub use summary::{
 pub use threads::{n_threads, thread_pool};
 pub use training::images::TrainingImages;
 pub use training::session::{EpochMeans, SavedTraining, Training};
+pub use width_pruned::WidthPruned;
 
+use ask_tell::exchange::ScoredBefore;
 use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use inputs::resolve::resolve_within;
@@ -118,16 +123,18 @@ use scene::Scene;
 /// what there is, for a run that was stopped, a search that failed, or a certificate that does not hold;
 /// [`RunError::Failed`] for all else.
 pub fn run(spec: &RunSpec, plugins: &PluginList, observer: &mut dyn Observer) -> Result<RunResult, RunError> {
-    run_on(spec, plugins, observer, Card::of, None)
+    run_on(spec, plugins, observer, Card::of, None, None)
 }
 
-/// As [`run`], on the device that `card` opens, the scene's agent acting by `policy` if there is one.
+/// As [`run`], on the device that `card` opens, the scene's agent acting by `policy` if there is one;
+/// `scored` is what is there before it begins.
 pub(crate) fn run_on(
     spec: &RunSpec,
     plugins: &PluginList,
     observer: &mut dyn Observer,
     card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
     policy: Option<LearnedPolicy>,
+    scored: Option<ScoredBefore>,
 ) -> Result<RunResult, RunError> {
     let start = Instant::now();
     let (scene, resolved) = check(spec, plugins)?;
@@ -149,7 +156,13 @@ pub(crate) fn run_on(
     if is_new {
         journal.begin(scene.seed)?;
     }
-    let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+    let (networks, scores) = match scored {
+        Some(ScoredBefore { networks, scores }) => (networks, Some(scores)),
+        None => {
+            let reporter = &mut journal.reporter;
+            (prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), reporter)?, None)
+        }
+    };
     for dataset in &resolved.datasets {
         let failures = dataset.train.failures();
         failures.iter().for_each(|failure| journal.reporter.note(&format!("{}: {failure}", dataset.name)));
@@ -168,6 +181,7 @@ pub(crate) fn run_on(
         probed: ProbedWeights::default(),
         memory: spec.memory_bound()?,
         policy,
+        scores,
     };
     let mut run = Run { job, journal, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;

@@ -31,7 +31,7 @@ pub fn retarget(
     let sets = spec.sets.iter().cloned().chain(["controls=[]".to_owned()]).collect();
     let out = spec.out.clone().unwrap_or_else(|| beside(run));
     let spec = RunSpec { scene, sets, out: Some(out), resume: false, ..spec.clone() };
-    run_on(&spec, plugins, observer, Card::of, Some(policy))
+    run_on(&spec, plugins, observer, Card::of, Some(policy), None)
 }
 
 /// `<run>-retargeted`, or with a number behind it where that is taken.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
+use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;
@@ -28,6 +29,8 @@ pub(crate) struct Job<'a> {
     pub(crate) memory: MemoryBound,
     /// What acts in place of the scene's agent, and does not learn.
     pub(crate) policy: Option<LearnedPolicy>,
+    /// Scores of the candidates of the scene's agent that are known, or where they come from.
+    pub(crate) scores: Option<ToldScores>,
 }
 
 /// A run on its way.

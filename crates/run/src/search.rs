@@ -7,6 +7,7 @@ use secateur_rl::{AgentEntry, EnvironmentSpec, build_planned};
 use secateur_sim::{EndsAfter, ProcessEvent, Score, Settings, Step, StepTimes, TaskSetup, TaskStats, measure_steps};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
+use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
@@ -35,7 +36,7 @@ pub(crate) struct SearchOutcome {
 
 /// A search on its way.
 pub(crate) struct Ongoing {
-    search: Search,
+    pub(crate) search: Search,
     rewards: Vec<WalkRewards>,
     n_ended: u64,
     /// Of them, those that count towards the end of the search.
@@ -104,7 +105,8 @@ impl Run<'_> {
         before: &[SearchOutcome],
         saved: Option<CurrentSearch>,
     ) -> Result<(SearchOutcome, bool), RunError> {
-        let mut ongoing = begin(&self.job, plan, saved)?;
+        let scores = self.job.scores.as_ref().filter(|_| before.is_empty());
+        let mut ongoing = begin(&self.job, plan, saved, scores)?;
         let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
         let what = match self.job.scene.ends_after {
             EndsAfter::Walks => "walks",
@@ -295,8 +297,13 @@ fn settings(scene: &Scene, plan: SearchPlan) -> Settings {
     }
 }
 
-/// A search at its start, or where `saved` was.
-fn begin(job: &Job<'_>, plan: SearchPlan, saved: Option<CurrentSearch>) -> Result<Ongoing, RunError> {
+/// A search at its start, or where `saved` was, which takes from `scores` what it finds there.
+pub(crate) fn begin(
+    job: &Job<'_>,
+    plan: SearchPlan,
+    saved: Option<CurrentSearch>,
+    scores: Option<&ToldScores>,
+) -> Result<Ongoing, RunError> {
     let scene = job.scene;
     let setup = SearchSetup {
         pool: job.pool.clone(),
@@ -313,6 +320,9 @@ fn begin(job: &Job<'_>, plan: SearchPlan, saved: Option<CurrentSearch>) -> Resul
     measure_steps(&mut app);
     if let Some(card) = &job.card {
         card.join(&mut app, &job.pool);
+    }
+    if let Some(scores) = scores {
+        scores.join(&mut app);
     }
     let plans = task_plans(job, plan.settings)?;
     let build = |environment: &EnvironmentSpec| {

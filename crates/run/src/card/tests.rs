@@ -336,7 +336,7 @@ fn run(
         resume: resumes,
         ..RunSpec::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenes/quickstart.ron"))
     };
-    crate::run_on(&spec, &PluginList::default(), &mut (), |_| open(), None).unwrap();
+    crate::run_on(&spec, &PluginList::default(), &mut (), |_| open(), None, None).unwrap();
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
     (serde_json::from_str(&read("summary.json")).unwrap(), read("log.txt"))
 }

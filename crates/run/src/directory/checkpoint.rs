@@ -50,6 +50,14 @@ pub(crate) struct Identity {
     pub(crate) inputs: Vec<(String, String)>,
 }
 
+impl Identity {
+    /// blake3 of all of it: two runs with the same one compute the same.
+    pub(crate) fn fingerprint(&self) -> anyhow::Result<String> {
+        let bytes = postcard::to_stdvec(self).context("encode what a run is")?;
+        Ok(blake3::hash(&bytes).to_hex().to_string())
+    }
+}
+
 /// A run between two ticks, or two refits.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct RunState {
@@ -260,7 +268,7 @@ fn check_sum(file: &mut impl BufRead) -> anyhow::Result<()> {
 }
 
 /// The first difference between a checkpoint's run and this one.
-fn difference(theirs: &Identity, ours: &Identity) -> Option<String> {
+pub(crate) fn difference(theirs: &Identity, ours: &Identity) -> Option<String> {
     if theirs.program != ours.program {
         return Some(format!("it was written by version {}, this is version {}", theirs.program, ours.program));
     }

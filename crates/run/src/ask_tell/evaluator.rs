@@ -1,0 +1,97 @@
+//! Scores candidates of a search, in any process and in any order.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, ensure};
+use secateur_net::KeptChannels;
+use secateur_sim::{Evaluate, PluginList, Pool, Prepared, RefitAndScore, Score};
+use secateur_train::Scheduler;
+
+use super::candidate::AskedCandidate;
+use crate::check;
+use crate::directory::claim;
+use crate::error::RunError;
+use crate::observer::Observer;
+use crate::prepare;
+use crate::reporter::Reporter;
+use crate::scene::{Device, Scene};
+use crate::spec::RunSpec;
+use crate::threads::thread_pool;
+
+/// Scores candidates that an [`AskTell`](super::AskTell) of the same scene asks for. A score depends on the network,
+/// the data, the images of the scene and what the candidate keeps, and on nothing else: any evaluator of the scene
+/// gives the same, bit for bit, in whatever order and on however many threads.
+#[derive(Clone)]
+pub struct CandidateEvaluator {
+    pub(super) search: Arc<str>,
+    pub(super) networks: Arc<[Arc<Prepared>]>,
+    pub(super) pool: Pool,
+}
+
+impl CandidateEvaluator {
+    /// Reads the scene and prepares its networks: takes as long as a run does before its first walk.
+    ///
+    /// # Errors
+    /// As [`crate::run`] before its first walk; scenes that [`AskTell`](super::AskTell) refuses.
+    pub fn new(spec: &RunSpec, observer: &mut dyn Observer) -> Result<Self, RunError> {
+        let plugins = PluginList::default();
+        let (scene, resolved) = check(spec, &plugins)?;
+        check_asked(&scene)?;
+        let search = claim::identity(&scene, &resolved)?.fingerprint()?.into();
+        let pool = Pool(Arc::new(thread_pool(spec.threads)?));
+        let mut reporter = Reporter::new(observer);
+        let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?.into();
+        Ok(Self { search, networks, pool })
+    }
+
+    /// blake3 of the search whose candidates are scored here.
+    pub fn search(&self) -> &str {
+        &self.search
+    }
+
+    /// The score of a candidate on the reward images, after the refit that the scene gives walks.
+    ///
+    /// # Errors
+    /// A candidate of another search, or of channels that the network does not have; activations that are not finite.
+    pub fn score(&self, candidate: &AskedCandidate) -> Result<Score, RunError> {
+        self.try_score(candidate).map_err(RunError::Failed)
+    }
+
+    fn try_score(&self, candidate: &AskedCandidate) -> anyhow::Result<Score> {
+        let name = || format!("task '{}', walk {}", candidate.task_name, candidate.walk);
+        ensure!(*candidate.search == *self.search, "{}: {}", name(), of_another(&candidate.search, &self.search));
+        let prepared = (self.networks.get(candidate.network))
+            .ok_or_else(|| anyhow!("{}: the scene has no network {}", name(), candidate.network))?;
+        let kept = KeptChannels::new(&prepared.groups, candidate.kept.clone()).with_context(name)?;
+        let pool = &self.pool.0;
+        let build = RefitAndScore.begin(pool, prepared).with_context(name)?;
+        let network = pool.install(|| build(&kept)).with_context(name)?;
+        RefitAndScore.score(pool, prepared, &network).with_context(name)
+    }
+}
+
+/// Why a candidate is not scored, or not taken.
+pub(super) fn of_another(theirs: &str, ours: &str) -> String {
+    let short = |search: &str| search.get(..12).unwrap_or(search).to_owned();
+    format!(
+        "it is of another search ({}, this is {}): scene, networks, data, build of the program and instruction set must \
+         be the same",
+        short(theirs),
+        short(ours)
+    )
+}
+
+/// # Errors
+/// A scene whose candidates cannot be scored elsewhere.
+pub(super) fn check_asked(scene: &Scene) -> Result<(), RunError> {
+    if scene.scheduler != Scheduler::Lockstep {
+        let what = "candidates whose scores are told need the scheduler Lockstep, under which results do not depend on \
+                    when they arrive";
+        return Err(scene.error_at("scheduler", what, Some("set `scheduler: Lockstep`".to_owned())).into());
+    }
+    if scene.device != Device::Cpu {
+        let what = "candidates that are asked for are scored on the processor";
+        return Err(scene.error_at("device", what, Some("set `device: Cpu`".to_owned())).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+"""Asked and told from Python, a search ends as a run does."""
+
+import concurrent.futures
+import multiprocessing
+import pickle
+
+import pytest
+import secateur
+from conftest import QUICKSTART, SMALL, timeless
+
+_evaluator = None
+
+
+def score_in_worker(candidate):
+    return _evaluator.score(candidate)
+
+
+def take_evaluator(pickled):
+    global _evaluator
+    _evaluator = pickle.loads(pickled)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return secateur.run(QUICKSTART, out=tmp_path_factory.mktemp("alone") / "run", sets=SMALL, progress=False)
+
+
+def test_a_search_scored_in_two_other_processes_ends_as_a_run(alone, tmp_path):
+    search = secateur.Search(QUICKSTART, out=tmp_path / "run", sets=SMALL)
+    pickled = pickle.dumps(search.evaluator())
+    assert len(pickled) < 50_000, "an evaluator is its scene and paths"
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, context, take_evaluator, (pickled,)) as workers:
+        while not search.done:
+            futures = {workers.submit(score_in_worker, candidate): candidate for candidate in search.ask(100)}
+            for future in concurrent.futures.as_completed(futures):
+                search.tell(futures[future], future.result())
+    for best in search.best():
+        assert 0 < best.reward <= 1 and best.candidate.task == best.task
+    assert len(search.best()) == len(alone.tasks)
+    result = search.finish(progress=False)
+    assert timeless(result.summary) == timeless(alone.summary)
+
+
+def test_a_loaded_search_asks_only_for_what_it_was_not_told(tmp_path):
+    make = dict(out=tmp_path / "run", sets=SMALL)
+    first = secateur.Search(QUICKSTART, **make)
+    evaluator = first.evaluator()
+    candidate = first.ask(1)[0]
+    first.tell(candidate, evaluator.score(candidate))
+    first.save(tmp_path / "search.json")
+    second = secateur.Search.load(tmp_path / "search.json", QUICKSTART, **make)
+    asked = second.ask(100)
+    assert candidate not in asked and len(asked) > 0
+    assert second.n_told == 1
+    with pytest.raises(secateur.ArgumentError, match="`seed` is 7 there and 8 here"):
+        secateur.Search.load(tmp_path / "search.json", QUICKSTART, sets=[*SMALL, "seed=8"])
+
+
+def test_what_is_told_twice_elsewhere_or_is_no_score_is_refused():
+    search = secateur.Search(QUICKSTART, sets=SMALL)
+    candidate, second = search.ask(2)
+    score = search.evaluator().score(candidate)
+    with pytest.raises(secateur.ArgumentError, match="NaN"):
+        search.tell(candidate, secateur.Score(accuracy=score.accuracy, divergence=float("nan")))
+    with pytest.raises(secateur.ArgumentError, match="expected an accuracy"):
+        search.tell(candidate, secateur.Score())
+    search.tell(candidate, score)
+    with pytest.raises(secateur.ArgumentError, match="was told before"):
+        search.tell(candidate, score)
+    with pytest.raises(TypeError):
+        search.tell(second, 0.5)
+    other = secateur.Search(QUICKSTART, sets=[*SMALL, "seed=8"])
+    theirs = other.ask(1)[0]
+    with pytest.raises(secateur.ArgumentError, match="another search"):
+        search.tell(theirs, score)
+    with pytest.raises(secateur.SecateurError, match="another search"):
+        search.evaluator().score(theirs)
+    assert search.ask_again() >= 1 and search.ask(1) == [second]
+    with pytest.raises(secateur.ArgumentError, match="at least 1"):
+        search.ask(0)
+    with pytest.raises(secateur.SceneError, match="processor"):
+        secateur.Search(QUICKSTART, sets=[*SMALL, "device=Gpu"])
+
+
+def test_candidates_and_scores_survive_pickling():
+    search = secateur.Search(QUICKSTART, sets=SMALL)
+    candidate = search.ask(1)[0]
+    score = search.evaluator().score(candidate)
+    copies = pickle.loads(pickle.dumps((candidate, score)))
+    assert copies == (candidate, score) and hash(copies[0]) == hash(candidate)
+    assert candidate.widths == [len(kept) for kept in candidate.kept] and candidate.macs > 0
+    fresh = pickle.loads(pickle.dumps(search.evaluator()))
+    assert fresh.score(copies[0]) == score
