@@ -9,8 +9,8 @@ use crate::task_plan::{TaskPlan, TaskPlans};
 /// Added to softplus, which can round to 0.
 pub(super) const VARIANCE_MIN: f32 = 1e-6;
 
-/// Log-probability of what was planned. A plan is one of few, so its density is a spike: its importance weight is 0, and
-/// neither policy nor value learns from it as from a sample of the policy.
+/// Log-probability of what was planned. A plan is one of few, so its density is a spike: its importance weight is 0,
+/// and neither policy nor value learns from it as from a sample of the policy.
 pub(super) const PLANNED_LOG_PROB: f32 = 1e4;
 
 /// What is decided, and what the budget leaves for it.

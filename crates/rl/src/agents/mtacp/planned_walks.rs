@@ -14,10 +14,10 @@ use crate::unroll::Unroll;
 
 /// What is known of each task's walks. Empty where the settings leave no walk to planning.
 #[derive(Clone)]
-pub(super) struct PlannedWalks(Vec<PlannedTask>);
+pub(super) struct PlannedWalks(Vec<TaskPlanning>);
 
 #[derive(Clone)]
-struct PlannedTask {
+struct TaskPlanning {
     rule: ValuedErrors,
     tried: TriedPlans,
 }
@@ -26,11 +26,11 @@ impl PlannedWalks {
     /// Before any walk.
     pub(super) fn new(frame: &Frame) -> Self {
         let n_tasks = if frame.settings.planned_share > 0.0 { frame.n_tasks } else { 0 };
-        let task = |task: usize| PlannedTask {
+        let planning = |task: usize| TaskPlanning {
             rule: ValuedErrors::new(frame.settings.planning, frame.plan(task as u32).map_or(0, TaskPlan::n_groups)),
             tried: TriedPlans::default(),
         };
-        Self((0..n_tasks).map(task).collect())
+        Self((0..n_tasks).map(planning).collect())
     }
 
     /// The keep ratios of a walk that is about to begin, if it is one to be planned.

@@ -1,11 +1,11 @@
 //! Learns what the error of each group costs: the loss of a candidate, the logarithm of one over its reward, is taken
 //! for a sum of the groups' errors with coefficients that are not negative. Walks are planned for coefficients that are
-//! drawn from what the candidates so far leave possible (Thompson 1933), or swap width around the best plan where the
-//! most is to be expected of them: what the sum of errors does not explain is learned by a Gaussian process over widths.
+//! drawn from what the candidates so far leave possible (Thompson 1933), or swap width around the best plan where
+//! most is to be expected: what the sum of errors does not explain is learned by a Gaussian process over widths.
 //!
 //! Source: our own, after the knapsack over measured errors (SPDY; Frantar and Alistarh 2022), Thompson sampling for
-//! linear losses (Agrawal and Goyal 2013), elitist swaps (EvoPress; Sieberling and others 2025), and expected improvement
-//! under a Gaussian process with a trend (Jones, Schonlau and Welch 1998).
+//! linear losses (Agrawal and Goyal 2013), elitist swaps (EvoPress; Sieberling and others 2025), and
+//! expected improvement under a Gaussian process with a trend (Jones, Schonlau and Welch 1998).
 
 mod coefficients;
 mod residuals;
@@ -180,7 +180,7 @@ impl ValuedErrors {
         let best = log_loss(scored.iter().map(|candidate| candidate.loss).fold(f64::INFINITY, f64::min));
         Box::new(move |widths| {
             let (mean, deviation) = process.at(&shares(widths));
-            expected_improvement(best, (log_loss(trend.loss(&errors(widths))) + mean, deviation))
+            expected_improvement(best, log_loss(trend.loss(&errors(widths))) + mean, deviation)
         })
     }
 

@@ -79,7 +79,7 @@ impl Residuals {
 }
 
 /// By how much a loss of this mean and deviation is to be expected below `best`, at least 0.
-pub(super) fn expected_improvement(best: f64, (mean, deviation): (f64, f64)) -> f64 {
+pub(super) fn expected_improvement(best: f64, mean: f64, deviation: f64) -> f64 {
     let gap = best - mean;
     if deviation <= 0.0 {
         return gap.max(0.0);
@@ -174,12 +174,12 @@ mod tests {
     /// For a deviation of 1 and a mean at the best, the density of the normal at 0; none, the gap itself.
     #[test]
     fn expected_improvements_are_those_of_a_normal_loss() {
-        assert!((expected_improvement(2.0, (2.0, 1.0)) - 0.398_942_280_4).abs() < 1e-9);
-        assert_eq!(expected_improvement(2.0, (1.5, 0.0)), 0.5);
-        assert_eq!(expected_improvement(2.0, (2.5, 0.0)), 0.0);
+        assert!((expected_improvement(2.0, 2.0, 1.0) - 0.398_942_280_4).abs() < 1e-9);
+        assert_eq!(expected_improvement(2.0, 1.5, 0.0), 0.5);
+        assert_eq!(expected_improvement(2.0, 2.5, 0.0), 0.0);
         let mut rng = RngStream::new(9, 0, 0, 0);
         let sampled = (0..200_000).map(|_| (0.3 - (0.5 + 0.4 * rng.normal())).max(0.0)).sum::<f64>() / 200_000.0;
-        assert!((expected_improvement(0.3, (0.5, 0.4)) - sampled).abs() < 1e-3, "{sampled}");
+        assert!((expected_improvement(0.3, 0.5, 0.4) - sampled).abs() < 1e-3, "{sampled}");
     }
 
     #[test]
