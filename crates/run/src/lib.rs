@@ -31,6 +31,7 @@ mod finalist_images;
 mod finish;
 #[cfg(test)]
 mod hand_made;
+mod history;
 mod inputs;
 mod journal;
 mod learned_policy;
@@ -70,6 +71,8 @@ pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, PlannedLayer, PlannedSplit};
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
+pub use history::directory::import_run;
+pub use history::place::default_history;
 pub use inputs::bare_weights::BUILDER_INPUT;
 pub use inputs::budgets::{ResolvedBound, ResolvedBudget, Whole};
 pub use inputs::images::{ResolvedDataset, dataset_for};
@@ -102,6 +105,8 @@ pub use training::session::{EpochMeans, SavedTraining, Training};
 
 use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
+use history::place::history_of;
+use history::recorder::Recorder;
 use inputs::resolve::resolve_within;
 use journal::Journal;
 use learned_policy::LearnedPolicy;
@@ -136,7 +141,7 @@ pub(crate) fn run_on(
     let mut claim = claim::claim(spec, &scene, &resolved, &identity)?;
     let record = claim.state.as_mut().and_then(|state| state.card.take());
     let card = Card::again(record, || card(&scene))?;
-    let mut reporter = Reporter::new(observer);
+    let mut reporter = Reporter::new(&mut *observer);
     say_assumptions(&scene, &resolved, &claim, &mut reporter);
     let Claim { lock, state, .. } = claim;
     let directory = match &state {
@@ -144,11 +149,13 @@ pub(crate) fn run_on(
         None => RunDirectory::create(lock, &scene, &resolved)?,
     };
     let (is_new, mut state) = (state.is_none(), state.unwrap_or_default());
-    let mut journal = Journal::new(reporter, directory, identity, spec.checkpoint_every)?;
+    let mut journal = Journal::new(reporter, directory, identity.clone(), spec.checkpoint_every)?;
     journal.count_from(start, state.wall_s);
     if is_new {
         journal.begin(scene.seed)?;
     }
+    let mut recorder = Recorder::new(history_of(spec, &scene), journal.directory.path(), identity);
+    recorder.record(&spec.agents, &mut |warning| journal.reporter.note(warning));
     let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
     for dataset in &resolved.datasets {
         let failures = dataset.train.failures();
@@ -172,7 +179,9 @@ pub(crate) fn run_on(
     let mut run = Run { job, journal, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
-    run.conclude(searches, &finished)
+    let concluded = run.conclude(searches, &finished);
+    recorder.record(&spec.agents, &mut |warning| observer.note(warning));
+    concluded
 }
 
 /// Reads a scene and all that it names, without running anything.
