@@ -232,7 +232,10 @@ fn prune(arguments: &PruneArgs) -> Result<(), Failure> {
     if arguments.json {
         return json(&pruned);
     }
-    let text = format!("forgot {} runs, {} networks and {} policies", pruned.runs, pruned.networks, pruned.policies);
+    let text = format!(
+        "forgot {} runs, {} networks, {} scores and {} policies",
+        pruned.runs, pruned.networks, pruned.scores, pruned.policies
+    );
     Ok(screen::result(text)?)
 }
 

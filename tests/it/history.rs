@@ -187,3 +187,102 @@ fn runs_that_were_killed_or_damaged_are_taken_in_as_far_as_they_go() {
     assert!(String::from_utf8_lossy(&import("none").stderr).contains("written by no run"));
     assert!(!events(&place.at("whole")).is_empty());
 }
+
+/// How many candidates earlier runs had scored, as `run` says it.
+fn n_known(told: &str) -> u64 {
+    let line = told.lines().find(|line| line.contains("had been scored by earlier runs"));
+    line.map_or(0, |line| line.split_whitespace().find_map(|word| word.parse().ok()).unwrap())
+}
+
+#[test]
+fn a_run_ends_alike_whether_its_candidates_were_scored_before_or_not() {
+    let place = Place::new();
+    let cold = place.run("cold", &["--history", "none"]);
+    let filling = place.run("filling", &["--threads", "1"]);
+    let warm = place.run("warm", &["--threads", "2"]);
+    assert_eq!((n_known(&cold), n_known(&filling)), (0, 0), "{filling}");
+    let n_scored = metrics_of(&place.at("warm")).iter().filter(|line| line["cached"] == false).count() as u64;
+    assert_eq!(n_known(&warm), n_scored, "{warm}");
+    for other in ["filling", "warm"] {
+        assert_eq!(summary(&place.at("cold")), summary(&place.at(other)), "{other}");
+        assert_eq!(events(&place.at("cold")), events(&place.at(other)), "{other}");
+    }
+    let runs = place.said(&["history", "export", "--csv", place.at("csv").to_str().unwrap()]);
+    assert!(runs.contains("scores.csv"));
+    let table = fs::read_to_string(place.at("csv/runs.csv")).unwrap();
+    assert!(
+        table.lines().next().unwrap().ends_with("known_scores") && table.trim_end().ends_with(&format!(",{n_scored}"))
+    );
+    // Half of them known: those of the agent, and of other walks of the control.
+    let more = ["--set", "controls=[Random(candidates: 9)]"];
+    let half = place.run("half", &more);
+    place.run("half cold", &[&more[..], &["--history", "none"]].concat());
+    assert!(n_known(&half) >= n_scored, "{half}");
+    assert_eq!(summary(&place.at("half cold")), summary(&place.at("half")));
+    assert_eq!(events(&place.at("half cold")), events(&place.at("half")));
+}
+
+#[test]
+fn whatever_a_score_follows_from_makes_it_another_score() {
+    let place = Place::new();
+    place.run("first", &[]);
+    let changed: [&[&str]; 6] = [
+        &["--set", "images.reward=61"],
+        &["--set", "images.walk=11"],
+        &["--set", "images.seed=1"],
+        &["--set", "repair=Off"],
+        &["--set", "repair=Original"],
+        &["--set", "reward=Accuracy"],
+    ];
+    for (i, more) in changed.iter().enumerate() {
+        let told = place.run(&format!("changed {i}"), more);
+        assert_eq!(n_known(&told), 0, "{more:?}: {told}");
+    }
+    // Other weights in a file of the same name.
+    let weights = place.at("shapes.safetensors");
+    let mut bytes =
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart/shapes.safetensors")).unwrap();
+    let file = format!("networks[0].file={weights:?}");
+    fs::write(&weights, &bytes).unwrap();
+    assert!(n_known(&place.run("same weights", &["--set", &file])) > 0);
+    let last = bytes.len() - 4;
+    bytes[last] ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    assert_eq!(n_known(&place.run("other weights", &["--set", &file])), 0);
+    // What does not matter to a score matters not.
+    assert!(n_known(&place.run("other seed", &["--set", "seed=8", "--set", "finalists=2"])) > 0);
+    // Switched off, none are taken, and the run is recorded.
+    let off = place.run("off", &["--set", "history.scores=false"]);
+    assert_eq!(n_known(&off), 0);
+    assert!(place.said(&["history", "list"]).contains("off"));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_was_killed_goes_on_with_scores_of_its_own_and_ends_alike() {
+    let place = Place::new();
+    let long = ["--set", "walks_per_task=150", "--checkpoint-every", "0.05"];
+    place.run("whole", &[&long[..], &["--history", "none"]].concat());
+    let out = place.at("killed");
+    let sets = SHORT.iter().flat_map(|set| ["--set", *set]);
+    let arguments: Vec<&str> =
+        ["run", SCENE, "--out", out.to_str().unwrap()].into_iter().chain(sets).chain(long).collect();
+    let mut child = place.command(&arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let checkpoints = || fs::read_dir(out.join("checkpoints")).map_or(0, Iterator::count);
+    while checkpoints() < 2 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!out.join("summary.json").exists(), "the run ended before it was killed");
+    let runs = place.json(&["history", "list"]);
+    assert_eq!((&runs[0]["status"], runs.as_array().unwrap().len()), (&"unfinished".into(), 1));
+    place.run("killed", &[&long[..], &["--resume"]].concat());
+    assert_eq!(summary(&place.at("whole")), summary(&out));
+    assert_eq!(events(&place.at("whole")), events(&out));
+    let runs = place.json(&["history", "list"]);
+    assert_eq!((&runs[0]["status"], runs.as_array().unwrap().len()), (&"finished".into(), 1));
+    // Its scores are those that a whole run computes.
+    assert!(n_known(&place.run("again", &long)) > 0);
+    assert_eq!(summary(&place.at("whole")), summary(&place.at("again")));
+}

@@ -41,12 +41,14 @@ impl History {
     }
 }
 
-/// A value as any program reads it again; floats in the fewest digits that are the same number.
+/// A value as any program reads it again; floats in the fewest digits that are the same number,
+/// bytes in hexadecimal.
 fn text(value: ValueRef<'_>) -> Vec<u8> {
     match value {
         ValueRef::Null => Vec::new(),
         ValueRef::Integer(n) => n.to_string().into_bytes(),
         ValueRef::Real(x) => x.to_string().into_bytes(),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+        ValueRef::Text(bytes) => bytes.to_vec(),
+        ValueRef::Blob(bytes) => bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
     }
 }

@@ -15,6 +15,7 @@ mod read;
 mod record;
 mod records;
 mod schema;
+mod scores;
 mod store;
 
 pub use error::HistoryError;
@@ -25,4 +26,5 @@ pub use records::{
     TaskRecord, WalkRecord,
 };
 pub use schema::{SCHEMA_VERSION, TABLES};
+pub use scores::StoredScore;
 pub use store::History;

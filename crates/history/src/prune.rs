@@ -17,12 +17,14 @@ pub struct Pruned {
     pub runs: usize,
     /// Networks that no run names any more.
     pub networks: usize,
+    /// Scores that were computed before.
+    pub scores: usize,
     /// Files of policies that no run names any more.
     pub policies: usize,
 }
 
 impl History {
-    /// Forgets runs that began longer ago than `age`, and what only they name; run directories stay as they are.
+    /// Forgets runs that began longer ago than `age`, what only they name, and scores that are older than that; run directories stay as they are.
     ///
     /// # Errors
     /// A history that cannot be written.
@@ -41,8 +43,10 @@ fn forget(connection: &mut Connection, before_s: f64) -> rusqlite::Result<Pruned
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let runs = transaction.execute("DELETE FROM runs WHERE started_s < ?1", [before_s])?;
     let networks = transaction.execute("DELETE FROM networks WHERE id NOT IN (SELECT network FROM tasks)", [])?;
+    let scores = transaction.execute("DELETE FROM scores WHERE scored_s < ?1", [before_s])?;
+    transaction.execute("DELETE FROM conditions WHERE id NOT IN (SELECT conditions FROM scores)", [])?;
     transaction.commit()?;
-    Ok(Pruned { runs, networks, policies: 0 })
+    Ok(Pruned { runs, networks, scores, policies: 0 })
 }
 
 /// While nobody else can name a policy.

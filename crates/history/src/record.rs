@@ -64,7 +64,7 @@ fn write_run(connection: &Connection, run: &RunRecord, policy: Option<&str>) -> 
              reward = coalesce(?10, reward), scheduler = coalesce(?11, scheduler), device = coalesce(?12, device),
              precision = coalesce(?13, precision), program = coalesce(?14, program), build = coalesce(?15, build),
              instructions = coalesce(?16, instructions), candidates_scored = coalesce(?17, candidates_scored),
-             policy = coalesce(?18, policy)
+             policy = coalesce(?18, policy), known_scores = coalesce(?19, known_scores)
          WHERE id = ?1",
         params![
             id,
@@ -84,7 +84,8 @@ fn write_run(connection: &Connection, run: &RunRecord, policy: Option<&str>) -> 
             run.build,
             run.instructions,
             run.candidates_scored.map(integer),
-            policy
+            policy,
+            run.known_scores.map(integer)
         ],
     )?;
     Ok(id)

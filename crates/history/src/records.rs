@@ -67,6 +67,8 @@ pub struct RunRecord {
     pub instructions: Option<String>,
     /// By the scene's agent.
     pub candidates_scored: Option<u64>,
+    /// Candidates whose score an earlier run had computed, as far as that is known.
+    pub known_scores: Option<u64>,
     /// The networks that its tasks name.
     pub networks: Vec<NetworkRecord>,
     /// Its tasks.

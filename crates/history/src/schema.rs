@@ -7,14 +7,25 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::HistoryError;
 
 /// What makes each version of the one before it; the first of nothing. What was published is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// All tables, as `TABLES.md` lists them.
-pub const TABLES: [&str; 9] =
-    ["runs", "networks", "layers", "tasks", "budgets", "groups", "walks", "results", "certificates"];
+pub const TABLES: [&str; 11] = [
+    "runs",
+    "networks",
+    "layers",
+    "tasks",
+    "budgets",
+    "groups",
+    "walks",
+    "results",
+    "certificates",
+    "conditions",
+    "scores",
+];
 
 /// In the head of the file: "secr".
 const APPLICATION: i32 = 0x7365_6372;

@@ -105,6 +105,7 @@ mod tests {
             build: None,
             instructions: None,
             candidates_scored: None,
+            known_scores: None,
             networks: Vec::new(),
             tasks: Vec::new(),
             policy: None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use secateur_history::{
     BoundRecord, CertificateRecord, GroupRecord, History, HistoryError, LayerRecord, NetworkRecord, ResultRecord,
-    RunRecord, RunStatus, SCHEMA_VERSION, TaskRecord, WalkRecord,
+    RunRecord, RunStatus, SCHEMA_VERSION, StoredScore, TaskRecord, WalkRecord,
 };
 
 /// A finished run of one task with `n_walks` candidates, begun in 2026.
@@ -48,6 +48,7 @@ fn run(key: &str, n_walks: u64) -> RunRecord {
         build: Some("00".into()),
         instructions: Some("Avx512".into()),
         candidates_scored: Some(n_walks),
+        known_scores: None,
         networks: vec![NetworkRecord {
             name: "it's \"a\"; DROP TABLE runs".into(),
             content: "c0".into(),
@@ -212,6 +213,39 @@ fn a_history_that_may_not_be_written_is_read() {
         Ok(_) => assert!(std::fs::OpenOptions::new().append(true).open(&path).is_ok()),
         Err(error) => assert!(matches!(error, HistoryError::ReadOnly { .. }), "{error}"),
     }
+}
+
+#[test]
+fn scores_come_back_bit_by_bit_and_only_under_their_conditions() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h.sqlite");
+    let mut history = History::open(&path).unwrap();
+    let score = |kept: u8, divergence: f64| StoredScore {
+        kept: vec![0, kept, 255],
+        accuracy: Some(0.1 + 0.2),
+        divergence: Some(divergence),
+        output_error: None,
+    };
+    // The least, subnormal and largest numbers, a whole one, and ones that no short decimal is.
+    let numbers = [f64::from_bits(1), f64::MIN_POSITIVE / 3.0, f64::MAX, 1.0, 0.0, 1.0 / 3.0, 0.1 + 0.7];
+    let scores: Vec<StoredScore> = numbers.iter().zip(0..).map(|(&x, kept)| score(kept, x)).collect();
+    history.add_scores("here", &scores).unwrap();
+    // What SQLite would give back as another number is not kept; what is there stays.
+    history.add_scores("here", &[score(90, -0.0), score(91, f64::NAN), score(0, 7.0)]).unwrap();
+    history.add_scores("there", &[score(0, 8.0)]).unwrap();
+    let mut read = History::open(&path).unwrap().scores("here", 100).unwrap();
+    read.sort_by(|a, b| a.kept.cmp(&b.kept));
+    let bits = |scores: &[StoredScore]| -> Vec<(Vec<u8>, [Option<u64>; 3])> {
+        let of = |s: &StoredScore| [s.accuracy, s.divergence, s.output_error].map(|x| x.map(f64::to_bits));
+        scores.iter().map(|s| (s.kept.clone(), of(s))).collect()
+    };
+    assert_eq!(bits(&read), bits(&scores));
+    assert_eq!(history.scores("there", 100).unwrap(), [score(0, 8.0)]);
+    assert!(history.scores("nowhere", 100).unwrap().is_empty());
+    assert_eq!(history.scores("here", 3).unwrap().len(), 3);
+    history.export(&dir.path().join("csv")).unwrap();
+    assert!(std::fs::read_to_string(dir.path().join("csv/scores.csv")).unwrap().contains(",0000ff,"));
+    assert_eq!(history.prune(Duration::ZERO).unwrap().scores, numbers.len() + 1);
 }
 
 /// Set in a process of this test that writes.

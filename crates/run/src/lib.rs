@@ -107,6 +107,7 @@ use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
 use history::place::history_of;
 use history::recorder::Recorder;
+use history::scores::KnownScores;
 use inputs::resolve::resolve_within;
 use journal::Journal;
 use learned_policy::LearnedPolicy;
@@ -155,8 +156,16 @@ pub(crate) fn run_on(
         journal.begin(scene.seed)?;
     }
     let mut recorder = Recorder::new(history_of(spec, &scene), journal.directory.path(), identity);
-    recorder.record(&spec.agents, &mut |warning| journal.reporter.note(warning));
+    recorder.record(&spec.agents, None, &mut |warning| journal.reporter.note(warning));
     let networks = prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+    // A plugin may change scores by what it alone knows, and a card computes others.
+    let reuses = spec.reuses_scores && scene.plugins.is_empty() && card.is_none();
+    let allowed = scene.history.as_ref().is_some_and(|history| history.scores) && reuses;
+    let scores = match recorder.file().filter(|_| allowed) {
+        Some(file) => KnownScores::read(file.to_owned(), &networks, &mut |warning| journal.reporter.note(warning)),
+        None => KnownScores::none(),
+    };
+    let networks: Vec<Arc<Prepared>> = networks.into_iter().map(|network| network.prepared).collect();
     for dataset in &resolved.datasets {
         let failures = dataset.train.failures();
         failures.iter().for_each(|failure| journal.reporter.note(&format!("{}: {failure}", dataset.name)));
@@ -176,11 +185,15 @@ pub(crate) fn run_on(
         memory: spec.memory_bound()?,
         policy,
     };
-    let mut run = Run { job, journal, refits, trainings, searched_all: false, is_stopping: false };
+    let mut run = Run { job, journal, scores, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
+    let n_known = run.scores.n_taken();
+    if n_known > 0 {
+        run.journal.reporter.note(&format!("{n_known} candidates had been scored by earlier runs, and were not again"));
+    }
     let concluded = run.conclude(searches, &finished);
-    recorder.record(&spec.agents, &mut |warning| observer.note(warning));
+    recorder.record(&spec.agents, Some(n_known), &mut |warning| observer.note(warning));
     concluded
 }
 
@@ -249,5 +262,6 @@ pub fn prepared(
     pool: &Pool,
 ) -> Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>), RunError> {
     let networks = prepare::networks((scene, plugins), resolved, pool, None, &mut Reporter::new(&mut ()))?;
+    let networks = networks.into_iter().map(|network| network.prepared).collect();
     Ok((networks, prepare::tasks(scene, resolved)))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 use crate::card::Card;
+use crate::history::scores::KnownScores;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
@@ -34,6 +35,8 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Run<'a> {
     pub(crate) job: Job<'a>,
     pub(crate) journal: Journal<'a>,
+    /// What earlier runs scored.
+    pub(crate) scores: KnownScores,
     /// Refits of finalists, those of earlier processes included.
     pub(crate) refits: Refits,
     /// Trainings of winners, likewise.

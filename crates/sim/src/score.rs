@@ -122,6 +122,47 @@ impl ScoreCache {
     }
 }
 
+/// Scores that earlier runs computed of the same networks under the same conditions, and those that are new. Where the
+/// world has them, a candidate that they tell of is neither built nor scored, and in all else goes the way of one that
+/// was: it is paid, counted and remembered alike.
+#[derive(Resource, Debug, Default)]
+pub struct EarlierScores {
+    /// By index of the network, then by packed kept channels, as [`ScoreCache::iter`] has them.
+    known: Vec<HashMap<Arc<[u8]>, Score>>,
+    new: Vec<(usize, Arc<[u8]>, Score)>,
+    n_taken: u64,
+}
+
+impl EarlierScores {
+    /// Adds a score that an earlier run computed.
+    pub fn insert(&mut self, network: usize, kept: Arc<[u8]>, score: Score) {
+        if self.known.len() <= network {
+            self.known.resize_with(network + 1, HashMap::new);
+        }
+        self.known[network].insert(kept, score);
+    }
+    /// The score, if known; counts it.
+    pub(crate) fn take(&mut self, network: usize, kept: &KeptChannels) -> Option<Score> {
+        let score = self.known.get(network)?.get(&*pack(kept)).copied();
+        self.n_taken += u64::from(score.is_some());
+        score
+    }
+    /// Notes a score that was computed now.
+    pub(crate) fn note(&mut self, network: usize, kept: &KeptChannels, score: Score) {
+        let kept: Arc<[u8]> = pack(kept).into();
+        self.insert(network, kept.clone(), score);
+        self.new.push((network, kept, score));
+    }
+    /// Scores that were computed since this was asked last: network, packed kept channels, score.
+    pub fn take_new(&mut self) -> Vec<(usize, Arc<[u8]>, Score)> {
+        std::mem::take(&mut self.new)
+    }
+    /// How many candidates got their score from here since this was asked last.
+    pub fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.n_taken)
+    }
+}
+
 /// Kept channels in few bytes: for each group their number as a little-endian u32, then a bit for each channel up to
 /// the last that is kept.
 fn pack(kept: &KeptChannels) -> Vec<u8> {

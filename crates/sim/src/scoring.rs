@@ -8,14 +8,15 @@ use bevy_ecs::schedule::ScheduleLabel;
 use secateur_net::Network;
 
 use crate::candidate::{
-    Awaited, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ScoredElsewhere, ToScore,
+    Awaited, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ScoredEarlier, ScoredElsewhere,
+    ToScore,
 };
 use crate::components::*;
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, for_each_candidate};
 use crate::events::{EventLog, ProcessEvent};
 use crate::network::Prepared;
-use crate::score::{Score, ScoreCache};
+use crate::score::{EarlierScores, Score, ScoreCache};
 use crate::world::{Pool, Settings, TickFailure};
 
 /// Times the candidate of one walk may have a fault before the run stops.
@@ -69,13 +70,14 @@ pub struct ScoreArrivals;
 pub fn score_candidates(
     mut commands: Commands,
     (pool, evaluator): (Res<Pool>, Res<Evaluator>),
-    mut cache: ResMut<ScoreCache>,
+    (mut cache, mut earlier): (ResMut<ScoreCache>, Option<ResMut<EarlierScores>>),
     (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
     candidates: Query<(Entity, &CandidateId, &MadeBy, &OnTask, &Kept, &Compact), ToScore>,
+    recalled: Query<(&MadeBy, &OnTask, &Kept, &Score), With<ScoredEarlier>>,
     mut failure: ResMut<TickFailure>,
 ) {
     let mut built: Vec<_> = candidates.iter().collect();
-    if built.is_empty() {
+    if built.is_empty() && recalled.is_empty() {
         return;
     }
     built.sort_unstable_by_key(|(_, _, made_by, ..)| made_by.index);
@@ -86,16 +88,28 @@ pub fn score_candidates(
     let jobs: Vec<(Arc<Prepared>, Arc<Network>)> = built.iter().filter_map(job).collect();
     let scores =
         for_each_candidate(&pool.0, &jobs, |(prepared, compact)| evaluator.0.score(&pool.0, prepared, compact));
-    for ((entity, id, _, on, kept, _), score) in built.into_iter().zip(scores) {
+    // All are remembered in the same order, whoever scored them: the cache forgets the oldest.
+    let of_earlier = recalled.iter().filter_map(|(made_by, on, kept, score)| {
+        Some((made_by.index, networks.get(on.network).ok()?.index, &kept.0, *score))
+    });
+    let mut remembered: Vec<_> = of_earlier.collect();
+    for ((entity, id, made_by, on, kept, _), score) in built.into_iter().zip(scores) {
         match score {
             Ok(score) => {
                 if let Ok(network) = networks.get(on.network) {
-                    cache.insert(network.index, kept.0.clone(), score);
+                    remembered.push((made_by.index, network.index, &kept.0, score));
+                    if let Some(earlier) = &mut earlier {
+                        earlier.note(network.index, &kept.0, score);
+                    }
                 }
                 commands.entity(entity).insert(score).remove::<Compact>()
             }
             Err(fault) => commands.entity(entity).insert(fault.of(id, tasks.get(on.task).ok(), &mut failure)),
         };
+    }
+    remembered.sort_by_key(|(actor, ..)| *actor);
+    for (_, network, kept, score) in remembered {
+        cache.insert(network, kept.clone(), score);
     }
 }
 

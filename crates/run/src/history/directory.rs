@@ -86,6 +86,7 @@ pub(super) fn read_run(
         build: known.as_ref().map(|known| known.build.clone()).filter(|build| !build.is_empty()),
         instructions: known.as_ref().map(|known| known.instructions.clone()),
         candidates_scored: summary.as_ref().map(|summary| summary.candidates_scored),
+        known_scores: None,
         networks: networks(run, summary.as_ref(), known.as_ref(), &tasks),
         tasks,
         policy: read_regular_file(&run.join(POLICY_FILE), FILE_BYTES_MAX).ok(),

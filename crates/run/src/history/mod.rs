@@ -5,3 +5,4 @@ pub(crate) mod directory;
 mod metrics;
 pub(crate) mod place;
 pub(crate) mod recorder;
+pub(crate) mod scores;

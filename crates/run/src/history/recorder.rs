@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use secateur_history::History;
+use secateur_history::{History, RunRecord};
 
 use super::directory::read_run;
 use crate::directory::checkpoint::Identity;
@@ -22,12 +22,18 @@ impl Recorder {
         Self { file, directory: directory.to_owned(), identity }
     }
 
-    /// Writes down how far the run is; `warn` is told why it cannot be.
-    pub(crate) fn record(&mut self, agents: &AgentList, warn: &mut dyn FnMut(&str)) {
+    /// The file, while it can be used.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Writes down how far the run is, and how many scores earlier runs had computed for it; `warn` is told why it
+    /// cannot be.
+    pub(crate) fn record(&mut self, agents: &AgentList, known_scores: Option<u64>, warn: &mut dyn FnMut(&str)) {
         let Some(file) = &self.file else { return };
         let recorded = read_run(&self.directory, agents, Some(&self.identity)).and_then(|(run, _)| {
             // Opened anew each time: a run takes hours, and others may move the file meanwhile.
-            Ok(History::open(file)?.record(&run)?)
+            Ok(History::open(file)?.record(&RunRecord { known_scores, ..run })?)
         });
         if let Err(error) = recorded {
             warn(&format!("warning: {error:#}; the run goes on, and is not recorded"));
