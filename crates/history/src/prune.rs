@@ -24,7 +24,8 @@ pub struct Pruned {
 }
 
 impl History {
-    /// Forgets runs that began longer ago than `age`, what only they name, and scores that are older than that; run directories stay as they are.
+    /// Forgets runs that began longer ago than `age`, what only they name, and scores that are older than that; run
+    /// directories stay as they are.
     ///
     /// # Errors
     /// A history that cannot be written.

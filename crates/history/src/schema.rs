@@ -109,13 +109,13 @@ pub(crate) mod tests {
         }
         let there = columns(&of_version(&dir.path().join("h"), SCHEMA_VERSION));
         let sorted = |tables: BTreeMap<String, Vec<String>>| {
-            tables.into_iter().map(|(name, mut columns)| {
+            let sorted = tables.into_iter().map(|(name, mut columns)| {
                 columns.sort();
                 (name, columns)
-            })
+            });
+            sorted.collect::<BTreeMap<_, _>>()
         };
-        let (told, there): (BTreeMap<_, _>, BTreeMap<_, _>) = (sorted(told).collect(), sorted(there).collect());
-        assert_eq!(told, there);
+        assert_eq!(sorted(told), sorted(there.clone()));
         let mut listed = TABLES.to_vec();
         listed.sort_unstable();
         assert_eq!(there.keys().collect::<Vec<_>>(), listed);

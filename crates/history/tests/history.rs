@@ -189,7 +189,9 @@ fn damage_within_the_file_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.sqlite");
     let mut history = History::open(&path).unwrap();
-    (0..20).for_each(|i| drop(history.record(&run(&format!("run {i}"), 50)).unwrap()));
+    for i in 0..20 {
+        history.record(&run(&format!("run {i}"), 50)).unwrap();
+    }
     drop(history);
     let mut bytes = std::fs::read(&path).unwrap();
     // All pages but the first.
@@ -257,7 +259,9 @@ fn processes_that_write_at_once_all_get_their_turn() {
         let task = task.to_str().unwrap();
         let (path, name) = task.split_once('|').unwrap();
         let mut history = History::open(Path::new(path)).unwrap();
-        (0..25).for_each(|i| drop(history.record(&run(&format!("{name} {i}"), 20)).unwrap()));
+        for i in 0..25 {
+            history.record(&run(&format!("{name} {i}"), 20)).unwrap();
+        }
         return;
     }
     let dir = tempfile::tempdir().unwrap();

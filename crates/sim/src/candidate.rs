@@ -91,7 +91,7 @@ pub struct EqualTo(pub Entity);
 #[component(storage = "SparseSet")]
 pub struct Cached;
 
-/// The score is that of an earlier run, see [`crate::EarlierScores`].
+/// The score is that of an earlier run or search, see [`crate::EarlierScores`].
 #[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[component(storage = "SparseSet")]
 pub struct ScoredEarlier;

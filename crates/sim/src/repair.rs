@@ -57,7 +57,8 @@ impl Default for BatchSize {
 /// scored it.
 pub fn recall_scores(
     mut commands: Commands,
-    (cache, mut earlier): (Res<ScoreCache>, Option<ResMut<EarlierScores>>),
+    cache: Res<ScoreCache>,
+    mut earlier: Option<ResMut<EarlierScores>>,
     networks: Query<&PrunedNetwork>,
     candidates: Query<(Entity, &MadeBy, &OnTask, &Kept), ToBuild>,
     under_way: Query<(Entity, &OnTask, &Kept), UnderWay>,

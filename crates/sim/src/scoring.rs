@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
+use bevy_ecs::system::SystemParam;
 use secateur_net::Network;
 
 use crate::candidate::{
@@ -66,18 +67,28 @@ pub enum LateScores {
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScoreArrivals;
 
+/// Where scores are remembered, and the candidates whose scores earlier runs remembered.
+#[derive(SystemParam)]
+pub struct ScoreMemory<'w, 's> {
+    cache: ResMut<'w, ScoreCache>,
+    earlier: Option<ResMut<'w, EarlierScores>>,
+    recalled: Query<'w, 's, RecalledCandidate, With<ScoredEarlier>>,
+}
+
+/// Whose candidate it is, of what, what it keeps, and its score.
+type RecalledCandidate = (&'static MadeBy, &'static OnTask, &'static Kept, &'static Score);
+
 /// Scores every compact network that is to be scored here on its reward images, and drops it.
 pub fn score_candidates(
     mut commands: Commands,
     (pool, evaluator): (Res<Pool>, Res<Evaluator>),
-    (mut cache, mut earlier): (ResMut<ScoreCache>, Option<ResMut<EarlierScores>>),
+    mut memory: ScoreMemory,
     (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
     candidates: Query<(Entity, &CandidateId, &MadeBy, &OnTask, &Kept, &Compact), ToScore>,
-    recalled: Query<(&MadeBy, &OnTask, &Kept, &Score), With<ScoredEarlier>>,
     mut failure: ResMut<TickFailure>,
 ) {
     let mut built: Vec<_> = candidates.iter().collect();
-    if built.is_empty() && recalled.is_empty() {
+    if built.is_empty() && memory.recalled.is_empty() {
         return;
     }
     built.sort_unstable_by_key(|(_, _, made_by, ..)| made_by.index);
@@ -89,7 +100,7 @@ pub fn score_candidates(
     let scores =
         for_each_candidate(&pool.0, &jobs, |(prepared, compact)| evaluator.0.score(&pool.0, prepared, compact));
     // All are remembered in the same order, whoever scored them: the cache forgets the oldest.
-    let of_earlier = recalled.iter().filter_map(|(made_by, on, kept, score)| {
+    let of_earlier = memory.recalled.iter().filter_map(|(made_by, on, kept, score)| {
         Some((made_by.index, networks.get(on.network).ok()?.index, &kept.0, *score))
     });
     let mut remembered: Vec<_> = of_earlier.collect();
@@ -98,7 +109,7 @@ pub fn score_candidates(
             Ok(score) => {
                 if let Ok(network) = networks.get(on.network) {
                     remembered.push((made_by.index, network.index, &kept.0, score));
-                    if let Some(earlier) = &mut earlier {
+                    if let Some(earlier) = &mut memory.earlier {
                         earlier.note(network.index, &kept.0, score);
                     }
                 }
@@ -109,7 +120,7 @@ pub fn score_candidates(
     }
     remembered.sort_by_key(|(actor, ..)| *actor);
     for (_, network, kept, score) in remembered {
-        cache.insert(network, kept.clone(), score);
+        memory.cache.insert(network, kept.clone(), score);
     }
 }
 

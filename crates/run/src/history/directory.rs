@@ -12,7 +12,7 @@ use secateur_history::{
 };
 use serde::Deserialize;
 
-use super::metrics::{Candidates, candidates};
+use super::metrics::{RunCandidates, candidates};
 use crate::directory::checkpoint::{Identity, newest_identity};
 use crate::directory::entries::{PLAN_FILE, POLICY_FILE};
 use crate::scene::{AgentList, BoundSpec, BudgetBound, Scene, TaskSpec};
@@ -117,7 +117,7 @@ fn tasks(
     scene: Option<&Scene>,
     summary: Option<&Summary>,
     known: Option<&Identity>,
-    found: &Candidates,
+    found: &RunCandidates,
 ) -> (Vec<TaskRecord>, bool) {
     let mut tasks: Vec<TaskRecord> = scene.map_or_else(Vec::new, tasks_of_scene);
     for summary in summary.iter().flat_map(|summary| &summary.tasks) {
@@ -258,13 +258,13 @@ fn networks(
 
 /// What is read of `plan.json`.
 #[derive(Deserialize)]
-struct Plan {
-    layers: Vec<PlanLayer>,
+struct StatedPlan {
+    layers: Vec<StatedLayer>,
 }
 
 /// A layer as it was.
 #[derive(Deserialize)]
-struct PlanLayer {
+struct StatedLayer {
     name: String,
     kind: String,
     shape: Vec<usize>,
@@ -272,8 +272,8 @@ struct PlanLayer {
 
 /// The layers of a task's network before it was cut, as the plan of its cut has them.
 fn layers(run: &Path, task: &str) -> Option<Vec<LayerRecord>> {
-    let plan: Plan = serde_json::from_slice(&task_file(run, task, PLAN_FILE)?).ok()?;
-    let record = |layer: PlanLayer| LayerRecord { name: layer.name, kind: layer.kind, shape: layer.shape };
+    let plan: StatedPlan = serde_json::from_slice(&task_file(run, task, PLAN_FILE)?).ok()?;
+    let record = |layer: StatedLayer| LayerRecord { name: layer.name, kind: layer.kind, shape: layer.shape };
     Some(plan.layers.into_iter().map(record).collect())
 }
 

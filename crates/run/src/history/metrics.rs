@@ -15,7 +15,7 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What was read.
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
+pub(super) struct RunCandidates {
     /// By task, in the order of the run.
     pub(super) walks: BTreeMap<String, Vec<WalkRecord>>,
     /// blake3 of the file, if it tells of any.
@@ -28,7 +28,7 @@ pub(super) struct Candidates {
 
 /// A line; of other events than candidates only the name.
 #[derive(Deserialize)]
-struct Line {
+struct RunLine {
     event: String,
     #[serde(default)]
     task: String,
@@ -58,8 +58,8 @@ struct Line {
 ///
 /// # Errors
 /// A file that cannot be read; one that is not there has no candidates.
-pub(super) fn candidates(file: &Path) -> anyhow::Result<Candidates> {
-    let mut out = Candidates::default();
+pub(super) fn candidates(file: &Path) -> anyhow::Result<RunCandidates> {
+    let mut out = RunCandidates::default();
     match std::fs::symlink_metadata(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(out),
         _ => {}
@@ -76,7 +76,7 @@ pub(super) fn candidates(file: &Path) -> anyhow::Result<Candidates> {
             break;
         }
         hasher.update(&line);
-        match serde_json::from_slice::<Line>(&line) {
+        match serde_json::from_slice::<RunLine>(&line) {
             Ok(read) => {
                 out.is_run |= n_lines == 0 && read.event == "start";
                 if read.event == "candidate" {
@@ -94,7 +94,7 @@ pub(super) fn candidates(file: &Path) -> anyhow::Result<Candidates> {
     Ok(out)
 }
 
-impl Line {
+impl RunLine {
     /// Its task, and the rest.
     fn walk_record(self) -> (String, WalkRecord) {
         let walk = WalkRecord {

@@ -181,8 +181,8 @@ fn fits((removed, errors): &(Vec<u32>, Vec<f64>), n: usize) -> bool {
     once && rises && removed.len() + 1 == n.max(1) && errors.len() == n.max(1)
 }
 
-/// A hash of all that the score of a walk's candidate follows from beside the kept channels, on this machine; none where
-/// the program cannot tell which build it is.
+/// A hash of all that the score of a walk's candidate follows from beside the kept channels, on this machine; none
+/// where the program cannot tell which build it is.
 pub(crate) fn score_conditions(inputs: &Inputs) -> Option<String> {
     let Inputs { network, protocol, criterion, repair, walk_images, precision, fitted, reward, .. } = inputs;
     let mut hasher = blake3::Hasher::new();
