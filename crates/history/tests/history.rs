@@ -1,7 +1,5 @@
 //! A history against what may happen to its file, and to those that write it.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
