@@ -134,7 +134,11 @@ pub(crate) fn history(command: &HistoryCommand, extensions: &Extensions) -> Resu
 /// The file that is meant.
 fn file(arguments: &HistoryArgs) -> Result<PathBuf, Failure> {
     let given = arguments.history.clone().or_else(default_history).filter(|file| file != Path::new("none"));
-    given.ok_or_else(|| Failure::BadArguments(anyhow!("no history is kept here; name a file with --history")))
+    given.ok_or_else(|| {
+        Failure::BadArguments(anyhow!(
+            "no history is kept here: SECATEUR_HISTORY is `none`, or there is no home; name a file with --history"
+        ))
+    })
 }
 
 fn open(arguments: &HistoryArgs) -> Result<History, Failure> {
