@@ -245,12 +245,13 @@ fn whatever_a_score_follows_from_makes_it_another_score() {
     let file = format!("networks[0].file={weights:?}");
     fs::write(&weights, &bytes).unwrap();
     assert!(n_known(&place.run("same weights", &["--set", &file])) > 0);
-    let last = bytes.len() - 4;
-    bytes[last] ^= 1;
+    // Not in the last digits, which folding may round away.
+    let last = bytes.len() - 2;
+    bytes[last] ^= 0x20;
     fs::write(&weights, &bytes).unwrap();
     assert_eq!(n_known(&place.run("other weights", &["--set", &file])), 0);
     // What does not matter to a score matters not.
-    assert!(n_known(&place.run("other seed", &["--set", "seed=8", "--set", "finalists=2"])) > 0);
+    assert!(n_known(&place.run("more finalists", &["--set", "finalists=2"])) > 0);
     // Switched off, none are taken, and the run is recorded.
     let off = place.run("off", &["--set", "history.scores=false"]);
     assert_eq!(n_known(&off), 0);
