@@ -180,7 +180,7 @@ fn show(arguments: &ShowArgs) -> Result<(), Failure> {
 
 fn to_text(details: &RunDetails) -> String {
     let RunDetails { run, scene_file, seed, device, program, build, instructions, policy, results } = details;
-    let mut out = format!("run {}, {}, began {} UTC, in '{}'\n", run.id, run.status, run.started, run.directory);
+    let mut out = format!("run {}, {}, began {}, in '{}'\n", run.id, run.status, run.started, run.directory);
     let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let build = build.as_ref().and_then(|build| build.get(..12)).unwrap_or("unknown");
     let seed = seed.map_or_else(|| "unknown".to_owned(), |seed| seed.to_string());
