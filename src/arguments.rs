@@ -14,7 +14,8 @@ use secateur_run::scene::{Device, SIDES};
 use crate::bench::BenchArgs;
 use crate::budget_argument::{BudgetArg, budget};
 use crate::compare::{COMPARE_EXAMPLES, CompareArgs};
-use crate::options::{MemoryArgs, RootArgs, ThreadArgs, one_of};
+use crate::history::{HISTORY_EXAMPLES, HistoryCommand};
+use crate::options::{HistoryArgs, MemoryArgs, RootArgs, ThreadArgs, one_of};
 use crate::plan::{DatasetArg, dataset};
 use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
 use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
@@ -138,6 +139,9 @@ pub(crate) enum Command {
     /// Tell which of two networks is better on the same images, or that these are too few to tell
     #[command(after_help = COMPARE_NETWORKS_EXAMPLES)]
     CompareNetworks(CompareNetworksArgs),
+    /// Show what was run and what came of it, as every run is recorded
+    #[command(after_help = HISTORY_EXAMPLES)]
+    History(HistoryCommand),
     /// Measure this machine
     Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found
@@ -165,6 +169,8 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
+    #[command(flatten)]
+    pub(crate) history: HistoryArgs,
     /// Change the scene for this run: walks_per_task=50, 'budgets[0].ratio=0.4'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
@@ -233,6 +239,7 @@ impl RunArgs {
             model_root: self.roots.model_root.clone(),
             threads: self.threads.threads,
             memory: self.memory.memory,
+            history: self.history.history.clone(),
             ..RunSpec::new(&self.scene)
         }
     }

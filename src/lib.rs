@@ -66,6 +66,7 @@ mod eval;
 mod eval_against;
 mod extensions;
 mod failure;
+mod history;
 mod inspect;
 mod inspect_onnx;
 mod interrupt;

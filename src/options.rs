@@ -35,6 +35,15 @@ pub(crate) struct MemoryArgs {
     pub(crate) memory: Option<u64>,
 }
 
+/// Where runs are recorded.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct HistoryArgs {
+    /// File that runs are recorded in, for `secateur history`, or none [default: the scene's, else $SECATEUR_HISTORY,
+    /// else ~/.local/share/secateur/history.sqlite]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+}
+
 /// A number of bytes with an optional suffix K, M, G or T, powers of 1,024.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let upper = text.trim().to_ascii_uppercase();

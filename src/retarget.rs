@@ -12,7 +12,7 @@ use crate::budget_argument::{BudgetArg, budget};
 use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
-use crate::options::{MemoryArgs, RootArgs, ThreadArgs};
+use crate::options::{HistoryArgs, MemoryArgs, RootArgs, ThreadArgs};
 use crate::progress::RunProgress;
 use crate::{Failure, screen};
 
@@ -47,6 +47,8 @@ pub(crate) struct RetargetArgs {
     threads: ThreadArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    history: HistoryArgs,
     /// Change the run's scene: 'networks[0].file="other"'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
@@ -67,6 +69,7 @@ pub(crate) fn retarget_run(arguments: &RetargetArgs, extensions: &Extensions) ->
         model_root: arguments.roots.model_root.clone(),
         threads: arguments.threads.threads,
         memory: arguments.memory.memory,
+        history: arguments.history.history.clone(),
         ..RunSpec::new(&arguments.run)
     };
     let result = retarget(&arguments.run, &extensions.spec(spec), &extensions.plugins, &mut progress)?;

@@ -8,7 +8,7 @@ use clap::Args;
 use secateur_run::{CompareSpec, RunSpec};
 
 use crate::Failure;
-use crate::options::{MemoryArgs, RootArgs, ThreadArgs};
+use crate::options::{HistoryArgs, MemoryArgs, RootArgs, ThreadArgs};
 
 pub(crate) const COMPARE_EXAMPLES: &str = "\
 Examples:
@@ -48,6 +48,8 @@ pub(crate) struct CompareArgs {
     threads: ThreadArgs,
     #[command(flatten)]
     memory: MemoryArgs,
+    #[command(flatten)]
+    history: HistoryArgs,
     /// Change the scene: images.reward=500; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
@@ -107,6 +109,7 @@ impl CompareArgs {
             model_root: self.roots.model_root.clone(),
             threads: self.threads.threads,
             memory: self.memory.memory,
+            history: self.history.history.clone(),
             ..RunSpec::new(&self.scene)
         }
     }

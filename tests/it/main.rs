@@ -10,6 +10,7 @@ mod check_and_run;
 mod compare;
 mod golden;
 mod gpu;
+mod history;
 mod hostile_graphs;
 mod inspect_onnx;
 mod joint;

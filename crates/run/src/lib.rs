@@ -32,6 +32,7 @@ mod finalist_images;
 mod finish;
 #[cfg(test)]
 mod hand_made;
+mod history;
 mod inputs;
 mod journal;
 mod learned_policy;
@@ -73,6 +74,8 @@ pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, PlannedLayer, PlannedSplit};
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
+pub use history::directory::import_run;
+pub use history::place::default_history;
 pub use inputs::bare_weights::BUILDER_INPUT;
 pub use inputs::budgets::{ResolvedBound, ResolvedBudget, Whole};
 pub use inputs::images::{ResolvedDataset, dataset_for};
@@ -107,6 +110,9 @@ pub use width_pruned::WidthPruned;
 use ask_tell::exchange::ScoredBefore;
 use directory::claim::{self, Claim};
 use directory::run_directory::RunDirectory;
+use history::place::history_of;
+use history::recorder::Recorder;
+use history::scores::KnownScores;
 use inputs::resolve::resolve_within;
 use journal::Journal;
 use learned_policy::LearnedPolicy;
@@ -143,7 +149,7 @@ pub(crate) fn run_on(
     let mut claim = claim::claim(spec, &scene, &resolved, &identity)?;
     let record = claim.state.as_mut().and_then(|state| state.card.take());
     let card = Card::again(record, || card(&scene))?;
-    let mut reporter = Reporter::new(observer);
+    let mut reporter = Reporter::new(&mut *observer);
     say_assumptions(&scene, &resolved, &claim, &mut reporter);
     let Claim { lock, state, .. } = claim;
     let directory = match &state {
@@ -151,16 +157,28 @@ pub(crate) fn run_on(
         None => RunDirectory::create(lock, &scene, &resolved)?,
     };
     let (is_new, mut state) = (state.is_none(), state.unwrap_or_default());
-    let mut journal = Journal::new(reporter, directory, identity, spec.checkpoint_every)?;
+    let mut journal = Journal::new(reporter, directory, identity.clone(), spec.checkpoint_every)?;
     journal.count_from(start, state.wall_s);
     if is_new {
         journal.begin(scene.seed)?;
     }
-    let (networks, scores) = match scored {
-        Some(ScoredBefore { networks, scores }) => (networks, Some(scores)),
+    let mut recorder = Recorder::new(history_of(spec, &scene), journal.directory.path(), identity);
+    recorder.record(&spec.agents, None, &mut |warning| journal.reporter.note(warning));
+    let (networks, told, scores) = match scored {
+        Some(ScoredBefore { networks, scores }) => (networks, Some(scores), KnownScores::none()),
         None => {
-            let reporter = &mut journal.reporter;
-            (prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), reporter)?, None)
+            let networks =
+                prepare::networks((&scene, plugins), &resolved, &pool, card.as_ref(), &mut journal.reporter)?;
+            // A plugin may change scores by what it alone knows, and a card computes others.
+            let reuses = spec.reuses_scores && scene.plugins.is_empty() && card.is_none();
+            let allowed = scene.history.as_ref().is_some_and(|history| history.scores) && reuses;
+            let scores = match recorder.file().filter(|_| allowed) {
+                Some(file) => {
+                    KnownScores::read(file.to_owned(), &networks, &mut |warning| journal.reporter.note(warning))
+                }
+                None => KnownScores::none(),
+            };
+            (networks.into_iter().map(|network| network.prepared).collect(), None, scores)
         }
     };
     for dataset in &resolved.datasets {
@@ -181,12 +199,18 @@ pub(crate) fn run_on(
         probed: ProbedWeights::default(),
         memory: spec.memory_bound()?,
         policy,
-        scores,
+        told,
     };
-    let mut run = Run { job, journal, refits, trainings, searched_all: false, is_stopping: false };
+    let mut run = Run { job, journal, scores, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
-    run.conclude(searches, &finished)
+    let n_known = run.scores.n_taken();
+    if n_known > 0 {
+        run.journal.reporter.note(&format!("{n_known} candidates had been scored by earlier runs, and were not again"));
+    }
+    let concluded = run.conclude(searches, &finished);
+    recorder.record(&spec.agents, Some(n_known), &mut |warning| observer.note(warning));
+    concluded
 }
 
 /// Reads a scene and all that it names, without running anything.
@@ -254,5 +278,6 @@ pub fn prepared(
     pool: &Pool,
 ) -> Result<(Vec<Arc<Prepared>>, Vec<TaskSetup>), RunError> {
     let networks = prepare::networks((scene, plugins), resolved, pool, None, &mut Reporter::new(&mut ()))?;
+    let networks = networks.into_iter().map(|network| network.prepared).collect();
     Ok((networks, prepare::tasks(scene, resolved)))
 }

@@ -9,10 +9,12 @@ use secateur_sim::{
 };
 
 use crate::card::Card;
+use crate::history::scores::Conditioned;
 use crate::inputs::images::{ResolvedDataset, dataset_for};
 use crate::inputs::load::LoadedNetwork;
 use crate::inputs::resolve::Resolved;
 use crate::observer::StageKind;
+use crate::plan::saved::score_conditions;
 use crate::reporter::Reporter;
 use crate::scene::{Scene, TaskSpec};
 
@@ -23,10 +25,11 @@ pub(crate) fn networks(
     pool: &Pool,
     card: Option<&Card>,
     reporter: &mut Reporter<'_>,
-) -> anyhow::Result<Vec<Arc<Prepared>>> {
+) -> anyhow::Result<Vec<Conditioned>> {
     let mut out = Vec::new();
     for pair in pairs(scene) {
         let inputs = inputs((scene, plugins), resolved, Computes { pool: &pool.0, card }, pair)?;
+        let conditions = score_conditions(&inputs);
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();
@@ -38,7 +41,7 @@ pub(crate) fn networks(
             reporter.progress((100.0 * share) as u64);
         })
         .with_context(|| format!("preparing {name}"))?;
-        out.push(Arc::new(prepared));
+        out.push(Conditioned { prepared: Arc::new(prepared), conditions });
     }
     reporter.end();
     Ok(out)

@@ -6,6 +6,7 @@ use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
+use crate::history::scores::KnownScores;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
@@ -30,13 +31,15 @@ pub(crate) struct Job<'a> {
     /// What acts in place of the scene's agent, and does not learn.
     pub(crate) policy: Option<LearnedPolicy>,
     /// Scores of the candidates of the scene's agent that are known, or where they come from.
-    pub(crate) scores: Option<ToldScores>,
+    pub(crate) told: Option<ToldScores>,
 }
 
 /// A run on its way.
 pub(crate) struct Run<'a> {
     pub(crate) job: Job<'a>,
     pub(crate) journal: Journal<'a>,
+    /// What earlier runs scored.
+    pub(crate) scores: KnownScores,
     /// Refits of finalists, those of earlier processes included.
     pub(crate) refits: Refits,
     /// Trainings of winners, likewise.

@@ -105,8 +105,9 @@ impl Run<'_> {
         before: &[SearchOutcome],
         saved: Option<CurrentSearch>,
     ) -> Result<(SearchOutcome, bool), RunError> {
-        let scores = self.job.scores.as_ref().filter(|_| before.is_empty());
-        let mut ongoing = begin(&self.job, plan, saved, scores)?;
+        let told = self.job.told.as_ref().filter(|_| before.is_empty());
+        let mut ongoing = begin(&self.job, plan, saved, told)?;
+        self.scores.lend(ongoing.search.world_mut());
         let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
         let what = match self.job.scene.ends_after {
             EndsAfter::Walks => "walks",
@@ -116,6 +117,8 @@ impl Run<'_> {
         self.journal.reporter.begin(StageKind::Search, &stage, n_walks, ongoing.n_counted);
         let mut ended = self.go_on(plan, before, &mut ongoing)?;
         self.journal.reporter.end();
+        let reporter = &mut self.journal.reporter;
+        self.scores.take_back(ongoing.search.world_mut(), &mut |warning| reporter.note(warning));
         let saves = match &ended {
             Ended::Finished => false,
             Ended::Stopped => true,
@@ -236,6 +239,8 @@ impl Run<'_> {
         ongoing: &mut Ongoing,
     ) -> Result<Option<Ended>, RunError> {
         let start = Instant::now();
+        let reporter = &mut self.journal.reporter;
+        self.scores.keep(ongoing.search.world_mut(), &mut |warning| reporter.note(warning));
         let search = ongoing.search.save();
         // What a learner did while it came to rest is behind this checkpoint, so it is recorded before the length of
         // the metrics is taken.

@@ -50,6 +50,11 @@ pub struct RunSpec {
     /// Bytes that finding a network's channel groups and evaluating it may take; without a number, [`MemoryBound`] says
     /// how many.
     pub memory: Option<u64>,
+    /// The history that the run is recorded in, `none` for none; without it, what the scene says.
+    pub history: Option<PathBuf>,
+    /// Whether scores that the history knows are taken from there, if the scene allows it. Without, a run takes the
+    /// time of one that scores all its candidates.
+    pub reuses_scores: bool,
 }
 
 impl RunSpec {
@@ -67,6 +72,8 @@ impl RunSpec {
             model_root: None,
             threads: None,
             memory: None,
+            history: None,
+            reuses_scores: true,
         }
     }
 

@@ -91,6 +91,11 @@ pub struct EqualTo(pub Entity);
 #[component(storage = "SparseSet")]
 pub struct Cached;
 
+/// The score is that of an earlier run or search, see [`crate::EarlierScores`].
+#[derive(Component, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[component(storage = "SparseSet")]
+pub struct ScoredEarlier;
+
 /// Somebody else scores the candidate, perhaps in a later tick: the process leaves it alone until it has a [`Score`] or
 /// a [`CandidateFault`]. Its actor waits, see [`crate::LateScores`].
 ///

@@ -106,7 +106,7 @@ pub use record::{ScoredCandidate, close_decisions, record_candidates, write_rewa
 pub use repair::{BatchSize, BuildBatch, build_batch, recall_scores, repair_candidates};
 pub use restart::restart_actors;
 pub use reward_images::{RewardImages, RewardInputs, class_divergence, largest_output, whole_output};
-pub use score::{RewardKind, Score, ScoreCache, unpack};
+pub use score::{EarlierScores, RewardKind, Score, ScoreCache, unpack};
 pub use scoring::{LateScores, ScoreArrivals, await_scores, score_candidates, settle_actors, share_scores};
 pub use select::select_channels;
 pub use selection::Selection;

@@ -9,14 +9,14 @@ use secateur_kernels::KernelError;
 use secateur_net::{KeptChannels, Network};
 
 use crate::candidate::{
-    Cached, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ToBuild, UnderWay,
+    Cached, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ScoredEarlier, ToBuild, UnderWay,
 };
 use crate::caught::{Caught, guarded};
 use crate::components::{PruneTask, PrunedNetwork};
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, for_each_candidate};
 use crate::network::Prepared;
-use crate::score::ScoreCache;
+use crate::score::{EarlierScores, ScoreCache};
 use crate::world::{Pool, TickFailure};
 
 /// The schedule that [`repair_candidates`] runs again and again until every candidate of the tick is built:
@@ -53,10 +53,12 @@ impl Default for BatchSize {
 }
 
 /// Looks new candidates up in the score cache. Of several equal ones whose score is not known, the one that waits for
-/// its score already, else the first actor's, is to be evaluated, and the others wait for it.
+/// its score already, else the first actor's, is to be evaluated, and the others wait for it, unless an earlier run
+/// scored it.
 pub fn recall_scores(
     mut commands: Commands,
     cache: Res<ScoreCache>,
+    mut earlier: Option<ResMut<EarlierScores>>,
     networks: Query<&PrunedNetwork>,
     candidates: Query<(Entity, &MadeBy, &OnTask, &Kept), ToBuild>,
     under_way: Query<(Entity, &OnTask, &Kept), UnderWay>,
@@ -76,6 +78,9 @@ pub fn recall_scores(
             commands.entity(entity).insert((EqualTo(first), Cached));
         } else {
             firsts.insert((on.network, kept), entity);
+            if let Some(score) = earlier.as_mut().and_then(|earlier| earlier.take(network.index, kept)) {
+                commands.entity(entity).insert((score, ScoredEarlier));
+            }
         }
     }
 }

@@ -122,6 +122,56 @@ impl ScoreCache {
     }
 }
 
+/// Scores by index of the network, then by packed kept channels, as [`ScoreCache::iter`] has them.
+type PackedScores = Vec<HashMap<Arc<[u8]>, Score>>;
+
+/// Scores that earlier runs, and earlier searches of this one, computed of the same networks under the same conditions,
+/// and those that are new. Where the world has them, a candidate that they tell of is neither built nor scored, and in
+/// all else goes the way of one that was: it is paid, counted and remembered alike.
+#[derive(Resource, Debug, Default)]
+pub struct EarlierScores {
+    of_runs: PackedScores,
+    of_this_run: PackedScores,
+    new: Vec<(usize, Arc<[u8]>, Score)>,
+    n_taken: u64,
+}
+
+impl EarlierScores {
+    /// Adds a score that an earlier run computed.
+    pub fn insert(&mut self, network: usize, kept: Arc<[u8]>, score: Score) {
+        insert(&mut self.of_runs, network, kept, score);
+    }
+    /// The score, if known; counts it where it is of an earlier run.
+    pub(crate) fn take(&mut self, network: usize, kept: &KeptChannels) -> Option<Score> {
+        let kept = pack(kept);
+        let get = |scores: &PackedScores| scores.get(network)?.get(&*kept).copied();
+        let of_runs = get(&self.of_runs);
+        self.n_taken += u64::from(of_runs.is_some());
+        of_runs.or_else(|| get(&self.of_this_run))
+    }
+    /// Notes a score that was computed now.
+    pub(crate) fn note(&mut self, network: usize, kept: &KeptChannels, score: Score) {
+        let kept: Arc<[u8]> = pack(kept).into();
+        insert(&mut self.of_this_run, network, kept.clone(), score);
+        self.new.push((network, kept, score));
+    }
+    /// Scores that were computed since this was asked last: network, packed kept channels, score.
+    pub fn take_new(&mut self) -> Vec<(usize, Arc<[u8]>, Score)> {
+        std::mem::take(&mut self.new)
+    }
+    /// How many candidates got the score of an earlier run since this was asked last.
+    pub fn take_count(&mut self) -> u64 {
+        std::mem::take(&mut self.n_taken)
+    }
+}
+
+fn insert(scores: &mut PackedScores, network: usize, kept: Arc<[u8]>, score: Score) {
+    if scores.len() <= network {
+        scores.resize_with(network + 1, HashMap::new);
+    }
+    scores[network].insert(kept, score);
+}
+
 /// Kept channels in few bytes: for each group their number as a little-endian u32, then a bit for each channel up to
 /// the last that is kept.
 fn pack(kept: &KeptChannels) -> Vec<u8> {

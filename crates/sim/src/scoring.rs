@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use bevy_ecs::prelude::*;
 use bevy_ecs::schedule::ScheduleLabel;
+use bevy_ecs::system::SystemParam;
 use secateur_net::Network;
 
 use crate::candidate::{
-    Awaited, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ScoredElsewhere, ToScore,
+    Awaited, CandidateFault, CandidateId, Compact, EqualTo, Kept, MadeBy, OnTask, ScoredEarlier, ScoredElsewhere,
+    ToScore,
 };
 use crate::components::*;
 use crate::error::SimError;
 use crate::evaluate::{Evaluator, for_each_candidate};
 use crate::events::{EventLog, ProcessEvent};
 use crate::network::Prepared;
-use crate::score::{Score, ScoreCache};
+use crate::score::{EarlierScores, Score, ScoreCache};
 use crate::world::{Pool, Settings, TickFailure};
 
 /// Times the candidate of one walk may have a fault before the run stops.
@@ -65,17 +67,28 @@ pub enum LateScores {
 #[derive(ScheduleLabel, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ScoreArrivals;
 
+/// Where scores are remembered, and the candidates whose scores earlier runs remembered.
+#[derive(SystemParam)]
+pub struct ScoreMemory<'w, 's> {
+    cache: ResMut<'w, ScoreCache>,
+    earlier: Option<ResMut<'w, EarlierScores>>,
+    recalled: Query<'w, 's, RecalledCandidate, With<ScoredEarlier>>,
+}
+
+/// Whose candidate it is, of what, what it keeps, and its score.
+type RecalledCandidate = (&'static MadeBy, &'static OnTask, &'static Kept, &'static Score);
+
 /// Scores every compact network that is to be scored here on its reward images, and drops it.
 pub fn score_candidates(
     mut commands: Commands,
     (pool, evaluator): (Res<Pool>, Res<Evaluator>),
-    mut cache: ResMut<ScoreCache>,
+    mut memory: ScoreMemory,
     (tasks, networks): (Query<&PruneTask>, Query<&PrunedNetwork>),
     candidates: Query<(Entity, &CandidateId, &MadeBy, &OnTask, &Kept, &Compact), ToScore>,
     mut failure: ResMut<TickFailure>,
 ) {
     let mut built: Vec<_> = candidates.iter().collect();
-    if built.is_empty() {
+    if built.is_empty() && memory.recalled.is_empty() {
         return;
     }
     built.sort_unstable_by_key(|(_, _, made_by, ..)| made_by.index);
@@ -86,16 +99,28 @@ pub fn score_candidates(
     let jobs: Vec<(Arc<Prepared>, Arc<Network>)> = built.iter().filter_map(job).collect();
     let scores =
         for_each_candidate(&pool.0, &jobs, |(prepared, compact)| evaluator.0.score(&pool.0, prepared, compact));
-    for ((entity, id, _, on, kept, _), score) in built.into_iter().zip(scores) {
+    // All are remembered in the same order, whoever scored them: the cache forgets the oldest.
+    let of_earlier = memory.recalled.iter().filter_map(|(made_by, on, kept, score)| {
+        Some((made_by.index, networks.get(on.network).ok()?.index, &kept.0, *score))
+    });
+    let mut remembered: Vec<_> = of_earlier.collect();
+    for ((entity, id, made_by, on, kept, _), score) in built.into_iter().zip(scores) {
         match score {
             Ok(score) => {
                 if let Ok(network) = networks.get(on.network) {
-                    cache.insert(network.index, kept.0.clone(), score);
+                    remembered.push((made_by.index, network.index, &kept.0, score));
+                    if let Some(earlier) = &mut memory.earlier {
+                        earlier.note(network.index, &kept.0, score);
+                    }
                 }
                 commands.entity(entity).insert(score).remove::<Compact>()
             }
             Err(fault) => commands.entity(entity).insert(fault.of(id, tasks.get(on.task).ok(), &mut failure)),
         };
+    }
+    remembered.sort_by_key(|(actor, ..)| *actor);
+    for (_, network, kept, score) in remembered {
+        memory.cache.insert(network, kept.clone(), score);
     }
 }
 

@@ -40,7 +40,8 @@ impl CandidateEvaluator {
         let search = claim::identity(&scene, &resolved)?.fingerprint()?.into();
         let pool = Pool(Arc::new(thread_pool(spec.threads)?));
         let mut reporter = Reporter::new(observer);
-        let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?.into();
+        let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?;
+        let networks = networks.into_iter().map(|network| network.prepared).collect();
         Ok(Self { search, networks, pool })
     }
 

@@ -132,6 +132,7 @@ impl AskTell {
         let pool = Pool(Arc::new(thread_pool(spec.threads)?));
         let mut reporter = Reporter::new(observer);
         let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?;
+        let networks: Vec<Arc<Prepared>> = networks.into_iter().map(|network| network.prepared).collect();
         let tasks = prepare::tasks(&scene, &resolved);
         let evaluator =
             CandidateEvaluator { search: search.clone(), networks: networks.clone().into(), pool: pool.clone() };
@@ -259,9 +260,9 @@ fn walk_all(inputs: &WalkingInputs, scores: &ToldScores, exchange: &Exchange) ->
         probed: ProbedWeights::default(),
         memory: spec.memory_bound()?,
         policy: None,
-        scores: Some(scores.clone()),
+        told: Some(scores.clone()),
     };
-    let mut walking = begin(&job, plans(scene)[0], None, job.scores.as_ref())?.search;
+    let mut walking = begin(&job, plans(scene)[0], None, job.told.as_ref())?.search;
     let failed = |error: secateur_train::TrainError| RunError::Failed(error.into());
     while !walking.is_done() && !exchange.is_given_up() {
         let events = walking.tick().map_err(failed)?;

@@ -114,7 +114,8 @@ fn seed_spec(spec: &CompareSpec, compared: &Compared, seed: u64, out: PathBuf) -
         format!("controls=[{}]", compared.controls()),
     ];
     let sets = defaults.into_iter().chain(spec.run.sets.iter().cloned()).chain(fixed).collect();
-    RunSpec { sets, out: Some(out), ..spec.run.clone() }
+    // Agents are compared by their times, too.
+    RunSpec { sets, out: Some(out), reuses_scores: false, ..spec.run.clone() }
 }
 
 /// The directory, which says what is compared there.

@@ -176,6 +176,16 @@ pub(crate) fn newest(
     bail!("{}; name another directory with --out to start afresh", warnings.join("; "))
 }
 
+/// What the newest checkpoint in `run` that can be read says of the run; none without one.
+pub(crate) fn newest_identity(run: &Path) -> Option<Identity> {
+    let checkpoints = numbered(&run.join("checkpoints")).ok()?;
+    checkpoints.iter().find_map(|(_, path)| {
+        let bytes = read(path).ok()?;
+        let (format, body) = unseal(&bytes).ok()?;
+        (format == FORMAT).then(|| decode_identity(body).ok())?.map(|(identity, _)| identity)
+    })
+}
+
 enum Opened {
     Whole(Box<RunState>),
     /// How it differs.

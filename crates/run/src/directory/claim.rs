@@ -81,6 +81,8 @@ fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity)
 /// What the run of a scene is.
 pub(crate) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Identity> {
     let mut text = scene.to_ron();
+    // Where a run is recorded makes it no other run.
+    text = edit(&text, "history=None")?;
     let mut inputs = Vec::new();
     for (i, network) in resolved.networks.iter().enumerate() {
         // What counts is the content, wherever the file lies now.

@@ -6,7 +6,7 @@ pub(crate) mod curves;
 pub(crate) mod planner;
 pub(crate) mod ranking;
 pub(crate) mod report;
-mod saved;
+pub(crate) mod saved;
 pub(crate) mod sensitivity;
 pub(crate) mod task_plans;
 

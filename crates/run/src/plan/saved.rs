@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use secateur_kernels::{Isa, RemovalPath};
 use secateur_net::ChannelGroups;
-use secateur_sim::{Inputs, Score};
+use secateur_sim::{Inputs, Repair, Score};
 use serde::{Deserialize, Serialize};
 
 use crate::cache_files;
@@ -179,6 +179,37 @@ fn fits((removed, errors): &(Vec<u32>, Vec<f64>), n: usize) -> bool {
     let once = removed.iter().all(|&c| is_there.get_mut(c as usize).is_some_and(std::mem::take));
     let rises = errors.windows(2).all(|pair| pair[0] <= pair[1]) && errors.iter().all(|e| e.is_finite());
     once && rises && removed.len() + 1 == n.max(1) && errors.len() == n.max(1)
+}
+
+/// A hash of all that the score of a walk's candidate follows from beside the kept channels, on this machine; none
+/// where the program cannot tell which build it is.
+pub(crate) fn score_conditions(inputs: &Inputs) -> Option<String> {
+    let Inputs { network, protocol, criterion, repair, walk_images, precision, fitted, reward, .. } = inputs;
+    let mut hasher = blake3::Hasher::new();
+    let (program, build, isa) = (env!("CARGO_PKG_VERSION"), build()?, Isa::detect());
+    let graph = (network.graph().input(), network.graph().nodes());
+    let text = format!(
+        "scores {FORMAT} {program} {build} {isa:?} {protocol:?} {} {repair:?} {walk_images} {precision:?} {:?} {:?} {:?} \
+         {graph:?}",
+        criterion.is_none(),
+        reward.labels,
+        reward.kind,
+        reward.outputs
+    );
+    hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    for (name, tensor) in network.weights().iter() {
+        hasher.update(format!("{name} {:?}", tensor.shape()).as_bytes());
+        hash_numbers(&mut hasher, tensor.data());
+    }
+    let n_walk = walk_images * network.graph().input().len();
+    let refit = fitted.refit();
+    match repair {
+        Repair::Off => {}
+        Repair::Original => hash_numbers(&mut hasher, fitted.calibration()),
+        Repair::Sequential => hash_numbers(&mut hasher, &refit[..n_walk.min(refit.len())]),
+    }
+    hash_numbers(&mut hasher, &reward.images);
+    Some(hasher.finalize().to_hex().to_string())
 }
 
 fn hash_numbers(hasher: &mut blake3::Hasher, numbers: &[f32]) {

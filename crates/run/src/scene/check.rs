@@ -121,6 +121,7 @@ impl Checker<'_> {
             executor: file.executor,
             queue_capacity: file.queue_capacity,
             controls,
+            history: file.history,
             plugins: self.plugins(),
         })
     }

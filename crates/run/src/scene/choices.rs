@@ -28,6 +28,23 @@ impl Device {
     }
 }
 
+/// Where a run is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename = "History")]
+pub struct HistoryChoice {
+    /// The file; left out, that of `SECATEUR_HISTORY`, else one in the user's data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Whether scores that an earlier run recorded of the very same candidates are taken from there.
+    pub scores: bool,
+}
+
+impl Default for HistoryChoice {
+    fn default() -> Self {
+        Self { file: None, scores: true }
+    }
+}
+
 /// What a walk is paid for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename = "Reward")]

@@ -13,7 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::choices::{Device, Images, LabelUse, RewardChoice};
+use super::choices::{Device, HistoryChoice, Images, LabelUse, RewardChoice};
 use super::recipes::{Polish, Tune};
 
 /// The one version of the scene format that this program reads and writes.
@@ -101,6 +101,9 @@ pub struct SceneFile {
     /// References that run beside the agent, each to be read by the list of agents; an empty list switches them off.
     #[serde(default = "default_controls")]
     pub controls: Vec<Box<RawValue>>,
+    /// Where the run is recorded, if it is.
+    #[serde(default = "default_history")]
+    pub history: Option<HistoryChoice>,
     /// Settings of plugins by plugin name, as RON for the plugin to check.
     #[serde(default)]
     pub plugins: BTreeMap<String, Box<RawValue>>,
@@ -261,6 +264,10 @@ fn default_walks_per_task() -> u64 {
 
 fn default_queue_capacity() -> usize {
     64
+}
+
+fn default_history() -> Option<HistoryChoice> {
+    Some(HistoryChoice::default())
 }
 
 /// Stands for a field that is absent: the list of agents then reads the template's.

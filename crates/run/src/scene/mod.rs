@@ -19,7 +19,7 @@ pub use secateur_net::{Cost, Protocol};
 pub use secateur_scene::{Difference, PluginConfig, Problem, SceneError, Section, first_difference};
 
 pub use agents::{AgentList, AgentSpec, ControlSpec};
-pub use choices::{Device, Images, LabelUse, RewardChoice};
+pub use choices::{Device, HistoryChoice, Images, LabelUse, RewardChoice};
 pub use file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
 pub(crate) use parsed::edit;
 pub use parsed::{

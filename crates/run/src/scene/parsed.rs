@@ -12,7 +12,7 @@ use secateur_train::{Executor, Scheduler};
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
-use super::choices::{Device, Images, LabelUse, RewardChoice};
+use super::choices::{Device, HistoryChoice, Images, LabelUse, RewardChoice};
 use super::file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
 use super::recipes::{Polish, Tune};
 use super::template::template;
@@ -82,6 +82,8 @@ pub struct SceneData {
     pub queue_capacity: usize,
     /// References that run beside the agent, no kind twice; may be empty.
     pub controls: Vec<ControlSpec>,
+    /// Where the run is recorded, if it is.
+    pub history: Option<HistoryChoice>,
     /// Settings of plugins, by name.
     pub plugins: Vec<PluginConfig>,
 }
@@ -324,6 +326,7 @@ impl SceneData {
             executor: self.executor,
             queue_capacity: self.queue_capacity,
             controls: self.controls.iter().map(|control| raw(&control.to_ron())).collect(),
+            history: self.history.clone(),
             plugins: self.plugins.iter().map(plugin_file).collect::<BTreeMap<_, _>>(),
         }
     }

@@ -6,10 +6,10 @@ use bevy_ecs::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{Network, prune};
 use secateur_sim::{
-    Awaited, BatchSize, Build, BuildBatch, CandidateFault, CandidateId, Compact, EqualTo, Evaluate, Evaluator,
-    LateScores, Prepared, ProcessEvent, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals, ScoreCache,
-    ScoredElsewhere, SimError, ToScore, await_scores, build_batch, recall_scores, repair_candidates, score_candidates,
-    settle_actors, share_scores,
+    Awaited, BatchSize, Build, BuildBatch, CandidateFault, CandidateId, Compact, EarlierScores, EqualTo, Evaluate,
+    Evaluator, LateScores, Prepared, ProcessEvent, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals,
+    ScoreCache, ScoredElsewhere, SimError, ToScore, await_scores, build_batch, recall_scores, repair_candidates,
+    score_candidates, settle_actors, share_scores,
 };
 
 use crate::hand_made::{A, Ended, Process, kept, prepared, widths};
@@ -93,6 +93,43 @@ fn a_candidate_whose_score_is_known_is_not_built_again() {
     assert_eq!((score(&process, fresh), process.is_cached(fresh.candidate)), (None, false));
     assert!(process.find::<Compact>(fresh.candidate).is_some());
     assert_eq!(*noting.0.lock().unwrap(), [widths(1, 2)]);
+}
+
+#[test]
+fn a_candidate_that_an_earlier_run_scored_goes_the_way_of_one_that_was_scored_now() {
+    let mut packed = ScoreCache::default();
+    packed.insert(0, kept(2, 1), HALF);
+    let of_earlier_run: Arc<[u8]> = packed.iter().next().unwrap().1.into();
+    let mut earlier = EarlierScores::default();
+    earlier.insert(0, of_earlier_run, HALF);
+    let mut process = Process::new();
+    let noting = noted(&mut process);
+    process.world.insert_resource(earlier);
+    let [second, equal, first] =
+        [(1, (2, 1)), (2, (2, 1)), (0, (1, 2))].map(|(index, of)| process.ended(index, index as u64, of));
+    process.run(recall_scores);
+    process.run(repair_candidates);
+    process.run(score_candidates);
+    process.run(share_scores);
+    assert_eq!(*noting.0.lock().unwrap(), [widths(1, 2)]);
+    assert_eq!([first, second, equal].map(|of| score(&process, of)), [accuracy(0.1), Some(HALF), Some(HALF)]);
+    assert_eq!([first, second, equal].map(|of| process.is_cached(of.candidate)), [false, false, true]);
+    // Remembered in the order of the actors, as if both had been scored.
+    let remembered: Vec<Score> = process.world.resource::<ScoreCache>().iter().map(|(.., score)| score).collect();
+    assert_eq!(remembered, [accuracy(0.1).unwrap(), HALF]);
+    let mut earlier = process.world.resource_mut::<EarlierScores>();
+    assert_eq!((earlier.take_count(), earlier.take_count()), (1, 0));
+    assert_eq!(
+        earlier.take_new().into_iter().map(|(network, _, score)| (network, score)).collect::<Vec<_>>(),
+        [(0, accuracy(0.1).unwrap())]
+    );
+    // A later search of the run finds what this one scored, which counts as none of an earlier run.
+    process.world.insert_resource(ScoreCache::default());
+    let again = process.ended(0, 3, (1, 2));
+    process.world.despawn(first.candidate);
+    process.run(recall_scores);
+    assert_eq!(score(&process, again), accuracy(0.1));
+    assert_eq!(process.world.resource_mut::<EarlierScores>().take_count(), 0);
 }
 
 #[test]

@@ -1,0 +1,8 @@
+//! What is told of a run to a [`secateur_history::History`]: read from its directory, at the run's start, at its end,
+//! and whenever one is imported.
+
+pub(crate) mod directory;
+mod metrics;
+pub(crate) mod place;
+pub(crate) mod recorder;
+pub(crate) mod scores;
