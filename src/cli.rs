@@ -10,7 +10,8 @@ use secateur_sim::PruningPlugin;
 use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
 use crate::{
-    Failure, bench, check, compare, compare_networks, doctor, eval, inspect, plan, retarget, run_command, screen, tune,
+    Failure, bench, check, compare, compare_networks, doctor, eval, inspect, plan, report_command, retarget,
+    run_command, screen, shell, tune,
 };
 
 /// The program, ready to run.
@@ -75,8 +76,11 @@ impl Cli {
             Command::Retarget(arguments) => retarget::retarget_run(&arguments, &self.extensions),
             Command::Compare(arguments) => compare::compare_agents(&arguments, &self.extensions),
             Command::CompareNetworks(arguments) => compare_networks::compare_networks(&arguments),
+            Command::Report(arguments) => report_command::report(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
+            Command::Completions(arguments) => shell::completions(&arguments),
+            Command::Man(arguments) => shell::man(&arguments),
         }
     }
 }

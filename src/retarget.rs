@@ -14,7 +14,7 @@ use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs};
 use crate::progress::RunProgress;
-use crate::{Failure, screen};
+use crate::{Failure, report_command, screen};
 
 pub(crate) const RETARGET_EXAMPLES: &str = "\
 Examples:
@@ -71,6 +71,7 @@ pub(crate) fn retarget_run(arguments: &RetargetArgs, extensions: &Extensions) ->
     };
     let result = retarget(&arguments.run, &extensions.spec(spec), &extensions.plugins, &mut progress)?;
     screen::result(closing_table(&result))?;
+    report_command::write_beside(&result.directory, arguments.quiet);
     screen::note(format_args!("answered in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
-use crate::{Failure, screen};
+use crate::{Failure, report_command, screen};
 
 pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<(), Failure> {
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
@@ -20,6 +20,7 @@ pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<
     };
     if let Some(result) = result {
         screen::result(closing_table(result))?;
+        report_command::write_beside(&result.directory, arguments.quiet);
     }
     Ok(ended.map(drop)?)
 }
