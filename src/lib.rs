@@ -78,7 +78,6 @@ mod retarget;
 mod run_command;
 mod screen;
 mod shell;
-mod svg;
 mod table;
 mod tune;
 

@@ -1,11 +1,12 @@
-//! `report`: what runs and comparisons found, as one HTML page. `run`, `retarget` and `compare` write theirs at their end.
+//! `report`: what runs and comparisons found, as one HTML page. `run`, `retarget` and `compare` write theirs at their
+//! end.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use secateur_formats::write_atomic;
-use secateur_report::Report;
+use secateur_report::HtmlReport;
 use secateur_run::REPORT_FILE;
 
 use crate::{Failure, screen};
@@ -34,7 +35,7 @@ pub(crate) struct ReportArgs {
 }
 
 pub(crate) fn report(arguments: &ReportArgs) -> Result<(), Failure> {
-    let report = Report::of(&arguments.directories).map_err(|nothing| Failure::BadArguments(nothing.into()))?;
+    let report = HtmlReport::of(&arguments.directories).map_err(|nothing| Failure::BadArguments(nothing.into()))?;
     report.problems.iter().for_each(|problem| screen::note(format_args!("warning: {problem}")));
     let output = arguments.output.clone().unwrap_or_else(|| match &arguments.directories[..] {
         [only] => only.join(REPORT_FILE),
@@ -58,7 +59,7 @@ pub(crate) fn report(arguments: &ReportArgs) -> Result<(), Failure> {
 /// Writes the page of a directory into it. One that cannot be written is told, and is no reason to fail.
 pub(crate) fn write_beside(directory: &Path, is_quiet: bool) {
     let of_it = || -> anyhow::Result<PathBuf> {
-        let report = Report::of(&[directory.to_owned()])?;
+        let report = HtmlReport::of(&[directory.to_owned()])?;
         let file = directory.join(REPORT_FILE);
         write_atomic(&file, report.html.as_bytes())?;
         Ok(file)

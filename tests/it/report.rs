@@ -61,7 +61,7 @@ fn a_run_leaves_a_page_with_the_numbers_of_its_summary_and_the_command_writes_it
     for task in tasks {
         let share = |key: &str| format!("{:.2} %", 100.0 * task[key].as_f64().unwrap());
         let numbers = ["macs", "params"].map(|key| thousands(task[key].as_u64().unwrap()));
-        let shares = ["reward_accuracy", "test_accuracy_original", "test_accuracy_before_tuning"].map(share);
+        let shares = ["test_accuracy_original", "test_accuracy_before_tuning"].map(share);
         for shown in numbers.iter().chain(&shares) {
             assert!(
                 page.contains(&format!("<td class=\"number\">{shown}</td>")),

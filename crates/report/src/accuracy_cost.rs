@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::block::{DataTable, Section};
+use crate::block::{DataTable, PageSection};
 use crate::numbers::{accuracy, short, whole, wilson};
 use crate::plot::{Axis, Chart, Curve, CurveShape};
 use crate::run_files::RunFiles;
@@ -30,8 +30,8 @@ struct OfNetwork {
     found: Vec<FoundNetwork>,
 }
 
-pub(crate) fn accuracy_against_cost(runs: &[&RunFiles], prefix: &str, styles: &Styles) -> Section {
-    let mut section = Section::new(prefix, "accuracy-cost", "Accuracy against cost");
+pub(crate) fn accuracy_against_cost(runs: &[&RunFiles], prefix: &str, styles: &Styles) -> PageSection {
+    let mut section = PageSection::new(prefix, "accuracy-cost", "Accuracy against cost");
     section.text(
         "Each mark is a network within its budget; whiskers are 95 % intervals of a share of as many test images \
          (Wilson's), which say how far chance alone may move it. The dotted line joins the networks that no other beats \

@@ -12,7 +12,7 @@ pub(crate) enum Block {
     /// What became of every task.
     Cards(Vec<TaskCard>),
     /// A few numbers, large.
-    Facts(Vec<Fact>),
+    Facts(Vec<LabelledNumber>),
     /// A table.
     Table(DataTable),
     /// A drawing, and its numbers as a table that can be opened.
@@ -23,7 +23,7 @@ pub(crate) enum Block {
 
 /// A number with its meaning.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fact {
+pub(crate) struct LabelledNumber {
     pub(crate) value: String,
     pub(crate) label: String,
 }
@@ -97,11 +97,11 @@ pub(crate) struct TaskCard {
     pub(crate) name: String,
     pub(crate) budget: String,
     /// Dense, pruned, polished, tuned.
-    pub(crate) steps: Vec<Fact>,
+    pub(crate) steps: Vec<LabelledNumber>,
     /// What the last of them differs from the first in.
     pub(crate) change: Option<String>,
     pub(crate) costs: Vec<CostBar>,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: CertificateVerdict,
     pub(crate) files: Vec<String>,
 }
 
@@ -116,7 +116,7 @@ pub(crate) struct CostBar {
 
 /// What the certificate says.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Verdict {
+pub(crate) struct CertificateVerdict {
     /// `good`, `bad` or `open`.
     pub(crate) class: &'static str,
     pub(crate) text: String,
@@ -124,14 +124,14 @@ pub(crate) struct Verdict {
 
 /// A heading and what stands under it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Section {
+pub(crate) struct PageSection {
     /// Unlike all others of the page.
     pub(crate) id: String,
     pub(crate) heading: String,
     pub(crate) blocks: Vec<Block>,
 }
 
-impl Section {
+impl PageSection {
     pub(crate) fn new(prefix: &str, id: &str, heading: &str) -> Self {
         Self { id: format!("{prefix}{id}"), heading: heading.to_owned(), blocks: Vec::new() }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::block::{Block, DataTable, Fact, Section};
+use crate::block::{Block, DataTable, LabelledNumber, PageSection};
 use crate::environment::{quoted, shell_word};
 use crate::numbers::{accuracy, counted, seconds, short};
 use crate::page::PagePart;
@@ -97,8 +97,8 @@ impl ComparedAgents {
         items(&self.found["tasks"]).iter().map(|task| task.as_str().unwrap_or("?")).enumerate()
     }
 
-    fn take_away(&self, prefix: &str) -> Section {
-        let mut section = Section::new(prefix, "take-away", "What to take away");
+    fn take_away(&self, prefix: &str) -> PageSection {
+        let mut section = PageSection::new(prefix, "take-away", "What to take away");
         if !self.problems.is_empty() {
             section.blocks.push(Block::Warnings(self.problems.clone()));
         }
@@ -111,9 +111,9 @@ impl ComparedAgents {
         let ranking = &self.found["ranking"];
         let rank = |at: usize| ranking["mean_ranks"][at].as_f64();
         section.blocks.push(Block::Facts(vec![
-            Fact { value: first.to_owned(), label: "has the best mean rank".to_owned() },
-            Fact { value: counted(agents.len(), "agent"), label: format!("on {}", counted(n_tasks, "task")) },
-            Fact {
+            LabelledNumber { value: first.to_owned(), label: "has the best mean rank".to_owned() },
+            LabelledNumber { value: counted(agents.len(), "agent"), label: format!("on {}", counted(n_tasks, "task")) },
+            LabelledNumber {
                 value: counted(n_seeds, "seed"),
                 label: format!("of {} candidates per agent and task", self.found["candidates"].as_u64().unwrap_or(0)),
             },
@@ -154,8 +154,8 @@ impl ComparedAgents {
         section
     }
 
-    fn curves(&self, prefix: &str, styles: &Styles) -> Section {
-        let mut section = Section::new(prefix, "search", "How the searches went");
+    fn curves(&self, prefix: &str, styles: &Styles) -> PageSection {
+        let mut section = PageSection::new(prefix, "search", "How the searches went");
         section
             .text("The best reward so far: lines are means over seeds, bands reach from the worst seed to the best.");
         for (at, task) in self.tasks() {
@@ -190,8 +190,8 @@ impl ComparedAgents {
         section
     }
 
-    fn of_tasks(&self, prefix: &str) -> Section {
-        let mut section = Section::new(prefix, "paired", "What beat what");
+    fn of_tasks(&self, prefix: &str) -> PageSection {
+        let mut section = PageSection::new(prefix, "paired", "What beat what");
         let reference = self.found["reference"].as_str().unwrap_or("the first agent");
         section.text(format!(
             "On the test images, the final network of each agent against that of {reference}, seed by seed, by the paired test."
@@ -234,8 +234,8 @@ impl ComparedAgents {
         section
     }
 
-    fn repeat(&self, prefix: &str) -> Section {
-        let mut section = Section::new(prefix, "repeat", "Do it again");
+    fn repeat(&self, prefix: &str) -> PageSection {
+        let mut section = PageSection::new(prefix, "repeat", "Do it again");
         let settings = &self.settings;
         let texts = |key: &str| -> Vec<&str> { items(&settings[key]).iter().filter_map(Value::as_str).collect() };
         let seeds: Vec<String> = items(&settings["seeds"]).iter().map(ToString::to_string).collect();

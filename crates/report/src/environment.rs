@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::block::{Block, DataTable, Section};
+use crate::block::{Block, DataTable, PageSection};
 use crate::numbers::{seconds, whole};
 use crate::run_files::RunFiles;
 use crate::take_away::dash;
 
-pub(crate) fn warnings(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "warnings", "Warnings");
+pub(crate) fn warnings(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "warnings", "Warnings");
     let mut all: Vec<String> = run.problems.clone();
     let of_summary = run.summary["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
     all.extend(of_summary.map(str::to_owned));
@@ -31,8 +31,8 @@ pub(crate) fn warnings(run: &RunFiles, prefix: &str) -> Section {
     section
 }
 
-pub(crate) fn environment(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "environment", "Environment");
+pub(crate) fn environment(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "environment", "Environment");
     let summary = &run.summary;
     let text = |key: &str| summary[key].as_str().map(str::to_owned);
     let count = |key: &str| summary[key].as_u64().map(whole);
@@ -73,8 +73,8 @@ pub(crate) fn environment(run: &RunFiles, prefix: &str) -> Section {
     section
 }
 
-pub(crate) fn repeat(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "repeat", "Do it again");
+pub(crate) fn repeat(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "repeat", "Do it again");
     if !run.has_scene {
         section.text("The run directory has no scene.ron, so there is no command that repeats the run.");
         return section;

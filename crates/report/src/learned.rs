@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::block::{DataTable, Section};
+use crate::block::{DataTable, PageSection};
 use crate::metrics::{LearnerUpdate, Metrics};
 use crate::numbers::short;
 use crate::plot::{Axis, Chart, Curve, CurveShape};
@@ -30,8 +30,8 @@ const KNOWN: [(&str, &str); 12] = [
     ("best_reward_mean", "mean over tasks of the best reward"),
 ];
 
-pub(crate) fn learned(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "learned", "What the agents learned");
+pub(crate) fn learned(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "learned", "What the agents learned");
     let Some(metrics) = run.metrics.as_ref().filter(|metrics| !metrics.walks.is_empty()) else {
         section.text("There is no record of walks.");
         return section;
@@ -47,7 +47,7 @@ pub(crate) fn learned(run: &RunFiles, prefix: &str) -> Section {
     section
 }
 
-fn returns(section: &mut Section, run: &RunFiles, metrics: &Metrics, prefix: &str) {
+fn returns(section: &mut PageSection, run: &RunFiles, metrics: &Metrics, prefix: &str) {
     let names = tasks(metrics);
     let styles = Styles::of_names(names.iter().copied());
     let mut curves = Vec::new();
@@ -91,7 +91,7 @@ fn returns(section: &mut Section, run: &RunFiles, metrics: &Metrics, prefix: &st
     }
 }
 
-fn learner(section: &mut Section, agent: &str, updates: &[LearnerUpdate], prefix: &str) {
+fn learner(section: &mut PageSection, agent: &str, updates: &[LearnerUpdate], prefix: &str) {
     let mut series: BTreeMap<(usize, &str), Vec<[f64; 2]>> = BTreeMap::new();
     for update in updates {
         for (name, &value) in &update.numbers {
@@ -134,7 +134,7 @@ fn learner(section: &mut Section, agent: &str, updates: &[LearnerUpdate], prefix
     section.blocks.push(crate::block::Block::Table(table));
 }
 
-fn against_random(section: &mut Section, run: &RunFiles) {
+fn against_random(section: &mut PageSection, run: &RunFiles) {
     let heads =
         ["task", ">noise-free walks", ">their mean", ">random walks", ">their mean", ">standard error", "better"];
     let mut table =

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use crate::block::{Block, Section};
+use crate::block::{Block, PageSection};
 use crate::plot::{Drawing, PLOT_CSS};
 
 /// A page.
@@ -20,7 +20,7 @@ pub(crate) struct PagePart {
     pub(crate) id: String,
     /// Empty where the page has one part only.
     pub(crate) heading: String,
-    pub(crate) sections: Vec<Section>,
+    pub(crate) sections: Vec<PageSection>,
 }
 
 impl PagePart {

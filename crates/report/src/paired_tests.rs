@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::block::{Block, DataTable, Section};
+use crate::block::{Block, DataTable, PageSection};
 use crate::numbers::{points, short, whole};
 use crate::run_files::RunFiles;
 use crate::take_away::dash;
 
-pub(crate) fn paired_tests(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "paired", "What beat what");
+pub(crate) fn paired_tests(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "paired", "What beat what");
     let mut after_refit = table(format!("{} against each control, after the final refit", run.agent()));
     let mut after_training = table(format!("{} against each control, both trained", run.agent()));
     for control in run.control_summaries() {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::accuracy_cost::accuracy_against_cost;
-use crate::block::{Block, DataTable, Section};
+use crate::block::{Block, DataTable, PageSection};
 use crate::compared::ComparedAgents;
 use crate::environment::{environment, repeat, warnings};
 use crate::learned::learned;
@@ -22,7 +22,7 @@ use crate::widths::widths;
 
 /// A finished page.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct HtmlReport {
     /// The page.
     pub html: String,
     /// Its drawings, in their order.
@@ -43,7 +43,7 @@ impl fmt::Display for NothingToShow {
 
 impl Error for NothingToShow {}
 
-impl Report {
+impl HtmlReport {
     /// Of run directories and directories of comparisons.
     ///
     /// # Errors
@@ -87,10 +87,10 @@ impl Read {
     }
 }
 
-fn build(runs: &[RunFiles], comparisons: &[ComparedAgents], not_read: Vec<String>) -> Report {
+fn build(runs: &[RunFiles], comparisons: &[ComparedAgents], not_read: Vec<String>) -> HtmlReport {
     let mut parts = Vec::new();
     if !not_read.is_empty() {
-        let mut section = Section::new("", "left-out", "Left out");
+        let mut section = PageSection::new("", "left-out", "Left out");
         section.blocks.push(Block::Warnings(not_read.clone()));
         parts.push(PagePart { id: "part-left-out".to_owned(), heading: String::new(), sections: vec![section] });
     }
@@ -126,10 +126,10 @@ fn build(runs: &[RunFiles], comparisons: &[ComparedAgents], not_read: Vec<String
     };
     let subtitle = scene.map_or_else(String::new, |scene| format!("Scene {scene}"));
     let drawings = parts.iter().flat_map(PagePart::drawings).cloned().collect();
-    Report { html: Page { title, subtitle, parts }.html(), drawings, problems }
+    HtmlReport { html: Page { title, subtitle, parts }.html(), drawings, problems }
 }
 
-fn sections(run: &RunFiles, prefix: &str) -> Vec<Section> {
+fn sections(run: &RunFiles, prefix: &str) -> Vec<PageSection> {
     let styles = Styles::of_runs(&[run]);
     let mut sections = vec![take_away(run, prefix)];
     if !run.problems.is_empty() {
@@ -150,8 +150,8 @@ fn sections(run: &RunFiles, prefix: &str) -> Vec<Section> {
     sections
 }
 
-fn error_curves(prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "error-curves", "Error curves of the layers");
+fn error_curves(prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "error-curves", "Error curves of the layers");
     section.text(
         "A run directory does not hold what each layer loses at every width; \
          `secateur inspect NETWORK --curves --dataset DATASET --svg curves.svg` measures and draws it.",
@@ -161,7 +161,7 @@ fn error_curves(prefix: &str) -> Section {
 
 /// Several runs side by side.
 fn together(runs: &[&RunFiles]) -> PagePart {
-    let mut section = Section::new("all-", "take-away", "All runs together");
+    let mut section = PageSection::new("all-", "take-away", "All runs together");
     let heads = ["run", "task", "agent", ">MACs", ">parameters", ">dense", ">final", ">change, points"];
     let mut table = DataTable::new("Every network of every run", &heads);
     for run in runs {

@@ -1,6 +1,6 @@
 //! How the search went: the best reward so far over candidates and over seconds.
 
-use crate::block::{DataTable, Section};
+use crate::block::{DataTable, PageSection};
 use crate::metrics::{Metrics, ScoredWalk};
 use crate::numbers::{seconds, whole};
 use crate::plot::{Axis, Chart, Curve, CurveShape};
@@ -14,8 +14,8 @@ struct BestSoFar<'a> {
     steps: Vec<[f64; 3]>,
 }
 
-pub(crate) fn search_curves(run: &RunFiles, prefix: &str, styles: &Styles) -> Section {
-    let mut section = Section::new(prefix, "search", "How the search went");
+pub(crate) fn search_curves(run: &RunFiles, prefix: &str, styles: &Styles) -> PageSection {
+    let mut section = PageSection::new(prefix, "search", "How the search went");
     let Some(metrics) = run.metrics.as_ref().filter(|metrics| !metrics.walks.is_empty()) else {
         section.text("There is no record of walks.");
         return section;

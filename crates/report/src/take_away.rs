@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::block::{Block, CostBar, DataTable, Fact, Section, TaskCard, Verdict};
+use crate::block::{Block, CertificateVerdict, CostBar, DataTable, LabelledNumber, PageSection, TaskCard};
 use crate::metrics::ScoredWalk;
 use crate::numbers::{accuracy, bytes, counted, points, seconds, short, whole};
 use crate::run_files::{RunFiles, TaskFiles, items};
@@ -15,8 +15,8 @@ pub(crate) fn cost_name(kind: &str) -> &str {
     COSTS.iter().find(|(name, _)| *name == kind).map_or(kind, |(_, spoken)| spoken)
 }
 
-pub(crate) fn take_away(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "take-away", "What to take away");
+pub(crate) fn take_away(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "take-away", "What to take away");
     let cards: Vec<TaskCard> = run.task_summaries().iter().map(|task| card(run, task)).collect();
     if cards.is_empty() {
         section.text(match run.summary.is_null() {
@@ -27,21 +27,24 @@ pub(crate) fn take_away(run: &RunFiles, prefix: &str) -> Section {
         return section;
     }
     let certified = cards.iter().filter(|card| card.verdict.class == "good").count();
-    let mut facts = vec![Fact {
+    let mut facts = vec![LabelledNumber {
         value: format!("{certified} of {}", cards.len()),
         label: "networks are certified to meet their budgets".to_owned(),
     }];
     if let Some(scored) = run.summary["candidates_scored"].as_u64() {
         let walks = run.summary["walks"].as_u64().unwrap_or(0);
-        facts.push(Fact { value: whole(scored), label: format!("candidates scored in {} walks", whole(walks)) });
+        facts.push(LabelledNumber {
+            value: whole(scored),
+            label: format!("candidates scored in {} walks", whole(walks)),
+        });
     }
     if let Some(wall_s) = run.summary["wall_s"].as_f64() {
-        facts.push(Fact { value: seconds(wall_s), label: "for the whole run".to_owned() });
+        facts.push(LabelledNumber { value: seconds(wall_s), label: "for the whole run".to_owned() });
     }
     let losses = run.task_summaries().iter().filter_map(change_of_accuracy);
     if let Some(least) = losses.map(|loss| -loss).reduce(f64::max) {
         let label = "points of test accuracy at most lost to the dense network".to_owned();
-        facts.push(Fact { value: short((least.max(0.0) * 1e4).round() / 1e2), label });
+        facts.push(LabelledNumber { value: short((least.max(0.0) * 1e4).round() / 1e2), label });
     }
     section.blocks.push(Block::Facts(facts));
     if run.summary["interrupted"].as_bool() == Some(true) {
@@ -96,10 +99,11 @@ fn round(share: f64) -> f64 {
 
 fn card(run: &RunFiles, task: &Value) -> TaskCard {
     let name = task["name"].as_str().unwrap_or("unnamed task").to_owned();
-    let mut steps: Vec<Fact> =
-        accuracies(task).map(|(stage, share)| Fact { value: accuracy(share), label: stage.to_owned() }).collect();
+    let mut steps: Vec<LabelledNumber> = accuracies(task)
+        .map(|(stage, share)| LabelledNumber { value: accuracy(share), label: stage.to_owned() })
+        .collect();
     if let Some(error) = task["test_output_error"].as_f64() {
-        steps.push(Fact { value: short(error), label: "output error".to_owned() });
+        steps.push(LabelledNumber { value: short(error), label: "output error".to_owned() });
     }
     let costs = COSTS.iter().filter_map(|(kind, spoken)| {
         let (now, before) = (task[kind].as_u64()?, task["original"][kind].as_u64()?);
@@ -115,41 +119,30 @@ fn card(run: &RunFiles, task: &Value) -> TaskCard {
         costs: costs.collect(),
         verdict: verdict(files),
         files: files.map_or_else(Vec::new, |files| {
-            files.networks.iter().map(|(file, size)| format!("tasks/{name}/{file}, {}", bytes(*size))).collect()
+            files.networks.iter().map(|(file, size)| format!("{file}: {}", bytes(*size))).collect()
         }),
         name,
     }
 }
 
 /// What the certificate of a task says, and whether it is of the file that lies there.
-fn verdict(files: Option<&TaskFiles>) -> Verdict {
+fn verdict(files: Option<&TaskFiles>) -> CertificateVerdict {
     let certificate = files.map_or(&Value::Null, |files| &files.certificate);
     let bounds = items(&certificate["budgets"]).iter().chain(items(&certificate["onnx"]["budgets"]));
     let held: Vec<bool> = bounds.map(|bound| bound["ok"].as_bool().unwrap_or(false)).collect();
-    let open = |text: &str| Verdict { class: "open", text: text.to_owned() };
+    let open = |text: &str| CertificateVerdict { class: "open", text: text.to_owned() };
     match files.and_then(|files| files.is_certified_file) {
         _ if held.is_empty() => open("no certificate"),
-        _ if held.contains(&false) => Verdict { class: "bad", text: "over budget".to_owned() },
-        Some(true) => Verdict { class: "good", text: "certified: within budget".to_owned() },
-        Some(false) => Verdict { class: "bad", text: "changed since it was certified".to_owned() },
+        _ if held.contains(&false) => CertificateVerdict { class: "bad", text: "over budget".to_owned() },
+        Some(true) => CertificateVerdict { class: "good", text: "certified: within budget".to_owned() },
+        Some(false) => CertificateVerdict { class: "bad", text: "changed since it was certified".to_owned() },
         None => open("certified, but the file is missing"),
     }
 }
 
 fn table(run: &RunFiles) -> DataTable {
-    let heads = [
-        "task",
-        ">budget",
-        ">MACs",
-        ">parameters",
-        ">reward images",
-        ">dense",
-        ">pruned",
-        ">polished",
-        ">tuned",
-        ">file",
-        "certificate",
-    ];
+    let heads =
+        ["task", ">budget", ">MACs", ">parameters", ">dense", ">pruned", ">polished", ">tuned", ">file", "certificate"];
     let mut table = DataTable::new("Every task's network", &heads);
     for task in run.task_summaries() {
         let name = task["name"].as_str().unwrap_or("unnamed task");
@@ -165,7 +158,6 @@ fn table(run: &RunFiles) -> DataTable {
             allowed.unwrap_or_else(dash),
             cost("macs"),
             cost("params"),
-            share("reward_accuracy"),
             share("test_accuracy_original"),
             share("test_accuracy_before_tuning"),
             share("test_accuracy_after_polish"),

@@ -1,14 +1,14 @@
 //! Polishing and fine-tuning of the winners, epoch by epoch.
 
-use crate::block::{Block, DataTable, Section};
+use crate::block::{Block, DataTable, PageSection};
 use crate::numbers::{counted, short, whole};
 use crate::plot::{Axis, Chart, Curve, CurveShape};
 use crate::run_files::RunFiles;
 use crate::style::Styles;
 use crate::take_away::dash;
 
-pub(crate) fn training_curves(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "training", "Polishing and fine-tuning");
+pub(crate) fn training_curves(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "training", "Polishing and fine-tuning");
     let epochs = run.metrics.as_ref().map_or(&[][..], |metrics| &metrics.epochs);
     let mut labels: Vec<String> = Vec::new();
     for epoch in epochs {

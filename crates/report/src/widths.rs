@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use crate::block::{DataTable, Section};
+use crate::block::{DataTable, PageSection};
 use crate::plot::HeatMap;
 use crate::run_files::{RunFiles, items};
 
-pub(crate) fn widths(run: &RunFiles, prefix: &str) -> Section {
-    let mut section = Section::new(prefix, "widths", "Widths of the layers");
+pub(crate) fn widths(run: &RunFiles, prefix: &str) -> PageSection {
+    let mut section = PageSection::new(prefix, "widths", "Widths of the layers");
     section.text(
         "Channels that every prunable group kept, from the network's input above to its output below: the darker, the more. A group is \
          all layers that must lose the same channels; it has the name of its first.",

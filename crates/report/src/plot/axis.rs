@@ -55,14 +55,14 @@ impl Axis {
 }
 
 /// An axis that knows its ends.
-pub(super) struct AxisRange {
+pub(super) struct AxisEnds {
     scale: AxisScale,
     least: f64,
     most: f64,
 }
 
-impl AxisRange {
-    /// Around all `values`; ends that are given stay, the others go to where a step ends.
+impl AxisEnds {
+    /// Around all `values`, or from and to ends that are given, out to where a step ends.
     pub(super) fn of(axis: &Axis, values: impl Iterator<Item = f64>) -> Self {
         let is_shown = |value: &f64| value.is_finite() && (axis.scale == AxisScale::Linear || *value > 0.0);
         let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -84,8 +84,8 @@ impl AxisRange {
                     (least, most) = (axis.least.unwrap_or(least - half), axis.most.unwrap_or(most + half));
                 }
                 let step = step(most - least);
-                let low = axis.least.unwrap_or_else(|| (least / step).floor() * step);
-                let high = axis.most.unwrap_or_else(|| (most / step).ceil() * step);
+                let low = (least / step).floor() * step;
+                let high = (most / step).ceil() * step;
                 Self { scale: axis.scale, least: low, most: high }
             }
         }
@@ -133,8 +133,8 @@ fn step(range: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn range(axis: &Axis, values: &[f64]) -> AxisRange {
-        AxisRange::of(axis, values.iter().copied())
+    fn range(axis: &Axis, values: &[f64]) -> AxisEnds {
+        AxisEnds::of(axis, values.iter().copied())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::axis::{Axis, AxisRange};
+use super::axis::{Axis, AxisEnds};
 use super::marks::{N_STYLES, mark};
 use super::{Drawing, LETTER, escaped, shortened};
 
@@ -81,9 +81,9 @@ impl Chart {
     pub fn draw(&self) -> Drawing {
         let points = || self.curves.iter().flat_map(|curve| &curve.points).filter(|point| is_finite(point));
         let ends = self.curves.iter().flat_map(|curve| &curve.intervals).flatten().copied();
-        let frame = Frame {
-            x: AxisRange::of(&self.x, points().map(|point| point[0])),
-            y: AxisRange::of(&self.y, points().map(|point| point[1]).chain(ends)),
+        let frame = ChartFrame {
+            x: AxisEnds::of(&self.x, points().map(|point| point[0])),
+            y: AxisEnds::of(&self.y, points().map(|point| point[1]).chain(ends)),
         };
         let mut body = String::new();
         self.axes(&mut body, &frame);
@@ -101,7 +101,7 @@ impl Chart {
         }
     }
 
-    fn axes(&self, out: &mut String, frame: &Frame) {
+    fn axes(&self, out: &mut String, frame: &ChartFrame) {
         let (right, bottom) = (WIDTH - RIGHT, TOP + PANEL_HEIGHT);
         for tick in frame.y.ticks() {
             let y = frame.y(tick);
@@ -140,6 +140,12 @@ impl Chart {
     /// Writes names in as many lines as they need, and tells where the drawing ends.
     fn legend(&self, out: &mut String) -> f64 {
         let (mut x, mut y) = (LEFT, TOP + PANEL_HEIGHT + BELOW + 14.0);
+        // The axis names the only curve.
+        if let [only] = &self.curves[..]
+            && only.label == self.y.label
+        {
+            return y - 14.0;
+        }
         for curve in &self.curves {
             let label = shortened(&curve.label, LABEL_LETTERS);
             let width = 40.0 + label.chars().count() as f64 * LETTER;
@@ -168,12 +174,12 @@ fn is_finite(point: &[f64; 2]) -> bool {
 }
 
 /// The panel.
-struct Frame {
-    x: AxisRange,
-    y: AxisRange,
+struct ChartFrame {
+    x: AxisEnds,
+    y: AxisEnds,
 }
 
-impl Frame {
+impl ChartFrame {
     fn x(&self, value: f64) -> f64 {
         LEFT + self.x.share(value) * (WIDTH - LEFT - RIGHT)
     }

@@ -1,5 +1,5 @@
-//! Drawings: SVG without scripts, with a title and a description for those who do not see it, in colours that follow the
-//! reader's light or dark scheme.
+//! Drawings: SVG without scripts, with a title and a description for those who do not see it, in colours that follow
+//! the reader's light or dark scheme.
 
 mod axis;
 mod chart;
@@ -15,8 +15,13 @@ pub use heat::HeatMap;
 /// Colours and strokes of the classes that drawings use.
 pub(crate) const PLOT_CSS: &str = include_str!("../../templates/plot.css");
 
+/// Pixels over a drawing among others, for its title.
+const TITLE: f64 = 28.0;
 /// Pixels that a letter of the drawings' text takes at most, on average; there is nothing to measure text with.
 const LETTER: f64 = 6.4;
+
+/// Pixels that a drawing is never squeezed below: its words could not be read any more.
+const READABLE_WIDTH: f64 = 410.0;
 
 /// A finished drawing.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,17 +38,46 @@ pub struct Drawing {
 }
 
 impl Drawing {
+    /// Drawings in rows of `columns`, each under its title, as one.
+    pub fn stacked(name: &str, title: &str, drawings: &[Self], columns: usize) -> Self {
+        let columns = columns.clamp(1, drawings.len().max(1));
+        let cell =
+            drawings.iter().fold([0.0, 0.0], |[w, h]: [f64; 2], one| [w.max(one.width), h.max(one.height + TITLE)]);
+        let mut body = String::new();
+        for (at, one) in drawings.iter().enumerate() {
+            let (x, y) = ((at % columns) as f64 * cell[0], (at / columns) as f64 * cell[1]);
+            let _ = write!(
+                body,
+                "<g transform=\"translate({x:.0} {y:.0})\"><text class=\"label\" x=\"12\" y=\"18\">{}</text>\
+                 <g transform=\"translate(0 {TITLE})\">{}</g></g>",
+                escaped(&one.title),
+                one.body
+            );
+        }
+        let told = drawings.iter().map(|one| format!("{}: {}", one.title, one.alternative));
+        Self {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            alternative: told.collect::<Vec<_>>().join(" "),
+            width: columns as f64 * cell[0],
+            height: drawings.len().div_ceil(columns) as f64 * cell[1],
+            body,
+        }
+    }
+
     /// As part of an HTML page that has the classes' colours.
     pub fn inline(&self) -> String {
         let mut out = String::new();
         let _ = write!(
             out,
             "<svg role=\"img\" class=\"plot\" viewBox=\"0 0 {:.0} {:.0}\" width=\"{:.0}\" height=\"{:.0}\" \
+             style=\"min-width:{:.0}px\" \
              aria-labelledby=\"{name}-title {name}-text\"><title id=\"{name}-title\">{}</title><desc id=\"{name}-text\">{}</desc>{}</svg>",
             self.width,
             self.height,
             self.width,
             self.height,
+            self.width.min(READABLE_WIDTH),
             escaped(&self.title),
             escaped(&self.alternative),
             self.body,
@@ -59,15 +93,10 @@ impl Drawing {
         let style = format!("<style>{PLOT_CSS}</style><rect class=\"paper\" width=\"100%\" height=\"100%\"/>");
         whole.replacen("</desc>", &format!("</desc>{style}"), 1) + "\n"
     }
-
-    /// Its width in pixels.
-    pub fn width(&self) -> f64 {
-        self.width
-    }
 }
 
 /// Text that may stand in an SVG or HTML file.
-pub fn escaped(text: &str) -> String {
+fn escaped(text: &str) -> String {
     let printable = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
     let text: String = printable.collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")

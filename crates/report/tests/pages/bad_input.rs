@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use secateur_report::Report;
+use secateur_report::HtmlReport;
 use serde_json::{Value, json};
 
 use crate::page::ReadPage;
@@ -103,7 +103,7 @@ fn values_of_other_types_are_left_out() {
             let mut changed = whole.clone();
             *changed.pointer_mut(path).unwrap() = other;
             fs::write(run.join("summary.json"), changed.to_string()).unwrap();
-            let report = Report::of(std::slice::from_ref(&run)).unwrap();
+            let report = HtmlReport::of(std::slice::from_ref(&run)).unwrap();
             assert!(!report.html.contains("NaN"), "{path}");
         }
     }
@@ -168,7 +168,7 @@ fn names_with_markup_stay_text() {
 fn what_is_no_run_is_refused_with_what_to_name_instead() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("summary.json");
-    let told = |path: &Path| Report::of(&[path.to_owned()]).unwrap_err().to_string();
+    let told = |path: &Path| HtmlReport::of(&[path.to_owned()]).unwrap_err().to_string();
     assert!(told(folder.path()).contains("is empty: name the directory that `secateur run --out` wrote"));
     assert!(told(&folder.path().join("absent")).contains("absent' cannot be read"));
     fs::write(&file, "{}").unwrap();

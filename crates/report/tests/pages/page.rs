@@ -5,18 +5,18 @@ use std::path::PathBuf;
 
 use roxmltree::Document;
 use scraper::{ElementRef, Html, Selector};
-use secateur_report::Report;
+use secateur_report::HtmlReport;
 
 /// A parsed page.
 pub struct ReadPage {
-    pub report: Report,
+    pub report: HtmlReport,
     pub html: Html,
 }
 
 impl ReadPage {
     /// The page of these directories; every rule that holds for all pages is checked.
     pub fn of(paths: &[PathBuf]) -> Self {
-        let report = Report::of(paths).unwrap();
+        let report = HtmlReport::of(paths).unwrap();
         let html = Html::parse_document(&report.html);
         let page = Self { report, html };
         page.check();

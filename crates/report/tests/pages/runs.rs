@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use secateur_report::Report;
+use secateur_report::HtmlReport;
 use serde_json::{Value, json};
 
 use crate::page::ReadPage;
@@ -17,19 +17,9 @@ fn a_page_has_the_numbers_of_the_summary() {
     let rows = page.table("Every task's network");
     assert_eq!(
         rows[1],
-        [
-            "half",
-            "2,408,688 macs",
-            "2,393,568",
-            "28,155",
-            "89.70 %",
-            "92.20 %",
-            "87.40 %",
-            "5.0 kB",
-            "certified: within budget"
-        ]
+        ["half", "2,408,688 macs", "2,393,568", "28,155", "92.20 %", "87.40 %", "5.0 kB", "certified: within budget"]
     );
-    assert_eq!((rows.len(), rows[2][2].as_str(), rows[2][6].as_str()), (3, "3,352,032", "90.90 %"));
+    assert_eq!((rows.len(), rows[2][2].as_str(), rows[2][5].as_str()), (3, "3,352,032", "90.90 %"));
     assert_eq!(page.texts(".card strong"), ["half", "most"]);
     assert_eq!(page.texts(".card .change"), ["−4.80 points against dense", "−1.30 points against dense"]);
     assert_eq!(page.texts(".facts dd"), ["2 of 2", "236", "4 min 17 s", "4.8"]);
@@ -191,6 +181,6 @@ fn a_certificate_counts_only_if_it_holds_and_is_of_the_file_that_lies_there() {
 fn equal_directories_give_equal_pages() {
     let folder = tempfile::tempdir().unwrap();
     let run = write_run(folder.path());
-    let page = || Report::of(std::slice::from_ref(&run)).unwrap().html;
+    let page = || HtmlReport::of(std::slice::from_ref(&run)).unwrap().html;
     assert_eq!(page(), page());
 }
