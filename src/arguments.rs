@@ -182,6 +182,9 @@ pub(crate) struct RunArgs {
     /// Where walks are scored [default: the scene's device]
     #[arg(long, value_parser = one_of(&Device::ALL, Device::name))]
     pub(crate) device: Option<Device>,
+    /// Print summary.json instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Print nothing but the results
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -40,7 +40,7 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     show(&report, arguments.json, NetworkReport::to_text)
 }
 
-pub(crate) fn show<T: Serialize>(report: &T, as_json: bool, to_text: fn(&T) -> String) -> Result<(), Failure> {
+pub(crate) fn show<T: Serialize>(report: &T, as_json: bool, to_text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
     let text = match as_json {
         true => serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?,
         false => to_text(report),

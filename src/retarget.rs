@@ -11,6 +11,7 @@ use secateur_scene::to_ron;
 use crate::budget_argument::{BudgetArg, budget};
 use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
+use crate::inspect::show;
 use crate::interrupt::Interrupt;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs};
 use crate::progress::RunProgress;
@@ -50,6 +51,9 @@ pub(crate) struct RetargetArgs {
     /// Change the run's scene: 'networks[0].file="other"'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
+    /// Print summary.json instead of the table
+    #[arg(long)]
+    json: bool,
     /// Print nothing but the results
     #[arg(long, short)]
     quiet: bool,
@@ -70,7 +74,7 @@ pub(crate) fn retarget_run(arguments: &RetargetArgs, extensions: &Extensions) ->
         ..RunSpec::new(&arguments.run)
     };
     let result = retarget(&arguments.run, &extensions.spec(spec), &extensions.plugins, &mut progress)?;
-    screen::result(closing_table(&result))?;
+    show(&result.summary, arguments.json, |_| closing_table(&result))?;
     report_command::write_beside(&result.directory, arguments.quiet);
     screen::note(format_args!("answered in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())

@@ -1,11 +1,15 @@
 //! Polishing and fine-tuning of the winners, epoch by epoch.
 
 use crate::block::{Block, DataTable, PageSection};
+use crate::metrics::TrainingEpoch;
 use crate::numbers::{counted, short, whole};
 use crate::plot::{Axis, Chart, Curve, CurveShape};
 use crate::run_files::RunFiles;
 use crate::style::Styles;
 use crate::take_away::dash;
+
+/// A number of an epoch.
+type OfEpoch = fn(&TrainingEpoch) -> Option<f64>;
 
 pub(crate) fn training_curves(run: &RunFiles, prefix: &str) -> PageSection {
     let mut section = PageSection::new(prefix, "training", "Polishing and fine-tuning");
@@ -19,7 +23,7 @@ pub(crate) fn training_curves(run: &RunFiles, prefix: &str) -> PageSection {
     }
     let styles = Styles::of_names(labels.iter().map(String::as_str));
     for (stage, spoken) in [("polish", "Polishing towards the dense network"), ("tune", "Fine-tuning")] {
-        let measures: [(&str, &str, fn(&crate::metrics::TrainingEpoch) -> Option<f64>); 3] = [
+        let measures: [(&str, &str, OfEpoch); 3] = [
             ("held-out", "reward on held-out training images", |epoch| epoch.held_out),
             ("loss", "loss, mean over the epoch", |epoch| epoch.loss),
             ("accuracy", "share of the epoch's images told right", |epoch| epoch.accuracy),

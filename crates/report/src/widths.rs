@@ -9,8 +9,8 @@ use crate::run_files::{RunFiles, items};
 pub(crate) fn widths(run: &RunFiles, prefix: &str) -> PageSection {
     let mut section = PageSection::new(prefix, "widths", "Widths of the layers");
     section.text(
-        "Channels that every prunable group kept, from the network's input above to its output below: the darker, the more. A group is \
-         all layers that must lose the same channels; it has the name of its first.",
+        "Channels that every prunable group kept, from the network's input above to its output below: the stronger the colour, \
+         the more. A group is all layers that must lose the same channels; it has the name of its first.",
     );
     let mut networks: Vec<(&str, Vec<&Value>)> = Vec::new();
     for task in run.task_summaries().iter().filter(|task| !items(&task["groups"]).is_empty()) {

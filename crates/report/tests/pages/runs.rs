@@ -15,10 +15,7 @@ fn a_page_has_the_numbers_of_the_summary() {
     let page = ReadPage::of(std::slice::from_ref(&run));
     assert_eq!(page.report.problems, Vec::<String>::new());
     let rows = page.table("Every task's network");
-    assert_eq!(
-        rows[1],
-        ["half", "2,408,688 macs", "2,393,568", "28,155", "92.20 %", "87.40 %", "5.0 kB", "certified: within budget"]
-    );
+    assert_eq!(rows[1], ["half", "2,408,688 macs", "2,393,568", "28,155", "92.20 %", "87.40 %", "5.0 kB", "certified"]);
     assert_eq!((rows.len(), rows[2][2].as_str(), rows[2][5].as_str()), (3, "3,352,032", "90.90 %"));
     assert_eq!(page.texts(".card strong"), ["half", "most"]);
     assert_eq!(page.texts(".card .change"), ["−4.80 points against dense", "−1.30 points against dense"]);
