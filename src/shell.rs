@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use secateur_formats::write_atomic;
 
 use crate::arguments::Arguments;
 use crate::{Failure, screen};
@@ -41,31 +40,15 @@ pub(crate) fn completions(arguments: &CompletionsArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn man(arguments: &ManArgs) -> Result<(), Failure> {
-    let mut program = Arguments::command();
-    program.build();
     let Some(folder) = &arguments.out else {
-        let page = page(program)?;
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
         return Ok(screen::result(String::from_utf8_lossy(&page).trim_end())?);
     };
-    let made =
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder '{}'", folder.display()));
-    made.map_err(Failure::BadArguments)?;
-    let commands: Vec<clap::Command> = program.get_subcommands().cloned().collect();
-    let n = commands.len() + 1;
-    for (name, command) in [("secateur".to_owned(), program)].into_iter().chain(commands.into_iter().map(|command| {
-        let name = format!("secateur-{}", command.get_name());
-        // The page's title is the name that `man` knows it by.
-        (name.clone(), command.name(name))
-    })) {
-        let written = write_atomic(&folder.join(format!("{name}.1")), &page(command)?);
-        written.map_err(|error| Failure::BadArguments(error.into()))?;
-    }
-    screen::note(format_args!("{n} pages are in '{}'", folder.display()));
+    let written =
+        std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
+    let named = written.with_context(|| format!("the pages cannot be written to '{}'", folder.display()));
+    named.map_err(Failure::BadArguments)?;
+    screen::note(format_args!("the pages are in '{}'", folder.display()));
     Ok(())
-}
-
-fn page(command: clap::Command) -> Result<Vec<u8>, Failure> {
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page)?;
-    Ok(page)
 }
