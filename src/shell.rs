@@ -45,8 +45,7 @@ pub(crate) fn man(arguments: &ManArgs) -> Result<(), Failure> {
         clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
         return Ok(screen::result(String::from_utf8_lossy(&page).trim_end())?);
     };
-    let written =
-        std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
     let named = written.with_context(|| format!("the pages cannot be written to '{}'", folder.display()));
     named.map_err(Failure::BadArguments)?;
     screen::note(format_args!("the pages are in '{}'", folder.display()));
