@@ -33,7 +33,7 @@ fn run(out: &Path, extra: &[&str]) -> Output {
         "finalists=1",
         "refit_in_pairs=false",
         "controls=[Uniform, Random(candidates: 4)]",
-        "tune=(epochs: 2, images: 100)",
+        "tune=(epochs: 2, held_out: 50)",
     ];
     sets.iter().for_each(|set| arguments.extend(["--set", set]));
     arguments.extend(extra);
