@@ -100,24 +100,19 @@ fn a_run_leaves_a_page_with_the_numbers_of_its_summary_and_the_command_writes_it
 }
 
 #[test]
-fn a_page_that_cannot_be_written_is_no_reason_for_a_run_to_fail() {
+fn a_folder_where_the_page_would_stand_is_refused_before_anything_is_searched() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    fs::create_dir(&out).unwrap();
-    // Something stands where the page would.
-    fs::write(out.join("metrics.jsonl"), "").unwrap();
     fs::create_dir_all(out.join("report.html/taken")).unwrap();
+    fs::write(out.join("metrics.jsonl"), "").unwrap();
     let ended = run(&out, &["--resume"]);
-    let told = text(&ended.stderr);
-    if ended.status.success() {
-        assert!(told.contains("warning: the report could not be written"), "{told}");
-        assert!(out.join("summary.json").is_file());
-    } else {
-        assert!(
-            told.contains("report.html") && told.contains("a folder"),
-            "refused before it began, and says why: {told}"
-        );
-    }
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(
+        text(&ended.stderr).contains("report.html' is a folder, expected a regular file"),
+        "{}",
+        text(&ended.stderr)
+    );
+    assert!(!out.join("summary.json").exists());
 }
 
 #[test]
