@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use secateur_rl::AgentKind;
 use secateur_sim::PruningPlugin;
 
@@ -79,8 +79,8 @@ impl Cli {
             Command::Report(arguments) => report_command::report(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
-            Command::Completions(arguments) => shell::completions(&arguments),
-            Command::Man(arguments) => shell::man(&arguments),
+            Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+            Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
         }
     }
 }

@@ -7,9 +7,9 @@ use secateur_run::{CurvesReport, CurvesSpec, GroupErrors, MemoryBound, Roots, er
 
 use crate::arguments::InspectArgs;
 use crate::eval::requested_network;
-use crate::inspect::show;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+use crate::screen::show;
 use crate::table::Table;
 use crate::{Failure, screen};
 

@@ -11,10 +11,10 @@ use secateur_scene::to_ron;
 use crate::budget_argument::{BudgetArg, budget};
 use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
-use crate::inspect::show;
 use crate::interrupt::Interrupt;
 use crate::options::{MemoryArgs, RootArgs, ThreadArgs};
 use crate::progress::RunProgress;
+use crate::screen::show;
 use crate::{Failure, report_command, screen};
 
 pub(crate) const RETARGET_EXAMPLES: &str = "\

@@ -5,9 +5,9 @@ use secateur_run::{RunError, run};
 use crate::arguments::RunArgs;
 use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
-use crate::inspect::show;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+use crate::screen::show;
 use crate::{Failure, report_command};
 
 pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<(), Failure> {

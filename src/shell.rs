@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::arguments::Arguments;
 use crate::{Failure, screen};
 
 pub(crate) const COMPLETIONS_EXAMPLES: &str = "\
@@ -33,19 +32,19 @@ pub(crate) struct ManArgs {
     out: Option<PathBuf>,
 }
 
-pub(crate) fn completions(arguments: &CompletionsArgs) -> Result<(), Failure> {
+pub(crate) fn completions(arguments: &CompletionsArgs, mut program: Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "secateur", &mut script);
+    clap_complete::generate(arguments.shell, &mut program, "secateur", &mut script);
     Ok(screen::result(String::from_utf8_lossy(&script).trim_end())?)
 }
 
-pub(crate) fn man(arguments: &ManArgs) -> Result<(), Failure> {
+pub(crate) fn man(arguments: &ManArgs, program: Command) -> Result<(), Failure> {
     let Some(folder) = &arguments.out else {
         let mut page = Vec::new();
-        clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
+        clap_mangen::Man::new(program).render(&mut page)?;
         return Ok(screen::result(String::from_utf8_lossy(&page).trim_end())?);
     };
-    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
+    let written = std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(program, folder));
     let named = written.with_context(|| format!("the pages cannot be written to '{}'", folder.display()));
     named.map_err(Failure::BadArguments)?;
     screen::note(format_args!("the pages are in '{}'", folder.display()));

@@ -13,9 +13,9 @@ use secateur_run::{CompareSpec, compare};
 pub(crate) use arguments::{COMPARE_EXAMPLES, CompareArgs};
 
 use crate::extensions::Extensions;
-use crate::inspect::show;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
+use crate::screen::show;
 use crate::{Failure, report_command};
 
 pub(crate) fn compare_agents(arguments: &CompareArgs, extensions: &Extensions) -> Result<(), Failure> {
