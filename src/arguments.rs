@@ -17,7 +17,9 @@ use crate::compare::{COMPARE_EXAMPLES, CompareArgs};
 use crate::history::{HISTORY_EXAMPLES, HistoryCommand};
 use crate::options::{HistoryArgs, MemoryArgs, RootArgs, ThreadArgs, one_of};
 use crate::plan::{DatasetArg, dataset};
+use crate::report_command::{REPORT_EXAMPLES, ReportArgs};
 use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
+use crate::shell::{COMPLETIONS_EXAMPLES, CompletionsArgs, MAN_EXAMPLES, ManArgs};
 use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
 
 const RUN_EXAMPLES: &str = "\
@@ -27,7 +29,7 @@ Examples:
   secateur run my.ron --out runs/first --resume       after Ctrl-C, a crash or kill -9
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
 
-The run directory gets scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
+The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
 tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json; plan.json
 says which channels were kept, and cut.py beside it cuts your own PyTorch module to the same network:
   >>> from cut import cut; cut(module)";
@@ -142,10 +144,19 @@ pub(crate) enum Command {
     /// Show what was run and what came of it, as every run is recorded
     #[command(after_help = HISTORY_EXAMPLES)]
     History(HistoryCommand),
+    /// Show what runs and comparisons found, as one HTML page
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found
     Doctor(DoctorArgs),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 #[derive(Args, Debug)]
@@ -177,6 +188,9 @@ pub(crate) struct RunArgs {
     /// Where walks are scored [default: the scene's device]
     #[arg(long, value_parser = one_of(&Device::ALL, Device::name))]
     pub(crate) device: Option<Device>,
+    /// Print summary.json instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Print nothing but the results
     #[arg(long, short)]
     pub(crate) quiet: bool,

@@ -3,15 +3,15 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use secateur_rl::AgentKind;
 use secateur_sim::PruningPlugin;
 
 use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
 use crate::{
-    Failure, bench, check, compare, compare_networks, doctor, eval, history, inspect, plan, retarget, run_command,
-    screen, tune,
+    Failure, bench, check, compare, compare_networks, doctor, eval, history, inspect, plan, report_command, retarget,
+    run_command, screen, shell, tune,
 };
 
 /// The program, ready to run.
@@ -77,8 +77,11 @@ impl Cli {
             Command::Compare(arguments) => compare::compare_agents(&arguments, &self.extensions),
             Command::CompareNetworks(arguments) => compare_networks::compare_networks(&arguments),
             Command::History(arguments) => history::history(&arguments, &self.extensions),
+            Command::Report(arguments) => report_command::report(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
+            Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+            Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
         }
     }
 }

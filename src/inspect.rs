@@ -7,12 +7,13 @@ use serde::Serialize;
 use secateur_run::{LoadedNetwork, MemoryBound, Roots, full_costs, is_onnx, least_widths};
 use secateur_sim::WidthRules;
 
+use crate::Failure;
 use crate::arguments::InspectArgs;
 use crate::curves::show_curves;
 use crate::eval::requested_network;
 use crate::inspect_onnx::DocumentReport;
+use crate::screen::show;
 use crate::table::Table;
-use crate::{Failure, screen};
 
 const COSTS: [Cost; 3] = [Cost::Macs, Cost::Params, Cost::ActivationBytes];
 /// The widths that hardware commonly asks for.
@@ -38,14 +39,6 @@ pub(crate) fn inspect(arguments: &InspectArgs) -> Result<(), Failure> {
     fits.with_context(|| format!("network '{}'", network.name)).map_err(Failure::BadArguments)?;
     let report = NetworkReport::new(&network, arguments.protocol);
     show(&report, arguments.json, NetworkReport::to_text)
-}
-
-pub(crate) fn show<T: Serialize>(report: &T, as_json: bool, to_text: fn(&T) -> String) -> Result<(), Failure> {
-    let text = match as_json {
-        true => serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?,
-        false => to_text(report),
-    };
-    Ok(screen::result(text)?)
 }
 
 #[derive(Serialize)]

@@ -14,7 +14,7 @@ use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
 use crate::table::Table;
-use crate::{Failure, screen};
+use crate::{Failure, report_command, screen};
 
 pub(crate) fn plan_scene(arguments: &PlanArgs, extensions: &Extensions) -> Result<(), Failure> {
     let spec = extensions.spec(spec(arguments, extensions)?);
@@ -34,6 +34,7 @@ pub(crate) fn plan_scene(arguments: &PlanArgs, extensions: &Extensions) -> Resul
         true => screen::note(format_args!("the networks are in '{}'", written.directory.display())),
         false => screen::result(closing_table(&written))?,
     }
+    report_command::write_beside(&written.directory, arguments.quiet);
     Ok(())
 }
 

@@ -14,7 +14,8 @@ use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::options::{HistoryArgs, MemoryArgs, RootArgs, ThreadArgs};
 use crate::progress::RunProgress;
-use crate::{Failure, screen};
+use crate::screen::show;
+use crate::{Failure, report_command, screen};
 
 pub(crate) const RETARGET_EXAMPLES: &str = "\
 Examples:
@@ -52,6 +53,9 @@ pub(crate) struct RetargetArgs {
     /// Change the run's scene: 'networks[0].file="other"'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
+    /// Print summary.json instead of the table
+    #[arg(long)]
+    json: bool,
     /// Print nothing but the results
     #[arg(long, short)]
     quiet: bool,
@@ -73,7 +77,8 @@ pub(crate) fn retarget_run(arguments: &RetargetArgs, extensions: &Extensions) ->
         ..RunSpec::new(&arguments.run)
     };
     let result = retarget(&arguments.run, &extensions.spec(spec), &extensions.plugins, &mut progress)?;
-    screen::result(closing_table(&result))?;
+    show(&result.summary, arguments.json, |_| closing_table(&result))?;
+    report_command::write_beside(&result.directory, arguments.quiet);
     screen::note(format_args!("answered in {:.1} s", start.elapsed().as_secs_f64()));
     Ok(())
 }

@@ -7,7 +7,8 @@ use crate::closing_table::closing_table;
 use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
-use crate::{Failure, screen};
+use crate::screen::show;
+use crate::{Failure, report_command};
 
 pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<(), Failure> {
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
@@ -19,7 +20,8 @@ pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<
         Err(_) => None,
     };
     if let Some(result) = result {
-        screen::result(closing_table(result))?;
+        show(&result.summary, arguments.json, |_| closing_table(result))?;
+        report_command::write_beside(&result.directory, arguments.quiet);
     }
     Ok(ended.map(drop)?)
 }

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::Failure;
 
@@ -20,6 +21,18 @@ pub(crate) fn result(text: impl Display) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         done => done,
     }
+}
+
+/// Results as a table, or as JSON.
+///
+/// # Errors
+/// As [`result`].
+pub(crate) fn show<T: Serialize>(report: &T, as_json: bool, to_text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    let text = match as_json {
+        true => serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?,
+        false => to_text(report),
+    };
+    Ok(result(text)?)
 }
 
 /// A remark beside the results. There is nobody to tell when stderr is closed.

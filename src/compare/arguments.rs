@@ -53,6 +53,9 @@ pub(crate) struct CompareArgs {
     /// Change the scene: images.reward=500; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
+    /// Print compare.json instead of the tables
+    #[arg(long)]
+    pub(super) json: bool,
     /// Print nothing but the results
     #[arg(long, short)]
     pub(super) quiet: bool,

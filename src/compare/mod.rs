@@ -15,7 +15,8 @@ pub(crate) use arguments::{COMPARE_EXAMPLES, CompareArgs};
 use crate::extensions::Extensions;
 use crate::interrupt::Interrupt;
 use crate::progress::RunProgress;
-use crate::{Failure, screen};
+use crate::screen::show;
+use crate::{Failure, report_command};
 
 pub(crate) fn compare_agents(arguments: &CompareArgs, extensions: &Extensions) -> Result<(), Failure> {
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
@@ -27,5 +28,7 @@ pub(crate) fn compare_agents(arguments: &CompareArgs, extensions: &Extensions) -
     write("compare.json", serde_json::to_string_pretty(&comparison).map_err(anyhow::Error::from)?)?;
     write("curves.csv", csv::csv(&comparison))?;
     write("curves.svg", drawing::svg(&comparison))?;
-    Ok(screen::result(text::text(&comparison))?)
+    show(&comparison, arguments.json, text::text)?;
+    report_command::write_beside(&comparison.directory, arguments.quiet);
+    Ok(())
 }

@@ -24,6 +24,7 @@ mod plan;
 mod plugins;
 mod real_files;
 mod real_network;
+mod report;
 mod resume;
 mod retarget;
 mod run;

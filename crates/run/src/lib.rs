@@ -72,6 +72,7 @@ pub use compare::{
 };
 pub use directory::checkpoint::{read_checkpoint, seal_checkpoint};
 pub use directory::cut_plan::{CUT_SCRIPT, CutPlan, OutputMark, PlanCheck, PlannedLayer, PlannedSplit};
+pub use directory::entries::REPORT_FILE;
 pub use error::{Incomplete, RunError};
 pub use events::{Measured, Numbers, RunEvent};
 pub use history::directory::import_run;

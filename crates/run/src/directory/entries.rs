@@ -9,7 +9,9 @@ use anyhow::{Context, bail, ensure};
 use secateur_formats::is_temporary_name;
 
 /// Files of a run directory.
-pub(crate) const FILES: [&str; 5] = ["scene.ron", "metrics.jsonl", "log.txt", POLICY_FILE, "summary.json"];
+pub(crate) const FILES: [&str; 6] = ["scene.ron", "metrics.jsonl", "log.txt", POLICY_FILE, "summary.json", REPORT_FILE];
+/// What `report` says of the run, as a page; no run reads it.
+pub const REPORT_FILE: &str = "report.html";
 /// What the agent of a run has learned at the end of its search, as [`secateur_rl::Learner::save`] writes it.
 pub(crate) const POLICY_FILE: &str = "policy.safetensors";
 /// Folders of a run directory.
