@@ -1,8 +1,8 @@
 //! IMPALA (Espeholt et al., ICML 2018) as the ablation of MTACP's Table III: MTACP's network and learner without the
 //! LSTM, and without what is done against sparse rewards.
 //!
-//! Of profile Tuned's remedies, a discount of 1, imitation of the best walks and planned walks go; rewards stay in units
-//! of their standard deviation, which only keeps one learning rate right for every task. The table names no other
+//! Of profile Tuned's remedies, a discount of 1, imitation of the best walks and planned walks go; rewards stay in
+//! units of their standard deviation, which only keeps one learning rate right for every task. The table names no other
 //! difference.
 
 use serde::{Deserialize, Deserializer, Serialize};

@@ -336,7 +336,7 @@ fn planned_walks_keep_to_the_budget_and_find_what_earns_most() {
     for number in 0..100 {
         let walk = walk_of(&learner, number, true, earns);
         assert!(plan.widths.fits(&widths(&walk)) || number == 0, "{:?}", widths(&walk));
-        assert_eq!(walk.log_prob == [super::frame::PLANNED_LOG_PROB; 3], number > 0, "the first is the policy's");
+        assert_eq!(walk.log_prob == [frame::PLANNED_LOG_PROB; 3], number > 0, "the first is the policy's");
         seen.insert(widths(&walk));
         best = best.max(walk.reward[2]);
         learner.learn(&[walk]).unwrap();
@@ -358,7 +358,7 @@ fn half_of_the_walks_are_planned_if_the_settings_say_so_and_a_loaded_learner_pla
     loaded.load(&learner.save().unwrap()).unwrap();
     let walks = |learner: &MtacpLearner| (30..130).map(|n| walk_of(learner, n, true, earns)).collect::<Vec<_>>();
     assert_eq!(walks(&loaded), walks(&learner));
-    let n_planned = walks(&learner).iter().filter(|walk| walk.log_prob[0] == super::frame::PLANNED_LOG_PROB).count();
+    let n_planned = walks(&learner).iter().filter(|walk| walk.log_prob[0] == frame::PLANNED_LOG_PROB).count();
     assert!((35..=65).contains(&n_planned), "{n_planned} of 100");
 }
 
@@ -367,7 +367,7 @@ fn half_of_the_walks_are_planned_if_the_settings_say_so_and_a_loaded_learner_pla
 #[test]
 fn the_policy_learns_nothing_from_planned_walks_but_by_imitation() {
     let mut planned = unroll(&[3], 7);
-    planned.log_prob = vec![super::frame::PLANNED_LOG_PROB; 3];
+    planned.log_prob = vec![frame::PLANNED_LOG_PROB; 3];
     let clipped = PolicyObjective::Clipped { range: 0.2 };
     for (objective, value_weight) in [(PolicyObjective::Vtrace, 0.5), (clipped, 0.0)] {
         let settings =

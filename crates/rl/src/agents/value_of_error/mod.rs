@@ -12,7 +12,7 @@ mod residuals;
 
 use serde::{Deserialize, Serialize};
 
-use self::coefficients::{Prior, ScoredErrors, draw, likely};
+use self::coefficients::{Prior, ScoredErrors, Trend, draw, likely};
 use self::residuals::{Residual, Residuals, expected_improvement};
 use super::plan_search::{BestPlan, PlanRule, PlanSearch, finite, swapped};
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
@@ -145,7 +145,8 @@ impl ValuedErrors {
         let proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
         let fresh = proposals.into_iter().filter(|widths| !self.is_scored(widths));
         let promise = self.promise(task, scored, drawn);
-        fresh.max_by(|a, b| promise(a).total_cmp(&promise(b))).unwrap_or(best)
+        let promised = fresh.map(|widths| (promise.of(task, &widths), widths));
+        promised.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(best, |(_, widths)| widths)
     }
 
     fn is_scored(&self, widths: &[usize]) -> bool {
@@ -153,40 +154,21 @@ impl ValuedErrors {
         known.any(|known| known.iter().zip(widths).all(|(known, &width)| *known as usize == width))
     }
 
-    /// What tells promising widths from others, the more the better.
-    fn promise<'a>(
-        &'a self,
-        task: &'a TaskPlan,
-        scored: &[ScoredErrors],
-        drawn: &'a [f64],
-    ) -> Box<dyn Fn(&[usize]) -> f64 + 'a> {
-        let errors =
-            |widths: &[usize]| (0..widths.len()).map(|place| task.error(place, widths[place])).collect::<Vec<_>>();
+    /// What tells promising widths from others.
+    fn promise<'a>(&self, task: &TaskPlan, scored: &[ScoredErrors], drawn: &'a [f64]) -> Promise<'a> {
         let (Some(trend), true) = (likely(scored, &self.prior(task)), self.settings.residuals) else {
-            return self.least_loss(task, drawn);
-        };
-        let shares = |widths: &[usize]| {
-            let groups = task.widths.groups.iter().zip(widths);
-            groups.map(|(group, &width)| width as f64 / group.n_channels as f64).collect::<Vec<_>>()
+            return Promise::LeastLoss(drawn);
         };
         let residual = |index: usize| {
-            let widths = &self.widths[index * self.n_groups..][..self.n_groups];
-            let widths: Vec<usize> = widths.iter().map(|&width| width as usize).collect();
+            let widths = self.widths[index * self.n_groups..][..self.n_groups].iter();
+            let widths: Vec<usize> = widths.map(|&width| width as usize).collect();
             let value = log_loss(scored[index].loss) - log_loss(trend.loss(&scored[index].errors));
-            Residual { shares: shares(&widths), value }
+            Residual { shares: shares(task, &widths), value }
         };
         let residuals: Vec<Residual> = self.telling().into_iter().map(residual).collect();
-        let Some(process) = Residuals::given(&residuals) else { return self.least_loss(task, drawn) };
-        let best = log_loss(scored.iter().map(|candidate| candidate.loss).fold(f64::INFINITY, f64::min));
-        Box::new(move |widths| {
-            let (mean, deviation) = process.at(&shares(widths));
-            expected_improvement(best, log_loss(trend.loss(&errors(widths))) + mean, deviation)
-        })
-    }
-
-    /// The loss by the drawn coefficients, negative.
-    fn least_loss<'a>(&self, task: &'a TaskPlan, drawn: &'a [f64]) -> Box<dyn Fn(&[usize]) -> f64 + 'a> {
-        Box::new(|widths| -(0..widths.len()).map(|i| drawn[i] * task.error(i, widths[i])).sum::<f64>())
+        let Some(process) = Residuals::given(&residuals) else { return Promise::LeastLoss(drawn) };
+        let best = scored.iter().map(|candidate| candidate.loss).fold(f64::INFINITY, f64::min);
+        Promise::Improvement { trend, process: Box::new(process), best: log_loss(best) }
     }
 
     /// Which candidates the process is given: the best ones and the last ones, ascending.
@@ -204,6 +186,36 @@ impl ValuedErrors {
     fn prior<'a>(&self, task: &'a TaskPlan) -> Prior<'a> {
         Prior { weights: &task.weights, spread: self.settings.spread.into() }
     }
+}
+
+/// What is promising.
+enum Promise<'a> {
+    /// A small loss by these coefficients.
+    LeastLoss(&'a [f64]),
+    /// A logarithm of the loss that is to be expected below the best one.
+    Improvement { trend: Trend, process: Box<Residuals>, best: f64 },
+}
+
+impl Promise<'_> {
+    /// How promising widths are, the more the better.
+    fn of(&self, task: &TaskPlan, widths: &[usize]) -> f64 {
+        match self {
+            Self::LeastLoss(drawn) => -errors(task, widths).iter().zip(*drawn).map(|(error, c)| error * c).sum::<f64>(),
+            Self::Improvement { trend, process, best } => {
+                let (mean, deviation) = process.at(&shares(task, widths));
+                expected_improvement(*best, log_loss(trend.loss(&errors(task, widths))) + mean, deviation)
+            }
+        }
+    }
+}
+
+fn errors(task: &TaskPlan, widths: &[usize]) -> Vec<f64> {
+    widths.iter().enumerate().map(|(place, &width)| task.error(place, width)).collect()
+}
+
+fn shares(task: &TaskPlan, widths: &[usize]) -> Vec<f64> {
+    let groups = task.widths.groups.iter().zip(widths);
+    groups.map(|(group, &width)| width as f64 / group.n_channels as f64).collect()
 }
 
 /// Losses are positive and differ by factors.
