@@ -5,6 +5,23 @@
 //! [`History::runs`] and [`History::run`] read, [`History::export`] writes tables of text, [`History::prune`]
 //! forgets. Knows SQL and no run directory.
 //!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use secateur_history::History;
+//!
+//! let history = History::open_existing(Path::new("history.sqlite"))?;
+//! for run in history.runs()? {
+//!     println!("{} {}: {} walks in {}", run.started, run.status, run.walks, run.directory);
+//!     for task in history.run(&run.id.to_string())?.results {
+//!         println!("  {}: {:?} of the MACs, test accuracy {:?}", task.name, task.macs_share, task.test_accuracy);
+//!     }
+//! }
+//! # Ok::<(), secateur_history::HistoryError>(())
+//! ```
+//!
+//! Words are explained in the glossary of `secateur-net`.
+//!
 #![doc = include_str!("../TABLES.md")]
 
 mod error;

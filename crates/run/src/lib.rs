@@ -22,6 +22,7 @@
 //! Words are explained in [`secateur_net::glossary`].
 
 mod ask_tell;
+mod build;
 mod cache_files;
 mod card;
 mod compare;

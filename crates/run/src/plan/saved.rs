@@ -9,8 +9,8 @@ use secateur_net::ChannelGroups;
 use secateur_sim::{Inputs, Repair, Score};
 use serde::{Deserialize, Serialize};
 
+use crate::build::build;
 use crate::cache_files;
-use crate::directory::claim::build;
 
 /// Rises whenever what is saved, or what it follows from, changes.
 const FORMAT: u32 = 1;
