@@ -28,7 +28,7 @@ impl<'a> UnrollBatch<'a> {
             if unroll.first_recurrent.is_empty() {
                 input.first_recurrent.resize(input.first_recurrent.len() + n_recurrent, 0.0);
             } else {
-                input.first_recurrent.extend(frame.lstm_state(&unroll.first_recurrent)?);
+                input.first_recurrent.extend(frame.lstm_state("unroll", "first_recurrent", &unroll.first_recurrent)?);
             }
         }
         Ok(Self { unrolls, input, n_steps })

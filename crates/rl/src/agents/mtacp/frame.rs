@@ -86,9 +86,15 @@ impl Frame {
     }
 
     /// Of a recurrent state the LSTM's; behind it stand the keep ratios of a walk that was planned.
-    pub(super) fn lstm_state<'a>(&self, recurrent: &'a [f32]) -> Result<&'a [f32], RlError> {
+    /// `op` and `what` name it where it is too short.
+    pub(super) fn lstm_state<'a>(
+        &self,
+        op: &'static str,
+        what: &str,
+        recurrent: &'a [f32],
+    ) -> Result<&'a [f32], RlError> {
         let n_recurrent = self.net.n_recurrent();
-        check_length("mtacp", "recurrent", n_recurrent, recurrent.len().min(n_recurrent))?;
+        check_length(op, what, n_recurrent, recurrent.len().min(n_recurrent))?;
         Ok(&recurrent[..n_recurrent])
     }
 

@@ -115,7 +115,7 @@ impl MtacpPolicy {
                 input.first_recurrent.resize(input.first_recurrent.len() + n_recurrent, 0.0);
             } else {
                 check_finite("act", "recurrent", &request.recurrent)?;
-                input.first_recurrent.extend(frame.lstm_state(&request.recurrent)?);
+                input.first_recurrent.extend(frame.lstm_state("act", "recurrent", &request.recurrent)?);
             }
         }
         input.features.resize(ROWS * frame.net.n_inputs, 0.0);
