@@ -26,13 +26,7 @@ impl ImpalaSettings {
 }
 
 fn defaults(profile: Profile) -> MtacpSettings {
-    let base = MtacpSettings {
-        lstm_units: 0,
-        imitated_walks: 0,
-        imitation_weight: 0.0,
-        planned_share: 0.0,
-        ..MtacpSettings::of(profile)
-    };
+    let base = MtacpSettings::without_remedies(profile);
     match profile {
         Profile::Paper => base,
         Profile::Tuned => MtacpSettings { discount: 0.99, ..base },

@@ -28,13 +28,7 @@ impl PpoSettings {
 }
 
 fn defaults(profile: Profile) -> MtacpSettings {
-    let base = MtacpSettings {
-        lstm_units: 0,
-        imitated_walks: 0,
-        imitation_weight: 0.0,
-        planned_share: 0.0,
-        ..MtacpSettings::of(profile)
-    };
+    let base = MtacpSettings::without_remedies(profile);
     let objective = PolicyObjective::Clipped { range: 0.2 };
     let clip = VtraceClip { lambda: 0.95, ..VtraceClip::default() };
     match profile {
