@@ -55,6 +55,10 @@ class Images(torch.utils.data.Dataset):
 def fine_tune(module, teacher, loader, epochs):
     """Any loop will do: this one distils from the dense network, so that it needs no labels."""
     module.train()
+    # Few images tell little of activations' statistics: BatchNorms keep those that they have.
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            layer.eval()
     # Parameters are new ones: an optimiser is made after cutting.
     optimizer = torch.optim.SGD(module.parameters(), lr=2e-3, momentum=0.9)
     for epoch in range(epochs):
