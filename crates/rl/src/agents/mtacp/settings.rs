@@ -191,7 +191,7 @@ impl MtacpSettings {
     }
 
     /// A profile without the LSTM and without what is done against sparse rewards: what Table III's ablations share.
-    pub(in crate::agents) fn without_remedies(profile: Profile) -> Self {
+    pub(crate) fn without_remedies(profile: Profile) -> Self {
         Self { lstm_units: 0, imitated_walks: 0, imitation_weight: 0.0, planned_share: 0.0, ..Self::of(profile) }
     }
 
