@@ -14,7 +14,8 @@ Examples:
   secateur tune runs/plan/tasks/resnet20/model.safetensors --teacher resnet20 --dataset cifar10 --epochs 5 --out tuned.safetensors
   secateur tune resnet20 --dataset cifar10 --epochs 1 --rate 0.001 --out dense.safetensors --json dense.json
 
-Losses are cross-entropy and distillation; BatchNorm, where there is one, is trained and folded at the end. What is written is
+Losses are cross-entropy and distillation; Convolutions without BatchNorm get one; it is trained
+and folded at the end. What is written is
 an average of the last steps' weights. Test images are looked at before and after, and choose nothing.";
 
 #[derive(Args, Debug)]
@@ -51,6 +52,9 @@ pub(crate) struct TuneArgs {
     /// What outputs are divided by for distillation
     #[arg(long, default_value = "4")]
     pub(crate) temperature: f32,
+    /// Put no BatchNorm behind convolutions that have none; with one, which is folded again at the end, higher rates do
+    #[arg(long)]
+    pub(crate) no_batch_norm: bool,
     /// Longest gradient; longer ones are shortened
     #[arg(long, value_name = "NORM", default_value = "5")]
     pub(crate) clip: f32,

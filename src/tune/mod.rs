@@ -14,7 +14,7 @@ use secateur_kernels::{Arithmetic, Isa, Plan, TrainPlan};
 use secateur_net::Network;
 use secateur_run::{
     FirstImages, LoadedNetwork, MemoryBound, Roots, SavedTraining, Training, TrainingImages, check_fit, correct_images,
-    dataset_for, load_network, thread_pool,
+    dataset_for, load_network, thread_pool, with_batch_norms,
 };
 use secateur_tune::{
     AdamSettings, Augmentation, Decay, LossSettings, OptimiserSettings, SgdSettings, Trainer, TrainerSettings,
@@ -138,11 +138,6 @@ impl<'a> Tuning<'a> {
         let teacher =
             arguments.teacher.as_deref().map(|teacher| teacher_plan(arguments, teacher, network)).transpose()?;
         let (isa, settings) = (Isa::detect(), self.settings());
-        let sizes = [settings.batch, pool.current_num_threads()];
-        let needed = TrainPlan::bytes_needed(&network.original, None, isa, sizes)?;
-        let memory = MemoryBound::new(arguments.memory.memory, pool.current_num_threads());
-        memory.check_training(&network.original, needed, settings.batch)?;
-        let trainer = Trainer::new(&network.original, isa, settings)?;
         let images = TrainingImages {
             data,
             preprocessing: &network.preprocessing,
@@ -150,6 +145,15 @@ impl<'a> Tuning<'a> {
             augmentation: Augmentation { crop: arguments.crop, flip: !arguments.no_flip },
             seed: arguments.seed,
         };
+        let trained = match arguments.no_batch_norm {
+            true => network.original.clone(),
+            false => with_batch_norms(&network.original, &images, pool)?,
+        };
+        let sizes = [settings.batch, pool.current_num_threads()];
+        let needed = TrainPlan::bytes_needed(&trained, None, isa, sizes)?;
+        let memory = MemoryBound::new(arguments.memory.memory, pool.current_num_threads());
+        memory.check_training(&trained, needed, settings.batch)?;
+        let trainer = Trainer::new(&trained, isa, settings)?;
         Training::new(images, trainer, teacher, true)
     }
 

@@ -42,6 +42,7 @@ pub use engine::plan_needs::PlanNeeds;
 pub use engine::reference::run_reference;
 pub use error::KernelError;
 pub use fit::calibrate::{Calibration, calibrate};
+pub use fit::channel_moments::channel_moments;
 pub use fit::contributions::Contributions;
 pub use fit::eliminate::{Reader, RemovalPath, eliminate};
 pub use fit::gram::{NormalEquations, RIDGE};

@@ -47,6 +47,7 @@ mod shape;
 mod shapes;
 mod surgery;
 mod tap;
+mod unfold;
 mod weights;
 mod window;
 
@@ -63,5 +64,6 @@ pub use shape::Shape;
 pub use shapes::output_shape;
 pub use surgery::{KeptChannels, filter_inputs, prune, slice_weight};
 pub use tap::Tap;
+pub use unfold::{ChannelMoments, insert_batch_norms, norm_places};
 pub use weights::{Network, Tensor, Weights, parameter_shapes};
 pub use window::Window;

@@ -106,6 +106,7 @@ pub use summary::{
 };
 pub use threads::{n_threads, thread_pool};
 pub use training::images::TrainingImages;
+pub use training::normalised::with_batch_norms;
 pub use training::session::{EpochMeans, SavedTraining, Training};
 pub use width_pruned::WidthPruned;
 

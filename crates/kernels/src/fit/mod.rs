@@ -2,6 +2,7 @@
 
 pub(crate) mod activations;
 pub(crate) mod calibrate;
+pub(crate) mod channel_moments;
 pub(crate) mod contributions;
 pub(crate) mod eliminate;
 pub(crate) mod gram;

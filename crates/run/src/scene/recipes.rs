@@ -46,6 +46,8 @@ pub struct Tune {
     pub distillation: f32,
     /// What outputs are divided by for distillation.
     pub temperature: f32,
+    /// Whether convolutions that have no BatchNorm (in a repaired network it is folded) get one while they are trained.
+    pub batch_norm: bool,
     /// Most pixels that images are moved by.
     pub crop: usize,
     /// Whether half of the images are mirrored.
@@ -65,6 +67,7 @@ impl Default for Tune {
             optimiser: TuneOptimiser::Sgd,
             distillation: 0.9,
             temperature: 4.0,
+            batch_norm: true,
             crop: 4,
             flip: true,
             held_out: 2000,

@@ -2,6 +2,7 @@
 
 pub(crate) mod images;
 pub(crate) mod matched;
+pub(crate) mod normalised;
 pub(crate) mod session;
 pub(crate) mod stages;
 pub(crate) mod trained;

@@ -15,6 +15,7 @@ use secateur_tune::{
 
 use super::images::TrainingImages;
 use super::matched::{matched_values, output_match};
+use super::normalised::with_batch_norms;
 use super::session::{EpochMeans, Training};
 use super::trained::{Trained, TrainingKey, TrainingStage, values_of, winner_with};
 use crate::error::RunError;
@@ -397,16 +398,21 @@ impl TrainingTask<'_> {
             let n = images.places.len();
             return Err(anyhow!("{n} training images are left to learn from, a step takes {}", settings.batch));
         }
+        let normalised = match self.recipe {
+            Recipe::Tune(tune) if tune.batch_norm => Some(with_batch_norms(&winner.network, &images, self.pool)?),
+            Recipe::Tune(_) | Recipe::Polish(_) => None,
+        };
+        let network = normalised.as_ref().unwrap_or(&winner.network);
         let teacher = self.teacher(winner)?;
         let fit = |network: &Network, teacher: Option<&Teacher<'_>>| {
             let sizes = [settings.batch, self.pool.current_num_threads()];
             let needed = TrainPlan::bytes_needed(network, teacher, isa, sizes)?;
             memory.check_training(network, needed, settings.batch)
         };
-        fit(&winner.network, teacher.as_ref())?;
+        fit(network, teacher.as_ref())?;
         let trainer = match &teacher {
-            Some(teacher) => Trainer::with_teacher(&winner.network, teacher, isa, settings)?,
-            None => Trainer::new(&winner.network, isa, settings)?,
+            Some(teacher) => Trainer::with_teacher(network, teacher, isa, settings)?,
+            None => Trainer::new(network, isa, settings)?,
         };
         let distilled = (teacher.is_none() && settings.loss.distillation > 0.0)
             .then(|| Plan::compile(&self.prepared.network, Arithmetic::default()))
