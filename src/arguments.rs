@@ -20,7 +20,7 @@ use crate::plan::{DatasetArg, dataset};
 use crate::report_command::{REPORT_EXAMPLES, ReportArgs};
 use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
 use crate::shell::{COMPLETIONS_EXAMPLES, CompletionsArgs, MAN_EXAMPLES, ManArgs};
-use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
+use crate::tune::arguments::{TRAIN_EXAMPLES, TUNE_EXAMPLES, TrainArgs, TuneArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -129,6 +129,9 @@ pub(crate) enum Command {
     /// Measure a network's top-1 accuracy
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
+    /// Train a network from scratch
+    #[command(after_help = TRAIN_EXAMPLES)]
+    Train(TrainArgs),
     /// Train a network further, with another one as its teacher
     #[command(after_help = TUNE_EXAMPLES)]
     Tune(TuneArgs),
@@ -211,7 +214,7 @@ impl CheckArgs {
 }
 
 /// One number for both sides, or rows and columns.
-fn size(text: &str) -> Result<[usize; 2], String> {
+pub(crate) fn size(text: &str) -> Result<[usize; 2], String> {
     let (rows, cols) = text.split_once(['x', 'X']).unwrap_or((text, text));
     let side = |text: &str| text.trim().parse().ok().filter(|side| SIDES.contains(side));
     side(rows).zip(side(cols)).map(|(rows, cols)| [rows, cols]).ok_or_else(|| {

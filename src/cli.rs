@@ -72,6 +72,7 @@ impl Cli {
             Command::Inspect(arguments) => inspect::inspect(&arguments),
             Command::Plan(arguments) => plan::plan_scene(&arguments, &self.extensions),
             Command::Eval(arguments) => eval::eval(&arguments),
+            Command::Train(arguments) => tune::train::train(&arguments),
             Command::Tune(arguments) => tune::tune(&arguments),
             Command::Retarget(arguments) => retarget::retarget_run(&arguments, &self.extensions),
             Command::Compare(arguments) => compare::compare_agents(&arguments, &self.extensions),

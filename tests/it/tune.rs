@@ -65,3 +65,58 @@ fn what_cannot_be_tuned_is_refused() {
         assert!(got == Some(code) && text.contains(part), "{extra:?}: {got:?} {text}");
     }
 }
+
+fn train(dir: &Path, [network, dataset]: [&str; 2], extra: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.args(["train", network, "--dataset", dataset, "--batch", "16", "--no-flip", "--held-out", "100"]);
+    command.args(extra).arg("--out").arg(dir.join("trained.safetensors")).output().unwrap()
+}
+
+#[test]
+fn a_network_learns_from_scratch_with_the_same_result_on_any_number_of_threads() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [json, trained] =
+        ["report.json", "trained.safetensors"].map(|name| dirs.each_ref().map(|dir| dir.path().join(name)));
+    for (at, n_threads) in ["1", "3"].into_iter().enumerate() {
+        let how = ["--epochs", "4", "--limit", "1700", "--crop", "0", "--threads", n_threads, "--json"];
+        let output = train(
+            dirs[at].path(),
+            ["scenes/quickstart/textures.safetensors", "textures"],
+            &[&how[..], &[json[at].to_str().unwrap()]].concat(),
+        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(fs::read(&trained[0]).unwrap() == fs::read(&trained[1]).unwrap());
+    let report: Value = serde_json::from_slice(&fs::read(&json[0]).unwrap()).unwrap();
+    let accuracy = report["test_accuracy"].as_f64().unwrap();
+    // One in ten is told right by chance.
+    assert!(accuracy > 0.4, "{report}");
+    // The file is a network like any other, with its graph, its BatchNorms and its preprocessing.
+    let mut eval = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    let output = eval.arg("eval").arg(&trained[0]).args(["--dataset", "textures"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.trim_end().lines().last().unwrap().starts_with(&format!("top1 {accuracy:.4}")), "{text}");
+}
+
+#[test]
+fn a_named_architecture_is_built_for_the_images_and_other_names_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = train(dir.path(), ["lenet5", "shapes"], &["--epochs", "1", "--limit", "164", "--rate", "0.01"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let certificate: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("trained.certificate.json")).unwrap()).unwrap();
+    // Of 32x32 images of three channels: 6 * 76 + 16 * 151 + 120 * (16 * 36 + 1) + 84 * 121 + 10 * 85.
+    assert_eq!(certificate["params"], 456 + 2416 + 120 * 577 + 84 * 121 + 850);
+    for (network, extra, part) in [
+        ("lenet6", &[][..], "lenet5"),
+        (NETWORK, &["--size", "16"], "leave --size out"),
+        ("vgg16", &["--size", "16"], "features."),
+    ] {
+        let other = tempfile::tempdir().unwrap();
+        let output = train(other.path(), [network, "shapes"], &[&["--epochs", "1"], extra].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains(part), "{network}: {text}");
+        assert!(!other.path().join("trained.safetensors").exists());
+    }
+}

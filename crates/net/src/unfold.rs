@@ -58,7 +58,8 @@ pub fn norm_places(graph: &Graph) -> Vec<NodeId> {
 pub fn insert_batch_norms(network: &Network, moments: &BTreeMap<NodeId, ChannelMoments>) -> Result<Network, NetError> {
     let graph = network.graph();
     let names: BTreeSet<&str> = graph.nodes().iter().map(|node| node.name.as_str()).collect();
-    let (mut nodes, mut weights): (Vec<Node>, Weights) = (Vec::new(), network.weights().clone());
+    let mut weights = network.weights().clone();
+    let mut nodes: Vec<Node> = Vec::with_capacity(graph.nodes().len() + moments.len());
     let mut place: Vec<NodeId> = Vec::with_capacity(graph.nodes().len());
     for (id, node) in graph.nodes().iter().enumerate() {
         let inputs = node.inputs.iter().map(|&input| place[input]).collect();

@@ -87,6 +87,7 @@ pub use inputs::onnx_document::{is_onnx, open_document};
 pub use inputs::reachable::{Reachable, full_cost, full_costs, least_widths};
 pub use inputs::resolve::{Resolved, check_fit, check_images_fit, resolve};
 pub use inputs::roots::Roots;
+pub use inputs::untrained::{Untrained, untrained_network};
 pub use inputs::wide_layers::wide_layers;
 pub use learning::AgainstRandom;
 pub use observer::{Observer, Stage, StageKind};

@@ -62,6 +62,8 @@ pub struct TrainerState {
     statistics: Vec<f32>,
     optimiser: Optimiser,
     average: WeightAverage,
+    /// Of the running statistics, which belong to the weights of their steps.
+    average_statistics: WeightAverage,
 }
 
 /// What the network should say of the images of a step.
@@ -100,14 +102,16 @@ impl Trainer {
         let LossSettings { distillation, .. } = settings.loss;
         checked("share of distillation", distillation, (0.0..=1.0).contains(&distillation), "from 0 to 1")?;
         checked("longest gradient", settings.clip, settings.clip > 0.0, "above 0")?;
-        let n_values = plan.values().len();
+        let (n_values, n_statistics) = (plan.values().len(), plan.statistics().len());
+        let half_life = (settings.half_life * settings.n_steps as f32).max(1.0);
         let progress = TrainerState {
             settings,
             step: 0,
             values: Vec::new(),
             statistics: Vec::new(),
             optimiser: Optimiser::new(plan.parameters(), settings.optimiser)?,
-            average: WeightAverage::new(n_values, (settings.half_life * settings.n_steps as f32).max(1.0))?,
+            average: WeightAverage::new(n_values, half_life)?,
+            average_statistics: WeightAverage::new(n_statistics, half_life)?,
         };
         Ok(Self { settings, schedule, plan, scaled: vec![0.0; n_values], progress })
     }
@@ -188,17 +192,20 @@ impl Trainer {
         self.scaled.iter_mut().zip(gradient).for_each(|(to, g)| *to = factor * g);
         self.progress.optimiser.step(values, &self.scaled, rate);
         self.progress.average.add(values);
+        self.progress.average_statistics.add(&self.plan.statistics());
         self.progress.step += 1;
         Ok(report)
     }
 
-    /// The network with the average of the weights so far: what is used and written.
+    /// The network with the averages of the weights and of the running statistics so far: what is used and written.
     ///
     /// # Errors
     /// A parameter that is not finite, by name.
     pub fn network(&self) -> Result<Network, TuneError> {
-        let average = self.progress.average.values();
-        let values = if self.progress.step == 0 { self.plan.values() } else { average };
-        Ok(self.plan.network_with(values)?)
+        let TrainerState { step, average, average_statistics, .. } = &self.progress;
+        if *step == 0 {
+            return Ok(self.plan.network()?);
+        }
+        Ok(self.plan.network_with(average.values(), average_statistics.values())?)
     }
 }

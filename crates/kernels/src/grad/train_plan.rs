@@ -209,23 +209,24 @@ impl TrainPlan {
     /// # Errors
     /// A parameter that is no longer finite, by name.
     pub fn network(&self) -> Result<Network, KernelError> {
-        self.network_with(&self.values)
+        self.network_with(&self.values, &self.statistics())
     }
 
-    /// The network as it is now, with other values of its trained parameters.
+    /// The network with other values of its trained parameters, and other running statistics.
     ///
     /// # Errors
-    /// As [`Self::network`], or when there are not as many values as trained parameters have.
-    pub fn network_with(&self, values: &[f32]) -> Result<Network, KernelError> {
-        if values.len() != self.values.len() {
-            let (expected, got) = (self.values.len(), values.len());
-            return Err(KernelError::Length { what: "values of the trained parameters".into(), expected, got });
-        }
+    /// As [`Self::network`] and [`Self::restore`].
+    pub fn network_with(&self, values: &[f32], statistics: &[f32]) -> Result<Network, KernelError> {
+        self.check_lengths(values, statistics)?;
         let (graph, mut weights) = self.network.clone().into_parts();
         let of_parameters = self.program.parameters.iter().map(|p| (p.name.clone(), &values[p.range.clone()]));
+        let mut rest = statistics;
         let of_norms = self.program.norms.iter().flat_map(|norm| {
-            let name = |statistic: &str| format!("{}.{statistic}", norm.name);
-            [(name("running_mean"), &norm.running_mean[..]), (name("running_var"), &norm.running_var[..])]
+            ["running_mean", "running_var"].map(|statistic| {
+                let (of_norm, others) = rest.split_at(norm.channels);
+                rest = others;
+                (format!("{}.{statistic}", norm.name), of_norm)
+            })
         });
         for (name, data) in of_parameters.chain(of_norms) {
             weights.get_mut(&name).map(Tensor::data_mut).into_iter().for_each(|to| to.copy_from_slice(data));
@@ -244,15 +245,7 @@ impl TrainPlan {
     /// # Errors
     /// When there are not as many as this network has.
     pub fn restore(&mut self, values: &[f32], statistics: &[f32]) -> Result<(), KernelError> {
-        let n_statistics = self.program.norms.iter().map(|norm| 2 * norm.channels).sum();
-        for (what, expected, got) in [
-            ("values of the trained parameters", self.values.len(), values.len()),
-            ("running statistics", n_statistics, statistics.len()),
-        ] {
-            if expected != got {
-                return Err(KernelError::Length { what: what.into(), expected, got });
-            }
-        }
+        self.check_lengths(values, statistics)?;
         self.values.copy_from_slice(values);
         let mut rest = statistics;
         for norm in &mut self.program.norms {
@@ -260,6 +253,19 @@ impl TrainPlan {
                 let (of_norm, others) = rest.split_at(to.len());
                 to.copy_from_slice(of_norm);
                 rest = others;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_lengths(&self, values: &[f32], statistics: &[f32]) -> Result<(), KernelError> {
+        let n_statistics = self.program.norms.iter().map(|norm| 2 * norm.channels).sum();
+        for (what, expected, got) in [
+            ("values of the trained parameters", self.values.len(), values.len()),
+            ("running statistics", n_statistics, statistics.len()),
+        ] {
+            if expected != got {
+                return Err(KernelError::Length { what: what.into(), expected, got });
             }
         }
         Ok(())

@@ -4,8 +4,8 @@ use super::BN_EPS;
 use crate::{Conv2d, Graph, GraphBuilder, NetError, NodeId, Op, Pointwise, Shape, Weights, Window};
 
 /// Names [`build`] knows.
-pub const ARCHITECTURES: [&str; 7] =
-    ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16", "mobilenet_v1"];
+pub const ARCHITECTURES: [&str; 8] =
+    ["resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16", "mobilenet_v1", "lenet5"];
 
 /// The graph of a known architecture for images of shape `input` and `n_classes` classes.
 ///
@@ -20,6 +20,7 @@ pub fn build(name: &str, input: Shape, n_classes: usize) -> Result<Graph, NetErr
         "resnet110" => resnet(18, input, n_classes),
         "vgg16" => vgg16(input, n_classes),
         "mobilenet_v1" => mobilenet_v1(input, n_classes),
+        "lenet5" => lenet5(input, n_classes),
         _ => Err(NetError::UnknownArchitecture { name: name.into(), known: ARCHITECTURES.join(", ") }),
     }
 }
@@ -107,6 +108,30 @@ fn vgg16(input: Shape, n_classes: usize) -> Result<Graph, NetError> {
     }
     let pooled = g.push("pool", Op::GlobalAvgPool, &[x]);
     g.push("classifier", Op::Linear { in_features: width, out_features: n_classes, bias: true }, &[pooled]);
+    g.finish()
+}
+
+/// LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998) with rectifiers, maxima and a Linear layer at the end, as it is
+/// used today: on 28x28 images of one channel 61,706 parameters.
+fn lenet5(input: Shape, n_classes: usize) -> Result<Graph, NetError> {
+    let mut g = GraphBuilder::new(input);
+    let (mut x, mut shape) = (0, input);
+    for (name, out, padding) in [("conv1", 6, 2), ("conv2", 16, 0)] {
+        x = g.push(name, Op::Conv2d(Conv2d { bias: true, ..Conv2d::square(shape.c, out, 5, 1, padding) }), &[x]);
+        x = g.push(name.replace("conv", "relu"), Op::Pointwise(Pointwise::Relu), &[x]);
+        x = g.push(name.replace("conv", "pool"), Op::MaxPool(Window::new([2; 2], [2; 2], [0; 2])), &[x]);
+        let halved = |n: usize| (n + 2 * padding).saturating_sub(4) / 2;
+        shape = Shape { c: out, h: halved(shape.h), w: halved(shape.w) };
+    }
+    x = g.push("flatten", Op::Flatten, &[x]);
+    let mut width = shape.len();
+    for (name, out) in [("fc1", 120), ("fc2", 84), ("fc3", n_classes)] {
+        x = g.push(name, Op::Linear { in_features: width, out_features: out, bias: true }, &[x]);
+        if name != "fc3" {
+            x = g.push(name.replace("fc", "relu_fc"), Op::Pointwise(Pointwise::Relu), &[x]);
+        }
+        width = out;
+    }
     g.finish()
 }
 

@@ -12,8 +12,12 @@ use super::load::{LoadedNetwork, NetworkChoices, in_file};
 pub const BUILDER_INPUT: Shape = Shape { c: 3, h: 32, w: 32 };
 /// Where the built-in architectures, by the beginning of their names, keep the weights `[classes, features]` of their
 /// last operation.
-const CLASSIFIERS: [(&str, &str); 3] =
-    [("resnet", "linear.weight"), ("mobilenet", "classifier.0.weight"), ("vgg", "classifier.weight")];
+const CLASSIFIERS: [(&str, &str); 4] = [
+    ("resnet", "linear.weight"),
+    ("mobilenet", "classifier.0.weight"),
+    ("vgg", "classifier.weight"),
+    ("lenet", "fc3.weight"),
+];
 /// What to do with a network whose parameters do not tell its graph.
 const EXPORT: &str = "export the network to ONNX, which holds its graph as well: torch.onnx.export(model.eval(), example, \
                       'm.onnx'), where `example` is a batch of images; or put the graph into the file as safetensors metadata, as \

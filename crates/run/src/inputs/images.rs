@@ -23,7 +23,7 @@ pub struct ResolvedDataset {
 }
 
 /// Folder of decoded images, beside the compiled pipelines of cards.
-fn decoded_images() -> Option<PathBuf> {
+pub(super) fn decoded_images() -> Option<PathBuf> {
     cache_files::folder().map(|folder| folder.join("images"))
 }
 

@@ -16,4 +16,5 @@ pub(crate) mod roots;
 mod scale_fit;
 pub(crate) mod scene_file;
 pub(crate) mod task_widths;
+pub(crate) mod untrained;
 pub(crate) mod wide_layers;

@@ -63,7 +63,7 @@ impl Default for Tune {
         Self {
             epochs: 20,
             batch: 64,
-            rate: 0.005,
+            rate: 0.01,
             optimiser: TuneOptimiser::Sgd,
             distillation: 0.9,
             temperature: 4.0,

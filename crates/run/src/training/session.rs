@@ -137,7 +137,15 @@ impl<'a> Training<'a> {
     /// # Errors
     /// A parameter that is not finite, by name.
     pub fn network(&self) -> anyhow::Result<Network> {
-        Ok(fold_batch_norm(&self.trainer.network()?)?)
+        Ok(fold_batch_norm(&self.unfolded()?)?)
+    }
+
+    /// As [`Self::network`], with the BatchNorms that it is trained with.
+    ///
+    /// # Errors
+    /// As [`Self::network`].
+    pub fn unfolded(&self) -> anyhow::Result<Network> {
+        Ok(self.trainer.network()?)
     }
 
     /// All that is needed to go on from here.
