@@ -41,7 +41,7 @@ fn inherit(net: &Net, learner: &mut MtacpLearner, state: &[u8], budgets: &[f64])
     let origins: Vec<TaskOrigin> =
         budgets.iter().map(|&b| TaskOrigin::between(b, &earlier, net.n_layers(), net.n_layers())).collect();
     let (n_tasks_then, walk_length_max_then) = (LEARNED.len(), net.n_layers());
-    learner.inherit(&Inheritance { state, walk_length_max_then, n_tasks_then, origins: &origins }).unwrap();
+    learner.inherit(&Inheritance { state, walk_length_max_then, n_tasks_then, origins: &origins, progress: 1.0 }).unwrap();
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_state_of_other_tasks_or_another_agent_is_refused_and_changes_nothing() {
     let origin = TaskOrigin { shares: vec![(0, 1.0)], walk_length_then: 5, walk_length: 5 };
     let mut refused = |state: &[u8], n_tasks_then: usize, shares: Vec<(usize, f32)>| {
         let origins = [TaskOrigin { shares, ..origin.clone() }];
-        let from = Inheritance { state, walk_length_max_then: 5, n_tasks_then, origins: &origins };
+        let from = Inheritance { state, walk_length_max_then: 5, n_tasks_then, origins: &origins, progress: 1.0 };
         let told = fresh.inherit(&from).unwrap_err().to_string();
         assert_eq!(fresh.save().unwrap(), before);
         told
@@ -92,6 +92,6 @@ fn a_state_of_other_tasks_or_another_agent_is_refused_and_changes_nothing() {
         panic!("it learns")
     };
     let origins = [origin];
-    let from = Inheritance { state: &state, walk_length_max_then: 5, n_tasks_then: 3, origins: &origins };
+    let from = Inheritance { state: &state, walk_length_max_then: 5, n_tasks_then: 3, origins: &origins, progress: 1.0 };
     assert!(evolution.inherit(&from).unwrap_err().to_string().contains("cannot take over"));
 }

@@ -234,7 +234,7 @@ impl Learner for MtacpLearner {
     }
 
     /// The weights, and for the table's row of a group the mean of the rows that it is like. The exploration is that of
-    /// the end of a search; what was remembered of tasks and walks stays behind.
+    /// the share of a search that is taken for done; what was remembered of tasks and walks stays behind.
     fn inherit(&mut self, from: &Inheritance<'_>) -> Result<(), RlError> {
         let reader = StateReader::new(from.state)?;
         let mut values = reader.f32("weights")?;
@@ -259,7 +259,8 @@ impl Learner for MtacpLearner {
                 values.push(sum.ok_or_else(|| RlError::State { what: "it has no row of such a task".to_owned() })?);
             }
         }
-        let mut state = State { n_walks: self.walks_planned, ..self.state.clone() };
+        let n_walks = (from.progress * self.walks_planned as f64).round() as u64;
+        let mut state = State { n_walks, ..self.state.clone() };
         state.params.restore(values)?;
         self.policy = Arc::new(publish(&self.frame, &state, self.walks_planned)?);
         self.state = state;

@@ -4,7 +4,7 @@
 use super::frame::Frame;
 use super::memory::is_whole_walk;
 use crate::agents::plan_search::{PlanRule, TriedPlans, untried};
-use crate::agents::value_of_error::ValuedErrors;
+use crate::agents::value_of_error::{ValuedErrors, is_from_sources};
 use crate::error::RlError;
 use crate::interface::ActRequest;
 use crate::rng::RngStream;
@@ -43,7 +43,7 @@ impl PlannedWalks {
         let is_planned = request.explore
             && !frame.keeps_plan(request.walk)
             && plan.n_groups() == request.n_layers as usize
-            && rng.uniform() < frame.settings.planned_share;
+            && (rng.uniform() < frame.settings.planned_share || is_from_sources(plan, request.walk));
         if !is_planned {
             return Ok(None);
         }
