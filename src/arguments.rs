@@ -182,6 +182,10 @@ pub(crate) struct RunArgs {
     pub(crate) memory: MemoryArgs,
     #[command(flatten)]
     pub(crate) history: HistoryArgs,
+    /// Learn from the runs that were finished when the history had this snapshot, not from all that are now: with the
+    /// name in a run's summary.json, and its scene, the same run again
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) history_at: Option<String>,
     /// Change the scene for this run: walks_per_task=50, 'budgets[0].ratio=0.4'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
@@ -254,6 +258,7 @@ impl RunArgs {
             threads: self.threads.threads,
             memory: self.memory.memory,
             history: self.history.history.clone(),
+            history_at: self.history_at.clone(),
             ..RunSpec::new(&self.scene)
         }
     }

@@ -130,7 +130,7 @@ fn tables_of_text_hold_every_row_whatever_is_in_it() {
     history.record(&run("first", 3)).unwrap();
     let files = history.export(&dir.path().join("out/csv")).unwrap();
     let rows: u64 = files.iter().map(|(_, n)| n).sum();
-    assert_eq!(rows, 1 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 1);
+    assert_eq!(rows, 1 + 1 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 1);
     let mut walks = csv::Reader::from_path(dir.path().join("out/csv/walks.csv")).unwrap();
     let column = walks.headers().unwrap().iter().position(|name| name == "reward").unwrap();
     let rewards: Vec<f64> = walks.records().map(|row| row.unwrap()[column].parse().unwrap()).collect();

@@ -8,11 +8,11 @@ use super::frame::Frame;
 use super::loss::{Loss, LossInput};
 use super::memory::{self, TaskMemory};
 use super::net::NetShape;
-use super::planned_walks::PlannedWalks;
 use super::policy::MtacpPolicy;
 use super::report::GradientStepSums;
 use super::settings::{MtacpSettings, SigmaRule, UnrollRule};
 use crate::agent::EnvironmentSpec;
+use crate::agents::planned_walks::PlannedWalks;
 use crate::error::{During, RlError, check_finite};
 use crate::inheritance::Inheritance;
 use crate::interface::{LearnReport, Learner, Policy};
@@ -85,7 +85,7 @@ impl MtacpLearner {
             optimizer: Optimizer::new(frame.settings.optimizer, params.values().len()),
             params,
             memories: vec![TaskMemory::default(); agent.n_tasks],
-            planned: PlannedWalks::new(&frame),
+            planned: PlannedWalks::new(frame.planning(), frame.plans.as_ref(), frame.n_tasks),
             n_updates: 0,
             n_walks: 0,
         };
@@ -124,7 +124,7 @@ impl MtacpLearner {
             unroll.check(frame.n_features)?;
             frame.table_row(unroll.task, 0)?;
             self.state.memories[unroll.task as usize].add(unroll, n_best);
-            self.state.planned.add(&frame, unroll);
+            self.state.planned.add(unroll);
         }
         let memories = self.state.memories.clone();
         let remembered = memories.iter().flat_map(|memory| &memory.best);

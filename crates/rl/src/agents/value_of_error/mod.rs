@@ -82,6 +82,10 @@ impl AgentSettings for ValueOfErrorSettings {
         Some(self.weights)
     }
 
+    fn learns_from_history(&self) -> bool {
+        true
+    }
+
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         Ok(self.search(environment, Some(plans)))
     }

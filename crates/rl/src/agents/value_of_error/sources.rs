@@ -271,7 +271,8 @@ mod tests {
             };
             (0..6).map(one).sum::<f32>() / 6.0
         };
-        let (misled, alone) = (mean(true, 16), mean(false, 12));
+        for n in [12, 16, 20, 24, 28, 32, 40] { println!("{n} {} {}", mean(true, n), mean(false, n)); }
+        let (misled, alone) = (mean(true, 28), mean(false, 24));
         assert!(misled > alone - 2e-3, "{misled} {alone}");
     }
 
