@@ -28,6 +28,9 @@ Examples:
   secateur run my.ron --out runs/first
   secateur run my.ron --out runs/first --resume       after Ctrl-C, a crash or kill -9
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
+  secateur run my.ron --out runs/next --set history.transfer=true --set history.augmented=true --set history.assistant=true
+                                          begin with what earlier runs learned
+  secateur run my.ron --out runs/again --history-at 12-9f3ca1b2c4d5     with the same `history`: that run again
 
 The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
 tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json; plan.json

@@ -140,7 +140,7 @@ pub(crate) mod tests {
             drop(old);
             let history = crate::History::open(&path).unwrap();
             let runs = history.runs().unwrap();
-            // Runs that were finished when nothing counted them are counted now, and snapshots that hold them known again.
+            // Runs that were finished when nothing counted them are counted now.
             let snapshot = history.snapshot().unwrap();
             let last = if (1..3).contains(&from) { "7" } else { "0" };
             assert_eq!(snapshot.to_string().split('-').next(), Some(last), "from {from}");

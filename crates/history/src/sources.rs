@@ -14,8 +14,8 @@ const HASH_LEN: usize = 12;
 /// More than any learner's state takes.
 const POLICY_BYTES_MAX: u64 = 1 << 30;
 
-/// The runs that were finished at some moment. Its name, `<runs>-<hash>`, says which, and is known again as long as none
-/// of them is forgotten.
+/// The runs that were finished at some moment. Its name, `<runs>-<hash>`, says which, and is known again as long as
+/// none of them is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Runs with at most this number in `runs.finished`.

@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use secateur_history::{
-    BoundRecord, CertificateRecord, CurveRecord, GroupRecord, History, HistoryError, LayerRecord, NetworkRecord, ResultRecord,
-    RunRecord, RunStatus, SCHEMA_VERSION, StoredScore, TaskRecord, WalkRecord,
+    BoundRecord, CertificateRecord, CurveRecord, GroupRecord, History, HistoryError, LayerRecord, NetworkRecord,
+    ResultRecord, RunRecord, RunStatus, SCHEMA_VERSION, StoredScore, TaskRecord, WalkRecord,
 };
 
 fn curve(weight: f64) -> CurveRecord {
-    CurveRecord { name: "conv1".into(), channels: 8, widths: vec![1, 4, 8], errors: vec![0.7, 0.1 + 0.2, 1e-300], weight }
+    CurveRecord {
+        name: "conv1".into(),
+        channels: 8,
+        widths: vec![1, 4, 8],
+        errors: vec![0.7, 0.1 + 0.2, 1e-300],
+        weight,
+    }
 }
 
 /// A finished run of one task with `n_walks` candidates, begun in 2026.

@@ -123,8 +123,8 @@ pub trait AgentSettings: Debug + Send + Sync {
         false
     }
 
-    /// The same, but nearly all walks that explore are proposed by what errors are found to cost; none for an agent that
-    /// takes no such proposals.
+    /// The same, but nearly all walks that explore are proposed by what errors are found to cost; none for an agent
+    /// that takes no such proposals.
     fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
         None
     }

@@ -23,8 +23,8 @@ pub struct Inheritance<'a> {
     pub n_tasks_then: usize,
     /// One for each task of now.
     pub origins: &'a [TaskOrigin],
-    /// Share of the walks planned, [0, 1], that exploration and step sizes take for done: 1 for a policy that is to act,
-    /// less for one that is to learn on.
+    /// Share of the walks planned, [0, 1], that exploration and step sizes take for done: 1 for a policy that is to
+    /// act, less for one that is to learn on.
     pub progress: f64,
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct LearnedTask {
 }
 
 impl LearnedTask {
-    fn of((place, task): (usize, &TaskSummary)) -> Self {
+    fn of(place: usize, task: &TaskSummary) -> Self {
         Self {
             place,
             network: task.network.clone(),
@@ -79,7 +79,7 @@ impl LearnedPolicy {
             run.display(),
             summary.agent
         );
-        let tasks = summary.tasks.iter().enumerate().map(LearnedTask::of).collect();
+        let tasks = summary.tasks.iter().enumerate().map(|(place, task)| LearnedTask::of(place, task)).collect();
         Ok(Self::new(read(POLICY_FILE, STATE_BYTES_MAX)?, summary.tasks.len(), tasks))
     }
 
@@ -96,7 +96,7 @@ impl LearnedPolicy {
         let Agent::Learning(mut learner) = agent else {
             return Err(RlError::State { what: "the agent of the earlier run does not learn".to_owned() });
         };
-        self.hand_over(&mut *learner, 1.0, (tasks, networks))?;
+        self.hand_over(&mut *learner, 1.0, tasks, networks)?;
         Ok(Agent::Fixed(learner.policy()))
     }
 
@@ -110,14 +110,15 @@ impl LearnedPolicy {
         tasks: &[TaskSetup],
         networks: &[Arc<Prepared>],
     ) -> Result<(), RlError> {
-        self.hand_over(learner, PROGRESS, (tasks, networks))
+        self.hand_over(learner, PROGRESS, tasks, networks)
     }
 
     fn hand_over(
         &self,
         learner: &mut dyn Learner,
         progress: f64,
-        (tasks, networks): (&[TaskSetup], &[Arc<Prepared>]),
+        tasks: &[TaskSetup],
+        networks: &[Arc<Prepared>],
     ) -> Result<(), RlError> {
         let origins: Vec<TaskOrigin> = tasks.iter().map(|task| self.origin(task, &networks[task.network])).collect();
         learner.inherit(&Inheritance {

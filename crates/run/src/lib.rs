@@ -211,16 +211,7 @@ pub(crate) fn run_on(
         earlier,
         told,
     };
-    let mut run = Run {
-        job,
-        journal,
-        history,
-        scores,
-        refits,
-        trainings,
-        searched_all: false,
-        is_stopping: false,
-    };
+    let mut run = Run { job, journal, history, scores, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
     let n_known = run.scores.n_taken();

@@ -406,7 +406,16 @@ pub(crate) fn begin(
     let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);
     let Some(saved) = saved else {
         let rewards = vec![WalkRewards::default(); job.tasks.len()];
-        return Ok(Ongoing { search, plans, misfit, rewards, n_ended: 0, n_counted: 0, before: SearchTimes::default(), start });
+        return Ok(Ongoing {
+            search,
+            plans,
+            misfit,
+            rewards,
+            n_ended: 0,
+            n_counted: 0,
+            before: SearchTimes::default(),
+            start,
+        });
     };
     let mut saved_search = saved.search;
     let counted = |stats: &TaskStats| match scene.ends_after {

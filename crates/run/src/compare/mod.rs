@@ -84,7 +84,8 @@ pub fn compare(spec: &CompareSpec, plugins: &PluginList, observer: &mut dyn Obse
     let compared = Compared::of(spec).map_err(RunError::BadArguments)?;
     // Before anything is written, so that mistakes in the scene or an agent's settings leave nothing behind.
     let (scene, _) = crate::check(&seed_spec(spec, &compared, spec.seeds[0], PathBuf::new()), plugins)?;
-    let (directory, history_at) = claim(spec, &compared, snapshot(&spec.run, &scene)).map_err(RunError::BadArguments)?;
+    let (directory, history_at) =
+        claim(spec, &compared, snapshot(&spec.run, &scene)).map_err(RunError::BadArguments)?;
     let mut records = Vec::new();
     for (at, &seed) in spec.seeds.iter().enumerate() {
         let of_seed = directory.join(format!("seed-{seed}"));

@@ -13,8 +13,8 @@ use secateur_rl::{Unroll, save_unrolls};
 use secateur_sim::Winner;
 
 use super::entries::{
-    BESIDE_NETWORK, CURVES_FILE, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, SOURCES_FILE, TaskFile, make_folder, open_to_read, open_to_write,
-    remove_temporary,
+    BESIDE_NETWORK, CURVES_FILE, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, SOURCES_FILE, TaskFile, make_folder,
+    open_to_read, open_to_write, remove_temporary,
 };
 use super::lock::RunLock;
 use super::onnx_files::OnnxFiles;

@@ -21,12 +21,13 @@ impl TaskCurves {
 /// What the groups of a task lose.
 pub(super) fn curves_of(plan: &TaskPlan) -> Vec<CurveRecord> {
     let groups = plan.widths.groups.iter().zip(&plan.errors).zip(&plan.weights);
-    let curve = |((group, errors), &weight): ((&secateur_rl::GroupWidths, &Vec<f64>), &f64)| CurveRecord {
-        name: group.name.clone(),
-        channels: group.n_channels,
-        widths: group.allowed.clone(),
-        errors: errors.clone(),
-        weight,
-    };
-    groups.map(curve).collect()
+    groups
+        .map(|((group, errors), &weight)| CurveRecord {
+            name: group.name.clone(),
+            channels: group.n_channels,
+            widths: group.allowed.clone(),
+            errors: errors.clone(),
+            weight,
+        })
+        .collect()
 }

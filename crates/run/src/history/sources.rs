@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use secateur_history::{CurveRecord, History, HistoryError, StoredTask};
-use secateur_rl::{SourceGroup, SourceTask, SourceWalk, TaskPlans};
+use secateur_rl::{SourceGroup, SourceTask, SourceWalk, TaskPlan, TaskPlans};
 use serde::{Deserialize, Serialize};
 
 use super::curves::curves_of;
 use super::distance::Descriptor;
 use crate::learned_policy::{LearnedPolicy, LearnedTask};
-use crate::scene::{HistoryChoice, Scene};
+use crate::scene::{HistoryChoice, Scene, TaskSpec};
 use crate::summary::{HistorySummary, SourceSummary};
 
 /// Tasks that are looked at: the newest.
@@ -44,7 +44,7 @@ struct ChosenTask {
     run: i64,
     name: String,
     distance: f64,
-    /// How much it counts, (0, 1].
+    /// How much it counts, (0, 1]: 1 for the nearest.
     share: f64,
     curves: Vec<CurveRecord>,
     /// Widths and what they were paid.
@@ -116,8 +116,10 @@ impl EarlierRuns {
         let of_task = |distances: &Vec<f64>| {
             let mut order: Vec<usize> = (0..distances.len()).collect();
             order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
-            let nearest = order.into_iter().take(n_sources);
-            nearest.map(|at| chosen_task(&history, &known[at], distances[at], median)).collect()
+            let least = order.first().map_or(0.0, |&at| distances[at]);
+            let share = |at: usize| if median > 0.0 { ((least - distances[at]) / median).exp() } else { 1.0 };
+            let nearest = order.iter().take(n_sources);
+            nearest.map(|&at| chosen_task(&history, &known[at], distances[at], share(at))).collect()
         };
         let tasks = distances.iter().map(of_task).collect::<Result<_, HistoryError>>()?;
         let policy = choice.transfer.then(|| policy(&history, scene, &known, &distances)).flatten();
@@ -150,20 +152,19 @@ impl EarlierRuns {
     /// Which runs helped, for `summary.json`.
     pub(crate) fn summary(&self, scene: &Scene) -> HistorySummary {
         let chosen = self.chosen.clone().unwrap_or_default();
-        let source = |(task, source): (usize, &ChosenTask)| SourceSummary {
-            task: scene.tasks[task].name.clone(),
+        let source = |task: &TaskSpec, source: &ChosenTask| SourceSummary {
+            task: task.name.clone(),
             run: source.run,
             source: source.name.clone(),
             distance: source.distance,
             weight: source.share,
         };
-        let of_task = |(task, sources): (usize, &Vec<ChosenTask>)| {
-            sources.iter().map(|of| source((task, of))).collect::<Vec<_>>()
-        };
+        let of_tasks = scene.tasks.iter().zip(&chosen.tasks);
+        let sources = of_tasks.flat_map(|(task, sources)| sources.iter().map(move |of| source(task, of))).collect();
         HistorySummary {
             snapshot: self.snapshot.clone(),
             policy_of_run: chosen.policy.map(|policy| policy.run),
-            sources: chosen.tasks.iter().enumerate().flat_map(of_task).collect(),
+            sources,
         }
     }
 }
@@ -175,25 +176,25 @@ fn source_group(curve: &CurveRecord) -> SourceGroup {
 
 /// From every task of the run to every known one.
 fn distances(scene: &Scene, plans: &TaskPlans, known: &[StoredTask]) -> Vec<Vec<f64>> {
-    let of_task = |(task, plan): (usize, &secateur_rl::TaskPlan)| {
+    let of_task = |task: &TaskSpec, plan: &TaskPlan| -> Vec<f64> {
         let curves = curves_of(plan);
-        let bound = scene.budgets[scene.tasks[task].budget].bounds.first().map_or("", |bound| bound.kind.name());
+        let bound = scene.budgets[task.budget].bounds.first().map_or("", |bound| bound.kind.name());
         let here = Descriptor { curves: &curves, bound, ratio: plan.budget_share };
         let there = |task: &StoredTask| {
             here.distance(&Descriptor { curves: &task.curves, bound: &task.bound, ratio: task.ratio })
         };
         if curves.is_empty() { Vec::new() } else { known.iter().map(there).collect() }
     };
-    plans.all().iter().enumerate().map(of_task).collect()
+    scene.tasks.iter().zip(plans.all()).map(|(task, plan)| of_task(task, plan)).collect()
 }
 
-fn chosen_task(history: &History, task: &StoredTask, distance: f64, median: f64) -> Result<ChosenTask, HistoryError> {
+fn chosen_task(history: &History, task: &StoredTask, distance: f64, share: f64) -> Result<ChosenTask, HistoryError> {
     let walks = history.source_walks(task, WALKS_MAX)?;
     Ok(ChosenTask {
         run: task.run,
         name: task.name.clone(),
         distance,
-        share: if median > 0.0 { (-distance / median).exp() } else { 1.0 },
+        share,
         curves: task.curves.clone(),
         walks: walks.into_iter().map(|walk| (walk.widths, walk.reward)).collect(),
     })

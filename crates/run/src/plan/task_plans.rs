@@ -32,7 +32,7 @@ pub(crate) fn task_plans(job: &Job<'_>, search: SearchPlan<'_>) -> anyhow::Resul
     let choice = job.scene.history.as_ref().filter(|_| search.learns_from_history(job.scene));
     let mut sources = choice.map_or_else(Vec::new, |choice| job.earlier.sources(choice));
     sources.resize(job.tasks.len(), Arc::new([]));
-    let plan = |(task, sources): (&TaskSetup, Arc<[SourceTask]>)| -> anyhow::Result<TaskPlan> {
+    let plan = |task: &TaskSetup, sources: Arc<[SourceTask]>| -> anyhow::Result<TaskPlan> {
         if !task.is_searched {
             let nothing = TaskWidths::new(task.name.clone(), Vec::new(), |_| true, |_| String::new());
             return Ok(TaskPlan::new(nothing, Vec::new(), Vec::new(), |_| Ok(Vec::new()))?);
@@ -45,7 +45,9 @@ pub(crate) fn task_plans(job: &Job<'_>, search: SearchPlan<'_>) -> anyhow::Resul
         plan.sources = sources;
         Ok(plan)
     };
-    Ok(Some(TaskPlans::new(job.tasks.iter().zip(sources).map(plan).collect::<Result<_, _>>()?)))
+    Ok(Some(TaskPlans::new(
+        job.tasks.iter().zip(sources).map(|(task, sources)| plan(task, sources)).collect::<Result<_, _>>()?,
+    )))
 }
 
 /// A network that is planned for.

@@ -139,7 +139,9 @@ impl Checker<'_> {
         if history.assistant {
             match agent.settings.assisted() {
                 Some(assisted) => agent.settings = assisted,
-                None => self.problem("history.assistant", format!("is true, but no assistant proposes walks to {name}")),
+                None => {
+                    self.problem("history.assistant", format!("is true, but no assistant proposes walks to {name}"))
+                }
             }
         }
         if history.learns() && !agent.settings.learns_from_history() {
@@ -147,7 +149,8 @@ impl Checker<'_> {
             self.problem(switch, format!("is true, but {name} does not learn from earlier runs"));
         } else if history.learns() && agent.settings.plan_weights() != Some(ErrorWeights::Probed) {
             let switch = if history.transfer { "history.transfer" } else { "history.assistant" };
-            let message = format!("is true, but {name} with these settings does not ask what single groups do (probed errors)");
+            let message =
+                format!("is true, but {name} with these settings does not ask what single groups do (probed errors)");
             self.problem(switch, message);
         }
         agent

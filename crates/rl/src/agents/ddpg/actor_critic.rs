@@ -91,7 +91,7 @@ impl StepBatch {
             next.extend_from_slice(&walk.features[after * n_features..(after + 1) * n_features]);
         }
         let actions: Vec<f32> = steps.iter().map(|past| past.walk.actions[past.step]).collect();
-        let reward = |(at, past): (usize, &PastStep<'_>)| {
+        let reward = |at: usize, past: &PastStep<'_>| {
             let learned = match rewards.get(past.walk.task as usize).filter(|_| at < own.len()) {
                 Some(known) => known.learned(past.walk.reward.into(), settings.reward_scale),
                 None => past.walk.reward.into(),
@@ -109,7 +109,7 @@ impl StepBatch {
             features: rows(&now)?,
             next_features: rows(&next)?,
             actions: Tensor::from_slice(&actions, n, &Device::Cpu).during("replay batch")?,
-            rewards: steps.iter().enumerate().map(reward).collect(),
+            rewards: steps.iter().enumerate().map(|(at, past)| reward(at, past)).collect(),
             discounts: steps.iter().map(discount).collect(),
         })
     }

@@ -215,8 +215,9 @@ impl Learner for DdpgLearner {
         Ok(())
     }
 
-    /// Actors, critics and what follows them; the walks in the rings, each with what was learned of its reward then, are
-    /// learned from beside those of now, fewer with every walk. Groups of another place are those at the same depth.
+    /// Actors, critics and what follows them; the walks in the rings, each with what was learned of its reward then,
+    /// are learned from beside those of now, fewer with every walk. Groups of another place are those at the same
+    /// depth.
     fn inherit(&mut self, from: &Inheritance<'_>) -> Result<(), RlError> {
         let reader = StateReader::new(from.state)?;
         let mut state = self.state.clone();

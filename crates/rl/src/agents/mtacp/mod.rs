@@ -23,7 +23,9 @@ pub use settings::{MtacpSettings, ObserveRule, PolicyObjective, SigmaRule, Start
 
 use std::sync::Arc;
 
-use crate::agent::{ASSISTED_SHARE, Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, Profile};
+use crate::agent::{
+    ASSISTED_SHARE, Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, Profile,
+};
 use crate::error::RlError;
 use crate::setting::BadSetting;
 use crate::task_plan::TaskPlans;

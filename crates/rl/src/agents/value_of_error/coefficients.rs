@@ -84,8 +84,8 @@ pub(super) fn likely(scored: &[ScoredErrors], prior: &Prior<'_>) -> Option<Trend
     Some(Trend { coefficients, scale: regression.scale })
 }
 
-/// Mean squared relative error of losses that are taken for the weighted sum of errors, up to the factor that suits them
-/// best; infinite where the weights explain nothing.
+/// Mean squared relative error of losses that are taken for the weighted sum of errors, up to the factor that suits
+/// them best; infinite where the weights explain nothing.
 pub(super) fn misfit(scored: &[ScoredErrors], weights: &[f64]) -> f64 {
     let Some(scale) = scale(scored, weights) else { return f64::INFINITY };
     let sum = |candidate: &ScoredErrors| -> f64 {
@@ -103,8 +103,9 @@ pub(super) fn draw(scored: &[ScoredErrors], prior: &Prior<'_>, rng: &mut RngStre
     // How well the model can do decides how much of it is taken for true.
     let targets = &regression.targets;
     let likely = regression.fit(&regression.weights, targets, NOISE[0]);
-    let residual = |(row, target): (&Vec<f64>, &f64)| row.iter().zip(&likely).map(|(x, c)| x * c).sum::<f64>() - target;
-    let squares = regression.rows.iter().zip(targets).map(|of| residual(of) * residual(of)).sum::<f64>();
+    let residual = |row: &[f64], target: f64| row.iter().zip(&likely).map(|(x, c)| x * c).sum::<f64>() - target;
+    let residuals = regression.rows.iter().zip(targets).map(|(row, &target)| residual(row, target));
+    let squares = residuals.map(|off| off * off).sum::<f64>();
     let count = targets.iter().map(|target| target * target).sum::<f64>();
     let noise = (squares / count).sqrt().clamp(NOISE[0], NOISE[1]);
     let targets: Vec<f64> = targets.iter().map(|target| target + noise * rng.normal()).collect();

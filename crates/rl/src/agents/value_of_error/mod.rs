@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::coefficients::{Prior, ScoredErrors, Trend, draw, likely};
 use self::residuals::{Residual, Residuals, expected_improvement};
-use self::sources::{Start, best_known, start};
+use self::sources::{JUDGED_MIN, Start, best_known, start};
 pub use self::sources::{SourceGroup, SourceTask, SourceWalk};
 use super::plan_search::{BestPlan, PlanRule, PlanSearch, finite, swapped};
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
@@ -146,11 +146,19 @@ impl ValuedErrors {
             .collect()
     }
 
-    /// What is known of a task: what was scored, here and by its sources.
-    fn known(&self, task: &TaskPlan) -> KnownErrors {
+    /// What is known of a task before a walk: what was scored, here and by its sources. Until sources can be judged,
+    /// only the walks that are theirs to decide follow them.
+    fn known(&self, task: &TaskPlan, walk: u64) -> KnownErrors {
         let own = self.scored(task);
-        let Start { weights, scored } = start(task, &own);
-        KnownErrors { weights, spread: self.settings.spread.into(), all: own.iter().cloned().chain(scored).collect(), own }
+        let follows = own.len() >= JUDGED_MIN || is_from_sources(task, walk);
+        let plain = || Start { weights: task.weights.clone(), scored: Vec::new() };
+        let Start { weights, scored } = if follows { start(task, &own) } else { plain() };
+        KnownErrors {
+            weights,
+            spread: self.settings.spread.into(),
+            all: own.iter().cloned().chain(scored).collect(),
+            own,
+        }
     }
 
     /// Of some plans around the best one that were not scored, the most promising; the best where there is none.
@@ -202,7 +210,6 @@ impl ValuedErrors {
         telling.dedup();
         telling
     }
-
 }
 
 /// What is known of a task before a walk of it is planned.
@@ -267,7 +274,7 @@ impl PlanRule for ValuedErrors {
         if walk == 0 {
             return genes(task.knapsack.clone());
         }
-        let known = self.known(task);
+        let known = self.known(task, walk);
         // The knapsack's own where coefficients cannot be allocated: its budget can be.
         let allocated = |costs: &[f64]| genes(task.allocate(costs).unwrap_or_else(|_| task.knapsack.clone()));
         let of_sources = match walk {
