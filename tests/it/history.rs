@@ -210,9 +210,8 @@ fn a_run_ends_alike_whether_its_candidates_were_scored_before_or_not() {
     let runs = place.said(&["history", "export", "--csv", place.at("csv").to_str().unwrap()]);
     assert!(runs.contains("scores.csv"));
     let table = fs::read_to_string(place.at("csv/runs.csv")).unwrap();
-    assert!(
-        table.lines().next().unwrap().ends_with("known_scores") && table.trim_end().ends_with(&format!(",{n_scored}"))
-    );
+    assert!(table.lines().next().unwrap().ends_with("known_scores,finished"));
+    assert!(table.trim_end().ends_with(&format!(",{n_scored},2")));
     // Half of them known: those of the agent, and of other walks of the control.
     let more = ["--set", "controls=[Random(candidates: 9)]"];
     let half = place.run("half", &more);

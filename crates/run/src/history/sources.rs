@@ -122,7 +122,8 @@ impl EarlierRuns {
             nearest.map(|&at| chosen_task(&history, &known[at], distances[at], share(at))).collect()
         };
         let tasks = distances.iter().map(of_task).collect::<Result<_, HistoryError>>()?;
-        let policy = choice.transfer.then(|| policy(&history, scene, &known, &distances)).flatten();
+        let takes_policy = choice.transfer && scene.agent.entry.shows_policy;
+        let policy = takes_policy.then(|| policy(&history, scene, &known, &distances)).flatten();
         self.chosen = Some(Chosen { tasks, policy });
         Ok(())
     }
@@ -231,4 +232,40 @@ fn policy(history: &History, scene: &Scene, known: &[StoredTask], distances: &[V
     let tasks_then = tasks.iter().map(learned).collect();
     let state = history.policy_of(first)?;
     Some(ChosenPolicy { run, learned: LearnedPolicy::new(state, first.n_tasks, tasks_then) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_earlier_runs_is_read_to_the_last_bit_and_damage_is_told() {
+        let curve = CurveRecord {
+            name: "g".to_owned(),
+            channels: 4,
+            widths: vec![1, 4],
+            errors: vec![0.1 + 0.2, f64::MIN_POSITIVE],
+            weight: 1.0 / 3.0,
+        };
+        let walks = vec![(vec![1], 0.1 + 0.7), (vec![4], 1.0)];
+        let name = "t".to_owned();
+        let task = ChosenTask { run: 7, name, distance: 1.0 / 7.0, share: 1.0, curves: vec![curve], walks };
+        let learned = LearnedPolicy::new(vec![1, 2, 3], 1, Vec::new());
+        let chosen = Chosen { tasks: vec![vec![task], vec![]], policy: Some(ChosenPolicy { run: 7, learned }) };
+        let kept = EarlierRuns { snapshot: Some("7-ab".to_owned()), chosen: Some(chosen) };
+        let bytes = kept.to_bytes().unwrap();
+        assert_eq!(EarlierRuns::of_bytes(&bytes).unwrap(), kept);
+        for at in [0, HASH_LEN, bytes.len() - 1] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(EarlierRuns::of_bytes(&damaged).unwrap_err().to_string().contains("damaged"));
+            assert!(EarlierRuns::of_bytes(&bytes[..at]).is_err());
+        }
+        let mut forgot = kept.clone();
+        forgot.forget_policy();
+        assert!(forgot.policy().is_none() && kept.policy().is_some() && forgot.is_chosen());
+        // One of the two walks says nothing of a group that is whole, the other does.
+        let choice = HistoryChoice { transfer: true, ..HistoryChoice::default() };
+        assert_eq!(kept.sources(&choice).iter().map(|sources| sources.len()).collect::<Vec<_>>(), [1, 0]);
+    }
 }
