@@ -35,9 +35,12 @@ const APPLICATION: i32 = 0x7365_6372;
 /// The version of a history's tables.
 pub(crate) fn version(connection: &Connection, path: &Path) -> Result<u32, HistoryError> {
     let of = |error: rusqlite::Error| HistoryError::of(path, &error);
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(of);
-    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let n_tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
+    // In one statement, which sees one state of the file: another process may be making it.
+    let sql =
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+                   (SELECT count(*) FROM sqlite_schema)";
+    let read = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let (application, version, n_tables): (i32, i32, u32) = read.map_err(of)?;
     if application != APPLICATION && (n_tables > 0 || version != 0) {
         return Err(HistoryError::Foreign { path: path.to_owned() });
     }
