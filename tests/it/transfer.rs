@@ -170,3 +170,17 @@ fn switches_that_an_agent_cannot_follow_are_refused_where_they_stand() {
         assert!(output.status.code() == Some(2) && said.contains(told) && !out.exists(), "{said}");
     }
 }
+
+#[test]
+fn runs_of_a_comparison_learn_from_the_same_snapshot_and_not_from_each_other() {
+    let place = Place::new();
+    place.run("source", SOURCE);
+    let sets = SHORT.iter().flat_map(|set| ["--set", *set]).collect::<Vec<_>>();
+    let out = place.at("compared");
+    let arguments: &[&str] = &["compare", SCENE, "--agents", "mtacp,random", "--seeds", "2", "--candidates", "6"];
+    place.said(&with(&[arguments, &sets, ALL, &["--out", out.to_str().unwrap()]]));
+    let [first, second] = ["seed-7", "seed-8"].map(|seed| summary(&out.join(seed))["history"].clone());
+    assert_eq!(first["snapshot"], second["snapshot"]);
+    assert_eq!((&first["policy_of_run"], &second["policy_of_run"]), (&1.into(), &1.into()));
+    assert!(second["sources"].as_array().unwrap().iter().all(|source| source["run"] == 1), "{second}");
+}
