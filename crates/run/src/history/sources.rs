@@ -117,7 +117,10 @@ impl EarlierRuns {
             let mut order: Vec<usize> = (0..distances.len()).collect();
             order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
             let least = order.first().map_or(0.0, |&at| distances[at]);
-            let share = |at: usize| if median > 0.0 { ((least - distances[at]) / median).exp() } else { 1.0 };
+            let share = |at: usize| match median > 0.0 {
+                true => ((least - distances[at]) / median).exp().max(f64::MIN_POSITIVE),
+                false => 1.0,
+            };
             let nearest = order.iter().take(n_sources);
             nearest.map(|&at| chosen_task(&history, &known[at], distances[at], share(at))).collect()
         };
