@@ -39,9 +39,9 @@ pub(crate) fn version(connection: &Connection, path: &Path) -> Result<u32, Histo
     let sql =
         "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
                    (SELECT count(*) FROM sqlite_schema)";
-    let read = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-    let (application, version, n_tables): (i32, i32, u32) = read.map_err(of)?;
-    if application != APPLICATION && (n_tables > 0 || version != 0) {
+    let read = connection.query_row(sql, [], |row| Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?]));
+    let [application, version, n_tables] = read.map_err(of)?;
+    if application != i64::from(APPLICATION) && (n_tables > 0 || version != 0) {
         return Err(HistoryError::Foreign { path: path.to_owned() });
     }
     let found = u32::try_from(version).unwrap_or(u32::MAX);
