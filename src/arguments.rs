@@ -28,6 +28,9 @@ Examples:
   secateur run my.ron --out runs/first
   secateur run my.ron --out runs/first --resume       after Ctrl-C, a crash or kill -9
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
+  secateur run my.ron --out runs/next --set history.transfer=true --set history.augmented=true --set history.assistant=true
+                                          begin with what earlier runs learned
+  secateur run my.ron --out runs/again --history-at 12-9f3ca1b2c4d5     with the same `history`: that run again
 
 The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
 tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json; plan.json
@@ -185,6 +188,10 @@ pub(crate) struct RunArgs {
     pub(crate) memory: MemoryArgs,
     #[command(flatten)]
     pub(crate) history: HistoryArgs,
+    /// Learn from the runs that were finished when the history had this snapshot, not from all that are now: with the
+    /// name in a run's summary.json, and its scene, the same run again
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) history_at: Option<String>,
     /// Change the scene for this run: walks_per_task=50, 'budgets[0].ratio=0.4'; may be repeated
     #[arg(long, value_name = "PATH=VALUE")]
     pub(crate) set: Vec<String>,
@@ -257,6 +264,7 @@ impl RunArgs {
             threads: self.threads.threads,
             memory: self.memory.memory,
             history: self.history.history.clone(),
+            history_at: self.history_at.clone(),
             ..RunSpec::new(&self.scene)
         }
     }

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use crate::timeless::{events, summary};
 
-const SCENE: &str = "scenes/quickstart.ron";
+pub(crate) const SCENE: &str = "scenes/quickstart.ron";
 /// A run of a few seconds.
-const SHORT: &[&str] = &[
+pub(crate) const SHORT: &[&str] = &[
     "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\", datasets: [\"shapes\"])]",
     "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 400, test: 60))]",
     "budgets=[Macs(ratio: 0.5)]",
@@ -24,41 +24,41 @@ const SHORT: &[&str] = &[
 ];
 
 /// A folder with a history of its own.
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(crate) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
         command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
         command.env("SECATEUR_HISTORY", self.at("history.sqlite")).env("XDG_CACHE_HOME", self.at("cache"));
         command
     }
 
-    fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// What a command prints that succeeds.
-    fn said(&self, arguments: &[&str]) -> String {
+    pub(crate) fn said(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.said(&[arguments, &["--json"]].concat())).unwrap()
     }
 
     /// Runs the short scene; returns what was said on the way.
-    fn run(&self, name: &str, more: &[&str]) -> String {
+    pub(crate) fn run(&self, name: &str, more: &[&str]) -> String {
         let out = self.at(name);
         let sets = SHORT.iter().flat_map(|set| ["--set", *set]);
         let arguments: Vec<&str> = ["run", SCENE, "--out", out.to_str().unwrap()]
@@ -210,9 +210,8 @@ fn a_run_ends_alike_whether_its_candidates_were_scored_before_or_not() {
     let runs = place.said(&["history", "export", "--csv", place.at("csv").to_str().unwrap()]);
     assert!(runs.contains("scores.csv"));
     let table = fs::read_to_string(place.at("csv/runs.csv")).unwrap();
-    assert!(
-        table.lines().next().unwrap().ends_with("known_scores") && table.trim_end().ends_with(&format!(",{n_scored}"))
-    );
+    assert!(table.lines().next().unwrap().ends_with("known_scores,finished"));
+    assert!(table.trim_end().ends_with(&format!(",{n_scored},2")));
     // Half of them known: those of the agent, and of other walks of the control.
     let more = ["--set", "controls=[Random(candidates: 9)]"];
     let half = place.run("half", &more);

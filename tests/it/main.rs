@@ -34,6 +34,7 @@ mod searches;
 mod tidy;
 mod timeless;
 mod training;
+mod transfer;
 mod tune;
 mod unlabelled;
 mod users_images;

@@ -71,6 +71,18 @@ pub enum HistoryError {
         /// What was asked for.
         run: String,
     },
+    /// No snapshot is known by that name.
+    #[error(
+        "history '{}' has no snapshot '{snapshot}': it is none of this history, or some of its runs were forgotten since; \
+         the name stands under `history` in summary.json of the run that is to be repeated",
+        path.display()
+    )]
+    NoSnapshot {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        snapshot: String,
+    },
     /// All else that a data base may say.
     #[error("history '{}': {what}", path.display())]
     Sql {

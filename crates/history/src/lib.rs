@@ -33,15 +33,17 @@ mod record;
 mod records;
 mod schema;
 mod scores;
+mod sources;
 mod store;
 
 pub use error::HistoryError;
 pub use prune::Pruned;
 pub use read::{RunDetails, RunRow, TaskRow};
 pub use records::{
-    BoundRecord, CertificateRecord, GroupRecord, LayerRecord, NetworkRecord, ResultRecord, RunRecord, RunStatus,
-    TaskRecord, WalkRecord,
+    BoundRecord, CertificateRecord, CurveRecord, GroupRecord, LayerRecord, NetworkRecord, ResultRecord, RunRecord,
+    RunStatus, TaskRecord, WalkRecord,
 };
 pub use schema::{SCHEMA_VERSION, TABLES};
 pub use scores::StoredScore;
+pub use sources::{Snapshot, StoredTask, StoredWalk};
 pub use store::History;

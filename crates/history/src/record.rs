@@ -64,7 +64,9 @@ fn write_run(connection: &Connection, run: &RunRecord, policy: Option<&str>) -> 
              reward = coalesce(?10, reward), scheduler = coalesce(?11, scheduler), device = coalesce(?12, device),
              precision = coalesce(?13, precision), program = coalesce(?14, program), build = coalesce(?15, build),
              instructions = coalesce(?16, instructions), candidates_scored = coalesce(?17, candidates_scored),
-             policy = coalesce(?18, policy), known_scores = coalesce(?19, known_scores)
+             policy = coalesce(?18, policy), known_scores = coalesce(?19, known_scores),
+             finished = CASE WHEN ?4 IN ('finished', 'over_budget')
+                 THEN coalesce(finished, (SELECT coalesce(max(finished), 0) + 1 FROM runs)) END
          WHERE id = ?1",
         params![
             id,
@@ -137,6 +139,24 @@ fn write_task(connection: &Connection, run: i64, network: i64, task: &TaskRecord
             params![id, place as i64, group.name, group.channels as i64, group.kept as i64],
         )?;
     }
+    for (place, curve) in task.curves.iter().enumerate() {
+        // Numbers that SQLite or JSON would not give back are none of a curve.
+        if !curve.is_sound() {
+            continue;
+        }
+        connection.execute(
+            "INSERT INTO curves (task, place, name, channels, widths, errors, weight) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                id,
+                place as i64,
+                curve.name,
+                curve.channels as i64,
+                json_list(&curve.widths),
+                json_list(&curve.errors),
+                curve.weight
+            ],
+        )?;
+    }
     let mut walk = connection.prepare(
         "INSERT INTO walks (task, place, agent, walk, noise_free, cached, is_best, reward, accuracy, divergence,
              output_error, macs, widths, search_s)
@@ -198,6 +218,7 @@ fn integer(n: u64) -> i64 {
     n as i64
 }
 
-fn json_list(numbers: &[usize]) -> String {
-    format!("[{}]", numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
+/// Floats in the fewest digits that are the same number.
+fn json_list(numbers: &[impl ToString]) -> String {
+    format!("[{}]", numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }

@@ -120,6 +120,8 @@ pub struct TaskRecord {
     pub bounds: Vec<BoundRecord>,
     /// Channel groups and what was kept of them, if that is decided.
     pub groups: Vec<GroupRecord>,
+    /// Error curves of its groups in walk order, if they were computed.
+    pub curves: Vec<CurveRecord>,
     /// Scored candidates, in the order of the run.
     pub walks: Vec<WalkRecord>,
     /// What was found, by the agent and the controls.
@@ -148,6 +150,31 @@ pub struct GroupRecord {
     pub channels: usize,
     /// Channels that were kept.
     pub kept: usize,
+}
+
+/// What a channel group loses at each of its widths.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CurveRecord {
+    /// Name of the group.
+    pub name: String,
+    /// Channels of the original.
+    pub channels: usize,
+    /// Widths, ascending.
+    pub widths: Vec<usize>,
+    /// Relative squared error of what reads the group, at each of them.
+    pub errors: Vec<f64>,
+    /// What one unit of its error counts: what the group alone did to the network's output.
+    pub weight: f64,
+}
+
+impl CurveRecord {
+    /// Whether it is one.
+    pub(crate) fn is_sound(&self) -> bool {
+        let is_ascending = self.widths.windows(2).all(|pair| pair[0] < pair[1]);
+        let is_within = self.widths.last().is_some_and(|&widest| widest <= self.channels);
+        let are_numbers = self.errors.iter().chain([&self.weight]).all(|x| x.is_finite() && *x >= 0.0);
+        is_ascending && is_within && are_numbers && self.widths.len() == self.errors.len()
+    }
 }
 
 /// A scored candidate.

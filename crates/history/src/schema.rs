@@ -7,19 +7,21 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::error::HistoryError;
 
 /// What makes each version of the one before it; the first of nothing. What was published is never changed.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// The version that this program writes.
 pub const SCHEMA_VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// All tables, as `TABLES.md` lists them.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 12] = [
     "runs",
     "networks",
     "layers",
     "tasks",
     "budgets",
     "groups",
+    "curves",
     "walks",
     "results",
     "certificates",
@@ -33,10 +35,13 @@ const APPLICATION: i32 = 0x7365_6372;
 /// The version of a history's tables.
 pub(crate) fn version(connection: &Connection, path: &Path) -> Result<u32, HistoryError> {
     let of = |error: rusqlite::Error| HistoryError::of(path, &error);
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(of);
-    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let n_tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(of)?;
-    if application != APPLICATION && (n_tables > 0 || version != 0) {
+    // In one statement, which sees one state of the file: another process may be making it.
+    let sql =
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+                   (SELECT count(*) FROM sqlite_schema)";
+    let read = connection.query_row(sql, [], |row| Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?]));
+    let [application, version, n_tables] = read.map_err(of)?;
+    if application != i64::from(APPLICATION) && (n_tables > 0 || version != 0) {
         return Err(HistoryError::Foreign { path: path.to_owned() });
     }
     let found = u32::try_from(version).unwrap_or(u32::MAX);
@@ -138,6 +143,12 @@ pub(crate) mod tests {
             drop(old);
             let history = crate::History::open(&path).unwrap();
             let runs = history.runs().unwrap();
+            // Runs that were finished when nothing counted them are counted now.
+            let snapshot = history.snapshot().unwrap();
+            let last = if (1..3).contains(&from) { "7" } else { "0" };
+            assert_eq!(snapshot.to_string().split('-').next(), Some(last), "from {from}");
+            assert_eq!(history.snapshot_at(&snapshot.to_string()).unwrap(), snapshot);
+            assert!(history.source_tasks(&snapshot, 10).unwrap().is_empty());
             let expected: Vec<(i64, &str)> = if from > 0 { vec![(7, "runs/it's")] } else { vec![] };
             assert_eq!(runs.iter().map(|run| (run.id, &*run.directory)).collect::<Vec<_>>(), expected, "from {from}");
             drop(history);

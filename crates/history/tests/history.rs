@@ -6,9 +6,19 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use secateur_history::{
-    BoundRecord, CertificateRecord, GroupRecord, History, HistoryError, LayerRecord, NetworkRecord, ResultRecord,
-    RunRecord, RunStatus, SCHEMA_VERSION, StoredScore, TaskRecord, WalkRecord,
+    BoundRecord, CertificateRecord, CurveRecord, GroupRecord, History, HistoryError, LayerRecord, NetworkRecord,
+    ResultRecord, RunRecord, RunStatus, SCHEMA_VERSION, StoredScore, TaskRecord, WalkRecord,
 };
+
+fn curve(weight: f64) -> CurveRecord {
+    CurveRecord {
+        name: "conv1".into(),
+        channels: 8,
+        widths: vec![1, 4, 8],
+        errors: vec![0.7, 0.1 + 0.2, 1e-300],
+        weight,
+    }
+}
 
 /// A finished run of one task with `n_walks` candidates, begun in 2026.
 fn run(key: &str, n_walks: u64) -> RunRecord {
@@ -62,6 +72,7 @@ fn run(key: &str, n_walks: u64) -> RunRecord {
             dataset_content: Some("d0".into()),
             bounds: vec![BoundRecord { kind: "macs".into(), ratio: Some(0.5), max: Some(2000) }],
             groups: vec![GroupRecord { name: "conv1".into(), channels: 8, kept: 3 }],
+            curves: vec![curve(1.0 / 3.0)],
             walks: (0..n_walks).map(walk).collect(),
             results: vec![ResultRecord {
                 agent: "mtacp".into(),
@@ -125,7 +136,7 @@ fn tables_of_text_hold_every_row_whatever_is_in_it() {
     history.record(&run("first", 3)).unwrap();
     let files = history.export(&dir.path().join("out/csv")).unwrap();
     let rows: u64 = files.iter().map(|(_, n)| n).sum();
-    assert_eq!(rows, 1 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 1);
+    assert_eq!(rows, 1 + 1 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 1);
     let mut walks = csv::Reader::from_path(dir.path().join("out/csv/walks.csv")).unwrap();
     let column = walks.headers().unwrap().iter().position(|name| name == "reward").unwrap();
     let rewards: Vec<f64> = walks.records().map(|row| row.unwrap()[column].parse().unwrap()).collect();
@@ -276,4 +287,71 @@ fn processes_that_write_at_once_all_get_their_turn() {
     assert_eq!(ends.collect::<Vec<_>>(), [true; 3]);
     let runs = History::open(&path).unwrap().runs().unwrap();
     assert_eq!((runs.len(), runs.iter().map(|run| run.walks).sum::<u64>()), (75, 75 * 20));
+}
+
+#[test]
+fn a_snapshot_is_the_runs_that_were_finished_and_is_known_until_one_of_them_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut history = History::open(&dir.path().join("h")).unwrap();
+    let empty = history.snapshot().unwrap();
+    assert!(history.source_tasks(&empty, 9).unwrap().is_empty());
+    history.record(&RunRecord { status: RunStatus::Unfinished, ..run("running", 2) }).unwrap();
+    assert_eq!(history.snapshot().unwrap(), empty);
+    let first = history.record(&run("first", 4)).unwrap();
+    let one = history.snapshot().unwrap();
+    history.record(&RunRecord { status: RunStatus::OverBudget, ..run("running", 3) }).unwrap();
+    let two = history.snapshot().unwrap();
+    // What was finished first stays first, however often it is recorded.
+    history.record(&run("first", 4)).unwrap();
+    assert_eq!(history.snapshot().unwrap(), two);
+    for snapshot in [&empty, &one, &two] {
+        assert_eq!(history.snapshot_at(&snapshot.to_string()).unwrap(), *snapshot);
+    }
+    let found = history.source_tasks(&one, 9).unwrap();
+    let [task] = &found[..] else { panic!("{found:?}") };
+    assert_eq!((task.run, task.place, task.n_tasks, task.ratio, &*task.bound), (first, 0, 1, 0.5, "macs"));
+    assert_eq!((&*task.network_content, &*task.dataset, &*task.reward, &*task.agent), ("c0", "d", "Kl", "mtacp"));
+    assert_eq!(task.curves, [curve(1.0 / 3.0)], "to the last bit");
+    // All walks have the same widths: one candidate, its best reward.
+    let walks = history.source_walks(task, 9).unwrap();
+    assert_eq!((walks.len(), &*walks[0].widths, walks[0].reward), (1, &[3, 5][..], 1.0 / 3.0));
+    assert_eq!(history.policy_of(task).unwrap(), b"policy of first");
+    assert_eq!(history.source_tasks(&two, 9).unwrap().len(), 2);
+    assert_eq!(history.source_tasks(&two, 1).unwrap()[0].run, first - 1, "the newest");
+    for unknown in ["", "7", "1-000000000000", "x-y", "-1-ab"] {
+        let told = history.snapshot_at(unknown).unwrap_err().to_string();
+        assert!(told.contains("has no snapshot") && told.contains("summary.json"), "{told}");
+    }
+    // A damaged policy is none.
+    let policies = dir.path().join("h.policies");
+    for file in std::fs::read_dir(policies).unwrap() {
+        std::fs::write(file.unwrap().path(), "other").unwrap();
+    }
+    assert_eq!(history.policy_of(task), None);
+    history.prune(Duration::ZERO).unwrap();
+    assert!(matches!(history.snapshot_at(&one.to_string()), Err(HistoryError::NoSnapshot { .. })));
+}
+
+#[test]
+fn curves_that_are_none_are_neither_written_nor_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("h");
+    let mut history = History::open(&path).unwrap();
+    let mut odd = run("odd", 1);
+    odd.tasks[0].curves = vec![curve(f64::NAN)];
+    history.record(&odd).unwrap();
+    assert!(history.source_tasks(&history.snapshot().unwrap(), 9).unwrap().is_empty());
+    history.record(&run("sound", 1)).unwrap();
+    let n_sources = || history.source_tasks(&history.snapshot().unwrap(), 9).unwrap().len();
+    assert_eq!(n_sources(), 1);
+    let plain = Connection::open(&path).unwrap();
+    for changed in ["widths = '[4,1,8]'", "errors = 'none'", "channels = 7", "errors = '[0.1]'", "weight = -1.0"] {
+        plain.execute_batch(&format!("SAVEPOINT a; UPDATE curves SET {changed}")).unwrap();
+        plain.execute_batch("RELEASE a").unwrap();
+        assert_eq!(n_sources(), 0, "{changed}");
+        plain.execute_batch("DELETE FROM curves").unwrap();
+        let sound = "INSERT INTO curves SELECT id, 0, 'conv1', 8, '[1,4,8]', '[0.5,0.25,0.0]', 1.0 FROM tasks";
+        plain.execute_batch(sound).unwrap();
+        assert_eq!(n_sources(), 2);
+    }
 }

@@ -47,6 +47,9 @@ impl AgentEntry {
     }
 }
 
+/// Share of the walks that explore which an assistant proposes: one in ten stays the policy's own.
+pub(crate) const ASSISTED_SHARE: f64 = 0.9;
+
 /// Which of its two sets of defaults an agent starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Profile {
@@ -113,6 +116,17 @@ pub trait AgentSettings: Debug + Send + Sync {
     /// Every setting that is out of its range.
     fn check(&self) -> Vec<BadSetting> {
         Vec::new()
+    }
+
+    /// Whether it can begin with what earlier runs found.
+    fn learns_from_history(&self) -> bool {
+        false
+    }
+
+    /// The same, but nearly all walks that explore are proposed by what errors are found to cost; none for an agent
+    /// that takes no such proposals.
+    fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
+        None
     }
 
     /// The set of defaults that these settings started from.

@@ -23,6 +23,9 @@ pub struct Inheritance<'a> {
     pub n_tasks_then: usize,
     /// One for each task of now.
     pub origins: &'a [TaskOrigin],
+    /// Share of the walks planned, [0, 1], that exploration and step sizes take for done: 1 for a policy that is to
+    /// act, less for one that is to learn on.
+    pub progress: f64,
 }
 
 impl TaskOrigin {
@@ -44,10 +47,14 @@ impl TaskOrigin {
 
     /// The group of then that a group is like.
     pub(crate) fn group_then(&self, group: usize) -> usize {
-        let last = self.walk_length.saturating_sub(1).max(1);
-        let last_then = self.walk_length_then.saturating_sub(1);
-        ((group * last_then) as f64 / last as f64).round().min(last_then as f64) as usize
+        same_depth(group, self.walk_length, self.walk_length_then)
     }
+}
+
+/// Of a walk of `n_then` groups the one at the same share of the depth as `group` of one of `n`.
+pub(crate) fn same_depth(group: usize, n: usize, n_then: usize) -> usize {
+    let (last, last_then) = (n.saturating_sub(1).max(1), n_then.saturating_sub(1));
+    ((group * last_then) as f64 / last as f64).round().min(last_then as f64) as usize
 }
 
 #[cfg(test)]

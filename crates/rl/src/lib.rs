@@ -60,6 +60,7 @@ pub use agent::{
     Agent, AgentEntry, AgentKind, AgentSettings, AgentVisitor, EnvironmentSpec, ErrorWeights, Profile, build,
     build_planned,
 };
+pub use agents::value_of_error::{SourceGroup, SourceTask, SourceWalk};
 pub use agents::{AGENTS, visit_agents};
 pub use error::RlError;
 pub use inheritance::{Inheritance, TaskOrigin};

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::agents::value_of_error::SourceTask;
 use crate::error::RlError;
 use crate::nn::squash::shifted;
 
@@ -153,6 +154,8 @@ pub struct TaskPlan {
     pub looks: Vec<GroupLook>,
     /// What the first bound allows, as a share of what the whole network costs.
     pub budget_share: f64,
+    /// What earlier runs found on tasks like this one, nearest first.
+    pub sources: Arc<[SourceTask]>,
     allocate: Allocate,
     choose: Choose,
     cost_share: CostShare,
@@ -188,6 +191,7 @@ impl TaskPlan {
             shadow_price: 0.0,
             looks: Vec::new(),
             budget_share: 1.0,
+            sources: Arc::new([]),
             allocate: Arc::new(allocate),
             choose: Arc::new(|_| Err("what widths cost is not known".to_owned())),
             cost_share: Arc::new(|_| 1.0),

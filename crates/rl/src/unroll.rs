@@ -103,6 +103,12 @@ macro_rules! unroll_columns {
                 $(self.$step.push(step.$step);)*
             }
 
+            /// Whether it is one walk from its first to its last step.
+            pub(crate) fn is_whole_walk(&self) -> bool {
+                let ends = self.ends_walk.iter().position(|&ends| ends);
+                self.starts_walk.first() == Some(&true) && ends.is_some_and(|at| at + 1 == self.n_steps())
+            }
+
             /// The state at `place`.
             fn state(&self, place: usize) -> UnrollState {
                 UnrollState { $($state: self.$state[place],)* }

@@ -1,11 +1,13 @@
 //! The policy that an earlier run learned, which acts for other budgets without learning.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
 use secateur_formats::read_regular_file;
-use secateur_rl::{Agent, Inheritance, RlError, TaskOrigin};
+use secateur_rl::{Agent, Inheritance, Learner, RlError, TaskOrigin};
 use secateur_sim::{Prepared, TaskSetup};
+use serde::{Deserialize, Serialize};
 
 use crate::directory::entries::POLICY_FILE;
 use crate::summary::{Summary, TaskSummary};
@@ -15,14 +17,50 @@ const STATE_BYTES_MAX: u64 = 1 << 30;
 /// More than any summary takes.
 const SUMMARY_BYTES_MAX: u64 = 256 << 20;
 
+/// Share of the walks planned that a policy which learns on takes for done: it explores less, and does not warm up.
+const PROGRESS: f64 = 0.5;
+
 /// What an earlier run learned, and the tasks that it learned it on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LearnedPolicy {
     state: Vec<u8>,
-    summary: Summary,
+    n_tasks: usize,
+    /// Those that are known.
+    tasks: Vec<LearnedTask>,
+}
+
+/// A task that a policy was learned on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LearnedTask {
+    /// Among the tasks of its run.
+    pub(crate) place: usize,
+    pub(crate) network: String,
+    pub(crate) dataset: String,
+    /// What the first bound was of.
+    pub(crate) bound: String,
+    /// It, as a share of the original's cost.
+    pub(crate) ratio: f64,
+    pub(crate) n_groups: usize,
+}
+
+impl LearnedTask {
+    fn of(place: usize, task: &TaskSummary) -> Self {
+        Self {
+            place,
+            network: task.network.clone(),
+            dataset: task.dataset.clone(),
+            bound: task.budget.kind.clone(),
+            ratio: task.budget.ratio,
+            n_groups: task.groups.len(),
+        }
+    }
 }
 
 impl LearnedPolicy {
+    pub(crate) const fn new(state: Vec<u8>, n_tasks: usize, tasks: Vec<LearnedTask>) -> Self {
+        Self { state, n_tasks, tasks }
+    }
+
     /// Reads it from the directory of a run that came to its end.
     ///
     /// # Errors
@@ -41,7 +79,8 @@ impl LearnedPolicy {
             run.display(),
             summary.agent
         );
-        Ok(Self { state: read(POLICY_FILE, STATE_BYTES_MAX)?, summary })
+        let tasks = summary.tasks.iter().enumerate().map(|(place, task)| LearnedTask::of(place, task)).collect();
+        Ok(Self::new(read(POLICY_FILE, STATE_BYTES_MAX)?, summary.tasks.len(), tasks))
     }
 
     /// Acts on `tasks` without learning.
@@ -52,40 +91,59 @@ impl LearnedPolicy {
         &self,
         agent: Agent,
         tasks: &[TaskSetup],
-        networks: &[std::sync::Arc<Prepared>],
+        networks: &[Arc<Prepared>],
     ) -> Result<Agent, RlError> {
         let Agent::Learning(mut learner) = agent else {
             return Err(RlError::State { what: "the agent of the earlier run does not learn".to_owned() });
         };
+        self.hand_over(&mut *learner, 1.0, tasks, networks)?;
+        Ok(Agent::Fixed(learner.policy()))
+    }
+
+    /// Lets a learner begin with it, and learn on.
+    ///
+    /// # Errors
+    /// As [`Self::freeze`]; the learner is as it was.
+    pub(crate) fn begin(
+        &self,
+        learner: &mut dyn Learner,
+        tasks: &[TaskSetup],
+        networks: &[Arc<Prepared>],
+    ) -> Result<(), RlError> {
+        self.hand_over(learner, PROGRESS, tasks, networks)
+    }
+
+    fn hand_over(
+        &self,
+        learner: &mut dyn Learner,
+        progress: f64,
+        tasks: &[TaskSetup],
+        networks: &[Arc<Prepared>],
+    ) -> Result<(), RlError> {
         let origins: Vec<TaskOrigin> = tasks.iter().map(|task| self.origin(task, &networks[task.network])).collect();
-        let earlier = &self.summary.tasks;
         learner.inherit(&Inheritance {
             state: &self.state,
-            n_tasks_then: earlier.len(),
-            walk_length_max_then: earlier.iter().map(|task| task.groups.len()).max().unwrap_or(0),
+            n_tasks_then: self.n_tasks,
+            walk_length_max_then: self.tasks.iter().map(|task| task.n_groups).max().unwrap_or(0),
             origins: &origins,
-        })?;
-        Ok(Agent::Fixed(learner.policy()))
+            progress,
+        })
     }
 
     /// Tasks on the same network and data with the same kind of budget, else of the same kind, else all.
     fn origin(&self, task: &TaskSetup, prepared: &Prepared) -> TaskOrigin {
         let kind = task.budget.first().map_or("", |bound| bound.cost.name());
-        let is_alike = |earlier: &TaskSummary| {
+        let is_alike = |earlier: &LearnedTask| {
             earlier.network == prepared.network_name && earlier.dataset == prepared.dataset_name
         };
-        let ways: [&dyn Fn(&TaskSummary) -> bool; 3] = [
-            &|earlier| is_alike(earlier) && earlier.budget.kind == kind,
-            &|earlier| earlier.budget.kind == kind,
-            &|_| true,
-        ];
-        let numbered = || self.summary.tasks.iter().enumerate();
-        let found = ways.iter().map(|way| numbered().filter(|(_, task)| way(task)).collect::<Vec<_>>());
+        let ways: [&dyn Fn(&LearnedTask) -> bool; 3] =
+            [&|earlier| is_alike(earlier) && earlier.bound == kind, &|earlier| earlier.bound == kind, &|_| true];
+        let found = ways.iter().map(|way| self.tasks.iter().filter(|task| way(task)).collect::<Vec<_>>());
         let found = found.into_iter().find(|found| !found.is_empty()).unwrap_or_default();
-        let length = found.first().map_or(0, |(_, task)| task.groups.len());
+        let length = found.first().map_or(0, |task| task.n_groups);
         // Of several networks, those with walks as long as the first one's: their groups are alike.
-        let alike = found.iter().filter(|(_, task)| task.groups.len() == length);
-        let earlier: Vec<(usize, f64)> = alike.map(|(at, task)| (*at, task.budget.ratio)).collect();
+        let alike = found.iter().filter(|task| task.n_groups == length);
+        let earlier: Vec<(usize, f64)> = alike.map(|task| (task.place, task.ratio)).collect();
         TaskOrigin::between(f64::from(task.budget_ratio), &earlier, length, prepared.groups.prunable().len())
     }
 }

@@ -59,10 +59,12 @@ mod threads;
 mod training;
 mod width_pruned;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
+use secateur_history::HistoryError;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
 pub use ask_tell::{AskTell, AskedCandidate, BestCandidate, CandidateEvaluator};
@@ -102,8 +104,8 @@ pub use spec::RunSpec;
 pub use split_accuracy::{CHUNK_IMAGES, CountEvent, CountedImages, Engine, FirstImages, correct_images, count_correct};
 pub use split_error::{ComparedNetworks, OutputAgreement, compare_outputs};
 pub use summary::{
-    BoundSummary, BudgetSummary, ControlSummary, GroupSummary, OriginalSummary, OutputSummary, RewardSummary,
-    RunResult, Summary, TaskSummary, TrainingSummary,
+    BoundSummary, BudgetSummary, ControlSummary, GroupSummary, HistorySummary, OriginalSummary, OutputSummary,
+    RewardSummary, RunResult, SourceSummary, Summary, TaskSummary, TrainingSummary,
 };
 pub use threads::{n_threads, thread_pool};
 pub use training::images::TrainingImages;
@@ -117,6 +119,7 @@ use directory::run_directory::RunDirectory;
 use history::place::history_of;
 use history::recorder::Recorder;
 use history::scores::KnownScores;
+use history::sources::EarlierRuns;
 use inputs::resolve::resolve_within;
 use journal::Journal;
 use learned_policy::LearnedPolicy;
@@ -124,7 +127,7 @@ use plan::task_plans::ProbedWeights;
 use refits::Refits;
 use reporter::Reporter;
 use run::{Job, Run};
-use scene::Scene;
+use scene::{HistoryChoice, Scene};
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
@@ -148,6 +151,9 @@ pub(crate) fn run_on(
 ) -> Result<RunResult, RunError> {
     let start = Instant::now();
     let (scene, resolved) = check(spec, plugins)?;
+    let history = history_of(spec, &scene);
+    let learns = policy.is_none() && scene.history.as_ref().is_some_and(HistoryChoice::learns);
+    let earlier = runs_now(spec, learns, history.as_deref())?;
     let identity = Arc::new(claim::identity(&scene, &resolved)?);
     let pool = Pool(Arc::new(thread_pool(spec.threads)?));
     let mut claim = claim::claim(spec, &scene, &resolved, &identity)?;
@@ -166,7 +172,8 @@ pub(crate) fn run_on(
     if is_new {
         journal.begin(scene.seed)?;
     }
-    let mut recorder = Recorder::new(history_of(spec, &scene), journal.directory.path(), identity);
+    let earlier = if learns { kept_runs(earlier, spec, is_new, &mut journal)? } else { EarlierRuns::default() };
+    let mut recorder = Recorder::new(history.clone(), journal.directory.path(), identity);
     recorder.record(&spec.agents, None, &mut |warning| journal.reporter.note(warning));
     let (networks, told, scores) = match scored {
         Some(ScoredBefore { networks, scores }) => (networks, Some(scores), KnownScores::none()),
@@ -203,9 +210,10 @@ pub(crate) fn run_on(
         probed: ProbedWeights::default(),
         memory: spec.memory_bound()?,
         policy,
+        earlier,
         told,
     };
-    let mut run = Run { job, journal, scores, refits, trainings, searched_all: false, is_stopping: false };
+    let mut run = Run { job, journal, history, scores, refits, trainings, searched_all: false, is_stopping: false };
     let searches = run.search_all(state)?;
     let finished = run.finish(&searches)?;
     let n_known = run.scores.n_taken();
@@ -215,6 +223,58 @@ pub(crate) fn run_on(
     let concluded = run.conclude(searches, &finished);
     recorder.record(&spec.agents, Some(n_known), &mut |warning| observer.note(warning));
     concluded
+}
+
+/// The finished runs that a new run learns from; what is wrong with the history is told later, and none is learned from
+/// then.
+///
+/// # Errors
+/// A snapshot that was asked for and cannot be had.
+fn runs_now(
+    spec: &RunSpec,
+    learns: bool,
+    history: Option<&Path>,
+) -> Result<Result<EarlierRuns, HistoryError>, RunError> {
+    let refused = |what: &str| Err(RunError::BadArguments(anyhow!("--history-at: {what}")));
+    match (learns, history, &spec.history_at) {
+        (false, _, Some(_)) => refused("the scene learns nothing of earlier runs; say history: (transfer: true) there"),
+        (true, None, Some(_)) => refused("there is no history; name its file with --history"),
+        (false, _, None) | (true, None, None) => Ok(Ok(EarlierRuns::default())),
+        (true, Some(file), Some(name)) => match EarlierRuns::now(file, Some(name)) {
+            Ok(earlier) => Ok(Ok(earlier)),
+            Err(error) => refused(&error.to_string()),
+        },
+        (true, Some(file), None) => Ok(EarlierRuns::now(file, None)),
+    }
+}
+
+/// The runs that this one learns from: those that its directory names, which is where a new run writes them down.
+fn kept_runs(
+    now: Result<EarlierRuns, HistoryError>,
+    spec: &RunSpec,
+    is_new: bool,
+    journal: &mut Journal<'_>,
+) -> anyhow::Result<EarlierRuns> {
+    if let Some(bytes) = journal.directory.read_sources()? {
+        let kept = EarlierRuns::of_bytes(&bytes).context("--resume: history.sources")?;
+        let asked = spec.history_at.as_ref();
+        ensure!(
+            asked.is_none() || asked == kept.snapshot.as_ref(),
+            "--resume: the run learns from snapshot {} of the history, not from {}",
+            kept.snapshot.as_deref().unwrap_or("none"),
+            spec.history_at.as_deref().unwrap_or_default()
+        );
+        return Ok(kept);
+    }
+    ensure!(is_new, "--resume: '{}' has no history.sources, which says what the run learns of earlier ones", {
+        journal.directory.path().display()
+    });
+    let earlier = now.unwrap_or_else(|error| {
+        journal.reporter.note(&format!("warning: {error}; the run goes on, and learns nothing of earlier ones"));
+        EarlierRuns::default()
+    });
+    journal.directory.write_sources(&earlier.to_bytes()?)?;
+    Ok(earlier)
 }
 
 /// Reads a scene and all that it names, without running anything.

@@ -1,5 +1,6 @@
 //! A run on its way: what it works on, what it leaves behind, and how far it is.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
@@ -7,6 +8,7 @@ use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
 use crate::history::scores::KnownScores;
+use crate::history::sources::EarlierRuns;
 use crate::inputs::memory::MemoryBound;
 use crate::inputs::resolve::Resolved;
 use crate::journal::Journal;
@@ -30,6 +32,8 @@ pub(crate) struct Job<'a> {
     pub(crate) memory: MemoryBound,
     /// What acts in place of the scene's agent, and does not learn.
     pub(crate) policy: Option<LearnedPolicy>,
+    /// What the scene's agent learns of earlier runs.
+    pub(crate) earlier: EarlierRuns,
     /// Scores of the candidates of the scene's agent that are known, or where they come from.
     pub(crate) told: Option<ToldScores>,
 }
@@ -38,6 +42,8 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Run<'a> {
     pub(crate) job: Job<'a>,
     pub(crate) journal: Journal<'a>,
+    /// The history that is learned from, if one is.
+    pub(crate) history: Option<PathBuf>,
     /// What earlier runs scored.
     pub(crate) scores: KnownScores,
     /// Refits of finalists, those of earlier processes included.

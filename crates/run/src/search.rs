@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use secateur_rl::{AgentEntry, EnvironmentSpec, build_planned};
+use secateur_rl::{Agent, AgentEntry, EnvironmentSpec, ErrorWeights, RlError, TaskPlans, build_planned};
 use secateur_sim::{EndsAfter, ProcessEvent, Score, Settings, Step, StepTimes, TaskSetup, TaskStats, measure_steps};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
@@ -11,12 +11,14 @@ use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
 use crate::directory::checkpoint::RunState;
 use crate::error::RunError;
+use crate::history::curves::TaskCurves;
 use crate::observer::StageKind;
 use crate::plan::task_plans::task_plans;
 use crate::plans::{SearchPlan, frozen_plan, plans};
 use crate::run::{Job, Run};
 use crate::saved_search::{CurrentSearch, FinishedSearch, SearchTimes, WalkRewards};
 use crate::scene::Scene;
+use crate::summary::SourceSummary;
 
 /// Steps in which candidates are built and scored.
 const EVALUATION: [Step; 3] = [Step::Repair, Step::Score, Step::Wait];
@@ -37,6 +39,10 @@ pub(crate) struct SearchOutcome {
 /// A search on its way.
 pub(crate) struct Ongoing {
     pub(crate) search: Search,
+    /// What the agent was told of its tasks.
+    plans: Option<TaskPlans>,
+    /// Why the agent could not begin with the policy of an earlier run, if there was one.
+    misfit: Option<RlError>,
     rewards: Vec<WalkRewards>,
     n_ended: u64,
     /// Of them, those that count towards the end of the search.
@@ -105,8 +111,10 @@ impl Run<'_> {
         before: &[SearchOutcome],
         saved: Option<CurrentSearch>,
     ) -> Result<(SearchOutcome, bool), RunError> {
+        self.choose_sources(plan)?;
         let told = self.job.told.as_ref().filter(|_| before.is_empty());
         let mut ongoing = begin(&self.job, plan, saved, told)?;
+        self.note_beginning(plan, &ongoing)?;
         self.scores.lend(ongoing.search.world_mut());
         let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
         let what = match self.job.scene.ends_after {
@@ -150,6 +158,57 @@ impl Run<'_> {
             Ended::Stopped => (outcome, false),
             Ended::Failed(error) => (SearchOutcome { failure: Some(error), ..outcome }, false),
         })
+    }
+
+    /// Decides what the scene's agent learns of earlier runs, unless that was decided before.
+    fn choose_sources(&mut self, plan: SearchPlan) -> Result<(), RunError> {
+        let Job { scene, earlier, .. } = &self.job;
+        if !plan.learns_from_history(scene) || earlier.is_chosen() {
+            return Ok(());
+        }
+        let plans = task_plans(&self.job, plan)?;
+        let mut earlier = self.job.earlier.clone();
+        match (&self.history, &plans) {
+            (Some(file), Some(plans)) => {
+                if let Err(error) = earlier.choose(file, self.job.scene, plans) {
+                    let reporter = &mut self.journal.reporter;
+                    reporter.note(&format!("warning: {error}; the run goes on, and learns nothing of earlier ones"));
+                    earlier.choose_none();
+                }
+            }
+            _ => earlier.choose_none(),
+        }
+        self.journal.directory.write_sources(&earlier.to_bytes()?)?;
+        self.job.earlier = earlier;
+        Ok(())
+    }
+
+    /// Writes down the error curves of the tasks for later runs, and says what was taken of earlier ones.
+    fn note_beginning(&mut self, plan: SearchPlan, ongoing: &Ongoing) -> Result<(), RunError> {
+        if let (Some(plans), Some(ErrorWeights::Probed)) = (&ongoing.plans, plan.settings.plan_weights()) {
+            self.journal.directory.write_curves(&TaskCurves::of_all(plans))?;
+        }
+        if !plan.learns_from_history(self.job.scene) {
+            return Ok(());
+        }
+        if let Some(error) = &ongoing.misfit {
+            let reporter = &mut self.journal.reporter;
+            reporter.note(&format!("the policy of an earlier run does not fit, and is not begun with: {error}"));
+            self.job.earlier.forget_policy();
+            self.journal.directory.write_sources(&self.job.earlier.to_bytes()?)?;
+        }
+        let reporter = &mut self.journal.reporter;
+        let helped = self.job.earlier.summary(self.job.scene);
+        if let Some(run) = helped.policy_of_run {
+            reporter.note(&format!("the agent begins with the policy of run {run}"));
+        }
+        for SourceSummary { task, run, source, weight, .. } in &helped.sources {
+            reporter.note(&format!("{task} learns from run {run}: {source}, which counts {weight:.2} at first"));
+        }
+        if helped.sources.is_empty() {
+            reporter.note("no earlier run knows tasks like these; the agent begins from nothing");
+        }
+        Ok(())
     }
 
     /// Ticks until the search ends, fails or is interrupted.
@@ -329,20 +388,34 @@ pub(crate) fn begin(
     if let Some(scores) = scores {
         scores.join(&mut app);
     }
-    let plans = task_plans(job, plan.settings)?;
+    let plans = task_plans(job, plan)?;
+    let mut misfit = None;
     let build = |environment: &EnvironmentSpec| {
-        let agent = build_planned(plan.settings, environment, plans.as_ref())?;
-        match job.policy.as_ref().filter(|_| plan.is_frozen) {
-            Some(policy) => policy.freeze(agent, &job.tasks, &job.networks),
-            None => Ok(agent),
+        let mut agent = build_planned(plan.settings, environment, plans.as_ref())?;
+        if let Some(policy) = job.policy.as_ref().filter(|_| plan.is_frozen) {
+            return policy.freeze(agent, &job.tasks, &job.networks);
         }
+        let policy = job.earlier.policy().filter(|_| plan.learns_from_history(scene));
+        if let (Agent::Learning(learner), Some(policy)) = (&mut agent, policy) {
+            misfit = policy.begin(&mut **learner, &job.tasks, &job.networks).err();
+        }
+        Ok(agent)
     };
     let mut search = Search::with_agent(app, &setup, build).map_err(|error| RunError::Failed(error.into()))?;
     let start = Instant::now();
     let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);
     let Some(saved) = saved else {
         let rewards = vec![WalkRewards::default(); job.tasks.len()];
-        return Ok(Ongoing { search, rewards, n_ended: 0, n_counted: 0, before: SearchTimes::default(), start });
+        return Ok(Ongoing {
+            search,
+            plans,
+            misfit,
+            rewards,
+            n_ended: 0,
+            n_counted: 0,
+            before: SearchTimes::default(),
+            start,
+        });
     };
     let mut saved_search = saved.search;
     let counted = |stats: &TaskStats| match scene.ends_after {
@@ -359,7 +432,7 @@ pub(crate) fn begin(
         return Err(anyhow!("--resume: the checkpoint has rewards of other tasks").into());
     }
     let CurrentSearch { rewards, n_ended, times: before, .. } = saved;
-    Ok(Ongoing { search, rewards, n_ended, n_counted, before, start })
+    Ok(Ongoing { search, plans, misfit, rewards, n_ended, n_counted, before, start })
 }
 
 /// A search that an earlier process finished.

@@ -52,6 +52,9 @@ pub struct RunSpec {
     pub memory: Option<u64>,
     /// The history that the run is recorded in, `none` for none; without it, what the scene says.
     pub history: Option<PathBuf>,
+    /// Name of a snapshot of the history: in place of all runs that are finished there, the run learns from those that
+    /// were then, and so ends as the one did whose `summary.json` names it.
+    pub history_at: Option<String>,
     /// Whether scores that the history knows are taken from there, if the scene allows it. Without, a run takes the
     /// time of one that scores all its candidates.
     pub reuses_scores: bool,
@@ -73,6 +76,7 @@ impl RunSpec {
             threads: None,
             memory: None,
             history: None,
+            history_at: None,
             reuses_scores: true,
         }
     }

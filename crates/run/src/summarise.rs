@@ -13,6 +13,7 @@ use crate::learning::{AgainstRandom, mean, standard_error};
 use crate::paired::{PairedAccuracy, PairedError};
 use crate::plan::task_plans::n_probes;
 use crate::run::{Job, Run};
+use crate::scene::HistoryChoice;
 use crate::search::SearchOutcome;
 use crate::split_error::OutputAgreement;
 use crate::summary::{
@@ -37,6 +38,7 @@ pub(crate) fn summarise(
     let first_tasks = (0..run.job.networks.len())
         .filter_map(|n| run.job.tasks.iter().position(|task| task.network == n && task.is_searched));
     let all_probes: u64 = first_tasks.map(|task| probes(&run.job, agent.agent, task)).sum();
+    let learns = run.job.policy.is_none() && run.job.scene.history.as_ref().is_some_and(HistoryChoice::learns);
     Summary {
         scene: run.job.scene.origin().to_owned(),
         seed: run.job.scene.seed,
@@ -56,6 +58,7 @@ pub(crate) fn summarise(
         learner_updates: agent.learner_updates,
         candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum::<u64>() + all_probes,
         cache_hits: stats().map(|s| s.n_cache_hits).sum(),
+        history: learns.then(|| run.job.earlier.summary(run.job.scene)),
         tasks: {
             let of_task = |f: &Finished| TaskSummary {
                 onnx_file: run.journal.directory.onnx_file(&run.job.scene.tasks[f.task].name),

@@ -62,10 +62,39 @@ pub struct Summary {
     pub candidates_scored: u64,
     /// Candidates whose score was known.
     pub cache_hits: u64,
+    /// What the agent learned of earlier runs, where the scene asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistorySummary>,
     /// One for each task that has a network.
     pub tasks: Vec<TaskSummary>,
     /// One for each control and task that has a network.
     pub controls: Vec<ControlSummary>,
+}
+
+/// What an agent learned of earlier runs. Runs are numbered as `secateur history list` shows them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistorySummary {
+    /// The snapshot that they are of, for `--history-at`; null where there was no history to learn from.
+    pub snapshot: Option<String>,
+    /// The run whose policy the agent began with.
+    pub policy_of_run: Option<i64>,
+    /// Of every task, the earlier tasks that it learned from, the nearest first.
+    pub sources: Vec<SourceSummary>,
+}
+
+/// An earlier task that a task learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceSummary {
+    /// The task of this run.
+    pub task: String,
+    /// The earlier run.
+    pub run: i64,
+    /// Its task.
+    pub source: String,
+    /// Mean absolute difference of the natural logarithms of layer errors, plus the difference of the budgets' shares.
+    pub distance: f64,
+    /// How much it counted at first, (0, 1].
+    pub weight: f64,
 }
 
 /// What was found for a task.

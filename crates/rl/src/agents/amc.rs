@@ -13,6 +13,8 @@
 //! step a walk with a smaller network. On the synthetic tasks of this crate's tests imitation and the place bring most
 //! of it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ddpg::{DdpgLearner, DdpgSettings, SearchScope};
@@ -54,11 +56,19 @@ impl AgentSettings for AmcSettings {
     }
 
     fn plan_weights(&self) -> Option<ErrorWeights> {
-        self.0.asks_for_plans().then(ErrorWeights::default)
+        self.0.plan_weights()
     }
 
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         self.learning(environment, Some(plans.clone()))
+    }
+
+    fn learns_from_history(&self) -> bool {
+        true
+    }
+
+    fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
+        Some(Arc::new(Self(self.0.assisted())))
     }
 
     fn profile(&self) -> Profile {

@@ -16,6 +16,8 @@
 //! What departs from the released code of DDPG stands with [`DdpgSettings`] and its module. Profile Tuned is AMC's, on
 //! one network for all tasks.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ddpg::{CreditRule, DdpgLearner, DdpgSettings, RewardScale, SearchScope};
@@ -72,11 +74,19 @@ impl AgentSettings for CacpSettings {
     }
 
     fn plan_weights(&self) -> Option<ErrorWeights> {
-        self.0.asks_for_plans().then(ErrorWeights::default)
+        self.0.plan_weights()
     }
 
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         self.learning(environment, Some(plans.clone()))
+    }
+
+    fn learns_from_history(&self) -> bool {
+        true
+    }
+
+    fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
+        Some(Arc::new(Self(self.0.assisted())))
     }
 
     fn profile(&self) -> Profile {

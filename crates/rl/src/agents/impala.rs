@@ -5,6 +5,8 @@
 //! units of their standard deviation, which only keeps one learning rate right for every task. The table names no other
 //! difference.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::mtacp::MtacpSettings;
@@ -55,6 +57,14 @@ impl AgentSettings for ImpalaSettings {
 
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         self.0.build_planned(environment, plans)
+    }
+
+    fn learns_from_history(&self) -> bool {
+        self.0.learns_from_history()
+    }
+
+    fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
+        self.0.assisted()
     }
 
     fn profile(&self) -> Profile {

@@ -12,6 +12,7 @@ pub mod knapsack;
 pub mod mtacp;
 mod plan_search;
 mod planned;
+mod planned_walks;
 pub mod ppo;
 pub mod qmix_fp;
 pub mod random;

@@ -5,6 +5,8 @@
 //! 0.99 and lambda 0.95 (its table 3), value and entropy coefficients 1 and 0.01 for a network that both share (its
 //! table 5). Passes are over whole batches, not over parts of them: a batch here is a few dozen steps.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::mtacp::{MtacpSettings, PolicyObjective, UnrollRule};
@@ -74,6 +76,14 @@ impl AgentSettings for PpoSettings {
 
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         self.0.build_planned(environment, plans)
+    }
+
+    fn learns_from_history(&self) -> bool {
+        self.0.learns_from_history()
+    }
+
+    fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
+        self.0.assisted()
     }
 
     fn profile(&self) -> Profile {

@@ -14,7 +14,7 @@ use crate::error::RunError;
 use crate::observer::Observer;
 use crate::prepare;
 use crate::reporter::Reporter;
-use crate::scene::{Device, Scene};
+use crate::scene::{Device, HistoryChoice, Scene};
 use crate::spec::RunSpec;
 use crate::threads::thread_pool;
 
@@ -93,6 +93,11 @@ pub(super) fn check_asked(scene: &Scene) -> Result<(), RunError> {
     if scene.device != Device::Cpu {
         let what = "candidates that are asked for are scored on the processor";
         return Err(scene.error_at("device", what, Some("set `device: Cpu`".to_owned())).into());
+    }
+    if scene.history.as_ref().is_some_and(HistoryChoice::learns) {
+        let what = "a search whose candidates are asked for learns nothing of earlier runs";
+        let help = "set `transfer` and `assistant` to false".to_owned();
+        return Err(scene.error_at("history", what, Some(help)).into());
     }
     Ok(())
 }

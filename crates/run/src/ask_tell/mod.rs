@@ -24,6 +24,7 @@ use crate::check;
 use crate::directory::checkpoint::{Identity, difference};
 use crate::directory::claim;
 use crate::error::RunError;
+use crate::history::sources::EarlierRuns;
 use crate::inputs::resolve::Resolved;
 use crate::observer::Observer;
 use crate::plan::task_plans::ProbedWeights;
@@ -260,6 +261,7 @@ fn walk_all(inputs: &WalkingInputs, scores: &ToldScores, exchange: &Exchange) ->
         probed: ProbedWeights::default(),
         memory: spec.memory_bound()?,
         policy: None,
+        earlier: EarlierRuns::default(),
         told: Some(scores.clone()),
     };
     let mut walking = begin(&job, plans(scene)[0], None, job.told.as_ref())?.search;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow, ensure};
 use secateur_formats::write_atomic;
+use secateur_history::History;
 use secateur_sim::PluginList;
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +20,10 @@ pub use ranking::AgentRanking;
 pub use report::{AgentScores, Comparison, PairedCounts, TaskScores};
 
 use crate::error::RunError;
+use crate::history::place::history_of;
 use crate::observer::Observer;
 use crate::run;
+use crate::scene::{HistoryChoice, Scene};
 use crate::spec::RunSpec;
 use agents::Compared;
 use records::SeedRecords;
@@ -66,6 +69,9 @@ struct ComparedSettings {
     agents: Vec<String>,
     seeds: Vec<u64>,
     candidates: usize,
+    /// What the agents learn from, where they learn of earlier runs: the runs of the comparison are none of them.
+    #[serde(default)]
+    history_at: Option<String>,
 }
 
 /// Runs the scene once for every seed with all agents, and compares what they found. Candidates are refitted once and
@@ -77,8 +83,9 @@ struct ComparedSettings {
 pub fn compare(spec: &CompareSpec, plugins: &PluginList, observer: &mut dyn Observer) -> Result<Comparison, RunError> {
     let compared = Compared::of(spec).map_err(RunError::BadArguments)?;
     // Before anything is written, so that mistakes in the scene or an agent's settings leave nothing behind.
-    crate::check(&seed_spec(spec, &compared, spec.seeds[0], PathBuf::new()), plugins)?;
-    let directory = claim(spec, &compared).map_err(RunError::BadArguments)?;
+    let (scene, _) = crate::check(&seed_spec(spec, &compared, spec.seeds[0], PathBuf::new()), plugins)?;
+    let (directory, history_at) =
+        claim(spec, &compared, snapshot(&spec.run, &scene)).map_err(RunError::BadArguments)?;
     let mut records = Vec::new();
     for (at, &seed) in spec.seeds.iter().enumerate() {
         let of_seed = directory.join(format!("seed-{seed}"));
@@ -87,7 +94,8 @@ pub fn compare(spec: &CompareSpec, plugins: &PluginList, observer: &mut dyn Obse
         if !done.exists() {
             observer.note(&format!("seed {seed}, {} of {}: '{}'", at + 1, spec.seeds.len(), of_seed.display()));
             let run_spec = seed_spec(spec, &compared, seed, of_seed.clone());
-            run(&RunSpec { resume: of_seed.exists(), ..run_spec }, plugins, observer)?;
+            let resume = of_seed.exists();
+            run(&RunSpec { resume, history_at: history_at.clone(), ..run_spec }, plugins, observer)?;
             write_atomic(&done, b"").map_err(anyhow::Error::from)?;
         }
         records.push(SeedRecords::read(&of_seed, spec.candidates)?);
@@ -118,8 +126,21 @@ fn seed_spec(spec: &CompareSpec, compared: &Compared, seed: u64, out: PathBuf) -
     RunSpec { sets, out: Some(out), reuses_scores: false, ..spec.run.clone() }
 }
 
-/// The directory, which says what is compared there.
-fn claim(spec: &CompareSpec, compared: &Compared) -> anyhow::Result<PathBuf> {
+/// What all runs learn from; none where the scene learns nothing of earlier runs, and where there is no history.
+fn snapshot(spec: &RunSpec, scene: &Scene) -> Option<String> {
+    if spec.history_at.is_some() || !scene.history.as_ref().is_some_and(HistoryChoice::learns) {
+        return spec.history_at.clone();
+    }
+    // Made where it is not there: the second run is not to learn from the first.
+    Some(History::open(&history_of(spec, scene)?).ok()?.snapshot().ok()?.to_string())
+}
+
+/// The directory, which says what is compared there, and the snapshot that the comparison began with.
+fn claim(
+    spec: &CompareSpec,
+    compared: &Compared,
+    history_at: Option<String>,
+) -> anyhow::Result<(PathBuf, Option<String>)> {
     let stem = spec.run.scene.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let directory = spec.run.out.clone().unwrap_or_else(|| PathBuf::from(format!("runs/{stem}-compared")));
     let file = directory.join(SETTINGS_FILE);
@@ -129,12 +150,13 @@ fn claim(spec: &CompareSpec, compared: &Compared) -> anyhow::Result<PathBuf> {
         agents: compared.texts(),
         seeds: spec.seeds.clone(),
         candidates: spec.candidates,
+        history_at,
     };
     if spec.run.resume && file.exists() {
         let text = std::fs::read_to_string(&file).with_context(|| format!("--resume: '{}'", file.display()))?;
         let before: ComparedSettings = serde_json::from_str(&text)
             .with_context(|| format!("--resume: '{}' is not what a comparison writes", file.display()))?;
-        return check_same(&before, &settings).map(|()| directory);
+        return check_same(&before, &settings).map(|()| (directory, before.history_at));
     }
     let is_empty = match std::fs::read_dir(&directory) {
         Ok(mut entries) => entries.next().is_none(),
@@ -147,7 +169,7 @@ fn claim(spec: &CompareSpec, compared: &Compared) -> anyhow::Result<PathBuf> {
     );
     std::fs::create_dir_all(&directory).with_context(|| format!("--out '{}'", directory.display()))?;
     write_atomic(&file, serde_json::to_string_pretty(&settings)?.as_bytes())?;
-    Ok(directory)
+    Ok((directory, settings.history_at))
 }
 
 fn check_same(before: &ComparedSettings, now: &ComparedSettings) -> anyhow::Result<()> {
@@ -186,6 +208,7 @@ mod tests {
             agents: agents.iter().map(|&agent| agent.to_owned()).collect(),
             seeds: seeds.to_vec(),
             candidates,
+            history_at: None,
         };
         let before = settings(&["Mtacp()", "Random"], &[7, 8], 30);
         assert!(check_same(&before, &before).is_ok());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use secateur_formats::is_temporary_name;
 use secateur_kernels::Isa;
+use secateur_scene::to_ron;
 use secateur_train::Scheduler;
 
 use super::checkpoint::{Identity, RunState, has_checkpoints, newest};
@@ -14,7 +15,7 @@ use super::plausible::plausible;
 use crate::build::build;
 use crate::error::RunError;
 use crate::inputs::resolve::Resolved;
-use crate::scene::{Scene, edit};
+use crate::scene::{HistoryChoice, Scene, edit};
 use crate::spec::RunSpec;
 
 /// Runs of one name that are looked through.
@@ -81,8 +82,14 @@ fn go_on(lock: RunLock, scene: &Scene, resolved: &Resolved, identity: &Identity)
 /// What the run of a scene is.
 pub(crate) fn identity(scene: &Scene, resolved: &Resolved) -> anyhow::Result<Identity> {
     let mut text = scene.to_ron();
-    // Where a run is recorded makes it no other run.
-    text = edit(&text, "history=None")?;
+    // Where a run is recorded makes it no other run; what it learns from there does.
+    text = match scene.history.as_ref().filter(|history| history.learns()) {
+        None => edit(&text, "history=None")?,
+        Some(history) => {
+            let history = HistoryChoice { file: None, scores: false, ..history.clone() };
+            edit(&text, &format!("history={}", to_ron(&history)))?
+        }
+    };
     let mut inputs = Vec::new();
     for (i, network) in resolved.networks.iter().enumerate() {
         // What counts is the content, wherever the file lies now.

@@ -8,23 +8,27 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use secateur_certify::certify_as;
-use secateur_formats::{StagedFile, stage_network, write_atomic};
+use secateur_formats::{StagedFile, read_regular_file, stage_network, write_atomic};
 use secateur_rl::{Unroll, save_unrolls};
 use secateur_sim::Winner;
 
 use super::entries::{
-    BESIDE_NETWORK, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, TaskFile, make_folder, open_to_read, open_to_write,
-    remove_temporary,
+    BESIDE_NETWORK, CURVES_FILE, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, SOURCES_FILE, TaskFile, make_folder,
+    open_to_read, open_to_write, remove_temporary,
 };
 use super::lock::RunLock;
 use super::onnx_files::OnnxFiles;
 use crate::events::RunEvent;
+use crate::history::curves::TaskCurves;
 use crate::inputs::resolve::Resolved;
 use crate::scene::{Scene, edit};
 use crate::summary::{Summary, model_file};
 
 /// Between two looks at whether the directory is still there, while lines are appended.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// More than a learner's state and the walks of a few tasks take.
+const SOURCES_BYTES_MAX: u64 = 2 << 30;
 
 /// The network that was found for a task.
 pub(crate) struct TaskNetwork<'a> {
@@ -258,6 +262,26 @@ impl RunDirectory {
     /// Writes what the agent has learned.
     pub(crate) fn write_policy(&mut self, state: &[u8]) -> anyhow::Result<()> {
         self.write_whole(&self.path().join(POLICY_FILE), state)
+    }
+
+    /// Writes what the run learns of earlier ones.
+    pub(crate) fn write_sources(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.write_whole(&self.path().join(SOURCES_FILE), bytes)
+    }
+
+    /// What an earlier process wrote of that; none if it wrote nothing.
+    pub(crate) fn read_sources(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let file = self.path().join(SOURCES_FILE);
+        match std::fs::symlink_metadata(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            _ => Ok(Some(read_regular_file(&file, SOURCES_BYTES_MAX)?)),
+        }
+    }
+
+    /// Writes the error curves of the tasks.
+    pub(crate) fn write_curves(&mut self, curves: &[TaskCurves]) -> anyhow::Result<()> {
+        let text = serde_json::to_string(curves).context("curves.json")?;
+        self.write_whole(&self.path().join(CURVES_FILE), text.as_bytes())
     }
 
     /// Writes the summary, which comes last.

@@ -12,9 +12,10 @@ use secateur_history::{
 };
 use serde::Deserialize;
 
+use super::curves::TaskCurves;
 use super::metrics::{RunCandidates, candidates};
 use crate::directory::checkpoint::{Identity, newest_identity};
-use crate::directory::entries::{PLAN_FILE, POLICY_FILE};
+use crate::directory::entries::{CURVES_FILE, PLAN_FILE, POLICY_FILE};
 use crate::scene::{AgentList, BoundSpec, BudgetBound, Scene, TaskSpec};
 use crate::summary::{BudgetSummary, ControlSummary, GroupSummary, Summary, TaskSummary};
 
@@ -132,11 +133,16 @@ fn tasks(
         fill(task, summary);
     }
     let mut hold = true;
+    let curves: Vec<TaskCurves> = read_regular_file(&run.join(CURVES_FILE), FILE_BYTES_MAX)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
     let agent = summary.map_or("", |summary| &*summary.agent);
     for task in &mut tasks {
         task.results.iter_mut().for_each(|result| result.agent = agent.to_owned());
         let controls = summary.iter().flat_map(|summary| &summary.controls);
         task.results.extend(controls.filter(|control| control.task == task.name).map(control_result));
+        task.curves = curves.iter().find(|of| of.task == task.name).map_or_else(Vec::new, |of| of.curves.clone());
         task.walks = found.walks.get(&task.name).cloned().unwrap_or_default();
         task.dataset_content = known.and_then(|known| content(known, "data set", &task.dataset));
         if let Some((certificate, holds)) = certificate(run, &task.name) {
@@ -174,6 +180,7 @@ fn empty_task(name: &str, network: &str, dataset: &str) -> TaskRecord {
         dataset_content: None,
         bounds: Vec::new(),
         groups: Vec::new(),
+        curves: Vec::new(),
         walks: Vec::new(),
         results: Vec::new(),
         certificate: None,

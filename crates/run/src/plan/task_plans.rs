@@ -7,13 +7,14 @@ use anyhow::{Context, anyhow};
 use secateur_alloc::{Allocator, GroupCurve};
 use secateur_kernels::{Norm, channel_norms};
 use secateur_net::{Cost, GroupId};
-use secateur_rl::{AgentSettings, ErrorWeights, GroupLook, TaskPlan, TaskPlans, TaskWidths, WidthLoss};
+use secateur_rl::{AgentSettings, ErrorWeights, GroupLook, SourceTask, TaskPlan, TaskPlans, TaskWidths, WidthLoss};
 use secateur_sim::{BudgetWall, CostBound, GroupShape, Prepared, Score, TaskSetup, WidthRules};
 
 use super::allocate::{Ranked, is_measured};
 use super::planner::{probe_images, score};
 use super::sensitivity::{self, Sensitivity};
 use crate::inputs::task_widths::task_widths;
+use crate::plans::SearchPlan;
 use crate::run::Job;
 use crate::scene::Scene;
 
@@ -24,11 +25,14 @@ type ProbeKey = (usize, ErrorWeights);
 #[derive(Debug, Default)]
 pub(crate) struct ProbedWeights(Mutex<BTreeMap<ProbeKey, Vec<Sensitivity>>>);
 
-/// What is known of every task, if the agent wants to know it.
-pub(crate) fn task_plans(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow::Result<Option<TaskPlans>> {
-    let Some(weights) = settings.plan_weights() else { return Ok(None) };
+/// What is known of every task, if the agent wants to know it; the scene's own agent is told of earlier tasks, too.
+pub(crate) fn task_plans(job: &Job<'_>, search: SearchPlan<'_>) -> anyhow::Result<Option<TaskPlans>> {
+    let Some(weights) = search.settings.plan_weights() else { return Ok(None) };
     let scene = Arc::new(job.scene.clone());
-    let plan = |task: &TaskSetup| -> anyhow::Result<TaskPlan> {
+    let choice = job.scene.history.as_ref().filter(|_| search.learns_from_history(job.scene));
+    let mut sources = choice.map_or_else(Vec::new, |choice| job.earlier.sources(choice));
+    sources.resize(job.tasks.len(), Arc::new([]));
+    let plan = |task: &TaskSetup, sources: Arc<[SourceTask]>| -> anyhow::Result<TaskPlan> {
         if !task.is_searched {
             let nothing = TaskWidths::new(task.name.clone(), Vec::new(), |_| true, |_| String::new());
             return Ok(TaskPlan::new(nothing, Vec::new(), Vec::new(), |_| Ok(Vec::new()))?);
@@ -37,9 +41,13 @@ pub(crate) fn task_plans(job: &Job<'_>, settings: &dyn AgentSettings) -> anyhow:
         let rules = job.resolved.width_rules(job.scene, prepared.network_index.index);
         let planned = PlannedNetwork::new(prepared, &scene, rules);
         let sensitivities = sensitivities(job, (task.network, weights), &planned)?;
-        planned.plan(task, sensitivities)
+        let mut plan = planned.plan(task, sensitivities)?;
+        plan.sources = sources;
+        Ok(plan)
     };
-    Ok(Some(TaskPlans::new(job.tasks.iter().map(plan).collect::<Result<_, _>>()?)))
+    Ok(Some(TaskPlans::new(
+        job.tasks.iter().zip(sources).map(|(task, sources)| plan(task, sources)).collect::<Result<_, _>>()?,
+    )))
 }
 
 /// A network that is planned for.

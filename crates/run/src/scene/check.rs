@@ -5,13 +5,13 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use secateur_kernels::Precision;
-use secateur_rl::Profile;
+use secateur_rl::{ErrorWeights, Profile};
 use secateur_scene::{Document, PluginConfig, Problem, clip, did_you_mean};
 use secateur_sim::Repair;
 use secateur_train::Scheduler;
 
 use super::agents::{AgentList, AgentSpec, ControlSpec};
-use super::choices::{Device, Images, RewardChoice};
+use super::choices::{Device, HistoryChoice, Images, RewardChoice};
 use super::file::{DatasetFile, NetworkFile, SceneFile};
 use super::parsed::{BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
 use super::recipes::{Polish, Tune};
@@ -25,6 +25,8 @@ const ALL_ACTORS_MAX: usize = 1 << 16;
 const QUEUE_CAPACITY_MAX: usize = 1_000_000;
 /// More lag than any agent learns from.
 const LAG_MAX: usize = 1000;
+/// Earlier tasks that a task may learn from.
+const SOURCES: RangeInclusive<usize> = 1..=16;
 /// Most walks of one task.
 const WALKS_MAX: usize = 1_000_000_000;
 
@@ -76,7 +78,7 @@ impl Checker<'_> {
 
     /// None if the agent cannot be read: what its profile changes is then not known.
     fn scene(&mut self, file: SceneFile) -> Option<SceneData> {
-        let agent = self.agent();
+        let agent = self.agent().map(|agent| self.with_history(agent, file.history.as_ref()));
         let paper = agent.as_ref().is_some_and(|agent| agent.settings.profile() == Profile::Paper);
         self.numbers(&file);
         if let Some(reward) = &file.reward {
@@ -124,6 +126,34 @@ impl Checker<'_> {
             history: file.history,
             plugins: self.plugins(),
         })
+    }
+
+    /// The agent with what the scene's history makes of it.
+    fn with_history(&mut self, mut agent: AgentSpec, history: Option<&HistoryChoice>) -> AgentSpec {
+        let Some(history) = history else { return agent };
+        self.range("history.sources", history.sources, SOURCES);
+        if history.augmented && !history.transfer {
+            self.problem("history.augmented", "is true, which says how much is transferred, while `transfer` is false");
+        }
+        let name = agent.entry.name;
+        if history.assistant {
+            match agent.settings.assisted() {
+                Some(assisted) => agent.settings = assisted,
+                None => {
+                    self.problem("history.assistant", format!("is true, but no assistant proposes walks to {name}"))
+                }
+            }
+        }
+        if history.learns() && !agent.settings.learns_from_history() {
+            let switch = if history.transfer { "history.transfer" } else { "history.assistant" };
+            self.problem(switch, format!("is true, but {name} does not learn from earlier runs"));
+        } else if history.learns() && agent.settings.plan_weights() != Some(ErrorWeights::Probed) {
+            let switch = if history.transfer { "history.transfer" } else { "history.assistant" };
+            let message =
+                format!("is true, but {name} with these settings does not ask what single groups do (probed errors)");
+            self.problem(switch, message);
+        }
+        agent
     }
 
     fn networks(&mut self, files: Vec<NetworkFile>, datasets: &[DatasetSpec]) -> Vec<NetworkSpec> {

@@ -28,7 +28,7 @@ impl Device {
     }
 }
 
-/// Where a run is recorded.
+/// Where a run is recorded, and what it takes from earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename = "History")]
 pub struct HistoryChoice {
@@ -37,11 +37,26 @@ pub struct HistoryChoice {
     pub file: Option<String>,
     /// Whether scores that an earlier run recorded of the very same candidates are taken from there.
     pub scores: bool,
+    /// Whether the agent begins with what the nearest earlier run learned: its policy, and what errors cost.
+    pub transfer: bool,
+    /// Whether several earlier tasks count, the nearer the more, and their candidates under every budget.
+    pub augmented: bool,
+    /// Whether what errors cost proposes nine of ten walks that explore.
+    pub assistant: bool,
+    /// Earlier tasks that count where several do, 1..=16.
+    pub sources: usize,
+}
+
+impl HistoryChoice {
+    /// Whether anything but scores is taken from earlier runs.
+    pub const fn learns(&self) -> bool {
+        self.transfer || self.assistant
+    }
 }
 
 impl Default for HistoryChoice {
     fn default() -> Self {
-        Self { file: None, scores: true }
+        Self { file: None, scores: true, transfer: false, augmented: false, assistant: false, sources: 3 }
     }
 }
 

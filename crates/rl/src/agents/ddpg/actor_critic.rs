@@ -13,6 +13,9 @@ use crate::optim::{Optimizer, OptimizerRule};
 use crate::rng::{NO_TASK, RngStream};
 use crate::state::{StateReader, StateWriter};
 
+/// Walks of a task from which on walks of earlier runs are no longer learned from.
+const EARLIER_WALKS: f64 = 100.0;
+
 /// A network, the one that follows it, and its optimiser.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Followed {
@@ -70,25 +73,29 @@ pub(super) struct StepBatch {
 }
 
 impl StepBatch {
-    /// `rewards` is what is known of each task's.
+    /// `rewards` is what is known of each task's; those of `earlier` steps are learned as they are.
     pub(super) fn new(
         settings: &DdpgSettings,
         n_features: usize,
-        steps: &[PastStep<'_>],
+        own: &[PastStep<'_>],
+        earlier: &[PastStep<'_>],
         rewards: &[TaskReward],
     ) -> Result<Self, RlError> {
+        let steps: Vec<PastStep<'_>> = own.iter().chain(earlier).copied().collect();
         let n = steps.len();
         let (mut now, mut next) = (Vec::with_capacity(n * n_features), Vec::with_capacity(n * n_features));
-        for &PastStep { walk, step } in steps {
+        for &PastStep { walk, step } in &steps {
             now.extend_from_slice(&walk.features[step * n_features..(step + 1) * n_features]);
             // What comes after the last step does not count.
             let after = (step + 1).min(walk.actions.len() - 1);
             next.extend_from_slice(&walk.features[after * n_features..(after + 1) * n_features]);
         }
         let actions: Vec<f32> = steps.iter().map(|past| past.walk.actions[past.step]).collect();
-        let reward = |past: &PastStep<'_>| {
-            let known = &rewards[past.walk.task as usize];
-            let learned = known.learned(past.walk.reward.into(), settings.reward_scale);
+        let reward = |at: usize, past: &PastStep<'_>| {
+            let learned = match rewards.get(past.walk.task as usize).filter(|_| at < own.len()) {
+                Some(known) => known.learned(past.walk.reward.into(), settings.reward_scale),
+                None => past.walk.reward.into(),
+            };
             match settings.credit {
                 CreditRule::Copied => learned,
                 CreditRule::Divided => learned / past.walk.actions.len() as f64,
@@ -102,7 +109,7 @@ impl StepBatch {
             features: rows(&now)?,
             next_features: rows(&next)?,
             actions: Tensor::from_slice(&actions, n, &Device::Cpu).during("replay batch")?,
-            rewards: steps.iter().map(reward).collect(),
+            rewards: steps.iter().enumerate().map(|(at, past)| reward(at, past)).collect(),
             discounts: steps.iter().map(discount).collect(),
         })
     }
@@ -123,6 +130,8 @@ pub(super) struct ActorCritic {
     pub(super) actor: Followed,
     pub(super) critic: Followed,
     pub(super) replay: Replay,
+    /// Walks of earlier runs, whose rewards are what was learned of them then.
+    pub(super) earlier: Replay,
     /// The best walks of each task.
     pub(super) best: Replay,
     /// Moving mean of the batches' mean rewards; none before the first.
@@ -141,6 +150,7 @@ impl ActorCritic {
             // Another seed: the first weights of two networks of one shape would else be the same.
             critic: Followed::new(Params::new(frame.sizes.critic(), seed ^ u64::MAX)),
             replay: Replay::default(),
+            earlier: Replay::default(),
             best: Replay::default(),
             baseline: None,
             n_walks: 0,
@@ -159,11 +169,13 @@ impl ActorCritic {
         let settings = &frame.settings;
         // Weights draw from the streams whose last part is 0.
         let mut rng = RngStream::new(frame.environment.seed, NO_TASK, self.n_gradient_steps, 1 + place as u64);
-        let steps = self.replay.sample(settings.batch, settings.skip_first_steps, &mut rng);
-        if steps.is_empty() {
+        let n_earlier = self.n_earlier(frame);
+        let earlier = self.earlier.sample(n_earlier, settings.skip_first_steps, &mut rng);
+        let steps = self.replay.sample(settings.batch - earlier.len(), settings.skip_first_steps, &mut rng);
+        if steps.is_empty() && earlier.is_empty() {
             return Ok(None);
         }
-        let batch = StepBatch::new(settings, frame.sizes.n_features, &steps, rewards)?;
+        let batch = StepBatch::new(settings, frame.sizes.n_features, &steps, &earlier, rewards)?;
         self.n_gradient_steps += 1;
         let mean = batch.rewards.iter().sum::<f64>() / batch.rewards.len() as f64;
         let baseline = self.move_baseline(mean, settings.baseline_rate);
@@ -173,7 +185,7 @@ impl ActorCritic {
         let best: Vec<PastStep<'_>> = self.best.all().collect();
         let imitated = match &best[..] {
             [] => None,
-            best => Some(StepBatch::new(settings, frame.sizes.n_features, best, rewards)?),
+            best => Some(StepBatch::new(settings, frame.sizes.n_features, best, &[], rewards)?),
         };
         let imitated = imitated.as_ref().map(|batch| (batch, settings.imitation_weight));
         let (actor, gradient) = actor_loss(&self.actor.now, &self.critic.now, &batch, imitated)?;
@@ -181,6 +193,14 @@ impl ActorCritic {
         self.actor.follow(settings.target_rate);
         self.critic.follow(settings.target_rate);
         Ok(Some(StepLosses { critic, actor }))
+    }
+
+    /// Steps of a batch that are of earlier runs: half of them at first, fewer with every walk of a task, none after
+    /// [`EARLIER_WALKS`].
+    fn n_earlier(&self, frame: &DdpgFrame) -> usize {
+        let walks_per_task = self.replay.walks().len() as f64 / frame.tasks_per_search().max(1) as f64;
+        let left = (1.0 - walks_per_task / EARLIER_WALKS).max(0.0);
+        if self.earlier.walks().len() == 0 { 0 } else { (0.5 * left * frame.settings.batch as f64).round() as usize }
     }
 
     /// The first mean reward is the baseline; it then follows. 0 at rate 0.
@@ -208,6 +228,7 @@ impl ActorCritic {
         self.actor.save(&format!("{prefix}.actor"), writer);
         self.critic.save(&format!("{prefix}.critic"), writer);
         self.replay.save(&format!("{prefix}.replay"), writer);
+        self.earlier.save(&format!("{prefix}.earlier"), writer);
         self.best.save(&format!("{prefix}.best"), writer);
         writer.put_f64(format!("{prefix}.baseline"), self.baseline.as_slice());
         writer.put_u64(format!("{prefix}.counts"), &[self.n_walks, self.n_gradient_steps]);
@@ -222,6 +243,7 @@ impl ActorCritic {
             Replay::load(&format!("{prefix}.{name}"), [n_tasks, n_walks, n_features], reader)
         };
         self.replay = ring("replay", frame.settings.replay_walks)?;
+        self.earlier = ring("earlier", frame.settings.replay_walks)?;
         self.best = ring("best", n_tasks.saturating_mul(frame.settings.imitated_walks))?;
         self.baseline = match reader.f64(&format!("{prefix}.baseline"))?[..] {
             [] => None,

@@ -5,6 +5,7 @@ use super::settings::{ActionRule, DdpgSettings, SigmaDecay};
 use crate::agent::EnvironmentSpec;
 use crate::agents::mtacp::ObserveRule;
 use crate::agents::mtacp::errors::{N_ERROR_FEATURES, error_features, n_features};
+use crate::agents::planned_walks::PlanningShare;
 use crate::error::{RlError, check_finite, check_length};
 use crate::nn::squash::Squash;
 use crate::task_plan::{TaskPlan, TaskPlans};
@@ -37,7 +38,7 @@ pub(super) struct DdpgFrame {
     pub(super) scope: SearchScope,
     pub(super) environment: EnvironmentSpec,
     /// What is known of the tasks, if the settings ask for it.
-    plans: Option<TaskPlans>,
+    pub(super) plans: Option<TaskPlans>,
     pub(super) sizes: NetSizes,
 }
 
@@ -140,6 +141,22 @@ impl DdpgFrame {
         (f64::from(CENTRE) + f64::from(offset) / (2.0 * SPAN)).clamp(0.0, 1.0) as f32
     }
 
+    /// Which walks are planned: the streams of a walk's layers are those of the actor's noise, the one behind is free.
+    pub(super) fn planning(&self) -> PlanningShare {
+        PlanningShare {
+            share: self.settings.planned_share,
+            settings: self.settings.planning,
+            keeps_first: self.keeps_plan(0),
+            seed: self.environment.seed,
+            stream: self.environment.walk_length_max as u64,
+        }
+    }
+
+    /// Walks of one search, all its tasks together, that are this share of those planned.
+    pub(super) fn walks_of_search(&self, share: f64) -> u64 {
+        (share * self.walks_per_task() * self.tasks_per_search() as f64).round() as u64
+    }
+
     /// Whether a walk keeps the planned widths although it may explore: the first.
     pub(super) fn keeps_plan(&self, walk: u64) -> bool {
         walk == 0 && self.settings.action == ActionRule::AroundKnapsack
@@ -151,13 +168,13 @@ impl DdpgFrame {
     }
 
     /// Tasks of one search.
-    fn tasks_per_search(&self) -> usize {
+    pub(super) fn tasks_per_search(&self) -> usize {
         self.environment.n_tasks / self.n_searches().max(1)
     }
 
     /// Walks of a search before its first gradient step.
     pub(super) fn warmup_walks(&self) -> u64 {
-        (self.settings.warmup * self.walks_per_task() * self.tasks_per_search() as f64).round() as u64
+        self.walks_of_search(self.settings.warmup)
     }
 
     /// Standard deviation of the noise of a search that has learned from so many walks. Walks of several tasks count as

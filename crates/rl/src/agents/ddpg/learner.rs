@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::actor_critic::{ActorCritic, StepLosses};
 use super::frame::{Choice, DdpgFrame, SearchScope};
+use super::inherit::EarlierSearch;
 use super::policy::{DdpgPolicy, SearchPolicy};
 use super::replay::PastWalk;
 use super::settings::{DdpgSettings, StoredAction, UpdateRule};
 use super::task_reward::TaskReward;
 use crate::agent::EnvironmentSpec;
+use crate::agents::planned_walks::PlannedWalks;
 use crate::error::RlError;
+use crate::inheritance::Inheritance;
 use crate::interface::{LearnReport, Learner, Policy};
 use crate::state::{StateReader, StateWriter};
 use crate::task_plan::TaskPlans;
@@ -29,6 +32,7 @@ pub(super) struct DdpgState {
 pub(crate) struct DdpgLearner {
     pub(super) frame: Arc<DdpgFrame>,
     pub(super) state: DdpgState,
+    planned: PlannedWalks,
     policy: Arc<DdpgPolicy>,
 }
 
@@ -49,8 +53,9 @@ impl DdpgLearner {
             rewards: vec![TaskReward::default(); environment.n_tasks],
             n_updates: 0,
         };
-        let policy = Arc::new(publish(&frame, &state)?);
-        Ok(Self { frame, state, policy })
+        let planned = PlannedWalks::new(frame.planning(), frame.plans.as_ref(), environment.n_tasks);
+        let policy = Arc::new(publish(&frame, &state, &planned)?);
+        Ok(Self { frame, state, planned, policy })
     }
 
     /// The walk that an unroll is, with the search that it belongs to.
@@ -114,8 +119,9 @@ impl DdpgLearner {
                 losses.extend(search.gradient_step(&frame, place, &self.state.rewards)?);
             }
         }
+        batch.iter().for_each(|unroll| self.planned.add(unroll));
         self.state.n_updates += 1;
-        self.policy = Arc::new(publish(&frame, &self.state)?);
+        self.policy = Arc::new(publish(&frame, &self.state, &self.planned)?);
         Ok(self.report(&losses))
     }
 
@@ -138,7 +144,7 @@ impl DdpgLearner {
     }
 }
 
-fn publish(frame: &Arc<DdpgFrame>, state: &DdpgState) -> Result<DdpgPolicy, RlError> {
+fn publish(frame: &Arc<DdpgFrame>, state: &DdpgState, planned: &PlannedWalks) -> Result<DdpgPolicy, RlError> {
     let of_search = |search: &ActorCritic| {
         Ok(SearchPolicy {
             actor: search.actor.now.tensors()?,
@@ -148,7 +154,7 @@ fn publish(frame: &Arc<DdpgFrame>, state: &DdpgState) -> Result<DdpgPolicy, RlEr
         })
     };
     let searches = state.searches.iter().map(of_search).collect::<Result<Vec<_>, RlError>>()?;
-    Ok(DdpgPolicy { version: state.n_updates, frame: Arc::clone(frame), searches })
+    Ok(DdpgPolicy { version: state.n_updates, frame: Arc::clone(frame), searches, planned: planned.clone() })
 }
 
 impl Learner for DdpgLearner {
@@ -165,8 +171,8 @@ impl Learner for DdpgLearner {
             let (what, expected) = ("batch size".to_owned(), "at least 1 unroll".to_owned());
             return Err(RlError::OutOfRange { op: "learn", what, expected, got: "0".to_owned() });
         }
-        let before = self.state.clone();
-        self.learn_or_fail(batch).inspect_err(|_| self.state = before)
+        let before = (self.state.clone(), self.planned.clone());
+        self.learn_or_fail(batch).inspect_err(|_| (self.state, self.planned) = before)
     }
 
     fn policy(&self) -> Arc<dyn Policy> {
@@ -186,6 +192,7 @@ impl Learner for DdpgLearner {
         for (task, reward) in self.state.rewards.iter().enumerate() {
             reward.save(&format!("task.{task}.reward"), &mut writer);
         }
+        self.planned.save(&mut writer);
         writer.finish()
     }
 
@@ -201,7 +208,25 @@ impl Learner for DdpgLearner {
         for (task, reward) in state.rewards.iter_mut().enumerate() {
             *reward = TaskReward::load(&format!("task.{task}.reward"), &reader)?;
         }
-        self.policy = Arc::new(publish(&self.frame, &state)?);
+        let mut planned = self.planned.clone();
+        planned.load(&reader)?;
+        self.policy = Arc::new(publish(&self.frame, &state, &planned)?);
+        (self.state, self.planned) = (state, planned);
+        Ok(())
+    }
+
+    /// Actors, critics and what follows them; the walks in the rings, each with what was learned of its reward then,
+    /// are learned from beside those of now, fewer with every walk. Groups of another place are those at the same
+    /// depth.
+    fn inherit(&mut self, from: &Inheritance<'_>) -> Result<(), RlError> {
+        let reader = StateReader::new(from.state)?;
+        let mut state = self.state.clone();
+        for (place, search) in state.searches.iter_mut().enumerate() {
+            let earlier = EarlierSearch::new(&self.frame, from, place)?;
+            search.inherit(&self.frame, &earlier, &reader)?;
+            search.n_walks = self.frame.walks_of_search(from.progress);
+        }
+        self.policy = Arc::new(publish(&self.frame, &state, &self.planned)?);
         self.state = state;
         Ok(())
     }

@@ -16,6 +16,7 @@
 
 mod actor_critic;
 mod frame;
+mod inherit;
 mod learner;
 mod net;
 mod noise;

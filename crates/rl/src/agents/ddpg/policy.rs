@@ -8,6 +8,7 @@ use super::frame::{CENTRE, Choice, DdpgFrame};
 use super::net::{actor, critic};
 use super::noise::truncated_normal;
 use super::settings::ActionRule;
+use crate::agents::planned_walks::PlannedWalks;
 use crate::error::{During, RlError, check_finite};
 use crate::interface::{ActRequest, Decision, Policy};
 use crate::rng::RngStream;
@@ -32,6 +33,7 @@ pub(super) struct DdpgPolicy {
     pub(super) frame: Arc<DdpgFrame>,
     /// One for each search.
     pub(super) searches: Vec<SearchPolicy>,
+    pub(super) planned: PlannedWalks,
 }
 
 impl Policy for DdpgPolicy {
@@ -71,11 +73,25 @@ impl DdpgPolicy {
         let decide = |row: usize| {
             let (request, mean) = (rows[row], means[row]);
             check_finite("act", "action", &[mean])?;
+            let recurrent = self.plan(request)?;
+            if let Some(&keep_ratio) = recurrent.get(request.layer as usize) {
+                let raw_action = self.frame.action(keep_ratio, choice(request));
+                return Ok(Decision { keep_ratio, raw_action, recurrent, ..Decision::default() });
+            }
             let action = self.action(search, request, mean, &features[row * n_features..(row + 1) * n_features])?;
             let keep_ratio = self.frame.keep_ratio(action, choice(request));
             Ok(Decision { keep_ratio, raw_action: action, ..Decision::default() })
         };
         (0..rows.len()).map(decide).collect()
+    }
+
+    /// The keep ratios of the walk if it is planned, else none: drawn before its first group, then carried along.
+    fn plan(&self, request: &ActRequest) -> Result<Vec<f32>, RlError> {
+        if request.layer == 0 {
+            return Ok(self.planned.draw(request)?.unwrap_or_default());
+        }
+        check_finite("act", "recurrent", &request.recurrent)?;
+        Ok(request.recurrent.clone())
     }
 
     /// The action of a decision whose actor says `mean`.

@@ -56,6 +56,11 @@ impl Replay {
         }
     }
 
+    /// The walks, oldest first.
+    pub(super) fn walks(&self) -> impl ExactSizeIterator<Item = &PastWalk> {
+        self.0.iter().map(|walk| &**walk)
+    }
+
     /// Every step.
     pub(super) fn all(&self) -> impl Iterator<Item = PastStep<'_>> {
         self.0.iter().flat_map(|walk| (0..walk.actions.len()).map(move |step| PastStep { walk, step }))

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Profile;
+use crate::agent::{ASSISTED_SHARE, ErrorWeights, Profile};
 use crate::agents::mtacp::ObserveRule;
+use crate::agents::value_of_error::ValueOfErrorSettings;
 use crate::setting::{BadSetting, RangeCheck, profiled_settings};
 
 /// Most layers of a network, and units of one layer.
@@ -120,6 +121,10 @@ profiled_settings! {
         beam: usize,
         /// Standard deviation of those that are not the actor's.
         beam_sigma: f32,
+        /// Share of the walks that the actor leaves to `planning`.
+        planned_share: f64,
+        /// How those are planned, from all walks of the task.
+        planning: ValueOfErrorSettings,
     }
 }
 
@@ -153,12 +158,25 @@ impl DdpgSettings {
         ranges.number("imitation_weight", self.imitation_weight, 0.0..=1e6);
         ranges.count("beam", self.beam, 1..=1024);
         ranges.positive("beam_sigma", self.beam_sigma, 1.0);
+        ranges.number("planned_share", self.planned_share, 0.0..=1.0);
+        self.planning.check_ranges("planning.", &mut ranges);
         ranges.finish()
     }
 
+    /// How plans are to weigh errors, where plans are needed.
+    pub(crate) fn plan_weights(&self) -> Option<ErrorWeights> {
+        self.asks_for_plans().then_some(self.planning.weights)
+    }
+
+    /// The same, nearly all walks that explore being planned.
+    pub(crate) fn assisted(&self) -> Self {
+        Self { planned_share: self.planned_share.max(ASSISTED_SHARE), ..self.clone() }
+    }
+
     /// Whether the plans of the tasks are needed.
-    pub(crate) fn asks_for_plans(&self) -> bool {
-        self.action == ActionRule::AroundKnapsack || self.observe == ObserveRule::Errors
+    fn asks_for_plans(&self) -> bool {
+        let asks = self.action == ActionRule::AroundKnapsack || self.observe == ObserveRule::Errors;
+        asks || self.planned_share > 0.0
     }
 
     /// The settings of a profile, for AMC.
@@ -195,6 +213,8 @@ impl DdpgSettings {
             imitation_weight: 0.0,
             beam: 1,
             beam_sigma: 0.05,
+            planned_share: 0.0,
+            planning: ValueOfErrorSettings::default(),
         }
     }
 
@@ -224,6 +244,8 @@ impl DdpgSettings {
             imitation_weight: 30.0,
             beam: 1,
             beam_sigma: 0.05,
+            planned_share: 0.0,
+            planning: ValueOfErrorSettings::default(),
         }
     }
 }

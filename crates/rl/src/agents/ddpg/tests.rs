@@ -73,7 +73,7 @@ fn past_steps(walks: &[PastWalk; 2]) -> [PastStep<'_>; 3] {
 
 fn batch(settings: &DdpgSettings) -> StepBatch {
     let rewards = [TaskReward::default(), TaskReward::default()];
-    StepBatch::new(settings, 3, &past_steps(&past_walks()), &rewards).unwrap()
+    StepBatch::new(settings, 3, &past_steps(&past_walks()), &[], &rewards).unwrap()
 }
 
 #[test]

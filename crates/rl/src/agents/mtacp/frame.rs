@@ -3,6 +3,7 @@
 use super::errors::{N_ERROR_FEATURES, error_features};
 use super::net::NetShape;
 use super::settings::{MtacpSettings, ObserveRule, StartRule};
+use crate::agents::planned_walks::PlanningShare;
 use crate::error::{RlError, check_length};
 use crate::task_plan::{TaskPlan, TaskPlans};
 
@@ -96,6 +97,17 @@ impl Frame {
         let n_recurrent = self.net.n_recurrent();
         check_length(op, what, n_recurrent, recurrent.len().min(n_recurrent))?;
         Ok(&recurrent[..n_recurrent])
+    }
+
+    /// Which walks are planned: the streams of a walk's layers are those of the policy's noise, the one behind is free.
+    pub(super) fn planning(&self) -> PlanningShare {
+        PlanningShare {
+            share: self.settings.planned_share,
+            settings: self.settings.planning,
+            keeps_first: self.keeps_plan(0),
+            seed: self.seed,
+            stream: self.walk_length_max as u64,
+        }
     }
 
     /// Whether a walk keeps the policy's means although it may explore: the first, where they are the planned widths.

@@ -8,11 +8,11 @@ use super::frame::Frame;
 use super::loss::{Loss, LossInput};
 use super::memory::{self, TaskMemory};
 use super::net::NetShape;
-use super::planned_walks::PlannedWalks;
 use super::policy::MtacpPolicy;
 use super::report::GradientStepSums;
 use super::settings::{MtacpSettings, SigmaRule, UnrollRule};
 use crate::agent::EnvironmentSpec;
+use crate::agents::planned_walks::PlannedWalks;
 use crate::error::{During, RlError, check_finite};
 use crate::inheritance::Inheritance;
 use crate::interface::{LearnReport, Learner, Policy};
@@ -85,7 +85,7 @@ impl MtacpLearner {
             optimizer: Optimizer::new(frame.settings.optimizer, params.values().len()),
             params,
             memories: vec![TaskMemory::default(); agent.n_tasks],
-            planned: PlannedWalks::new(&frame),
+            planned: PlannedWalks::new(frame.planning(), frame.plans.as_ref(), frame.n_tasks),
             n_updates: 0,
             n_walks: 0,
         };
@@ -124,7 +124,7 @@ impl MtacpLearner {
             unroll.check(frame.n_features)?;
             frame.table_row(unroll.task, 0)?;
             self.state.memories[unroll.task as usize].add(unroll, n_best);
-            self.state.planned.add(&frame, unroll);
+            self.state.planned.add(unroll);
         }
         let memories = self.state.memories.clone();
         let remembered = memories.iter().flat_map(|memory| &memory.best);
@@ -234,7 +234,7 @@ impl Learner for MtacpLearner {
     }
 
     /// The weights, and for the table's row of a group the mean of the rows that it is like. The exploration is that of
-    /// the end of a search; what was remembered of tasks and walks stays behind.
+    /// the share of a search that is taken for done; what was remembered of tasks and walks stays behind.
     fn inherit(&mut self, from: &Inheritance<'_>) -> Result<(), RlError> {
         let reader = StateReader::new(from.state)?;
         let mut values = reader.f32("weights")?;
@@ -259,7 +259,8 @@ impl Learner for MtacpLearner {
                 values.push(sum.ok_or_else(|| RlError::State { what: "it has no row of such a task".to_owned() })?);
             }
         }
-        let mut state = State { n_walks: self.walks_planned, ..self.state.clone() };
+        let n_walks = (from.progress * self.walks_planned as f64).round() as u64;
+        let mut state = State { n_walks, ..self.state.clone() };
         state.params.restore(values)?;
         self.policy = Arc::new(publish(&self.frame, &state, self.walks_planned)?);
         self.state = state;

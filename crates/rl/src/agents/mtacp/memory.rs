@@ -21,7 +21,7 @@ impl TaskMemory {
                 self.stats.add(f64::from(reward));
             }
         }
-        if n_best == 0 || !is_whole_walk(unroll) {
+        if n_best == 0 || !unroll.is_whole_walk() {
             return;
         }
         let place = self.best.partition_point(|known| score(known) >= score(unroll));
@@ -35,11 +35,6 @@ impl TaskMemory {
 
 fn score(walk: &Unroll) -> f32 {
     walk.reward.last().copied().unwrap_or(f32::NEG_INFINITY)
-}
-
-/// Whether an unroll is one walk from its first to its last step.
-pub(super) fn is_whole_walk(unroll: &Unroll) -> bool {
-    unroll.starts_walk.first() == Some(&true) && unroll.ends_walk.iter().position(|&e| e) == Some(unroll.n_steps() - 1)
 }
 
 pub(super) fn save(memories: &[TaskMemory], writer: &mut StateWriter) {

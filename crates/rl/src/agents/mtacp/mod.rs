@@ -12,7 +12,6 @@ mod learner;
 mod loss;
 mod memory;
 mod net;
-mod planned_walks;
 mod policy;
 mod report;
 mod settings;
@@ -22,7 +21,11 @@ mod tests;
 pub use learner::MtacpLearner;
 pub use settings::{MtacpSettings, ObserveRule, PolicyObjective, SigmaRule, StartRule, UnrollRule};
 
-use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, Profile};
+use std::sync::Arc;
+
+use crate::agent::{
+    ASSISTED_SHARE, Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights, Profile,
+};
 use crate::error::RlError;
 use crate::setting::BadSetting;
 use crate::task_plan::TaskPlans;
@@ -50,6 +53,14 @@ impl AgentSettings for MtacpSettings {
 
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         Ok(Agent::Learning(Box::new(MtacpLearner::with_plans(self.clone(), environment, Some(plans.clone()))?)))
+    }
+
+    fn learns_from_history(&self) -> bool {
+        true
+    }
+
+    fn assisted(&self) -> Option<Arc<dyn AgentSettings>> {
+        Some(Arc::new(Self { planned_share: self.planned_share.max(ASSISTED_SHARE), ..self.clone() }))
     }
 
     fn profile(&self) -> Profile {

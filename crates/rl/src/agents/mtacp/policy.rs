@@ -6,8 +6,8 @@ use candle_core::Tensor;
 
 use super::frame::{Deciding, Frame, PLANNED_LOG_PROB, VARIANCE_MIN};
 use super::net::{NetInput, forward};
-use super::planned_walks::PlannedWalks;
 use super::settings::SigmaRule;
+use crate::agents::planned_walks::PlannedWalks;
 use crate::error::{During, RlError, check_finite, check_length};
 use crate::interface::{ActRequest, Decision, Policy};
 use crate::nn::gaussian::{log_prob, softplus};
@@ -86,7 +86,7 @@ impl MtacpPolicy {
     /// the LSTM's state.
     fn plan(&self, request: &ActRequest) -> Result<Vec<f32>, RlError> {
         if request.layer == 0 {
-            return Ok(self.planned.draw(&self.frame, request)?.unwrap_or_default());
+            return Ok(self.planned.draw(request)?.unwrap_or_default());
         }
         Ok(request.recurrent.get(self.frame.net.n_recurrent()..).unwrap_or_default().to_vec())
     }

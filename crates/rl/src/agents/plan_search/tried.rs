@@ -7,25 +7,25 @@ const REMEMBERED_MAX: usize = 4096;
 
 /// The last plans that were scored, by a hash of their keep ratios.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::agents) struct TriedPlans(VecDeque<u64>);
+pub(crate) struct TriedPlans(VecDeque<u64>);
 
 impl TriedPlans {
-    pub(in crate::agents) fn contains(&self, keep_ratios: &[f32]) -> bool {
+    pub(crate) fn contains(&self, keep_ratios: &[f32]) -> bool {
         self.0.contains(&hash(keep_ratios))
     }
 
-    pub(in crate::agents) fn add(&mut self, keep_ratios: &[f32]) {
+    pub(crate) fn add(&mut self, keep_ratios: &[f32]) {
         if self.0.len() == REMEMBERED_MAX {
             self.0.pop_front();
         }
         self.0.push_back(hash(keep_ratios));
     }
 
-    pub(in crate::agents) fn save(&self) -> Vec<u64> {
+    pub(crate) fn save(&self) -> Vec<u64> {
         self.0.iter().copied().collect()
     }
 
-    pub(in crate::agents) fn load(hashes: Vec<u64>) -> Self {
+    pub(crate) fn load(hashes: Vec<u64>) -> Self {
         let n_too_many = hashes.len().saturating_sub(REMEMBERED_MAX);
         Self(hashes.into_iter().skip(n_too_many).collect())
     }

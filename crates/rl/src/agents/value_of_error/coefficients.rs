@@ -17,13 +17,30 @@ const LOSS_MIN_SHARE: f64 = 0.01;
 /// Weights below this share of the mean weight have a prior as wide as those of that share.
 const WEIGHT_MIN_SHARE: f64 = 0.01;
 
+/// A reward below this is taken for it: its logarithm must be finite.
+const REWARD_MIN: f64 = 1e-6;
+
 /// A candidate that was scored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct ScoredErrors {
     /// Of every group.
     pub(super) errors: Vec<f64>,
     /// At least 0.
     pub(super) loss: f64,
+    /// As how many candidates it counts, at most one.
+    pub(super) count: f64,
+}
+
+impl ScoredErrors {
+    /// One whole candidate of these errors, paid `reward`.
+    pub(super) fn new(errors: Vec<f64>, reward: f64) -> Self {
+        Self { errors, loss: -libm::log(reward.clamp(REWARD_MIN, 1.0)), count: 1.0 }
+    }
+
+    /// The same as so much of a candidate.
+    pub(super) fn counting(&self, count: f64) -> Self {
+        Self { count, ..self.clone() }
+    }
 }
 
 /// What is known before anything is scored.
@@ -39,9 +56,21 @@ pub(super) struct Prior<'a> {
 pub(super) struct Trend {
     /// What one unit of each group's error costs, at least 0, and a constant behind.
     coefficients: Vec<f64>,
+    /// What one unit of weight costs by all candidates.
+    scale: f64,
 }
 
 impl Trend {
+    /// What one unit of each group's error costs for each unit of its weight.
+    pub(super) fn costs_of_weights(&self, prior: &Prior<'_>) -> Vec<f64> {
+        prior_weights(prior).iter().zip(&self.coefficients).map(|(weight, c)| c / (self.scale * weight)).collect()
+    }
+
+    /// What one unit of each group's error costs.
+    pub(super) fn costs(&self) -> &[f64] {
+        &self.coefficients[..self.coefficients.len() - 1]
+    }
+
     /// The loss of a candidate of these errors.
     pub(super) fn loss(&self, errors: &[f64]) -> f64 {
         errors.iter().chain([&1.0]).zip(&self.coefficients).map(|(error, c)| error * c).sum()
@@ -51,8 +80,19 @@ impl Trend {
 /// The coefficients that the candidates and the prior together make likeliest; none where the candidates say nothing.
 pub(super) fn likely(scored: &[ScoredErrors], prior: &Prior<'_>) -> Option<Trend> {
     let regression = Regression::new(scored, prior)?;
-    let coefficients = regression.fit(&regression.weights, &vec![1.0; regression.rows.len()], NOISE[0]);
-    Some(Trend { coefficients })
+    let coefficients = regression.fit(&regression.weights, &regression.targets, NOISE[0]);
+    Some(Trend { coefficients, scale: regression.scale })
+}
+
+/// Mean squared relative error of losses that are taken for the weighted sum of errors, up to the factor that suits
+/// them best; infinite where the weights explain nothing.
+pub(super) fn misfit(scored: &[ScoredErrors], weights: &[f64]) -> f64 {
+    let Some(scale) = scale(scored, weights) else { return f64::INFINITY };
+    let sum = |candidate: &ScoredErrors| -> f64 {
+        candidate.errors.iter().zip(weights).map(|(error, weight)| error * weight).sum()
+    };
+    let off = scored.iter().filter(|candidate| candidate.loss > 0.0).map(|c| scale * sum(c) / c.loss - 1.0);
+    off.map(|off| off * off).sum::<f64>() / scored.len().max(1) as f64
 }
 
 /// A draw of what one unit of each group's error costs, up to a common factor; without candidates one of the prior.
@@ -61,13 +101,15 @@ pub(super) fn draw(scored: &[ScoredErrors], prior: &Prior<'_>, rng: &mut RngStre
         prior_weights(prior).iter().map(|weight| weight * libm::exp(prior.spread * rng.normal())).collect();
     let Some(regression) = Regression::new(scored, prior) else { return means };
     // How well the model can do decides how much of it is taken for true.
-    let ones = vec![1.0; regression.rows.len()];
-    let likely = regression.fit(&regression.weights, &ones, NOISE[0]);
-    let residual = |row: &Vec<f64>| row.iter().zip(&likely).map(|(x, c)| x * c).sum::<f64>() - 1.0;
-    let squares = regression.rows.iter().map(|row| residual(row) * residual(row)).sum::<f64>() / ones.len() as f64;
-    let noise = squares.sqrt().clamp(NOISE[0], NOISE[1]);
-    let ones: Vec<f64> = ones.iter().map(|one| one + noise * rng.normal()).collect();
-    let mut drawn = regression.fit(&means, &ones, noise);
+    let targets = &regression.targets;
+    let likely = regression.fit(&regression.weights, targets, NOISE[0]);
+    let residual = |row: &[f64], target: f64| row.iter().zip(&likely).map(|(x, c)| x * c).sum::<f64>() - target;
+    let residuals = regression.rows.iter().zip(targets).map(|(row, &target)| residual(row, target));
+    let squares = residuals.map(|off| off * off).sum::<f64>();
+    let count = targets.iter().map(|target| target * target).sum::<f64>();
+    let noise = (squares / count).sqrt().clamp(NOISE[0], NOISE[1]);
+    let targets: Vec<f64> = targets.iter().map(|target| target + noise * rng.normal()).collect();
+    let mut drawn = regression.fit(&means, &targets, noise);
     drawn.truncate(means.len());
     // A group that costs nothing at all would lose everything for the sake of a rounding error.
     let least = regression.weights.iter().map(|weight| 1e-3 * regression.scale * weight);
@@ -81,12 +123,13 @@ fn prior_weights(prior: &Prior<'_>) -> Vec<f64> {
     prior.weights.iter().map(|weight| weight.max(least)).collect()
 }
 
-/// The candidates as rows of a linear model of which each is to give 1.
+/// The candidates as rows of a linear model of which each is to give 1, times the root of what it counts.
 struct Regression {
     weights: Vec<f64>,
     scale: f64,
     /// Errors, and 1 for what no error explains, as shares of the candidate's loss.
     rows: Vec<Vec<f64>>,
+    targets: Vec<f64>,
     deviations: Vec<f64>,
 }
 
@@ -98,15 +141,17 @@ impl Regression {
         let mean_loss = scored.iter().map(|candidate| candidate.loss).sum::<f64>() / scored.len() as f64;
         let loss = |candidate: &ScoredErrors| candidate.loss.max(LOSS_MIN_SHARE * mean_loss);
         let row = |candidate: &ScoredErrors| {
-            candidate.errors.iter().chain([&1.0]).map(|error| error / loss(candidate)).collect()
+            let root = candidate.count.sqrt();
+            candidate.errors.iter().chain([&1.0]).map(|error| root * error / loss(candidate)).collect()
         };
         let deviations = weights.iter().map(|weight| scale * weight * prior.spread).chain([mean_loss]).collect();
-        Some(Self { rows: scored.iter().map(row).collect(), deviations, weights, scale })
+        let targets = scored.iter().map(|candidate| candidate.count.sqrt()).collect();
+        Some(Self { rows: scored.iter().map(row).collect(), targets, deviations, weights, scale })
     }
 
-    fn fit(&self, means: &[f64], ones: &[f64], noise: f64) -> Vec<f64> {
+    fn fit(&self, means: &[f64], targets: &[f64], noise: f64) -> Vec<f64> {
         let means: Vec<f64> = means.iter().map(|mean| self.scale * mean).chain([0.0]).collect();
-        non_negative_fit(&self.rows, ones, noise, &means, &self.deviations)
+        non_negative_fit(&self.rows, targets, noise, &means, &self.deviations)
     }
 }
 
@@ -116,9 +161,9 @@ fn scale(scored: &[ScoredErrors], weights: &[f64]) -> Option<f64> {
         let sum: f64 = candidate.errors.iter().zip(weights).map(|(error, weight)| error * weight).sum();
         (candidate.loss > 0.0).then(|| sum / candidate.loss)
     };
-    let shares: Vec<f64> = scored.iter().filter_map(share).collect();
-    let squares: f64 = shares.iter().map(|x| x * x).sum();
-    (squares > 0.0).then(|| shares.iter().sum::<f64>() / squares).filter(|scale| scale.is_finite())
+    let counted = scored.iter().filter_map(|candidate| Some((share(candidate)?, candidate.count)));
+    let [sum, squares] = counted.fold([0.0; 2], |[sum, squares], (x, n)| [sum + n * x, squares + n * x * x]);
+    (squares > 0.0).then_some(sum / squares).filter(|scale| scale.is_finite())
 }
 
 /// The coefficients `c >= 0` of least `|rows c - targets|² / noise² + sum ((c - means) / deviations)²`, by coordinate
@@ -179,7 +224,7 @@ mod tests {
         let candidate = |rng: &mut RngStream| {
             let errors: Vec<f64> = truth.iter().map(|_| 0.1 + rng.uniform()).collect();
             let loss = errors.iter().zip(&truth).map(|(error, c)| error * c).sum();
-            ScoredErrors { errors, loss }
+            ScoredErrors { errors, loss, count: 1.0 }
         };
         let scored: Vec<ScoredErrors> = (0..40).map(|_| candidate(&mut rng)).collect();
         let prior = Prior { weights: &[1.0; 4], spread: 0.7 };
@@ -198,9 +243,9 @@ mod tests {
     fn what_says_nothing_leaves_the_prior_and_nothing_is_ever_not_finite() {
         let prior = Prior { weights: &[1.0, 0.0], spread: 0.5 };
         let mut rng = RngStream::new(1, 0, 0, 0);
-        let none = ScoredErrors { errors: vec![0.0, 0.0], loss: 0.0 };
-        let huge = ScoredErrors { errors: vec![1e3, 1e3], loss: 14.0 };
-        let free = ScoredErrors { errors: vec![0.5, 0.5], loss: 0.0 };
+        let none = ScoredErrors { errors: vec![0.0, 0.0], loss: 0.0, count: 1.0 };
+        let huge = ScoredErrors { errors: vec![1e3, 1e3], loss: 14.0, count: 1.0 };
+        let free = ScoredErrors { errors: vec![0.5, 0.5], loss: 0.0, count: 1.0 };
         for scored in [vec![], vec![none.clone()], vec![free.clone()], vec![none, huge, free]] {
             let drawn = draw(&scored, &prior, &mut rng);
             assert!(drawn.len() == 2 && drawn.iter().all(|c| c.is_finite() && *c > 0.0), "{scored:?}: {drawn:?}");

@@ -9,11 +9,14 @@
 
 mod coefficients;
 mod residuals;
+mod sources;
 
 use serde::{Deserialize, Serialize};
 
 use self::coefficients::{Prior, ScoredErrors, Trend, draw, likely};
 use self::residuals::{Residual, Residuals, expected_improvement};
+use self::sources::{JUDGED_MIN, Start, best_known, start};
+pub use self::sources::{SourceGroup, SourceTask, SourceWalk};
 use super::plan_search::{BestPlan, PlanRule, PlanSearch, finite, swapped};
 use crate::agent::{Agent, AgentEntry, AgentKind, AgentSettings, EnvironmentSpec, ErrorWeights};
 use crate::error::RlError;
@@ -24,11 +27,11 @@ use crate::task_plan::{TaskPlan, TaskPlans};
 
 /// Candidates that are learned from: the last so many.
 const SCORED_MAX: usize = 1024;
-/// A reward below this is taken for it: its logarithm must be finite.
-const REWARD_MIN: f64 = 1e-6;
-
 /// A loss below this is taken for it: its logarithm must be finite.
 const LOSS_MIN: f64 = 1e-6;
+/// Walks behind the first that a task's sources decide, if it has any: by what they say that errors most likely cost,
+/// and the best that one of them found.
+const N_FROM_SOURCES: u64 = 2;
 /// Candidates that the Gaussian process is given: its cost grows with their cube.
 const TELLING_MAX: usize = 192;
 
@@ -79,6 +82,10 @@ impl AgentSettings for ValueOfErrorSettings {
         Some(self.weights)
     }
 
+    fn learns_from_history(&self) -> bool {
+        true
+    }
+
     fn build_planned(&self, environment: &EnvironmentSpec, plans: &TaskPlans) -> Result<Agent, RlError> {
         Ok(self.search(environment, Some(plans)))
     }
@@ -106,6 +113,11 @@ impl AgentKind for ValueOfErrorSettings {
     );
 }
 
+/// Whether a walk is one of those that a task's sources decide.
+pub(super) fn is_from_sources(task: &TaskPlan, walk: u64) -> bool {
+    !task.sources.is_empty() && (1..=N_FROM_SOURCES).contains(&walk)
+}
+
 /// Genes are widths.
 #[derive(Clone)]
 pub(super) struct ValuedErrors {
@@ -127,15 +139,30 @@ impl ValuedErrors {
     /// What was scored.
     fn scored(&self, task: &TaskPlan) -> Vec<ScoredErrors> {
         (self.widths.chunks_exact(self.n_groups.max(1)).zip(&self.rewards))
-            .map(|(widths, &reward)| ScoredErrors {
-                errors: widths.iter().enumerate().map(|(place, &width)| task.error(place, width as usize)).collect(),
-                loss: -libm::log(f64::from(reward).clamp(REWARD_MIN, 1.0)),
+            .map(|(widths, &reward)| {
+                let errors = widths.iter().enumerate().map(|(place, &width)| task.error(place, width as usize));
+                ScoredErrors::new(errors.collect(), reward.into())
             })
             .collect()
     }
 
+    /// What is known of a task before a walk: what was scored, here and by its sources. Until sources can be judged,
+    /// only the walks that are theirs to decide follow them.
+    fn known(&self, task: &TaskPlan, walk: u64) -> KnownErrors {
+        let own = self.scored(task);
+        let follows = own.len() >= JUDGED_MIN || is_from_sources(task, walk);
+        let plain = || Start { weights: task.weights.clone(), scored: Vec::new() };
+        let Start { weights, scored } = if follows { start(task, &own) } else { plain() };
+        KnownErrors {
+            weights,
+            spread: self.settings.spread.into(),
+            all: own.iter().cloned().chain(scored).collect(),
+            own,
+        }
+    }
+
     /// Of some plans around the best one that were not scored, the most promising; the best where there is none.
-    fn swap(&self, task: &TaskPlan, scored: &[ScoredErrors], drawn: &[f64], rng: &mut RngStream) -> Vec<usize> {
+    fn swap(&self, task: &TaskPlan, known: &KnownErrors, drawn: &[f64], rng: &mut RngStream) -> Vec<usize> {
         let best: Vec<usize> = self.best.genes.iter().map(|&gene| gene as usize).collect();
         let mut propose = || {
             let mut widths = best.clone();
@@ -144,7 +171,7 @@ impl ValuedErrors {
         };
         let proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
         let fresh = proposals.into_iter().filter(|widths| !self.is_scored(widths));
-        let promise = self.promise(task, scored, drawn);
+        let promise = self.promise(task, known, drawn);
         let promised = fresh.map(|widths| (promise.of(task, &widths), widths));
         promised.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(best, |(_, widths)| widths)
     }
@@ -155,10 +182,11 @@ impl ValuedErrors {
     }
 
     /// What tells promising widths from others.
-    fn promise<'a>(&self, task: &TaskPlan, scored: &[ScoredErrors], drawn: &'a [f64]) -> Promise<'a> {
-        let (Some(trend), true) = (likely(scored, &self.prior(task)), self.settings.residuals) else {
+    fn promise<'a>(&self, task: &TaskPlan, known: &KnownErrors, drawn: &'a [f64]) -> Promise<'a> {
+        let (Some(trend), true) = (likely(&known.all, &known.prior()), self.settings.residuals) else {
             return Promise::LeastLoss(drawn);
         };
+        let scored = &known.own;
         let residual = |index: usize| {
             let widths = self.widths[index * self.n_groups..][..self.n_groups].iter();
             let widths: Vec<usize> = widths.map(|&width| width as usize).collect();
@@ -182,9 +210,26 @@ impl ValuedErrors {
         telling.dedup();
         telling
     }
+}
 
-    fn prior<'a>(&self, task: &'a TaskPlan) -> Prior<'a> {
-        Prior { weights: &task.weights, spread: self.settings.spread.into() }
+/// What is known of a task before a walk of it is planned.
+struct KnownErrors {
+    weights: Vec<f64>,
+    spread: f64,
+    /// Its own candidates.
+    own: Vec<ScoredErrors>,
+    /// And those of its sources.
+    all: Vec<ScoredErrors>,
+}
+
+impl KnownErrors {
+    fn prior(&self) -> Prior<'_> {
+        Prior { weights: &self.weights, spread: self.spread }
+    }
+
+    /// What one unit of each group's error most likely costs.
+    fn costs(&self) -> Vec<f64> {
+        likely(&self.all, &self.prior()).map_or_else(|| self.weights.clone(), |trend| trend.costs().to_vec())
     }
 }
 
@@ -229,13 +274,22 @@ impl PlanRule for ValuedErrors {
         if walk == 0 {
             return genes(task.knapsack.clone());
         }
-        let scored = self.scored(task);
-        let coefficients = draw(&scored, &self.prior(task), rng);
+        let known = self.known(task, walk);
+        // The knapsack's own where coefficients cannot be allocated: its budget can be.
+        let allocated = |costs: &[f64]| genes(task.allocate(costs).unwrap_or_else(|_| task.knapsack.clone()));
+        let of_sources = match walk {
+            1 if !task.sources.is_empty() => Some(allocated(&known.costs())),
+            N_FROM_SOURCES => best_known(task).map(genes),
+            _ => None,
+        };
+        if let Some(plan) = of_sources {
+            return plan;
+        }
+        let coefficients = draw(&known.all, &known.prior(), rng);
         let swaps = !self.best.genes.is_empty() && rng.uniform() < f64::from(self.settings.swap_share);
         match swaps {
-            true => genes(self.swap(task, &scored, &coefficients, rng)),
-            // The knapsack's own where the drawn coefficients cannot be allocated: its budget can be.
-            false => genes(task.allocate(&coefficients).unwrap_or_else(|_| task.knapsack.clone())),
+            true => genes(self.swap(task, &known, &coefficients, rng)),
+            false => allocated(&coefficients),
         }
     }
 
