@@ -65,7 +65,7 @@ use std::time::Instant;
 use anyhow::Context;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
-pub use ask_tell::{AskTell, AskedCandidate, BestCandidate, CandidateEvaluator};
+pub use ask_tell::{AskTell, AskedCandidate, BestCandidate, CandidateEvaluator, SearchProgress};
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
 pub use compare::{
     AgentRanking, AgentScores, CompareSpec, Comparison, CurvePoint, PairedCounts, Spread, TaskScores, compare,
