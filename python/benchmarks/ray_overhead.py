@@ -24,17 +24,23 @@ QUICKSTART = pathlib.Path(__file__).resolve().parents[2] / "scenes" / "quickstar
 
 
 def search_of(agent, n_out, rounds):
-    """A search that has n_out candidates out at a time, `rounds` times."""
-    # Two networks on a data set each, two budgets.
-    budgets = ["Macs(ratio: 0.5)", "Macs(ratio: 0.7)"]
-    probe = secateur.Search(QUICKSTART, sets=[f"budgets=[{', '.join(budgets)}]", *SMALL, "walks_per_task=1", "actors_per_task=1"])
-    n_tasks = probe.progress[1]
-    actors = -(-n_out // n_tasks)
-    sets = [*SMALL, f"budgets=[{', '.join(budgets)}]", f"agent={agent}", f"actors_per_task={actors}", f"walks_per_task={actors * rounds}"]
+    """A search that has about n_out candidates out at a time, `rounds` times; fewer where two are the same."""
+    # A loose budget, and nothing spent behind a walk, so that few candidates are.
+    both = '["shapes", "textures"]'
+    networks = [f'(name: "{name}", file: "./quickstart/{name}.safetensors", datasets: {both})' for name in ("shapes", "textures")]
+    actors = -(-n_out // 4)
+    sets = {
+        "networks": f"[{', '.join(networks)}]",
+        "budgets": "[Macs(ratio: 0.95)]",
+        "spend_leftover": False,
+        "agent": agent,
+        "actors_per_task": actors,
+        "walks_per_task": actors * rounds,
+        "controls": "[]",
+        "finalists": 1,
+        "images": "(reward: 20, calibration: 20, walk: 10, refit: 20)",
+    }
     return secateur.Search(QUICKSTART, sets=sets)
-
-
-SMALL = ["controls=[]", "finalists=1", "images=(reward: 20, calibration: 20, walk: 10, refit: 20)", "history=None"]
 
 
 class Sleeps:

@@ -27,7 +27,7 @@ from secateur import _fleet  # noqa: E402
 # Moments at which workers, nodes and the head are killed, each; a few for a quick look.
 N_KILLS = int(os.environ.get("SECATEUR_RAY_KILLS", "2"))
 # Enough walks that something is left behind each kill.
-LONG = [*SMALL, f"walks_per_task={12 + 10 * N_KILLS}", "controls=[]", "history=None"]
+LONG = [*SMALL, f"walks_per_task={12 + 10 * N_KILLS}", "controls=[]"]
 SCORE_S = 0.04
 
 
