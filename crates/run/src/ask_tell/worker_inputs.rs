@@ -125,6 +125,10 @@ impl WorkerInputs {
     }
 }
 
+fn named_values(name: &str, values: &Tensor) -> (String, Vec<usize>, Vec<f32>) {
+    (name.to_owned(), values.shape().to_vec(), values.data().to_vec())
+}
+
 impl PairInputs {
     fn of(inputs: Inputs) -> Self {
         let Inputs { network_index, dataset_index, network, fitted, reward, .. } = inputs;
@@ -137,15 +141,13 @@ impl PairInputs {
                 images[..images.len().min(inputs.walk_images.saturating_mul(image_len))].to_vec()
             }
         };
-        let weight =
-            |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.shape().to_vec(), tensor.data().to_vec());
         Self {
             network_name: inputs.network_name,
             dataset_name: inputs.dataset_name,
             network: [network_index.index, network_index.of],
             dataset: [dataset_index.index, dataset_index.of],
             graph: serde_json::to_string(network.graph()).unwrap_or_default(),
-            weights: network.weights().iter().map(weight).collect(),
+            weights: network.weights().iter().map(|(name, values)| named_values(name, values)).collect(),
             protocol: inputs.protocol,
             repair: inputs.repair,
             precision: inputs.precision,
