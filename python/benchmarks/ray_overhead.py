@@ -3,9 +3,12 @@
     python python/benchmarks/ray_overhead.py ray [--workers 64] [--in-flight 16] [--rounds 3]
     python python/benchmarks/ray_overhead.py simulated [--workers 64,256,1024,4096,10000] [--in-flight 2] [--rounds 3]
 
+    python python/benchmarks/ray_overhead.py real SCENE.ron [--workers 2] [--repeats 3] [--set walks_per_task=200 …]
+
 `ray` starts a cluster of this machine, told that it has as many CPUs as there are workers, each of which takes --score-s seconds for a
 candidate: 100 MB of memory each. `simulated` has no Ray: a stub returns what was handed out when its time is over, so that only the search
-and the loop around it are measured. Under Lockstep a tick waits for all of its candidates; a round is one of these.
+and the loop around it are measured. Under Lockstep a tick waits for all of its candidates; a round is one of these. `real` scores a scene's
+candidates by as many workers as `secateur.run` has threads, in turns with that, and compares walks a second and the summaries.
 """
 
 import argparse
@@ -163,6 +166,47 @@ def simulated(arguments):
         measure(search, Stub(n_workers, arguments.in_flight, arguments.score_s), n_workers, arguments.score_s)
 
 
+def real(arguments):
+    import ray
+    from secateur._fleet import Fleet
+
+    sets = [*arguments.set, "controls=[]", "history=(scores: false)"]
+    work = pathlib.Path(tempfile.mkdtemp(prefix="sr", dir="/tmp"))
+    ratios = []
+    try:
+        ray.init(num_cpus=arguments.workers, include_dashboard=False, object_store_memory=400 << 20, _temp_dir=str(work / "ray"), logging_level="warning")
+        for repeat in range(arguments.repeats):
+            alone = secateur.run(arguments.scene, out=work / f"alone{repeat}", threads=arguments.workers, sets=sets, progress=False)
+            alone_s = alone.summary["search_wall_s"]
+            search = secateur.Search(arguments.scene, out=work / f"ray{repeat}", threads=1, sets=sets, progress=False)
+            fleet = Fleet(
+                search.worker_inputs(),
+                num_workers=arguments.workers,
+                cpus_per_worker=1,
+                in_flight_per_worker=arguments.in_flight,
+                may_differ=False,
+                note=print,
+            )
+            while fleet.n_ready < arguments.workers:
+                fleet.wait(0.2)
+            begin = time.perf_counter()
+            _score_all(search, fleet, collections.deque())
+            ray_s, n = time.perf_counter() - begin, search.progress[0]
+            fleet.close()
+            result = search.finish(progress=False)
+            same = all(result.summary[key] == value for key, value in alone.summary.items() if not key.endswith("_s"))
+            ratios.append(alone_s / ray_s)
+            print(
+                f"{n} walks: {n / alone_s:.2f} a second by {arguments.workers} threads, {n / ray_s:.2f} by {arguments.workers} workers, "
+                f"{alone_s / ray_s:.3f} of that; summaries are {'equal' if same else 'NOT EQUAL'}; load {os.getloadavg()[0]:.1f}",
+                flush=True,
+            )
+        print(f"median {sorted(ratios)[len(ratios) // 2]:.3f} of {len(ratios)}")
+    finally:
+        ray.shutdown()
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -174,6 +218,13 @@ def main():
         command.add_argument("--rounds", type=int, default=3, help="how often all of these are out")
         command.add_argument("--score-s", type=float, default=0.2, help="seconds that a candidate takes")
         command.add_argument("--agent", default="Random", help="the scene's agent")
+    command = commands.add_parser("real")
+    command.set_defaults(call=real)
+    command.add_argument("scene", type=pathlib.Path)
+    command.add_argument("--workers", type=int, default=2)
+    command.add_argument("--in-flight", type=int, default=2)
+    command.add_argument("--repeats", type=int, default=3)
+    command.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
     arguments = parser.parse_args()
     arguments.call(arguments)
 
