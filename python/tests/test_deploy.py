@@ -1,18 +1,24 @@
 """What is in deploy/ does what it says, as far as one machine can tell."""
 
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 
-import kubernetes_validate
 import pytest
 import secateur
 import yaml
 from conftest import QUICKSTART, ROOT, SMALL, timeless
+
+if os.environ.get("SECATEUR_REQUIRE_BINARY") != "1":
+    for name in ("ray", "kubernetes_validate"):
+        pytest.importorskip(name, reason="pip install -r python/tests/requirements.txt")
+import kubernetes_validate  # noqa: E402
 
 DEPLOY = ROOT / "deploy"
 # Stands in for Slurm: nodes are processes on this machine, and what was asked of it is written down.
@@ -61,8 +67,6 @@ def test_a_batch_job_starts_ray_on_all_its_nodes_and_ends_as_a_run(tmp_path):
     finally:
         shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    import json
-
     alone = secateur.run(QUICKSTART, out=tmp_path / "alone", sets=SMALL, progress=False)
     assert timeless(json.loads((tmp_path / "run" / "summary.json").read_text())) == timeless(alone.summary)
     calls = (slurm / "calls").read_text().splitlines()
@@ -76,8 +80,6 @@ def test_a_batch_job_starts_ray_on_all_its_nodes_and_ends_as_a_run(tmp_path):
 
 def _short_dir():
     """Ray's sockets are below it, and their paths may have 107 bytes."""
-    import tempfile
-
     return pathlib.Path(tempfile.mkdtemp(prefix="sr", dir="/tmp"))
 
 
