@@ -74,7 +74,7 @@ def run(
     # A search that was told all before has nothing to ask.
     waiting = collections.deque(search.ask(1))
     if waiting:
-        with _cluster(address):
+        with _Connection(address):
             from secateur._fleet import Fleet
 
             fleet = Fleet(
@@ -165,7 +165,7 @@ class _Saver:
             raise self._failure
 
 
-class _cluster:
+class _Connection:
     """A connection to a cluster, unless there is one; it ends with what it was made for."""
 
     def __init__(self, address):
@@ -178,9 +178,14 @@ class _cluster:
             raise ArgumentError("secateur.ray needs Ray: pip install ray") from None
         if ray.is_initialized():
             return
-        how = {"include_dashboard": False} if self._address is None else {"address": self._address}
+        how = {"include_dashboard": False, "logging_level": "warning"}
+        if self._address is not None:
+            how = {"address": self._address, "logging_level": "warning"}
+        if str(self._address).startswith("ray://"):
+            # Ray's client takes nothing else.
+            how = {"address": self._address}
         try:
-            ray.init(logging_level="warning", **how)
+            ray.init(**how)
         except (ConnectionError, TimeoutError, ValueError) as error:
             raise ArgumentError(f"address: no Ray cluster at '{self._address}' ({error}); start one with `ray start --head`, or use address=None for this machine alone") from error
         self._is_ours = True
