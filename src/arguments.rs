@@ -198,6 +198,9 @@ pub(crate) struct RunArgs {
     /// Where walks are scored [default: the scene's device]
     #[arg(long, value_parser = one_of(&Device::ALL, Device::name))]
     pub(crate) device: Option<Device>,
+    /// Says how candidates are scored by workers on a Ray cluster, which the Python package does
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) workers: Option<String>,
     /// Print summary.json instead of the table
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,5 +1,8 @@
 //! `run`: a run as the command line does it, with a bar, signals and a closing table.
 
+use std::path::Path;
+
+use anyhow::anyhow;
 use secateur_run::{RunError, run};
 
 use crate::arguments::RunArgs;
@@ -11,6 +14,9 @@ use crate::screen::show;
 use crate::{Failure, report_command};
 
 pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<(), Failure> {
+    if let Some(address) = &arguments.workers {
+        return Err(on_a_cluster(address, arguments));
+    }
     let mut progress = RunProgress::new(arguments.quiet, Interrupt::install()?);
     let spec = extensions.spec(arguments.spec());
     let ended = run(&spec, &extensions.plugins, &mut progress);
@@ -24,4 +30,15 @@ pub(crate) fn run_scene(arguments: &RunArgs, extensions: &Extensions) -> Result<
         report_command::write_beside(&result.directory, arguments.quiet);
     }
     Ok(ended.map(drop)?)
+}
+
+/// What to call instead: Ray is Python's.
+fn on_a_cluster(address: &str, arguments: &RunArgs) -> Failure {
+    let out = arguments.out.as_deref().unwrap_or(Path::new("runs/first"));
+    let (scene, out) = (arguments.scene.display(), out.display());
+    Failure::BadArguments(anyhow!(
+        "--workers: the Python package hands candidates to workers: `pip install ./python ray`, then `python -m \
+         secateur.ray {scene} --out {out} --address {address}`, which takes --set, --resume, --data-root and \
+         --model-root, too; the run directory is the same"
+    ))
 }

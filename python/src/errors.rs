@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pyo3::prelude::*;
 use secateur::run::{Incomplete, RunError, RunResult};
+use secateur::sim::panic_message;
 
 /// An exception of `secateur.errors` by name.
 pub(crate) fn raise(py: Python<'_>, class: &str, text: &str) -> PyErr {
@@ -56,4 +59,22 @@ pub(crate) fn of_argument(py: Python<'_>, error: &anyhow::Error) -> PyErr {
 /// The exception of work that failed.
 pub(crate) fn of_work(py: Python<'_>, error: &anyhow::Error) -> PyErr {
     raise(py, "RunFailed", &format!("{error:#}"))
+}
+
+/// The exception of a panic: a fault of ours, which is no reason for a program to end that has work of its own.
+pub(crate) fn of_panic(py: Python<'_>, payload: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = format!("secateur has a fault, please report it: {}", panic_message(payload));
+    raise(py, "RunFailed", &text)
+}
+
+/// `work` without the interpreter's lock; a panic becomes an exception, and `failed` makes one of an error.
+pub(crate) fn detached<T: Send, E: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> Result<T, E> + Send,
+    failed: impl FnOnce(Python<'_>, &E) -> PyErr,
+) -> PyResult<T> {
+    match py.detach(|| catch_unwind(AssertUnwindSafe(work))) {
+        Ok(done) => done.map_err(|error| failed(py, &error)),
+        Err(payload) => Err(of_panic(py, &*payload)),
+    }
 }

@@ -13,7 +13,7 @@ use secateur::run::{CHUNK_IMAGES, NetworkChoices, Roots, WidthPruned, full_costs
 use serde_json::json;
 
 use crate::arrays::ImageArray;
-use crate::errors::{of_argument, of_work};
+use crate::errors::{detached, of_argument, of_work};
 
 /// A network, with all of its channels or some.
 #[pyclass(name = "Network", module = "secateur._secateur", frozen, subclass)]
@@ -54,7 +54,7 @@ impl PyNetwork {
             let pool = Arc::new(thread_pool(threads.transpose()?)?);
             Ok(Self { pruned: WidthPruned::whole(source, protocol)?, protocol, plan: Mutex::default(), pool })
         };
-        py.detach(load).map_err(|error| of_argument(py, &error))
+        detached(py, load, of_argument)
     }
 
     /// What there is to know of the network, as JSON.
@@ -97,12 +97,12 @@ impl PyNetwork {
             let pruned = WidthPruned::new(self.pruned.source.clone(), self.protocol, &widths)?;
             Ok(Self { pruned, protocol: self.protocol, plan: Mutex::default(), pool: self.pool.clone() })
         };
-        py.detach(prune).map_err(|error| of_argument(py, &error))
+        detached(py, prune, of_argument)
     }
 
     /// Writes model.safetensors, model.onnx, plan.json and cut.py into a folder.
     fn save(&self, py: Python<'_>, folder: PathBuf) -> PyResult<()> {
-        py.detach(|| self.pruned.write(&folder, &self.pool)).map_err(|error| of_work(py, &error))
+        detached(py, || self.pruned.write(&folder, &self.pool), of_work)
     }
 
     /// Outputs of images `[N, C, H, W]`, written into a float32 array `[N, outputs]`.
@@ -171,7 +171,7 @@ impl PyNetwork {
             let compiled = Arc::new(Plan::compile(self.network(), Arithmetic::default())?);
             Ok(plan.insert(compiled).clone())
         };
-        py.detach(compile).map_err(|error: anyhow::Error| of_work(py, &error))
+        detached(py, compile, of_work)
     }
 
     fn each_chunk(

@@ -1,15 +1,18 @@
 //! A search whose candidates Python scores, wherever it likes.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use secateur::run::{AskTell, AskedCandidate, CandidateEvaluator, Observer};
+use pyo3::types::PyBytes;
+use secateur::run::{AskTell, AskedCandidate, CandidateEvaluator, Observer, RunError, SearchProgress};
 use secateur::sim::Score;
 
-use crate::errors::{Ran, of_argument, of_run, ran};
+use crate::errors::{Ran, detached, of_argument, of_run, ran};
 use crate::spec::PySpec;
 use crate::watching::Watching;
 
@@ -115,18 +118,52 @@ impl PyScore {
 }
 
 /// Scores candidates of a scene. Pickled, it is the scene's text and paths; the process that it comes to prepares
-/// networks and images when it scores its first candidate.
+/// networks and images when it scores its first candidate. One of a search's inputs has neither.
 #[pyclass(name = "Evaluator", module = "secateur._secateur", frozen)]
 pub struct PyEvaluator {
-    spec: PySpec,
+    spec: Option<PySpec>,
     ready: Mutex<Option<CandidateEvaluator>>,
+    difference: Option<String>,
 }
 
 #[pymethods]
 impl PyEvaluator {
     #[new]
     fn new(spec: PySpec) -> Self {
-        Self { spec, ready: Mutex::default() }
+        Self { spec: Some(spec), ready: Mutex::default(), difference: None }
+    }
+
+    /// An evaluator of what `Search.worker_inputs` gave: a contiguous buffer of bytes.
+    #[staticmethod]
+    #[pyo3(signature = (inputs, threads=None, may_differ=false))]
+    fn of_worker_inputs(
+        py: Python<'_>,
+        inputs: &Bound<'_, PyAny>,
+        threads: Option<usize>,
+        may_differ: bool,
+    ) -> PyResult<Self> {
+        let expected = || anyhow!("inputs: expected the contiguous bytes that Search.worker_inputs gave");
+        let buffer = PyBuffer::<u8>::get(inputs).map_err(|_| of_argument(py, &expected()))?;
+        let bytes = buffer.to_vec(py).map_err(|_| of_argument(py, &expected()))?;
+        let threads = threads.map(|n| NonZeroUsize::new(n).context("threads: expected at least 1, got 0"));
+        let threads = threads.transpose().map_err(|error| of_argument(py, &error))?;
+        let make = || {
+            let mut difference = None;
+            let note = |how: &str| {
+                difference = Some(how.to_owned());
+                may_differ
+            };
+            let ready = CandidateEvaluator::of_worker_inputs(&bytes, threads, note)?;
+            Ok((ready, difference))
+        };
+        let (ready, difference) = detached(py, make, |py, error: &RunError| of_run(py, error))?;
+        Ok(Self { spec: None, ready: Mutex::new(Some(ready)), difference })
+    }
+
+    /// How this machine's scores may differ from those of the search's; None where they do not.
+    #[getter]
+    fn difference(&self) -> Option<&str> {
+        self.difference.as_deref()
     }
 
     /// Prepares networks and images, if that was not done.
@@ -138,11 +175,13 @@ impl PyEvaluator {
     /// The score of a candidate.
     fn score(&self, py: Python<'_>, candidate: &PyCandidate) -> PyResult<PyScore> {
         let ready = self.ready(py, None)?;
-        py.detach(|| ready.score(&candidate.0)).map(PyScore).map_err(|error| of_run(py, &error))
+        detached(py, || ready.score(&candidate.0).map(PyScore), of_run)
     }
 
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (PySpec,))> {
-        Ok((py.get_type::<Self>().into_any(), (self.spec.clone(),)))
+        let no_spec = || anyhow!("an evaluator of a search's inputs is not pickled; send the inputs");
+        let spec = self.spec.clone().ok_or_else(|| of_argument(py, &no_spec()))?;
+        Ok((py.get_type::<Self>().into_any(), (spec,)))
     }
 }
 
@@ -152,7 +191,8 @@ impl PyEvaluator {
         if let Some(ready) = py.detach(known) {
             return Ok(ready);
         }
-        let spec = self.spec.spec(py)?;
+        let no_spec = || anyhow!("an evaluator that is neither of a scene nor of a search's inputs");
+        let spec = self.spec.as_ref().ok_or_else(|| of_argument(py, &no_spec()))?.spec(py)?;
         let prepare = |observer: &mut dyn Observer| CandidateEvaluator::new(&spec, observer);
         let made = Watching::run(py, watching, prepare, of_run)?;
         Ok(py.detach(|| self.ready.lock().unwrap_or_else(PoisonError::into_inner).insert(made).clone()))
@@ -185,8 +225,8 @@ impl PySearch {
 
     fn ask(&self, py: Python<'_>, n: usize) -> PyResult<Vec<PyCandidate>> {
         loop {
-            let asked = py.detach(|| self.search.ask_within(n, LOOK_EVERY));
-            if let Some(asked) = asked.map_err(|error| of_run(py, &error))? {
+            let asked = detached(py, || self.search.ask_within(n, LOOK_EVERY), of_run)?;
+            if let Some(asked) = asked {
                 return Ok(asked.into_iter().map(PyCandidate).collect());
             }
             py.check_signals()?;
@@ -194,7 +234,7 @@ impl PySearch {
     }
 
     fn tell(&self, py: Python<'_>, candidate: &PyCandidate, score: &PyScore) -> PyResult<()> {
-        py.detach(|| self.search.tell(&candidate.0, score.0)).map_err(|error| of_run(py, &error))
+        detached(py, || self.search.tell(&candidate.0, score.0), of_run)
     }
 
     fn ask_again(&self, py: Python<'_>) -> usize {
@@ -220,12 +260,25 @@ impl PySearch {
     }
 
     fn save(&self, py: Python<'_>, file: PathBuf) -> PyResult<()> {
-        py.detach(|| self.search.save(&file)).map_err(|error| of_run(py, &error))
+        detached(py, || self.search.save(&file), of_run)
     }
 
     fn evaluator(&self, py: Python<'_>) -> PyEvaluator {
         let ready = py.detach(|| self.search.evaluator());
-        PyEvaluator { spec: self.spec.clone(), ready: Mutex::new(Some(ready)) }
+        PyEvaluator { spec: Some(self.spec.clone()), ready: Mutex::new(Some(ready)), difference: None }
+    }
+
+    /// What a worker needs, as bytes.
+    fn worker_inputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = detached(py, || self.search.worker_inputs(), of_run)?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// Walks or candidates that are counted, and of how many.
+    #[getter]
+    fn progress(&self) -> (u64, u64) {
+        let SearchProgress { done, total } = self.search.progress();
+        (done, total)
     }
 
     #[pyo3(signature = (watching=None))]

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use secateur::run::{Observer, Stage, StageKind};
 
+use crate::errors::of_panic;
+
 /// Time between two looks for signals, and between two calls of the callback for one stage.
 const EVERY: Duration = Duration::from_millis(50);
 
@@ -63,7 +65,7 @@ impl Watching {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(failed(py, &error)),
             Err(_) if raised.is_some() => return Err(raised.unwrap_or_else(|| unreachable!())),
-            Err(payload) => resume_unwind(payload),
+            Err(payload) => return Err(of_panic(py, &*payload)),
         };
         match (ended, raised) {
             (ended, None) => ended,

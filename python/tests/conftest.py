@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+# Whether a user of this machine has a token of Ray's is nothing that tests depend on. Read when Ray is imported.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "scenes" / "quickstart.ron"
 # Two networks on two drawn data sets, few walks and images.

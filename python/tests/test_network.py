@@ -93,6 +93,14 @@ def test_bad_widths_and_images_are_refused_by_what_is_wrong(network, images):
     refused("none.onnx", lambda: secateur.Network.load("none.onnx"))
     refused("'full' or 'inner'", lambda: secateur.Network.load(MODELS[0], protocol="some"))
     refused("mean and std", lambda: secateur.Network.load(MODELS[0], mean=[0.0, 0.0, 0.0]))
+
+    class OnCard:
+        """What there is of a tensor on a card without a card."""
+
+        is_cuda, device = True, "cuda:0"
+
+    refused(r"images: is on cuda:0, and scored on the processor: call .cpu\(\) first", lambda: network.logits(OnCard()))
+    refused("labels: is on cuda:0", lambda: secateur.evaluate(network, images, OnCard()))
     nan = numpy.full((3, *network.inspect()["input"]), numpy.nan, dtype=numpy.float32)
     with pytest.raises(secateur.RunFailed, match="images 0 to 2"):
         secateur.evaluate(network, nan, numpy.zeros(3, int))

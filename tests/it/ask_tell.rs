@@ -180,3 +180,68 @@ fn scenes_whose_scores_would_depend_on_time_or_device_are_refused() {
         }
     }
 }
+
+/// With the first place of `from` replaced: what the inputs say of the machine stands in front of all that could be
+/// written so by chance.
+fn with_other(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
+}
+
+#[test]
+fn what_is_sent_to_workers_scores_as_the_search_does_without_scene_and_files() {
+    let dir = tempfile::tempdir().unwrap();
+    for set in ["repair=Sequential", "repair=Original", "repair=Off", "reward=Kl", "reward=OutputError()"] {
+        let mut spec = spec(&dir.path().join("run"));
+        spec.sets.push(set.into());
+        let search = AskTell::new(&spec, &mut ()).unwrap();
+        let bytes = search.worker_inputs().unwrap();
+        let away = CandidateEvaluator::of_worker_inputs(&bytes, "1".parse().ok(), |_| false).unwrap();
+        assert_eq!(away.search(), search.evaluator().search());
+        let asked = search.ask(4).unwrap();
+        assert!(asked.len() > 1);
+        for candidate in asked {
+            assert_eq!(away.score(&candidate).unwrap(), search.evaluator().score(&candidate).unwrap(), "{set}");
+        }
+        // Reward and walk images of two data sets, and two networks of less than a megabyte.
+        assert!(bytes.len() < 2 * (60 + 20) * 3 * 32 * 32 * 4 + (2 << 20), "{} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn a_worker_that_computes_other_digits_is_refused_unless_it_may_differ() {
+    let dir = tempfile::tempdir().unwrap();
+    let search = AskTell::new(&spec(&dir.path().join("run")), &mut ()).unwrap();
+    let bytes = search.worker_inputs().unwrap();
+    let instructions = format!("{:?}", secateur::kernels::Isa::detect());
+    let other = with_other(&bytes, &instructions, &"N".repeat(instructions.len()));
+    let refused = CandidateEvaluator::of_worker_inputs(&other, None, |_| false).err().unwrap().to_string();
+    assert!(refused.contains(&format!("computes with {instructions}")) && refused.contains("same wheel"), "{refused}");
+    let mut told = String::new();
+    let allowed = CandidateEvaluator::of_worker_inputs(&other, None, |how| {
+        told = how.to_owned();
+        true
+    });
+    let candidate = search.ask(1).unwrap().remove(0);
+    assert_eq!(allowed.unwrap().score(&candidate).unwrap(), search.evaluator().score(&candidate).unwrap());
+    assert!(told.contains("NNNN"), "{told}");
+    // Another version, and bytes that are cut or none of ours.
+    let other = with_other(&bytes, env!("CARGO_PKG_VERSION"), &"9".repeat(env!("CARGO_PKG_VERSION").len()));
+    let refused =
+        |bytes: &[u8]| CandidateEvaluator::of_worker_inputs(bytes, None, |_| false).err().unwrap().to_string();
+    assert!(refused(&other).contains("where the search has 99999"), "{}", refused(&other));
+    for n in [0, 10, 30, bytes.len() / 2, bytes.len() - 1] {
+        let told = refused(&bytes[..n]);
+        assert!(told.contains("no inputs of a worker") || told.contains("damaged"), "{n}: {told}");
+    }
+}
+
+#[test]
+fn progress_counts_the_walks_that_were_paid() {
+    let dir = tempfile::tempdir().unwrap();
+    let search = AskTell::new(&spec(&dir.path().join("run")), &mut ()).unwrap();
+    let evaluator = search.evaluator();
+    assert_eq!((search.progress().done, search.progress().total), (0, 16), "eight walks of two tasks");
+    drive(&search, &[evaluator], || false);
+    assert_eq!(search.progress().done, 16);
+}

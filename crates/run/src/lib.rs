@@ -67,7 +67,7 @@ use anyhow::{Context, anyhow, ensure};
 use secateur_history::HistoryError;
 use secateur_sim::{PluginList, Pool, Prepared, TaskSetup};
 
-pub use ask_tell::{AskTell, AskedCandidate, BestCandidate, CandidateEvaluator};
+pub use ask_tell::{AskTell, AskedCandidate, BestCandidate, CandidateEvaluator, SearchProgress};
 pub use card::{Card, keep_pipelines, open_gpu, open_session};
 pub use compare::{
     AgentRanking, AgentScores, CompareSpec, Comparison, CurvePoint, PairedCounts, Spread, TaskScores, compare,

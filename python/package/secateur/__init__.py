@@ -289,6 +289,18 @@ class Evaluator:
     def __init__(self, scene, *, threads=None, sets=(), data_root=None, model_root=None, memory=None):
         self._inner = _Evaluator(_make_spec(scene, sets=sets, data_root=data_root, model_root=model_root, threads=threads, memory=memory))
 
+    @classmethod
+    def of_worker_inputs(cls, inputs, *, threads=None, may_differ=False):
+        """An evaluator of what Search.worker_inputs gave, or of an array of these bytes. Raises ArgumentError on a machine that computes
+        other last digits than the search's (another instruction set, or another build of secateur), unless it may differ; `difference`
+        says how it does then."""
+        return cls._of(_Evaluator.of_worker_inputs(inputs, threads, may_differ))
+
+    @property
+    def difference(self):
+        """How scores may differ from those of the search's own machine; None where they do not."""
+        return self._inner.difference
+
     def prepare(self, progress=False):
         """Reads networks and images now instead of with the first score."""
         self._inner.prepare(_progress.watching(progress))
@@ -334,8 +346,11 @@ class Search:
     result = search.finish()    # the run, with these scores: the same summary.json as secateur.run gives
     """
 
-    def __init__(self, scene, *, out=None, threads=None, progress=None, sets=(), data_root=None, model_root=None, memory=None, _file=None):
-        spec = _make_spec(scene, sets=sets, out=out, data_root=data_root, model_root=model_root, threads=threads, memory=memory)
+    def __init__(
+        self, scene, *, out=None, resume=False, threads=None, progress=None, sets=(), data_root=None, model_root=None, memory=None, _file=None
+    ):
+        """resume: whether finish may go on with a run of this scene in `out` that did not end."""
+        spec = _make_spec(scene, sets=sets, out=out, resume=resume, data_root=data_root, model_root=model_root, threads=threads, memory=memory)
         self._inner = _Search(spec, _file, _progress.watching(progress))
 
     @classmethod
@@ -374,6 +389,16 @@ class Search:
     def best(self):
         """A BestCandidate for each task that has one."""
         return [BestCandidate(*best) for best in self._inner.best()]
+
+    @property
+    def progress(self):
+        """Walks that were paid (or scored candidates, where the scene's `ends_after` counts these), and how many there will be."""
+        return self._inner.progress
+
+    def worker_inputs(self):
+        """What Evaluator.of_worker_inputs needs in a process that has neither the scene nor its files: bytes, about as many as the images
+        that walks are refitted and paid on have."""
+        return self._inner.worker_inputs()
 
     def evaluator(self):
         """An Evaluator that shares what the search has prepared; pickled, it prepares again where it arrives."""

@@ -1,5 +1,6 @@
 //! Scores candidates of a search, in any process and in any order.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
@@ -8,6 +9,7 @@ use secateur_sim::{Evaluate, PluginList, Pool, Prepared, RefitAndScore, Score};
 use secateur_train::Scheduler;
 
 use super::candidate::AskedCandidate;
+use super::worker_inputs::{ScoringMachine, WorkerInputs};
 use crate::check;
 use crate::directory::claim;
 use crate::error::RunError;
@@ -43,6 +45,33 @@ impl CandidateEvaluator {
         let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?;
         let networks = networks.into_iter().map(|network| network.prepared).collect();
         Ok(Self { search, networks, pool })
+    }
+
+    /// An evaluator of what [`AskTell::worker_inputs`](super::AskTell::worker_inputs) gave, in any process: no scene
+    /// and no files are read, and no channels are ranked. Where this machine computes other last digits than the
+    /// search's, with another instruction set or another build of the program, `may_differ` is told why and says
+    /// whether to score nevertheless.
+    ///
+    /// # Errors
+    /// A machine that differs and may not; bytes that are none of this version's, or damaged.
+    pub fn of_worker_inputs(
+        bytes: &[u8],
+        threads: Option<NonZeroUsize>,
+        may_differ: impl FnOnce(&str) -> bool,
+    ) -> Result<Self, RunError> {
+        let inputs = WorkerInputs::decode(bytes).map_err(RunError::BadArguments)?;
+        if let Some(difference) = ScoringMachine::this().difference(&inputs.machine)
+            && !may_differ(&difference)
+        {
+            return Err(RunError::BadArguments(anyhow!(
+                "this machine cannot score for the search: {difference}; install the same wheel on machines of one \
+                 kind, or allow scores that differ"
+            )));
+        }
+        let pool = Pool(Arc::new(thread_pool(threads)?));
+        let search = inputs.search.as_str().into();
+        let networks = inputs.prepare(&pool).map_err(RunError::Failed)?;
+        Ok(Self { search, networks: networks.into(), pool })
     }
 
     /// blake3 of the search whose candidates are scored here.

@@ -35,10 +35,18 @@ struct ExchangeState {
     arrived: Vec<(CandidateId, Score)>,
     /// By task.
     best: BTreeMap<usize, BestCandidate>,
+    /// Walks or candidates that the search has counted.
+    n_counted: u64,
     /// Set once there will be no more candidates.
     ended: Option<Result<(), String>>,
     /// Whether nobody asks any more.
     is_dropped: bool,
+}
+
+impl ExchangeState {
+    fn awaits_nothing(&self) -> bool {
+        self.made.is_empty() && self.open.is_empty()
+    }
 }
 
 impl Exchange {
@@ -91,7 +99,10 @@ impl Exchange {
         let told = ToldScore { task: id.task, walk: id.walk, kept: kept_digest(&candidate.kept), score };
         state.told.insert(id, told);
         state.arrived.push((id, score));
-        self.changed.notify_all();
+        // The search goes on when it has the last: waking it for each would cost more than all else.
+        if state.awaits_nothing() {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -114,6 +125,18 @@ impl Exchange {
 
     pub(crate) fn told(&self) -> Vec<ToldScore> {
         self.state().told.values().cloned().collect()
+    }
+
+    pub(crate) fn n_told(&self) -> usize {
+        self.state().told.len()
+    }
+
+    pub(crate) fn count(&self, n: u64) {
+        self.state().n_counted += n;
+    }
+
+    pub(crate) fn n_counted(&self) -> u64 {
+        self.state().n_counted
     }
 
     pub(crate) fn remember(&self, told: ToldScore) {
@@ -146,13 +169,11 @@ impl Exchange {
         self.changed.notify_all();
     }
 
-    /// What was told since the last call; waits a little for it.
+    /// What was told since the last call; waits a little until nothing more is to come.
     fn take_arrived(&self) -> Vec<(CandidateId, Score)> {
-        let mut state = self.state();
-        if state.arrived.is_empty() && !state.is_dropped {
-            state = self.changed.wait_timeout(state, LOOK_EVERY).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        std::mem::take(&mut state.arrived)
+        let waits = |state: &mut ExchangeState| !state.awaits_nothing() && !state.is_dropped;
+        let waited = self.changed.wait_timeout_while(self.state(), LOOK_EVERY, waits);
+        std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0.arrived)
     }
 }
 
@@ -256,9 +277,14 @@ fn take_arrived(
         }
         return;
     }
-    for (id, score) in exchange.take_arrived() {
-        if let Some((entity, _)) = waiting.iter().find(|(_, waiting)| **waiting == id) {
-            commands.entity(entity).insert(score);
+    let arrived = exchange.take_arrived();
+    if arrived.is_empty() {
+        return;
+    }
+    let waiting: BTreeMap<CandidateId, Entity> = waiting.iter().map(|(entity, id)| (*id, entity)).collect();
+    for (id, score) in arrived {
+        if let Some(entity) = waiting.get(&id) {
+            commands.entity(*entity).insert(score);
         }
     }
 }

@@ -7,7 +7,9 @@
 mod candidate;
 mod evaluator;
 pub(crate) mod exchange;
+mod worker_inputs;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use anyhow::{Context, ensure};
 pub use candidate::{AskedCandidate, BestCandidate};
 pub use evaluator::CandidateEvaluator;
 use secateur_formats::{read_regular_file, write_atomic};
-use secateur_sim::{PluginList, Pool, Prepared, ProcessEvent, RewardKind, Score, TaskSetup};
+use secateur_sim::{EndsAfter, PluginList, Pool, Prepared, ProcessEvent, RewardKind, Score, TaskSetup, panic_message};
 use secateur_train::{SearchEvent, TaskResult};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,7 @@ use crate::threads::thread_pool;
 use candidate::ToldScore;
 use evaluator::{check_asked, of_another};
 use exchange::{Exchange, ScoredBefore, ToldScores};
+use worker_inputs::WorkerInputs;
 
 /// Version of the file that [`AskTell::save`] writes.
 const FORMAT: u32 = 1;
@@ -72,6 +75,16 @@ pub struct AskTell {
     identity: Identity,
     evaluator: CandidateEvaluator,
     exchange: Arc<Exchange>,
+    inputs: Arc<WalkingInputs>,
+}
+
+/// How far a search is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SearchProgress {
+    /// Of `total`.
+    pub done: u64,
+    /// Of all tasks.
+    pub total: u64,
 }
 
 /// The file of a search.
@@ -138,21 +151,44 @@ impl AskTell {
         let evaluator =
             CandidateEvaluator { search: search.clone(), networks: networks.clone().into(), pool: pool.clone() };
         let (exchange, kind) = (Arc::new(Exchange::default()), scene.reward.kind());
-        let inputs = WalkingInputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search };
-        let theirs = exchange.clone();
+        let inputs = Arc::new(WalkingInputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search });
+        let (theirs, of_walks) = (exchange.clone(), inputs.clone());
         let walk = move || {
-            let scores = ToldScores::known(told).asking(theirs.clone(), &inputs.search);
-            let ended = walk_all(&inputs, &scores, &theirs).map_err(|error| format!("{error:#}"));
-            theirs.end(ended);
+            let scores = ToldScores::known(told).asking(theirs.clone(), &of_walks.search);
+            // Whoever asks would wait forever for a search that is gone.
+            let ended = catch_unwind(AssertUnwindSafe(|| walk_all(&of_walks, &scores, &theirs)));
+            theirs.end(match ended {
+                Ok(ended) => ended.map_err(|error| format!("{error:#}")),
+                Err(payload) => Err(format!("it panicked: {}", panic_message(&*payload))),
+            });
         };
         let started = std::thread::Builder::new().name("search".into()).spawn(walk);
         started.context("starting the thread of the search")?;
-        Ok(Self { spec: spec.clone(), kind, identity, evaluator, exchange })
+        Ok(Self { spec: spec.clone(), kind, identity, evaluator, exchange, inputs })
     }
 
     /// Scores what this search asks for, with networks and images that are there already.
     pub fn evaluator(&self) -> CandidateEvaluator {
         self.evaluator.clone()
+    }
+
+    /// What a worker in another process or on another machine needs to score this search's candidates, for
+    /// [`CandidateEvaluator::of_worker_inputs`]: networks, and the images that walks are refitted and paid on. Its size
+    /// is theirs, 12 KB for an image of 32 x 32 pixels.
+    ///
+    /// # Errors
+    /// Images that cannot be read any more.
+    pub fn worker_inputs(&self) -> Result<Vec<u8>, RunError> {
+        let WalkingInputs { scene, resolved, pool, search, .. } = &*self.inputs;
+        Ok(WorkerInputs::of(scene, resolved, pool, search)?.encode()?)
+    }
+
+    /// Walks that are walked and paid, or candidates that were scored where the scene's `ends_after` counts these; and
+    /// how many there will be.
+    pub fn progress(&self) -> SearchProgress {
+        let WalkingInputs { scene, tasks, .. } = &*self.inputs;
+        let n_searched = tasks.iter().filter(|task| task.is_searched).count() as u64;
+        SearchProgress { done: self.exchange.n_counted(), total: plans(scene)[0].walks_per_task * n_searched }
     }
 
     /// Up to `n` candidates whose scores the search waits for, in the order in which they were made. An empty list
@@ -200,7 +236,7 @@ impl AskTell {
 
     /// Scores that were told, or known from a file.
     pub fn n_told(&self) -> usize {
-        self.exchange.told().len()
+        self.exchange.n_told()
     }
 
     /// The best candidate of each task so far, in the order of tasks; those of a tick are compared once all of it are
@@ -268,6 +304,12 @@ fn walk_all(inputs: &WalkingInputs, scores: &ToldScores, exchange: &Exchange) ->
     let failed = |error: secateur_train::TrainError| RunError::Failed(error.into());
     while !walking.is_done() && !exchange.is_given_up() {
         let events = walking.tick().map_err(failed)?;
+        let counts_all = scene.ends_after == EndsAfter::Walks;
+        let counts = |event: &&SearchEvent| match event {
+            SearchEvent::Process(ProcessEvent::Candidate { cached, .. }) => counts_all || !cached,
+            _ => false,
+        };
+        exchange.count(events.iter().filter(counts).count() as u64);
         let is_best =
             |event: &SearchEvent| matches!(event, SearchEvent::Process(ProcessEvent::Candidate { is_best: true, .. }));
         if events.iter().any(is_best) {
