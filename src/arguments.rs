@@ -21,6 +21,7 @@ use crate::report_command::{REPORT_EXAMPLES, ReportArgs};
 use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
 use crate::shell::{COMPLETIONS_EXAMPLES, CompletionsArgs, MAN_EXAMPLES, ManArgs};
 use crate::tune::arguments::{TUNE_EXAMPLES, TuneArgs};
+use crate::watch::{WATCH_EXAMPLES, WatchArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -147,6 +148,9 @@ pub(crate) enum Command {
     /// Show what runs and comparisons found, as one HTML page
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Follow a run on the terminal while it goes on
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found

@@ -141,7 +141,7 @@ fn file(arguments: &HistoryArgs) -> Result<PathBuf, Failure> {
     })
 }
 
-fn open(arguments: &HistoryArgs) -> Result<History, Failure> {
+pub(crate) fn open(arguments: &HistoryArgs) -> Result<History, Failure> {
     Ok(History::open_existing(&file(arguments)?)?)
 }
 

@@ -78,9 +78,11 @@ mod report_command;
 mod retarget;
 mod run_command;
 mod screen;
+mod serve;
 mod shell;
 mod table;
 mod tune;
+mod watch;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;

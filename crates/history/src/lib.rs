@@ -26,6 +26,7 @@
 
 mod error;
 mod export;
+mod found;
 mod policies;
 mod prune;
 mod read;
@@ -36,6 +37,7 @@ mod scores;
 mod store;
 
 pub use error::HistoryError;
+pub use found::FoundRow;
 pub use prune::Pruned;
 pub use read::{RunDetails, RunRow, TaskRow};
 pub use records::{

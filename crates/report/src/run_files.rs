@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::metrics::Metrics;
+use crate::progress::{FileProgress, RunProgressState};
 
 /// A task's files.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +29,7 @@ pub(crate) struct RunFiles {
     /// `summary.json`; null where there is none that can be read.
     pub(crate) summary: Value,
     pub(crate) metrics: Option<Metrics>,
+    pub(crate) progress: FileProgress,
     /// By task.
     pub(crate) tasks: BTreeMap<String, TaskFiles>,
     /// `log.txt`, line by line.
@@ -61,12 +63,20 @@ impl RunFiles {
         let summary = read_summary(path, &mut problems);
         let metrics = Metrics::read(&path.join("metrics.jsonl"), &mut problems);
         let log = fs::read(path.join("log.txt")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let log = log.unwrap_or_default().lines().map(str::to_owned).collect();
+        let log: Vec<String> = log.unwrap_or_default().lines().map(str::to_owned).collect();
+        let progress = FileProgress::read(path, &summary, &log, metrics.as_ref());
+        match &progress.state {
+            RunProgressState::Failed(error) => problems.insert(0, format!("the run failed: {error}")),
+            RunProgressState::GoesOn if !summary.is_null() => {
+                problems.insert(0, "the run was interrupted and goes on: results are those of before".to_owned());
+            }
+            _ => {}
+        }
         let (tasks, program) = read_tasks(path, &summary, &mut problems);
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = real.file_name().map_or_else(|| shown.to_string(), |name| name.to_string_lossy().into_owned());
         let has_scene = has("scene.ron");
-        Ok(Self { path: path.to_owned(), name, summary, metrics, tasks, log, has_scene, program, problems })
+        Ok(Self { path: path.to_owned(), name, summary, metrics, progress, tasks, log, has_scene, program, problems })
     }
 
     /// What `summary.json` says of every task that has a network.

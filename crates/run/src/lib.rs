@@ -59,6 +59,8 @@ mod threads;
 mod training;
 mod width_pruned;
 
+use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -120,9 +122,9 @@ use journal::Journal;
 use learned_policy::LearnedPolicy;
 use plan::task_plans::ProbedWeights;
 use refits::Refits;
-use reporter::Reporter;
+use reporter::{Reporter, failure_line};
 use run::{Job, Run};
-use scene::Scene;
+use scene::{AgentList, Scene};
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
@@ -143,6 +145,44 @@ pub(crate) fn run_on(
     card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
     policy: Option<LearnedPolicy>,
     scored: Option<ScoredBefore>,
+) -> Result<RunResult, RunError> {
+    let mut begun = None;
+    let ended = run_begun(spec, plugins, observer, card, policy, scored, &mut begun);
+    if let (Err(error), Some(begun)) = (&ended, begun) {
+        begun.end_with(error, &spec.agents);
+    }
+    ended
+}
+
+/// What is left to say of a run that ends with an error.
+struct Begun {
+    recorder: Recorder,
+    log: File,
+    start: Instant,
+}
+
+impl Begun {
+    /// Writes the error down, so that whoever looks at the directory or the history does not take the run for one that
+    /// goes on. Where that cannot be done, the error itself has said why.
+    fn end_with(mut self, error: &RunError, agents: &AgentList) {
+        let reason = if let RunError::Incomplete { reason, .. } = error { Some(reason) } else { None };
+        if matches!(reason, Some(Incomplete::Interrupted | Incomplete::OverBudget { .. })) {
+            return;
+        }
+        let _ = writeln!(self.log, "{}", failure_line(self.start.elapsed().as_secs_f64(), error));
+        self.recorder.record(agents, None, &mut |_| {});
+    }
+}
+
+/// As [`run_on`]; `begun` is set once the run directory is open and the run is recorded.
+fn run_begun(
+    spec: &RunSpec,
+    plugins: &PluginList,
+    observer: &mut dyn Observer,
+    card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
+    policy: Option<LearnedPolicy>,
+    scored: Option<ScoredBefore>,
+    begun: &mut Option<Begun>,
 ) -> Result<RunResult, RunError> {
     let start = Instant::now();
     let (scene, resolved) = check(spec, plugins)?;
@@ -166,6 +206,7 @@ pub(crate) fn run_on(
     }
     let mut recorder = Recorder::new(history_of(spec, &scene), journal.directory.path(), identity);
     recorder.record(&spec.agents, None, &mut |warning| journal.reporter.note(warning));
+    let recorder = &mut begun.insert(Begun { recorder, log: journal.directory.log_file()?, start }).recorder;
     let (networks, told, scores) = match scored {
         Some(ScoredBefore { networks, scores }) => (networks, Some(scores), KnownScores::none()),
         None => {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::metrics::{RunCandidates, candidates};
 use crate::directory::checkpoint::{Identity, newest_identity};
 use crate::directory::entries::{PLAN_FILE, POLICY_FILE};
+use crate::reporter::is_failure_line;
 use crate::scene::{AgentList, BoundSpec, BudgetBound, Scene, TaskSpec};
 use crate::summary::{BudgetSummary, ControlSummary, GroupSummary, Summary, TaskSummary};
 
@@ -68,6 +69,7 @@ pub(super) fn read_run(
         metrics: found.hash.clone(),
         directory: directory.to_string_lossy().into_owned(),
         status: match &summary {
+            _ if has_failed(run) => RunStatus::Failed,
             None => RunStatus::Unfinished,
             Some(_) if !all_hold => RunStatus::OverBudget,
             Some(Summary { interrupted: true, .. }) => RunStatus::Interrupted,
@@ -93,6 +95,13 @@ pub(super) fn read_run(
         scene: text,
     };
     Ok((record, notes))
+}
+
+/// Whether the last line of `log.txt` is an error. What goes on behind it writes other lines.
+fn has_failed(run: &Path) -> bool {
+    let log = read_regular_file(&run.join("log.txt"), FILE_BYTES_MAX).unwrap_or_default();
+    let last = log.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    is_failure_line(&String::from_utf8_lossy(last))
 }
 
 /// None for a run that has none yet, or one that is damaged.
