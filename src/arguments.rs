@@ -30,7 +30,8 @@ Examples:
   secateur run my.ron --out runs/first --resume       after Ctrl-C, a crash or kill -9
   secateur run my.ron --out runs/short --set walks_per_task=50 --set 'budgets[0].ratio=0.4'
 
-The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
+The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl, error_curves.json
+(what every layer loses at every width) and, for every task,
 tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json; plan.json
 says which channels were kept, and cut.py beside it cuts your own PyTorch module to the same network:
   >>> from cut import cut; cut(module)";
@@ -237,6 +238,9 @@ pub(crate) struct CheckArgs {
     /// Print a scene to start from instead
     #[arg(long, conflicts_with = "scene")]
     pub(crate) template: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "template")]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) roots: RootArgs,
     #[command(flatten)]
@@ -396,6 +400,9 @@ pub(crate) struct EvalArgs {
     /// doctor` lists them)
     #[arg(long, value_parser = one_of(&Device::ALL, Device::name), default_value = Device::Cpu.name())]
     pub(crate) device: Device,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
@@ -451,5 +458,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// What prints no table: files' names, scripts, pages.
+    const WITHOUT_TABLE: [&str; 4] = ["history import", "report", "completions", "man"];
+
+    #[test]
+    fn every_command_that_prints_a_table_prints_json_too() {
+        let (mut open, mut met) = (vec![(String::new(), Arguments::command())], 0);
+        while let Some((name, command)) = open.pop() {
+            for below in command.get_subcommands() {
+                open.push((format!("{name} {}", below.get_name()).trim().to_owned(), below.clone()));
+            }
+            if command.has_subcommands() {
+                continue;
+            }
+            met += 1;
+            let has_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert_eq!(has_json, !WITHOUT_TABLE.contains(&name.as_str()), "{name}");
+        }
+        assert!(met > 20, "{met}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use ratatui::buffer::Buffer;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Rect, Size};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
@@ -18,14 +18,18 @@ const COLOURS: [Color; 6] = [Color::Cyan, Color::Yellow, Color::Green, Color::Ma
 const N_NUMBERS: usize = 9;
 /// Rows of the drawing in a frame that may be as high as it likes.
 const CHART_ROWS: u16 = 16;
-/// With fewer it is left out.
-const CHART_ROWS_MIN: u16 = 7;
+/// With fewer nothing is to be seen in it.
+const CHART_ROWS_MIN: u16 = 10;
+/// A run that wrote nothing for so long may have been killed, whatever its lock says.
+const SILENT_S: f64 = 300.0;
 
 /// A run to be drawn.
 pub(super) struct WatchView<'a> {
     pub(super) run: &'a WatchedRun,
     /// The task whose curves are drawn.
     pub(super) task: usize,
+    /// Rows that are above the terminal's upper edge.
+    pub(super) scrolled: u16,
     /// Why the directory can no longer be read.
     pub(super) gone: Option<&'a str>,
     pub(super) now: SystemTime,
@@ -46,7 +50,7 @@ enum PartContent<'a> {
 
 /// The whole frame as plain text.
 pub(super) fn once(run: &WatchedRun, columns: u16, now: SystemTime) -> String {
-    let view = WatchView { run, task: 0, gone: None, now };
+    let view = WatchView { run, task: 0, scrolled: 0, gone: None, now };
     let rows = 3 + view.parts(columns.max(20)).iter().map(|part| part.rows).sum::<u16>();
     let mut buffer = Buffer::empty(Rect::new(0, 0, columns.max(20), rows));
     view.draw(buffer.area, &mut buffer, false);
@@ -73,42 +77,54 @@ impl Widget for &WatchView<'_> {
 impl WatchView<'_> {
     fn draw(&self, area: Rect, buffer: &mut Buffer, has_keys: bool) {
         let keys = u16::from(has_keys);
-        let [head, gauge, body, foot] = Layout::vertical([
-            Constraint::Length(1),
-            Constraint::Length(1),
-            Constraint::Fill(1),
-            Constraint::Length(keys),
-        ])
-        .areas(area);
+        let rows = [Constraint::Length(1), Constraint::Length(1), Constraint::Fill(1), Constraint::Length(keys)];
+        let [head, gauge, body, foot] = Layout::vertical(rows).areas(area);
         self.head().render(head, buffer);
         self.gauge(gauge, buffer);
-        let parts = self.parts(area.width);
-        // The drawing takes what the others leave, and gives way to them.
-        let fixed: u16 = parts.iter().filter(|part| !part.is_curves()).map(|part| part.rows).sum();
-        let left = body.height.saturating_sub(fixed);
-        let mut y = body.top();
-        for part in parts {
-            let rows = match part.is_curves() {
-                true if left < CHART_ROWS_MIN => continue,
-                true => left,
-                false => part.rows.min(body.bottom().saturating_sub(y)),
-            };
-            let place = Rect::new(body.left(), y, body.width, rows);
-            match part.drawn {
-                PartContent::Table(table) => Widget::render(table, place, buffer),
-                PartContent::Text(text) => text.render(place, buffer),
-                PartContent::Curves => self.curves(place, buffer),
-            }
-            y += rows;
+        let whole = self.body(body.width, body.height);
+        let hidden = whole.area.height.saturating_sub(body.height);
+        let first = self.scrolled.min(hidden);
+        for (row, y) in (first..whole.area.height).zip(body.top()..body.bottom()) {
+            (0..body.width).for_each(|x| buffer[(body.left() + x, y)] = whole[(x, row)].clone());
         }
         if has_keys {
-            let keys = if self.run.tasks.len() > 1 { "q quits   ← → another task" } else { "q quits" };
-            Line::from(keys).dim().render(foot, buffer);
+            let turns = if self.run.tasks.len() > 1 { "   \u{2190} \u{2192} another task" } else { "" };
+            let scrolls = if hidden > 0 { "   \u{2191} \u{2193} more" } else { "" };
+            Line::from(format!("q quits{turns}{scrolls}")).dim().render(foot, buffer);
         }
     }
 
+    /// Rows that a terminal of this size does not show at once.
+    pub(super) fn hidden_rows(&self, size: Size) -> u16 {
+        let rows = size.height.saturating_sub(3);
+        self.body(size.width, rows).area.height.saturating_sub(rows)
+    }
+
+    /// All parts, one below the other, at least so many rows: the drawing takes what the others leave.
+    fn body(&self, columns: u16, rows: u16) -> Buffer {
+        let parts = self.parts(columns);
+        let fixed: u16 = parts.iter().filter(|part| !part.is_curves()).map(|part| part.rows).sum();
+        let curves =
+            if parts.iter().any(FramePart::is_curves) { rows.saturating_sub(fixed).max(CHART_ROWS_MIN) } else { 0 };
+        let mut buffer = Buffer::empty(Rect::new(0, 0, columns, fixed + curves));
+        let mut y = 0;
+        for part in parts {
+            let place = Rect::new(0, y, columns, if part.is_curves() { curves } else { part.rows });
+            y += place.height;
+            match part.drawn {
+                PartContent::Table(table) => Widget::render(table, place, &mut buffer),
+                PartContent::Text(text) => text.render(place, &mut buffer),
+                PartContent::Curves => self.curves(place, &mut buffer),
+            }
+        }
+        buffer
+    }
+
     fn head(&self) -> Line<'_> {
+        let age = self.run.progress.written.and_then(|written| self.now.duration_since(written).ok());
+        let is_silent = age.is_some_and(|age| age.as_secs_f64() > SILENT_S);
         let state = match &self.run.progress.state {
+            RunProgressState::GoesOn if is_silent => "goes on, unless it was killed".yellow(),
             RunProgressState::GoesOn => "goes on".green(),
             RunProgressState::Stopped => "stopped before its end; --resume goes on with it".yellow(),
             RunProgressState::Failed(_) => "failed".red(),
@@ -116,7 +132,6 @@ impl WatchView<'_> {
             RunProgressState::Finished => "finished".green(),
         };
         let mut spans = vec![self.run.name.as_str().bold(), "  ".into(), state];
-        let age = self.run.progress.written.and_then(|written| self.now.duration_since(written).ok());
         if let (Some(age), RunProgressState::GoesOn) = (age, &self.run.progress.state) {
             spans.push(Span::from(format!("  last wrote {} ago", time(age.as_secs_f64()))).dim());
         }
@@ -277,7 +292,8 @@ impl WatchView<'_> {
         let y = Axis::default().bounds([least, most]).labels([number(least), number(most)]);
         let legend = Some(ratatui::widgets::LegendPosition::BottomRight);
         let chart = Chart::new(datasets.collect()).block(Block::bordered().title(title)).x_axis(x).y_axis(y);
-        chart.legend_position(legend).render(area, buffer);
+        let always = (Constraint::Fill(1), Constraint::Fill(1));
+        chart.legend_position(legend).hidden_legend_constraints(always).render(area, buffer);
     }
 }
 
@@ -331,4 +347,164 @@ fn stairs(curve: &[[f64; 2]], end: f64) -> Vec<(f64, f64)> {
         out.push((end, last));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+    use secateur_run::RunSpec;
+    use secateur_sim::PluginList;
+
+    use super::*;
+
+    /// Runs the quickstart, short, and returns its directory.
+    fn quickstart(folder: &Path) -> PathBuf {
+        let out = folder.join("a run");
+        let sets = [
+            "budgets=[Macs(ratio: 0.5), Macs(ratio: 0.7)]",
+            "datasets=[(name: \"shapes\", source: Procedural(kind: Shapes, seed: 1, train: 300, test: 100))]",
+            "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\", datasets: [\"shapes\"])]",
+            "images=(reward: 100, calibration: 100, walk: 30, refit: 60, probe: 50)",
+            "actors_per_task=2",
+            "walks_per_task=12",
+            "finalists=1",
+            "refit_in_pairs=false",
+            "controls=[Random(candidates: 4)]",
+            "tune=(epochs: 2, held_out: 50)",
+        ];
+        let spec = RunSpec {
+            sets: sets.map(str::to_owned).into(),
+            out: Some(out.clone()),
+            history: Some("none".into()),
+            ..RunSpec::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron"))
+        };
+        secateur_run::run(&spec, &PluginList::default(), &mut ()).unwrap();
+        out
+    }
+
+    fn view(run: &WatchedRun) -> WatchView<'_> {
+        WatchView { run, task: 0, scrolled: 0, gone: None, now: SystemTime::now() }
+    }
+
+    /// What a terminal of this size shows.
+    fn shown(view: &WatchView<'_>, columns: u16, rows: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
+        terminal.draw(|frame| frame.render_widget(view, frame.area())).unwrap();
+        let shown = plain(terminal.backend().buffer());
+        assert!(shown.lines().all(|line| line.chars().count() <= usize::from(columns)), "{shown}");
+        shown
+    }
+
+    fn row<'a>(shown: &'a str, begin: &str) -> Vec<&'a str> {
+        let line = shown.lines().find(|line| line.starts_with(begin));
+        line.unwrap_or_else(|| panic!("no line '{begin}' in\n{shown}")).split_whitespace().collect()
+    }
+
+    #[test]
+    fn a_run_is_shown_while_it_goes_on_and_at_its_end_damaged_or_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = quickstart(folder.path());
+        let read = || WatchedRun::read(&run).unwrap();
+        let summary: serde_json::Value = serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
+        let whole = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let events: Vec<serde_json::Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |event: &str| events.iter().filter(|line| line["event"] == event).cloned().collect::<Vec<_>>();
+
+        // At its end: the networks, the epochs of both trainings.
+        let ended = read();
+        let all = shown(&view(&ended), 120, 60);
+        assert!(all.starts_with("a run  finished"), "{all}");
+        let task = &summary["tasks"][0];
+        let line = row(&all, &task["name"].as_str().unwrap()[..20]);
+        assert_eq!(line[1], task["macs"].to_string());
+        let dense = format!("dense {:.2} %", 100.0 * task["test_accuracy_original"].as_f64().unwrap());
+        assert!(all.contains(&dense) && all.contains("tuned "), "{all}");
+        assert_eq!(all.lines().filter(|line| line.starts_with("tune of")).count(), 2, "{all}");
+
+        // Half of it, with a lock: it goes on, with the time that is left.
+        let half: Vec<&str> = whole.lines().take_while(|line| !line.contains("\"random\"")).collect();
+        let n_walks = half.iter().filter(|line| line.contains("\"candidate\"")).count();
+        fs::write(run.join("metrics.jsonl"), half.join("\n")).unwrap();
+        fs::rename(run.join("summary.json"), folder.path().join("summary.json")).unwrap();
+        fs::write(run.join(".lock"), "1\n").unwrap();
+        let log = fs::read_to_string(run.join("log.txt")).unwrap();
+        let search = log.lines().find(|line| line.ends_with(" walks: 0 of 24")).unwrap().to_owned();
+        fs::write(run.join("log.txt"), search).unwrap();
+        let goes_on = read();
+        let now = shown(&view(&goes_on), 120, 40);
+        assert!(now.starts_with("a run  goes on"), "{now}");
+        assert!(now.contains(&format!("walks: {n_walks} of 24")), "{now}");
+        let learned = half.iter().filter(|line| line.contains("\"learned\"")).count();
+        assert!(now.contains(&format!("updates: mtacp {learned}")) && learned > 1, "{now}");
+        // The best reward, worked out from the lines.
+        let of_task = |line: &&serde_json::Value| line["agent"] == "mtacp" && line["task"] == task["name"];
+        let candidates = of("candidate");
+        let rewards = candidates.iter().filter(of_task).map(|line| line["reward"].as_f64().unwrap());
+        let best = number(rewards.fold(0.0, f64::max));
+        let name = task["name"].as_str().unwrap();
+        let line = row(&now, name);
+        assert_eq!((line[1], &line[2..5], line[6]), ("mtacp", &["12", "of", "12"][..], best.as_str()), "{now}");
+        assert!(row(&now, "mtacp").contains(&"entropy"), "{now}");
+        assert!(now.contains("best reward over candidates scored") && now.contains('⠤'), "{now}");
+        assert!(now.lines().last().unwrap().contains("q quits   \u{2190} \u{2192} another task"), "{now}");
+        let second = shown(&WatchView { task: 1, ..view(&goes_on) }, 120, 40);
+        assert!(
+            second.contains(&format!(" {}: best reward", summary["tasks"][1]["name"].as_str().unwrap())),
+            "{second}"
+        );
+        let later = WatchView { now: SystemTime::now() + Duration::from_secs(4000), ..view(&goes_on) };
+        assert!(shown(&later, 120, 40).contains("unless it was killed  last wrote 1"), "{}", shown(&later, 120, 40));
+
+        // Any size does; what does not fit can be reached.
+        for (columns, rows) in [(1, 1), (3, 2), (20, 5), (40, 12), (80, 24), (300, 100)] {
+            shown(&view(&goes_on), columns, rows);
+        }
+        let small = shown(&view(&goes_on), 80, 12);
+        assert!(small.contains("\u{2191} \u{2193} more") && !small.contains("importance"), "{small}");
+        let below = shown(&WatchView { scrolled: 1000, ..view(&goes_on) }, 80, 12);
+        assert!(below.contains("importance"), "{below}");
+
+        // Damaged, of another version, without metrics, and gone.
+        fs::write(run.join("metrics.jsonl"), format!("{}\nrubbish\n{{\"event\":", half.join("\n"))).unwrap();
+        let damaged = read();
+        assert!(shown(&view(&damaged), 160, 40).contains("! metrics.jsonl is damaged"));
+        assert_eq!(damaged.tasks, goes_on.tasks);
+        fs::write(run.join("metrics.jsonl"), whole.replacen("\"schema\":1", "\"schema\":9", 1)).unwrap();
+        assert!(shown(&view(&read()), 160, 40).contains("lines of version 9, this program knows version 1"));
+        fs::remove_file(run.join("metrics.jsonl")).unwrap();
+        assert!(shown(&view(&read()), 160, 40).contains("! metrics.jsonl cannot be read"));
+        fs::write(run.join("log.txt"), "     3.00 error: the disk is full\n").unwrap();
+        let failed = shown(&view(&read()), 160, 40);
+        assert!(
+            failed.starts_with("a run  failed") && failed.contains("! the run failed: the disk is full"),
+            "{failed}"
+        );
+        let gone = WatchView { gone: Some("no such folder"), ..view(&goes_on) };
+        assert!(shown(&gone, 120, 40).contains("! the directory can no longer be read"));
+        // The frame without a terminal has all of it, and no keys.
+        let text = once(&goes_on, 100, SystemTime::now());
+        assert!(text.contains("importance mean") && !text.contains("q quits"), "{text}");
+    }
+
+    #[test]
+    fn names_cannot_command_the_terminal() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "\u{1b}[31mred\u{7}\r\n";
+        let lines = [
+            serde_json::json!({"event": "start", "schema": 1, "seed": 7}),
+            serde_json::json!({"event": "candidate", "agent": name, "task": name, "reward": 0.5, "search_s": 1.0}),
+            serde_json::json!({"event": "learned", "agent": name, "n_updates": 1, name: 1.0}),
+            serde_json::json!({"event": "epoch", "stage": name, "agent": name, "task": name, "epoch": 1, "loss": 2}),
+        ];
+        let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+        fs::write(folder.path().join("metrics.jsonl"), lines.join("\n")).unwrap();
+        let run = WatchedRun::read(folder.path()).unwrap();
+        let text = once(&run, 100, SystemTime::now());
+        assert!(text.contains("red") && !text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+    }
 }

@@ -24,7 +24,8 @@ Examples:
 
 Shows the stage with the time left, the walks and the best candidate of every agent and task, the best reward over candidates,
 what the learner tells (entropy, lag, losses) and the epochs of trainings; results and the error it failed with, once it ended.
-Reads the directory and writes nothing. Left and right choose the task that is drawn, q quits.";
+Reads the directory and writes nothing. Left and right choose the task that is drawn, up and down move what does not
+fit, q quits.";
 
 /// Between two looks at the directory.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -74,6 +75,8 @@ enum KeyAction {
     Quit,
     /// Another task is drawn: the next one, or the one before.
     Turn(isize),
+    /// What does not fit is moved by rows.
+    Scroll(i16),
     Nothing,
 }
 
@@ -84,15 +87,22 @@ fn action(code: KeyCode, modifiers: KeyModifiers) -> KeyAction {
         KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => KeyAction::Quit,
         KeyCode::Right | KeyCode::Tab | KeyCode::Char('l') => KeyAction::Turn(1),
         KeyCode::Left | KeyCode::BackTab | KeyCode::Char('h') => KeyAction::Turn(-1),
+        KeyCode::Down | KeyCode::Char('j') => KeyAction::Scroll(1),
+        KeyCode::Up | KeyCode::Char('k') => KeyAction::Scroll(-1),
+        KeyCode::PageDown => KeyAction::Scroll(10),
+        KeyCode::PageUp => KeyAction::Scroll(-10),
         _ => KeyAction::Nothing,
     }
 }
 
 /// Draws until it is asked to quit. A directory that can no longer be read keeps its last numbers, and says so.
 fn follow(terminal: &mut ratatui::DefaultTerminal, path: &Path, mut run: WatchedRun) -> Result<(), Failure> {
-    let (mut task, mut looked, mut took, mut gone) = (0usize, Instant::now(), Duration::ZERO, None);
+    let (mut task, mut scrolled) = (0usize, 0u16);
+    let (mut looked, mut took, mut gone) = (Instant::now(), Duration::ZERO, None);
     loop {
-        let view = WatchView { run: &run, task, gone: gone.as_deref(), now: SystemTime::now() };
+        let view = WatchView { run: &run, task, scrolled, gone: gone.as_deref(), now: SystemTime::now() };
+        scrolled = scrolled.min(view.hidden_rows(terminal.size().context("the terminal's size")?));
+        let view = WatchView { scrolled, ..view };
         terminal.draw(|frame| frame.render_widget(&view, frame.area())).context("drawing on the terminal")?;
         let wait = LOOK_EVERY.max(took * REST).saturating_sub(looked.elapsed());
         if event::poll(wait).context("reading keys")? {
@@ -105,6 +115,7 @@ fn follow(terminal: &mut ratatui::DefaultTerminal, path: &Path, mut run: Watched
                     KeyAction::Turn(by) => {
                         task = task.saturating_add_signed(by).min(run.tasks.len().saturating_sub(1));
                     }
+                    KeyAction::Scroll(by) => scrolled = scrolled.saturating_add_signed(by),
                     KeyAction::Nothing => {}
                 }
             }

@@ -24,6 +24,7 @@ mod accuracy_cost;
 mod block;
 mod compared;
 mod environment;
+mod error_curves;
 mod learned;
 mod metrics;
 mod numbers;

@@ -8,6 +8,7 @@ use crate::accuracy_cost::accuracy_against_cost;
 use crate::block::{Block, DataTable, PageSection};
 use crate::compared::ComparedAgents;
 use crate::environment::{environment, repeat, warnings};
+use crate::error_curves::error_curves;
 use crate::learned::learned;
 use crate::numbers::{accuracy, counted, points, whole};
 use crate::page::{LiveRefresh, Page, PagePart};
@@ -54,8 +55,8 @@ impl HtmlReport {
         Self::read(paths, None)
     }
 
-    /// The page that a server shows while runs go on: as [`Self::of`], and looks for what is new. When no run is going on
-    /// any more, it is the page of [`Self::of`].
+    /// The page that a server shows while runs go on: as [`Self::of`], and looks for what is new. When no run is going
+    /// on any more, it is the page of [`Self::of`].
     ///
     /// # Errors
     /// As [`Self::of`].
@@ -172,7 +173,7 @@ fn sections(run: &RunFiles, prefix: &str) -> Vec<PageSection> {
         accuracy_against_cost(&[run], prefix, &styles),
         search_curves(run, prefix, &styles),
         widths(run, prefix),
-        error_curves(prefix),
+        error_curves(run, prefix),
         learned(run, prefix),
         training_curves(run, prefix),
         paired_tests(run, prefix),
@@ -181,15 +182,6 @@ fn sections(run: &RunFiles, prefix: &str) -> Vec<PageSection> {
         repeat(run, prefix),
     ]);
     sections
-}
-
-fn error_curves(prefix: &str) -> PageSection {
-    let mut section = PageSection::new(prefix, "error-curves", "Error curves of the layers");
-    section.text(
-        "A run directory does not hold what each layer loses at every width; \
-         `secateur inspect NETWORK --curves --dataset DATASET --svg curves.svg` measures and draws it.",
-    );
-    section
 }
 
 /// Several runs side by side.

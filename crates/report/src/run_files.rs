@@ -29,6 +29,8 @@ pub(crate) struct RunFiles {
     /// `summary.json`; null where there is none that can be read.
     pub(crate) summary: Value,
     pub(crate) metrics: Option<Metrics>,
+    /// `error_curves.json`; null where there is none that can be read.
+    pub(crate) curves: Value,
     pub(crate) progress: FileProgress,
     /// By task.
     pub(crate) tasks: BTreeMap<String, TaskFiles>,
@@ -62,6 +64,7 @@ impl RunFiles {
         }
         let summary = read_summary(path, &mut problems);
         let metrics = Metrics::read(&path.join("metrics.jsonl"), &mut problems);
+        let curves = read_curves(path, &mut problems);
         let log = fs::read(path.join("log.txt")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let log: Vec<String> = log.unwrap_or_default().lines().map(str::to_owned).collect();
         let progress = FileProgress::read(path, &summary, &log, metrics.as_ref());
@@ -76,7 +79,19 @@ impl RunFiles {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = real.file_name().map_or_else(|| shown.to_string(), |name| name.to_string_lossy().into_owned());
         let has_scene = has("scene.ron");
-        Ok(Self { path: path.to_owned(), name, summary, metrics, progress, tasks, log, has_scene, program, problems })
+        Ok(Self {
+            path: path.to_owned(),
+            name,
+            summary,
+            metrics,
+            curves,
+            progress,
+            tasks,
+            log,
+            has_scene,
+            program,
+            problems,
+        })
     }
 
     /// What `summary.json` says of every task that has a network.
@@ -144,6 +159,15 @@ fn read_summary(path: &Path, problems: &mut Vec<String>) -> Value {
         }
     }
     summary
+}
+
+/// Runs of earlier versions have none.
+fn read_curves(path: &Path, problems: &mut Vec<String>) -> Value {
+    let Ok(text) = fs::read(path.join("error_curves.json")) else { return Value::Null };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        problems.push(format!("error_curves.json is damaged ({error}): error curves are left out"));
+        Value::Null
+    })
 }
 
 /// Files of every task, and the program that wrote them.

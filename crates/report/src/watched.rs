@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::learned::KNOWN;
-use crate::metrics::{Metrics, TrainingEpoch};
+use crate::metrics::{LearnerUpdate, Metrics, TrainingEpoch};
 use crate::progress::{FileProgress, RunProgressState};
 use crate::report::NothingToShow;
 use crate::run_files::RunFiles;
@@ -149,7 +149,7 @@ fn watched_tasks(metrics: &Metrics, progress: &FileProgress) -> Vec<WatchedTask>
 }
 
 fn learners(metrics: &Metrics) -> Vec<WatchedLearner> {
-    let learner = |(agent, updates): (&String, &Vec<crate::metrics::LearnerUpdate>)| {
+    let learner = |agent: &String, updates: &[LearnerUpdate]| {
         let mut numbers: Vec<(usize, WatchedCurve)> = Vec::new();
         for update in updates {
             for (name, value) in &update.numbers {
@@ -170,7 +170,7 @@ fn learners(metrics: &Metrics) -> Vec<WatchedLearner> {
             numbers: numbers.into_iter().map(|(_, curve)| curve).collect(),
         }
     };
-    metrics.updates.iter().map(learner).collect()
+    metrics.updates.iter().map(|(agent, updates)| learner(agent, updates)).collect()
 }
 
 fn trainings(metrics: &Metrics) -> Vec<WatchedCurve> {
@@ -182,7 +182,7 @@ fn trainings(metrics: &Metrics) -> Vec<WatchedCurve> {
             None => found.push((name, vec![epoch])),
         }
     }
-    let curve = |(name, epochs): (String, Vec<&TrainingEpoch>)| {
+    let curve = |name: &str, epochs: &[&TrainingEpoch]| {
         let points = |of: fn(&TrainingEpoch) -> Option<f64>| -> Vec<[f64; 2]> {
             epochs.iter().filter_map(|epoch| Some([epoch.epoch, of(epoch)?])).collect()
         };
@@ -192,7 +192,8 @@ fn trainings(metrics: &Metrics) -> Vec<WatchedCurve> {
             false => WatchedCurve { name: format!("{name}, held-out reward"), points: held_out },
         }
     };
-    found.into_iter().map(curve).filter(|curve| !curve.points.is_empty()).collect()
+    let curves = found.iter().map(|(name, epochs)| curve(name, epochs));
+    curves.filter(|curve| !curve.points.is_empty()).collect()
 }
 
 fn results(run: &RunFiles) -> Vec<WatchedResult> {

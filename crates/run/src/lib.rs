@@ -120,6 +120,7 @@ use history::scores::KnownScores;
 use inputs::resolve::resolve_within;
 use journal::Journal;
 use learned_policy::LearnedPolicy;
+use plan::measured::NetworkCurves;
 use plan::task_plans::ProbedWeights;
 use refits::Refits;
 use reporter::{Reporter, failure_line};
@@ -221,13 +222,15 @@ fn run_begun(
                 }
                 None => KnownScores::none(),
             };
-            (networks.into_iter().map(|network| network.prepared).collect(), None, scores)
+            (networks.into_iter().map(|network| network.prepared).collect::<Vec<_>>(), None, scores)
         }
     };
     for dataset in &resolved.datasets {
         let failures = dataset.train.failures();
         failures.iter().for_each(|failure| journal.reporter.note(&format!("{}: {failure}", dataset.name)));
     }
+    let curves: Vec<NetworkCurves> = networks.iter().map(|network| NetworkCurves::of(network)).collect();
+    journal.directory.write_curves(&curves)?;
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     let trainings = std::mem::take(&mut state.trainings);

@@ -9,7 +9,10 @@ use anyhow::{Context, bail, ensure};
 use secateur_formats::is_temporary_name;
 
 /// Files of a run directory.
-pub(crate) const FILES: [&str; 6] = ["scene.ron", "metrics.jsonl", "log.txt", POLICY_FILE, "summary.json", REPORT_FILE];
+pub(crate) const FILES: [&str; 7] =
+    ["scene.ron", "metrics.jsonl", "log.txt", CURVES_FILE, POLICY_FILE, "summary.json", REPORT_FILE];
+/// What every group's readers lose while its channels go, as the run measured it before it searched.
+pub(crate) const CURVES_FILE: &str = "error_curves.json";
 /// What `report` says of the run, as a page; no run reads it.
 pub const REPORT_FILE: &str = "report.html";
 /// What the agent of a run has learned at the end of its search, as [`secateur_rl::Learner::save`] writes it.
