@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(line[1], task["macs"].to_string());
         let dense = format!("dense {:.2} %", 100.0 * task["test_accuracy_original"].as_f64().unwrap());
         assert!(all.contains(&dense) && all.contains("tuned "), "{all}");
-        assert_eq!(all.lines().filter(|line| line.starts_with("tune of")).count(), 2, "{all}");
+        assert!(all.lines().filter(|line| line.starts_with("tune of")).count() >= 2, "{all}");
 
         // Half of it, with a lock: it goes on, with the time that is left.
         let half: Vec<&str> = whole.lines().take_while(|line| !line.contains("\"random\"")).collect();
@@ -449,7 +449,7 @@ mod tests {
         let name = task["name"].as_str().unwrap();
         let line = row(&now, name);
         assert_eq!((line[1], &line[2..5], line[6]), ("mtacp", &["12", "of", "12"][..], best.as_str()), "{now}");
-        assert!(row(&now, "mtacp").contains(&"entropy"), "{now}");
+        assert!(now.lines().any(|line| line.starts_with("mtacp") && line.contains("entropy")), "{now}");
         assert!(now.contains("best reward over candidates scored") && now.contains('⠤'), "{now}");
         assert!(now.lines().last().unwrap().contains("q quits   \u{2190} \u{2192} another task"), "{now}");
         let second = shown(&WatchView { task: 1, ..view(&goes_on) }, 120, 40);
@@ -458,7 +458,11 @@ mod tests {
             "{second}"
         );
         let later = WatchView { now: SystemTime::now() + Duration::from_secs(4000), ..view(&goes_on) };
-        assert!(shown(&later, 120, 40).contains("unless it was killed  last wrote 1"), "{}", shown(&later, 120, 40));
+        assert!(
+            shown(&later, 120, 40).contains("unless it was killed  last wrote 66 min"),
+            "{}",
+            shown(&later, 120, 40)
+        );
 
         // Any size does; what does not fit can be reached.
         for (columns, rows) in [(1, 1), (3, 2), (20, 5), (40, 12), (80, 24), (300, 100)] {

@@ -69,7 +69,11 @@ impl RunFiles {
         let log: Vec<String> = log.unwrap_or_default().lines().map(str::to_owned).collect();
         let progress = FileProgress::read(path, &summary, &log, metrics.as_ref());
         match &progress.state {
-            RunProgressState::Failed(error) => problems.insert(0, format!("the run failed: {error}")),
+            RunProgressState::Failed(error) => {
+                // What it says of a run that was killed is not so.
+                problems.retain(|problem| !problem.starts_with("summary.json is missing"));
+                problems.insert(0, format!("the run failed: {error}"));
+            }
             RunProgressState::GoesOn if !summary.is_null() => {
                 problems.insert(0, "the run was interrupted and goes on: results are those of before".to_owned());
             }
