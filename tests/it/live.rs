@@ -230,7 +230,7 @@ fn the_page_of_a_history_shows_who_won_each_budget_over_all_runs() {
     let html = fs::read_to_string(&page).unwrap();
     // Of equals the first.
     let (agent, best) = found.iter().rev().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-    let row = html.split("The best network of every budget").nth(1).unwrap().split("</table>").next().unwrap();
+    let row = html.split("<caption>The best network of every budget").nth(1).unwrap().split("</table>").next().unwrap();
     let cells: Vec<&str> =
         row.split("<td class=\"").skip(1).map(|cell| cell.split(['>', '<']).nth(1).unwrap()).collect();
     assert_eq!((cells[2], cells[6]), (agent.as_str(), format!("{:.2} %", 100.0 * best).as_str()), "{found:?}");
