@@ -21,6 +21,7 @@ use crate::report_command::{REPORT_EXAMPLES, ReportArgs};
 use crate::retarget::{RETARGET_EXAMPLES, RetargetArgs};
 use crate::shell::{COMPLETIONS_EXAMPLES, CompletionsArgs, MAN_EXAMPLES, ManArgs};
 use crate::tune::arguments::{TRAIN_EXAMPLES, TUNE_EXAMPLES, TrainArgs, TuneArgs};
+use crate::watch::{WATCH_EXAMPLES, WatchArgs};
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -32,7 +33,8 @@ Examples:
                                           begin with what earlier runs learned
   secateur run my.ron --out runs/again --history-at 12-9f3ca1b2c4d5     with the same `history`: that run again
 
-The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl and, for every task,
+The run directory gets report.html, scene.ron (as resolved), summary.json, metrics.jsonl, error_curves.json
+(what every layer loses at every width) and, for every task,
 tasks/<task>/model.safetensors, the same network as model.onnx, and their certificate.json; plan.json
 says which channels were kept, and cut.py beside it cuts your own PyTorch module to the same network:
   >>> from cut import cut; cut(module)";
@@ -153,6 +155,9 @@ pub(crate) enum Command {
     /// Show what runs and comparisons found, as one HTML page
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Follow a run on the terminal while it goes on
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
     /// Measure this machine
     Bench(BenchArgs),
     /// Show what this machine offers and which networks and data sets are found
@@ -246,6 +251,9 @@ pub(crate) struct CheckArgs {
     /// Print a scene to start from instead
     #[arg(long, conflicts_with = "scene")]
     pub(crate) template: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "template")]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) roots: RootArgs,
     #[command(flatten)]
@@ -406,6 +414,9 @@ pub(crate) struct EvalArgs {
     /// doctor` lists them)
     #[arg(long, value_parser = one_of(&Device::ALL, Device::name), default_value = Device::Cpu.name())]
     pub(crate) device: Device,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
@@ -461,5 +472,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    /// What prints no table: files' names, scripts, pages.
+    const WITHOUT_TABLE: [&str; 4] = ["history import", "report", "completions", "man"];
+
+    #[test]
+    fn every_command_that_prints_a_table_prints_json_too() {
+        let (mut open, mut met) = (vec![(String::new(), Arguments::command())], 0);
+        while let Some((name, command)) = open.pop() {
+            for below in command.get_subcommands() {
+                open.push((format!("{name} {}", below.get_name()).trim().to_owned(), below.clone()));
+            }
+            if command.has_subcommands() {
+                continue;
+            }
+            met += 1;
+            let has_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert_eq!(has_json, !WITHOUT_TABLE.contains(&name.as_str()), "{name}");
+        }
+        assert!(met > 20, "{met}");
     }
 }

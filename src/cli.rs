@@ -11,7 +11,7 @@ use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
 use crate::{
     Failure, bench, check, compare, compare_networks, doctor, eval, history, inspect, plan, report_command, retarget,
-    run_command, screen, shell, tune,
+    run_command, screen, shell, tune, watch,
 };
 
 /// The program, ready to run.
@@ -79,6 +79,7 @@ impl Cli {
             Command::CompareNetworks(arguments) => compare_networks::compare_networks(&arguments),
             Command::History(arguments) => history::history(&arguments, &self.extensions),
             Command::Report(arguments) => report_command::report(&arguments),
+            Command::Watch(arguments) => watch::watch(&arguments),
             Command::Bench(arguments) => bench::bench(&arguments.what, &self.extensions),
             Command::Doctor(arguments) => doctor::doctor(&arguments),
             Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),

@@ -43,7 +43,7 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let pool = thread_pool(arguments.threads.threads)?;
     if let Some(dense) = &dense {
         let images = FirstImages { data: &data, preprocessing: &network.preprocessing, order: None, n };
-        return eval_against(&network, dense, images, &pool);
+        return eval_against(&network, dense, images, &pool, arguments.json);
     }
     let mut engine = match arguments.device {
         Device::Cpu => Engine::cpu(&network.folded).map_err(anyhow::Error::from)?,
@@ -61,14 +61,6 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
     let (n, n_correct) = (counted.n, counted.n_correct);
     let elapsed_s = start.elapsed().as_secs_f64();
     let (mean, std) = (&network.preprocessing.mean, &network.preprocessing.std);
-    let split = if split == Split::Test { "test" } else { "training" };
-    screen::result(format_args!("network        {} ('{}')", network.name, network.path.display()))?;
-    for assumption in &network.assumptions {
-        screen::result(format_args!("               {assumption}"))?;
-    }
-    screen::result(format_args!("preprocessing  mean {mean:?}, std {std:?}"))?;
-    screen::result(format_args!("data           {n} of {} {split} images of {}", data.len(), data.name))?;
-    let rate = n as f64 / elapsed_s;
     let device = match &engine {
         Engine::Cpu(_) => format!("{} threads", pool.current_num_threads()),
         Engine::Gpu(session) => {
@@ -76,6 +68,21 @@ pub(crate) fn eval(arguments: &EvalArgs) -> Result<(), Failure> {
             session.name().to_owned()
         }
     };
+    let rate = n as f64 / elapsed_s;
+    if arguments.json {
+        return screen::json(&serde_json::json!({
+            "network": network.name, "file": network.path, "assumptions": network.assumptions, "mean": mean, "std": std,
+            "dataset": data.name, "split": split.name(), "images": n, "of": data.len(), "correct": n_correct,
+            "top1": n_correct as f64 / n.max(1) as f64, "images_per_s": rate, "seconds": elapsed_s, "device": device,
+        }));
+    }
+    let split = if split == Split::Test { "test" } else { "training" };
+    screen::result(format_args!("network        {} ('{}')", network.name, network.path.display()))?;
+    for assumption in &network.assumptions {
+        screen::result(format_args!("               {assumption}"))?;
+    }
+    screen::result(format_args!("preprocessing  mean {mean:?}, std {std:?}"))?;
+    screen::result(format_args!("data           {n} of {} {split} images of {}", data.len(), data.name))?;
     screen::result(format_args!("speed          {rate:.0} images/s ({elapsed_s:.2} s on {device})"))?;
     Ok(screen::result(top1(n_correct, n.max(1)))?)
 }

@@ -59,6 +59,7 @@ pub(crate) fn eval_against(
     dense: &LoadedNetwork,
     images: FirstImages<'_>,
     pool: &ThreadPool,
+    as_json: bool,
 ) -> Result<(), Failure> {
     let FirstImages { data, preprocessing: Preprocessing { mean, std }, n, .. } = images;
     let compared = ComparedNetworks {
@@ -73,6 +74,19 @@ pub(crate) fn eval_against(
         CountEvent::Note(note) => screen::note(note),
     })?;
     drop(progress);
+    if as_json {
+        let of = dense.outputs.iter().zip(&agreement.errors).zip(&agreement.units);
+        let outputs = of.map(|((output, error), unit)| {
+            serde_json::json!({
+                "name": output.name, "values": output.len, "error": error, "as_a_share_of_its": unit.name(),
+            })
+        });
+        return screen::json(&serde_json::json!({
+            "network": network.name, "file": network.path, "against": dense.name, "against_file": dense.path,
+            "dataset": data.name, "images": n, "of": data.len(), "outputs": outputs.collect::<Vec<_>>(),
+            "divergence": agreement.divergence, "same_class": agreement.same_class, "output_error": agreement.error,
+        }));
+    }
     screen::result(format_args!("network        {} ('{}')", network.name, network.path.display()))?;
     screen::result(format_args!("against        {} ('{}')", dense.name, dense.path.display()))?;
     for assumption in

@@ -8,10 +8,10 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use secateur_history::{History, HistoryError, RunDetails, RunRow};
 use secateur_run::{default_history, import_run};
-use serde::Serialize;
 
 use crate::extensions::Extensions;
 use crate::options::HistoryArgs;
+use crate::screen::json;
 use crate::table::Table;
 use crate::{Failure, screen};
 
@@ -141,12 +141,8 @@ fn file(arguments: &HistoryArgs) -> Result<PathBuf, Failure> {
     })
 }
 
-fn open(arguments: &HistoryArgs) -> Result<History, Failure> {
+pub(crate) fn open(arguments: &HistoryArgs) -> Result<History, Failure> {
     Ok(History::open_existing(&file(arguments)?)?)
-}
-
-fn json(of: &impl Serialize) -> Result<(), Failure> {
-    Ok(screen::result(serde_json::to_string_pretty(of).map_err(anyhow::Error::from)?)?)
 }
 
 fn list(arguments: &ListArgs) -> Result<(), Failure> {

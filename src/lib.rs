@@ -34,6 +34,8 @@
 //! * [`rl::AgentKind`], [`rl::Policy`] and [`rl::Learner`]: how to write an agent, which [`Cli::add_agent`] or
 //!   [`scene::AgentList::add`] lets scenes name (`examples/evolution.rs`);
 //! * [`sim::Criterion`]: how to write a criterion of selection, which a plugin brings (`examples/nearest_twin.rs`);
+//! * [`report::HtmlReport`]: the page of a run. The command line writes `report.html` at the end of every run; programs
+//!   that call [`run()`] do so themselves, by `HtmlReport::of(&[result.directory])`: `secateur-run` knows no pages;
 //! * [`certify::certify`]: counting a written network again, by code that shares nothing with the search.
 //!
 //! Words are explained in [`net::glossary`].
@@ -78,9 +80,11 @@ mod report_command;
 mod retarget;
 mod run_command;
 mod screen;
+mod serve;
 mod shell;
 mod table;
 mod tune;
+mod watch;
 
 pub use cli::{Cli, cli};
 pub use failure::Failure;

@@ -28,11 +28,18 @@ pub(crate) fn result(text: impl Display) -> io::Result<()> {
 /// # Errors
 /// As [`result`].
 pub(crate) fn show<T: Serialize>(report: &T, as_json: bool, to_text: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-    let text = match as_json {
-        true => serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?,
-        false => to_text(report),
-    };
-    Ok(result(text)?)
+    match as_json {
+        true => json(report),
+        false => Ok(result(to_text(report))?),
+    }
+}
+
+/// Results as JSON alone.
+///
+/// # Errors
+/// As [`result`].
+pub(crate) fn json(report: &impl Serialize) -> Result<(), Failure> {
+    Ok(result(serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?)?)
 }
 
 /// A remark beside the results. There is nobody to tell when stderr is closed.

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use secateur::run::{Observer, RunError, RunSpec, Stage, StageKind};
+use secateur::sim::PluginList;
 use serde_json::Value;
 
 use crate::timeless::{events, summary};
@@ -285,4 +287,47 @@ fn a_run_that_was_killed_goes_on_with_scores_of_its_own_and_ends_alike() {
     // Its scores are those that a whole run computes.
     assert!(n_known(&place.run("again", &long)) > 0);
     assert_eq!(summary(&place.at("whole")), summary(&place.at("again")));
+}
+
+/// Puts a file where a task's folder will be, once the search is over.
+struct InTheWay(PathBuf);
+
+impl Observer for InTheWay {
+    fn begin(&mut self, stage: &Stage) {
+        if stage.kind == StageKind::Refit && self.0.is_dir() {
+            fs::remove_dir_all(&self.0).unwrap();
+            fs::write(&self.0, "in the way").unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_run_that_fails_is_recorded_as_failed_and_says_why_until_it_goes_on() {
+    let place = Place::new();
+    let out = place.at("fails");
+    let run = |observer: &mut dyn Observer, resume| {
+        let spec = RunSpec {
+            sets: SHORT.iter().map(|set| (*set).to_owned()).collect(),
+            out: Some(out.clone()),
+            resume,
+            history: Some(place.at("history.sqlite")),
+            ..RunSpec::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(SCENE))
+        };
+        secateur::run(&spec, &PluginList::default(), observer)
+    };
+    let error = run(&mut InTheWay(out.join("tasks")), false).unwrap_err();
+    assert!(matches!(error, RunError::Failed(_)), "{error:?}");
+    let status = || place.json(&["history", "list"])[0]["status"].clone();
+    assert_eq!(status(), "failed");
+    let report = secateur::report::HtmlReport::of(std::slice::from_ref(&out)).unwrap();
+    let told = format!("the run failed: {}", error.to_string().lines().next().unwrap());
+    assert!(report.problems[0].contains(&told), "{:?}", report.problems);
+    // Looked at again, it is what it was; a copy knows it, too.
+    place.said(&["history", "import", out.to_str().unwrap()]);
+    assert_eq!(status(), "failed");
+    fs::remove_file(out.join("tasks")).unwrap();
+    fs::create_dir(out.join("tasks")).unwrap();
+    run(&mut (), true).unwrap();
+    assert_eq!(status(), "finished");
+    assert!(secateur::report::HtmlReport::of(&[out]).unwrap().problems.is_empty());
 }

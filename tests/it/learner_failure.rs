@@ -62,6 +62,7 @@ fn run(out: &Path, healed: bool, resumes: bool) -> Result<RunResult, RunError> {
         sets: sets.map(str::to_owned).to_vec(),
         out: Some(out.to_owned()),
         resume: resumes,
+        history: Some(out.with_extension("sqlite")),
         ..RunSpec::new(scene)
     };
     let mut plugins = PluginList::default();
@@ -98,7 +99,13 @@ fn an_infinite_batch_stops_the_run_with_checkpoint_and_batch_and_resume_ends_it(
     let infinity = f32::INFINITY.to_le_bytes();
     assert!(batch.windows(4).filter(|w| *w == infinity).count() >= 4);
     assert_eq!(fs::read_dir(failed.join("checkpoints")).unwrap().count(), 1);
+    let recorded = || {
+        let runs = secateur_history::History::open_existing(&failed.with_extension("sqlite")).unwrap().runs().unwrap();
+        runs.into_iter().map(|run| run.status).collect::<Vec<_>>()
+    };
+    assert_eq!(recorded(), ["failed"]);
     run(&failed, true, true).unwrap();
+    assert_eq!(recorded(), ["finished"]);
     assert_eq!(summary(&failed), summary(&sound));
     assert_eq!(metrics(&failed), metrics(&sound));
 }

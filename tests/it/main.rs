@@ -17,6 +17,7 @@ mod joint;
 mod layering;
 mod learner_failure;
 mod library;
+mod live;
 mod loading;
 mod onnx_network;
 mod onnx_run;

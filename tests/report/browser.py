@@ -2,7 +2,10 @@
 """Opens a report in Chromium, headless, and checks what a reader would meet: no console errors, tables and drawings with the
 run's numbers, nothing that scrolls the page sideways at 400 px, everything reachable by the keyboard, light and dark.
 
-    tests/report/browser.py RUN [--keep DIR]     RUN has report.html and summary.json; DIR gets the screenshots
+    tests/report/browser.py RUN [--keep DIR] [--program SECATEUR]
+
+RUN has report.html and summary.json; DIR gets the screenshots. With SECATEUR the page of a copy of the run that goes on is served, too,
+and must follow it without being loaded again, keep what the reader opened, and be readable without its script.
 
 Exit code 0 if all holds, 1 if not, 77 without Chromium. Speaks the DevTools protocol over pipes; the standard library is enough."""
 
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -179,9 +183,79 @@ def check(browser, run, keep):
     return failures
 
 
+def check_served(browser, run, program, keep):
+    """The page of a run whose second half is written while it is served."""
+    failures = []
+
+    def must(holds, what):
+        if not holds:
+            failures.append(f"served: {what}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "goes on"
+        shutil.copytree(run, copy)
+        (copy / "summary.json").unlink()
+        (copy / ".lock").write_text("1\n")
+        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+        candidates = [at for at, line in enumerate(lines) if '"candidate"' in line]
+        half = candidates[len(candidates) // 2]
+        (copy / "metrics.jsonl").write_text("".join(lines[:half]))
+        served = subprocess.Popen([program, "report", copy, "--serve", "0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            url = served.stdout.readline().strip()
+            browser.open(url, 1280, 1600, "light")
+            counted = lambda: browser.value("document.querySelector('#take-away caption').textContent")
+            before = counted()
+            must(f"{len(candidates) // 2:,} walk" in before, f"the table says: {before}")
+            browser.value("document.querySelector('#environment').dataset.kept = 'yes'; window.loaded = 1; 1")
+            # What the reader opened in a section that changes stays open.
+            browser.value("document.querySelector('#search details').open = true; 1")
+            rest = "".join(lines[half:])
+            with (copy / "metrics.jsonl").open("a") as metrics:
+                metrics.write(rest)
+            expected, until = f"{len(candidates):,} walk", time.monotonic() + 60
+            while expected not in counted() and time.monotonic() < until:
+                time.sleep(0.2)
+            must(expected in counted(), f"the table still says: {counted()}")
+            must(browser.value("window.loaded") == 1, "the page was loaded again")
+            must(browser.value("document.querySelector('#search details').open"), "what was opened is closed again")
+            must(browser.value("document.querySelector('#environment').dataset.kept") == "yes", "what did not change was replaced")
+            must("Live" in browser.value("document.querySelector('.live').textContent"), "it does not say that it is live")
+            must(browser.value("document.scrollingElement.scrollWidth") <= 1280, "it is too wide")
+            if keep:
+                (keep / "served.png").write_bytes(browser.screenshot())
+            # Its end: the results come, and the looking ends.
+            shutil.copy(run / "summary.json", copy / "summary.json")
+            (copy / ".lock").unlink()
+            until = time.monotonic() + 60
+            while browser.value("Boolean(document.querySelector('.live'))") and time.monotonic() < until:
+                time.sleep(0.2)
+            must(not browser.value("Boolean(document.querySelector('.live'))"), "it still looks for what is new")
+            must(browser.value("document.querySelectorAll('.card').length") > 0, "the results did not come")
+            for event in browser.events:
+                method, parameters = event.get("method"), event.get("params", {})
+                must(method != "Runtime.exceptionThrown", f"exception {parameters}")
+                must(method != "Runtime.consoleAPICalled", f"console {parameters}")
+                must(method != "Log.entryAdded" or parameters["entry"]["level"] != "error", f"log {parameters}")
+                wanted = parameters.get("request", {}).get("url", url)
+                must(method != "Network.requestWillBeSent" or wanted.startswith((url, "data:")), f"fetches {wanted}")
+            # Without scripts it is there, and is loaded again by itself.
+            (copy / "summary.json").unlink()
+            (copy / ".lock").write_text("1\n")
+            browser.ask("Emulation.setScriptExecutionDisabled", {"value": True})
+            browser.open(url, 1280, 1600, "light")
+            must(expected in counted(), "without scripts there is nothing")
+            browser.ask("Emulation.setScriptExecutionDisabled", {"value": False})
+        finally:
+            served.kill()
+            served.wait()
+    return failures
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("--program", type=pathlib.Path, help="the program, to serve the page of a run that goes on")
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the screenshots")
     arguments = parser.parse_args()
     program = next(filter(None, map(shutil.which, NAMES)), None)
@@ -194,6 +268,8 @@ def main():
         browser = Browser(program, profile)
         try:
             failures = check(browser, arguments.run, arguments.keep)
+            if arguments.program:
+                failures += check_served(browser, arguments.run, arguments.program.resolve(), arguments.keep)
         finally:
             browser.close()
     for failure in failures:

@@ -26,6 +26,7 @@
 
 mod error;
 mod export;
+mod found;
 mod policies;
 mod prune;
 mod read;
@@ -37,6 +38,7 @@ mod sources;
 mod store;
 
 pub use error::HistoryError;
+pub use found::FoundRow;
 pub use prune::Pruned;
 pub use read::{RunDetails, RunRow, TaskRow};
 pub use records::{

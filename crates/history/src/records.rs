@@ -10,6 +10,8 @@ pub enum RunStatus {
     Unfinished,
     /// It was asked to stop, and wrote what it had.
     Interrupted,
+    /// It ended with an error.
+    Failed,
     /// A written network exceeds its budget.
     OverBudget,
     /// It came to its end.
@@ -22,6 +24,7 @@ impl RunStatus {
         match self {
             Self::Unfinished => "unfinished",
             Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
             Self::OverBudget => "over_budget",
             Self::Finished => "finished",
         }

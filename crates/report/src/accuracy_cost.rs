@@ -10,24 +10,24 @@ use crate::style::Styles;
 use crate::take_away::{accuracies, dash};
 
 /// A network that was found.
-struct FoundNetwork {
+pub(crate) struct FoundNetwork {
     /// Who found it, and what was done to it since.
-    label: String,
-    task: String,
-    macs: u64,
+    pub(crate) label: String,
+    pub(crate) task: String,
+    pub(crate) macs: u64,
     /// Test accuracy, or output error.
-    value: f64,
+    pub(crate) value: f64,
     /// 95 % interval of an accuracy.
-    interval: Option<[f64; 2]>,
+    pub(crate) interval: Option<[f64; 2]>,
 }
 
 /// Networks of a network on a data set.
-struct OfNetwork {
-    network: String,
-    dataset: String,
-    dense_macs: u64,
-    dense_accuracy: Option<f64>,
-    found: Vec<FoundNetwork>,
+pub(crate) struct OfNetwork {
+    pub(crate) network: String,
+    pub(crate) dataset: String,
+    pub(crate) dense_macs: u64,
+    pub(crate) dense_accuracy: Option<f64>,
+    pub(crate) found: Vec<FoundNetwork>,
 }
 
 pub(crate) fn accuracy_against_cost(runs: &[&RunFiles], prefix: &str, styles: &Styles) -> PageSection {
@@ -37,7 +37,15 @@ pub(crate) fn accuracy_against_cost(runs: &[&RunFiles], prefix: &str, styles: &S
          (Wilson's), which say how far chance alone may move it. The dotted line joins the networks that no other beats \
          in both cost and accuracy. Two networks on the same images are told apart better by the paired tests below.",
     );
-    let found = collect(runs);
+    draw(&mut section, &collect(runs), prefix, styles);
+    if section.blocks.len() == 1 {
+        section.text("No network was measured on test images.");
+    }
+    section
+}
+
+/// A drawing for each network and data set, with its numbers.
+pub(crate) fn draw(section: &mut PageSection, found: &[OfNetwork], prefix: &str, styles: &Styles) {
     for (at, of_network) in found.iter().enumerate() {
         let is_accuracy = of_network.dense_accuracy.is_some();
         let value = if is_accuracy { "test accuracy" } else { "output error on the test images (less is better)" };
@@ -77,10 +85,6 @@ pub(crate) fn accuracy_against_cost(runs: &[&RunFiles], prefix: &str, styles: &S
             section.figure(chart.draw(), numbers(of_network, is_accuracy));
         }
     }
-    if section.blocks.len() == 1 {
-        section.text("No network was measured on test images.");
-    }
-    section
 }
 
 fn collect(runs: &[&RunFiles]) -> Vec<OfNetwork> {

@@ -15,7 +15,7 @@ use crate::take_away::dash;
 const MEAN_OVER: usize = 10;
 
 /// What a learner tells, in the order in which it is shown, with an explanation; anything else follows by name.
-const KNOWN: [(&str, &str); 12] = [
+pub(crate) const KNOWN: [(&str, &str); 12] = [
     ("entropy", "entropy of the policy: how open its choices are"),
     ("sigma", "exploration noise: standard deviation"),
     ("lag_mean", "updates that a batch's policy was behind, mean"),

@@ -12,6 +12,18 @@ pub(crate) struct Page {
     pub(crate) title: String,
     pub(crate) subtitle: String,
     pub(crate) parts: Vec<PagePart>,
+    /// How it follows a run that goes on; none for a page that stays as it is.
+    pub(crate) live: Option<LiveRefresh>,
+}
+
+/// How a page that a server shows follows what it is of. It can be read without its script, which asks the server again
+/// and replaces what changed; without scripts the whole page is loaded again, three times as seldom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRefresh {
+    /// Of the only script that the server lets run; nobody who names things in a run may know it.
+    pub nonce: String,
+    /// Seconds between two looks.
+    pub every_s: u32,
 }
 
 /// Sections of one run or comparison.
@@ -45,6 +57,11 @@ impl Page {
     /// A text cut at backticks: every second part is code.
     fn words<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
         text.split('`')
+    }
+
+    /// What the script does with a page stands in the page itself.
+    fn live_script(&self) -> &'static str {
+        include_str!("../templates/live.js")
     }
 
     fn css(&self) -> String {

@@ -8,11 +8,14 @@ use crate::accuracy_cost::accuracy_against_cost;
 use crate::block::{Block, DataTable, PageSection};
 use crate::compared::ComparedAgents;
 use crate::environment::{environment, repeat, warnings};
+use crate::error_curves::error_curves;
 use crate::learned::learned;
 use crate::numbers::{accuracy, counted, points, whole};
-use crate::page::{Page, PagePart};
+use crate::page::{LiveRefresh, Page, PagePart};
 use crate::paired_tests::paired_tests;
 use crate::plot::Drawing;
+use crate::progress::RunProgressState;
+use crate::recorded::{self, RecordedResult, RecordedRun};
 use crate::run_files::RunFiles;
 use crate::search_curves::search_curves;
 use crate::style::Styles;
@@ -49,6 +52,29 @@ impl HtmlReport {
     /// # Errors
     /// If none of them holds anything that can be shown.
     pub fn of(paths: &[PathBuf]) -> Result<Self, NothingToShow> {
+        Self::read(paths, None)
+    }
+
+    /// The page that a server shows while runs go on: as [`Self::of`], and looks for what is new. When no run is going
+    /// on any more, it is the page of [`Self::of`].
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn live(paths: &[PathBuf], refresh: &LiveRefresh) -> Result<Self, NothingToShow> {
+        Self::read(paths, Some(refresh))
+    }
+
+    /// Of all runs that a history has, oldest first, and of the networks that they found. `origin` names the history.
+    pub fn of_history(origin: &str, runs: &[RecordedRun], results: &[RecordedResult]) -> Self {
+        let sections = recorded::sections(runs, results);
+        let part = PagePart { id: "part-history".to_owned(), heading: String::new(), sections };
+        let drawings = part.drawings().cloned().collect();
+        let (title, subtitle) = (format!("History of {}", counted(runs.len(), "run")), origin.to_owned());
+        let html = Page { title, subtitle, parts: vec![part], live: None }.html();
+        Self { html, drawings, problems: Vec::new() }
+    }
+
+    fn read(paths: &[PathBuf], live: Option<&LiveRefresh>) -> Result<Self, NothingToShow> {
         let (mut runs, mut comparisons, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for path in paths {
             match Read::of(path) {
@@ -60,7 +86,7 @@ impl HtmlReport {
         if runs.is_empty() && comparisons.is_empty() {
             return Err(NothingToShow(problems));
         }
-        Ok(build(&runs, &comparisons, problems))
+        Ok(build(&runs, &comparisons, problems, live))
     }
 }
 
@@ -87,7 +113,12 @@ impl Read {
     }
 }
 
-fn build(runs: &[RunFiles], comparisons: &[ComparedAgents], not_read: Vec<String>) -> HtmlReport {
+fn build(
+    runs: &[RunFiles],
+    comparisons: &[ComparedAgents],
+    not_read: Vec<String>,
+    live: Option<&LiveRefresh>,
+) -> HtmlReport {
     let mut parts = Vec::new();
     if !not_read.is_empty() {
         let mut section = PageSection::new("", "left-out", "Left out");
@@ -126,7 +157,10 @@ fn build(runs: &[RunFiles], comparisons: &[ComparedAgents], not_read: Vec<String
     };
     let subtitle = scene.map_or_else(String::new, |scene| format!("Scene {scene}"));
     let drawings = parts.iter().flat_map(PagePart::drawings).cloned().collect();
-    HtmlReport { html: Page { title, subtitle, parts }.html(), drawings, problems }
+    // A comparison's directory does not say whether it is done; its runs do, and another may begin.
+    let is_over = |run: &&RunFiles| run.progress.state == RunProgressState::Finished;
+    let live = live.filter(|_| !comparisons.is_empty() || !all.iter().all(is_over)).cloned();
+    HtmlReport { html: Page { title, subtitle, parts, live }.html(), drawings, problems }
 }
 
 fn sections(run: &RunFiles, prefix: &str) -> Vec<PageSection> {
@@ -139,7 +173,7 @@ fn sections(run: &RunFiles, prefix: &str) -> Vec<PageSection> {
         accuracy_against_cost(&[run], prefix, &styles),
         search_curves(run, prefix, &styles),
         widths(run, prefix),
-        error_curves(prefix),
+        error_curves(run, prefix),
         learned(run, prefix),
         training_curves(run, prefix),
         paired_tests(run, prefix),
@@ -148,15 +182,6 @@ fn sections(run: &RunFiles, prefix: &str) -> Vec<PageSection> {
         repeat(run, prefix),
     ]);
     sections
-}
-
-fn error_curves(prefix: &str) -> PageSection {
-    let mut section = PageSection::new(prefix, "error-curves", "Error curves of the layers");
-    section.text(
-        "A run directory does not hold what each layer loses at every width; \
-         `secateur inspect NETWORK --curves --dataset DATASET --svg curves.svg` measures and draws it.",
-    );
-    section
 }
 
 /// Several runs side by side.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::metrics::Metrics;
+use crate::progress::{FileProgress, RunProgressState};
 
 /// A task's files.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +29,9 @@ pub(crate) struct RunFiles {
     /// `summary.json`; null where there is none that can be read.
     pub(crate) summary: Value,
     pub(crate) metrics: Option<Metrics>,
+    /// `error_curves.json`; null where there is none that can be read.
+    pub(crate) curves: Value,
+    pub(crate) progress: FileProgress,
     /// By task.
     pub(crate) tasks: BTreeMap<String, TaskFiles>,
     /// `log.txt`, line by line.
@@ -60,13 +64,38 @@ impl RunFiles {
         }
         let summary = read_summary(path, &mut problems);
         let metrics = Metrics::read(&path.join("metrics.jsonl"), &mut problems);
+        let curves = read_curves(path, &mut problems);
         let log = fs::read(path.join("log.txt")).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let log = log.unwrap_or_default().lines().map(str::to_owned).collect();
+        let log: Vec<String> = log.unwrap_or_default().lines().map(str::to_owned).collect();
+        let progress = FileProgress::read(path, &summary, &log, metrics.as_ref());
+        match &progress.state {
+            RunProgressState::Failed(error) => {
+                // What it says of a run that was killed is not so.
+                problems.retain(|problem| !problem.starts_with("summary.json is missing"));
+                problems.insert(0, format!("the run failed: {error}"));
+            }
+            RunProgressState::GoesOn if !summary.is_null() => {
+                problems.insert(0, "the run was interrupted and goes on: results are those of before".to_owned());
+            }
+            _ => {}
+        }
         let (tasks, program) = read_tasks(path, &summary, &mut problems);
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let name = real.file_name().map_or_else(|| shown.to_string(), |name| name.to_string_lossy().into_owned());
         let has_scene = has("scene.ron");
-        Ok(Self { path: path.to_owned(), name, summary, metrics, tasks, log, has_scene, program, problems })
+        Ok(Self {
+            path: path.to_owned(),
+            name,
+            summary,
+            metrics,
+            curves,
+            progress,
+            tasks,
+            log,
+            has_scene,
+            program,
+            problems,
+        })
     }
 
     /// What `summary.json` says of every task that has a network.
@@ -134,6 +163,15 @@ fn read_summary(path: &Path, problems: &mut Vec<String>) -> Value {
         }
     }
     summary
+}
+
+/// Runs of earlier versions have none.
+fn read_curves(path: &Path, problems: &mut Vec<String>) -> Value {
+    let Ok(text) = fs::read(path.join("error_curves.json")) else { return Value::Null };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        problems.push(format!("error_curves.json is damaged ({error}): error curves are left out"));
+        Value::Null
+    })
 }
 
 /// Files of every task, and the program that wrote them.

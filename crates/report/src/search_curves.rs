@@ -8,10 +8,10 @@ use crate::run_files::RunFiles;
 use crate::style::Styles;
 
 /// The best so far of an agent on a task.
-struct BestSoFar<'a> {
-    agent: &'a str,
+pub(crate) struct BestSoFar<'a> {
+    pub(crate) agent: &'a str,
     /// Candidates scored, seconds and reward where a candidate was better than all before it, and at the end.
-    steps: Vec<[f64; 3]>,
+    pub(crate) steps: Vec<[f64; 3]>,
 }
 
 pub(crate) fn search_curves(run: &RunFiles, prefix: &str, styles: &Styles) -> PageSection {
@@ -56,7 +56,7 @@ pub(crate) fn tasks(metrics: &Metrics) -> Vec<&str> {
     tasks
 }
 
-fn best_so_far<'a>(metrics: &'a Metrics, task: &str) -> Vec<BestSoFar<'a>> {
+pub(crate) fn best_so_far<'a>(metrics: &'a Metrics, task: &str) -> Vec<BestSoFar<'a>> {
     let mut agents: Vec<(&str, Vec<&ScoredWalk>)> = Vec::new();
     for walk in metrics.walks.iter().filter(|walk| walk.task == task) {
         match agents.iter_mut().find(|(agent, _)| *agent == walk.agent) {

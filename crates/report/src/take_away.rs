@@ -23,6 +23,7 @@ pub(crate) fn take_away(run: &RunFiles, prefix: &str) -> PageSection {
             true => "There are no final networks yet; these are the best candidates of the search so far.",
             false => "The run ended without a network.",
         });
+        section.text(run.progress.sentence());
         section.blocks.extend(best_so_far(run).map(Block::Table));
         return section;
     }

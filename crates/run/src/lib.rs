@@ -59,6 +59,8 @@ mod threads;
 mod training;
 mod width_pruned;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -123,11 +125,12 @@ use history::sources::EarlierRuns;
 use inputs::resolve::resolve_within;
 use journal::Journal;
 use learned_policy::LearnedPolicy;
+use plan::measured::NetworkCurves;
 use plan::task_plans::ProbedWeights;
 use refits::Refits;
-use reporter::Reporter;
+use reporter::{Reporter, failure_line};
 use run::{Job, Run};
-use scene::{HistoryChoice, Scene};
+use scene::{AgentList, HistoryChoice, Scene};
 
 /// Runs a scene: searches, refits the best candidates, and writes a network with its certificate for every task.
 ///
@@ -148,6 +151,44 @@ pub(crate) fn run_on(
     card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
     policy: Option<LearnedPolicy>,
     scored: Option<ScoredBefore>,
+) -> Result<RunResult, RunError> {
+    let mut begun = None;
+    let ended = run_begun(spec, plugins, observer, card, policy, scored, &mut begun);
+    if let (Err(error), Some(begun)) = (&ended, begun) {
+        begun.end_with(error, &spec.agents);
+    }
+    ended
+}
+
+/// What is left to say of a run that ends with an error.
+struct Begun {
+    recorder: Recorder,
+    log: File,
+    start: Instant,
+}
+
+impl Begun {
+    /// Writes the error down, so that whoever looks at the directory or the history does not take the run for one that
+    /// goes on. Where that cannot be done, the error itself has said why.
+    fn end_with(mut self, error: &RunError, agents: &AgentList) {
+        let reason = if let RunError::Incomplete { reason, .. } = error { Some(reason) } else { None };
+        if matches!(reason, Some(Incomplete::Interrupted | Incomplete::OverBudget { .. })) {
+            return;
+        }
+        let _ = writeln!(self.log, "{}", failure_line(self.start.elapsed().as_secs_f64(), error));
+        self.recorder.record(agents, None, &mut |_| {});
+    }
+}
+
+/// As [`run_on`]; `begun` is set once the run directory is open and the run is recorded.
+fn run_begun(
+    spec: &RunSpec,
+    plugins: &PluginList,
+    observer: &mut dyn Observer,
+    card: impl FnOnce(&Scene) -> Result<Option<Card>, RunError>,
+    policy: Option<LearnedPolicy>,
+    scored: Option<ScoredBefore>,
+    begun: &mut Option<Begun>,
 ) -> Result<RunResult, RunError> {
     let start = Instant::now();
     let (scene, resolved) = check(spec, plugins)?;
@@ -175,6 +216,7 @@ pub(crate) fn run_on(
     let earlier = if learns { kept_runs(earlier, spec, is_new, &mut journal)? } else { EarlierRuns::default() };
     let mut recorder = Recorder::new(history.clone(), journal.directory.path(), identity);
     recorder.record(&spec.agents, None, &mut |warning| journal.reporter.note(warning));
+    let recorder = &mut begun.insert(Begun { recorder, log: journal.directory.log_file()?, start }).recorder;
     let (networks, told, scores) = match scored {
         Some(ScoredBefore { networks, scores }) => (networks, Some(scores), KnownScores::none()),
         None => {
@@ -189,13 +231,15 @@ pub(crate) fn run_on(
                 }
                 None => KnownScores::none(),
             };
-            (networks.into_iter().map(|network| network.prepared).collect(), None, scores)
+            (networks.into_iter().map(|network| network.prepared).collect::<Vec<_>>(), None, scores)
         }
     };
     for dataset in &resolved.datasets {
         let failures = dataset.train.failures();
         failures.iter().for_each(|failure| journal.reporter.note(&format!("{}: {failure}", dataset.name)));
     }
+    let curves: Vec<NetworkCurves> = networks.iter().map(|network| NetworkCurves::of(network)).collect();
+    journal.directory.write_curves(&curves)?;
     let tasks = prepare::tasks(&scene, &resolved);
     let refits = Refits::restore(std::mem::take(&mut state.refits), &networks, &tasks).context("--resume")?;
     let trainings = std::mem::take(&mut state.trainings);

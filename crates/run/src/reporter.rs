@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Instant;
 
+use crate::error::RunError;
 use crate::events::RunEvent;
 use crate::observer::{Observer, Stage, StageKind};
 
@@ -20,6 +21,21 @@ enum Log {
     /// Lines that are kept until there is a file for them.
     Kept(Vec<String>),
     Written(File),
+}
+
+/// What stands in front of the error that a run ended with, in the last line of its `log.txt`.
+const FAILURE: &str = "error: ";
+
+/// The line of `log.txt` for a run that ends with an error `seconds` after it began.
+pub(crate) fn failure_line(seconds: f64, error: &RunError) -> String {
+    let text = error.to_string();
+    format!("{seconds:9.2} {FAILURE}{}", text.lines().collect::<Vec<_>>().join(" "))
+}
+
+/// Whether [`failure_line`] wrote it.
+pub(crate) fn is_failure_line(line: &str) -> bool {
+    let text = line.trim_start().split_once(' ');
+    text.is_some_and(|(seconds, text)| seconds.parse::<f64>().is_ok() && text.starts_with(FAILURE))
 }
 
 impl<'o> Reporter<'o> {

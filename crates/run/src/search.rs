@@ -186,7 +186,7 @@ impl Run<'_> {
     /// Writes down the error curves of the tasks for later runs, and says what was taken of earlier ones.
     fn note_beginning(&mut self, plan: SearchPlan, ongoing: &Ongoing) -> Result<(), RunError> {
         if let (Some(plans), Some(ErrorWeights::Probed)) = (&ongoing.plans, plan.settings.plan_weights()) {
-            self.journal.directory.write_curves(&TaskCurves::of_all(plans))?;
+            self.journal.directory.write_task_curves(&TaskCurves::of_all(plans))?;
         }
         if !plan.learns_from_history(self.job.scene) {
             return Ok(());

@@ -152,6 +152,11 @@ fn names_with_markup_stay_text() {
         events.push(event);
     }
     write_metrics(&run, &events);
+    let curves = json!([{"network": HOSTILE, "dataset": HOSTILE, "groups": [
+        {"name": HOSTILE, "channels": 4, "measured": true, "errors": [0.0, 0.125, 0.5]},
+    ]}]);
+    fs::write(run.join("error_curves.json"), curves.to_string()).unwrap();
+    fs::write(run.join("log.txt"), format!("     1.00 {HOSTILE} walks: 0 of 9\n     2.00 error: {HOSTILE}\n")).unwrap();
     fs::write(run.join("scene.ron"), "").unwrap();
     // The check of every page refuses scripts and whatever is not well formed.
     let page = page(&run);
@@ -202,4 +207,38 @@ fn a_certificate_that_names_a_file_elsewhere_is_not_followed() {
     let page = page(&run);
     assert!(problem(&page).contains("tasks/half/certificate.json is damaged"));
     write_task(&run, "half", true);
+}
+
+/// Curves of any shape: they are drawn, or left out.
+#[test]
+fn curves_of_other_types_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path());
+    let whole: Value = serde_json::from_slice(&fs::read(run.join("error_curves.json")).unwrap()).unwrap();
+    let mut paths = Vec::new();
+    collect_paths(&whole, String::new(), &mut paths);
+    for path in &paths {
+        for other in [json!(null), json!("x"), json!(-1.5), json!(1e300), json!(0), json!([1]), json!({"a": 1})] {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(path).unwrap() = other;
+            fs::write(run.join("error_curves.json"), changed.to_string()).unwrap();
+            assert!(!page(&run).report.html.contains("NaN"), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_failed_or_stopped_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path());
+    fs::remove_file(run.join("summary.json")).unwrap();
+    fs::remove_dir_all(run.join("tasks")).unwrap();
+    fs::write(run.join("log.txt"), "     0.10 mtacp walks: 0 of 60\n").unwrap();
+    let told = |text: &str| assert!(page(&run).words().contains(text), "{text}");
+    told("The run ended before it had results; --resume goes on with it; mtacp walks: 40 of 60.");
+    fs::write(run.join(".lock"), "17\n").unwrap();
+    told("The run goes on, unless it was killed; mtacp walks: 40 of 60, about ");
+    fs::write(run.join("log.txt"), "     0.10 mtacp walks: 0 of 60\n     9.00 error: the disk is full\n").unwrap();
+    told("The run failed: the disk is full");
+    assert_eq!(page(&run).report.problems[0], "a run: the run failed: the disk is full");
 }

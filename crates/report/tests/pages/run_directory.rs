@@ -115,6 +115,11 @@ pub fn write_run(folder: &Path) -> PathBuf {
     fs::write(run.join("summary.json"), summary(&tasks, &controls).to_string()).unwrap();
     write_metrics(&run, &metrics(&names));
     names.iter().for_each(|name| write_task(&run, name, true));
+    let curves = json!([{"network": "shapes", "dataset": "drawn", "groups": [
+        {"name": "conv2a", "channels": 4, "measured": true, "errors": [0.0, 0.125, 0.5]},
+        {"name": "conv3a", "channels": 2, "measured": false, "errors": [0.0, 0.0]},
+    ]}]);
+    fs::write(run.join("error_curves.json"), curves.to_string()).unwrap();
     fs::write(run.join("scene.ron"), "(version: 1)").unwrap();
     fs::write(run.join("log.txt"), "     0.10 warning: one file is slow\n     0.20 something else\n").unwrap();
     run

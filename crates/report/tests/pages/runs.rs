@@ -181,3 +181,20 @@ fn equal_directories_give_equal_pages() {
     let page = || HtmlReport::of(std::slice::from_ref(&run)).unwrap().html;
     assert_eq!(page(), page());
 }
+
+#[test]
+fn error_curves_are_those_that_the_run_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = write_run(folder.path());
+    let page = ReadPage::of(std::slice::from_ref(&run));
+    let errors = page.table("shapes on drawn: error at a share of the channels");
+    // Of four channels, 90 % are four, 75 % three, 50 % two; fewer than two are never kept.
+    assert_eq!(errors[1], ["conv2a", "4", "0.00000", "0.12500", "0.50000", "–", "–"]);
+    assert_eq!(errors.len(), 2, "what was not measured is not shown");
+    assert!(page.report.drawings.iter().any(|drawing| drawing.name == "error-curves-1-1"));
+    fs::write(run.join("error_curves.json"), "[{").unwrap();
+    let damaged = ReadPage::of(std::slice::from_ref(&run));
+    assert!(damaged.report.problems[0].contains("error_curves.json is damaged"), "{:?}", damaged.report.problems);
+    fs::remove_file(run.join("error_curves.json")).unwrap();
+    assert!(ReadPage::of(&[run]).words().contains("secateur inspect NETWORK --curves"));
+}

@@ -9,12 +9,23 @@ use anyhow::{Context, bail, ensure};
 use secateur_formats::is_temporary_name;
 
 /// Files of a run directory.
-pub(crate) const FILES: [&str; 8] =
-    ["scene.ron", "metrics.jsonl", "log.txt", SOURCES_FILE, CURVES_FILE, POLICY_FILE, "summary.json", REPORT_FILE];
+pub(crate) const FILES: [&str; 9] = [
+    "scene.ron",
+    "metrics.jsonl",
+    "log.txt",
+    CURVES_FILE,
+    SOURCES_FILE,
+    TASK_CURVES_FILE,
+    POLICY_FILE,
+    "summary.json",
+    REPORT_FILE,
+];
+/// What every group's readers lose while its channels go, as the run measured it before it searched.
+pub(crate) const CURVES_FILE: &str = "error_curves.json";
 /// What the run learns of earlier ones, as it was when it began.
 pub(crate) const SOURCES_FILE: &str = "history.sources";
-/// What the channel groups of its tasks lose, for later runs to learn from.
-pub(crate) const CURVES_FILE: &str = "curves.json";
+/// What the channel groups of its tasks lose at the widths that are offered, for later runs to learn from.
+pub(crate) const TASK_CURVES_FILE: &str = "task_curves.json";
 /// What `report` says of the run, as a page; no run reads it.
 pub const REPORT_FILE: &str = "report.html";
 /// What the agent of a run has learned at the end of its search, as [`secateur_rl::Learner::save`] writes it.

@@ -13,14 +13,15 @@ use secateur_rl::{Unroll, save_unrolls};
 use secateur_sim::Winner;
 
 use super::entries::{
-    BESIDE_NETWORK, CURVES_FILE, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, SOURCES_FILE, TaskFile, make_folder,
-    open_to_read, open_to_write, remove_temporary,
+    BESIDE_NETWORK, CURVES_FILE, FileId, ONNX_FILE, PLAN_FILE, POLICY_FILE, SOURCES_FILE, TASK_CURVES_FILE, TaskFile,
+    make_folder, open_to_read, open_to_write, remove_temporary,
 };
 use super::lock::RunLock;
 use super::onnx_files::OnnxFiles;
 use crate::events::RunEvent;
 use crate::history::curves::TaskCurves;
 use crate::inputs::resolve::Resolved;
+use crate::plan::measured::NetworkCurves;
 use crate::scene::{Scene, edit};
 use crate::summary::{Summary, model_file};
 
@@ -137,6 +138,11 @@ impl RunDirectory {
 
     fn note_written(&mut self, path: &Path, bytes: &[u8]) {
         self.written.insert(path.to_owned(), (bytes.len() as u64, blake3::hash(bytes)));
+    }
+
+    /// Writes down what was measured of the networks before they are searched.
+    pub(crate) fn write_curves(&mut self, curves: &[NetworkCurves]) -> anyhow::Result<()> {
+        self.write_whole(&self.path().join(CURVES_FILE), &serde_json::to_vec(curves)?)
     }
 
     /// Length of `metrics.jsonl`.
@@ -279,9 +285,9 @@ impl RunDirectory {
     }
 
     /// Writes the error curves of the tasks.
-    pub(crate) fn write_curves(&mut self, curves: &[TaskCurves]) -> anyhow::Result<()> {
-        let text = serde_json::to_string(curves).context("curves.json")?;
-        self.write_whole(&self.path().join(CURVES_FILE), text.as_bytes())
+    pub(crate) fn write_task_curves(&mut self, curves: &[TaskCurves]) -> anyhow::Result<()> {
+        let text = serde_json::to_string(curves).context(TASK_CURVES_FILE)?;
+        self.write_whole(&self.path().join(TASK_CURVES_FILE), text.as_bytes())
     }
 
     /// Writes the summary, which comes last.

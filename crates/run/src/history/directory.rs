@@ -15,7 +15,8 @@ use serde::Deserialize;
 use super::curves::TaskCurves;
 use super::metrics::{RunCandidates, candidates};
 use crate::directory::checkpoint::{Identity, newest_identity};
-use crate::directory::entries::{CURVES_FILE, PLAN_FILE, POLICY_FILE};
+use crate::directory::entries::{PLAN_FILE, POLICY_FILE, TASK_CURVES_FILE};
+use crate::reporter::is_failure_line;
 use crate::scene::{AgentList, BoundSpec, BudgetBound, Scene, TaskSpec};
 use crate::summary::{BudgetSummary, ControlSummary, GroupSummary, Summary, TaskSummary};
 
@@ -69,6 +70,7 @@ pub(super) fn read_run(
         metrics: found.hash.clone(),
         directory: directory.to_string_lossy().into_owned(),
         status: match &summary {
+            _ if has_failed(run) => RunStatus::Failed,
             None => RunStatus::Unfinished,
             Some(_) if !all_hold => RunStatus::OverBudget,
             Some(Summary { interrupted: true, .. }) => RunStatus::Interrupted,
@@ -94,6 +96,13 @@ pub(super) fn read_run(
         scene: text,
     };
     Ok((record, notes))
+}
+
+/// Whether the last line of `log.txt` is an error. What goes on behind it writes other lines.
+fn has_failed(run: &Path) -> bool {
+    let log = read_regular_file(&run.join("log.txt"), FILE_BYTES_MAX).unwrap_or_default();
+    let last = log.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    is_failure_line(&String::from_utf8_lossy(last))
 }
 
 /// None for a run that has none yet, or one that is damaged.
@@ -133,7 +142,7 @@ fn tasks(
         fill(task, summary);
     }
     let mut hold = true;
-    let curves: Vec<TaskCurves> = read_regular_file(&run.join(CURVES_FILE), FILE_BYTES_MAX)
+    let curves: Vec<TaskCurves> = read_regular_file(&run.join(TASK_CURVES_FILE), FILE_BYTES_MAX)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();

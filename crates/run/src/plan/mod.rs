@@ -3,6 +3,7 @@
 
 pub(crate) mod allocate;
 pub(crate) mod curves;
+pub(crate) mod measured;
 pub(crate) mod planner;
 pub(crate) mod ranking;
 pub(crate) mod report;
