@@ -1,7 +1,7 @@
 """What the head of a search on a cluster costs, with an evaluator that sleeps instead of computing.
 
     python python/benchmarks/ray_overhead.py ray [--workers 64] [--in-flight 16] [--rounds 3]
-    python python/benchmarks/ray_overhead.py simulated [--workers 64,256,1024,4096,10000] [--in-flight 2] [--rounds 3]
+    python python/benchmarks/ray_overhead.py simulated [--workers 64,256,1024,4096,10000] [--in-flight 1] [--rounds 3]
 
     python python/benchmarks/ray_overhead.py real SCENE.ron [--workers 2] [--repeats 3] [--set walks_per_task=200 …]
 
@@ -210,7 +210,7 @@ def real(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, call, workers, in_flight in (("ray", on_ray, 64, 16), ("simulated", simulated, "64,256,1024,4096,10000", 2)):
+    for name, call, workers, in_flight in (("ray", on_ray, 64, 16), ("simulated", simulated, "64,256,1024,4096,10000", 1)):
         command = commands.add_parser(name)
         command.set_defaults(call=call)
         command.add_argument("--workers", type=type(workers), default=workers)

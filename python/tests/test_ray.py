@@ -208,6 +208,18 @@ def test_a_killed_head_goes_on_where_it_was(cluster, alone, tmp_path):
     assert timeless(json.loads((tmp_path / "run" / "summary.json").read_text())) == alone(LONG)
 
 
+def test_ctrl_c_saves_what_was_scored(cluster, alone, tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(secateur.Interrupted, match="resume=True goes on") as raised:
+        secateur.ray.run(QUICKSTART, tmp_path / "run", cluster.address, sets=SMALL, progress=At(4, 1, stop), checkpoint_every_s=1000)
+    assert raised.value.result is None and not ray.is_initialized() and not (tmp_path / "run").exists()
+    assert json.loads((tmp_path / "run.search.json").read_text())["told"]
+    result = secateur.ray.run(QUICKSTART, tmp_path / "run", cluster.address, sets=SMALL, progress=False, resume=True)
+    assert timeless(result.summary) == alone(SMALL)
+
+
 def test_a_search_that_was_scored_needs_no_cluster_to_end(alone, tmp_path):
     out = tmp_path / "run"
     search = secateur.Search(QUICKSTART, out=out, sets=SMALL)
