@@ -1,6 +1,5 @@
 //! Runs that learn from earlier ones: what they take, that it is the same again, and what cannot be taken.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs;
 use std::process::Stdio;
