@@ -148,7 +148,7 @@ impl WatchView<'_> {
         let label = format!("{}: {} of {}{left}", stage.name, stage.done, stage.total);
         let ratio = (stage.done as f64 / stage.total.max(1) as f64).clamp(0.0, 1.0);
         let gauge = LineGauge::default().ratio(ratio).label(label).filled_style(Style::new().fg(Color::Green));
-        gauge.render(area, buffer);
+        gauge.filled_symbol("\u{2501}").unfilled_symbol("\u{2500}").render(area, buffer);
     }
 
     fn parts(&self, columns: u16) -> Vec<FramePart<'_>> {
@@ -423,7 +423,7 @@ mod tests {
         let line = row(&all, &task["name"].as_str().unwrap()[..20]);
         assert_eq!(line[1], task["macs"].to_string());
         let dense = format!("dense {:.2} %", 100.0 * task["test_accuracy_original"].as_f64().unwrap());
-        assert!(all.contains(&dense) && all.contains("tuned "), "{all}");
+        assert!(all.contains(&dense) && all.contains("pruned "), "{all}");
         assert!(all.lines().filter(|line| line.starts_with("tune of")).count() >= 2, "{all}");
 
         // Half of it, with a lock: it goes on, with the time that is left.
@@ -450,7 +450,11 @@ mod tests {
         let line = row(&now, name);
         assert_eq!((line[1], &line[2..5], line[6]), ("mtacp", &["12", "of", "12"][..], best.as_str()), "{now}");
         assert!(now.lines().any(|line| line.starts_with("mtacp") && line.contains("entropy")), "{now}");
-        assert!(now.contains("best reward over candidates scored") && now.contains('⠤'), "{now}");
+        assert!(
+            now.contains("best reward over candidates scored")
+                && now.contains(|c| ('\u{2801}'..='\u{28ff}').contains(&c)),
+            "{now}"
+        );
         assert!(now.lines().last().unwrap().contains("q quits   \u{2190} \u{2192} another task"), "{now}");
         let second = shown(&WatchView { task: 1, ..view(&goes_on) }, 120, 40);
         assert!(

@@ -90,9 +90,10 @@ impl RemovalCurve<'_> {
 }
 
 fn alternative(groups: &[RemovalCurve<'_>]) -> String {
-    let told = groups
-        .iter()
-        .filter_map(|group| Some(format!("{} loses {} at half its channels", group.name, short(group.at(50)?))));
+    let told = groups.iter().map(|group| match group.at(50) {
+        Some(error) => format!("{} loses {} at half its channels", group.name, short(error)),
+        None => format!("{} keeps more than half its channels", group.name),
+    });
     format!("{}.", told.collect::<Vec<_>>().join("; "))
 }
 
