@@ -58,7 +58,6 @@ class Fleet:
         self._inputs = ray.put(numpy.frombuffer(inputs, dtype=numpy.uint8))
         self._num_workers, self._cpus, self._in_flight = num_workers, cpus_per_worker, in_flight_per_worker
         self._may_differ, self._evaluator_of, self._note = may_differ, evaluator_of, note
-        # Workers have their inputs in Rust, so their Python need not be more than one thread.
         self._actor_class = ray.remote(num_cpus=cpus_per_worker, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")(_Scorer)
         self._workers, self._refused, self._differing = set(), [], set()
         self._returned = queue.SimpleQueue()
