@@ -273,8 +273,8 @@ mod tests {
             };
             (0..6).map(one).sum::<f32>() / 6.0
         };
+        // Two generations of four walks behind.
         let (misled, alone) = (mean(true, 24), mean(false, 16));
-        println!("{misled} {alone} {} {}", mean(true, 16), mean(false, 12));
         assert!(misled > alone - 2e-3, "{misled} {alone}");
     }
 
