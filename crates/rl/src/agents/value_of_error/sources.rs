@@ -11,7 +11,7 @@ use crate::task_plan::TaskPlan;
 /// Walks of a task from which on nothing of a source counts any more.
 const WALKS_MAX: usize = 100;
 /// Candidates of a task's own as which those of all its sources together count at first.
-const CANDIDATES_MAX: f64 = 24.0;
+const CANDIDATES_MAX: f64 = 4.0;
 /// A source is judged by how it explains the task's own candidates, once there are so many.
 pub(super) const JUDGED_MIN: usize = 4;
 /// A source that explains them to this mean squared relative error is right enough.
@@ -273,8 +273,8 @@ mod tests {
             };
             (0..6).map(one).sum::<f32>() / 6.0
         };
+        // Two generations of four walks behind.
         let (misled, alone) = (mean(true, 24), mean(false, 16));
-        println!("{misled} {alone} {} {}", mean(true, 16), mean(false, 12));
         assert!(misled > alone - 2e-3, "{misled} {alone}");
     }
 
