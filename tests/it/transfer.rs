@@ -1,6 +1,5 @@
 //! Runs that learn from earlier ones: what they take, that it is the same again, and what cannot be taken.
 
-
 use std::fs;
 use std::process::Stdio;
 
