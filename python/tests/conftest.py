@@ -2,12 +2,15 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
 
 # Whether a user of this machine has a token of Ray's is nothing that tests depend on. Read when Ray is imported.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# What a shell starts in the background ignores Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "scenes" / "quickstart.ron"
 # Two networks on two drawn data sets, few walks and images.
