@@ -20,7 +20,7 @@ choose nothing.";
 
 pub(crate) const TRAIN_EXAMPLES: &str = "\
 Examples:
-  secateur train lenet5 --dataset mnist --epochs 5 --out lenet5.safetensors
+  secateur train lenet5 --dataset mnist --epochs 5 --no-flip --crop 2 --out lenet5.safetensors   mirrored digits are none
   secateur train resnet20 --dataset cifar10 --epochs 100 --out my20.safetensors
   secateur train scenes/quickstart/shapes.safetensors --dataset shapes:1 --epochs 40 --out again.safetensors
 
