@@ -46,6 +46,22 @@ fn results(out: &Path) -> (Value, Vec<Value>, Vec<u8>) {
 }
 
 #[test]
+fn policies_of_agents_that_learn_by_deterministic_gradients_answer_too() {
+    for agent in ["Amc()", "Cacp()"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        run(dir.path().join("run").as_path(), &[&format!("agent={agent}")]);
+        let output =
+            secateur(&["retarget", &path("run"), "--budget", "0.6", "--candidates", "2", "--out", &path("one")]);
+        assert!(output.status.success(), "{agent}: {}", stderr(&output));
+        let (summary, ..) = results(&dir.path().join("one"));
+        let task = &summary["tasks"][0];
+        assert!(task["macs"].as_u64().unwrap() <= task["budget"]["max"].as_u64().unwrap(), "{agent}: {task}");
+        assert_eq!(summary["learner_updates"], 0, "{agent}");
+    }
+}
+
+#[test]
 fn a_budget_that_was_not_in_the_scene_is_answered_by_the_policy_and_certified() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
