@@ -81,6 +81,38 @@ fn a_large_image_agrees_with_the_reference_alone_among_others_and_on_any_number_
 }
 
 #[test]
+fn first_convolutions_of_any_kernel_stride_padding_and_dilation_agree_with_the_reference() {
+    let square = Conv2d::square(3, 21, 3, 2, 1);
+    let variants = [
+        square.clone(),
+        Conv2d { kernel: [7, 7], padding: [3, 3], ..square.clone() },
+        Conv2d { kernel: [2, 5], stride: [1, 3], padding: [0, 2], ..square.clone() },
+        Conv2d { kernel: [5, 2], stride: [3, 1], padding: [4, 1], dilation: [2, 1], ..square.clone() },
+        Conv2d { kernel: [3, 3], padding: [2, 2], dilation: [1, 2], ..square.clone() },
+        Conv2d { kernel: [4, 4], stride: [4, 4], padding: [0, 0], ..square },
+    ];
+    for conv in variants {
+        let mut b = GraphBuilder::new(Shape { c: 3, h: 99, w: 104 });
+        let stem = b.push("stem".to_owned(), Op::Conv2d(Conv2d { bias: true, ..conv.clone() }), &[0]);
+        let stem = b.push("relu".to_owned(), Op::Pointwise(Pointwise::Relu), &[stem]);
+        b.push("flat".to_owned(), Op::Flatten, &[stem]);
+        let net = with_random_weights(b.finish().unwrap(), 5);
+        let images = images(&net, 3);
+        let expected =
+            images.chunks(net.graph().input().len()).flat_map(|x| run_reference(&net, x).unwrap().pop().unwrap());
+        let expected: Vec<f32> = expected.collect();
+        let scale = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        for isa in Isa::available() {
+            let got = Plan::compile(&net, isa).unwrap().logits(&pool(2), &images).unwrap();
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let is_close = (got - expected).abs() <= 1e-5 * scale;
+                assert!(is_close, "{conv:?} on {isa:?}, value {i}: got {got}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_network_of_plain_convolutions_in_small_calls_agrees_with_the_reference_however_many_images_come() {
     let shape = Shape { c: 3, h: 96, w: 97 };
     let net = fold_batch_norm(&with_random_weights(arch::build("resnet20", shape, 10).unwrap(), 4)).unwrap();

@@ -2,6 +2,8 @@
 
 use secateur_net::{Shape, Tap};
 
+use crate::simd::isa::PlainLoops;
+
 /// How operands become one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Combination {
@@ -36,31 +38,42 @@ impl<'a> GroupValue<'a> {
 
 /// `out = x` (`how` is `None`), or `out` combined with `x`, where `x` may have one row, column or channel for all of
 /// `to`, the shape of `out`.
-#[inline(always)]
-pub(crate) fn combine(how: Option<Combination>, x: GroupValue<'_>, out: &mut [f32], to: Shape) {
-    let into = |out: &mut [f32], x: &[f32]| match how {
-        None => out.copy_from_slice(x),
-        Some(Combination::Sum) => out.iter_mut().zip(x).for_each(|(o, x)| *o += x),
-        Some(Combination::Product) => out.iter_mut().zip(x).for_each(|(o, x)| *o *= x),
-        Some(Combination::Largest) => {
-            out.iter_mut().zip(x).for_each(|(o, &x)| *o = if x > *o || x.is_nan() { x } else { *o });
+pub(crate) struct Combine<'a> {
+    pub how: Option<Combination>,
+    pub x: GroupValue<'a>,
+    pub out: &'a mut [f32],
+    pub to: Shape,
+}
+
+impl PlainLoops for Combine<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { how, x, out, to } = self;
+        let GroupValue { values, shape: from, lanes } = x;
+        if from == to {
+            return combine_values(how, values, out);
         }
-        Some(Combination::Smallest) => {
-            out.iter_mut().zip(x).for_each(|(o, &x)| *o = if x < *o || x.is_nan() { x } else { *o });
+        for (at, out) in out.chunks_exact_mut(to.c * lanes).enumerate() {
+            let row = if from.h == 1 { 0 } else { at / to.w };
+            let x = x.pixel(row, if from.w == 1 { 0 } else { at % to.w });
+            if from.c == to.c {
+                combine_values(how, x, out);
+            } else {
+                out.chunks_exact_mut(lanes).for_each(|out| combine_values(how, x, out));
+            }
         }
-    };
-    let GroupValue { values, shape: from, lanes } = x;
-    if from == to {
-        return into(out, values);
     }
-    for (at, out) in out.chunks_exact_mut(to.c * lanes).enumerate() {
-        let row = if from.h == 1 { 0 } else { at / to.w };
-        let x = x.pixel(row, if from.w == 1 { 0 } else { at % to.w });
-        if from.c == to.c {
-            into(out, x);
-        } else {
-            out.chunks_exact_mut(lanes).for_each(|out| into(out, x));
-        }
+}
+
+#[inline(always)]
+fn combine_values(how: Option<Combination>, x: &[f32], out: &mut [f32]) {
+    let pairs = out.iter_mut().zip(x);
+    match how {
+        None => out.copy_from_slice(x),
+        Some(Combination::Sum) => pairs.for_each(|(o, x)| *o += x),
+        Some(Combination::Product) => pairs.for_each(|(o, x)| *o *= x),
+        Some(Combination::Largest) => pairs.for_each(|(o, &x)| *o = if x > *o || x.is_nan() { x } else { *o }),
+        Some(Combination::Smallest) => pairs.for_each(|(o, &x)| *o = if x < *o || x.is_nan() { x } else { *o }),
     }
 }
 

@@ -9,10 +9,10 @@ use crate::engine::conv::direct::{ConvKernel, Epilogue};
 use crate::engine::conv_way::ConvWay;
 use crate::engine::elementwise;
 use crate::engine::layout;
-use crate::engine::maps::{self, Combination, GroupValue, LayerNorm};
+use crate::engine::maps::{self, Combination, Combine, GroupValue, LayerNorm};
 use crate::engine::mixing::Mixing;
 use crate::engine::parameters::{Linear, Parameters, channel_conv, group_norm, layer_norm};
-use crate::engine::pool::{self, Pooling};
+use crate::engine::pool::{self, PoolImage, Pooling};
 use crate::engine::transposed::TransposedKernel;
 use crate::engine::winograd::geometry::TILE;
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
@@ -318,7 +318,12 @@ impl OpKernel {
             Form::Combine(how) => {
                 for (i, &from) in self.in_shapes.iter().enumerate() {
                     let x = GroupValue { values: input(i), shape: from, lanes };
-                    self.isa.vectorized(|| maps::combine((i > 0).then_some(*how), x, out, self.out_shape));
+                    self.isa.vectorized(Combine {
+                        how: (i > 0).then_some(*how),
+                        x,
+                        out: &mut *out,
+                        to: self.out_shape,
+                    });
                 }
             }
             Form::Shuffle(n_groups) => maps::shuffle(first(), *n_groups, out),
@@ -343,7 +348,7 @@ impl OpKernel {
                 elementwise::activate_all(self.isa, *function, out);
             }
             Form::Pool(kind, window) => {
-                self.isa.vectorized(|| pool::pool(*kind, window, input(0), shape, out_shape, out));
+                self.isa.vectorized(PoolImage { kind: *kind, window, x: input(0), shape, out, out_shape });
             }
             Form::GlobalAverage => pool::global_average(self.isa, input(0), shape, out),
             Form::Flatten => layout::flatten(input(0), narrow, lanes, out),

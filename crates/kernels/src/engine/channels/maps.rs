@@ -41,6 +41,13 @@ pub(crate) fn copy_channels(x: &[f32], out: &mut [f32], c: usize, [from, to]: [u
 pub(crate) fn shuffle(x: &[f32], out: &mut [f32], c: usize, n_groups: usize, pitches: [usize; 2]) {
     let per_group = c / n_groups;
     for (x, out) in x.chunks_exact(pitches[0]).zip(out.chunks_exact_mut(pitches[1])) {
+        if n_groups == 2 {
+            // ShuffleNet's: neighbours in pairs, which become vectors.
+            let (first, second) = x[..c].split_at(per_group);
+            let (pairs, _) = out[..c].as_chunks_mut();
+            pairs.iter_mut().zip(first).zip(second).for_each(|((pair, &a), &b)| *pair = [a, b]);
+            continue;
+        }
         for (group, x) in x[..c].chunks_exact(per_group).enumerate() {
             out[group..c].iter_mut().step_by(n_groups).zip(x).for_each(|(o, &x)| *o = x);
         }

@@ -17,12 +17,14 @@ use crate::simd::lanes::{Lanes, Portable};
 /// `V` vectors of output channels of consecutive pixels. Steps are in values.
 #[derive(Debug)]
 struct PixelProductJob {
-    /// First pixel, `K` values.
+    /// First value of the first pixel.
     x: *const f32,
     /// From one pixel to the next.
     x_step: usize,
-    /// Values that are multiplied for an output.
-    k: usize,
+    /// The values that are multiplied for an output lie in so many runs, of so many values.
+    runs: [usize; 2],
+    /// From one run to the next.
+    run_step: usize,
     /// `[K, V, LANES]`
     weights: *const f32,
     /// `[V, LANES]`, initial value of the sums.
@@ -64,21 +66,23 @@ unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &PixelProduct
                 }
             }
             let step = job.x_step;
-            let mut x = job.x.add(first * step);
             let mut w = job.weights;
-            for _ in 0..job.k {
-                let mut wv = [L::splat(0.0); V];
-                for v in 0..V {
-                    wv[v] = L::load(w.add(v * L::LANES));
-                }
-                for p in 0..P {
-                    let xv = L::splat(*x.add(p * step));
+            for run in 0..job.runs[0] {
+                let mut x = job.x.add(first * step + run * job.run_step);
+                for _ in 0..job.runs[1] {
+                    let mut wv = [L::splat(0.0); V];
                     for v in 0..V {
-                        acc[p][v] = L::fma(xv, wv[v], acc[p][v]);
+                        wv[v] = L::load(w.add(v * L::LANES));
                     }
+                    for p in 0..P {
+                        let xv = L::splat(*x.add(p * step));
+                        for v in 0..V {
+                            acc[p][v] = L::fma(xv, wv[v], acc[p][v]);
+                        }
+                    }
+                    x = x.add(1);
+                    w = w.add(V * L::LANES);
                 }
-                x = x.add(1);
-                w = w.add(V * L::LANES);
             }
             for p in 0..P {
                 for v in 0..V {
@@ -187,7 +191,7 @@ impl PixelCut {
     }
 }
 
-/// Pixels in rows of `step` values.
+/// Pixels, or what lies under a kernel at each of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PixelRows<'a> {
     /// First value of the first.
@@ -196,6 +200,17 @@ pub(crate) struct PixelRows<'a> {
     pub step: usize,
     /// How many.
     pub n: usize,
+    /// In how many runs of the same length the values of each lie.
+    pub n_runs: usize,
+    /// From one run to the next.
+    pub run_step: usize,
+}
+
+impl<'a> PixelRows<'a> {
+    /// `n` pixels whose values lie side by side.
+    pub(crate) const fn new(values: &'a [f32], step: usize, n: usize) -> Self {
+        Self { values, step, n, n_runs: 1, run_step: 0 }
+    }
 }
 
 /// Where products go: all vectors of channels of the same number of pixels.
@@ -270,7 +285,9 @@ impl PackedFilters {
             return;
         }
         let lanes = self.lanes;
-        assert!((x.n - 1) * x.step + self.k <= x.values.len(), "pixels of a product");
+        let run_len = self.k / x.n_runs;
+        assert_eq!(x.n_runs * run_len, self.k, "runs of a product");
+        assert!((x.n - 1) * x.step + (x.n_runs - 1) * x.run_step + run_len <= x.values.len(), "pixels of a product");
         assert!((x.n - 1) * out.step + self.n_vectors * lanes <= out.values.len(), "output of a product");
         let residual = out.epilogue.and_then(|epilogue| epilogue.residual);
         assert!(residual.is_none_or(|r| r.len() == out.values.len()), "residual of a product");
@@ -283,7 +300,8 @@ impl PackedFilters {
                 let job = PixelProductJob {
                     x: x.values[at * x.step..].as_ptr(),
                     x_step: x.step,
-                    k: self.k,
+                    runs: [x.n_runs, run_len],
+                    run_step: x.run_step,
                     weights: weights.as_ptr(),
                     bias: bias[first * lanes..].as_ptr(),
                     out: out.values[to..].as_mut_ptr(),

@@ -125,7 +125,7 @@ impl ChannelTilesKernel {
                 self.transform_input(first + at, x, &mut inputs[at * input.pitch..], input_step);
             }
             for point in 0..POINTS {
-                let x = PixelRows { values: &inputs[point * input_step..], step: input.pitch, n };
+                let x = PixelRows::new(&inputs[point * input_step..], input.pitch, n);
                 let values = &mut sums[point * sum_step..];
                 let mut out = ProductOutput { values, step: output.pitch, epilogue: None };
                 self.filters.multiply(point, x, &self.zeros, &mut out);
