@@ -10,7 +10,7 @@ use super::maps::ChannelMap;
 use super::product::{PackedFilters, PixelRows, ProductOutput};
 use crate::engine::arithmetic::Arithmetic;
 use crate::engine::conv::direct::{Epilogue, set_bias};
-use crate::engine::winograd::filters::{FILTERS, transform_filters};
+use crate::engine::winograd::filters::{FILTERS, FilterTransform};
 use crate::engine::winograd::geometry::{POINTS, TILE};
 use crate::engine::winograd::jobs::{InputJob, OutputJob};
 use crate::engine::winograd::transforms::Transforms;
@@ -67,7 +67,7 @@ impl ChannelTilesKernel {
                     let values = &weight[((first + filter) * n_in + i) * 9..][..9];
                     taps.iter_mut().zip(values).for_each(|(tap, &value)| tap[filter] = value);
                 }
-                *into = transform_filters(&taps, points);
+                isa.vectorized(FilterTransform { taps: &taps, points, out: into });
             }
             let value = |point: usize, filter: usize| transformed[filter / FILTERS][point][filter % FILTERS];
             (0..POINTS).for_each(|point| filters.set(point, i, |filter| value(point, filter)));

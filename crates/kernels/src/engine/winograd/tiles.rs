@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use secateur_net::{Conv2d, Shape};
 
-use super::filters::{FILTERS, transform_filters};
+use super::filters::{FILTERS, FilterTransform};
 use super::geometry::{POINTS, TILE};
 use super::jobs::{InputJob, OutputJob};
 use super::transforms::Transforms;
@@ -302,7 +302,7 @@ fn pack_transformed(
                 let values = &filters[((first + filter) * n_in + i) * 9..][..9];
                 taps.iter_mut().zip(values).for_each(|(tap, &value)| tap[filter] = value);
             }
-            *into = transform_filters(&taps, points);
+            arithmetic.isa().vectorized(FilterTransform { taps: &taps, points, out: into });
         }
         for point in 0..POINTS {
             let to = &mut packed[point * point_step + word * n_filters + first..][..n];
