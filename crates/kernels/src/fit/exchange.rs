@@ -17,7 +17,8 @@ use crate::{KernelError, Reader};
 
 /// Exchanges must lower the error by this share of it: the last of many small ones are not worth their time.
 const GAIN_MIN: f64 = 1e-3;
-/// Most exchanges of a group: to try all pairs takes up to a fifth of the time of the elimination to half the channels.
+/// Most exchanges of a group: each tries all pairs, which takes wide groups, and pointwise maps above all, a good part
+/// of the time of an elimination.
 const EXCHANGES_MAX: usize = 8;
 
 /// What exchanges made of a choice of channels.
