@@ -52,7 +52,7 @@ impl Workplace {
         let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
         command.current_dir(self.0.path()).args(arguments);
         command.env("SECATEUR_DATA", self.path("data")).env("SECATEUR_MODELS", self.path("models"));
-        command.env("NO_COLOR", "1").output().unwrap()
+        command.env("XDG_CACHE_HOME", self.path("cache")).env("NO_COLOR", "1").output().unwrap()
     }
     /// Every file and folder, to see that nothing was added.
     fn listing(&self) -> Vec<PathBuf> {
@@ -247,6 +247,28 @@ fn nan_among_the_weights_is_found_by_name() {
     fs::write(place.path("models/net.safetensors"), bytes).unwrap();
     place.check_scene_refusal(&["'second.weight'", "NaN"]);
     place.check_refusal(&["eval", "net", "--dataset", "cifar10"], &["'second.weight'", "NaN"]);
+}
+
+/// Numbers that a file may hold, and whose squares no f32 does.
+#[test]
+fn an_error_curve_that_is_not_finite_is_named_by_its_group_and_nothing_is_written() {
+    let place = Workplace::new();
+    let mut network = small_network();
+    let mut weight = network.parameter("first", "weight").clone();
+    weight.data_mut().iter_mut().for_each(|w| *w *= 1e25);
+    network.set_parameter("first", "weight", weight).unwrap();
+    place.write_network(&network);
+    let before = place.listing();
+    let plan = ["plan", "scene.ron", "--write", "out"];
+    for arguments in [&plan[..], &["inspect", "net", "--curves", "--dataset", "cifar10"]] {
+        let output = place.secateur(arguments);
+        let message = String::from_utf8(output.stderr).unwrap();
+        let parts = ["network 'net'", "the error curve of group 'first' is not finite", "above 1e19"];
+        assert!(parts.iter().all(|part| message.contains(part)) && !message.contains("panicked"), "{message}");
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let left: Vec<PathBuf> = place.listing().into_iter().filter(|file| !before.contains(file)).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub use fit::calibrate::{Calibration, calibrate};
 pub use fit::channel_moments::channel_moments;
 pub use fit::contributions::Contributions;
 pub use fit::eliminate::{Reader, RemovalPath, eliminate};
+pub use fit::exchange::{Exchanged, exchange};
 pub use fit::gram::{NormalEquations, RIDGE};
 pub use fit::linear_map::{ChannelSpan, LinearMap};
 pub use fit::norms::{Norm, channel_norms};

@@ -1,7 +1,7 @@
 //! Normal equations, refits and channel selection against naive f64 computations.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use secateur_kernels::{LinearMap, NormalEquations, RIDGE, Reader, calibrate, eliminate, run_reference};
+use secateur_kernels::{LinearMap, NormalEquations, RIDGE, Reader, calibrate, eliminate, exchange, run_reference};
 use secateur_net::random::{SplitMix, with_random_weights};
 use secateur_net::{ChannelGroups, Conv2d, GraphBuilder, Network, NodeId, Op, Pointwise, Protocol, Shape};
 
@@ -354,12 +354,94 @@ fn a_given_order_of_removal_is_followed() {
     assert_eq!(path.kept(5, 3), [1, 2, 3]);
 }
 
+/// All choices of `n` of five channels.
+fn choices(n: usize) -> Vec<Vec<usize>> {
+    let sets = (0..32_u32).filter(|set| set.count_ones() as usize == n);
+    sets.map(|set| (0..5).filter(|i| set >> i & 1 == 1).collect()).collect()
+}
+
+/// From every choice there is, so that errors far from those of an elimination are exchanged, too.
+#[test]
+fn an_exchange_ends_where_brute_force_finds_no_better_pair_and_tells_how_far_the_error_fell() {
+    let mut n_exchanged = 0;
+    for seed in 0..8 {
+        let (first, xs1, ys1) = random_equations(seed);
+        let (second, xs2, ys2) = random_equations(seed + 1000);
+        let readers = [&first, &second].map(|e| Reader::new(e, Some, 5));
+        let error = |kept: &[usize]| (brute_force_error(&xs1, &ys1, kept) + brute_force_error(&xs2, &ys2, kept)) / 7.0;
+        let full = error(&[0, 1, 2, 3, 4]);
+        for n in 1..5 {
+            for kept in choices(n) {
+                let before = error(&kept) - full;
+                let exchanged = exchange(&pool(2), &readers, 5, &kept, before).unwrap();
+                let after = error(&exchanged.kept) - full;
+                assert_eq!(exchanged.kept.len(), n);
+                let fall = before - after;
+                assert!(
+                    (exchanged.fall - fall).abs() < 1e-8 * before,
+                    "seed {seed}, {kept:?}: {exchanged:?}, not {fall}"
+                );
+                let one_apart = choices(n)
+                    .into_iter()
+                    .filter(|other| other.iter().filter(|channel| !exchanged.kept.contains(channel)).count() == 1);
+                // What is left to gain is less than is asked for.
+                let best = one_apart.map(|other| error(&other) - full).fold(f64::INFINITY, f64::min);
+                assert!(
+                    after - best <= 1e-3 * after + 1e-9,
+                    "seed {seed}, {kept:?}: {after}, and {best} is next to it"
+                );
+                n_exchanged += usize::from(exchanged.kept != kept);
+            }
+        }
+    }
+    assert!(n_exchanged > 100, "only {n_exchanged} of 240 choices were exchanged");
+}
+
+/// The elimination takes the sum of two others first, since it says nothing that they do not; of one channel, it is best.
+#[test]
+fn an_exchange_takes_back_what_an_elimination_took_too_early() {
+    let (mut equations, ..) = random_equations(1);
+    let (d, n_out) = (equations.map.columns(), 3);
+    let mut rng = SplitMix(4);
+    let mut draw = |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(rng.signed())).collect() };
+    let xs: Vec<Vec<f64>> = (0..200)
+        .map(|_| {
+            let [mut x, noise] = [draw(d), draw(2)];
+            (0..2).for_each(|tap| x[4 + tap] = x[tap] + x[2 + tap] + 0.3 * noise[tap]);
+            x[d - 1] = 1.0;
+            x
+        })
+        .collect();
+    let ys: Vec<Vec<f64>> =
+        xs.iter().map(|x| (0..n_out).map(|o| x[0] + x[2] + 0.1 * o as f64 * x[1]).collect()).collect();
+    equations.gram = (0..d * d).map(|i| xs.iter().map(|x| x[i / d] * x[i % d]).sum()).collect();
+    equations.moment =
+        (0..d * n_out).map(|i| xs.iter().zip(&ys).map(|(x, y)| x[i / n_out] * y[i % n_out]).sum()).collect();
+    let readers = [Reader::new(&equations, Some, 5)];
+    let path = eliminate(&pool(1), &readers, 5, 1, None).unwrap();
+    let exchanged = exchange(&pool(1), &readers, 5, &path.kept(5, 1), path.errors[4]).unwrap();
+    assert!(path.kept(5, 1) != [2] && exchanged.kept == [2], "{path:?} {exchanged:?}");
+    let error = |kept: usize| brute_force_error(&xs, &ys, &[kept]);
+    assert!((0..5).all(|kept| error(2) <= error(kept)));
+}
+
+#[test]
+fn an_exchange_does_not_depend_on_the_number_of_threads_and_leaves_alone_what_cannot_be_exchanged() {
+    let (equations, ..) = random_equations(11);
+    let readers = [Reader::new(&equations, Some, 5)];
+    let of = |n_threads, kept: &[usize]| exchange(&pool(n_threads), &readers, 5, kept, 1.0).unwrap();
+    assert_eq!(of(1, &[0, 1]), of(3, &[0, 1]));
+    assert_eq!(of(1, &[0, 1, 2, 3, 4]).kept, [0, 1, 2, 3, 4]);
+    assert_eq!(of(1, &[]).kept, [0; 0]);
+}
+
 #[test]
 fn equations_that_hold_nan_are_an_error() {
     let (mut equations, ..) = random_equations(3);
     equations.moment[4] = f64::NAN;
     assert!(equations.refit(&[0, 1, 2, 3, 4]).is_err());
     assert!(eliminate(&pool(1), &[Reader::new(&equations, Some, 5)], 5, 1, None).is_err());
+    assert!(exchange(&pool(1), &[Reader::new(&equations, Some, 5)], 5, &[0, 1], 1.0).is_err());
     equations.gram[0] = f64::NAN;
     assert!(equations.refit(&[0]).unwrap_err().to_string().contains("NaN"));
 }

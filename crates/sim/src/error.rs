@@ -77,6 +77,19 @@ pub enum SimError {
     /// A network cannot be prepared: NaN, or images that do not fit it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// How the error grows as a group loses channels is not a number.
+    #[error(
+        "network '{network}': the error curve of group '{group}' is not finite: {source}; weights or activations above \
+         1e19 have that effect, too, since their squares are summed"
+    )]
+    ErrorCurve {
+        /// The network.
+        network: String,
+        /// The group.
+        group: String,
+        /// What met NaN or infinity.
+        source: KernelError,
+    },
     /// A criterion does not rank the channels of a layer.
     #[error("rank the channels of layer '{layer}' of network '{network}' by criterion '{criterion}': {what}")]
     Criterion {

@@ -5,6 +5,7 @@ pub(crate) mod calibrate;
 pub(crate) mod channel_moments;
 pub(crate) mod contributions;
 pub(crate) mod eliminate;
+pub(crate) mod exchange;
 pub(crate) mod gram;
 pub(crate) mod image_groups;
 pub(crate) mod linear_map;

@@ -9,6 +9,7 @@ use secateur_net::{ChannelGroups, GroupId, KeptChannels, Network, NodeId, Op};
 use crate::ChannelSpan;
 use crate::fit::activations::Activations;
 use crate::fit::eliminate::{Reader, eliminate};
+use crate::fit::exchange::exchange;
 use crate::fit::image_groups::{ImageGroups, check_images};
 use crate::fit::pair::{MapPair, PairProblem};
 use crate::fit::partial_network::PartialNetwork;
@@ -101,8 +102,9 @@ impl<'a> SequentialRefit<'a> {
     }
 
     /// The compact network with the widths of `kept`, and the channels it keeps. With `reselect`, groups with one
-    /// consumer choose their channels anew by reconstruction error, widths fixed; others, those whose consumer is too
-    /// wide ([`wide_nodes`]) or has fewer rows than columns, and all groups without it, keep the channels given.
+    /// consumer choose their channels anew by reconstruction error, by elimination and exchange, widths fixed; others,
+    /// those whose consumer is too wide ([`wide_nodes`]) or has fewer rows than columns, and all groups without it,
+    /// keep the channels given.
     ///
     /// The target of a node is its original pre-activation; where an Add follows and the other addends are already
     /// there, the original sum minus those addends as they now are. What a rectifier behind hides is not fitted, and a
@@ -308,7 +310,9 @@ impl<'a> SequentialRefit<'a> {
         let n_channels = self.groups.group(group).n_channels;
         let channel_of = |p: usize| Some(axis[before[p]]).filter(|s| s.group == group).map(|s| s.channel);
         let readers: Vec<Reader<'_>> = equations.iter().map(|e| Reader::new(e, channel_of, n_channels)).collect();
-        Ok(eliminate(self.pool, &readers, n_channels, width, None)?.kept(n_channels, width))
+        let path = eliminate(self.pool, &readers, n_channels, width, None)?;
+        let (kept, error) = (path.kept(n_channels, width), path.errors[n_channels - width]);
+        Ok(exchange(self.pool, &readers, n_channels, &kept, error)?.kept)
     }
 }
 

@@ -107,7 +107,7 @@ impl NormalEquations {
         block.llt(Side::Lower).map_err(|_| KernelError::NotFinite { what: self.describe() })
     }
 
-    fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!("the least-squares refit of node {} ({} rows)", self.map.node, self.n_rows)
     }
 }

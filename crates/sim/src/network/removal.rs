@@ -37,7 +37,12 @@ impl Ranking<'_> {
             let of = RankedGroup { group, place, ..of };
             let removal = self.order(&of)?;
             let n = of.n_channels();
-            let path = eliminate(self.pool, &readers(&of), n, n_kept_min(n), removal.as_deref())?;
+            let path = eliminate(self.pool, &readers(&of), n, n_kept_min(n), removal.as_deref());
+            let path = path.map_err(|source| SimError::ErrorCurve {
+                network: self.network_name.to_owned(),
+                group: of.groups.group(group).name.clone(),
+                source,
+            })?;
             paths.push(Arc::new(path));
         }
         Ok(paths)
