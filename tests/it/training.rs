@@ -123,7 +123,8 @@ fn candidates(out: &Path, agent: &str) -> Vec<([Value; 3], f64)> {
 }
 
 /// The iterative team of Q-learners whose networks are as they are cut, and candidates that no score decides about.
-const CUT: [&str; 6] = [
+const CUT: [&str; 7] = [
+    "budgets=[Macs(ratio: 0.5)]",
     "agent=QmixFp(profile: Paper, batch: 2)",
     "selection=L2",
     "repair=Off",
@@ -193,10 +194,12 @@ fn tuning_before_the_score_that_cannot_be_done_is_refused_with_what_to_do() {
         parts.iter().for_each(|part| assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output)));
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
-    command.arg("check").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron"));
-    let output = command.args(["--set", "tune_before_score=()", "--memory", "20M"]).output().unwrap();
+    command.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron")).arg("--out");
+    let output =
+        command.arg(dir.path().join("small")).args(["--set", "tune_before_score=(batch: 256)", "--memory", "20M"]);
+    let output = output.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("of its candidates at a time in steps of 64 images"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("of its candidates at a time in steps of 256 images"), "{}", stderr(&output));
 }
 
 #[test]
