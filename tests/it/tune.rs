@@ -105,7 +105,7 @@ fn labels_teachers_and_networks_that_do_not_fit_are_told_before_the_first_step()
         (NETWORK, "shapes".to_owned(), seven.to_str(), "has 7 outputs"),
         (NETWORK, format!("arrays:{x},test={x},layout=nchw"), None, "label"),
         (NETWORK, labelled(&eleven), None, "labels up to 10, the network has 10 outputs, 0 to 9"),
-        (bare.to_str().unwrap(), labelled(&three), None, "the network has no weights to train"),
+        (bare.to_str().unwrap(), labelled(&three), None, "it holds no tensor"),
     ] {
         let out = place("tuned.safetensors");
         let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
