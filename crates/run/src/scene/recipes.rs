@@ -100,7 +100,7 @@ pub struct TuneBeforeScore {
 
 impl Default for TuneBeforeScore {
     fn default() -> Self {
-        Self { steps: 20, batch: 64, rate: 0.0002 }
+        Self { steps: 20, batch: 64, rate: 0.0001 }
     }
 }
 
