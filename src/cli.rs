@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use secateur_rl::AgentKind;
 use secateur_sim::PruningPlugin;
@@ -10,8 +11,8 @@ use secateur_sim::PruningPlugin;
 use crate::arguments::{Arguments, Command};
 use crate::extensions::Extensions;
 use crate::{
-    Failure, bench, check, compare, compare_networks, doctor, eval, history, inspect, plan, report_command, retarget,
-    run_command, screen, shell, tune, watch,
+    Failure, bench, check, compare, compare_networks, doctor, eval, history, inspect, interrupt, plan, report_command,
+    retarget, run_command, screen, shell, tune, watch,
 };
 
 /// The program, ready to run.
@@ -66,6 +67,7 @@ impl Cli {
     }
 
     fn execute(&self, command: Command) -> Result<(), Failure> {
+        interrupt::survive_size_limits().context("the signal of a limit on the size of files")?;
         match command {
             Command::Run(arguments) => run_command::run_scene(&arguments, &self.extensions),
             Command::Check(arguments) => check::check(&arguments, &self.extensions),

@@ -79,12 +79,21 @@ impl Interrupt {
     }
 }
 
+/// Lets a limit on the size of files be told by the write that exceeds it, and by that file's name, where the signal of
+/// it would end the process without a word.
+///
+/// # Errors
+/// What the system refused.
+pub(crate) fn survive_size_limits() -> std::io::Result<()> {
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+    Ok(())
+}
+
 #[cfg(unix)]
 fn listen(interrupt: &Interrupt) -> std::io::Result<()> {
-    use signal_hook::consts::{SIGTERM, SIGXFSZ};
+    use signal_hook::consts::SIGTERM;
     use signal_hook::iterator::Signals;
-    // A limit on the size of files is told by the write that exceeds it, and by that file's name.
-    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGTERM])?;
     let interrupt = interrupt.clone();
     let listen = move || signals.forever().for_each(|_| interrupt.set(Signal::Term));

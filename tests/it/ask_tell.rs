@@ -191,9 +191,21 @@ fn with_other(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 #[test]
 fn what_is_sent_to_workers_scores_as_the_search_does_without_scene_and_files() {
     let dir = tempfile::tempdir().unwrap();
-    for set in ["repair=Sequential", "repair=Original", "repair=Off", "reward=Kl", "reward=OutputError()"] {
+    let tune = "tune_before_score=(steps: 3, batch: 16)";
+    for sets in [
+        &["repair=Sequential"][..],
+        &["repair=Original"],
+        &["repair=Off"],
+        &["reward=Kl"],
+        &["reward=OutputError()"],
+        &[tune],
+        &["repair=Original", tune],
+        &["repair=Off", tune],
+        // Again from the first of the 60 refit images.
+        &["reward=OutputError()", "tune_before_score=(steps: 5, batch: 16)"],
+    ] {
         let mut spec = spec(&dir.path().join("run"));
-        spec.sets.push(set.into());
+        spec.sets.extend(sets.iter().map(|&set| set.to_owned()));
         let search = AskTell::new(&spec, &mut ()).unwrap();
         let bytes = search.worker_inputs().unwrap();
         let away = CandidateEvaluator::of_worker_inputs(&bytes, "1".parse().ok(), |_| false).unwrap();
@@ -201,10 +213,12 @@ fn what_is_sent_to_workers_scores_as_the_search_does_without_scene_and_files() {
         let asked = search.ask(4).unwrap();
         assert!(asked.len() > 1);
         for candidate in asked {
-            assert_eq!(away.score(&candidate).unwrap(), search.evaluator().score(&candidate).unwrap(), "{set}");
+            assert_eq!(away.score(&candidate).unwrap(), search.evaluator().score(&candidate).unwrap(), "{sets:?}");
         }
-        // Reward and walk images of two data sets, and two networks of less than a megabyte.
-        assert!(bytes.len() < 2 * (60 + 20) * 3 * 32 * 32 * 4 + (2 << 20), "{} bytes", bytes.len());
+        // Reward images of two data sets, those that walks are refitted or tuned on, and two networks of less than a
+        // megabyte.
+        let n_fitted = if sets.iter().any(|set| set.starts_with("tune")) { 60 } else { 20 };
+        assert!(bytes.len() < 2 * (60 + n_fitted) * 3 * 32 * 32 * 4 + (2 << 20), "{} bytes", bytes.len());
     }
 }
 

@@ -227,13 +227,16 @@ fn a_run_ends_alike_whether_its_candidates_were_scored_before_or_not() {
 fn whatever_a_score_follows_from_makes_it_another_score() {
     let place = Place::new();
     place.run("first", &[]);
-    let changed: [&[&str]; 6] = [
+    let changed: [&[&str]; 9] = [
         &["--set", "images.reward=61"],
         &["--set", "images.walk=11"],
         &["--set", "images.seed=1"],
         &["--set", "repair=Off"],
         &["--set", "repair=Original"],
         &["--set", "reward=Accuracy"],
+        &["--set", "tune_before_score=(steps: 2, batch: 8)"],
+        &["--set", "tune_before_score=(steps: 3, batch: 8)"],
+        &["--set", "tune_before_score=(steps: 2, batch: 8, rate: 0.002)"],
     ];
     for (i, more) in changed.iter().enumerate() {
         let told = place.run(&format!("changed {i}"), more);
@@ -251,6 +254,12 @@ fn whatever_a_score_follows_from_makes_it_another_score() {
     bytes[last] ^= 0x20;
     fs::write(&weights, &bytes).unwrap();
     assert_eq!(n_known(&place.run("other weights", &["--set", &file])), 0);
+    // Tuned scores are known to runs that tune likewise, untuned ones to those whose tuning takes no step.
+    let tuned = place.run("tuned again", &["--set", "tune_before_score=(steps: 2, batch: 8)"]);
+    assert!(n_known(&tuned) > 0 && summary(&place.at("tuned again")) == summary(&place.at("changed 6")));
+    assert!(
+        n_known(&place.run("no steps", &["--set", "tune_before_score=(steps: 0)", "--set", "images.refit=64"])) > 0
+    );
     // What does not matter to a score matters not.
     assert!(n_known(&place.run("more finalists", &["--set", "finalists=2"])) > 0);
     // Switched off, none are taken, and the run is recorded.

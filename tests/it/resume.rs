@@ -14,11 +14,12 @@ use serde_json::Value;
 use crate::timeless;
 
 /// Two tasks, few walks and images: seconds in the dev profile, most of them in the search.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 10] = [
     "budgets=[Macs(ratio: 0.6)]",
     "walks_per_task=30",
     "actors_per_task=2",
     "finalists=1",
+    "tune_before_score=(steps: 2, batch: 16)",
     "polish=(epochs: 2, batch: 32)",
     "tune=(epochs: 3, batch: 32)",
     "images=(reward: 100, calibration: 100, walk: 30, refit: 60)",

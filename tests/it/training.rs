@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::timeless;
+
 /// One network, few walks, and so few refit images that gradients on all others do better.
 const SMALL: [&str; 8] = [
     "networks=[(name: \"shapes\", file: \"./quickstart/shapes.safetensors\")]",
@@ -112,6 +114,92 @@ fn a_training_that_fails_or_does_not_help_leaves_the_network_as_it_was_and_says_
         assert!(written(&out) == written(&plain), "{sets:?}");
         fs::remove_dir_all(&out).unwrap();
     }
+}
+
+/// The candidates of an agent: task, walk, widths, reward.
+fn candidates(out: &Path, agent: &str) -> Vec<([Value; 3], f64)> {
+    let of = |e: &Value| (["task", "walk", "widths"].map(|key| e[key].clone()), e["reward"].as_f64().unwrap());
+    events(out, "candidate").iter().filter(|e| e["agent"] == agent).map(of).collect()
+}
+
+/// The iterative team of Q-learners whose networks are as they are cut, and candidates that no score decides about.
+const CUT: [&str; 7] = [
+    "budgets=[Macs(ratio: 0.5)]",
+    "agent=QmixFp(profile: Paper, batch: 2)",
+    "selection=L2",
+    "repair=Off",
+    "images.refit=64",
+    "walks_per_task=6",
+    "controls=[Random(candidates: 6)]",
+];
+
+#[test]
+fn candidates_that_are_tuned_before_they_are_scored_score_higher_and_alike_on_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = |name: &str| dir.path().join(name);
+    let run_cut = |name: &str, tune: &str, threads: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_secateur"))
+            .arg("run")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron"))
+            .args(SMALL.iter().chain(&CUT).chain(&[tune]).flat_map(|set| ["--set", *set]))
+            .args(["--threads", threads, "--history", "none", "--out"])
+            .arg(out(name))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+    };
+    let tune = "tune_before_score=(steps: 8, batch: 16, rate: 0.002)";
+    run_cut("untuned", "tune_before_score=None", "2");
+    run_cut("no steps", "tune_before_score=(steps: 0)", "2");
+    run_cut("one", tune, "1");
+    run_cut("three", tune, "3");
+    // Whatever the threads: the same summary, the same metrics, the same network.
+    assert_eq!(timeless::summary(&out("one")), timeless::summary(&out("three")));
+    assert_eq!(timeless::events(&out("one")), timeless::events(&out("three")));
+    // No step is no tuning.
+    for agent in ["qmix_fp", "random"] {
+        assert_eq!(candidates(&out("no steps"), agent), candidates(&out("untuned"), agent));
+    }
+    // The control draws the same candidates, tuned or not; nothing but scores is different.
+    let [before, after] = ["untuned", "one"].map(|name| candidates(&out(name), "random"));
+    let drawn = |of: &[([Value; 3], f64)]| of.iter().map(|(which, _)| which.clone()).collect::<Vec<_>>();
+    assert_eq!(drawn(&before), drawn(&after));
+    let mean = |of: &[([Value; 3], f64)]| of.iter().map(|(_, reward)| reward).sum::<f64>() / of.len() as f64;
+    assert!(mean(&after) > mean(&before) + 0.02, "{before:?} {after:?}");
+    // What it cost is told: steps in the summary, seconds with every candidate.
+    let summary = json(&out("one").join("summary.json"));
+    assert_eq!(summary["tuning_steps"].as_u64(), Some(8 * summary["candidates_scored"].as_u64().unwrap()));
+    assert!(summary["search_times_s"]["qmix_fp"]["tuning"].as_f64().unwrap() > 0.0);
+    let seconds = events(&out("one"), "candidate").iter().map(|e| e["tuning_s"].as_f64()).collect::<Vec<_>>();
+    assert!(seconds.iter().all(|s| s.is_some_and(|s| s > 0.0)));
+    assert!(json(&out("untuned").join("summary.json"))["tuning_steps"].is_null());
+    // Winners are those of the final refit, here cut as they were scored first: tuned scores are none of a network that
+    // was not tuned.
+    let result = events(&out("one"), "result")[0].clone();
+    let best = candidates(&out("one"), "qmix_fp").iter().map(|(_, reward)| *reward).fold(0.0, f64::max);
+    assert!(result["reward"].as_f64().unwrap() < best, "{result} {best}");
+}
+
+#[test]
+fn tuning_before_the_score_that_cannot_be_done_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for (sets, code, parts) in [
+        (&["tune_before_score=(batch: 51)"][..], 2, ["`tune_before_score.batch` is 51", "`images.refit`"]),
+        (&["tune_before_score=(batch: 0)"], 2, ["`tune_before_score.batch` is 0", "expected at least 1"]),
+        (&["tune_before_score=(batch: 5, rate: 0.0)"], 2, ["`tune_before_score.rate` is 0", "> 0"]),
+        (&["tune_before_score=(batch: 5, rate: 1e30)"], 1, ["step ", "try 25"]),
+    ] {
+        let output = run(&dir.path().join("run"), sets);
+        assert_eq!(output.status.code(), Some(code), "{sets:?}: {}", stderr(&output));
+        parts.iter().for_each(|part| assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output)));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_secateur"));
+    command.arg("run").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("scenes/quickstart.ron")).arg("--out");
+    let output =
+        command.arg(dir.path().join("small")).args(["--set", "tune_before_score=(batch: 256)", "--memory", "20M"]);
+    let output = output.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("of its candidates at a time in steps of 256 images"), "{}", stderr(&output));
 }
 
 #[test]

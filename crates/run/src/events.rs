@@ -6,6 +6,7 @@ use secateur_sim::{ProcessEvent, Score, TaskSetup, Winner};
 use secateur_train::SearchEvent;
 use serde::{Serialize, Serializer};
 
+use crate::saved_search::SearchTimes;
 use crate::summary::BoundSummary;
 
 /// Version of the lines of `metrics.jsonl`.
@@ -54,6 +55,10 @@ pub enum RunEvent<'a> {
         is_best: bool,
         /// Seconds of the search until then, earlier processes included.
         search_s: f64,
+        /// Seconds in which its candidates were tuned before they were scored, added up over them; absent where they
+        /// are not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tuning_s: Option<f64>,
     },
     /// An actor begins its walk again, because its candidate, or an equal one, panicked while it was repaired or
     /// scored.
@@ -191,9 +196,14 @@ impl<N: AsRef<str>> Serialize for Numbers<'_, N> {
 
 impl<'a> RunEvent<'a> {
     /// An event of a search by `agent`.
-    pub(crate) fn of_search(agent: &'a str, tasks: &'a [TaskSetup], event: &'a SearchEvent, search_s: f64) -> Self {
+    pub(crate) fn of_search(
+        agent: &'a str,
+        tasks: &'a [TaskSetup],
+        event: &'a SearchEvent,
+        times: SearchTimes,
+    ) -> Self {
         match event {
-            SearchEvent::Process(event) => Self::of_process(agent, tasks, event, search_s),
+            SearchEvent::Process(event) => Self::of_process(agent, tasks, event, times),
             SearchEvent::Learned { n_updates, numbers, .. } => {
                 Self::Learned { agent, n_updates: *n_updates, numbers: Numbers(numbers) }
             }
@@ -203,7 +213,7 @@ impl<'a> RunEvent<'a> {
         }
     }
 
-    fn of_process(agent: &'a str, tasks: &'a [TaskSetup], event: &'a ProcessEvent, search_s: f64) -> Self {
+    fn of_process(agent: &'a str, tasks: &'a [TaskSetup], event: &'a ProcessEvent, times: SearchTimes) -> Self {
         let name = |task: &usize| tasks[*task].name.as_str();
         match event {
             ProcessEvent::Candidate {
@@ -233,7 +243,8 @@ impl<'a> RunEvent<'a> {
                 widths,
                 spent,
                 is_best: *is_best,
-                search_s,
+                search_s: times.wall,
+                tuning_s: (times.tuning > 0.0).then_some(times.tuning),
             },
             ProcessEvent::Restarted { task, actor, walk, message } => {
                 Self::Restarted { agent, task: name(task), actor: *actor, walk: *walk, message }

@@ -11,6 +11,7 @@ use crate::directory::run_directory::RunDirectory;
 use crate::error::RunError;
 use crate::events::{METRICS_SCHEMA, RunEvent};
 use crate::reporter::Reporter;
+use crate::saved_search::SearchTimes;
 use crate::summary::BoundSummary;
 
 /// The open run directory and the observer. Whatever is written to `metrics.jsonl`, the observer gets as an event.
@@ -55,17 +56,17 @@ impl<'o> Journal<'o> {
         Ok(self.directory.flush()?)
     }
 
-    /// The events of a tick of a search by `agent`, `search_s` seconds after its start.
+    /// The events of a tick of a search by `agent`, which took `times` until then.
     pub(crate) fn record(
         &mut self,
         agent: &str,
         tasks: &[TaskSetup],
         events: &[SearchEvent],
-        search_s: f64,
+        times: SearchTimes,
     ) -> Result<(), RunError> {
         self.directory.look()?;
         for event in events {
-            let event = RunEvent::of_search(agent, tasks, event, search_s);
+            let event = RunEvent::of_search(agent, tasks, event, times);
             self.directory.append(&event)?;
             self.reporter.event(&event);
         }

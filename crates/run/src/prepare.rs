@@ -29,7 +29,7 @@ pub(crate) fn networks(
     let mut out = Vec::new();
     for pair in pairs(scene) {
         let inputs = inputs((scene, plugins), resolved, Computes { pool: &pool.0, card }, pair)?;
-        let conditions = score_conditions(&inputs);
+        let conditions = score_conditions(&inputs, scene.tune_before_score);
         let name = format!("{} on {}", inputs.network_name, inputs.dataset_name);
         let mut stage = String::new();
         let least = |n| WidthBounds::new(n, scene.channel_multiple, scene.keep_ratio_min).least();

@@ -19,6 +19,10 @@ pub struct SearchTimes {
     pub wall: f64,
     /// Of them, those in which candidates were repaired and scored.
     pub evaluation: f64,
+    /// Of all candidates together, several of which are tuned at a time: in which they were tuned before they were
+    /// scored.
+    #[serde(default)]
+    pub tuning: f64,
 }
 
 /// A search that ended.

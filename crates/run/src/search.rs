@@ -1,10 +1,14 @@
 //! Driving the searches of a run to their end, or until the observer asks to stop.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use secateur_rl::{Agent, AgentEntry, EnvironmentSpec, ErrorWeights, RlError, TaskPlans, build_planned};
-use secateur_sim::{EndsAfter, ProcessEvent, Score, Settings, Step, StepTimes, TaskSetup, TaskStats, measure_steps};
+use secateur_sim::{
+    EndsAfter, Evaluator, ProcessEvent, RefitAndScore, Score, Settings, Step, StepTimes, TaskSetup, TaskStats,
+    measure_steps,
+};
 use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
 use crate::ask_tell::exchange::ToldScores;
@@ -19,6 +23,7 @@ use crate::run::{Job, Run};
 use crate::saved_search::{CurrentSearch, FinishedSearch, SearchTimes, WalkRewards};
 use crate::scene::Scene;
 use crate::summary::SourceSummary;
+use crate::training::before_score::TunedFirst;
 
 /// Steps in which candidates are built and scored.
 const EVALUATION: [Step; 3] = [Step::Repair, Step::Score, Step::Wait];
@@ -50,6 +55,8 @@ pub(crate) struct Ongoing {
     /// Time it took before this process.
     before: SearchTimes,
     start: Instant,
+    /// What tunes candidates before they are scored.
+    tuned: Option<TunedFirst>,
 }
 
 /// How a search ended.
@@ -69,6 +76,7 @@ impl Ongoing {
         SearchTimes {
             wall: self.before.wall + self.start.elapsed().as_secs_f64(),
             evaluation: self.before.evaluation + EVALUATION.iter().map(of).sum::<f64>(),
+            tuning: self.before.tuning + self.tuned.as_ref().map_or(0.0, |tuned| tuned.spent().as_secs_f64()),
         }
     }
 }
@@ -261,8 +269,7 @@ impl Run<'_> {
             }
             self.tell(&plan.agent, event);
         }
-        let search_s = ongoing.times().wall;
-        self.journal.record(plan.agent.word, &self.job.tasks, events, search_s)
+        self.journal.record(plan.agent.word, &self.job.tasks, events, ongoing.times())
     }
 
     /// One line when a task has a better candidate; of agents that learn only, other walks are many and short.
@@ -388,6 +395,14 @@ pub(crate) fn begin(
     if let Some(scores) = scores {
         scores.join(&mut app);
     }
+    let tuned = scene.tune_before_score.map(|settings| {
+        // Of what a plugin builds, if one does.
+        let builder = app.world().get_resource::<Evaluator>().map(|evaluator| evaluator.0.clone());
+        TunedFirst::new(settings, builder.unwrap_or_else(|| Arc::new(RefitAndScore)))
+    });
+    if let Some(tuned) = &tuned {
+        app.insert_resource(Evaluator(Arc::new(tuned.clone())));
+    }
     let plans = task_plans(job, plan)?;
     let mut misfit = None;
     let build = |environment: &EnvironmentSpec| {
@@ -415,6 +430,7 @@ pub(crate) fn begin(
             n_counted: 0,
             before: SearchTimes::default(),
             start,
+            tuned,
         });
     };
     let mut saved_search = saved.search;
@@ -432,7 +448,7 @@ pub(crate) fn begin(
         return Err(anyhow!("--resume: the checkpoint has rewards of other tasks").into());
     }
     let CurrentSearch { rewards, n_ended, times: before, .. } = saved;
-    Ok(Ongoing { search, plans, misfit, rewards, n_ended, n_counted, before, start })
+    Ok(Ongoing { search, plans, misfit, rewards, n_ended, n_counted, before, start, tuned })
 }
 
 /// A search that an earlier process finished.

@@ -58,6 +58,10 @@ pub(crate) fn summarise(
         learner_updates: agent.learner_updates,
         candidates_scored: stats().map(|s| s.n_ended - s.n_cache_hits).sum::<u64>() + all_probes,
         cache_hits: stats().map(|s| s.n_cache_hits).sum(),
+        tuning_steps: run.job.scene.tune_before_score.map(|tune| {
+            let n_scored = stats().map(|s| s.n_scored()).sum::<u64>();
+            n_scored * tune.steps as u64
+        }),
         history: learns.then(|| run.job.earlier.summary(run.job.scene)),
         tasks: {
             let of_task = |f: &Finished| TaskSummary {

@@ -62,6 +62,9 @@ pub struct Summary {
     pub candidates_scored: u64,
     /// Candidates whose score was known.
     pub cache_hits: u64,
+    /// Training steps that the agent's candidates were given before they were scored, where the scene asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning_steps: Option<u64>,
     /// What the agent learned of earlier runs, where the scene asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistorySummary>,

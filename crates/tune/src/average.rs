@@ -24,8 +24,8 @@ impl WeightAverage {
         Ok(Self { keep: 0.5f64.powf(1.0 / f64::from(half_life)), total: 0.0, values: vec![0.0; n_values] })
     }
 
-    /// Takes in the weights behind a step.
-    pub fn add(&mut self, values: &[f32]) {
+    /// Takes in the weights behind a step, all of them.
+    pub fn add<'a>(&mut self, values: impl Iterator<Item = &'a f32>) {
         self.total = self.keep * self.total + 1.0;
         let share = (1.0 / self.total) as f32;
         self.values.iter_mut().zip(values).for_each(|(average, value)| *average += share * (value - *average));
@@ -44,10 +44,10 @@ mod tests {
     #[test]
     fn a_step_counts_half_as_much_after_each_half_life() {
         let mut average = WeightAverage::new(1, 2.0).unwrap();
-        average.add(&[3.0]);
+        average.add([3.0].iter());
         assert_eq!(average.values(), [3.0]);
         for value in [0.0, 4.0] {
-            average.add(&[value]);
+            average.add([value].iter());
         }
         let half = 0.5f64.sqrt();
         let expected = (3.0 * half * half + 4.0) / (half * half + half + 1.0);

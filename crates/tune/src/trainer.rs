@@ -102,7 +102,7 @@ impl Trainer {
         let LossSettings { distillation, .. } = settings.loss;
         checked("share of distillation", distillation, (0.0..=1.0).contains(&distillation), "from 0 to 1")?;
         checked("longest gradient", settings.clip, settings.clip > 0.0, "above 0")?;
-        let (n_values, n_statistics) = (plan.values().len(), plan.statistics().len());
+        let (n_values, n_statistics) = (plan.values().len(), plan.statistics().count());
         let half_life = (settings.half_life * settings.n_steps as f32).max(1.0);
         let progress = TrainerState {
             settings,
@@ -133,7 +133,7 @@ impl Trainer {
 
     /// All that is needed to go on from here.
     pub fn state(&self) -> TrainerState {
-        let (values, statistics) = (self.plan.values().to_vec(), self.plan.statistics());
+        let (values, statistics) = (self.plan.values().to_vec(), self.plan.statistics().copied().collect());
         TrainerState { values, statistics, ..self.progress.clone() }
     }
 
@@ -191,8 +191,8 @@ impl Trainer {
         }
         self.scaled.iter_mut().zip(gradient).for_each(|(to, g)| *to = factor * g);
         self.progress.optimiser.step(values, &self.scaled, rate);
-        self.progress.average.add(values);
-        self.progress.average_statistics.add(&self.plan.statistics());
+        self.progress.average.add(values.iter());
+        self.progress.average_statistics.add(self.plan.statistics());
         self.progress.step += 1;
         Ok(report)
     }

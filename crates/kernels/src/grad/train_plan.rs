@@ -8,7 +8,6 @@ use secateur_net::{Network, Tensor};
 
 use crate::grad::execute::{GroupState, TrainContext, TrainWorker, buffers};
 use crate::grad::loss::{BatchLoss, StepReport, WeightedLoss};
-use crate::grad::norm::TrainedNorm;
 use crate::grad::parameters::TrainedParameter;
 use crate::grad::placement::Placement;
 use crate::grad::program::{TrainProgram, TrainWork, TrainedKernel};
@@ -209,7 +208,8 @@ impl TrainPlan {
     /// # Errors
     /// A parameter that is no longer finite, by name.
     pub fn network(&self) -> Result<Network, KernelError> {
-        self.network_with(&self.values, &self.statistics())
+        let statistics: Vec<f32> = self.statistics().copied().collect();
+        self.network_with(&self.values, &statistics)
     }
 
     /// The network with other values of its trained parameters, and other running statistics.
@@ -235,9 +235,8 @@ impl TrainPlan {
     }
 
     /// Running means and variances of all BatchNorms, in the order of nodes.
-    pub fn statistics(&self) -> Vec<f32> {
-        let of_norm = |norm: &TrainedNorm| [&norm.running_mean[..], &norm.running_var].concat();
-        self.program.norms.iter().flat_map(of_norm).collect()
+    pub fn statistics(&self) -> impl Iterator<Item = &f32> {
+        self.program.norms.iter().flat_map(|norm| norm.running_mean.iter().chain(&norm.running_var))
     }
 
     /// Takes other values of the trained parameters, and other running statistics.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
 use secateur_net::KeptChannels;
-use secateur_sim::{Evaluate, PluginList, Pool, Prepared, RefitAndScore, Score};
+use secateur_sim::{Evaluate, PluginList, Pool, Prepared, Score};
 use secateur_train::Scheduler;
 
 use super::candidate::AskedCandidate;
@@ -19,6 +19,7 @@ use crate::reporter::Reporter;
 use crate::scene::{Device, HistoryChoice, Scene};
 use crate::spec::RunSpec;
 use crate::threads::thread_pool;
+use crate::training::before_score::evaluator_of;
 
 /// Scores candidates that an [`AskTell`](super::AskTell) of the same scene asks for. A score depends on the network,
 /// the data, the images of the scene and what the candidate keeps, and on nothing else: any evaluator of the scene
@@ -28,6 +29,7 @@ pub struct CandidateEvaluator {
     pub(super) search: Arc<str>,
     pub(super) networks: Arc<[Arc<Prepared>]>,
     pub(super) pool: Pool,
+    pub(super) evaluator: Arc<dyn Evaluate>,
 }
 
 impl CandidateEvaluator {
@@ -44,7 +46,7 @@ impl CandidateEvaluator {
         let mut reporter = Reporter::new(observer);
         let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?;
         let networks = networks.into_iter().map(|network| network.prepared).collect();
-        Ok(Self { search, networks, pool })
+        Ok(Self { search, networks, pool, evaluator: evaluator_of(scene.tune_before_score) })
     }
 
     /// An evaluator of what [`AskTell::worker_inputs`](super::AskTell::worker_inputs) gave, in any process: no scene
@@ -69,9 +71,9 @@ impl CandidateEvaluator {
             )));
         }
         let pool = Pool(Arc::new(thread_pool(threads)?));
-        let search = inputs.search.as_str().into();
+        let (search, evaluator) = (inputs.search.as_str().into(), evaluator_of(inputs.tune));
         let networks = inputs.prepare(&pool).map_err(RunError::Failed)?;
-        Ok(Self { search, networks: networks.into(), pool })
+        Ok(Self { search, networks: networks.into(), pool, evaluator })
     }
 
     /// blake3 of the search whose candidates are scored here.
@@ -79,7 +81,7 @@ impl CandidateEvaluator {
         &self.search
     }
 
-    /// The score of a candidate on the reward images, after the refit that the scene gives walks.
+    /// The score of a candidate on the reward images, after the refit, and the tuning, that the scene gives walks.
     ///
     /// # Errors
     /// A candidate of another search, or of channels that the network does not have; activations that are not finite.
@@ -94,9 +96,9 @@ impl CandidateEvaluator {
             .ok_or_else(|| anyhow!("{}: the scene has no network {}", name(), candidate.network))?;
         let kept = KeptChannels::new(&prepared.groups, candidate.kept.clone()).with_context(name)?;
         let pool = &self.pool.0;
-        let build = RefitAndScore.begin(pool, prepared).with_context(name)?;
+        let build = self.evaluator.begin(pool, prepared).with_context(name)?;
         let network = pool.install(|| build(&kept)).with_context(name)?;
-        RefitAndScore.score(pool, prepared, &network).with_context(name)
+        self.evaluator.score(pool, prepared, &network).with_context(name)
     }
 }
 

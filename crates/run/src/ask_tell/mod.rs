@@ -40,6 +40,7 @@ use crate::search::begin;
 use crate::spec::RunSpec;
 use crate::summary::RunResult;
 use crate::threads::thread_pool;
+use crate::training::before_score::evaluator_of;
 use candidate::ToldScore;
 use evaluator::{check_asked, of_another};
 use exchange::{Exchange, ScoredBefore, ToldScores};
@@ -148,8 +149,12 @@ impl AskTell {
         let networks = prepare::networks((&scene, &plugins), &resolved, &pool, None, &mut reporter)?;
         let networks: Vec<Arc<Prepared>> = networks.into_iter().map(|network| network.prepared).collect();
         let tasks = prepare::tasks(&scene, &resolved);
-        let evaluator =
-            CandidateEvaluator { search: search.clone(), networks: networks.clone().into(), pool: pool.clone() };
+        let evaluator = CandidateEvaluator {
+            search: search.clone(),
+            networks: networks.clone().into(),
+            pool: pool.clone(),
+            evaluator: evaluator_of(scene.tune_before_score),
+        };
         let (exchange, kind) = (Arc::new(Exchange::default()), scene.reward.kind());
         let inputs = Arc::new(WalkingInputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search });
         let (theirs, of_walks) = (exchange.clone(), inputs.clone());

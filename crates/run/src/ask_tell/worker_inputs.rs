@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::build::build;
 use crate::inputs::resolve::Resolved;
 use crate::prepare::{self, Computes};
-use crate::scene::Scene;
+use crate::scene::{Scene, TuneBeforeScore};
 
 /// Changes whenever what is encoded does.
-const MAGIC: &[u8] = b"secateur worker inputs 1\n";
+const MAGIC: &[u8] = b"secateur worker inputs 2\n";
 
 /// All of it.
 #[derive(Serialize, Deserialize)]
@@ -25,6 +25,7 @@ pub(super) struct WorkerInputs {
     /// blake3 of what decides about scores.
     pub(super) search: String,
     pub(super) machine: ScoringMachine,
+    pub(super) tune: Option<TuneBeforeScore>,
     /// In the order in which the tasks name them.
     pairs: Vec<PairInputs>,
 }
@@ -53,8 +54,10 @@ struct PairInputs {
     repair: Repair,
     precision: Precision,
     walk_images: usize,
-    /// Those that walks are refitted on.
+    /// Those that walks are refitted on, and candidates tuned: calibration and refit images begin with the same.
     fitted: Vec<f32>,
+    /// Values of the calibration images and of the refit images among them.
+    n_fitted: [usize; 2],
     reward_images: Vec<f32>,
     labels: Option<Vec<u16>>,
     reward: RewardKind,
@@ -97,10 +100,11 @@ impl WorkerInputs {
         let plugins = PluginList::default();
         let pair = |pair| {
             let computes = Computes { pool: &pool.0, card: None };
-            Ok(PairInputs::of(prepare::inputs((scene, &plugins), resolved, computes, pair)?))
+            let inputs = prepare::inputs((scene, &plugins), resolved, computes, pair)?;
+            Ok(PairInputs::of(inputs, scene.tune_before_score))
         };
         let pairs = prepare::pairs(scene).into_iter().map(pair).collect::<anyhow::Result<_>>()?;
-        Ok(Self { search: search.to_owned(), machine: ScoringMachine::this(), pairs })
+        Ok(Self { search: search.to_owned(), machine: ScoringMachine::this(), tune: scene.tune_before_score, pairs })
     }
 
     pub(super) fn encode(&self) -> anyhow::Result<Vec<u8>> {
@@ -130,17 +134,19 @@ fn named_values(name: &str, values: &Tensor) -> (String, Vec<usize>, Vec<f32>) {
 }
 
 impl PairInputs {
-    fn of(inputs: Inputs) -> Self {
+    fn of(inputs: Inputs, tune: Option<TuneBeforeScore>) -> Self {
         let Inputs { network_index, dataset_index, network, fitted, reward, .. } = inputs;
         let image_len = network.graph().input().len();
-        let fitted = match inputs.repair {
-            Repair::Off => Vec::new(),
-            Repair::Original => fitted.calibration().to_vec(),
-            Repair::Sequential => {
-                let images = fitted.refit();
-                images[..images.len().min(inputs.walk_images.saturating_mul(image_len))].to_vec()
-            }
+        let n_refit = fitted.refit().len() / image_len;
+        let n_tuned = tune.map_or(0, |tune| tune.n_images(n_refit));
+        let [n_calibration, n_refit] = match inputs.repair {
+            Repair::Off => [0, n_tuned],
+            Repair::Original => [fitted.calibration().len() / image_len, n_tuned],
+            Repair::Sequential => [0, n_tuned.max(inputs.walk_images.min(n_refit))],
         };
+        let n_fitted = [n_calibration, n_refit].map(|n| n * image_len);
+        let [calibration, refit] = [&fitted.calibration()[..n_fitted[0]], &fitted.refit()[..n_fitted[1]]];
+        let fitted = if calibration.len() > refit.len() { calibration } else { refit }.to_vec();
         Self {
             network_name: inputs.network_name,
             dataset_name: inputs.dataset_name,
@@ -153,6 +159,7 @@ impl PairInputs {
             precision: inputs.precision,
             walk_images: inputs.walk_images,
             fitted,
+            n_fitted,
             reward_images: reward.images,
             labels: reward.labels,
             reward: reward.kind,
@@ -167,11 +174,7 @@ impl PairInputs {
         let network = Network::new(graph, weights)?;
         let n_values = self.fitted.len();
         ensure!(n_values.is_multiple_of(network.graph().input().len()), "images of another size than the network's");
-        let [n_calibration, n_refit] = match self.repair {
-            Repair::Off => [0, 0],
-            Repair::Original => [n_values, 0],
-            Repair::Sequential => [0, n_values],
-        };
+        let [n_calibration, n_refit] = self.n_fitted;
         let of = |[index, of]: [usize; 2]| IndexOf { index, of };
         Ok(Inputs {
             network_name: self.network_name,

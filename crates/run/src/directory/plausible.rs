@@ -198,7 +198,8 @@ fn check_rewards(
 
 fn check_times(times: SearchTimes) -> anyhow::Result<()> {
     check_time(times.wall)?;
-    check_time(times.evaluation)
+    check_time(times.evaluation)?;
+    check_time(times.tuning)
 }
 
 fn check_time(wall_s: f64) -> anyhow::Result<()> {

@@ -114,6 +114,31 @@ impl MemoryBound {
         Ok(())
     }
 
+    /// Refuses to train candidates of `network` in steps of `batch` images if that takes too much: each takes
+    /// `needed(threads)` bytes, and as many are trained at a time as there are threads, but at most `n_at_once`.
+    ///
+    /// # Errors
+    /// What it would take, what is allowed, and what to do; what `needed` says.
+    pub(crate) fn check_candidate_trainings<E: Into<anyhow::Error>>(
+        &self,
+        network: &Network,
+        needed: impl Fn(usize) -> Result<u64, E>,
+        [n_at_once, batch]: [usize; 2],
+    ) -> anyhow::Result<()> {
+        let n_at_once = n_at_once.min(self.n_threads);
+        let needed = needed(self.n_threads).map_err(Into::into)?.saturating_mul(n_at_once as u64);
+        let allowed = self.allowed(self.n_threads.max(TRAINING_THREADS), weight_bytes(network), 0);
+        ensure!(
+            needed <= allowed,
+            "tuning {n_at_once} of its candidates at a time in steps of {batch} images takes {} of memory, more than the \
+             {} allowed; take a smaller batch, or {}",
+            Bytes(needed),
+            Bytes(allowed),
+            advice(needed)
+        );
+        Ok(())
+    }
+
     /// Refuses a network whose evaluation takes too much memory or work.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use super::reward_fit::{Misfit, reward_misfit, unknown_outputs};
 use super::roots::Roots;
 use super::scale_fit::scale_misfit;
 use crate::scene::{ControlSpec, LabelUse, Scene, SceneError, TaskSpec};
+use crate::training::before_score::bytes_needed;
 
 /// Networks whose activations take more for one image are not tried on one.
 const FIRST_IMAGE_BYTES_MAX: u64 = 16 << 20;
@@ -99,6 +100,9 @@ pub fn resolve_within(scene: &Scene, roots: &Roots, memory: MemoryBound) -> Resu
         let budget = resolve_budget(&scene.budgets[task.budget], &least.0, originals);
         if budget.whole().is_none() && pruned.insert(task.network) {
             problems.check_prunable(task.network, network, &least.0);
+            if let Err(why) = problems.check_tuned(network) {
+                problems.add("tune_before_score", format!("{}: {why:#}", network.name), None);
+            }
             if let Some(why) = scale_misfit(scene, network, &least.0) {
                 problems.add("selection", why, None);
             }
@@ -278,6 +282,15 @@ impl Problems<'_> {
         let evaluation = Evaluation { precision, n_images: self.scene.images.reward };
         self.memory.check_groups(&network.original)?;
         self.memory.check_evaluation(&network.folded, evaluation)
+    }
+
+    /// Whether candidates of a network can be trained before they are scored, where the scene asks for it.
+    fn check_tuned(&self, network: &LoadedNetwork) -> anyhow::Result<()> {
+        let scene = self.scene;
+        let Some(tune) = scene.tune_before_score.filter(|tune| tune.steps > 0) else { return Ok(()) };
+        let needed = |n_threads| bytes_needed(&network.folded, scene.protocol, tune, n_threads);
+        let n_at_once = scene.actors_per_task.saturating_mul(scene.tasks.len());
+        self.memory.check_candidate_trainings(&network.folded, needed, [n_at_once, tune.batch])
     }
 
     /// Pixels of [0, 1] must be of a sane size once they are normalised: squares of them are summed.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::build::build;
 use crate::cache_files;
+use crate::scene::TuneBeforeScore;
 
 /// Rises whenever what is saved, or what it follows from, changes.
 const FORMAT: u32 = 1;
@@ -183,7 +184,7 @@ fn fits((removed, errors): &(Vec<u32>, Vec<f64>), n: usize) -> bool {
 
 /// A hash of all that the score of a walk's candidate follows from beside the kept channels, on this machine; none
 /// where the program cannot tell which build it is.
-pub(crate) fn score_conditions(inputs: &Inputs) -> Option<String> {
+pub(crate) fn score_conditions(inputs: &Inputs, tune: Option<TuneBeforeScore>) -> Option<String> {
     let Inputs { network, protocol, criterion, repair, walk_images, precision, fitted, reward, .. } = inputs;
     let mut hasher = blake3::Hasher::new();
     let (program, build, isa) = (env!("CARGO_PKG_VERSION"), build()?, Isa::detect());
@@ -209,6 +210,11 @@ pub(crate) fn score_conditions(inputs: &Inputs) -> Option<String> {
         Repair::Sequential => hash_numbers(&mut hasher, &refit[..n_walk.min(refit.len())]),
     }
     hash_numbers(&mut hasher, &reward.images);
+    if let Some(tune) = tune.filter(|tune| tune.steps > 0) {
+        hasher.update(format!("{tune:?}").as_bytes());
+        let image_len = network.graph().input().len();
+        hash_numbers(&mut hasher, &refit[..tune.n_images(refit.len() / image_len) * image_len]);
+    }
     Some(hasher.finalize().to_hex().to_string())
 }
 

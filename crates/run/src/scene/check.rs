@@ -14,7 +14,7 @@ use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::choices::{Device, HistoryChoice, Images, RewardChoice};
 use super::file::{DatasetFile, NetworkFile, SceneFile};
 use super::parsed::{BudgetSpec, DatasetSpec, NetworkSpec, SIDES, SceneData, TaskSpec};
-use super::recipes::{Polish, Tune};
+use super::recipes::{Polish, Tune, TuneBeforeScore};
 use super::tasks::{TASKS_MAX, count_tasks, expand_tasks};
 
 /// Longest name; three of them and a budget still fit a file name.
@@ -89,6 +89,7 @@ impl Checker<'_> {
         let budgets = self.budgets(&file.budgets);
         let keep_ratio_min = file.keep_ratio_min.unwrap_or(if paper { 0.2 } else { 0.1 });
         self.ratio("keep_ratio_min", keep_ratio_min);
+        file.tune_before_score.iter().for_each(|tune| self.tune_before_score(tune, &file.images));
         file.polish.iter().for_each(|polish| self.polish(polish));
         file.tune.iter().for_each(|tune| self.tune(tune));
         let controls = self.controls(file.controls.len());
@@ -105,6 +106,7 @@ impl Checker<'_> {
             keep_ratio_min,
             selection: file.selection,
             repair: file.repair.unwrap_or(if paper { Repair::Original } else { Repair::Sequential }),
+            tune_before_score: file.tune_before_score,
             finalists: file.finalists,
             spend_leftover: file.spend_leftover.unwrap_or(!paper),
             refit_in_pairs: file.refit_in_pairs.unwrap_or(!paper),
@@ -285,6 +287,16 @@ impl Checker<'_> {
             self.at_least_one(path, count as u64);
         }
         self.range("walks_per_task", walks_per_task as usize, 1..=WALKS_MAX);
+    }
+
+    fn tune_before_score(&mut self, tune: &TuneBeforeScore, images: &Images) {
+        self.at_least_one("tune_before_score.batch", tune.batch as u64);
+        self.above_zero("tune_before_score.rate", tune.rate);
+        if tune.batch > images.refit {
+            let message = format!("is {}, more than the {} images of `images.refit`", tune.batch, images.refit);
+            let help = "take a smaller batch, or more refit images".to_owned();
+            self.problem_with_help("tune_before_score.batch", message, Some(help));
+        }
     }
 
     fn polish(&mut self, polish: &Polish) {

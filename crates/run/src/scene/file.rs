@@ -14,7 +14,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::choices::{Device, HistoryChoice, Images, LabelUse, RewardChoice};
-use super::recipes::{Polish, Tune};
+use super::recipes::{Polish, Tune, TuneBeforeScore};
 
 /// The one version of the scene format that this program reads and writes.
 pub const SCENE_VERSION: u32 = 1;
@@ -49,6 +49,9 @@ pub struct SceneFile {
     /// How consumers are refitted when a walk is scored; default `Sequential`, and `Original` for profile `Paper`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repair: Option<Repair>,
+    /// How every candidate is trained before it is scored; none: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune_before_score: Option<TuneBeforeScore>,
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     #[serde(default = "default_finalists")]
     pub finalists: usize,

@@ -26,5 +26,5 @@ pub use parsed::{
     BoundSpec, BudgetBound, BudgetSpec, DatasetSpec, KeepSpec, NetworkSpec, SIDES, Scene, SceneData, TaskSpec,
     apply_set,
 };
-pub use recipes::{Polish, Tune, TuneOptimiser};
+pub use recipes::{Polish, Tune, TuneBeforeScore, TuneOptimiser};
 pub use template::template;

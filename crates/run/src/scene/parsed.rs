@@ -14,7 +14,7 @@ use super::agents::{AgentList, AgentSpec, ControlSpec};
 use super::check::check;
 use super::choices::{Device, HistoryChoice, Images, LabelUse, RewardChoice};
 use super::file::{BudgetFile, DatasetFile, KeepFile, KeepRangeFile, NetworkFile, SCENE_VERSION, SceneFile};
-use super::recipes::{Polish, Tune};
+use super::recipes::{Polish, Tune, TuneBeforeScore};
 use super::template::template;
 
 /// A checked scene: read-only, its fields are those of [`SceneData`]. Equal when the values are, wherever they stood.
@@ -47,6 +47,8 @@ pub struct SceneData {
     pub selection: Selection,
     /// How consumers are refitted when a walk is scored.
     pub repair: Repair,
+    /// How every candidate is trained before it is scored, if it is; its batch is no larger than the refit images.
+    pub tune_before_score: Option<TuneBeforeScore>,
     /// Candidates per task that are refitted sequentially at the end, 1..=64.
     pub finalists: usize,
     /// Whether budget left after a walk is spent.
@@ -309,6 +311,7 @@ impl SceneData {
             keep_ratio_min: Some(self.keep_ratio_min),
             selection: self.selection.clone(),
             repair: Some(self.repair),
+            tune_before_score: self.tune_before_score,
             finalists: self.finalists,
             spend_leftover: Some(self.spend_leftover),
             refit_in_pairs: Some(self.refit_in_pairs),

@@ -1,4 +1,4 @@
-//! How the winners of a run are trained.
+//! How networks of a run are trained: winners, and candidates before they are scored.
 
 use serde::{Deserialize, Serialize};
 
@@ -84,4 +84,29 @@ pub enum TuneOptimiser {
     Sgd,
     /// Adam with betas 0.9 and 0.999.
     Adam,
+}
+
+/// A few steps towards the dense network, without labels, that every candidate is trained before it is scored.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TuneBeforeScore {
+    /// Steps, on the first of the refit images; 0 leaves candidates as they are.
+    pub steps: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Highest learning rate of Adam; it falls to 0.
+    pub rate: f32,
+}
+
+impl Default for TuneBeforeScore {
+    fn default() -> Self {
+        Self { steps: 20, batch: 64, rate: 0.0001 }
+    }
+}
+
+impl TuneBeforeScore {
+    /// How many of `n_refit` refit images are seen.
+    pub(crate) fn n_images(&self, n_refit: usize) -> usize {
+        n_refit.min(self.steps.saturating_mul(self.batch))
+    }
 }

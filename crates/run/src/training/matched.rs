@@ -1,8 +1,7 @@
 //! What of a pruned network is held against the dense network when it is polished.
 
-use anyhow::Context;
 use rayon::ThreadPool;
-use secateur_kernels::{Arithmetic, MatchedValue, OutputMatch, Plan};
+use secateur_kernels::{Arithmetic, KernelError, MatchedValue, OutputMatch, Plan};
 use secateur_net::{ChannelGroups, Graph, KeptChannels, NodeId, Op};
 use secateur_sim::{DenseOutputs, Prepared, RewardKind};
 
@@ -27,14 +26,14 @@ pub(super) fn matched_values(graph: &Graph, groups: &ChannelGroups, kept: &KeptC
 
 /// How outputs are held against the dense network's: logits by their divergence, others by squared errors as a share of
 /// their variance, by weight.
-pub(super) fn output_match(prepared: &Prepared, pool: &ThreadPool) -> anyhow::Result<OutputMatch> {
+pub(super) fn output_match(prepared: &Prepared, pool: &ThreadPool) -> Result<OutputMatch, KernelError> {
     if prepared.reward.kind != RewardKind::OutputError {
         return Ok(OutputMatch::Divergence { temperature: 1.0, weight: 1.0 });
     }
     let (outputs, image_len) = (&prepared.reward.outputs, prepared.network.graph().input().len());
     let images = &prepared.refit_images[..prepared.refit_images.len().min(OUTPUT_IMAGES * image_len)];
     let n_outputs = prepared.network.graph().n_classes();
-    let plan = Plan::compile(&prepared.network, Arithmetic::default()).context("the dense network")?;
+    let plan = Plan::compile(&prepared.network, Arithmetic::default())?;
     let mut dense = DenseOutputs::new(outputs);
     for images in images.chunks(16 * image_len) {
         plan.logits(pool, images)?.chunks_exact(n_outputs).for_each(|outputs| dense.add(outputs));

@@ -429,7 +429,7 @@ impl TrainingTask<'_> {
             Recipe::Tune(_) if self.prepared.reward.kind == RewardKind::OutputError => Vec::new(),
             Recipe::Tune(_) => return Ok(None),
         };
-        let outputs = output_match(self.prepared, self.pool)?;
+        let outputs = output_match(self.prepared, self.pool).context("the dense network")?;
         Ok(Some(Teacher { network, outputs, values }))
     }
 }

@@ -18,7 +18,9 @@
 //!   in cost is paid at each. The score is no part of the mixer's state for the same reason.
 //! * What levels leave of the budget is spent on the groups whose error falls most by it; the actions learned from are
 //!   those that were chosen.
-//! * Networks are not fine-tuned between iterations; winners can be fine-tuned with distillation (`tune` in a scene).
+//! * Networks are not fine-tuned between iterations, whose networks are never made. What the last one leaves is
+//!   distilled from the dense network for a few steps before it is scored where a scene asks for it
+//!   (`tune_before_score`), and winners can be fine-tuned with distillation (`tune`).
 //! * [`Profile::Paper`] is meant with `selection: L2` and `repair: Off` in the scene.
 //!
 //! QMIX promises that each agent's own best action is the team's best. A budget that all share takes that away: the
