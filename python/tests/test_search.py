@@ -57,6 +57,25 @@ def test_a_loaded_search_asks_only_for_what_it_was_not_told(tmp_path):
         secateur.Search.load(tmp_path / "search.json", QUICKSTART, sets=[*SMALL, "seed=8"])
 
 
+def test_scores_count_as_they_come_under_async_and_the_same_scores_give_the_same_run(tmp_path):
+    sets = [*SMALL, "scheduler=Async", "controls=[]"]
+    search = secateur.Search(QUICKSTART, out=tmp_path / "run", sets=sets)
+    evaluator, out = search.evaluator(), search.ask(100)
+    assert len(out) == 4, "two actors of two tasks"
+    while out:
+        # The last that came is scored first; what waits longest is scored last.
+        candidate = out.pop()
+        search.tell(candidate, evaluator.score(candidate))
+        new = search.ask(100)
+        assert len(new) <= 1 or not out, "its actor alone goes on"
+        out += new
+    search.save(tmp_path / "search.json")
+    result = search.finish(progress=False)
+    assert search.done and result.summary["walks"] == 12 and result.summary["scheduler"] == "async"
+    again = secateur.Search.load(tmp_path / "search.json", QUICKSTART, out=tmp_path / "again", sets=sets)
+    assert again.ask(100) == [] and timeless(again.finish(progress=False).summary) == timeless(result.summary)
+
+
 def test_what_is_told_twice_elsewhere_or_is_no_score_is_refused():
     search = secateur.Search(QUICKSTART, sets=SMALL)
     candidate, second = search.ask(2)
