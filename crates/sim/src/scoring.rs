@@ -155,14 +155,13 @@ pub fn await_scores(
         if !is_empty {
             world.run_schedule(ScoreArrivals);
         }
-        let is_held_up = |(readiness, end): (&Readiness, &WalkEnd)| {
-            *readiness == Readiness::Retired
-                || end.0.is_some_and(|entity| outlook(&candidates.query(world), entity) == Outlook::Awaited)
-        };
         let goes_on = match late {
             LateScores::TickWaits => false,
             LateScores::ActorWaits => true,
-            LateScores::NextWaits => !actors.query(world).iter().all(is_held_up),
+            LateScores::NextWaits => !actors.query(world).iter().all(|(readiness, end)| {
+                *readiness == Readiness::Retired
+                    || end.0.is_some_and(|entity| outlook(&candidates.query(world), entity) == Outlook::Awaited)
+            }),
         };
         if goes_on {
             return;

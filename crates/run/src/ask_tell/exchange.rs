@@ -207,9 +207,9 @@ impl Exchange {
             let nothing = |state: &mut ExchangeState| state.arrived.is_empty() && !state.is_dropped;
             let waited = self.changed.wait_timeout_while(state, LOOK_EVERY, nothing);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            state.is_waiting = state.arrived.is_empty();
         }
         let arrived = std::mem::take(&mut state.arrived);
+        state.is_waiting = waits && arrived.is_empty();
         for (id, _) in &arrived {
             if let Some(told) = state.told.get_mut(id) {
                 told.arrival = Some(arrival);
@@ -236,6 +236,8 @@ pub(crate) struct ToldScores {
     to_arrive: BTreeMap<CandidateId, (u64, Score)>,
     /// The last of these ticks.
     last_arrival: Option<u64>,
+    /// The last tick in which scores were looked for.
+    looked_in: u64,
     /// Who is asked for the others; without anybody they are computed by the search.
     asks: Option<AskedElsewhere>,
 }
@@ -252,7 +254,7 @@ impl ToldScores {
     pub(crate) fn known(told: Vec<ToldScore>) -> Self {
         let last_arrival = told.iter().filter_map(|told| told.arrival).max();
         let known = told.into_iter().map(|told| (told.id(), told)).collect();
-        Self { known: Arc::new(known), to_arrive: BTreeMap::new(), last_arrival, asks: None }
+        Self { known: Arc::new(known), to_arrive: BTreeMap::new(), last_arrival, looked_in: 0, asks: None }
     }
 
     /// All others are asked for.
@@ -328,13 +330,13 @@ fn take_from_told(
 fn take_arrived(
     mut commands: Commands,
     mut told: ResMut<ToldScores>,
-    (ticks, mut last): (Res<ArrivalTicks>, Local<u64>),
+    ticks: Res<ArrivalTicks>,
     waiting: Query<(Entity, &CandidateId), Awaited>,
     mut failure: ResMut<TickFailure>,
 ) {
     // Looked for again in one tick: no actor goes on without a score.
-    let (now, again) = (ticks.0, *last == ticks.0);
-    *last = now;
+    let now = ticks.0;
+    let again = std::mem::replace(&mut told.looked_in, now) == now;
     let mut arrived = told.arrived_by(now, again);
     // Up to the last tick in which a known score arrived, nothing else did.
     let takes_new = told.last_arrival.is_none_or(|last| now > last) || (again && arrived.is_empty());

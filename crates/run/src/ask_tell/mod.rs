@@ -1,11 +1,11 @@
 //! A search whose candidates are scored by others: they are asked for, and their scores are told.
 //!
 //! The search runs on a thread of its own. Under the scheduler `Lockstep` it waits for the scores of a tick, so that
-//! nothing depends on who scores what, when and in which order. Under `Async` it takes scores as they come, and an actor
-//! goes on as soon as its candidate has one; the tick that each score was taken in is written down with it, and nothing
-//! else depends on time, because the learner goes with the actors here. So what was told is all that there is to save
-//! under both: a search that is loaded walks the same walks again, which takes milliseconds, and asks only for what it
-//! was not told.
+//! nothing depends on who scores what, when and in which order. Under `Async` it takes scores as they come, and an
+//! actor goes on as soon as its candidate has one; the tick that each score was taken in is written down with it, and
+//! nothing else depends on time, because the learner goes with the actors here. So what was told is all that there is
+//! to save under both: a search that is loaded walks the same walks again, which takes milliseconds, and asks only for
+//! what it was not told.
 
 mod candidate;
 mod evaluator;
@@ -113,8 +113,8 @@ impl AskTell {
     /// Reads the scene, prepares its networks and begins to walk.
     ///
     /// # Errors
-    /// As [`crate::run`] before its first walk; a scene with another scheduler than `Lockstep` or `Async`, or for another
-    /// device than the processor.
+    /// As [`crate::run`] before its first walk; a scene with another scheduler than `Lockstep` or `Async`, or for
+    /// another device than the processor.
     pub fn new(spec: &RunSpec, observer: &mut dyn Observer) -> Result<Self, RunError> {
         Self::start(spec, Vec::new(), None, observer)
     }
@@ -196,9 +196,9 @@ impl AskTell {
     }
 
     /// Up to `n` candidates whose scores the search waits for, in the order in which they were made. An empty list
-    /// says that nothing new comes before one that was handed out is told, or that the search is done. Every actor waits
-    /// for the score of its walk, so `actors_per_task` candidates of each task can be scored at a time; under `Lockstep`
-    /// new ones come once all of a tick are told.
+    /// says that nothing new comes before one that was handed out is told, or that the search is done. Every actor
+    /// waits for the score of its walk, so `actors_per_task` candidates of each task can be scored at a time; under
+    /// `Lockstep` new ones come once all of a tick are told.
     ///
     /// # Errors
     /// What stopped the search.
