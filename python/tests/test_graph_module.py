@@ -162,13 +162,15 @@ class Written(Small):
         return self.head(torch.relu(self.second(x.view(len(x), 8, 16, 16))).mean((2, 3)))
 
 
-class Twice(Small):
-    def forward(self, x):
-        x = torch.relu(self.second(torch.relu(self.second(torch.relu(self.first(x))))))
-        return self.head(x.mean((2, 3)))
+class Parametrised(Small):
+    """With a weight that is computed from others."""
+
+    def __init__(self):
+        super().__init__()
+        torch.nn.utils.parametrizations.weight_norm(self.second)
 
 
-@pytest.mark.parametrize(("kind", "why"), [(Written, "numbers of channels are written in its code"), (Twice, "'second' runs twice")])
+@pytest.mark.parametrize(("kind", "why"), [(Written, "numbers of channels are written in its code"), (Parametrised, "weight of 'second' is computed from others")])
 def test_a_class_that_cannot_be_resized_stays_and_a_plain_module_comes_with_the_reason(kind, why):
     torch.manual_seed(5)
     module, images = kind().eval(), torch.randn(3, 3, 16, 16)

@@ -172,7 +172,7 @@ def test_bad_modules_and_tensors_are_refused_by_what_is_wrong(small, tmp_path):
     with pytest.raises(secateur.ModuleError, match="no plan.json"):
         secateur.torch.to_module(tmp_path, small)
     with pytest.raises(secateur.ModuleError, match="expected a torch.nn.Module"):
-        secateur.torch.to_module(tmp_path, None)
+        secateur.torch.to_module(tmp_path, "small")
 
     class Pair(Small):
         def forward(self, x):

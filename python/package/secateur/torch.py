@@ -47,8 +47,8 @@ def to_module(network, module=None, *, tolerance=TOLERANCE):
     float32, with the weights that it had then. Its outputs must be those that are stored to `tolerance`, else ModuleError names
     the first layer that differs; then the module is what it was. Make optimisers afterwards: parameters are new ones.
 
-    Without a module, and with a warning where the class of `module` cannot be resized (numbers of channels in its code, layers that run
-    twice, parametrised weights), a plain torch.nn.Module of the network's operations is returned, which computes the same, trains and
+    Without a module, and with a warning where the class of `module` cannot be resized (numbers of channels in its code, parametrised
+    weights), a plain torch.nn.Module of the network's operations is returned, which computes the same, trains and
     exports; `module` stays what it was.
     """
     import torch
