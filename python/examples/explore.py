@@ -64,7 +64,7 @@ for task in result.tasks:
     points = axis.plot([event["macs"] / 1e6 for event in of_task], [event["reward"] for event in of_task], ".", alpha=0.3)[0]
     if task.accuracy is not None:
         axis.plot(task.macs / 1e6, task.accuracy, "o", color=points.get_color(), label=task.name)
-axis.set(xlabel="million MACs", ylabel="reward of walks (.), accuracy on the test images (o)")
+axis.set(xlabel="million MACs", ylabel="reward of walks (.), test accuracy (o)")
 axis.legend(fontsize=7)
 show(figure, "costs")
 
