@@ -1,8 +1,10 @@
 """Asked and told from Python, a search ends as a run does."""
 
 import concurrent.futures
+import json
 import multiprocessing
 import pickle
+import random
 
 import pytest
 import secateur
@@ -75,6 +77,42 @@ def test_scores_count_as_they_come_under_async_and_the_same_scores_give_the_same
     assert result.summary["walks"] == 12 and result.summary["scheduler"] == "async"
     again = secateur.Search.load(tmp_path / "search.json", QUICKSTART, out=tmp_path / "again", sets=sets)
     assert again.ask(100) == [] and timeless(again.finish(progress=False).summary) == timeless(result.summary)
+
+
+@pytest.mark.parametrize("scheduler", ["Lockstep", "Async"])
+def test_whatever_is_lost_and_wherever_a_search_is_saved_every_walk_counts_once(scheduler, tmp_path):
+    draw, file, sets = random.Random(2), tmp_path / "search.json", [*SMALL, "walks_per_task=20", f"scheduler={scheduler}", "controls=[]"]
+    n_saved = n_lost = 0
+    while True:
+        make = dict(out=tmp_path / "run", sets=sets)
+        search = secateur.Search.load(file, QUICKSTART, **make) if file.exists() else secateur.Search(QUICKSTART, **make)
+        evaluator, out = search.evaluator(), []
+        assert search.n_told <= 40
+        while not search.done and draw.random() > 0.1:
+            while new := search.ask(draw.randint(1, 3)):
+                out += new
+            if draw.random() < 0.1:
+                # Whoever had them is gone.
+                n_lost += len(out)
+                assert search.ask_again() == len(out)
+                out.clear()
+            elif out:
+                candidate = out.pop(draw.randrange(len(out)))
+                search.tell(candidate, evaluator.score(candidate))
+        search.save(file)
+        n_saved += 1
+        if search.done:
+            break
+    result = search.finish(progress=False)
+    assert n_saved > 2 and n_lost > 3
+    with open(tmp_path / "run" / "metrics.jsonl") as lines:
+        walked = [(event["task"], event["walk"]) for event in map(json.loads, lines) if event["event"] == "candidate"]
+    assert sorted(walked) == sorted((task.name, walk) for task in result.tasks for walk in range(20))
+    again = secateur.Search.load(file, QUICKSTART, out=tmp_path / "again", sets=sets)
+    assert timeless(again.finish(progress=False).summary) == timeless(result.summary), "the same scores in the same order"
+    if scheduler == "Lockstep":
+        alone = secateur.run(QUICKSTART, out=tmp_path / "alone", sets=sets, progress=False)
+        assert timeless(result.summary) == timeless(alone.summary)
 
 
 def test_what_is_told_twice_elsewhere_or_is_no_score_is_refused():
