@@ -55,9 +55,12 @@ impl ExchangeState {
 }
 
 impl Exchange {
-    /// `as_they_come`: whether the search takes scores as they come, and not all of a tick's at once.
-    pub(crate) fn new(as_they_come: bool) -> Self {
-        Self { as_they_come, state: Mutex::default(), changed: Condvar::new() }
+    /// `as_they_come`: whether the search takes scores as they come, and not all of a tick's at once; `told` are those
+    /// that are known.
+    pub(crate) fn new(as_they_come: bool, told: &[ToldScore]) -> Self {
+        let told = told.iter().map(|told| (told.id(), told.clone())).collect();
+        let state = ExchangeState { told, ..ExchangeState::default() };
+        Self { as_they_come, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Whether nothing new comes before a candidate that was handed out is told.
@@ -155,14 +158,9 @@ impl Exchange {
         self.state().n_counted
     }
 
-    /// A score that was told before the search was saved; one that was not taken then arrives `again`.
-    pub(crate) fn remember(&self, told: ToldScore, again: bool) {
-        let (id, score) = (told.id(), told.score);
-        let mut state = self.state();
-        state.told.insert(id, told);
-        if again {
-            state.arrived.push((id, score));
-        }
+    /// A score that was told before the search was saved, and not taken then.
+    fn arrive_again(&self, id: CandidateId, score: Score) {
+        self.state().arrived.push((id, score));
     }
 
     /// Whether there will be no more candidates, and all were told.
@@ -292,19 +290,15 @@ fn take_from_told(
     fresh.sort_unstable_by_key(|(_, _, made_by, ..)| made_by.index);
     let mut asked = Vec::new();
     for (entity, id, _, on, kept, macs) in fresh {
-        let known = told.known.get(id).filter(|known| known.kept == kept_digest(kept.0.lists())).cloned();
-        if let Some(known) = known {
-            let asked = told.asks.as_ref().map(|asks| &asks.exchange);
-            let arrives_again = asked.is_some_and(|exchange| exchange.as_they_come) && known.arrival.is_none();
-            let score = known.score;
+        let known = told.known.get(id).filter(|known| known.kept == kept_digest(kept.0.lists()));
+        if let Some(&ToldScore { score, arrival, .. }) = known {
             commands.entity(entity).insert(ScoredElsewhere);
-            match known.arrival {
-                Some(arrival) => drop(told.to_arrive.insert(*id, (arrival, score))),
-                None if arrives_again => {}
-                None => drop(commands.entity(entity).insert(score)),
-            }
-            if let Some(asks) = &told.asks {
-                asks.exchange.remember(known, arrives_again);
+            match (arrival, &told.asks) {
+                (Some(arrival), _) => drop(told.to_arrive.insert(*id, (arrival, score))),
+                (None, Some(AskedElsewhere { exchange, .. })) if exchange.as_they_come => {
+                    exchange.arrive_again(*id, score);
+                }
+                (None, _) => drop(commands.entity(entity).insert(score)),
             }
             continue;
         }

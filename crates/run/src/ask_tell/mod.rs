@@ -153,7 +153,7 @@ impl AskTell {
         let tasks = prepare::tasks(&scene, &resolved);
         let evaluator =
             CandidateEvaluator { search: search.clone(), networks: networks.clone().into(), pool: pool.clone() };
-        let exchange = Arc::new(Exchange::new(scene.scheduler == Scheduler::Async));
+        let exchange = Arc::new(Exchange::new(scene.scheduler == Scheduler::Async, &told));
         let kind = scene.reward.kind();
         let inputs = Arc::new(WalkingInputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search });
         let (theirs, of_walks) = (exchange.clone(), inputs.clone());
