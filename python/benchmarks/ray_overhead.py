@@ -7,8 +7,9 @@
 
 `ray` starts a cluster of this machine, told that it has as many CPUs as there are workers, each of which takes --score-s seconds for a
 candidate: 100 MB of memory each. `simulated` has no Ray: a stub returns what was handed out when its time is over, so that only the search
-and the loop around it are measured. Under Lockstep a tick waits for all of its candidates; a round is one of these. `real` scores a scene's
-candidates by as many workers as `secateur.run` has threads, in turns with that, and compares walks a second and the summaries.
+and the loop around it are measured. Under Lockstep a tick waits for all of its candidates; a round is one of these. Under Async every
+actor waits for its own. `real` scores a scene's candidates by as many workers as `secateur.run` has threads, in turns with that, and
+compares walks a second and the summaries.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from secateur.ray import _score_all
 QUICKSTART = pathlib.Path(__file__).resolve().parents[2] / "scenes" / "quickstart.ron"
 
 
-def search_of(agent, n_out, rounds):
+def search_of(agent, scheduler, n_out, rounds):
     """A search that has about n_out candidates out at a time, `rounds` times; fewer where two are the same."""
     # A loose budget, and nothing spent behind a walk, so that few candidates are.
     both = '["shapes", "textures"]'
@@ -37,6 +38,7 @@ def search_of(agent, n_out, rounds):
         "budgets": "[Macs(ratio: 0.95)]",
         "spend_leftover": False,
         "agent": agent,
+        "scheduler": scheduler,
         "actors_per_task": actors,
         "walks_per_task": actors * rounds,
         "controls": "[]",
@@ -139,7 +141,7 @@ def on_ray(arguments):
             return sleeps(score_s)
 
         n_out = arguments.workers * arguments.in_flight
-        search = search_of(arguments.agent, n_out, arguments.rounds)
+        search = search_of(arguments.agent, arguments.scheduler, n_out, arguments.rounds)
         fleet = Fleet(
             search.worker_inputs(),
             num_workers=arguments.workers,
@@ -162,7 +164,7 @@ def on_ray(arguments):
 
 def simulated(arguments):
     for n_workers in map(int, str(arguments.workers).split(",")):
-        search = search_of(arguments.agent, n_workers * arguments.in_flight, arguments.rounds)
+        search = search_of(arguments.agent, arguments.scheduler, n_workers * arguments.in_flight, arguments.rounds)
         measure(search, Stub(n_workers, arguments.in_flight, arguments.score_s), n_workers, arguments.score_s)
 
 
@@ -218,6 +220,7 @@ def main():
         command.add_argument("--rounds", type=int, default=3, help="how often all of these are out")
         command.add_argument("--score-s", type=float, default=0.2, help="seconds that a candidate takes")
         command.add_argument("--agent", default="Random", help="the scene's agent")
+        command.add_argument("--scheduler", default="Lockstep", help="the scene's scheduler: Lockstep or Async")
     command = commands.add_parser("real")
     command.set_defaults(call=real)
     command.add_argument("scene", type=pathlib.Path)

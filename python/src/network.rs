@@ -7,13 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, ensure};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use secateur::kernels::{Arithmetic, Plan};
+use secateur::kernels::{Arithmetic, OutputAim, Plan};
 use secateur::net::{Cost, Network, Protocol};
-use secateur::run::{CHUNK_IMAGES, NetworkChoices, Roots, WidthPruned, full_costs, load_network_as, thread_pool};
+use secateur::run::{
+    CHUNK_IMAGES, NetworkChoices, Observer, Roots, Stage, StageKind, WidthPruned, full_costs, load_network_as,
+    thread_pool,
+};
 use serde_json::json;
 
 use crate::arrays::ImageArray;
 use crate::errors::{detached, of_argument, of_work};
+use crate::watching::Watching;
 
 /// A network, with all of its channels or some.
 #[pyclass(name = "Network", module = "secateur._secateur", frozen, subclass)]
@@ -59,7 +63,7 @@ impl PyNetwork {
 
     /// What there is to know of the network, as JSON.
     fn _inspect(&self) -> String {
-        let WidthPruned { source, groups, kept, network } = &self.pruned;
+        let WidthPruned { source, groups, kept, network, .. } = &self.pruned;
         let input = network.graph().input();
         let widths = kept.widths();
         let group = |(id, width): (usize, &usize)| {
@@ -98,6 +102,29 @@ impl PyNetwork {
             Ok(Self { pruned, protocol: self.protocol, plan: Mutex::default(), pool: self.pool.clone() })
         };
         detached(py, prune, of_argument)
+    }
+
+    /// The same widths, refitted on images `[N, C, H, W]`; `values`: outputs are any numbers, not the logits of classes.
+    #[pyo3(signature = (images, values, watching=None))]
+    fn _refitted(
+        &self,
+        py: Python<'_>,
+        images: &Bound<'_, PyAny>,
+        values: bool,
+        watching: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let images = self.images(images).map_err(|error| of_argument(py, &error))?;
+        let (input, n) = (self.network().graph().input(), images.len());
+        let images = images.nhwc(py, 0..n, input, &self.pruned.source.preprocessing);
+        let refit = |observer: &mut dyn Observer| {
+            let name = format!("{} on {n} images", self.pruned.source.name);
+            observer.begin(&Stage { kind: StageKind::Refit, name, total: 1, done: 0 });
+            let outputs = if values { OutputAim::Values } else { OutputAim::Softmax };
+            let pruned = self.pruned.refitted(&images, outputs, &self.pool)?;
+            observer.end();
+            Ok(Self { pruned, protocol: self.protocol, plan: Mutex::default(), pool: self.pool.clone() })
+        };
+        Watching::run(py, watching, refit, of_work)
     }
 
     /// Writes model.safetensors, model.onnx, plan.json and cut.py into a folder.

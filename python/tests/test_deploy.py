@@ -10,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 
+import jsonschema
 import pytest
 import secateur
 import yaml
@@ -112,6 +113,67 @@ def test_the_pods_of_the_ray_job_are_pods_of_kubernetes():
         wrong["spec"] = {**wrong["spec"], "container": []}
         with pytest.raises(kubernetes_validate.ValidationError):
             kubernetes_validate.validate(wrong, version, strict=True)
+
+
+def object_of(required=(), **fields):
+    return {"type": "object", "properties": fields, "required": list(required), "additionalProperties": False}
+
+
+TEXT, NUMBER, FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+# KubeRay hands them to `ray start`: a number without quotes is refused.
+START = {"type": "object", "additionalProperties": TEXT}
+POD = {"type": "object"}
+# The fields that KubeRay's ray.io/v1 RayJob has around the pods, as its types and its RayJob CRD (v1.4) name them.
+RAY_JOB = object_of(
+    ["apiVersion", "kind", "metadata", "spec"],
+    apiVersion={"const": "ray.io/v1"},
+    kind={"const": "RayJob"},
+    metadata=object_of(["name"], name=TEXT),
+    spec=object_of(
+        ["entrypoint", "rayClusterSpec"],
+        activeDeadlineSeconds=NUMBER,
+        backoffLimit=NUMBER,
+        entrypoint=TEXT,
+        entrypointNumCpus={"type": "number"},
+        runtimeEnvYAML=TEXT,
+        shutdownAfterJobFinishes=FLAG,
+        submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+        suspend=FLAG,
+        ttlSecondsAfterFinished=NUMBER,
+        rayClusterSpec=object_of(
+            ["headGroupSpec"],
+            rayVersion=TEXT,
+            enableInTreeAutoscaling=FLAG,
+            autoscalerOptions=object_of(idleTimeoutSeconds=NUMBER, upscalingMode={"enum": ["Default", "Aggressive", "Conservative"]}),
+            headGroupSpec=object_of(["rayStartParams", "template"], rayStartParams=START, serviceType=TEXT, template=POD),
+            workerGroupSpecs={
+                "type": "array",
+                "items": object_of(
+                    ["groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"],
+                    groupName=TEXT,
+                    replicas=NUMBER,
+                    minReplicas=NUMBER,
+                    maxReplicas=NUMBER,
+                    numOfHosts=NUMBER,
+                    rayStartParams=START,
+                    template=POD,
+                ),
+            },
+        ),
+    ),
+)
+
+
+def test_around_its_pods_the_ray_job_has_the_fields_of_kuberay():
+    _, job = yaml.safe_load_all((DEPLOY / "kuberay" / "search.yaml").read_text())
+    jsonschema.validate(job, RAY_JOB)
+    # The check can fail: on a field of another name, and on a number where `ray start` needs text.
+    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["rayStartParams"]["num-cpus"] = 15
+    with pytest.raises(jsonschema.ValidationError, match="15 is not of type 'string'"):
+        jsonschema.validate(job, RAY_JOB)
+    job["spec"]["backOffLimit"] = job["spec"].pop("backoffLimit")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(job, RAY_JOB)
 
 
 def test_the_ray_job_fits_its_image_its_volume_and_this_package():

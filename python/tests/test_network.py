@@ -73,6 +73,36 @@ def test_pruning_keeps_the_channels_of_largest_norm_and_costs_what_it_says(netwo
     numpy.testing.assert_array_equal(network.prune(1.0).logits(images), network.logits(images))
 
 
+def test_repaired_on_images_a_network_stays_nearer_to_what_it_was(network, tmp_path):
+    draw = numpy.random.default_rng(5)
+    means = draw.uniform(40, 200, (120, 3, 1, 1))
+    images = numpy.clip(means + draw.normal(0, 40, (120, *network.inspect()["input"])), 0, 255).astype(numpy.uint8)
+    before, told = network.logits(images[60:]), []
+    cut = network.prune(0.6)
+    repaired = network.prune(0.6, images[:60], progress=lambda *stage: told.append(stage))
+    assert repaired.widths == cut.widths and repaired.macs == cut.macs
+    error = lambda pruned: float(((pruned.logits(images[60:]) - before) ** 2).mean())
+    assert error(repaired) < 0.5 * error(cut), "on images that the refit did not see"
+    assert told[0][0] == "refit" and "60 images" in told[0][1]
+    # As the same floats, on any number of threads, and in its files: the same network.
+    one = secateur.Network.load(MODELS[0], threads=1).prune(0.6, images[:60])
+    numpy.testing.assert_array_equal(one.logits(images), repaired.logits(images))
+    repaired.save(tmp_path / "repaired")
+    again = secateur.Network.load(tmp_path / "repaired" / "model.safetensors")
+    numpy.testing.assert_array_equal(again.logits(images), repaired.logits(images))
+    as_onnx = secateur.Network.from_onnx((tmp_path / "repaired" / "model.onnx").read_bytes(), mean=[0.0] * 3, std=[1.0] * 3)
+    floats = draw.standard_normal((4, *network.inspect()["input"])).astype(numpy.float32)
+    numpy.testing.assert_allclose(as_onnx.logits(floats), repaired.logits(floats), rtol=1e-4, atol=1e-4)
+    # Outputs that are any numbers are kept one by one.
+    assert error(network.prune(0.6, images[:60], outputs="values")) < error(cut)
+    with pytest.raises(secateur.ArgumentError, match="outputs: expected 'logits' or 'values', got 'classes'"):
+        network.prune(0.6, images, outputs="classes")
+    with pytest.raises(secateur.ArgumentError, match=r"expected shape \[N, 3, 32, 32\]"):
+        network.prune(0.6, images[..., 1:])
+    with pytest.raises(secateur.SecateurError, match="image"):
+        network.prune(0.6, images[:0])
+
+
 def test_bad_widths_and_images_are_refused_by_what_is_wrong(network, images):
     def refused(pattern, call):
         with pytest.raises(secateur.ArgumentError, match=pattern):

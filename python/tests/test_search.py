@@ -1,8 +1,10 @@
 """Asked and told from Python, a search ends as a run does."""
 
 import concurrent.futures
+import json
 import multiprocessing
 import pickle
+import random
 
 import pytest
 import secateur
@@ -55,6 +57,59 @@ def test_a_loaded_search_asks_only_for_what_it_was_not_told(tmp_path):
     assert second.n_told == 1
     with pytest.raises(secateur.ArgumentError, match="`seed` is 7 there and 8 here"):
         secateur.Search.load(tmp_path / "search.json", QUICKSTART, sets=[*SMALL, "seed=8"])
+
+
+def test_scores_count_as_they_come_under_async_and_the_same_scores_give_the_same_run(tmp_path):
+    sets = [*SMALL, "scheduler=Async", "controls=[]"]
+    search = secateur.Search(QUICKSTART, out=tmp_path / "run", sets=sets)
+    evaluator, out, n_together = search.evaluator(), [], []
+    while not search.done:
+        while new := search.ask(100):
+            out += new
+        n_together.append(len(out))
+        if out:
+            # The last that came is scored first; what waits longest is scored last.
+            candidate = out.pop()
+            search.tell(candidate, evaluator.score(candidate))
+    assert n_together[0] == 4 and n_together[3] > 1, "two actors of two tasks, of which one goes on with every score"
+    search.save(tmp_path / "search.json")
+    result = search.finish(progress=False)
+    assert result.summary["walks"] == 12 and result.summary["scheduler"] == "async"
+    again = secateur.Search.load(tmp_path / "search.json", QUICKSTART, out=tmp_path / "again", sets=sets)
+    assert again.ask(100) == [] and timeless(again.finish(progress=False).summary) == timeless(result.summary)
+
+
+@pytest.mark.parametrize("scheduler", ["Lockstep", "Async"])
+def test_whatever_is_lost_and_wherever_a_search_is_saved_every_walk_counts_once(scheduler, tmp_path):
+    draw, file, sets = random.Random(2), tmp_path / "search.json", [*SMALL, "walks_per_task=20", f"scheduler={scheduler}", "controls=[]"]
+    make, n_lost = dict(out=tmp_path / "run", sets=sets), 0
+    for until in (1, 6, 15, 28, 40):
+        search = secateur.Search.load(file, QUICKSTART, **make) if file.exists() else secateur.Search(QUICKSTART, **make)
+        evaluator, out, n_steps = search.evaluator(), [], 0
+        while not search.done and (search.n_told < until or until == 40):
+            while new := search.ask(3):
+                out += new
+            n_steps += 1
+            if n_steps % 4 == 0:
+                # Whoever had them is gone.
+                n_lost += len(out)
+                assert search.ask_again() == len(out)
+                out.clear()
+            elif out:
+                candidate = out.pop(draw.randrange(len(out)))
+                search.tell(candidate, evaluator.score(candidate))
+        search.save(file)
+    result = search.finish(progress=False)
+    assert n_lost > 10
+    with open(tmp_path / "run" / "metrics.jsonl") as lines:
+        walked = [(event["task"], event["walk"]) for event in map(json.loads, lines) if event["event"] == "candidate"]
+    assert sorted(walked) == sorted((task.name, walk) for task in result.tasks for walk in range(20))
+    again = secateur.Search.load(file, QUICKSTART, out=tmp_path / "again", sets=sets)
+    assert again.ask(3) == [] and again.done
+    assert timeless(again.finish(progress=False).summary) == timeless(result.summary), "the same scores in the same order"
+    if scheduler == "Lockstep":
+        alone = secateur.run(QUICKSTART, out=tmp_path / "alone", sets=sets, progress=False)
+        assert timeless(result.summary) == timeless(alone.summary)
 
 
 def test_what_is_told_twice_elsewhere_or_is_no_score_is_refused():

@@ -104,6 +104,17 @@ def small():
 EXAMPLE = torch.zeros(1, 3, 16, 16)
 
 
+def test_a_module_gets_the_weights_of_a_repaired_network(small):
+    images = torch.rand(80, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    network = secateur.torch.from_module(small, EXAMPLE)
+    with torch.no_grad():
+        before = small(images[40:])
+    repaired, error = network.prune(0.5, images[:40]), lambda pruned: abs(pruned.logits(images[40:]) - before.numpy()).mean()
+    assert error(repaired) < 0.5 * error(network.prune(0.5))
+    cut = secateur.torch.to_module(repaired, small)
+    assert cut is small and cut.first.out_channels == 4 and difference(repaired, cut, images) < 1e-4
+
+
 def test_a_task_of_a_run_is_cut_into_the_users_module(small, tmp_path):
     torch.onnx.export(small, torch.randn(2, 3, 32, 32), str(tmp_path / "small.onnx"), dynamo=False, dynamic_axes={"input": {0: "batch"}}, input_names=["input"])
     scene = {
@@ -161,7 +172,7 @@ def test_bad_modules_and_tensors_are_refused_by_what_is_wrong(small, tmp_path):
     with pytest.raises(secateur.ModuleError, match="no plan.json"):
         secateur.torch.to_module(tmp_path, small)
     with pytest.raises(secateur.ModuleError, match="expected a torch.nn.Module"):
-        secateur.torch.to_module(tmp_path, None)
+        secateur.torch.to_module(tmp_path, "small")
 
     class Pair(Small):
         def forward(self, x):

@@ -156,6 +156,117 @@ fn what_is_told_twice_or_elsewhere_or_is_no_score_is_refused() {
     assert!(search.evaluator().score(&wide).unwrap_err().to_string().contains("100000"));
 }
 
+/// The walks of `agent` in `metrics.jsonl`: task, number, reward.
+fn walks_of_metrics(out: &Path, agent: &str) -> Vec<(String, u64, f64)> {
+    let mut walks: Vec<_> = timeless::events(out)
+        .iter()
+        .filter(|line| line["event"] == "candidate" && line["agent"] == agent)
+        .map(|line| {
+            let (task, reward) = (line["task"].as_str().unwrap().to_owned(), line["reward"].as_f64().unwrap());
+            (task, line["walk"].as_u64().unwrap(), reward)
+        })
+        .collect();
+    walks.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    walks
+}
+
+/// All candidates up to where nothing new comes before one is told.
+fn ask_all(search: &AskTell) -> Vec<AskedCandidate> {
+    let asked = std::iter::from_fn(|| Some(search.ask(100).unwrap()).filter(|asked| !asked.is_empty()));
+    asked.flatten().collect()
+}
+
+/// As [`spec`], with scores that count as they come.
+fn as_they_come(out: &Path) -> RunSpec {
+    let mut spec = spec(out);
+    spec.sets.push("scheduler=Async".into());
+    spec
+}
+
+#[test]
+fn an_actor_whose_candidate_is_told_goes_on_while_others_wait_under_async_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    for (spec, goes_on) in [(as_they_come(&out), true), (spec(&out), false)] {
+        let search = AskTell::new(&spec, &mut ()).unwrap();
+        let first = ask_all(&search);
+        assert_eq!(first.len(), 4, "two actors of two tasks");
+        search.tell(&first[2], search.evaluator().score(&first[2]).unwrap()).unwrap();
+        let next = ask_all(&search);
+        assert_eq!(next.len(), usize::from(goes_on));
+        assert!(next.iter().all(|next| next.task == first[2].task && !first.contains(next)));
+    }
+}
+
+/// Tells what was asked one by one, newest first, so that the oldest waits for as long as it can.
+fn drive_out_of_order(search: &AskTell, mut stop: impl FnMut() -> bool) -> Vec<AskedCandidate> {
+    let (mut all, mut open) = (Vec::new(), Vec::new());
+    while !search.is_done() && !stop() {
+        let asked = ask_all(search);
+        all.extend(asked.clone());
+        open.extend(asked);
+        if let Some(candidate) = open.pop() {
+            search.tell(&candidate, search.evaluator().score(&candidate).unwrap()).unwrap();
+        }
+    }
+    all
+}
+
+#[test]
+fn scores_that_count_as_they_come_are_each_counted_once_and_give_the_same_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, file) = (dir.path().join("run"), dir.path().join("search.json"));
+    let search = AskTell::new(&as_they_come(&out), &mut ()).unwrap();
+    drive_out_of_order(&search, || false);
+    search.save(&file).unwrap();
+    let best = search.best();
+    search.finish(&mut ()).unwrap();
+    let walks = walks_of_metrics(&out, "mtacp");
+    let numbers: Vec<_> = walks.iter().map(|(task, walk, _)| (task.clone(), *walk)).collect();
+    let mut once = numbers.clone();
+    once.dedup();
+    assert_eq!((numbers.len(), once.len()), (16, 16), "eight walks of two tasks, each once");
+    assert_eq!(told_best(&best), best_of_metrics(&out, "mtacp"));
+    let summary = timeless::summary(&out);
+    assert_eq!((&summary["scheduler"], &summary["walks"]), (&"async".into(), &16.into()));
+    let log = fs::read_to_string(out.join("log.txt")).unwrap();
+    assert!(log.contains("count in the order in which they came"), "{log}");
+    // What was told, and when, is all that the run follows from.
+    let again = dir.path().join("again");
+    let loaded = AskTell::load(&as_they_come(&again), &file, &mut ()).unwrap();
+    while !loaded.is_done() {
+        assert_eq!(loaded.ask(100).unwrap(), []);
+    }
+    loaded.finish(&mut ()).unwrap();
+    assert_eq!(timeless::summary(&again), summary);
+    // But for the learner's clock, and controls, whose learners' threads depend on time.
+    assert_eq!(walks_of_metrics(&again, "mtacp"), walks);
+}
+
+#[test]
+fn a_search_that_was_saved_while_scores_came_goes_on_with_all_that_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    for n_before in [1, 4, 9, 14] {
+        let (out, file) = (dir.path().join(format!("run{n_before}")), dir.path().join("search.json"));
+        let half = AskTell::new(&as_they_come(&out), &mut ()).unwrap();
+        let mut n_told = 0;
+        drive_out_of_order(&half, || {
+            n_told += 1;
+            n_told > n_before
+        });
+        // Until it took them.
+        ask_all(&half);
+        half.save(&file).unwrap();
+        let n_told = half.n_told();
+        drop(half);
+        let goes_on = AskTell::load(&as_they_come(&out), &file, &mut ()).unwrap();
+        let after = drive_out_of_order(&goes_on, || false);
+        assert_eq!(n_told + after.len(), goes_on.n_told(), "nothing that was told is asked again");
+        goes_on.finish(&mut ()).unwrap();
+        assert_eq!(walks_of_metrics(&out, "mtacp").len(), 16);
+    }
+}
+
 #[test]
 fn a_search_that_nobody_tells_anything_ends_when_it_is_dropped() {
     let dir = tempfile::tempdir().unwrap();
@@ -170,7 +281,7 @@ fn a_search_that_nobody_tells_anything_ends_when_it_is_dropped() {
 #[test]
 fn scenes_whose_scores_would_depend_on_time_or_device_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for (set, what) in [("scheduler=Async", "Lockstep"), ("device=Gpu", "processor")] {
+    for (set, what) in [("scheduler=BoundedLag(max: 2)", "Lockstep"), ("device=Gpu", "processor")] {
         let mut spec = spec(&dir.path().join("run"));
         spec.sets.push(set.into());
         for error in

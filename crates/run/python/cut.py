@@ -54,6 +54,10 @@ class CutError(ValueError):
     """Why a module is not cut."""
 
 
+class CannotResize(CutError):
+    """Why no module of this class is: its code cannot do with fewer channels."""
+
+
 def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
     """Cuts `module` in place by the plan in `folder`, and returns it."""
     plan = read_plan(pathlib.Path(folder) / "plan.json")
@@ -63,7 +67,7 @@ def cut(module, folder=pathlib.Path(__file__).parent, tolerance=TOLERANCE):
     before = [(m, {**vars(m)}, {**m._parameters}, {**m._buffers}) for m in module.modules()]
     module.eval()
     try:
-        calls, _ = run(module, plan, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")
+        calls, _ = run(module, plan, CutError, f"the module does not run on images of shape {plan['check']['images']}, which the plan is for")
         pairs = pair_all(plan["layers"], calls, goes_on=plan["check"]["output"] is None)
         of_pairs = [layer for pair in pairs for layer in pair.affine]
         constants = [(layer, *found) for layer in plan["layers"] if layer not in of_pairs for found in find_constants(layer, module)]
@@ -228,13 +232,13 @@ def is_mark(found, expected, tolerance):
     return all(abs(found[key] - expected[key]) <= tolerance * expected["rms"] for key in expected)
 
 
-def run(module, plan, problem):
-    """The layers that the module runs on the plan's images, in order, and its outputs."""
+def run(module, plan, failure, problem):
+    """The layers that the module runs on the plan's images, in order, and its outputs; a module that does not run is a `problem`."""
     calls, alive, paths = [], [], {m: path for path, m in module.named_modules()}
 
     def note(layer, images, options, output):
         if any(call.module is layer for call in calls) and [*layer.parameters()]:
-            raise CutError(f"layer '{paths[layer]}' runs twice: its weights cannot fit both places; make it two layers, load the weights into both, and prune that")
+            raise CannotResize(f"layer '{paths[layer]}' runs twice: its weights cannot fit both places; make it two layers, load the weights into both, and prune that")
         image = images[0] if images else next(iter(options.values()))
         # Kept, so that no other tensor takes their place in memory.
         alive.extend((image, output))
@@ -250,7 +254,7 @@ def run(module, plan, problem):
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         if isinstance(error, CutError):
             raise
-        raise CutError(f"{problem} ({str(error).splitlines()[0]}{place(error)})") from error
+        raise failure(f"{problem} ({str(error).splitlines()[0]}{place(error)})") from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -341,7 +345,7 @@ def pair_all(layers, calls, goes_on):
 
 def check_module(call):
     if "weight" not in call.module._parameters and hasattr(call.module, "weight"):
-        raise CutError(f"the weight of '{call.path}' is computed from others: call torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm first")
+        raise CannotResize(f"the weight of '{call.path}' is computed from others: call torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm first")
     if isinstance(call.module, BatchNorm) and call.module.running_mean is None:
         raise CutError(f"BatchNorm '{call.path}' keeps no running statistics: what it computes depends on the batch, so that no plan fits")
 
@@ -534,7 +538,7 @@ def find_constants(layer, module):
             known = [known for known in tensors if known == name or ends(known, name)]
             if len(known) != 1:
                 if is_folded or layer["cut_shape"] != layer["shape"]:
-                    raise CutError(f"the constant '{name}' ({op}) behind '{layer['module'] or layer['name']}' is no parameter of the module: make it one, export again, and prune that")
+                    raise CannotResize(f"the constant '{name}' ({op}) behind '{layer['module'] or layer['name']}' is no parameter of the module: make it one, export again, and prune that")
                 continue
             path, _, key = known[0].rpartition(".")
             yield module.get_submodule(path), key, (op if is_folded else None)
@@ -583,6 +587,7 @@ def compare(module, plan, pairs, tolerance):
     calls, output = run(
         module,
         plan,
+        CannotResize,
         f"the module does not run without the channels that the plan removes{unequal(plan)}; it seems that numbers of channels are written in its code: take them"
         " from tensors and layers there, as in `x.shape[1] // 2` or `self.conv.in_channels`, and cut again, or spare these channels in the scene with `keep`",
     )

@@ -6,10 +6,10 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use secateur_rl::{Agent, AgentEntry, EnvironmentSpec, ErrorWeights, RlError, TaskPlans, build_planned};
 use secateur_sim::{
-    EndsAfter, Evaluator, ProcessEvent, RefitAndScore, Score, Settings, Step, StepTimes, TaskSetup, TaskStats,
-    measure_steps,
+    EndsAfter, Evaluator, LateScores, ProcessEvent, RefitAndScore, Score, Settings, Step, StepTimes, TaskSetup,
+    TaskStats, measure_steps,
 };
-use secateur_train::{SavedTask, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
+use secateur_train::{SavedTask, Scheduler, Search, SearchEvent, SearchSetup, TaskResult, TrainError};
 
 use crate::ask_tell::exchange::ToldScores;
 use crate::card::Card;
@@ -122,6 +122,10 @@ impl Run<'_> {
         self.choose_sources(plan)?;
         let told = self.job.told.as_ref().filter(|_| before.is_empty());
         let mut ongoing = begin(&self.job, plan, saved, told)?;
+        if told.is_some() && self.job.scene.scheduler == Scheduler::Async {
+            let note = "the scores of its candidates were told, and count in the order in which they came";
+            self.journal.reporter.note(&format!("{}: {note}", plan.agent.word));
+        }
         self.note_beginning(plan, &ongoing)?;
         self.scores.lend(ongoing.search.world_mut());
         let n_walks = plan.walks_per_task * self.job.tasks.iter().filter(|task| task.is_searched).count() as u64;
@@ -376,6 +380,8 @@ pub(crate) fn begin(
     scores: Option<&ToldScores>,
 ) -> Result<Ongoing, RunError> {
     let scene = job.scene;
+    // Scores count as they come, which is written down; the learner goes with the actors, so that all else follows.
+    let as_they_come = scores.is_some() && scene.scheduler == Scheduler::Async;
     let setup = SearchSetup {
         pool: job.pool.clone(),
         settings: settings(scene, plan),
@@ -384,7 +390,7 @@ pub(crate) fn begin(
         agent: plan.settings,
         seed: scene.seed,
         queue_capacity: scene.queue_capacity,
-        scheduler: scene.scheduler,
+        scheduler: if as_they_come { Scheduler::Lockstep } else { scene.scheduler },
         executor: scene.executor,
     };
     let mut app = job.plugins.app(&scene.plugins)?;
@@ -417,6 +423,9 @@ pub(crate) fn begin(
         Ok(agent)
     };
     let mut search = Search::with_agent(app, &setup, build).map_err(|error| RunError::Failed(error.into()))?;
+    if as_they_come {
+        search.world_mut().insert_resource(LateScores::NextWaits);
+    }
     let start = Instant::now();
     let forgets_scores = job.card.as_ref().is_some_and(Card::forgets_scores);
     let Some(saved) = saved else {

@@ -1,4 +1,4 @@
-//! A network with channels removed down to given widths, apart from any scene.
+//! A network with channels removed down to given widths, apart from any scene, and refitted on images if there are any.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
 use secateur_formats::{StagedFile, stage_network};
-use secateur_kernels::{Norm, channel_norms};
+use secateur_kernels::{Effort, Norm, OutputAim, RefitAim, RefitData, SequentialRefit, channel_norms};
 use secateur_net::{ChannelGroups, KeptChannels, Network, Protocol, drop_zero_biases, prune};
 use secateur_onnx::{Compacted, NormNodes, OnnxDocument};
 
 use crate::directory::cut_plan::{CUT_SCRIPT, CutPlan};
 use crate::inputs::load::LoadedNetwork;
 
-/// A network that lost the channels of least norm, without any image; weights of the others are what they were.
+/// A network that lost channels: those of least norm, weights of the others being what they were, unless it was
+/// [refitted](Self::refitted).
 #[derive(Clone, Debug)]
 pub struct WidthPruned {
     /// The network it was.
@@ -24,6 +25,8 @@ pub struct WidthPruned {
     pub kept: KeptChannels,
     /// What is left, with BatchNorm folded.
     pub network: Network,
+    /// The same with biases that are zero, if it was refitted.
+    refitted: Option<Network>,
 }
 
 impl WidthPruned {
@@ -73,7 +76,22 @@ impl WidthPruned {
 
     fn keep(source: Arc<LoadedNetwork>, groups: ChannelGroups, kept: KeptChannels) -> anyhow::Result<Self> {
         let network = drop_zero_biases(&prune(&source.folded, &groups, &kept)?);
-        Ok(Self { source, groups, kept, network })
+        Ok(Self { source, groups, kept, network, refitted: None })
+    }
+
+    /// The same widths, refitted on images `[N, H, W, C]` that the network expects, as the last refit of a run does:
+    /// channels are chosen anew by what their readers lose, and the weights of what reads pruned channels make up for
+    /// those that are gone, so that as little as possible changes of the outputs, which `outputs` says how to compare.
+    ///
+    /// # Errors
+    /// No images, or images of another size; values that are not finite.
+    pub fn refitted(&self, images: &[f32], outputs: OutputAim, pool: &rayon::ThreadPool) -> anyhow::Result<Self> {
+        let Self { source, groups, .. } = self;
+        let aim = RefitAim { effort: Effort::Thorough, outputs };
+        let data = RefitData::new(pool, &source.folded, groups, images, aim)?;
+        let (refitted, kept) = SequentialRefit::new(pool, &source.folded, groups, &data).run(&self.kept, true)?;
+        let network = drop_zero_biases(&refitted);
+        Ok(Self { source: source.clone(), groups: groups.clone(), kept, network, refitted: Some(refitted) })
     }
 
     /// Writes what a run writes for a task, but for a certificate: `model.safetensors`, `model.onnx`, and `plan.json`
@@ -84,12 +102,12 @@ impl WidthPruned {
     pub fn write(&self, folder: &Path, pool: &rayon::ThreadPool) -> anyhow::Result<()> {
         let at = || format!("'{}'", folder.display());
         std::fs::create_dir_all(folder).with_context(at)?;
-        let Self { source, groups, kept, network } = self;
+        let Self { source, groups, kept, network, refitted } = self;
         let pruned = Compacted { folded: &source.folded, groups, kept, network };
         let (document, original) = match &source.document {
             Some(document) => {
                 // A document has places for the biases of zero that the network needs no more.
-                let network = prune(&source.folded, groups, kept)?;
+                let network = refitted.clone().map_or_else(|| prune(&source.folded, groups, kept), Ok)?;
                 let pruned = Compacted { network: &network, ..pruned };
                 (document.pruned(&pruned, NormNodes::Kept)?, Some(document.document()))
             }

@@ -107,7 +107,9 @@ pub use repair::{BatchSize, BuildBatch, build_batch, recall_scores, repair_candi
 pub use restart::restart_actors;
 pub use reward_images::{RewardImages, RewardInputs, class_divergence, largest_output, whole_output};
 pub use score::{EarlierScores, RewardKind, Score, ScoreCache, unpack};
-pub use scoring::{LateScores, ScoreArrivals, await_scores, score_candidates, settle_actors, share_scores};
+pub use scoring::{
+    ArrivalTicks, LateScores, ScoreArrivals, await_scores, score_candidates, settle_actors, share_scores,
+};
 pub use select::select_channels;
 pub use selection::Selection;
 pub use step_times::{StepTimes, measure_steps};
@@ -199,6 +201,7 @@ pub fn add_process(app: &mut App) {
     );
     app.add_systems(BuildBatch, build_batch);
     app.init_resource::<BatchSize>();
+    app.init_resource::<ArrivalTicks>();
     app.init_resource::<LateScores>();
     app.init_resource::<EventLog>();
 }

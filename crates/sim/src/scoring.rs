@@ -35,10 +35,17 @@ pub enum LateScores {
     TickWaits,
     /// Its actor waits: it sees no layer and begins no walk until a later tick finds the score. The others go on.
     ActorWaits,
+    /// As `ActorWaits`, but where no actor goes on the tick waits for the next score. No tick is empty then, so that
+    /// results follow from the ticks ([`ArrivalTicks`]) that scores arrive in, and can be had again.
+    NextWaits,
 }
 
+/// Ticks in which scores could arrive, because candidates waited for theirs.
+#[derive(Resource, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArrivalTicks(pub u64);
+
 /// The schedule of systems that bring the scores, or the faults, of candidates that are [`ScoredElsewhere`]. It runs
-/// once in a tick that has such candidates; where the tick waits for them, until none is left.
+/// once in a tick that has such candidates; where the tick waits for them, until none is left or an actor goes on.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -125,9 +132,18 @@ pub fn score_candidates(
 }
 
 /// Lets scores from elsewhere arrive, and waits for them where the tick is to wait, by running [`ScoreArrivals`].
-pub fn await_scores(world: &mut World, awaited: &mut QueryState<(&CandidateId, &OnTask), Awaited>) {
+pub fn await_scores(
+    world: &mut World,
+    awaited: &mut QueryState<(&CandidateId, &OnTask), Awaited>,
+    candidates: &mut QueryState<Known<'static>>,
+    actors: &mut QueryState<(&Readiness, &WalkEnd), With<Actor>>,
+) {
+    if awaited.iter(world).next().is_some() {
+        world.resource_mut::<ArrivalTicks>().0 += 1;
+    }
     while awaited.iter(world).next().is_some() && world.resource::<TickFailure>().0.is_none() {
-        let waits = *world.resource::<LateScores>() == LateScores::TickWaits;
+        let late = *world.resource::<LateScores>();
+        let waits = late != LateScores::ActorWaits;
         let is_empty = world.resource::<Schedules>().get(ScoreArrivals).is_none_or(|s| s.systems_len() == 0);
         if waits && is_empty {
             let first = awaited.iter(world).map(|(id, on)| (*id, on.task)).min_by_key(|(id, _)| *id);
@@ -139,7 +155,15 @@ pub fn await_scores(world: &mut World, awaited: &mut QueryState<(&CandidateId, &
         if !is_empty {
             world.run_schedule(ScoreArrivals);
         }
-        if !waits {
+        let goes_on = match late {
+            LateScores::TickWaits => false,
+            LateScores::ActorWaits => true,
+            LateScores::NextWaits => !actors.query(world).iter().all(|(readiness, end)| {
+                *readiness == Readiness::Retired
+                    || end.0.is_some_and(|entity| outlook(&candidates.query(world), entity) == Outlook::Awaited)
+            }),
+        };
+        if goes_on {
             return;
         }
         if awaited.iter(world).next().is_some() {

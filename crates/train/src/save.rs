@@ -7,9 +7,9 @@ use bevy_ecs::prelude::*;
 use bevy_ecs::query::QueryData;
 use secateur_rl::Policy;
 use secateur_sim::{
-    Actor, ActorBundle, Budget, BudgetWall, CandidateBundle, CandidateId, Finalists, KeepRatio, Kept, Macs, MadeBy,
-    Observation, ObservationSpace, OnTask, PruneTask, PrunedNetwork, Readiness, Realised, RestartPoint, Restarts,
-    Reward, ScoreCache, Spent, StepReward, TaskStats, Walk, WalkEnd, unpack,
+    Actor, ActorBundle, ArrivalTicks, Budget, BudgetWall, CandidateBundle, CandidateId, Finalists, KeepRatio, Kept,
+    Macs, MadeBy, Observation, ObservationSpace, OnTask, PruneTask, PrunedNetwork, Readiness, Realised, RestartPoint,
+    Restarts, Reward, ScoreCache, Spent, StepReward, TaskStats, Walk, WalkEnd, unpack,
 };
 
 use crate::components::*;
@@ -40,6 +40,7 @@ impl Search {
             learner,
             scores: scores(world.resource::<ScoreCache>()),
             env_steps: world.resource::<EnvSteps>().0,
+            arrival_ticks: world.resource::<ArrivalTicks>().0,
             tickets: world.get_resource::<Tickets>().map(saved_tickets),
         })
     }
@@ -68,6 +69,7 @@ impl Search {
         }
         restore_scores(world, saved.scores)?;
         world.resource_mut::<EnvSteps>().0 = saved.env_steps;
+        world.resource_mut::<ArrivalTicks>().0 = saved.arrival_ticks;
         let found = world.get_resource_mut::<Tickets>();
         check_count("ticket machines", usize::from(found.is_some()), usize::from(saved.tickets.is_some()))?;
         if let (Some(mut tickets), Some(SavedTickets { next, returned })) = (found, saved.tickets) {

@@ -30,6 +30,8 @@ pub struct SavedSearch {
     pub scores: Vec<SavedScore>,
     /// Decisions taken.
     pub env_steps: u64,
+    /// Ticks in which scores could arrive.
+    pub arrival_ticks: u64,
     /// Where unrolls have tickets.
     pub tickets: Option<SavedTickets>,
 }

@@ -240,7 +240,7 @@ impl Search {
         match world.get_resource::<PolicySlot>() {
             _ if acts => {}
             Some(slot) => slot.nap(world.resource::<CurrentPolicy>().0.version()),
-            None if scores => std::thread::sleep(NAP),
+            None if scores && *world.resource::<LateScores>() == LateScores::ActorWaits => std::thread::sleep(NAP),
             None => {}
         }
     }

@@ -207,14 +207,25 @@ class Network:
     def params(self):
         return self.inspect()["params"]
 
-    def prune(self, widths):
-        """A network with so many channels of each group that is named, those of largest L2 norm, and all of the others; or with a share
-        of the channels of all groups, `prune(0.7)`. Weights are not refitted: `run` does that."""
+    def prune(self, widths, images=None, *, outputs="logits", progress=None):
+        """A network with so many channels of each group that is named, and all of the others; or with a share of the channels of all
+        groups, `prune(0.7)`.
+
+        Without images it keeps the channels of largest L2 norm, with the weights that they had. With images, as for `logits`, it is
+        repaired as the winner of a run is: channels are chosen by what their readers lose, and the weights of the readers are refitted
+        by least squares so that the outputs on these images stay what they were. A few hundred images do, more are better; no labels
+        are read. outputs: 'logits' of classes, whose probabilities are kept, or 'values', each of which is.
+        """
+        if outputs not in ("logits", "values"):
+            raise ArgumentError(f"outputs: expected 'logits' or 'values', got {outputs!r}")
         if isinstance(widths, (int, float)) and not isinstance(widths, bool):
             if not 0 < widths <= 1:
                 raise ArgumentError(f"widths: expected a share in (0, 1] or a dict of widths, got {widths}")
             widths = {name: max(1, round(widths * n)) for name, n in self.widths.items()}
-        return type(self)(self._inner.prune({str(name): int(width) for name, width in dict(widths).items()}))
+        pruned = self._inner.prune({str(name): int(width) for name, width in dict(widths).items()})
+        if images is not None:
+            pruned = pruned._refitted(_images(images), outputs == "values", _progress.watching(progress))
+        return type(self)(pruned)
 
     def save(self, folder):
         """Writes model.safetensors, model.onnx, plan.json and cut.py into a folder."""
@@ -364,7 +375,8 @@ class Search:
 
     def ask(self, n=1):
         """Up to n candidates. An empty list says that nothing new comes before one that was handed out is told, or that the search is
-        done. At most actors_per_task candidates of each task can be out at a time."""
+        done. At most actors_per_task candidates of each task can be out at a time. Under the scheduler Lockstep new ones come once all
+        of these are told, whatever their order; under Async each that is told makes place for the next."""
         if n < 1:
             raise ArgumentError(f"n: expected at least 1, got {n}")
         return self._inner.ask(n)

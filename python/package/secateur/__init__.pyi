@@ -2,7 +2,7 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy
 from numpy.typing import ArrayLike, NDArray
@@ -118,7 +118,14 @@ class Network:
     def macs(self) -> int: ...
     @property
     def params(self) -> int: ...
-    def prune(self, widths: Mapping[str, int] | float) -> Self: ...
+    def prune(
+        self,
+        widths: Mapping[str, int] | float,
+        images: Any | None = None,
+        *,
+        outputs: Literal["logits", "values"] = "logits",
+        progress: _Progress = None,
+    ) -> Self: ...
     def save(self, folder: _Path) -> None: ...
     def logits(self, images: ArrayLike) -> NDArray[numpy.float32]: ...
 

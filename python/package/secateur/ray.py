@@ -5,7 +5,8 @@
     result = secateur.ray.run("scene.ron", "runs/first", address="auto")
 
 The process that calls this is the head: it walks and learns, and sends each candidate to a worker. Networks and images go once to each
-node. Under the scheduler Lockstep, `summary.json` is that of the same run on one machine, whichever workers there were and when.
+node. Under the scheduler Lockstep, `summary.json` is that of the same run on one machine, whichever workers there were and when. Under Async
+scores count as they come, so that no actor waits for another's; what comes out depends on their order, which is saved with them.
 
     python -m secateur.ray scene.ron --out runs/first --address auto
 

@@ -3,12 +3,14 @@
     network = secateur.torch.from_module(module.eval(), torch.randn(1, 3, 224, 224))
     smaller = network.prune(0.7)
     secateur.torch.to_module(smaller, module)      # the same object, of your own class: train it on, export it
+    secateur.torch.to_module(smaller)              # or a plain module of the network's operations, without your class
 
 A task of a run is cut into a module in the same way: `to_module(result.tasks[0], module)`.
 """
 
 import copy
 import importlib.util
+import json
 import pathlib
 import tempfile
 import warnings
@@ -39,25 +41,30 @@ def from_module(module, example_input, *, mean=None, std=None, protocol="full", 
     return network
 
 
-def to_module(network, module, *, tolerance=TOLERANCE):
+def to_module(network, module=None, *, tolerance=TOLERANCE):
     """Cuts `module` in place to what `network` is, and returns it: the class is yours, its layers lose channels and get the network's
     weights. network: a Network that was pruned, a TaskResult of a run, or a task's folder. module: what the network came from, in
     float32, with the weights that it had then. Its outputs must be those that are stored to `tolerance`, else ModuleError names
     the first layer that differs; then the module is what it was. Make optimisers afterwards: parameters are new ones.
+
+    Without a module, and with a warning where the class of `module` cannot be resized (numbers of channels in its code, parametrised
+    weights), a plain torch.nn.Module of the network's operations is returned, which computes the same, trains and
+    exports; `module` stays what it was.
     """
     import torch
 
-    if not isinstance(module, torch.nn.Module):
-        raise ModuleError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
-    _check_tensors(torch, module)
+    if module is not None:
+        if not isinstance(module, torch.nn.Module):
+            raise ModuleError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
+        _check_tensors(torch, module)
     if isinstance(network, secateur.Network):
         with tempfile.TemporaryDirectory(prefix="secateur-torch-") as folder:
             network.save(folder)
-            return _cut(module, pathlib.Path(folder), tolerance)
+            return _cut_or_made(module, pathlib.Path(folder), tolerance)
     folder = network.folder if isinstance(network, secateur.TaskResult) else pathlib.Path(network)
     if not (folder / "plan.json").is_file():
         raise ModuleError(f"'{folder}' has no plan.json: give a pruned Network, a task of a run, or its folder")
-    return _cut(module, folder, tolerance)
+    return _cut_or_made(module, folder, tolerance)
 
 
 def data(loader, n):
@@ -182,6 +189,40 @@ def _check_outputs(network, module, example, expected, tolerance, decision):
     raise ModuleError(problem)
 
 
+def _cut_or_made(module, folder, tolerance):
+    """The module, cut, or a plain one of the network's operations."""
+    if module is None:
+        return _made(folder, tolerance)
+    try:
+        return _cut(module, folder, tolerance)
+    except _CannotResize as error:
+        # What follows the engine's part of a network is the class's alone.
+        if json.loads((folder / "plan.json").read_text())["check"]["output"] is None:
+            raise
+        made = _made(folder, tolerance)
+        warnings.warn(f"{error}; this is a plain module of the network's operations instead, and yours is what it was", stacklevel=3)
+        return made
+
+
+def _made(folder, tolerance):
+    """The network's operations as a module, which computes what the engine does."""
+    import torch
+
+    from secateur._graph_module import GraphModule
+
+    made, network = GraphModule.load(folder / "model.safetensors"), secateur.Network.load(folder / "model.safetensors")
+    images = torch.randn(2, *network.inspect()["input"], generator=torch.Generator().manual_seed(1))
+    found, expected = _outputs(torch, made, images).numpy(), network.logits(images.numpy())
+    error = float(abs(found - expected).max() / max(abs(expected).max(), 1e-30))
+    if not error <= tolerance:
+        raise ModuleError(f"the module of the network's operations differs from the network by {error:.1e} of the largest output, at most {tolerance:.0e} is expected")
+    return made
+
+
+class _CannotResize(ModuleError):
+    """What a plain module helps against."""
+
+
 def _cut(module, folder, tolerance):
     spec = importlib.util.spec_from_file_location("secateur_cut", folder / "cut.py")
     script = importlib.util.module_from_spec(spec)
@@ -189,4 +230,6 @@ def _cut(module, folder, tolerance):
     try:
         return script.cut(module, folder, tolerance=tolerance)
     except script.CutError as error:
-        raise ModuleError(str(error)) from error
+        # A run of an earlier version has a cut.py that does not tell them apart.
+        kind = _CannotResize if isinstance(error, getattr(script, "CannotResize", ())) else ModuleError
+        raise kind(str(error)) from error

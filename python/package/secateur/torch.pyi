@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from secateur import Network, TaskResult
+from secateur._graph_module import GraphModule
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -22,5 +23,7 @@ def from_module(
     threads: int | None = None,
     tolerance: float = ...,
 ) -> Network: ...
-def to_module(network: Network | TaskResult | str | os.PathLike[str], module: _Module, *, tolerance: float = ...) -> _Module: ...
+def to_module(
+    network: Network | TaskResult | str | os.PathLike[str], module: _Module | None = None, *, tolerance: float = ...
+) -> _Module | GraphModule: ...
 def data(loader: Iterable[Any], n: int) -> tuple[NDArray[Any], NDArray[numpy.int64]]: ...

@@ -53,6 +53,14 @@ pub(crate) struct ToldScore {
     /// blake3 of what the candidate keeps.
     pub(crate) kept: String,
     pub(crate) score: Score,
+    /// The tick that the search took it in, of those in which scores could arrive, where scores count as they come.
+    pub(crate) arrival: Option<u64>,
+}
+
+impl ToldScore {
+    pub(crate) fn id(&self) -> CandidateId {
+        CandidateId { task: self.task, walk: self.walk }
+    }
 }
 
 /// blake3 of kept channels.

@@ -116,10 +116,11 @@ pub(super) fn of_another(theirs: &str, ours: &str) -> String {
 /// # Errors
 /// A scene whose candidates cannot be scored elsewhere.
 pub(super) fn check_asked(scene: &Scene) -> Result<(), RunError> {
-    if scene.scheduler != Scheduler::Lockstep {
+    if let Scheduler::BoundedLag { .. } = scene.scheduler {
         let what = "candidates whose scores are told need the scheduler Lockstep, under which results do not depend on \
-                    when they arrive";
-        return Err(scene.error_at("scheduler", what, Some("set `scheduler: Lockstep`".to_owned())).into());
+                    when they arrive, or Async, under which they count as they come";
+        let help = "set `scheduler: Lockstep` or `scheduler: Async`".to_owned();
+        return Err(scene.error_at("scheduler", what, Some(help)).into());
     }
     if scene.device != Device::Cpu {
         let what = "candidates that are asked for are scored on the processor";

@@ -8,8 +8,9 @@ use anyhow::{anyhow, bail, ensure};
 use bevy_app::App;
 use bevy_ecs::prelude::*;
 use secateur_sim::{
-    Awaited, CandidateId, Kept, Macs, MadeBy, OnTask, Prepared, PruneTask, PrunedNetwork, RewardKind, Score,
-    ScoreArrivals, ScoredElsewhere, SimError, Step, Tick, TickFailure, ToBuild, recall_scores, repair_candidates,
+    ArrivalTicks, Awaited, CandidateId, Kept, Macs, MadeBy, OnTask, Prepared, PruneTask, PrunedNetwork, RewardKind,
+    Score, ScoreArrivals, ScoredElsewhere, SimError, Step, Tick, TickFailure, ToBuild, recall_scores,
+    repair_candidates,
 };
 
 use super::candidate::{AskedCandidate, BestCandidate, ToldScore, kept_digest};
@@ -18,8 +19,10 @@ use super::candidate::{AskedCandidate, BestCandidate, ToldScore, kept_digest};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What stands between a search and those who score its candidates.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Exchange {
+    /// Whether the search takes scores as they come, and not all of a tick's at once.
+    as_they_come: bool,
     state: Mutex<ExchangeState>,
     changed: Condvar,
 }
@@ -33,6 +36,8 @@ struct ExchangeState {
     told: BTreeMap<CandidateId, ToldScore>,
     /// Told, and not yet taken by the search.
     arrived: Vec<(CandidateId, Score)>,
+    /// Whether the search waits for a score.
+    is_waiting: bool,
     /// By task.
     best: BTreeMap<usize, BestCandidate>,
     /// Walks or candidates that the search has counted.
@@ -50,6 +55,20 @@ impl ExchangeState {
 }
 
 impl Exchange {
+    /// `as_they_come`: whether the search takes scores as they come, and not all of a tick's at once; `told` are those
+    /// that are known.
+    pub(crate) fn new(as_they_come: bool, told: &[ToldScore]) -> Self {
+        let told = told.iter().map(|told| (told.id(), told.clone())).collect();
+        let state = ExchangeState { told, ..ExchangeState::default() };
+        Self { as_they_come, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Whether nothing new comes before a candidate that was handed out is told.
+    fn is_settled(&self, state: &ExchangeState) -> bool {
+        let has_all = !self.as_they_come || (state.is_waiting && state.arrived.is_empty());
+        !state.open.is_empty() && has_all
+    }
+
     fn state(&self) -> MutexGuard<'_, ExchangeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,7 +82,7 @@ impl Exchange {
             if let Some(Err(why)) = &state.ended {
                 bail!("the search stopped: {why}");
             }
-            if !state.made.is_empty() || !state.open.is_empty() || state.ended.is_some() {
+            if !state.made.is_empty() || state.ended.is_some() || self.is_settled(&state) {
                 let n = n.min(state.made.len());
                 let asked: Vec<AskedCandidate> = state.made.drain(..n).collect();
                 state.open.extend(asked.iter().map(|candidate| (candidate.id(), candidate.clone())));
@@ -96,11 +115,11 @@ impl Exchange {
         };
         ensure!(open == candidate, "{}: keeps other channels than the candidate that was asked", name());
         state.open.remove(&id);
-        let told = ToldScore { task: id.task, walk: id.walk, kept: kept_digest(&candidate.kept), score };
+        let told = ToldScore { task: id.task, walk: id.walk, kept: kept_digest(&candidate.kept), score, arrival: None };
         state.told.insert(id, told);
         state.arrived.push((id, score));
-        // The search goes on when it has the last: waking it for each would cost more than all else.
-        if state.awaits_nothing() {
+        // Where the search goes on when it has the last, waking it for each would cost more than all else.
+        if state.awaits_nothing() || (self.as_they_come && state.is_waiting) {
             self.changed.notify_all();
         }
         Ok(())
@@ -139,9 +158,9 @@ impl Exchange {
         self.state().n_counted
     }
 
-    pub(crate) fn remember(&self, told: ToldScore) {
-        let id = CandidateId { task: told.task, walk: told.walk };
-        self.state().told.insert(id, told);
+    /// A score that was told before the search was saved, and not taken then.
+    fn arrive_again(&self, id: CandidateId, score: Score) {
+        self.state().arrived.push((id, score));
     }
 
     /// Whether there will be no more candidates, and all were told.
@@ -170,10 +189,31 @@ impl Exchange {
     }
 
     /// What was told since the last call; waits a little until nothing more is to come.
-    fn take_arrived(&self) -> Vec<(CandidateId, Score)> {
+    fn take_all(&self) -> Vec<(CandidateId, Score)> {
         let waits = |state: &mut ExchangeState| !state.awaits_nothing() && !state.is_dropped;
         let waited = self.changed.wait_timeout_while(self.state(), LOOK_EVERY, waits);
         std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0.arrived)
+    }
+
+    /// What was told since the last call, in the tick `arrival`; `waits` a little for something if there is nothing.
+    fn take_some(&self, arrival: u64, waits: bool) -> Vec<(CandidateId, Score)> {
+        let mut state = self.state();
+        if waits && state.arrived.is_empty() {
+            state.is_waiting = true;
+            // Whoever asks may be waiting to hear that nothing more comes.
+            self.changed.notify_all();
+            let nothing = |state: &mut ExchangeState| state.arrived.is_empty() && !state.is_dropped;
+            let waited = self.changed.wait_timeout_while(state, LOOK_EVERY, nothing);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let arrived = std::mem::take(&mut state.arrived);
+        state.is_waiting = waits && arrived.is_empty();
+        for (id, _) in &arrived {
+            if let Some(told) = state.told.get_mut(id) {
+                told.arrival = Some(arrival);
+            }
+        }
+        arrived
     }
 }
 
@@ -190,6 +230,12 @@ pub(crate) struct ScoredBefore {
 pub(crate) struct ToldScores {
     /// Scores by walk, with what their candidates kept.
     known: Arc<BTreeMap<CandidateId, ToldScore>>,
+    /// Of them, those whose candidates wait for the tick in which their score arrived then: tick and score.
+    to_arrive: BTreeMap<CandidateId, (u64, Score)>,
+    /// The last of these ticks.
+    last_arrival: Option<u64>,
+    /// The last tick in which scores were looked for.
+    looked_in: u64,
     /// Who is asked for the others; without anybody they are computed by the search.
     asks: Option<AskedElsewhere>,
 }
@@ -204,8 +250,9 @@ struct AskedElsewhere {
 impl ToldScores {
     /// Scores that are known; all others are computed.
     pub(crate) fn known(told: Vec<ToldScore>) -> Self {
-        let by_id = |told: ToldScore| (CandidateId { task: told.task, walk: told.walk }, told);
-        Self { known: Arc::new(told.into_iter().map(by_id).collect()), asks: None }
+        let last_arrival = told.iter().filter_map(|told| told.arrival).max();
+        let known = told.into_iter().map(|told| (told.id(), told)).collect();
+        Self { known: Arc::new(known), to_arrive: BTreeMap::new(), last_arrival, looked_in: 0, asks: None }
     }
 
     /// All others are asked for.
@@ -213,13 +260,19 @@ impl ToldScores {
         Self { asks: Some(AskedElsewhere { exchange, search: search.into() }), ..self }
     }
 
+    /// The scores that arrived by the tick `now`; where nobody goes on without one, `must`, the next.
+    fn arrived_by(&mut self, now: u64, must: bool) -> Vec<(CandidateId, Score)> {
+        let next = self.to_arrive.values().map(|(arrival, _)| *arrival).min();
+        let until = next.filter(|_| must).unwrap_or(now).max(now);
+        let due = |_: &CandidateId, (arrival, _): &mut (u64, Score)| *arrival <= until;
+        self.to_arrive.extract_if(.., due).map(|(id, (_, score))| (id, score)).collect()
+    }
+
     /// Adds the systems that give new candidates the scores that are known, and ask for the others.
     pub(crate) fn join(&self, app: &mut App) {
         app.insert_resource(self.clone());
         app.add_systems(Tick, take_from_told.in_set(Step::Repair).after(recall_scores).before(repair_candidates));
-        if self.asks.is_some() {
-            app.add_systems(ScoreArrivals, take_arrived);
-        }
+        app.add_systems(ScoreArrivals, take_arrived);
     }
 }
 
@@ -228,7 +281,7 @@ type New<'w> = (Entity, &'w CandidateId, &'w MadeBy, &'w OnTask, &'w Kept, &'w M
 
 fn take_from_told(
     mut commands: Commands,
-    told: Res<ToldScores>,
+    mut told: ResMut<ToldScores>,
     tasks: Query<&PruneTask>,
     networks: Query<&PrunedNetwork>,
     fresh: Query<New<'_>, ToBuild>,
@@ -238,11 +291,15 @@ fn take_from_told(
     let mut asked = Vec::new();
     for (entity, id, _, on, kept, macs) in fresh {
         let known = told.known.get(id).filter(|known| known.kept == kept_digest(kept.0.lists()));
-        if let Some(known) = known {
-            if let Some(AskedElsewhere { exchange, .. }) = &told.asks {
-                exchange.remember(known.clone());
+        if let Some(&ToldScore { score, arrival, .. }) = known {
+            commands.entity(entity).insert(ScoredElsewhere);
+            match (arrival, &told.asks) {
+                (Some(arrival), _) => drop(told.to_arrive.insert(*id, (arrival, score))),
+                (None, Some(AskedElsewhere { exchange, .. })) if exchange.as_they_come => {
+                    exchange.arrive_again(*id, score);
+                }
+                (None, _) => drop(commands.entity(entity).insert(score)),
             }
-            commands.entity(entity).insert((ScoredElsewhere, known.score));
             continue;
         }
         let (Some(asking), Ok(task), Ok(network)) = (&told.asks, tasks.get(on.task), networks.get(on.network)) else {
@@ -266,18 +323,29 @@ fn take_from_told(
 
 fn take_arrived(
     mut commands: Commands,
-    told: Res<ToldScores>,
+    mut told: ResMut<ToldScores>,
+    ticks: Res<ArrivalTicks>,
     waiting: Query<(Entity, &CandidateId), Awaited>,
     mut failure: ResMut<TickFailure>,
 ) {
-    let Some(AskedElsewhere { exchange, .. }) = &told.asks else { return };
-    if exchange.is_given_up() {
-        if let Some((_, id)) = waiting.iter().next() {
-            failure.note(SimError::NoScore { task: format!("number {}", id.task), walk: id.walk });
+    // Looked for again in one tick: no actor goes on without a score.
+    let now = ticks.0;
+    let again = std::mem::replace(&mut told.looked_in, now) == now;
+    let mut arrived = told.arrived_by(now, again);
+    // Up to the last tick in which a known score arrived, nothing else did.
+    let takes_new = told.last_arrival.is_none_or(|last| now > last) || (again && arrived.is_empty());
+    if let (Some(AskedElsewhere { exchange, .. }), true) = (&told.asks, takes_new) {
+        if exchange.is_given_up() {
+            if let Some((_, id)) = waiting.iter().next() {
+                failure.note(SimError::NoScore { task: format!("number {}", id.task), walk: id.walk });
+            }
+            return;
         }
-        return;
+        arrived.extend(match exchange.as_they_come {
+            false => exchange.take_all(),
+            true => exchange.take_some(now, again && arrived.is_empty()),
+        });
     }
-    let arrived = exchange.take_arrived();
     if arrived.is_empty() {
         return;
     }

@@ -1,8 +1,11 @@
 //! A search whose candidates are scored by others: they are asked for, and their scores are told.
 //!
-//! The search runs on a thread of its own and waits for the scores of a tick, so that nothing depends on who scores
-//! what, when and in which order. What was told is all that there is to save: a search that is loaded walks the same
-//! walks again, which takes milliseconds, and asks only for what it was not told.
+//! The search runs on a thread of its own. Under the scheduler `Lockstep` it waits for the scores of a tick, so that
+//! nothing depends on who scores what, when and in which order. Under `Async` it takes scores as they come, and an
+//! actor goes on as soon as its candidate has one; the tick that each score was taken in is written down with it, and
+//! nothing else depends on time, because the learner goes with the actors here. So what was told is all that there is
+//! to save under both: a search that is loaded walks the same walks again, which takes milliseconds, and asks only for
+//! what it was not told.
 
 mod candidate;
 mod evaluator;
@@ -18,7 +21,7 @@ pub use candidate::{AskedCandidate, BestCandidate};
 pub use evaluator::CandidateEvaluator;
 use secateur_formats::{read_regular_file, write_atomic};
 use secateur_sim::{EndsAfter, PluginList, Pool, Prepared, ProcessEvent, RewardKind, Score, TaskSetup, panic_message};
-use secateur_train::{SearchEvent, TaskResult};
+use secateur_train::{Scheduler, SearchEvent, TaskResult};
 use serde::{Deserialize, Serialize};
 
 use crate::card::Card;
@@ -47,7 +50,7 @@ use exchange::{Exchange, ScoredBefore, ToldScores};
 use worker_inputs::WorkerInputs;
 
 /// Version of the file that [`AskTell::save`] writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Larger files are none of ours.
 const BYTES_MAX: u64 = 1 << 30;
 
@@ -111,8 +114,8 @@ impl AskTell {
     /// Reads the scene, prepares its networks and begins to walk.
     ///
     /// # Errors
-    /// As [`crate::run`] before its first walk; a scene with another scheduler than `Lockstep`, or for another device
-    /// than the processor.
+    /// As [`crate::run`] before its first walk; a scene with another scheduler than `Lockstep` or `Async`, or for
+    /// another device than the processor.
     pub fn new(spec: &RunSpec, observer: &mut dyn Observer) -> Result<Self, RunError> {
         Self::start(spec, Vec::new(), None, observer)
     }
@@ -155,7 +158,8 @@ impl AskTell {
             pool: pool.clone(),
             evaluator: evaluator_of(scene.tune_before_score),
         };
-        let (exchange, kind) = (Arc::new(Exchange::default()), scene.reward.kind());
+        let exchange = Arc::new(Exchange::new(scene.scheduler == Scheduler::Async, &told));
+        let kind = scene.reward.kind();
         let inputs = Arc::new(WalkingInputs { spec: spec.clone(), scene, resolved, networks, tasks, pool, search });
         let (theirs, of_walks) = (exchange.clone(), inputs.clone());
         let walk = move || {
@@ -197,8 +201,9 @@ impl AskTell {
     }
 
     /// Up to `n` candidates whose scores the search waits for, in the order in which they were made. An empty list
-    /// says that nothing new comes before one that was handed out is told, or that the search is done. A tick ends at
-    /// most `actors_per_task` walks of each task, so that is how many can be scored at a time.
+    /// says that nothing new comes before one that was handed out is told, or that the search is done. Every actor
+    /// waits for the score of its walk, so `actors_per_task` candidates of each task can be scored at a time; under
+    /// `Lockstep` new ones come once all of a tick are told.
     ///
     /// # Errors
     /// What stopped the search.

@@ -22,7 +22,7 @@ use crate::saved_search::{CurrentSearch, FinishedSearch};
 use crate::training::trained::Trainings;
 
 /// Version of the files' content.
-const FORMAT: u32 = 7;
+const FORMAT: u32 = 8;
 const MAGIC: &str = "secateur checkpoint ";
 /// Files kept; the older ones are there for when the newest is damaged.
 const N_KEPT: usize = 3;

@@ -6,8 +6,8 @@ use bevy_ecs::prelude::*;
 use secateur_kernels::KernelError;
 use secateur_net::{Network, prune};
 use secateur_sim::{
-    Awaited, BatchSize, Build, BuildBatch, CandidateFault, CandidateId, Compact, EarlierScores, EqualTo, Evaluate,
-    Evaluator, LateScores, Prepared, ProcessEvent, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals,
+    ArrivalTicks, Awaited, BatchSize, Build, BuildBatch, CandidateFault, CandidateId, Compact, EarlierScores, EqualTo,
+    Evaluate, Evaluator, LateScores, Prepared, ProcessEvent, Readiness, RefitAndScore, Restarts, Score, ScoreArrivals,
     ScoreCache, ScoredElsewhere, SimError, ToScore, await_scores, build_batch, recall_scores, repair_candidates,
     score_candidates, settle_actors, share_scores,
 };
@@ -297,6 +297,36 @@ fn a_tick_that_waits_does_so_until_the_last_score_is_there_and_one_that_does_not
         process.run(await_scores);
         assert_eq!(score(&process, ended), expected, "{late:?}");
         assert_eq!(process.failure(), None);
+    }
+}
+
+#[test]
+fn a_tick_waits_for_the_next_score_only_where_no_actor_goes_on() {
+    // Whether a second actor walks, retired, waits for an equal candidate, or has its score; and what the first gets.
+    let cases = [("walks", None), ("retired", Some(HALF)), ("equal", Some(HALF)), ("scored", None)];
+    for (other, expected) in cases {
+        let mut process = Process::new();
+        process.world.insert_resource(LateScores::NextWaits);
+        process.world.schedule_scope(ScoreArrivals, |_, schedule| {
+            schedule.add_systems(arrive_in_third);
+        });
+        let ended = process.ended(0, 0, (2, 1));
+        process.set(ended.candidate, ScoredElsewhere);
+        match other {
+            "walks" => drop(process.actor(1, 1)),
+            "retired" => {
+                let actor = process.actor(1, 1);
+                process.set(actor, Readiness::Retired);
+            }
+            "equal" => {
+                let equal = process.ended(1, 1, (2, 1));
+                process.set(equal.candidate, EqualTo(ended.candidate));
+            }
+            _ => drop(process.scored(1, 1, (1, 1), 0.5)),
+        }
+        process.run(await_scores);
+        assert_eq!(score(&process, ended), expected, "{other}");
+        assert_eq!(process.world.resource::<ArrivalTicks>(), &ArrivalTicks(1), "one tick, however often it looked");
     }
 }
 
