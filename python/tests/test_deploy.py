@@ -123,7 +123,7 @@ TEXT, NUMBER, FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"ty
 # KubeRay hands them to `ray start`: a number without quotes is refused.
 START = {"type": "object", "additionalProperties": TEXT}
 POD = {"type": "object"}
-# The fields that KubeRay's ray.io/v1 RayJob has around the pods, as its types and its RayJob CRD (v1.4) name them.
+# The fields that KubeRay's ray.io/v1 RayJob has around the pods, as its types and its RayJob CRD name them.
 RAY_JOB = object_of(
     ["apiVersion", "kind", "metadata", "spec"],
     apiVersion={"const": "ray.io/v1"},
