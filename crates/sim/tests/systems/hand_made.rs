@@ -7,11 +7,11 @@ use bevy_ecs::system::RunSystemOnce;
 use secateur_kernels::{Precision, RemovalPath};
 use secateur_net::{Conv2d, Cost, GraphBuilder, GroupId, KeptChannels, Network, Op, Protocol, Shape, Tensor};
 use secateur_sim::{
-    Actor, ActorBundle, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId, CostBound,
-    Criterion, EndsAfter, EventLog, FeatureScale, Finalists, FittedImages, IndexOf, Inputs, Kept, LateScores, Macs,
-    MadeBy, N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared, ProcessEvent, PruneTask,
-    Repair, Reward, RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection, Settings, SimError, Spent,
-    TaskStats, TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
+    Actor, ActorBundle, ArrivalTicks, BatchSize, Budget, BudgetWall, BuildBatch, Cached, CandidateBundle, CandidateId,
+    CostBound, Criterion, EndsAfter, EventLog, FeatureScale, Finalists, FittedImages, IndexOf, Inputs, Kept,
+    LateScores, Macs, MadeBy, N_FEATURES, NoiseFree, ObservationSpace, OnTask, PluginList, Pool, Prepared,
+    ProcessEvent, PruneTask, Repair, Reward, RewardInputs, RewardKind, Score, ScoreArrivals, ScoreCache, Selection,
+    Settings, SimError, Spent, TaskStats, TickFailure, Walk, WalkEnd, WidthRules, build_batch, spawn_network,
 };
 
 /// The four channels of the first convolution, and the two of the second: the walk's two decisions. Groups 0 and 3 are
@@ -108,6 +108,7 @@ impl Process {
         world.init_resource::<TickFailure>();
         world.init_resource::<BatchSize>();
         world.init_resource::<LateScores>();
+        world.init_resource::<ArrivalTicks>();
         world.add_schedule(Schedule::new(ScoreArrivals));
         let mut batches = Schedule::new(BuildBatch);
         batches.add_systems(build_batch);

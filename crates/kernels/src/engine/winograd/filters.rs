@@ -10,18 +10,17 @@ pub(crate) const FILTERS: usize = 8;
 #[inline(always)]
 pub(crate) fn filter_line<const N: usize>(taps: [&[f64; N]; 3], [a, b]: [f64; 2]) -> [[f64; N]; 6] {
     let (a2, b2) = (a * a, b * b);
-    // Dividing each value would take most of the time.
-    let [of_zero, of_a, of_b] = [a2 * b2, 2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2)].map(f64::recip);
+    let (of_zero, of_a, of_b) = (a2 * b2, 2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
     let mut out = [[0.0; N]; 6];
     for f in 0..N {
         let [g0, g1, g2] = taps.map(|tap| tap[f]);
         let (even_a, odd_a) = (g0 + a2 * g2, a * g1);
         let (even_b, odd_b) = (g0 + b2 * g2, b * g1);
-        out[0][f] = g0 * of_zero;
-        out[1][f] = (even_a + odd_a) * of_a;
-        out[2][f] = (even_a - odd_a) * of_a;
-        out[3][f] = (even_b + odd_b) * of_b;
-        out[4][f] = (even_b - odd_b) * of_b;
+        out[0][f] = g0 / of_zero;
+        out[1][f] = (even_a + odd_a) / of_a;
+        out[2][f] = (even_a - odd_a) / of_a;
+        out[3][f] = (even_b + odd_b) / of_b;
+        out[4][f] = (even_b - odd_b) / of_b;
         out[5][f] = g2;
     }
     out
