@@ -263,7 +263,7 @@ fn an_error_curve_that_is_not_finite_is_named_by_its_group_and_nothing_is_writte
     place.write_network(&network);
     let before = place.listing();
     let plan = ["plan", "scene.ron", "--write", "out"];
-    for arguments in [&plan[..], &["inspect", "net", "--curves", "--dataset", "cifar10"]] {
+    for arguments in [&plan[..], &["inspect", "net", "--curves", "--dataset", "cifar10", "--images", "20"]] {
         let output = place.secateur(arguments);
         let message = String::from_utf8(output.stderr).unwrap();
         let parts = ["network 'net'", "the error curve of group 'first' is not finite", "above 1e19"];
