@@ -80,7 +80,7 @@ def check_whole(out, sets, alone):
     walked = [(event["task"], event["walk"]) for event in events if event["event"] == "candidate"]
     n_walks = int(re.findall(r"walks_per_task=(\d+)", " ".join(sets))[-1])
     assert sorted(walked) == sorted((task["name"], walk) for task in summary["tasks"] for walk in range(n_walks))
-    assert summary["walks"] == len(walked) == summary["candidates_scored"] + summary["cache_hits"]
+    assert summary["walks"] == len(walked)
     assert summary["scheduler"] == "async" and "count in the order in which they came" in (out / "log.txt").read_text()
 
 

@@ -88,7 +88,7 @@ pub enum SimError {
         /// The group.
         group: String,
         /// What met NaN or infinity.
-        source: KernelError,
+        source: Box<KernelError>,
     },
     /// A criterion does not rank the channels of a layer.
     #[error("rank the channels of layer '{layer}' of network '{network}' by criterion '{criterion}': {what}")]

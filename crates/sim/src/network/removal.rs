@@ -41,7 +41,7 @@ impl Ranking<'_> {
             let path = path.map_err(|source| SimError::ErrorCurve {
                 network: self.network_name.to_owned(),
                 group: of.groups.group(group).name.clone(),
-                source,
+                source: Box::new(source),
             })?;
             paths.push(Arc::new(path));
         }
