@@ -168,6 +168,8 @@ def test_killed_workers_take_nothing_with_them(cluster, alone, tmp_path, sets):
 
 @of_each_scheduler
 def test_killed_nodes_take_nothing_with_them_and_new_ones_are_used(cluster, alone, tmp_path, sets):
+    # A worker outlives its raylet by a second or two, and must be missed before the end.
+    sets = [*sets, f"walks_per_task={100 + 50 * N_KILLS}"]
     pids = tmp_path / "pids"
     pids.mkdir()
 
@@ -179,7 +181,7 @@ def test_killed_nodes_take_nothing_with_them_and_new_ones_are_used(cluster, alon
     kills = At(2, N_KILLS, replace)
     secateur.ray.run(QUICKSTART, tmp_path / "run", cluster.address, sets=sets, progress=kills, _evaluator_of=slowly(str(pids)))
     check_whole(tmp_path / "run", sets, alone)
-    assert kills.n == N_KILLS and any("go to others" in note for note in kills.notes)
+    assert kills.n == N_KILLS and len(list(pids.iterdir())) > 2, "new nodes have workers, too"
 
 
 @of_each_scheduler
