@@ -44,10 +44,10 @@ def export(name, folder):
 
 def half(path, folder):
     """The file of the network with half of the channels of every group."""
-    import secateur
-
     to = folder / f"{path.stem}-half"
     if not to.exists():
+        import secateur
+
         secateur.Network.from_onnx(str(path)).prune(0.5).save(str(to))
     return to / "model.onnx"
 
