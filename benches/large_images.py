@@ -136,7 +136,8 @@ def main():
                     # A file whose shapes hold for one image alone.
                     try:
                         runs[peer.__name__].append(value(peer(str(file), x, images, arguments.threads)))
-                    except Exception:
+                    except Exception as error:
+                        print(f"{name}: {peer.__name__} takes one image at a time: {str(error).splitlines()[0]}", flush=True)
                         runs[peer.__name__].append(value(peer(str(file), x[:1], images, arguments.threads)))
                 print(name, f"batch {batch}", "half" if kept else "dense",
                       *(f"{who} {rates[-1]:.1f}" for who, rates in runs.items()), f"load {os.getloadavg()[0]:.1f}", flush=True)

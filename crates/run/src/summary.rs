@@ -58,9 +58,9 @@ pub struct Summary {
     pub env_steps: u64,
     /// Updates of the agent's learner.
     pub learner_updates: u64,
-    /// Candidates that were scored.
+    /// Candidates that were scored: of walks, and probes of single groups, which no walk counts.
     pub candidates_scored: u64,
-    /// Candidates whose score was known.
+    /// Candidates of walks whose score was known.
     pub cache_hits: u64,
     /// Training steps that the agent's candidates were given before they were scored, where the scene asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
