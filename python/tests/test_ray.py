@@ -86,8 +86,21 @@ def check_whole(out, sets, alone):
     assert summary["scheduler"] == "async" and "count in the order in which they came" in (out / "log.txt").read_text()
 
 
+def is_alive(pid):
+    """Whether there is such a process, and it is more than a zombie."""
+    try:
+        return not re.search(r"^State:\s+Z", pathlib.Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return False
+
+
+def await_another(pids):
+    """Has every worker of `slowly` wait until there is one more: no search ends before the killed are replaced, however slowly."""
+    pids.with_suffix(".awaited").write_text(str(len(list(pids.iterdir())) + 1))
+
+
 def slowly(folder=None):
-    """Evaluators that take their time, and leave the number of their process in a folder."""
+    """Evaluators that take their time, leave the number of their process in a folder, and wait there for those who are awaited."""
     score_s = SCORE_S
 
     def make(inputs, threads, may_differ):
@@ -106,7 +119,14 @@ def slowly(folder=None):
 
             def score(self, candidate):
                 time.sleep(score_s)
+                until = time.monotonic() + 120
+                while folder is not None and len(os.listdir(folder)) < self.n_awaited() and time.monotonic() < until:
+                    time.sleep(0.01)
                 return self.evaluator.score(candidate)
+
+            def n_awaited(self):
+                file = pathlib.Path(folder).with_suffix(".awaited")
+                return int(file.read_text() or 0) if file.exists() else 0
 
         return Slow()
 
@@ -118,8 +138,8 @@ class At:
 
     def __init__(self, seed, n, act):
         draw = random.Random(seed)
-        # Shares of the walks.
-        self.moments = sorted(draw.uniform(0.02, 0.8) for _ in range(n))
+        # Shares of the walks. The last ones of a search are scored in no time, out of the cache.
+        self.moments = sorted(draw.uniform(0.02, 0.5) for _ in range(n))
         self.act, self.delay, self.n, self.notes = act, lambda: draw.uniform(0, 0.1), 0, []
 
     def __call__(self, kind, name, done, total):
@@ -157,8 +177,9 @@ def test_killed_workers_take_nothing_with_them(cluster, alone, tmp_path, sets):
     draw = random.Random(1)
 
     def kill():
-        alive = [int(file.name) for file in pids.iterdir() if pathlib.Path(f"/proc/{file.name}").exists()]
+        alive = [int(file.name) for file in pids.iterdir() if is_alive(file.name)]
         if alive:
+            await_another(pids)
             os.kill(draw.choice(sorted(alive)), signal.SIGKILL)
 
     kills = At(1, N_KILLS, kill)
@@ -170,13 +191,12 @@ def test_killed_workers_take_nothing_with_them(cluster, alone, tmp_path, sets):
 
 @of_each_scheduler
 def test_killed_nodes_take_nothing_with_them_and_new_ones_are_used(cluster, alone, tmp_path, sets):
-    # A worker outlives its raylet by a second or two, and must be missed before the end.
-    sets = [*sets, f"walks_per_task={100 + 50 * N_KILLS}"]
     pids = tmp_path / "pids"
     pids.mkdir()
 
     def replace():
-        # A raylet dies as by kill -9, and its workers with it.
+        # A raylet dies as by kill -9, and its workers a second or two behind it.
+        await_another(pids)
         cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
         cluster.small_node()
 
