@@ -94,13 +94,9 @@ def is_alive(pid):
         return False
 
 
-def await_another(pids):
-    """Has every worker of `slowly` wait until there is one more: no search ends before the killed are replaced, however slowly."""
-    pids.with_suffix(".awaited").write_text(str(len(list(pids.iterdir())) + 1))
-
-
 def slowly(folder=None):
-    """Evaluators that take their time, leave the number of their process in a folder, and wait there for those who are awaited."""
+    """Evaluators that take their time, and leave the number of their process in a folder. Once one of two workers is missed, a third is
+    waited for: no search ends before, however long Ray takes to start one."""
     score_s = SCORE_S
 
     def make(inputs, threads, may_differ):
@@ -120,13 +116,12 @@ def slowly(folder=None):
             def score(self, candidate):
                 time.sleep(score_s)
                 until = time.monotonic() + 120
-                while folder is not None and len(os.listdir(folder)) < self.n_awaited() and time.monotonic() < until:
+                while folder is not None and is_missed(folder) and len(os.listdir(folder)) < 3 and time.monotonic() < until:
                     time.sleep(0.01)
                 return self.evaluator.score(candidate)
 
-            def n_awaited(self):
-                file = pathlib.Path(folder).with_suffix(".awaited")
-                return int(file.read_text() or 0) if file.exists() else 0
+        def is_missed(folder):
+            return pathlib.Path(folder).with_suffix(".missed").exists()
 
         return Slow()
 
@@ -134,17 +129,20 @@ def slowly(folder=None):
 
 
 class At:
-    """A callback that does something at random moments of a search, drawn from a seed."""
+    """A callback that does something at random moments of a search, drawn from a seed, and tells workers once one is missed."""
 
-    def __init__(self, seed, n, act):
+    def __init__(self, seed, n, act, pids=None):
         draw = random.Random(seed)
         # Shares of the walks. The last ones of a search are scored in no time, out of the cache.
         self.moments = sorted(draw.uniform(0.02, 0.5) for _ in range(n))
         self.act, self.delay, self.n, self.notes = act, lambda: draw.uniform(0, 0.1), 0, []
+        self.pids = pids
 
     def __call__(self, kind, name, done, total):
         if kind == "note":
             self.notes.append(name)
+            if self.pids is not None and "go to others" in name:
+                self.pids.with_suffix(".missed").touch()
         if self.moments and name == "walks on the cluster" and done >= self.moments[0] * total:
             self.moments.pop(0)
             self.n += 1
@@ -179,10 +177,9 @@ def test_killed_workers_take_nothing_with_them(cluster, alone, tmp_path, sets):
     def kill():
         alive = [int(file.name) for file in pids.iterdir() if is_alive(file.name)]
         if alive:
-            await_another(pids)
             os.kill(draw.choice(sorted(alive)), signal.SIGKILL)
 
-    kills = At(1, N_KILLS, kill)
+    kills = At(1, N_KILLS, kill, pids)
     secateur.ray.run(QUICKSTART, tmp_path / "run", cluster.address, sets=sets, progress=kills, _evaluator_of=slowly(str(pids)))
     check_whole(tmp_path / "run", sets, alone)
     assert kills.n == N_KILLS and len(list(pids.iterdir())) > 2, "a new worker came for one that was killed"
@@ -196,11 +193,10 @@ def test_killed_nodes_take_nothing_with_them_and_new_ones_are_used(cluster, alon
 
     def replace():
         # A raylet dies as by kill -9, and its workers a second or two behind it.
-        await_another(pids)
         cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
         cluster.small_node()
 
-    kills = At(2, N_KILLS, replace)
+    kills = At(2, N_KILLS, replace, pids)
     secateur.ray.run(QUICKSTART, tmp_path / "run", cluster.address, sets=sets, progress=kills, _evaluator_of=slowly(str(pids)))
     check_whole(tmp_path / "run", sets, alone)
     assert kills.n == N_KILLS and len(list(pids.iterdir())) > 2, "new nodes have workers, too"
