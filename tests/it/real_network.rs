@@ -19,10 +19,10 @@ fn half_of_resnet20_keeps_most_of_its_accuracy_and_beats_uniform_widths() {
     command.arg("--out").arg(&out).arg("--quiet");
     for set in [
         "budgets=[Macs(ratio: 0.5)]",
-        "walks_per_task=32",
+        "walks_per_task=16",
         "finalists=2",
         "controls=[Uniform]",
-        "images=(reward: 1000, calibration: 1000, walk: 128, refit: 2000)",
+        "images=(reward: 500, calibration: 500, walk: 64, refit: 1000)",
     ] {
         command.args(["--set", set]);
     }
