@@ -61,7 +61,7 @@ impl Default for ValueOfErrorSettings {
             spread: 0.7,
             swap_share: 0.5,
             swaps: 3,
-            proposals: 64,
+            proposals: 512,
             residuals: true,
         }
     }
@@ -169,10 +169,9 @@ impl ValuedErrors {
             swapped(task, &mut widths, self.settings.swaps, rng);
             widths
         };
-        let proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
-        let fresh = proposals.into_iter().filter(|widths| !self.is_scored(widths));
-        let promise = self.promise(task, known, drawn);
-        let promised = fresh.map(|widths| (promise.of(task, &widths), widths));
+        let mut proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
+        proposals.retain(|widths| !self.is_scored(widths));
+        let promised = self.promise(task, known, drawn).of(task, &proposals).into_iter().zip(proposals);
         promised.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(best, |(_, widths)| widths)
     }
 
@@ -242,13 +241,18 @@ enum Promise<'a> {
 }
 
 impl Promise<'_> {
-    /// How promising widths are, the more the better.
-    fn of(&self, task: &TaskPlan, widths: &[usize]) -> f64 {
+    /// How promising some widths are each, the more the better.
+    fn of(&self, task: &TaskPlan, proposals: &[Vec<usize>]) -> Vec<f64> {
+        let errors = proposals.iter().map(|widths| errors(task, widths));
         match self {
-            Self::LeastLoss(drawn) => -errors(task, widths).iter().zip(*drawn).map(|(error, c)| error * c).sum::<f64>(),
+            Self::LeastLoss(drawn) => {
+                errors.map(|errors| -errors.iter().zip(*drawn).map(|(error, c)| error * c).sum::<f64>()).collect()
+            }
             Self::Improvement { trend, process, best } => {
-                let (mean, deviation) = process.at(&shares(task, widths));
-                expected_improvement(*best, log_loss(trend.loss(&errors(task, widths))) + mean, deviation)
+                let shares: Vec<Vec<f64>> = proposals.iter().map(|widths| shares(task, widths)).collect();
+                let residuals = process.at(&shares).into_iter();
+                let losses = errors.map(|errors| log_loss(trend.loss(&errors)));
+                losses.zip(residuals).map(|(loss, (mean, d))| expected_improvement(*best, loss + mean, d)).collect()
             }
         }
     }

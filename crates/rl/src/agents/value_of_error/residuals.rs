@@ -3,7 +3,8 @@
 //! expected of widths that were not scored (Jones, Schonlau and Welch 1998, equation 15).
 
 use faer::linalg::solvers::{Llt, Solve};
-use faer::{Mat, Side};
+use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::{Mat, Par, Side};
 
 /// Fewer points tell nothing of distances.
 const POINTS_MIN: usize = 6;
@@ -68,13 +69,21 @@ impl Residuals {
         Some(Self { deviations, points, mean, variance, length, factor, weights })
     }
 
-    /// Mean and standard deviation of the residual of some widths.
-    pub(super) fn at(&self, shares: &[f64]) -> (f64, f64) {
-        let point: Vec<f64> = shares.iter().zip(&self.deviations).map(|(share, d)| share / d).collect();
-        let near = Mat::from_fn(self.points.len(), 1, |i, _| alike(&self.points[i], &point, self.length));
-        let dot = |a: &Mat<f64>, b: &Mat<f64>| (0..a.nrows()).map(|i| a[(i, 0)] * b[(i, 0)]).sum::<f64>();
-        let explained = dot(&near, &self.factor.solve(&near));
-        (self.mean + dot(&near, &self.weights), (self.variance * (1.0 - explained).max(0.0)).sqrt())
+    /// Mean and standard deviation of the residuals of some widths each.
+    pub(super) fn at(&self, shares: &[Vec<f64>]) -> Vec<(f64, f64)> {
+        let scaled = |shares: &Vec<f64>| shares.iter().zip(&self.deviations).map(|(share, d)| share / d).collect();
+        let others: Vec<Vec<f64>> = shares.iter().map(scaled).collect();
+        let n = self.points.len();
+        let near = Mat::from_fn(n, others.len(), |i, j| alike(&self.points[i], &others[j], self.length));
+        // Of the covariance's inverse only the half that tells the variances: L^-1 near.
+        let mut half = near.clone();
+        solve_lower_triangular_in_place(self.factor.L(), half.as_mut(), Par::Seq);
+        let of = |j: usize| {
+            let explained: f64 = half.col(j).iter().map(|x| x * x).sum();
+            let moved: f64 = near.col(j).iter().zip(self.weights.col(0).iter()).map(|(a, b)| a * b).sum();
+            (self.mean + moved, (self.variance * (1.0 - explained).max(0.0)).sqrt())
+        };
+        (0..others.len()).map(of).collect()
     }
 }
 
@@ -147,9 +156,9 @@ mod tests {
         let variance = dot(&centred, &weights) / 9.0;
         let expected = mean + dot(&near, &weights);
         let deviation = (variance * (1.0 - dot(&near, &solved(matrix, near.clone())))).sqrt();
-        let got = process.at(&other);
+        let got = process.at(&[vec![0.9; 3], other.to_vec()])[1];
         assert!((got.0 - expected).abs() < 1e-9 && (got.1 - deviation).abs() < 1e-9, "{got:?} {expected} {deviation}");
-        let far = process.at(&[1e9, 0.0, 0.0]);
+        let far = process.at(&[vec![1e9, 0.0, 0.0]])[0];
         assert!((far.0 - mean).abs() < 1e-9 && (far.1 - variance.sqrt()).abs() < 1e-9, "far away nothing is known");
     }
 
@@ -162,7 +171,7 @@ mod tests {
         let mean = others.iter().map(|r| r.value).sum::<f64>() / 200.0;
         let (mut squares, mut around_mean, mut within) = (0.0, 0.0, 0);
         for other in &others {
-            let (predicted, deviation) = process.at(&other.shares);
+            let (predicted, deviation) = process.at(&[other.shares.clone()])[0];
             squares += (predicted - other.value) * (predicted - other.value);
             around_mean += (mean - other.value) * (mean - other.value);
             within += usize::from((predicted - other.value).abs() < 3.0 * deviation.max(0.02));
