@@ -11,6 +11,8 @@ mod coefficients;
 mod residuals;
 mod sources;
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use self::coefficients::{Prior, ScoredErrors, Trend, draw, likely};
@@ -170,7 +172,9 @@ impl ValuedErrors {
             widths
         };
         let mut proposals: Vec<Vec<usize>> = (0..self.settings.proposals).map(|_| propose()).collect();
-        proposals.retain(|widths| !self.is_scored(widths));
+        // Around a plan of few groups many are the same.
+        let mut seen = HashSet::new();
+        proposals.retain(|widths| seen.insert(widths.clone()) && !self.is_scored(widths));
         let promised = self.promise(task, known, drawn).of(task, &proposals).into_iter().zip(proposals);
         promised.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(best, |(_, widths)| widths)
     }

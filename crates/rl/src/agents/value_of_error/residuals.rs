@@ -69,7 +69,7 @@ impl Residuals {
         Some(Self { deviations, points, mean, variance, length, factor, weights })
     }
 
-    /// Mean and standard deviation of the residuals of some widths each.
+    /// Mean and standard deviation of the residual of each of some widths, which are shares of the groups' channels.
     pub(super) fn at(&self, shares: &[Vec<f64>]) -> Vec<(f64, f64)> {
         let scaled = |shares: &Vec<f64>| shares.iter().zip(&self.deviations).map(|(share, d)| share / d).collect();
         let others: Vec<Vec<f64>> = shares.iter().map(scaled).collect();
@@ -160,6 +160,7 @@ mod tests {
         assert!((got.0 - expected).abs() < 1e-9 && (got.1 - deviation).abs() < 1e-9, "{got:?} {expected} {deviation}");
         let far = process.at(&[vec![1e9, 0.0, 0.0]])[0];
         assert!((far.0 - mean).abs() < 1e-9 && (far.1 - variance.sqrt()).abs() < 1e-9, "far away nothing is known");
+        assert!(process.at(&[]).is_empty(), "as where every proposal was scored before");
     }
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
         let mean = others.iter().map(|r| r.value).sum::<f64>() / 200.0;
         let (mut squares, mut around_mean, mut within) = (0.0, 0.0, 0);
         for other in &others {
-            let (predicted, deviation) = process.at(&[other.shares.clone()])[0];
+            let (predicted, deviation) = process.at(std::slice::from_ref(&other.shares))[0];
             squares += (predicted - other.value) * (predicted - other.value);
             around_mean += (mean - other.value) * (mean - other.value);
             within += usize::from((predicted - other.value).abs() < 3.0 * deviation.max(0.02));
