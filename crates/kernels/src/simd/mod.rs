@@ -5,4 +5,5 @@ pub(crate) mod interleave;
 pub(crate) mod isa;
 pub(crate) mod lanes;
 pub(crate) mod pairs;
+pub(crate) mod prefetch;
 pub(crate) mod products;

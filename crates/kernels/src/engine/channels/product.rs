@@ -13,6 +13,7 @@ use crate::simd::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::{Avx2, Avx512};
 use crate::simd::lanes::{Lanes, Portable};
+use crate::simd::prefetch::prefetch;
 
 /// `V` vectors of output channels of consecutive pixels. Steps are in values.
 #[derive(Debug)]
@@ -52,6 +53,10 @@ struct ProductTile {
     run: ProductFn,
 }
 
+/// Weights are asked for so many values before they are multiplied: those of large layers come from memory, one page
+/// after the other, and the processor's own prefetching ends with each page.
+const AHEAD: usize = 2048;
+
 #[inline(always)]
 unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &PixelProductJob, n_tiles: usize) {
     for first in (0..n_tiles).map(|t| t * P) {
@@ -65,6 +70,16 @@ unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &PixelProduct
                     acc[p][v] = bias;
                 }
             }
+            // What is read only once all products are added up is asked for before.
+            if let Some(finish) = job.finish
+                && !finish.residual.is_null()
+            {
+                for p in 0..P {
+                    for v in 0..V {
+                        prefetch(finish.residual.wrapping_add((first + p) * job.out_step + v * L::LANES));
+                    }
+                }
+            }
             let step = job.x_step;
             let mut w = job.weights;
             for run in 0..job.runs[0] {
@@ -73,6 +88,7 @@ unsafe fn run_tiles<L: Lanes, const P: usize, const V: usize>(job: &PixelProduct
                     let mut wv = [L::splat(0.0); V];
                     for v in 0..V {
                         wv[v] = L::load(w.add(v * L::LANES));
+                        prefetch(w.wrapping_add(v * L::LANES + AHEAD));
                     }
                     for p in 0..P {
                         let xv = L::splat(*x.add(p * step));
