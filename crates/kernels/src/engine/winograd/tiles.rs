@@ -275,6 +275,10 @@ impl WinogradKernel {
     }
 }
 
+/// Words that are written side by side to each point: those of all points together stay in the nearest cache, while
+/// points of large layers lie a power of two apart, where few of their lines fit at once.
+const RUN: usize = 64;
+
 /// Transforms filters `[filters, n_in, 3, 3]` and writes them as words `[POINTS, in words, filters]`, points
 /// `point_step` words apart.
 fn pack_transformed(
@@ -287,26 +291,31 @@ fn pack_transformed(
     let points = arithmetic.finite_points();
     let per_word = arithmetic.channels_per_word();
     // `[channel of the word][point][filter]`
-    const NOTHING: [[f32; FILTERS]; POINTS] = [[0.0; FILTERS]; POINTS];
-    let mut transformed = [NOTHING; 2];
-    let firsts = (0..n_in.div_ceil(per_word)).flat_map(|word| (0..n_filters).step_by(FILTERS).map(move |f| (word, f)));
-    for (word, first) in firsts {
-        let n = FILTERS.min(n_filters - first);
-        for (into, i) in transformed.iter_mut().zip(word * per_word..(word + 1) * per_word) {
-            if i == n_in {
-                *into = NOTHING;
-                break;
+    let mut transformed = [[[0.0; FILTERS]; POINTS]; 2];
+    let mut run = [[0.0; RUN]; POINTS];
+    let n_words = n_in.div_ceil(per_word) * n_filters;
+    for first in (0..n_words).step_by(RUN) {
+        let len = RUN.min(n_words - first);
+        for at in (0..len).step_by(FILTERS) {
+            for (of_word, out) in transformed.iter_mut().enumerate().take(per_word) {
+                let mut taps = [[0.0; FILTERS]; 9];
+                for word in 0..FILTERS.min(len - at) {
+                    let place = first + at + word;
+                    let (i, filter) = (place / n_filters * per_word + of_word, place % n_filters);
+                    if i < n_in {
+                        let values = &filters[(filter * n_in + i) * 9..][..9];
+                        taps.iter_mut().zip(values).for_each(|(tap, &value)| tap[word] = value);
+                    }
+                }
+                arithmetic.isa().vectorized(FilterTransform { taps: &taps, points, out });
             }
-            let mut taps = [[0.0; FILTERS]; 9];
-            for filter in 0..n {
-                let values = &filters[((first + filter) * n_in + i) * 9..][..9];
-                taps.iter_mut().zip(values).for_each(|(tap, &value)| tap[filter] = value);
+            for point in 0..POINTS {
+                let to = &mut run[point][at..][..FILTERS];
+                arithmetic.join(&transformed[0][point], &transformed[1][point], to);
             }
-            arithmetic.isa().vectorized(FilterTransform { taps: &taps, points, out: into });
         }
-        for point in 0..POINTS {
-            let to = &mut packed[point * point_step + word * n_filters + first..][..n];
-            arithmetic.join(&transformed[0][point], &transformed[1][point], to);
+        for (point, words) in run.iter().enumerate() {
+            packed[point * point_step + first..][..len].copy_from_slice(&words[..len]);
         }
     }
 }
