@@ -142,7 +142,7 @@ struct RefitTimes {
 impl Workload<'_> {
     fn compile(&self, network: &Network) -> anyhow::Result<Plan> {
         let n_images = self.batch_len / network.graph().input().len();
-        Plan::compile_for_calls(network, self.arithmetic, n_images).context("compiling")
+        self.pool.install(|| Plan::compile_for_calls(network, self.arithmetic, n_images)).context("compiling")
     }
 
     fn evaluate(&self, plan: &Plan) -> anyhow::Result<()> {

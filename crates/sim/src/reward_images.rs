@@ -62,7 +62,7 @@ impl RewardImages {
     /// As [`Plan::logits`]; labels and images of different number; outputs of another length than the network's.
     pub fn new(pool: &rayon::ThreadPool, original: &Network, inputs: RewardInputs) -> Result<Self, KernelError> {
         let RewardInputs { images, labels, kind, mut outputs } = inputs;
-        let original_logits = Plan::compile(original, Arithmetic::default())?.logits(pool, &images)?;
+        let original_logits = pool.install(|| Plan::compile(original, Arithmetic::default()))?.logits(pool, &images)?;
         let n_classes = original.graph().n_classes();
         let n_images = original_logits.len() / n_classes;
         if let Some(got) = labels.as_ref().map(Vec::len).filter(|&got| got != n_images) {
@@ -110,7 +110,7 @@ impl RewardImages {
         network: &Network,
         precision: Precision,
     ) -> Result<Score, KernelError> {
-        let plan = Plan::compile(network, precision)?;
+        let plan = pool.install(|| Plan::compile(network, precision))?;
         let n_classes = network.graph().n_classes();
         let n_chunk = (OUTPUT_BYTES / (4 * n_classes)).next_multiple_of(IMAGES_STEP).max(IMAGES_STEP);
         let mut tally = ScoreTally::new(self);

@@ -17,6 +17,7 @@ pub(crate) mod peak;
 pub(crate) mod plan;
 pub(crate) mod plan_needs;
 pub(crate) mod pool;
+pub(crate) mod pooled;
 pub(crate) mod reference;
 pub(crate) mod transposed;
 pub(crate) mod winograd;

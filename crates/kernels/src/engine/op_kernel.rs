@@ -1,5 +1,7 @@
 //! One operation, ready to run: the common form that the fused plan and the node-by-node path are made of.
 
+use std::ops::Range;
+
 use secateur_net::{Conv2d, ConvTranspose2d, Graph, NodeId, Op, Pointwise, Shape, Tap, Weights, Window};
 
 use crate::KernelError;
@@ -12,7 +14,7 @@ use crate::engine::layout;
 use crate::engine::maps::{self, Combination, Combine, GroupValue, LayerNorm};
 use crate::engine::mixing::Mixing;
 use crate::engine::parameters::{Linear, Parameters, channel_conv, group_norm, layer_norm};
-use crate::engine::pool::{self, PoolImage, Pooling};
+use crate::engine::pool::{self, ImageRows, PoolRows, Pooling};
 use crate::engine::transposed::TransposedKernel;
 use crate::engine::winograd::geometry::TILE;
 use crate::engine::winograd::tiles::{WinogradKernel, WinogradScratch};
@@ -41,6 +43,16 @@ pub(crate) struct Tail<'a> {
     pub residual: Option<&'a [f32]>,
     /// Applied last.
     pub activation: Option<Pointwise>,
+}
+
+const UNBOUNDED: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+impl<'a> Tail<'a> {
+    /// The same as what a kernel does with its sums; `None` where the activation is more than a clamp.
+    pub(crate) fn epilogue(&self) -> Option<Epilogue<'a>> {
+        let clamp = self.activation.map_or(Some(UNBOUNDED), elementwise::clamp_bounds)?;
+        Some(Epilogue { residual: self.residual, clamp })
+    }
 }
 
 /// An operation with its parameters prepared for one instruction set and its shapes fixed. It works on a group of
@@ -244,7 +256,7 @@ impl OpKernel {
         scratch: &mut Scratch,
     ) {
         let clamp = tail.activation.and_then(elementwise::clamp_bounds);
-        let epilogue = Epilogue { residual: tail.residual, clamp: clamp.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]) };
+        let epilogue = Epilogue { residual: tail.residual, clamp: clamp.unwrap_or(UNBOUNDED) };
         let is_fused = match &self.work {
             Form::Conv(kernel) => {
                 kernel.run(input(0), epilogue, out);
@@ -270,8 +282,8 @@ impl OpKernel {
         }
     }
 
-    /// As [`Self::run`], a convolution's rows spread over as many tasks as there is working memory for; others run as
-    /// one. Results are the same, bit for bit.
+    /// As [`Self::run`], the rows of a convolution or a pooling spread over as many tasks as there is working memory
+    /// for; others run as one. Results are the same, bit for bit.
     pub(crate) fn run_split<'a>(
         &self,
         input: &dyn Fn(usize) -> &'a [f32],
@@ -279,27 +291,69 @@ impl OpKernel {
         out: &mut [f32],
         scratch: &mut [Scratch],
     ) {
-        let n_rows = self.out_shape.h.div_ceil(scratch.len()).next_multiple_of(TILE);
-        let clamp = tail.activation.map_or(Some([f32::NEG_INFINITY, f32::INFINITY]), elementwise::clamp_bounds);
-        let is_convolution = matches!(self.work, Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_));
-        let Some(clamp) = clamp.filter(|_| is_convolution && n_rows < self.out_shape.h) else {
+        let n_rows = self.out_shape.h.div_ceil(scratch.len()).next_multiple_of(self.row_step());
+        let epilogue = tail.epilogue();
+        let is_pool = matches!(self.work, Form::Pool(..)) && tail.residual.is_none() && tail.activation.is_none();
+        let is_split = is_pool || self.is_convolution() && epilogue.is_some();
+        let Some(epilogue) = epilogue.filter(|_| is_split && n_rows < self.out_shape.h) else {
             return self.run(input, tail, out, &mut scratch[0]);
         };
-        let epilogue = Epilogue { residual: tail.residual, clamp };
         let x = input(0);
         let row_len = self.out_shape.w * self.out_shape.c * self.lanes;
         rayon::scope(|scope| {
             for ((part, out), scratch) in out.chunks_mut(n_rows * row_len).enumerate().zip(scratch) {
                 let rows = part * n_rows..part * n_rows + out.len() / row_len;
                 let epilogue = epilogue.part(rows.start * row_len..rows.end * row_len);
-                scope.spawn(move |_| match &self.work {
-                    Form::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
-                    Form::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
-                    Form::Depthwise(kernel) => kernel.run_rows(x, rows, epilogue, out),
-                    _ => unreachable!("only convolutions are split"),
+                scope.spawn(move |_| {
+                    if is_pool {
+                        self.pool_rows(ImageRows { values: x, first: 0 }, rows.start, out);
+                    } else {
+                        self.convolve_rows(x, rows, epilogue, out, scratch);
+                    }
                 });
             }
         });
+    }
+
+    /// Whether it is a convolution, other than a transposed one.
+    pub(crate) const fn is_convolution(&self) -> bool {
+        matches!(self.work, Form::Conv(_) | Form::Winograd(_) | Form::Depthwise(_))
+    }
+
+    /// The window of a pooling.
+    pub(crate) const fn pooling_window(&self) -> Option<&Window> {
+        if let Form::Pool(_, window) = &self.work { Some(window) } else { None }
+    }
+
+    /// Rows at whose multiples parts of the output may begin.
+    pub(crate) const fn row_step(&self) -> usize {
+        if matches!(self.work, Form::Winograd(_)) { TILE } else { 1 }
+    }
+
+    /// Computes the output rows `rows` of a convolution, from a multiple of [`Self::row_step`] on; `out` and the
+    /// residual are theirs alone.
+    pub(crate) fn convolve_rows(
+        &self,
+        x: &[f32],
+        rows: Range<usize>,
+        epilogue: Epilogue,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        match &self.work {
+            Form::Conv(kernel) => kernel.run_rows(x, rows, epilogue, out),
+            Form::Winograd(kernel) => kernel.run_rows(x, rows, epilogue, out, &mut scratch.winograd),
+            Form::Depthwise(kernel) => kernel.run_rows(x, rows, epilogue, out),
+            _ => unreachable!("is no convolution"),
+        }
+    }
+
+    /// Computes output rows of a pooling from `first_out` on, as many as `out` holds, of rows of its input.
+    pub(crate) fn pool_rows(&self, x: ImageRows<'_>, first_out: usize, out: &mut [f32]) {
+        let Form::Pool(kind, window) = &self.work else { unreachable!("is no pooling") };
+        let wide = |shape: Shape| Shape { c: shape.c * self.lanes, ..shape };
+        let [shape, out_shape] = [self.in_shapes[0], self.out_shape].map(wide);
+        self.isa.vectorized(PoolRows { kind: *kind, window, x, shape, out, first_out, out_shape });
     }
 
     /// Operations that treat all channels of a pixel alike see a group of images as one image with `LANES` times the
@@ -347,9 +401,7 @@ impl OpKernel {
                 out.copy_from_slice(input(0));
                 elementwise::activate_all(self.isa, *function, out);
             }
-            Form::Pool(kind, window) => {
-                self.isa.vectorized(PoolImage { kind: *kind, window, x: input(0), shape, out, out_shape });
-            }
+            Form::Pool(..) => self.pool_rows(ImageRows { values: input(0), first: 0 }, 0, out),
             Form::GlobalAverage => pool::global_average(self.isa, input(0), shape, out),
             Form::Flatten => layout::flatten(input(0), narrow, lanes, out),
             Form::Pad { channels, rows, cols } => {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use rayon::ThreadPool;
+use rayon::prelude::*;
 use secateur_net::{FusedStep, Graph, Location, Network, NodeId, Operand, Pointwise, Schedule, Shape};
 
 use crate::engine::arithmetic::Arithmetic;
@@ -13,6 +14,7 @@ use crate::engine::channels::plan::ChannelPlan;
 use crate::engine::channels::schedule::ChannelSchedule;
 use crate::engine::fusion::schedule;
 use crate::engine::op_kernel::{OpKernel, Scratch, Tail};
+use crate::engine::pooled::PooledConvolution;
 use crate::simd::aligned::AlignedVec;
 use crate::simd::interleave::{interleave, separate};
 use crate::simd::pairs;
@@ -86,6 +88,9 @@ pub(crate) struct PlanStep {
     out_buffer: usize,
     /// Words per lane.
     out_len: usize,
+    /// Whether the next step is a pooling of this one's output that nothing else reads, and writes no buffer that this
+    /// one reads.
+    is_pooled: bool,
 }
 
 /// A value that a step reads.
@@ -115,7 +120,8 @@ struct Worker {
 
 impl Plan {
     /// Compiles `net` for `arithmetic`: [`Arithmetic::default`], or an instruction set, or a precision. Logits are f32
-    /// in any case. Fold BatchNorm first where speed matters: here it is a step of its own.
+    /// in any case. Fold BatchNorm first where speed matters: here it is a step of its own. Within
+    /// [`ThreadPool::install`] all threads of the pool take part.
     ///
     /// # Errors
     /// When this processor lacks the instructions, or an output would be too large, naming the node.
@@ -313,28 +319,54 @@ impl ImagePlan {
             worker.packed_images.reset(n_words);
             pairs::pack(&worker.images, channels, &mut worker.packed_images);
         }
-        for (at, step) in self.steps.iter().enumerate() {
+        let Worker { images, packed_images, buffers, scratch, bf16_scratch } = worker;
+        let images = if self.packed_channels.is_some() { packed_images } else { images };
+        let scratch = &mut scratch[..n_parts];
+        let mut steps = self.steps.iter().enumerate();
+        while let Some((at, step)) = steps.next() {
             let start = Instant::now();
-            let mut out = std::mem::take(&mut worker.buffers[step.out_buffer]);
-            let images = if self.packed_channels.is_some() { &worker.packed_images } else { &worker.images };
-            let buffers = &worker.buffers;
+            let mut out = std::mem::take(&mut buffers[step.out_buffer]);
+            let mut of_next = step.is_pooled.then(|| std::mem::take(&mut buffers[self.steps[at + 1].out_buffer]));
+            let others = &*buffers;
             let read = |input: Input| match input.location {
                 Location::Image => &images[..],
-                Location::Buffer(buffer) => &buffers[buffer][..input.len * self.lanes],
+                Location::Buffer(buffer) => &others[buffer][..input.len * self.lanes],
             };
             let (input, residual) = (|i: usize| read(step.inputs[i]), step.residual.map(read));
             let to = &mut out[..step.out_len * self.lanes];
-            match &step.kernel {
-                &StepKernel::F32(ref kernel, activation) => {
-                    kernel.run_split(&input, Tail { residual, activation }, to, &mut worker.scratch[..n_parts]);
+            if let Some(of_next) = &mut of_next {
+                let (_, next) = steps.next().expect("the pooling");
+                let both = pooled(step, next).expect("checked when it was compiled");
+                let seconds = both.run(input(0), to, &mut of_next[..next.out_len * self.lanes], scratch);
+                (at..).zip(seconds).for_each(|(at, seconds)| timed(at, seconds));
+            } else {
+                match &step.kernel {
+                    &StepKernel::F32(ref kernel, activation) => {
+                        kernel.run_split(&input, Tail { residual, activation }, to, scratch);
+                    }
+                    StepKernel::Bf16(kernel) => kernel.run(&input, residual, to, bf16_scratch),
                 }
-                StepKernel::Bf16(kernel) => kernel.run(&input, residual, to, &mut worker.bf16_scratch),
+                timed(at, start.elapsed().as_secs_f64());
             }
-            worker.buffers[step.out_buffer] = out;
-            timed(at, start.elapsed().as_secs_f64());
+            buffers[step.out_buffer] = out;
+            if let Some(of_next) = of_next {
+                buffers[self.steps[at + 1].out_buffer] = of_next;
+            }
         }
         let last = &self.steps[self.steps.len() - 1];
         separate(&worker.buffers[last.out_buffer][..last.out_len * self.lanes], last.out_len, self.lanes, logits);
+    }
+}
+
+/// Compiles all steps: on a thread of a pool side by side with its others, since most time goes into a few large layers.
+pub(super) fn compile_each<T: Send>(
+    steps: &[FusedStep],
+    compile: impl Fn(&FusedStep) -> Result<T, KernelError> + Sync + Send,
+) -> Result<Vec<T>, KernelError> {
+    if rayon::current_thread_index().is_some() {
+        steps.par_iter().map(compile).collect()
+    } else {
+        steps.iter().map(compile).collect()
     }
 }
 
@@ -349,9 +381,33 @@ fn f32_steps(net: &Network, schedule: &Schedule, isa: Isa) -> Result<Vec<PlanSte
             residual: step.residual.map(input),
             out_buffer: step.buffer,
             out_len: len(step.value),
+            is_pooled: false,
         })
     };
-    schedule.steps.iter().map(compile).collect()
+    let mut steps: Vec<PlanStep> = compile_each(&schedule.steps, compile)?;
+    for at in 1..steps.len() {
+        steps[at - 1].is_pooled = is_pooled(&schedule.steps[at - 1..]) && pooled(&steps[at - 1], &steps[at]).is_some();
+    }
+    Ok(steps)
+}
+
+/// Whether of these steps the second alone reads what the first computes, and writes no buffer that the first reads.
+fn is_pooled(steps: &[FusedStep]) -> bool {
+    let [first, next, later @ ..] = steps else { return false };
+    let reads = |step: &FusedStep| step.inputs.iter().chain(&step.residual).any(|operand| operand.node == first.value);
+    let mut read = first.inputs.iter().chain(&first.residual);
+    reads(next) && !later.iter().any(reads) && read.all(|operand| operand.location != Location::Buffer(next.buffer))
+}
+
+/// Two steps as one that passes few rows at a time, where they are a convolution and a pooling of a large map.
+fn pooled<'a>(first: &'a PlanStep, next: &'a PlanStep) -> Option<PooledConvolution<'a>> {
+    let (StepKernel::F32(convolution, activation), StepKernel::F32(pooling, None)) = (&first.kernel, &next.kernel)
+    else {
+        return None;
+    };
+    let is_plain = first.residual.is_none() && next.residual.is_none();
+    let tail = Tail { residual: None, activation: *activation };
+    tail.epilogue().filter(|_| is_plain).and_then(|epilogue| PooledConvolution::of(convolution, pooling, epilogue))
 }
 
 fn bf16_steps(net: &Network, schedule: &Schedule) -> Result<Vec<PlanStep>, KernelError> {
@@ -374,6 +430,7 @@ fn bf16_steps(net: &Network, schedule: &Schedule) -> Result<Vec<PlanStep>, Kerne
             out_len: kernel.out_words() / Arithmetic::Bf16.lanes(),
             kernel: StepKernel::Bf16(kernel),
             out_buffer: step.buffer,
+            is_pooled: false,
         });
         stored[step.buffer] = graph.shape(step.node);
     }

@@ -15,24 +15,35 @@ pub(crate) enum Pooling {
     Average,
 }
 
-/// Pools one image of `shape` into one of `out_shape`.
-pub(crate) struct PoolImage<'a> {
+/// Rows of an image `[H, W, C]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ImageRows<'a> {
+    /// From row `first` on.
+    pub values: &'a [f32],
+    pub first: usize,
+}
+
+/// Pools rows of an image of `shape` into rows of one of `out_shape`.
+pub(crate) struct PoolRows<'a> {
     pub kind: Pooling,
     pub window: &'a Window,
-    /// `[H, W, C]`
-    pub x: &'a [f32],
+    /// All that the windows see.
+    pub x: ImageRows<'a>,
     pub shape: Shape,
+    /// Output rows from `first_out` on.
     pub out: &'a mut [f32],
+    pub first_out: usize,
     pub out_shape: Shape,
 }
 
-impl PlainLoops for PoolImage<'_> {
+impl PlainLoops for PoolRows<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { kind, window, x, shape, out, out_shape } = self;
+        let Self { kind, window, x: ImageRows { values: x, first }, shape, out, first_out, out_shape } = self;
         for (at, to) in out.chunks_exact_mut(shape.c).enumerate() {
-            let [row, col] = [at / out_shape.w, at % out_shape.w];
+            let [row, col] = [first_out + at / out_shape.w, at % out_shape.w];
             let rows = window.inside(0, row, shape.h);
+            let rows = rows.start - first..rows.end - first;
             let cols = window.inside(1, col, shape.w);
             let pixels = WindowPixels { x, width: shape.w, rows: rows.clone(), cols: cols.clone() };
             let n_wide = to.len() - to.len() % 64;
@@ -64,13 +75,48 @@ struct WindowPixels<'a> {
 #[inline(always)]
 fn pool_channels<const N: usize>(kind: Pooling, pixels: &WindowPixels, c: usize, first: usize, out: &mut [f32]) {
     for (at, to) in (first..).step_by(N).zip(out.chunks_exact_mut(N)) {
-        let mut pooled = [if kind == Pooling::Max { f32::NEG_INFINITY } else { 0.0 }; N];
-        for y in pixels.rows.clone() {
-            for x in pixels.cols.clone() {
-                accumulate(kind, &pixels.x[(y * pixels.width + x) * c + at..][..N], &mut pooled);
+        match kind {
+            Pooling::Max => to.copy_from_slice(&largest::<N>(pixels, c, at)),
+            Pooling::Average => {
+                let mut sums = [0.0; N];
+                pixels.for_each(c, at, |values: &[f32; N]| accumulate(kind, values, &mut sums));
+                to.copy_from_slice(&sums);
             }
         }
-        to.copy_from_slice(&pooled);
+    }
+}
+
+/// The largest of `N` channels' values from `at` on. NaN is looked for apart: to select by it value by value would take
+/// several times as long as the maximum itself.
+#[inline(always)]
+fn largest<const N: usize>(pixels: &WindowPixels, c: usize, at: usize) -> [f32; N] {
+    let (mut most, mut largest_bits) = ([f32::NEG_INFINITY; N], [0; N]);
+    pixels.for_each(c, at, |values: &[f32; N]| {
+        for i in 0..N {
+            most[i] = if values[i] > most[i] { values[i] } else { most[i] };
+            // Without their sign, NaN has more bits than any other value.
+            largest_bits[i] = (values[i].to_bits() & !SIGN).max(largest_bits[i]);
+        }
+    });
+    if largest_bits.iter().fold(false, |any, &bits| any | (bits > f32::INFINITY.to_bits())) {
+        most = [f32::NEG_INFINITY; N];
+        pixels.for_each(c, at, |values: &[f32; N]| accumulate(Pooling::Max, values, &mut most));
+    }
+    most
+}
+
+const SIGN: u32 = 1 << 31;
+
+impl WindowPixels<'_> {
+    /// Calls `take` with `N` channels' values from `at` on of each pixel.
+    #[inline(always)]
+    fn for_each<const N: usize>(&self, c: usize, at: usize, mut take: impl FnMut(&[f32; N])) {
+        for y in self.rows.clone() {
+            for x in self.cols.clone() {
+                let values = &self.x[(y * self.width + x) * c + at..][..N];
+                take(values.try_into().expect("so many"));
+            }
+        }
     }
 }
 

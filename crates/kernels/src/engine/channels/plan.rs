@@ -10,6 +10,7 @@ use super::maps::ChannelMap;
 use super::schedule::{BandSegment, CarriedValue, ChannelSchedule, group_len};
 use super::step::{ChannelInput, ChannelScratch, ChannelStep};
 use crate::KernelError;
+use crate::engine::plan::compile_each;
 use crate::simd::aligned::AlignedVec;
 use crate::simd::isa::Isa;
 
@@ -47,8 +48,7 @@ impl ChannelPlan {
         let graph = net.graph();
         let max_group = schedule.max_group();
         let ChannelSchedule { steps, n_alone, segments, alone, together, carried } = schedule;
-        let steps = steps.iter().map(|step| ChannelStep::new(graph, net.weights(), step, isa));
-        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        let steps = compile_each(&steps, |step| ChannelStep::new(graph, net.weights(), step, isa))?;
         Ok(Self {
             image_len: graph.input().len(),
             out: steps[steps.len() - 1].out,
