@@ -10,6 +10,7 @@ use crate::simd::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::lanes::{Avx2, Avx512};
 use crate::simd::lanes::{Lanes, Portable};
+use crate::simd::prefetch::prefetch;
 
 /// `C` output channels of consecutive output pixels of a group of images. Steps are in values.
 #[derive(Debug)]
@@ -76,6 +77,10 @@ unsafe fn run_tiles<L: Lanes, const P: usize, const C: usize>(job: &TileJob, n_t
     }
 }
 
+/// Pixels are asked for so many values before they are multiplied: those of wide layers come from the second-level cache,
+/// some runs side by side.
+const AHEAD: usize = 256;
+
 #[inline(always)]
 unsafe fn sum_taps<L: Lanes, const P: usize, const C: usize>(job: &TileJob, first: usize) -> [[L::V; C]; P] {
     // SAFETY: the caller's promise (`TileFn`) covers all taps of these P pixels and all weights.
@@ -98,6 +103,7 @@ unsafe fn sum_taps<L: Lanes, const P: usize, const C: usize>(job: &TileJob, firs
                     let mut xv = [L::splat(0.0); P];
                     for p in 0..P {
                         xv[p] = L::load(x.add(p * job.pixel_step));
+                        prefetch(x.wrapping_add(p * job.pixel_step + AHEAD));
                     }
                     for c in 0..C {
                         let wv = L::splat(*w.add(c));
