@@ -89,8 +89,10 @@ impl ChannelConvKernel {
         let n_taps = conv.kernel[0] * conv.kernel[1];
         assert_eq!(weight.len(), n_out * k, "convolution weight length");
         let mut filters = PackedFilters::zeros(isa, k, n_out, 1);
-        for (tap, i) in (0..n_taps).flat_map(|tap| (0..conv.in_channels).map(move |i| (tap, i))) {
-            filters.set(0, tap * conv.in_channels + i, |filter| weight[filter * k + i * n_taps + tap]);
+        for tap in 0..n_taps {
+            let first = tap * conv.in_channels;
+            let value = |filter: usize, at: usize| weight[filter * k + (at - first) * n_taps + tap];
+            filters.set(0, first..first + conv.in_channels, value);
         }
         let mut of_output = vec![0.0; maps[1].pitch];
         set_bias(&mut of_output[..n_out], bias);

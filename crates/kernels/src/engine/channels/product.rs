@@ -6,6 +6,8 @@
 #![allow(unsafe_code)]
 #![expect(clippy::needless_range_loop, reason = "indices are pixels and vectors, and also make up addresses")]
 
+use std::ops::Range;
+
 use crate::engine::conv::direct::Epilogue;
 use crate::engine::conv::tile::Finish;
 use crate::simd::aligned::AlignedVec;
@@ -255,6 +257,9 @@ pub(crate) struct PackedFilters {
     weights: AlignedVec,
 }
 
+/// Values of a filter that are packed at a time: two lines of what is read.
+const SET_RUN: usize = 32;
+
 impl PackedFilters {
     /// `n_sets` sets of `n_filters` filters of `k` values, all zero.
     pub(crate) fn zeros(isa: Isa, k: usize, n_filters: usize, n_sets: usize) -> Self {
@@ -284,14 +289,21 @@ impl PackedFilters {
         AlignedVec::bytes(n_weights.saturating_mul(k as u64)) + blocks + widest as u64 * cut
     }
 
-    /// Sets value `at` of all filters of a set.
-    pub(crate) fn set(&mut self, set: usize, at: usize, filters: impl Fn(usize) -> f32) {
+    /// Sets the values `at` of all filters of a set to `value(filter, at)`.
+    pub(crate) fn set(&mut self, set: usize, at: Range<usize>, value: impl Fn(usize, usize) -> f32) {
         let lanes = self.lanes;
         let of_set = &mut self.weights[set * self.n_vectors * lanes * self.k..];
         for &[first, n] in &self.blocks {
-            let to = &mut of_set[(first * self.k + at * n) * lanes..][..n * lanes];
-            let filters = (first * lanes..self.n_filters).map(&filters);
-            to.iter_mut().zip(filters).for_each(|(to, value)| *to = value);
+            let block = &mut of_set[first * self.k * lanes..];
+            let filters = first * lanes..self.n_filters.min((first + n) * lanes);
+            // Few values of each filter at a time: what is read lies side by side, what is written stays in the cache.
+            for start in at.clone().step_by(SET_RUN) {
+                for filter in filters.clone() {
+                    for at in start..at.end.min(start + SET_RUN) {
+                        block[at * n * lanes + filter - filters.start] = value(filter, at);
+                    }
+                }
+            }
         }
     }
 

@@ -70,7 +70,7 @@ impl ChannelTilesKernel {
                 isa.vectorized(FilterTransform { taps: &taps, points, out: into });
             }
             let value = |point: usize, filter: usize| transformed[filter / FILTERS][point][filter % FILTERS];
-            (0..POINTS).for_each(|point| filters.set(point, i, |filter| value(point, filter)));
+            (0..POINTS).for_each(|point| filters.set(point, i..i + 1, |filter, _| value(point, filter)));
         }
         let mut of_output = vec![0.0; output.pitch];
         set_bias(&mut of_output[..n_out], bias);
