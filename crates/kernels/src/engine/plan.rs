@@ -358,7 +358,7 @@ impl ImagePlan {
     }
 }
 
-/// Compiles all steps: on a thread of a pool side by side with its others, since most time goes into a few large layers.
+/// Compiles all steps; on a thread of a pool all its threads take part, since most time goes into a few large layers.
 pub(super) fn compile_each<T: Send>(
     steps: &[FusedStep],
     compile: impl Fn(&FusedStep) -> Result<T, KernelError> + Sync + Send,

@@ -77,8 +77,8 @@ unsafe fn run_tiles<L: Lanes, const P: usize, const C: usize>(job: &TileJob, n_t
     }
 }
 
-/// Pixels are asked for so many values before they are multiplied: those of wide layers come from the second-level cache,
-/// some runs side by side.
+/// Pixels are asked for so many values before they are multiplied: those of wide layers come from the second-level
+/// cache, some runs side by side.
 const AHEAD: usize = 256;
 
 #[inline(always)]
