@@ -15,6 +15,9 @@ pub(crate) enum Pooling {
     Average,
 }
 
+/// Channels that are pooled together where there are so many.
+const WIDE: usize = 64;
+
 /// Rows of an image `[H, W, C]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ImageRows<'a> {
@@ -46,10 +49,10 @@ impl PlainLoops for PoolRows<'_> {
             let rows = rows.start - first..rows.end - first;
             let cols = window.inside(1, col, shape.w);
             let pixels = WindowPixels { x, width: shape.w, rows: rows.clone(), cols: cols.clone() };
-            let n_wide = to.len() - to.len() % 64;
+            let n_wide = to.len() - to.len() % WIDE;
             let (wide, rest) = to.split_at_mut(n_wide);
             let (narrow, single) = rest.split_at_mut(rest.len() - rest.len() % 16);
-            pool_channels::<64>(kind, &pixels, shape.c, 0, wide);
+            pool_channels::<WIDE>(kind, &pixels, shape.c, 0, wide);
             pool_channels::<16>(kind, &pixels, shape.c, n_wide, narrow);
             pool_channels::<1>(kind, &pixels, shape.c, n_wide + narrow.len(), single);
             if kind == Pooling::Average {
@@ -76,11 +79,12 @@ struct WindowPixels<'a> {
 fn pool_channels<const N: usize>(kind: Pooling, pixels: &WindowPixels, c: usize, first: usize, out: &mut [f32]) {
     for (at, to) in (first..).step_by(N).zip(out.chunks_exact_mut(N)) {
         match kind {
-            Pooling::Max => to.copy_from_slice(&largest::<N>(pixels, c, at)),
-            Pooling::Average => {
-                let mut sums = [0.0; N];
-                pixels.for_each(c, at, |values: &[f32; N]| accumulate(kind, values, &mut sums));
-                to.copy_from_slice(&sums);
+            // Of fewer values the search for NaN is compiled to several times the work.
+            Pooling::Max if N >= WIDE => to.copy_from_slice(&largest::<N>(pixels, c, at)),
+            Pooling::Max | Pooling::Average => {
+                let mut pooled = [if kind == Pooling::Max { f32::NEG_INFINITY } else { 0.0 }; N];
+                pixels.for_each(c, at, |values: &[f32; N]| accumulate(kind, values, &mut pooled));
+                to.copy_from_slice(&pooled);
             }
         }
     }
@@ -142,5 +146,46 @@ fn accumulate(kind: Pooling, from: &[f32], to: &mut [f32]) {
     match kind {
         Pooling::Max => pairs.for_each(|(t, &v)| *t = if v > *t || v.is_nan() { v } else { *t }),
         Pooling::Average => pairs.for_each(|(t, &v)| *t += v),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secateur_net::random::SplitMix;
+
+    #[test]
+    fn nan_wins_wherever_it_is_and_infinity_is_a_value() {
+        let window = Window::new([3, 3], [2, 2], [1, 1]);
+        // Wide, narrow and single channels.
+        let (shape, out_shape) = (Shape { c: 64 + 16 + 3, h: 7, w: 5 }, Shape { c: 64 + 16 + 3, h: 4, w: 3 });
+        let mut rng = SplitMix(1);
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x: Vec<f32> = (0..shape.len()).map(|_| rng.signed()).collect();
+            (0..60).for_each(|_| x[rng.below(shape.len())] = bad);
+            for isa in Isa::available() {
+                let mut out = vec![0.0; out_shape.len()];
+                let (kind, rows) = (Pooling::Max, ImageRows { values: &x, first: 0 });
+                isa.vectorized(PoolRows {
+                    kind,
+                    window: &window,
+                    x: rows,
+                    shape,
+                    out: &mut out,
+                    first_out: 0,
+                    out_shape,
+                });
+                for (at, got) in out.iter().enumerate() {
+                    let (pixel, c) = (at / shape.c, at % shape.c);
+                    let [rows, cols] = [(0, pixel / out_shape.w, shape.h), (1, pixel % out_shape.w, shape.w)]
+                        .map(|(axis, at, size)| window.inside(axis, at, size));
+                    let seen = rows.flat_map(|y| cols.clone().map(move |x| (y * shape.w + x) * shape.c + c));
+                    let seen: Vec<f32> = seen.map(|at| x[at]).collect();
+                    let expected = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    let is_right = if seen.iter().any(|x| x.is_nan()) { got.is_nan() } else { *got == expected };
+                    assert!(is_right, "{isa:?}, {bad}, pixel {pixel}, channel {c}: {got} of {seen:?}");
+                }
+            }
+        }
     }
 }
